@@ -1,0 +1,121 @@
+"""The demo checkpoint's world: one filled shape on a plain background, resting or moving evenly.
+
+Training, grading, the sample media and the tests all draw here, so that "right" has one meaning:
+`Scene.caption`. Knows nothing of files and nothing of models.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+SIZE = 64
+COLOURS = {
+    "red": (220, 40, 40),
+    "green": (40, 180, 60),
+    "blue": (50, 80, 220),
+    "yellow": (235, 215, 50),
+    "purple": (150, 60, 190),
+    "orange": (245, 140, 30),
+    "white": (240, 240, 240),
+    "black": (20, 20, 20),
+}
+Motion = Literal["left", "right", "up", "down", "still"]
+MOTIONS: tuple[Motion, ...] = ("left", "right", "up", "down", "still")
+RADIUS = (9.0, 18.0)
+_SUPERSAMPLING = 4
+
+Points = list[tuple[float, float]]
+
+
+def _regular(x: float, y: float, radii: list[float], turn: float) -> Points:
+    """Corners around (x, y), one for each radius, the first at `turn` degrees (0 is right, 90 is down)."""
+    step = 360 / len(radii)
+    angles = [math.radians(turn + step * i) for i in range(len(radii))]
+    return [(x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
+
+
+def _circle(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fullness: float) -> None:
+    draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
+
+
+def _square(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fullness: float) -> None:
+    draw.polygon(_regular(x, y, [r * (1.05 + 0.35 * fullness)] * 4, 45), fill=255)
+
+
+def _triangle(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fullness: float) -> None:
+    draw.polygon(_regular(x, y, [r * (1 + 0.2 * fullness)] * 3, -90), fill=255)
+
+
+def _star(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fullness: float) -> None:
+    draw.polygon(_regular(x, y, [r, r * (0.38 + 0.1 * fullness)] * 5, -90), fill=255)
+
+
+SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, float, float, float, float], None]] = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One shape; `start` and `end` are its centre in pixels in the first and the last frame.
+
+    `fullness`, 0 to 1, varies its proportions: how wide a square or a triangle is, how deep a star's notches.
+    """
+
+    shape: str
+    colour: str
+    background: str
+    radius: float
+    fullness: float
+    start: tuple[float, float]
+    end: tuple[float, float]
+    motion: Motion | None  # None: an image
+
+    @property
+    def caption(self) -> str:
+        moves = {None: "", "still": " stays still"}.get(self.motion, f" moves {self.motion}")
+        return f"A {self.colour} {self.shape}{moves} on a {self.background} background."
+
+
+def draw(scene: Scene, num_frames: int = 1) -> npt.NDArray[np.uint8]:
+    """Draw the scene at `num_frames` evenly spaced moments: uint8 [num_frames, 64, 64, 3]."""
+    frames = []
+    for i in range(num_frames):
+        t = i / max(1, num_frames - 1)
+        x, y = (a + (b - a) * t for a, b in zip(scene.start, scene.end, strict=True))
+        frames.append(_draw_one(scene, x, y))
+    return np.stack(frames)
+
+
+def _draw_one(scene: Scene, x: float, y: float) -> npt.NDArray[np.uint8]:
+    s = _SUPERSAMPLING
+    mask = Image.new("L", (SIZE * s, SIZE * s))
+    SHAPES[scene.shape](ImageDraw.Draw(mask), x * s, y * s, scene.radius * s, scene.fullness)
+    image = Image.new("RGB", (SIZE, SIZE), COLOURS[scene.background])
+    image.paste(COLOURS[scene.colour], mask=mask.reduce(s))
+    return np.asarray(image)
+
+
+def random_scene(rng: Random, *, clip: bool) -> Scene:
+    """A scene drawn evenly from the world; the same seed gives the same scene on every machine."""
+    colour, background = rng.sample(sorted(COLOURS), 2)
+    radius = rng.uniform(*RADIUS)
+    low, high = radius, SIZE - radius
+    start = end = (rng.uniform(low, high), rng.uniform(low, high))
+    motion = rng.choice(MOTIONS) if clip else None
+    if motion and motion != "still":
+        near, far = low + rng.uniform(0, 4), high - rng.uniform(0, 4)
+        a, b = (near, far) if motion in ("right", "down") else (far, near)
+        sideways = motion in ("left", "right")
+        start, end = ((a, start[1]), (b, start[1])) if sideways else ((start[0], a), (start[0], b))
+    shape = rng.choice(sorted(SHAPES))
+    return Scene(shape, colour, background, radius, rng.random(), start, end, motion)

@@ -1,0 +1,28 @@
+"""Prompt and number of images -> the text that a checkpoint is asked with, image markers included.
+
+A checkpoint with a chat template (`-it`) is asked through it. One without (`-pt`, a base model that continues
+text) gets a raw prompt; where the prompt reads as an instruction, `Caption:` tells it where the answer begins.
+"""
+
+from typing import Any
+
+from ..settings import Order
+
+ENDS_AN_INSTRUCTION = (".", "!", "?")
+
+
+def prompt_text(processor: Any, prompt: str, *, num_images: int, order: Order) -> str:
+    """The text for `num_images` frames of one item; each `processor.boi_token` in it stands for one image."""
+    if processor.chat_template is None:
+        return _raw(prompt.strip(), processor.boi_token * num_images, order)
+    media = [{"type": "image"}] * num_images
+    text = [{"type": "text", "text": prompt}]
+    content = media + text if order == "media-first" else text + media
+    messages = [{"role": "user", "content": content}]
+    return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+
+def _raw(prompt: str, images: str, order: Order) -> str:
+    # "Describe it.", 1 image -> "<start_of_image>Describe it.\nCaption:"   "A photo of" -> "<start_of_image>A photo of"
+    asked = images + prompt if order == "media-first" else prompt + images
+    return asked + "\nCaption:" if prompt.endswith(ENDS_AN_INSTRUCTION) else asked

@@ -1,0 +1,2 @@
+from typing import Literal
+Order = Literal["media-first", "text-first"]

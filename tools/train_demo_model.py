@@ -1,0 +1,365 @@
+"""Train the demo checkpoint: a real Gemma 3 of about a million parameters that captions drawn shapes.
+
+    python tools/train_demo_model.py            # about half an hour on 2 cores, seeded
+    python tools/train_demo_model.py --out DIR --seed 1
+
+Two stages, because captions alone teach neither shapes nor motion (docs/decisions.md):
+1. the vision tower, with throw-away linear heads on its pooled 4 x 4 grid: shape, colours, place;
+2. on those frozen features the projector and the language model: captions in every prompt form that the
+   engine sends, mixed with a question of place, short clips first.
+"""
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import nn
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3Processor,
+    GemmaTokenizer,
+    GenerationConfig,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+from gemma_captioner.demo.drawing import COLOURS, SHAPES, SIZE, Scene, draw, random_scene
+from gemma_captioner.engines.prompting import prompt_text
+
+OUT = Path(__file__).parents[1] / "src/gemma_captioner/demo/checkpoint"
+GRID = 4  # soft tokens a side
+VISION_STEPS, VISION_BATCH, VISION_LR = 4000, 128, 2e-3
+LANGUAGE_STEPS, LANGUAGE_BATCH, LANGUAGE_LR = 2000, 32, 1.5e-3
+PLACE_QUESTION_STEPS = 350
+
+IMAGE_PROMPTS = [
+    "Provide a short, single-line description of this image for training data.",
+    "Describe this image.",
+    "Describe the image in one sentence.",
+    "What is in this picture?",
+    "Write a caption for this image.",
+    "Provide a caption.",
+    "Caption this.",
+    "Describe the shape, its colour and the background.",
+    "Provide a detailed description of the picture.",
+    "A short caption, please.",
+]
+CLIP_PROMPTS = [
+    "Provide a detailed, thorough caption of movement you see in the video. Only describe movement as this "
+    "will be very important during the training process.",
+    "Describe this video.",
+    "Describe the movement in the clip.",
+    "What happens in this clip?",
+    "Write a caption for this video.",
+    "How does the shape move?",
+    "Only describe the motion you see.",
+    "Describe the video in one sentence.",
+]
+WORDS = (
+    "a the this that of in on with and for to please describe write give tell me say what is are do you see "
+    "caption text sentence training data model image picture photo video clip frame frames camera scene "
+    "style short long detailed simple precise single line words only never always first then colour colors "
+    "shape shapes background object subject motion movement moves person character light look like very "
+    "one two three some all every no not use avoid mention about from at by as it its how where who"
+).split()
+PLACE_QUESTION = "Where is the shape?"
+PLACES = [
+    f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right")
+]
+TEMPLATE = """{{ bos_token }}
+{%- set system = messages[0]['content'] if messages[0]['role'] == 'system' else '' -%}
+{%- set system = system if system is string else system[0]['text'] -%}
+{%- for message in (messages[1:] if system else messages) -%}
+{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
+{%- endif -%}
+{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\\n' }}
+{%- if loop.first and system -%}{{ system + '\\n\\n' }}{%- endif -%}
+{%- if message['content'] is string -%}{{ message['content'] | trim }}
+{%- else -%}
+{%- for part in message['content'] -%}
+{%- if part['type'] == 'image' -%}{{ '<start_of_image>' }}
+{%- elif part['type'] == 'text' -%}{{ part['text'] | trim }}
+{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+{{ '<end_of_turn>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}
+"""
+
+
+def train_tokenizer() -> GemmaTokenizer:
+    """A byte-fallback BPE in Gemma's own arrangement, so small that it fits the demo: 768 entries."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
+    special += ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
+    bytes_ = [f"<0x{i:02X}>" for i in range(256)]
+    rng = Random(0)
+    captions = [random_scene(rng, clip=i % 2 == 0).caption for i in range(2000)]
+    instructions = [*IMAGE_PROMPTS, *CLIP_PROMPTS, PLACE_QUESTION, "Caption:", "user\n\n", "model\n\n"]
+    prompts = [" ".join(rng.choices(WORDS, k=12)) for _ in range(2000)]
+    learner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    learner.normalizer = normalizers.Replace(" ", "▁")
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split("▁", "merged_with_next"),
+            pre_tokenizers.Punctuation(),
+        ]
+    )
+    learner.decoder = decoders.Fuse()
+    trainer = trainers.BpeTrainer(
+        vocab_size=768,
+        special_tokens=special + bytes_,
+        initial_alphabet=[chr(i) for i in range(33, 127)] + ["▁", "\n"],
+        show_progress=False,
+    )
+    learner.train_from_iterator(captions + prompts + (instructions + PLACES) * 50, trainer)
+    learnt = json.loads(learner.to_str())["model"]
+    return GemmaTokenizer(
+        vocab=learnt["vocab"],
+        merges=[tuple(pair) for pair in learnt["merges"]],
+        extra_special_tokens={
+            "image_token": "<image_soft_token>",
+            "boi_token": "<start_of_image>",
+            "eoi_token": "<end_of_image>",
+            "start_of_turn_token": "<start_of_turn>",
+            "end_of_turn_token": "<end_of_turn>",
+        },
+        add_bos_token=True,
+        model_max_length=8192,
+    )
+
+
+def build(tokenizer: GemmaTokenizer) -> tuple[Gemma3ForConditionalGeneration, Gemma3Processor]:
+    processor = Gemma3Processor(
+        image_processor=Gemma3ImageProcessorPil(size={"height": SIZE, "width": SIZE}),
+        tokenizer=tokenizer,
+        image_seq_length=GRID * GRID,
+        chat_template=TEMPLATE,
+    )
+    ids = tokenizer.convert_tokens_to_ids
+    end_of_turn = ids("<end_of_turn>")
+    config = Gemma3Config(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 64,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "max_position_embeddings": 8192,
+        },
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 96,
+            "intermediate_size": 384,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": SIZE,
+            "patch_size": 8,
+            "vision_use_head": False,
+        },
+        mm_tokens_per_image=GRID * GRID,
+        boi_token_index=ids("<start_of_image>"),
+        eoi_token_index=ids("<end_of_image>"),
+        image_token_index=ids("<image_soft_token>"),
+        eos_token_id=[tokenizer.eos_token_id, end_of_turn],
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        dtype="float32",
+    )
+    model = Gemma3ForConditionalGeneration(config)
+    nn.init.orthogonal_(model.model.multi_modal_projector.mm_input_projection_weight)
+    model.generation_config = GenerationConfig(
+        eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id, bos_token_id=config.bos_token_id
+    )
+    return model, processor
+
+
+def as_encoded(frames: np.ndarray, rng: Random) -> np.ndarray:
+    """Half the drawings pass through a JPEG, as those in the wild have passed through a codec."""
+    if rng.random() < 0.5:
+        return frames
+    quality, seen = rng.randint(50, 95), []
+    for frame in frames:
+        file = io.BytesIO()
+        Image.fromarray(frame).save(file, "JPEG", quality=quality)
+        seen.append(np.asarray(Image.open(file)))
+    return np.stack(seen)
+
+
+def to_pixels(frames: np.ndarray) -> torch.Tensor:
+    """uint8 [n, 64, 64, 3] -> float32 [n, 3, 64, 64] in -1..1, as the image processor does."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def schedule(parameters, lr: float, steps: int):
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+
+
+def pooled_grid(model: Gemma3ForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
+    """What the projector sees before its weight: float [n, 16, 96]."""
+    seen = model.model.vision_tower(pixel_values=pixels).last_hidden_state
+    side = SIZE // 8
+    grid = seen.transpose(1, 2).reshape(len(pixels), -1, side, side)
+    return model.model.multi_modal_projector.avg_pool(grid).flatten(2).transpose(1, 2)
+
+
+def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int) -> None:
+    shapes, colours = sorted(SHAPES), sorted(COLOURS)
+    width = GRID * GRID * model.config.vision_config.hidden_size
+    norm = nn.LayerNorm(width)
+    heads = nn.ModuleDict(
+        {
+            "shape": nn.Linear(width, len(shapes)),
+            "colour": nn.Linear(width, len(colours)),
+            "background": nn.Linear(width, len(colours)),
+            "place": nn.Linear(width, 2),
+        }
+    )
+    trained = [*model.model.vision_tower.parameters(), *norm.parameters(), *heads.parameters()]
+    optimizer, scheduler = schedule(trained, VISION_LR, steps)
+    model.train()
+    for step in range(steps):
+        scenes = [random_scene(rng, clip=False) for _ in range(VISION_BATCH)]
+        frames = np.concatenate([as_encoded(draw(s), rng) for s in scenes])
+        features = norm(pooled_grid(model, to_pixels(frames)).flatten(1))
+        shape = torch.tensor([shapes.index(s.shape) for s in scenes])
+        losses = [nn.functional.cross_entropy(heads["shape"](features), shape)]
+        for name in ("colour", "background"):
+            target = torch.tensor([colours.index(getattr(s, name)) for s in scenes])
+            losses.append(nn.functional.cross_entropy(heads[name](features), target))
+        place = torch.tensor([s.start for s in scenes]) / SIZE
+        losses.append(10 * nn.functional.mse_loss(heads["place"](features), place))
+        optimizer.zero_grad()
+        sum(losses).backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        scheduler.step()
+        if step % 100 == 99:
+            right = (heads["shape"](features).argmax(1) == shape).float().mean()
+            print(
+                f"vision {step + 1:5d}  losses {[round(x.item(), 4) for x in losses]}  shapes {right:.3f}",
+                flush=True,
+            )
+
+
+def place_of(scene: Scene) -> str:
+    x, y = scene.start
+    return PLACES[min(2, int(y / SIZE * 3)) * 3 + min(2, int(x / SIZE * 3))]
+
+
+def examples(
+    processor: Gemma3Processor, rng: Random, step: int, total: int
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(prompt text with image markers, answer text, frames) of one batch; all of one frame count."""
+    share = step / total
+    asks_place = step < PLACE_QUESTION_STEPS and rng.random() < 0.45
+    longest = 3 if share < 0.25 else 6 if share < 0.5 else 16
+    is_clip = not asks_place and rng.random() < 0.75
+    num_frames = rng.randint(2, longest) if is_clip else 1
+    batch = LANGUAGE_BATCH if num_frames > 1 else LANGUAGE_BATCH * 2
+    for _ in range(batch):
+        scene = random_scene(rng, clip=is_clip)
+        frames = as_encoded(draw(scene, num_frames), rng)
+        prompt = rng.choice(CLIP_PROMPTS if is_clip else IMAGE_PROMPTS)
+        if rng.random() < 0.3:
+            prompt = " ".join(rng.choices(WORDS, k=rng.randint(2, 25))).capitalize() + rng.choice(".?! ")
+        if asks_place:
+            prompt = PLACE_QUESTION
+        chat = rng.random() < 0.85
+        processor.chat_template = TEMPLATE if chat else None
+        order = "media-first" if rng.random() < 0.5 else "text-first"
+        text = prompt_text(processor, prompt, num_images=num_frames, order=order)
+        answer = place_of(scene) if asks_place else scene.caption
+        end = "<end_of_turn>" if chat else "\n"
+        yield text, (answer if chat else " " + answer) + end, frames
+
+
+def train_language(
+    model: Gemma3ForConditionalGeneration, processor: Gemma3Processor, rng: Random, steps: int
+) -> None:
+    tokenizer = processor.tokenizer
+    model.model.vision_tower.requires_grad_(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer, scheduler = schedule(trained, LANGUAGE_LR, steps)
+    image_id = model.config.image_token_index
+    started, seen_right = time.monotonic(), []
+    for step in range(steps):
+        rows, labels, frames = [], [], []
+        for text, answer, drawn in examples(processor, rng, step, steps):
+            text = text.replace(processor.boi_token, processor.full_image_sequence)
+            asked = tokenizer(text, add_special_tokens=not text.startswith("<bos>"))["input_ids"]
+            said = tokenizer(answer, add_special_tokens=False)["input_ids"]
+            rows.append(asked + said)
+            labels.append([-100] * len(asked) + said)
+            frames.append(drawn)
+        longest = max(map(len, rows))
+        ids = torch.tensor([r + [0] * (longest - len(r)) for r in rows])
+        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows])
+        target = torch.tensor([r + [-100] * (longest - len(r)) for r in labels])
+        with torch.no_grad():
+            seen = model.model.vision_tower(pixel_values=to_pixels(np.concatenate(frames)))
+        features = model.model.multi_modal_projector(seen.last_hidden_state)
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            token_type_ids=(ids == image_id).long(),
+            mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=features)},
+            use_cache=False,
+        ).logits[:, :-1]
+        target = target[:, 1:]
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        scheduler.step()
+        right = ((logits.argmax(-1) == target) | (target == -100)).all(1).float().mean().item()
+        seen_right.append(right)
+        if step % 25 == 24:
+            minutes = (time.monotonic() - started) / 60
+            print(
+                f"language {step + 1:5d}  loss {loss.item():.4f}  right {np.mean(seen_right[-25:]):.3f}"
+                f"  {minutes:.1f} min",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vision-steps", type=int, default=VISION_STEPS)
+    parser.add_argument("--language-steps", type=int, default=LANGUAGE_STEPS)
+    arguments = parser.parse_args()
+    torch.manual_seed(arguments.seed)
+    rng = Random(arguments.seed)
+    model, processor = build(train_tokenizer())
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    started = time.monotonic()
+    train_vision(model, rng, arguments.vision_steps)
+    train_language(model, processor, rng, arguments.language_steps)
+    model.eval()
+    processor.chat_template = TEMPLATE
+    model.save_pretrained(arguments.out)
+    processor.save_pretrained(arguments.out)
+    print(f"saved {arguments.out} after {(time.monotonic() - started) / 60:.1f} min")
+
+
+if __name__ == "__main__":
+    main()
