@@ -32,14 +32,14 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-from gemma_captioner.demo.drawing import COLOURS, SHAPES, SIZE, Scene, draw, random_scene
+from gemma_captioner.demo.drawing import COLOURS, SHAPES, SIZE, draw, random_scene
 from gemma_captioner.engines.prompting import prompt_text
+from gemma_captioner.settings import Order
 
 OUT = Path(__file__).parents[1] / "src/gemma_captioner/demo/checkpoint"
 GRID = 4  # soft tokens a side
 VISION_STEPS, VISION_BATCH, VISION_LR = 4000, 128, 2e-3
 LANGUAGE_STEPS, LANGUAGE_BATCH, LANGUAGE_LR = 2000, 32, 1.5e-3
-PLACE_QUESTION_STEPS = 350
 
 IMAGE_PROMPTS = [
     "Provide a short, single-line description of this image for training data.",
@@ -72,9 +72,8 @@ WORDS = (
     "one two three some all every no not use avoid mention about from at by as it its how where who"
 ).split()
 PLACE_QUESTION = "Where is the shape?"
-PLACES = [
-    f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right")
-]
+JOURNEY_QUESTION = "Where does the shape go?"
+PLACES = [f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right")]
 TEMPLATE = """{{ bos_token }}
 {%- set system = messages[0]['content'] if messages[0]['role'] == 'system' else '' -%}
 {%- set system = system if system is string else system[0]['text'] -%}
@@ -105,7 +104,16 @@ def train_tokenizer() -> GemmaTokenizer:
     bytes_ = [f"<0x{i:02X}>" for i in range(256)]
     rng = Random(0)
     captions = [random_scene(rng, clip=i % 2 == 0).caption for i in range(2000)]
-    instructions = [*IMAGE_PROMPTS, *CLIP_PROMPTS, PLACE_QUESTION, "Caption:", "user\n\n", "model\n\n"]
+    instructions = [
+        *IMAGE_PROMPTS,
+        *CLIP_PROMPTS,
+        PLACE_QUESTION,
+        JOURNEY_QUESTION,
+        "From to",
+        "Caption:",
+        "user\n\n",
+        "model\n\n",
+    ]
     prompts = [" ".join(rng.choices(WORDS, k=12)) for _ in range(2000)]
     learner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     learner.normalizer = normalizers.Replace(" ", "▁")
@@ -258,50 +266,60 @@ def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int)
             )
 
 
-def place_of(scene: Scene) -> str:
-    x, y = scene.start
+def place_of(point: tuple[float, float]) -> str:
+    x, y = point
     return PLACES[min(2, int(y / SIZE * 3)) * 3 + min(2, int(x / SIZE * 3))]
 
 
+def task_at(rng: Random, share: float) -> tuple[str, int]:
+    """(task, number of frames) of one batch, `share` of the training being done.
+
+    Motion is learnt from place: the questions of place come first, and the clips grow longer.
+    """
+    weights = (
+        {"place": 0.3, "journey": 0.25, "image": 0.15, "clip": 0.3} if share < 0.35 else {"image": 0.2, "clip": 0.8}
+    )
+    if 0.35 <= share < 0.6:
+        weights["journey"] = 0.15
+    task = rng.choices(list(weights), weights.values())[0]
+    longest = 3 if share < 0.3 else 6 if share < 0.5 else 16
+    return task, rng.randint(2, longest) if task in ("journey", "clip") else 1
+
+
 def examples(
-    processor: Gemma3Processor, rng: Random, step: int, total: int
+    processor: Gemma3Processor, rng: Random, task: str, num_frames: int
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(prompt text with image markers, answer text, frames) of one batch; all of one frame count."""
-    share = step / total
-    asks_place = step < PLACE_QUESTION_STEPS and rng.random() < 0.45
-    longest = 3 if share < 0.25 else 6 if share < 0.5 else 16
-    is_clip = not asks_place and rng.random() < 0.75
-    num_frames = rng.randint(2, longest) if is_clip else 1
-    batch = LANGUAGE_BATCH if num_frames > 1 else LANGUAGE_BATCH * 2
-    for _ in range(batch):
-        scene = random_scene(rng, clip=is_clip)
+    """(prompt text with image markers, answer text, frames) for each item of a batch."""
+    for _ in range(LANGUAGE_BATCH if num_frames > 1 else 2 * LANGUAGE_BATCH):
+        scene = random_scene(rng, clip=num_frames > 1)
         frames = as_encoded(draw(scene, num_frames), rng)
-        prompt = rng.choice(CLIP_PROMPTS if is_clip else IMAGE_PROMPTS)
+        prompt = rng.choice(CLIP_PROMPTS if task == "clip" else IMAGE_PROMPTS)
         if rng.random() < 0.3:
             prompt = " ".join(rng.choices(WORDS, k=rng.randint(2, 25))).capitalize() + rng.choice(".?! ")
-        if asks_place:
-            prompt = PLACE_QUESTION
+        answer = scene.caption
+        if task == "place":
+            prompt, answer = PLACE_QUESTION, place_of(scene.start)
+        elif task == "journey":
+            prompt, answer = JOURNEY_QUESTION, f"From {place_of(scene.start)} to {place_of(scene.end)}."
         chat = rng.random() < 0.85
         processor.chat_template = TEMPLATE if chat else None
-        order = "media-first" if rng.random() < 0.5 else "text-first"
+        order: Order = "media-first" if rng.random() < 0.5 else "text-first"
         text = prompt_text(processor, prompt, num_images=num_frames, order=order)
-        answer = place_of(scene) if asks_place else scene.caption
-        end = "<end_of_turn>" if chat else "\n"
-        yield text, (answer if chat else " " + answer) + end, frames
+        yield text, answer + "<end_of_turn>" if chat else f" {answer}\n", frames
 
 
-def train_language(
-    model: Gemma3ForConditionalGeneration, processor: Gemma3Processor, rng: Random, steps: int
-) -> None:
+def train_language(model: Gemma3ForConditionalGeneration, processor: Gemma3Processor, rng: Random, steps: int) -> None:
     tokenizer = processor.tokenizer
     model.model.vision_tower.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer, scheduler = schedule(trained, LANGUAGE_LR, steps)
     image_id = model.config.image_token_index
-    started, seen_right = time.monotonic(), []
+    started = time.monotonic()
+    seen_right: dict[str, list[float]] = {}
     for step in range(steps):
         rows, labels, frames = [], [], []
-        for text, answer, drawn in examples(processor, rng, step, steps):
+        task, num_frames = task_at(rng, step / steps)
+        for text, answer, drawn in examples(processor, rng, task, num_frames):
             text = text.replace(processor.boi_token, processor.full_image_sequence)
             asked = tokenizer(text, add_special_tokens=not text.startswith("<bos>"))["input_ids"]
             said = tokenizer(answer, add_special_tokens=False)["input_ids"]
@@ -330,20 +348,19 @@ def train_language(
         optimizer.step()
         scheduler.step()
         right = ((logits.argmax(-1) == target) | (target == -100)).all(1).float().mean().item()
-        seen_right.append(right)
-        if step % 25 == 24:
+        seen_right.setdefault(task, []).append(right)
+        if step % 50 == 49:
             minutes = (time.monotonic() - started) / 60
-            print(
-                f"language {step + 1:5d}  loss {loss.item():.4f}  right {np.mean(seen_right[-25:]):.3f}"
-                f"  {minutes:.1f} min",
-                flush=True,
-            )
+            shares = {name: round(float(np.mean(right)), 3) for name, right in sorted(seen_right.items())}
+            print(f"language {step + 1:5d}  all right {shares}  {minutes:.1f} min", flush=True)
+            seen_right.clear()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vision-from", type=Path, help="take the vision tower of this checkpoint, as it is")
     parser.add_argument("--vision-steps", type=int, default=VISION_STEPS)
     parser.add_argument("--language-steps", type=int, default=LANGUAGE_STEPS)
     arguments = parser.parse_args()
@@ -352,7 +369,11 @@ def main() -> None:
     model, processor = build(train_tokenizer())
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     started = time.monotonic()
-    train_vision(model, rng, arguments.vision_steps)
+    if arguments.vision_from:
+        known = Gemma3ForConditionalGeneration.from_pretrained(arguments.vision_from)
+        model.model.vision_tower.load_state_dict(known.model.vision_tower.state_dict())
+    else:
+        train_vision(model, rng, arguments.vision_steps)
     train_language(model, processor, rng, arguments.language_steps)
     model.eval()
     processor.chat_template = TEMPLATE

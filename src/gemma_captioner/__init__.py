@@ -1,1 +1,47 @@
+"""Captions fit to train on, by Gemma 3, beside every image and clip of a folder.
 
+from gemma_captioner import Captioned, caption
+
+for outcome in caption("images/", model="demo"):
+    if isinstance(outcome, Captioned):
+        print(outcome.item.path, outcome.caption)
+"""
+
+from .engines import Engine, EngineSpec, Session
+from .errors import (
+    CaptionerError,
+    ItemError,
+    MemoryShortageError,
+    ModelError,
+    StartError,
+    StorageError,
+    UsageError,
+)
+from .pipeline import Run, caption
+from .records import Captioned, Failed, Folder, Frames, MediaItem, Outcome, Reply, Request, Skipped
+from .settings import Settings
+
+__all__ = [
+    "Captioned",
+    "CaptionerError",
+    "Engine",
+    "EngineSpec",
+    "Failed",
+    "Folder",
+    "Frames",
+    "ItemError",
+    "MediaItem",
+    "MemoryShortageError",
+    "ModelError",
+    "Outcome",
+    "Reply",
+    "Request",
+    "Run",
+    "Session",
+    "Settings",
+    "Skipped",
+    "StartError",
+    "StorageError",
+    "UsageError",
+    "caption",
+]

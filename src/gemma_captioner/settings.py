@@ -1,2 +1,227 @@
-from typing import Literal
+"""Every knob once: its default, its bounds and what it does. The command line and the config file come from here.
+
+Groups are the stages of the pipeline. `Settings.of({"frames": 8, ...})` takes the flat names that the command
+line (`--frames`), a TOML file and the Python call share; later layers win.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import UsageError
+
+Kind = Literal["image", "clip"]
 Order = Literal["media-first", "text-first"]
+Existing = Literal["skip", "overwrite", "stale"]
+SamplingRule = Literal["index", "midpoints", "ends"]
+Quantize = Literal["auto", "none", "8bit", "4bit"]
+
+DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
+IMAGE_PROMPT = "Provide a short, single-line description of this image for training data."
+CLIP_PROMPT = (
+    "Provide a detailed, thorough caption of movement you see in the video. Only describe movement as this will "
+    "be very important during the training process."
+)
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Selection(Group):
+    """Which files, and where their captions go."""
+
+    recursive: bool = Field(False, description="Walk into subfolders as well.")
+    include: tuple[str, ...] = Field(
+        (), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable."
+    )
+    exclude: tuple[str, ...] = Field((), description="No files that match this glob. Repeatable.")
+    output: Path | None = Field(
+        None, description="Write the captions here, folders mirrored, instead of beside the media."
+    )
+    name: Literal["stem", "full"] = Field("stem", description="Caption `a.png` in `a.txt`, or in `a.png.txt`.")
+    existing: Existing = Field(
+        "skip",
+        description="What has a caption: skip it, overwrite it (`restore` brings it back), or redo what is stale: "
+        "captioned by us with other settings or from other media since, and not edited by a person.",
+    )
+    limit: int | None = Field(None, ge=0, description="Stop after this many files that need a caption.")
+
+
+class Sampling(Group):
+    """Which moments of a clip the model sees."""
+
+    frames: int = Field(12, ge=1, description="Frames of a clip. A clip that has fewer gives all of them.")
+    sampling: SamplingRule = Field(
+        "midpoints",
+        description="midpoints: the middle of N equal spans. ends: evenly, first and last frame included. "
+        "index: frame int(i * total / N), as the original scripts did.",
+    )
+
+
+class Prompting(Group):
+    """What the model is asked, and what is put around its answer."""
+
+    prompt: str | None = Field(
+        None, min_length=1, description="The prompt, for images and clips alike. [default: one for each kind]"
+    )
+    prompt_file: Path | None = Field(None, description="Read the prompt from this file.")
+    order: Order = Field("media-first", description="Whether the frames come before the prompt's text or after it.")
+    prefix: str = Field("", description="Put before every caption.")
+    suffix: str = Field("", description="Put after every caption.")
+    trigger: str = Field("", description="A trigger word: put first in every caption that does not hold it yet.")
+
+
+class Generation(Group):
+    """How an answer is drawn from the model."""
+
+    max_new_tokens: int = Field(256, ge=1, description="The longest answer, in tokens.")
+    temperature: float = Field(0.0, ge=0, le=5, description="0 takes the likeliest word each time; above 0 samples.")
+    seed: int = Field(0, ge=0, description="With a temperature: the same seed gives the same captions.")
+
+
+class Model(Group):
+    """Which model, and how it runs."""
+
+    model: str = Field(DEFAULT_MODEL, min_length=1, description="A Hugging Face id, a local folder, or `demo`.")
+    engine: Literal["local", "scripted"] = Field(
+        "local",
+        description="local: transformers, here. scripted: no model, answers from the JSON file that --model names.",
+    )
+    quantize: Quantize = Field(
+        "auto", description="Weights in 16, 8 or 4 bits. auto: the most exact that fits the memory, said aloud."
+    )
+    dtype: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Arithmetic. auto: bf16 on an accelerator, fp32 on a CPU."
+    )
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="Where the model runs.")
+    batch_size: int | Literal["auto"] = Field("auto", description="Files captioned at once. auto: as many as fit.")
+    hf_token: str | None = Field(
+        None, repr=False, description="Hugging Face token. [default: HF_TOKEN, else `hf auth login`]"
+    )
+
+
+class Conduct(Group):
+    """How the run goes about it."""
+
+    workers: int | None = Field(None, ge=1, description="Threads that decode ahead. [default: one a core]")
+    stop_after: str | None = Field(
+        None,
+        pattern=r"^(\d+(\.\d+)?[smhd])+$",
+        description="Take no new files after this long: 90s, 45m, 2h, 1h30m.",
+    )
+
+
+class ForKind(Group):
+    """What an `[image]` or `[clip]` table of the config file may set apart."""
+
+    prompt: str | None = Field(None, min_length=1)
+    max_new_tokens: int | None = Field(None, ge=1)
+
+
+class Settings(Group):
+    selection: Selection = Selection()
+    sampling: Sampling = Sampling()
+    prompting: Prompting = Prompting()
+    generation: Generation = Generation()
+    model: Model = Model()
+    conduct: Conduct = Conduct()
+    image: ForKind = ForKind()
+    clip: ForKind = ForKind()
+
+    @classmethod
+    def of(cls, *layers: Mapping[str, Any]) -> Self:
+        """Settings from flat names; a later layer beats an earlier one. `{"frames": 8, "image": {"prompt": ...}}`.
+
+        Raises `UsageError` that names the setting, what was wrong with it, and for an unknown one those that exist.
+        """
+        flat = {name.replace("-", "_"): value for layer in layers for name, value in layer.items()}
+        home = {knob: group for group, knobs in _GROUPS.items() for knob in knobs.model_fields}
+        grouped: dict[str, Any] = {}
+        for name, value in flat.items():
+            if name in ("image", "clip"):
+                grouped[name] = value
+            elif name in home:
+                grouped.setdefault(home[name], {})[name] = value
+            else:
+                raise UsageError(f"unknown setting {name!r}. Known: {', '.join(sorted([*home, 'image', 'clip']))}")
+        try:
+            settings = cls.model_validate(grouped)
+        except ValidationError as error:
+            raise UsageError(explain(error)) from error
+        if settings.prompting.prompt is not None and settings.prompting.prompt_file is not None:
+            raise UsageError("--prompt and --prompt-file exclude each other: give one of them")
+        return settings
+
+    @cached_property
+    def prompts(self) -> dict[Kind, str]:
+        """The prompt for each kind: the kind's own table, else --prompt or --prompt-file, else the default."""
+        common = self.prompting.prompt
+        if self.prompting.prompt_file is not None:
+            common = _read_prompt(self.prompting.prompt_file)
+        return {
+            "image": self.image.prompt or common or IMAGE_PROMPT,
+            "clip": self.clip.prompt or common or CLIP_PROMPT,
+        }
+
+    def max_new_tokens(self, kind: Kind) -> int:
+        return getattr(self, kind).max_new_tokens or self.generation.max_new_tokens
+
+    def recipe(self, kind: Kind) -> str:
+        """A digest of all that decides what a caption of this kind says: 16 hex digits.
+
+        Where a model runs, how many at once and how exactly its arithmetic is done are left out on purpose: a dataset
+        that moves to another machine is not stale.
+        """
+        said: dict[str, Any] = {
+            "model": self.model.model,
+            "quantize": self.model.quantize,
+            "prompt": self.prompts[kind],
+            "max_new_tokens": self.max_new_tokens(kind),
+            **self.prompting.model_dump(include={"order", "prefix", "suffix", "trigger"}),
+            **self.generation.model_dump(include={"temperature", "seed"}),
+        }
+        if kind == "clip":
+            said |= self.sampling.model_dump()
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_GROUPS: dict[str, type[Group]] = {
+    "selection": Selection,
+    "sampling": Sampling,
+    "prompting": Prompting,
+    "generation": Generation,
+    "model": Model,
+    "conduct": Conduct,
+}
+
+
+def explain(error: ValidationError) -> str:
+    """`--frames: input should be greater than or equal to 1 (got 0)`, one line a fault."""
+    return "\n".join(
+        f"--{str(fault['loc'][-1] if fault['loc'] else 'settings').replace('_', '-')}: "
+        f"{fault['msg'][:1].lower()}{fault['msg'][1:]} (got {fault['input']!r})"
+        for fault in error.errors()
+    )
+
+
+def seconds(duration: str) -> float:
+    """`1h30m` -> 5400.0"""
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    return sum(float(n) * unit[u] for n, _, u in re.findall(r"(\d+(\.\d+)?)([smhd])", duration))
+
+
+def _read_prompt(path: Path) -> str:
+    try:
+        prompt = path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--prompt-file {path}: {error}") from error
+    if not prompt:
+        raise UsageError(f"--prompt-file {path} is empty: write the prompt into it")
+    return prompt

@@ -1,0 +1,52 @@
+"""The sample media: drawn scenes as real PNG, JPEG and H.264 files, and what is true of each."""
+
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from typing import cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.stream import VideoStream
+from PIL import Image
+
+from .drawing import Scene, draw, random_scene
+
+SEED = 2026  # training uses seeds of its own
+IMAGES, CLIPS = 7, 5
+CLIP_FRAMES, FPS = 12, 12
+
+
+def draw_samples(folder: Path, *, images: int = IMAGES, clips: int = CLIPS, seed: int = SEED) -> dict[str, str]:
+    """Write `images` + `clips` files into `folder`: file name -> its true caption. Same seed, same files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = Random(seed)
+    truth = {}
+    for number in range(images + clips):
+        is_clip = number >= images
+        scene = random_scene(rng, clip=is_clip)
+        suffix = ".mp4" if is_clip else (".png", ".jpg")[number % 2]
+        path = folder / f"{number + 1:02d}-{scene.colour}-{scene.shape}{suffix}"
+        write_scene(path, scene)
+        truth[path.name] = scene.caption
+    return truth
+
+
+def write_scene(path: Path, scene: Scene, *, num_frames: int = CLIP_FRAMES) -> None:
+    """One drawing as the file type that its suffix names."""
+    if path.suffix == ".mp4":
+        write_clip(path, draw(scene, num_frames))
+    else:
+        Image.fromarray(draw(scene)[0]).save(path, quality=92)
+
+
+def write_clip(path: Path, frames: npt.NDArray[np.uint8], *, fps: int = FPS, codec: str = "libx264") -> None:
+    """uint8 [n, height, width, 3] -> a video file, as visually lossless as its codec does by default."""
+    with av.open(str(path), "w") as container:
+        stream = cast(VideoStream, container.add_stream(codec, rate=Fraction(fps), options={"crf": "14"}))
+        stream.width, stream.height = frames.shape[2], frames.shape[1]
+        stream.pix_fmt = "yuv420p"
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,100 @@
+"""`doctor`: what is here and what it means for captioning."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+from .engines import memory
+from .engines.memory import GEMMA3_SIZES, GIB
+from .settings import DEFAULT_MODEL, Sampling
+
+EXTRAS = {"quantize": "bitsandbytes"}
+_REQUEST_TOKENS = Sampling().frames * 260 + 1024  # a clip of the default length, its prompt and its caption
+
+
+@dataclass(frozen=True)
+class Finding:
+    state: Literal["good", "note", "bad"]
+    what: str
+    meaning: str
+
+
+def examine() -> Iterator[Finding]:
+    from .engines import hardware  # torch: seconds to import
+
+    yield Finding("good", "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Finding(
+        "good",
+        "packages",
+        ", ".join(f"{name} {version(name)}" for name in ("gemma-captioner", "torch", "transformers", "av")),
+    )
+    device = hardware.choose_device("auto")
+    if broken := hardware.cpu_only_torch():
+        yield Finding("bad", "GPU", broken)
+    elif device == "cpu":
+        yield Finding(
+            "note",
+            "GPU",
+            "none: the demo runs well on a CPU, a real Gemma 3 takes minutes a file. "
+            "Rent a GPU of 24 GB or more, or use one over a server",
+        )
+    else:
+        name = hardware.nvidia_card() or device
+        yield Finding("good", "GPU", f"{name}, which torch sees as {device}")
+    yield from _memory(device, hardware.free_memory(device))
+    yield from _hub()
+    for extra, module in EXTRAS.items():
+        try:
+            yield Finding("good", f"extra {extra}", f"{module} {version(module)}")
+        except PackageNotFoundError:
+            yield Finding("note", f"extra {extra}", f"not installed: pip install 'gemma-captioner[{extra}]'")
+
+
+def _memory(device: str, available: int) -> Iterator[Finding]:
+    yield Finding("good", "free memory", f"{available / GIB:.1f} GiB on {device}")
+    for size, architecture in GEMMA3_SIZES.items():
+        fits = {
+            precision: sum(memory.needed_bytes(architecture, precision, device, 2, _REQUEST_TOKENS))
+            for precision in memory.precisions("auto", device)
+        }
+        names = {"none": "bf16", "8bit": "8bit", "4bit": "4bit"}
+        said = ", ".join(
+            f"{names[p]} {need / GIB:.1f} GiB {'fits' if need <= available else 'does not fit'}"
+            for p, need in fits.items()
+        )
+        some = any(need <= available for need in fits.values())
+        yield Finding("good" if some else "note", f"{size}-it", said)
+
+
+def _hub() -> Iterator[Finding]:
+    import huggingface_hub
+
+    cache = huggingface_hub.constants.HF_HUB_CACHE
+    where = next(p for p in (cache, *map(str, _parents(cache))) if os.path.isdir(p))
+    yield Finding("good", "disk for models", f"{shutil.disk_usage(where).free / GIB:.0f} GiB free at {cache}")
+    token = huggingface_hub.get_token()
+    yield Finding(
+        "good" if token else "note",
+        "Hugging Face token",
+        "set" if token else "none: fine for open models; for gated ones `hf auth login`",
+    )
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        yield Finding("note", "hub", "HF_HUB_OFFLINE is set: only models already here can be used")
+        return
+    try:
+        huggingface_hub.HfApi().model_info(DEFAULT_MODEL, timeout=10)
+    except Exception as error:  # whatever the network does, it is a finding and no failure
+        reason = " ".join(str(error).split())[:120]
+        yield Finding("note", "hub", f"does not answer ({reason}): only local models and `demo` can be used")
+    else:
+        yield Finding("good", "hub", f"answers, and has {DEFAULT_MODEL}")
+
+
+def _parents(path: str) -> Iterator[str]:
+    while (parent := os.path.dirname(path)) != path:
+        yield parent
+        path = parent

@@ -1,0 +1,67 @@
+"""What the pipeline asks of an engine. It knows nothing of files, captions or settings beyond its own."""
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from ..records import Failed, Reply, Request
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What is known before any weight is read.
+
+    size: (width, height) in pixels that frames are to have
+    image_tokens: prompt tokens that one frame costs, markers included
+    context: the most tokens a prompt and its answer may have together
+    identity: model name and revision, as the journal records them
+    """
+
+    size: tuple[int, int]
+    image_tokens: int
+    context: int
+    model: str
+    revision: str | None
+
+
+class Session(Protocol):
+    """An engine that is ready to answer. Raises what is fatal to the run; a bad request is one `Failed`."""
+
+    @property
+    def free(self) -> int:
+        """How many more requests it would take now."""
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Hand over a request; at most `free` of them."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Reply | Failed]:
+        """Answers that have come, in any order, each with its request's id; waits for the first up to timeout_s."""
+        ...
+
+    def close(self) -> None:
+        """Drop what is in flight and let go of the model. May be called twice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Engine(Protocol):
+    @property
+    def spec(self) -> EngineSpec:
+        """Raises `ModelError` or `MemoryShortageError` where the run could not start."""
+        ...
+
+    def describe(self) -> str:
+        """One line for a person: model, device, precision, memory."""
+        ...
+
+    def prompt_tokens(self, prompt: str, num_frames: int) -> int:
+        """Tokens of a whole prompt with its frames. Loads no weights."""
+        ...
+
+    def open(self) -> Session:
+        """Load the model."""
+        ...

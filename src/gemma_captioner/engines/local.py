@@ -1,0 +1,385 @@
+"""Gemma 3 through transformers, on this machine.
+
+One thread owns the model: it takes what waits, batches it whatever the frame counts, and answers. Frames arrive as
+uint8 and are normalised on the device; the vision tower runs over them in chunks of its own.
+"""
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoProcessor, GenerationConfig
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import logging as transformers_logging
+
+from ..errors import ModelError
+from ..records import Failed, Reply, Request
+from ..settings import Settings
+from . import checkpoint as checkpoints
+from . import hardware, memory
+from .base import EngineSpec
+from .decoding import LineEnds, RowSampling, Told, ending, first_line
+from .memory import VISION_CHUNK, Architecture, MemoryPlan
+from .prompting import prompt_text
+
+transformers_logging.set_verbosity_error()
+_MARKERS = 4  # tokens around an image's own: line breaks, start, end, line breaks
+_PROMPT_ALLOWANCE = 512  # tokens of text that the memory plan leaves room for
+
+
+class LocalEngine:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def checkpoint(self) -> checkpoints.Checkpoint:
+        return checkpoints.locate(self._settings.model.model, self._settings.model.hf_token)
+
+    @cached_property
+    def processor(self) -> Any:
+        with checkpoints.explained(self.checkpoint.name, self.checkpoint.token):
+            return AutoProcessor.from_pretrained(self.checkpoint.folder, local_files_only=True, backend="pil")
+
+    @cached_property
+    def config(self) -> Any:
+        with checkpoints.explained(self.checkpoint.name, self.checkpoint.token):
+            return transformers.AutoConfig.from_pretrained(self.checkpoint.folder, local_files_only=True)
+
+    @cached_property
+    def spec(self) -> EngineSpec:
+        size = self.processor.image_processor.size
+        return EngineSpec(
+            size=(size["width"], size["height"]),
+            image_tokens=self.processor.image_seq_length + _MARKERS,
+            context=self.config.get_text_config().max_position_embeddings,
+            model=self.checkpoint.name,
+            revision=self.checkpoint.revision,
+        )
+
+    @cached_property
+    def device(self) -> str:
+        return hardware.choose_device(self._settings.model.device)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        return hardware.choose_dtype(self._settings.model, self.device, _name(self.config.dtype))
+
+    @cached_property
+    def memory_plan(self) -> MemoryPlan:
+        settings = self._settings
+        longest = max(settings.max_new_tokens("image"), settings.max_new_tokens("clip"))
+        return memory.plan(
+            architecture_of(self.config),
+            name=self.checkpoint.name,
+            quantize=settings.model.quantize,
+            device=self.device,
+            dtype_bytes=self.dtype.itemsize,
+            available=hardware.free_memory(self.device),
+            request_tokens=settings.sampling.frames * self.spec.image_tokens + _PROMPT_ALLOWANCE + longest,
+        )
+
+    def describe(self) -> str:
+        precision = {"none": _name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
+        return f"{self.checkpoint.name} in {precision}, {self.memory_plan}"
+
+    def prompt_tokens(self, prompt: str, num_frames: int) -> int:
+        return len(tokens_of(self.processor, prompt, num_frames, self._settings))
+
+    def open(self) -> "LocalSession":
+        self.spec  # noqa: B018  # a broken description is reported before a long download
+        plan = self.memory_plan
+        checkpoints.fetch_weights(self.checkpoint)
+        return LocalSession(self, load_model(self, plan), plan, self._settings)
+
+
+def architecture_of(config: Any) -> Architecture:
+    text, vision = config.get_text_config(), config.vision_config
+    return Architecture(
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=text.intermediate_size,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_dim=text.head_dim,
+        vocabulary=text.vocab_size,
+        vision_layers=vision.num_hidden_layers,
+        vision_hidden=vision.hidden_size,
+        vision_intermediate=vision.intermediate_size,
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        image_tokens=config.mm_tokens_per_image,
+    )
+
+
+def load_model(engine: LocalEngine, plan: MemoryPlan) -> Any:
+    """Raises `ModelError`, also for a checkpoint that lacks weights: transformers would fill in random ones."""
+    found = engine.checkpoint
+    options: dict[str, Any] = {}
+    if plan.precision != "none":
+        options["quantization_config"] = _quantization(plan.precision)
+        options["device_map"] = {"": engine.device}
+    transformers_logging.disable_progress_bar()
+    with checkpoints.explained(found.name, found.token):
+        load: Any = transformers.AutoModelForImageTextToText.from_pretrained  # its annotation forgets the report
+        model, report = load(
+            found.folder,
+            dtype=engine.dtype,
+            attn_implementation="sdpa",  # flash attention makes image tokens causal; eager takes 1 GB an image
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    if missing := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
+        raise ModelError(f"{found.name} lacks weights ({missing[0]} and {len(missing) - 1} more): download it again")
+    if plan.precision == "none":
+        model.to(engine.device)
+    return model.eval()
+
+
+def _quantization(precision: str) -> Any:
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            f"--quantize {precision} needs bitsandbytes: pip install 'gemma-captioner[quantize]'"
+        ) from error
+    # The vision tower's layer widths are no multiple of 64, and it is small: it stays exact, as does the output.
+    skipped = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
+    return transformers.BitsAndBytesConfig(
+        load_in_8bit=precision == "8bit",
+        load_in_4bit=precision == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=skipped,
+    )
+
+
+def tokens_of(processor: Any, prompt: str, num_frames: int, settings: Settings) -> list[int]:
+    """Prompt token ids, each frame as its run of image tokens: what transformers' own processor makes of it."""
+    text = prompt_text(processor, prompt, num_images=num_frames, order=settings.prompting.order)
+    text = text.replace(processor.boi_token, processor.full_image_sequence)
+    special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes it itself
+    return list(processor.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    request: Request
+    tokens: list[int]
+    since: float
+
+    @property
+    def most_tokens(self) -> int:
+        return len(self.tokens) + self.request.max_new_tokens
+
+
+class LocalSession:
+    """See `Session`. Its thread dies with `close`, within one token of what it is doing."""
+
+    def __init__(self, engine: LocalEngine, model: Any, plan: MemoryPlan, settings: Settings) -> None:
+        self.model = model
+        self._processor = engine.processor
+        self._settings = settings
+        self._context = engine.spec.context
+        self._tokens_at_once = plan.tokens_at_once
+        fixed = settings.model.batch_size
+        self._most = plan.most_at_once if fixed == "auto" else fixed
+        self._by_tokens = fixed == "auto"
+        self._prepare()
+        self._unanswered = 0
+        self._waiting: list[_Waiting] = []
+        self._arrived = threading.Condition()
+        self._answers: queue.SimpleQueue[Reply | Failed | BaseException] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread.start()
+
+    def _prepare(self) -> None:
+        tokenizer = self._processor.tokenizer
+        images = self._processor.image_processor
+        device = self.model.device
+        self._ends = sorted({tokenizer.eos_token_id, *self._chat_ends()})
+        # All 256 pixel values through the processor's own arithmetic: what it would make of them, to the last bit.
+        levels = np.arange(256, dtype=np.float64) * images.rescale_factor
+        mean, std = (np.array(x, dtype=np.float32)[:, None] for x in (images.image_mean, images.image_std))
+        table = (levels.astype(np.float32)[None] - mean) / std
+        self._levels = torch.from_numpy(table).to(device)  # float32 [3, 256]
+        self._breaks: torch.Tensor | None = None
+        if self._processor.chat_template is None:
+            pieces = [tokenizer.decode([i]) for i in range(self.model.config.get_text_config().vocab_size)]
+            self._breaks = torch.tensor(["\n" in p for p in pieces], device=device)
+            self._blanks = torch.tensor([not p.strip() for p in pieces], device=device)
+        self._break_ids: set[int] = set() if self._breaks is None else set(_where(self._breaks))
+        self._blank_ids: set[int] = set() if self._breaks is None else set(_where(self._blanks))
+
+    def _chat_ends(self) -> list[int]:
+        """<end_of_turn> for a checkpoint that was taught turns; its generation config may name more."""
+        ends = self.model.generation_config.eos_token_id or []
+        ends = [ends] if isinstance(ends, int) else list(ends)
+        self.model.generation_config = GenerationConfig()  # a checkpoint's sampling habits are not ours
+        end_of_turn = self._processor.tokenizer.convert_tokens_to_ids("<end_of_turn>")
+        return ends if end_of_turn in (None, self._processor.tokenizer.unk_token_id) else [*ends, end_of_turn]
+
+    # The contract
+
+    @property
+    def free(self) -> int:
+        return max(0, 2 * self._most - self._unanswered)  # one batch in work, one waiting
+
+    def submit(self, request: Request) -> None:
+        self._unanswered += 1
+        tokens = tokens_of(self._processor, request.prompt, len(request.frames.times_s), self._settings)
+        waiting = _Waiting(request, tokens, time.monotonic())
+        if waiting.most_tokens > self._context:
+            self._answers.put(
+                Failed(
+                    request.item,
+                    f"prompt and answer take {waiting.most_tokens} tokens, and the model holds {self._context}: "
+                    "use fewer --frames or a shorter prompt",
+                    request.id,
+                )
+            )
+            return
+        with self._arrived:
+            self._waiting.append(waiting)
+            self._arrived.notify()
+
+    def poll(self, timeout_s: float) -> list[Reply | Failed]:
+        answers: list[Reply | Failed] = []
+        try:
+            answer = self._answers.get(timeout=timeout_s)
+            while True:
+                if isinstance(answer, BaseException):
+                    raise answer
+                answers.append(answer)
+                answer = self._answers.get_nowait()
+        except queue.Empty:
+            pass
+        self._unanswered -= len(answers)
+        return answers
+
+    def close(self) -> None:
+        self._stop.set()
+        with self._arrived:
+            self._arrived.notify()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # The model's thread
+
+    def _work(self) -> None:
+        try:
+            while batch := self._next_batch():
+                for answer in self._answer_or_halve(batch):
+                    self._answers.put(answer)
+        except BaseException as error:  # whatever it is, it ends the run: `poll` raises it where it is heard
+            self._answers.put(error)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """The one that waited longest and those most like it in length; [] once the session is closed."""
+        with self._arrived:
+            while not self._waiting and not self._stop.is_set():
+                self._arrived.wait()
+            if self._stop.is_set():
+                return []
+            oldest = self._waiting[0]
+            alike = sorted(self._waiting, key=lambda w: (w is not oldest, abs(len(w.tokens) - len(oldest.tokens))))
+            batch = alike[: self._most]
+            while self._by_tokens and len(batch) > 1 and _padded_tokens(batch) > self._tokens_at_once:
+                batch.pop()
+            self._waiting = [w for w in self._waiting if not any(w is b for b in batch)]
+            return batch
+
+    def _answer_or_halve(self, batch: list[_Waiting]) -> list[Reply | Failed]:
+        try:
+            return self._answer(batch)
+        except torch.OutOfMemoryError:
+            pass  # leave the handler first: the error's frames hold the tensors that are to be freed
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            advice = "out of memory for this one alone: use fewer --frames, or --quantize 4bit"
+            return [Failed(batch[0].request.item, advice, batch[0].request.id)]
+        self._most = half = len(batch) // 2  # remembered: what was too much once is not tried again
+        return self._answer_or_halve(batch[:half]) + self._answer_or_halve(batch[half:])
+
+    @torch.inference_mode()
+    def _answer(self, batch: list[_Waiting]) -> list[Reply | Failed]:
+        device, pad = self.model.device, self._processor.tokenizer.pad_token_id
+        longest = max(len(w.tokens) for w in batch)
+        rows = [[pad] * (longest - len(w.tokens)) + w.tokens for w in batch]
+        input_ids = torch.tensor(rows, device=device)
+        blank = [[0] * (longest - len(w.tokens)) + [1] * len(w.tokens) for w in batch]
+        requests = [w.request for w in batch]
+        features = self._encode(np.concatenate([r.frames.pixels for r in requests]))
+        criteria: list[Any] = [Told(self._stop)]
+        if self._breaks is not None:
+            criteria.append(LineEnds(self._breaks, self._blanks, len(batch)))
+        processors = []
+        if any(r.temperature > 0 for r in requests):
+            sampling = RowSampling([r.temperature for r in requests], [r.seed for r in requests], device)
+            processors.append(sampling)
+        sequences = self.model.generate(
+            input_ids=input_ids,
+            attention_mask=torch.tensor(blank, device=device),
+            token_type_ids=(input_ids == self.model.config.image_token_id).long(),
+            mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=features)},
+            generation_config=GenerationConfig(
+                max_new_tokens=max(r.max_new_tokens for r in requests),
+                do_sample=False,
+                eos_token_id=self._ends,
+                pad_token_id=pad,
+            ),
+            stopping_criteria=criteria,
+            logits_processor=processors,
+        )
+        if self._stop.is_set():
+            return []
+        return [self._reply(w, new) for w, new in zip(batch, sequences[:, longest:].tolist(), strict=True)]
+
+    def _encode(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> torch.Tensor:
+        """uint8 [n, height, width, 3] -> features [n, tokens an image, hidden]."""
+        features = []
+        for start in range(0, len(pixels), VISION_CHUNK):
+            chunk = torch.from_numpy(pixels[start : start + VISION_CHUNK]).to(self.model.device).permute(0, 3, 1, 2)
+            values = torch.stack([self._levels[c][chunk[:, c].int()] for c in range(3)], dim=1)
+            features.append(self.model.get_image_features(values.to(self.model.dtype)).pooler_output)
+        return torch.cat(features)
+
+    def _reply(self, waiting: _Waiting, new: list[int]) -> Reply:
+        limit = waiting.request.max_new_tokens
+        end = ending(new[:limit], self._ends, self._break_ids, self._blank_ids)
+        text = self._processor.tokenizer.decode(new[: end.length], skip_special_tokens=True)
+        return Reply(
+            request_id=waiting.request.id,
+            text=first_line(text) if self._breaks is not None else text,
+            finish_reason=end.finish_reason,
+            prompt_tokens=len(waiting.tokens),
+            new_tokens=end.length,
+            seconds=time.monotonic() - waiting.since,
+        )
+
+
+def _padded_tokens(batch: list[_Waiting]) -> int:
+    longest = max(len(w.tokens) for w in batch) + max(w.request.max_new_tokens for w in batch)
+    return len(batch) * longest
+
+
+def _where(mask: torch.Tensor) -> list[int]:
+    return [int(i) for i in mask.nonzero().flatten().tolist()]
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,160 @@
+"""How much memory a Gemma 3 needs, before anything of it is read. Imports neither torch nor transformers.
+
+Parameters are counted from the configuration (a test holds the count against the real classes). What a run takes
+besides is estimated from above: cache and activations of what runs at once, the vision tower's own, a margin.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import MemoryShortageError
+from ..settings import Quantize
+
+GIB = 2**30
+Precision = Literal["none", "8bit", "4bit"]
+# Bytes a weight of the language model's linear layers; the rest stays in 16 bits. 4 bits: one 32-bit scale for 64.
+LINEAR_BYTES: dict[Precision, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
+VISION_CHUNK = 4  # frames encoded at once
+_RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator slack
+_MOST_AT_ONCE = {"cuda": 64, "mps": 8, "cpu": 16}  # requests: past this, waiting costs more than it gains
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The numbers of a configuration that memory depends on."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int = 262_208
+    vision_layers: int = 27
+    vision_hidden: int = 1152
+    vision_intermediate: int = 4304
+    image_size: int = 896
+    patch_size: int = 14
+    image_tokens: int = 256
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the language model's linear layers: those that quantization shrinks."""
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def other_parameters(self) -> int:
+        """Embeddings (shared with the output), norms, vision tower and projector."""
+        text = self.vocabulary * self.hidden + self.layers * (4 * self.hidden + 2 * self.head_dim) + self.hidden
+        v, i = self.vision_hidden, self.vision_intermediate
+        patches = (self.image_size // self.patch_size) ** 2
+        layer = 4 * (v * v + v) + 2 * v * i + v + i + 4 * v
+        vision = self.vision_layers * layer + 3 * self.patch_size**2 * v + v + patches * v + 2 * v
+        return text + vision + v * self.hidden + v
+
+    @property
+    def parameters(self) -> int:
+        return self.linear_parameters + self.other_parameters
+
+    def weight_bytes(self, precision: Precision, dtype_bytes: int) -> int:
+        linear = LINEAR_BYTES.get(precision, dtype_bytes)
+        return int(self.linear_parameters * linear + self.other_parameters * dtype_bytes)
+
+    def token_bytes(self, dtype_bytes: int) -> int:
+        """Cache and activations of one token in flight, every layer's cache kept in full."""
+        cache = 2 * self.layers * self.kv_heads * self.head_dim
+        activations = 8 * self.hidden + 3 * self.intermediate
+        return (cache + activations) * dtype_bytes
+
+    def vision_bytes(self, dtype_bytes: int) -> int:
+        """The vision tower's activations for one chunk of frames."""
+        patches = (self.image_size // self.patch_size) ** 2
+        return VISION_CHUNK * patches * (8 * self.vision_hidden + 2 * self.vision_intermediate) * dtype_bytes
+
+
+GEMMA3_SIZES = {
+    "gemma-3-4b": Architecture(34, 2560, 10240, 8, 4, 256),
+    "gemma-3-12b": Architecture(48, 3840, 15360, 16, 8, 256),
+    "gemma-3-27b": Architecture(62, 5376, 21504, 32, 16, 128),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes, and what follows from them. `tokens_at_once`: prompt and answer tokens of a batch together."""
+
+    precision: Precision
+    device: str
+    available: int
+    weights: int
+    working: int
+    tokens_at_once: int
+    most_at_once: int
+
+    @property
+    def needed(self) -> int:
+        return self.weights + self.working
+
+    def __str__(self) -> str:
+        return (
+            f"{self.needed / GIB:.1f} GiB (weights {self.weights / GIB:.1f}) of {self.available / GIB:.1f} GiB free "
+            f"on {self.device}"
+        )
+
+
+def needed_bytes(
+    architecture: Architecture, precision: Precision, device: str, dtype_bytes: int, tokens: int
+) -> tuple[int, int]:
+    """(weights, all else for one request of `tokens`)."""
+    working = architecture.vision_bytes(dtype_bytes) + tokens * architecture.token_bytes(dtype_bytes)
+    return architecture.weight_bytes(precision, dtype_bytes), working + _RUNTIME_BYTES[device]
+
+
+def precisions(quantize: Quantize, device: str) -> tuple[Precision, ...]:
+    """What --quantize allows, the most exact first. bitsandbytes has no kernels for Apple's GPUs."""
+    if quantize != "auto":
+        return (quantize,)
+    return ("none",) if device == "mps" else ("none", "8bit", "4bit")
+
+
+def plan(
+    architecture: Architecture,
+    *,
+    name: str,
+    quantize: Quantize,
+    device: str,
+    dtype_bytes: int,
+    available: int,
+    request_tokens: int,
+) -> MemoryPlan:
+    """The most exact precision that fits. Raises `MemoryShortageError` that names what would."""
+    for precision in precisions(quantize, device):
+        weights, working = needed_bytes(architecture, precision, device, dtype_bytes, request_tokens)
+        if weights + working <= available:
+            # A batch may take what is left but for a tenth: the estimate is rough and the allocator fragments.
+            spare = int(0.9 * (available - weights)) - working
+            more = max(0, spare) // architecture.token_bytes(dtype_bytes)
+            return MemoryPlan(
+                precision, device, available, weights, working, request_tokens + more, _MOST_AT_ONCE[device]
+            )
+    least = sum(needed_bytes(architecture, precision, device, dtype_bytes, request_tokens))
+    raise MemoryShortageError(
+        f"{name} needs {least / GIB:.1f} GiB on {device} even at --quantize {precision}, and "
+        f"{available / GIB:.1f} are free: {_what_would_fit(device, dtype_bytes, available, request_tokens, quantize)}"
+    )
+
+
+def _what_would_fit(device: str, dtype_bytes: int, available: int, tokens: int, quantize: Quantize) -> str:
+    if (fit := largest_that_fits(device, dtype_bytes, available, tokens)) is None:
+        return "no Gemma 3 fits; free some memory, use fewer --frames, or a larger machine"
+    size, precision = fit
+    return f"the largest that fits is {size} with --quantize {precision} (fewer --frames need less)"
+
+
+def largest_that_fits(device: str, dtype_bytes: int, available: int, tokens: int) -> tuple[str, Precision] | None:
+    for size, architecture in reversed(GEMMA3_SIZES.items()):
+        for precision in precisions("auto", device):
+            if sum(needed_bytes(architecture, precision, device, dtype_bytes, tokens)) <= available:
+                return size, precision
+    return None

@@ -1,0 +1,108 @@
+"""A deterministic engine without a model: answers by rule. For tests, trials of a set-up, and measuring the rest.
+
+As `--engine scripted --model SCRIPT.json`, the script being one object, every key optional:
+
+    {"default": "A scripted caption of {name}.",     {name}, {stem}, {num_frames} and {prompt} are filled in
+     "delay_s": 0.0,                                  how long each batch takes
+     "batch_size": 8,
+     "size": [64, 64],
+     "replies": {"a.png": "Said of this one.",        by the item's name; an object sets more:
+                 "b.png": {"text": "Cut of", "finish_reason": "length"},
+                 "c.png": {"error": "refused"}}}
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import ModelError
+from ..records import Failed, FinishReason, Reply, Request
+from .base import EngineSpec
+
+
+class ScriptedReply(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str = ""
+    finish_reason: FinishReason = "stop"
+    error: str | None = None
+
+
+class Script(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default: str = "A scripted caption of {name}."
+    delay_s: float = Field(0.0, ge=0)
+    batch_size: int = Field(8, ge=1)
+    size: tuple[int, int] = (64, 64)
+    replies: dict[str, ScriptedReply | str] = {}
+
+
+class ScriptedEngine:
+    def __init__(self, script: Script | None = None) -> None:
+        self.script = script or Script()
+        self.spec = EngineSpec(self.script.size, 20, 131072, model="scripted", revision=None)
+
+    @classmethod
+    def from_file(cls, path: str) -> Self:
+        """Raises `ModelError` where the file is not there or no script."""
+        try:
+            return cls(Script.model_validate(json.loads(Path(path).read_text())))
+        except (OSError, ValueError, ValidationError) as error:
+            raise ModelError(f"--engine scripted wants a script, JSON, as --model: {path}: {error}") from error
+
+    def describe(self) -> str:
+        return "scripted answers, no model"
+
+    def prompt_tokens(self, prompt: str, num_frames: int) -> int:
+        return len(prompt.split()) + num_frames * self.spec.image_tokens
+
+    def open(self) -> "ScriptedSession":
+        return ScriptedSession(self.script)
+
+
+class ScriptedSession:
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._waiting: list[tuple[Request, float]] = []
+
+    @property
+    def free(self) -> int:
+        return self._script.batch_size - len(self._waiting)
+
+    def submit(self, request: Request) -> None:
+        self._waiting.append((request, time.monotonic()))
+
+    def poll(self, timeout_s: float) -> list[Reply | Failed]:
+        time.sleep(self._script.delay_s if self._waiting else timeout_s)
+        batch, self._waiting = self._waiting, []
+        return [self._answer(request, since) for request, since in batch]
+
+    def _answer(self, request: Request, since: float) -> Reply | Failed:
+        scripted = self._script.replies.get(request.item.name, self._script.default)
+        reply = ScriptedReply(text=scripted) if isinstance(scripted, str) else scripted
+        if reply.error is not None:
+            return Failed(request.item, reply.error, request.id)
+        facts: dict[str, Any] = {
+            "name": request.item.name,
+            "stem": request.item.path.stem,
+            "num_frames": len(request.frames.times_s),
+            "prompt": request.prompt,
+        }
+        text = reply.text
+        for key, value in facts.items():
+            text = text.replace(f"{{{key}}}", str(value))
+        seconds = time.monotonic() - since
+        return Reply(request.id, text, reply.finish_reason, 0, len(text.split()), seconds)
+
+    def close(self) -> None:
+        self._waiting.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

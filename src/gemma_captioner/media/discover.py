@@ -1,0 +1,190 @@
+"""Paths -> media items, a folder at a time, in an order that never changes. Opens no media file.
+
+Says of each item whether its caption exists and whether it shares one with another, from the folder's own listing.
+"""
+
+import fnmatch
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ..errors import StartError
+from ..records import Failed, Folder, MediaItem
+from ..settings import Kind, Selection
+
+EXTENSIONS: dict[str, Kind] = {
+    **dict.fromkeys(["jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff", "avif", "heic", "heif"], "image"),
+    **dict.fromkeys(["mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "mpeg"], "clip"),
+}
+DEBRIS = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder to walk. `only`: the files in it that were named, where files were given and not the folder."""
+
+    folder: Path
+    captions: Path  # the folder's place under --output, else the folder itself
+    store: Path  # what holds `.gemma-captioner`: --output itself, else the folder
+    only: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    item: MediaItem
+    captioned: bool
+
+
+def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
+    """What was given on the command line, as folders to walk; files of one folder are walked together.
+
+    Under --output one folder's captions lie at its top, those of several in a folder each, named after theirs.
+    Raises `StartError` for a path that does not exist or is no media file.
+    """
+    named: dict[Path, set[str] | None] = {}
+    for path in map(_absolute, paths):
+        if path.is_dir():
+            named[path] = None
+        elif path.suffix[1:].lower() not in EXTENSIONS:
+            what = "is no image or clip" if path.exists() else "does not exist"
+            raise StartError(f"{path} {what}: give folders, or files of type {', '.join(EXTENSIONS)}")
+        elif not os.path.lexists(path):
+            raise StartError(f"{path} does not exist: check the spelling")
+        elif (files := named.setdefault(path.parent, set())) is not None:
+            files.add(path.name)
+    named = dict(sorted(named.items(), key=lambda entry: entry[1] is not None))  # whole folders first
+    output = output and _absolute(output)
+    twice = [name for name, times in Counter(f.name for f in named).items() if times > 1]
+    if output and twice:
+        raise StartError(
+            f"several folders are called {twice[0]!r}, so their captions would mix under --output: run them one by one"
+        )
+    roots = []
+    for folder, files in named.items():
+        captions = folder if output is None else output if len(named) == 1 else output / folder.name
+        roots.append(Root(folder, captions, output or folder, None if files is None else frozenset(files)))
+    return roots
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path.expanduser()))
+
+
+@dataclass
+class Discovery:
+    """Iterate it for what `roots` hold; `ignored` counts the other files seen so far."""
+
+    roots: list[Root]
+    selection: Selection
+    ignored: int = 0
+    _walked: set[tuple[int, int]] = field(default_factory=set)
+
+    def __iter__(self) -> Iterator[Found | Failed]:
+        self._walked.clear()
+        for root in self.roots:
+            yield from self._walk(root, "")
+
+    def _walk(self, root: Root, inside: str) -> Iterator[Found | Failed]:
+        """Files of the folder first, then its subfolders. `inside`: path within the root, "" or "a/b/"."""
+        folder = root.folder / inside
+        try:
+            at = folder.stat()
+            if (at.st_dev, at.st_ino) in self._walked:  # a link to where we have been, or given twice
+                return
+            if root.only is None:
+                self._walked.add((at.st_dev, at.st_ino))
+            listing = _Listing.of(folder)
+            captions = listing.captions if root.captions == root.folder else _captions_in(root.captions / inside)
+        except OSError as error:
+            yield Failed(
+                Folder(folder, inside or ".", root.store),
+                f"the folder cannot be listed: {error.strerror}. Mend its permissions, or leave it out with --exclude",
+            )
+            return
+        media = [name for name in listing.files if self._wanted(root, inside, name)]
+        caption_names = {name: self._caption_name(name) for name in media}
+        shared = Counter(caption_names.values())
+        for name in media:
+            item = MediaItem(
+                path=folder / name,
+                kind=EXTENSIONS[name.rpartition(".")[2].lower()],
+                name=inside + name,
+                caption_path=root.captions / inside / caption_names[name],
+                store=root.store,
+            )
+            if shared[caption_names[name]] > 1:
+                others = [n for n in media if caption_names[n] == caption_names[name] and n != name]
+                yield Failed(
+                    item,
+                    f"would share {caption_names[name]} with {', '.join(others)}: rename one, or use --name full",
+                )
+            else:
+                yield Found(item, captioned=caption_names[name] in captions)
+        if self.selection.recursive and root.only is None:
+            for name in listing.folders:
+                if not self._excluded(inside + name):
+                    yield from self._walk(root, f"{inside}{name}/")
+
+    def _wanted(self, root: Root, inside: str, name: str) -> bool:
+        if root.only is not None and name not in root.only:
+            return False
+        if name.rpartition(".")[2].lower() not in EXTENSIONS or "." not in name:
+            self.ignored += root.only is None
+            return False
+        include = self.selection.include
+        return not self._excluded(inside + name) and (not include or _matches(inside + name, include))
+
+    def _excluded(self, name: str) -> bool:
+        return _matches(name, self.selection.exclude)
+
+    def _caption_name(self, name: str) -> str:
+        return (name if self.selection.name == "full" else name.rpartition(".")[0]) + ".txt"
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    files: list[str]
+    folders: list[str]
+    captions: set[str]
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Listing":
+        files, folders, captions = [], [], set()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith(".") or name.lower() in DEBRIS:
+                    continue
+                if entry.is_dir():
+                    folders.append(name)
+                elif name.endswith(".txt"):
+                    if entry.is_file() and entry.stat().st_size:  # an empty file is no caption
+                        captions.add(name)
+                elif entry.is_file() or entry.is_symlink():  # a broken link fails by its name, when it is opened
+                    files.append(name)
+        return cls(sorted(files, key=natural), sorted(folders, key=natural), captions)
+
+
+def _captions_in(folder: Path) -> set[str]:
+    try:
+        return _Listing.of(folder).captions
+    except FileNotFoundError:
+        return set()
+
+
+def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key: `a2` before `a10`, case set aside, the name itself to decide between equals."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p], name
+
+
+def _matches(name: str, globs: Iterable[str]) -> bool:
+    """`day1/a.PNG` matches `*.png`, `a.*` and `day1/*`."""
+    name = name.lower()
+    return any(
+        fnmatch.fnmatchcase(name, glob.lower()) or fnmatch.fnmatchcase(PurePosixPath(name).name, glob.lower())
+        for glob in globs
+    )

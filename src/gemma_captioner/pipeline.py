@@ -1,0 +1,228 @@
+"""paths -> plan -> MediaItem -> decode -> Frames -> prompt -> Request -> engine -> Reply -> clean, judge
+-> Outcome -> store. The one loop, for images and clips alike."""
+
+import os
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .captions.clean import clean
+from .captions.judge import UNFIT, judge
+from .engines import Engine, Session, engine_for
+from .errors import ItemError
+from .media.decode import decode
+from .media.discover import roots_of
+from .plan import Plan
+from .records import Captioned, Failed, Frames, MediaItem, Outcome, Reply, Request, Skipped
+from .settings import Settings, seconds
+from .store import sidecar
+from .store.journal import Journal, Line, fingerprint, new_run_id
+
+PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome
+_WAIT_S = 0.02
+
+
+@dataclass(slots=True)
+class _Job:
+    """An item whose pixels are held: being decoded, or with the engine."""
+
+    id: int
+    item: MediaItem
+    media: str  # its fingerprint before it was read
+    prompt: str
+    decoding: Future[Frames | Failed]
+    frames: Frames | None = None  # set once the engine has them
+
+
+class Run:
+    """One pass over `paths`: iterate it for the outcomes; when one comes, its caption is on disk.
+
+    `close` it when leaving early: the work in flight is dropped, what is finished is kept.
+    Raises `StartError` and its kin.
+    """
+
+    def __init__(self, paths: Iterable[Path], settings: Settings, engine: Engine | None = None) -> None:
+        self.settings = settings
+        self.engine = engine or engine_for(settings)
+        self.roots = roots_of(paths, settings.selection.output)
+        self.plan = Plan(self.roots, settings)
+        self.run_id = new_run_id()
+        self.total: int | None = None  # files to caption, once they are counted
+        self.load_seconds = 0.0
+        self.left_by_deadline = False
+        self._journal = Journal(self.run_id, self._header())
+        self._outcomes = self._run()
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return self._outcomes
+
+    def close(self) -> None:
+        self._outcomes.close()
+
+    def _header(self) -> Line:
+        settings = self.settings.model_dump(mode="json", exclude={"model": {"hf_token"}})
+        return {"version": version("gemma-captioner"), "settings": settings}
+
+    def _run(self) -> Generator[Outcome]:
+        threading.Thread(target=self._count, name="count", daemon=True).start()
+        settings, steps, jobs = self.settings, iter(self.plan), dict[int, _Job]()
+        session: Session | None = None
+        most_jobs = 1
+        with ExitStack() as stack:
+            stack.enter_context(closing(self._journal))
+            pool = ThreadPoolExecutor(settings.conduct.workers or os.cpu_count() or 1, "decode")
+            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+            deadline = time.monotonic() + seconds(settings.conduct.stop_after or "36500d")
+            taken = 0
+            while True:
+                while len(jobs) < most_jobs and (step := next(steps, None)) is not None:
+                    if not isinstance(step, MediaItem):
+                        yield self._settled(step)
+                        continue
+                    if time.monotonic() > deadline:
+                        self.left_by_deadline = True
+                        steps = iter(())
+                        break
+                    if taken == 0:
+                        most_jobs = self._most_jobs()
+                        sidecar.prepare(step.store)
+                    started = self._start(step, taken, pool)
+                    taken += 1
+                    if isinstance(started, Failed):
+                        yield self._settled(started)
+                    else:
+                        jobs[started.id] = started
+                if not jobs:
+                    return
+                if session is None:  # while it loads, the first files decode
+                    loading = time.monotonic()
+                    session = stack.enter_context(self.engine.open())
+                    self.load_seconds = time.monotonic() - loading
+                for failed in self._submit_decoded(jobs, session):
+                    yield self._settled(failed)
+                for answer in session.poll(_WAIT_S):
+                    assert answer.request_id is not None
+                    yield self._settled(self._outcome(jobs.pop(answer.request_id), answer))
+
+    def _count(self) -> None:
+        self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))
+
+    def _most_jobs(self) -> int:
+        width, height = self.engine.spec.size
+        return max(1, PIXEL_BYTES // (width * height * 3 * self.settings.sampling.frames))
+
+    def _start(self, item: MediaItem, number: int, pool: ThreadPoolExecutor) -> _Job | Failed:
+        try:
+            media = fingerprint(item.path)
+        except OSError as error:
+            return Failed(item, f"cannot be read ({error.strerror}): mend or remove it")
+        decoding = pool.submit(decode, item, self.settings.sampling, self.engine.spec.size)
+        return _Job(number, item, media, self.settings.prompts[item.kind], decoding)
+
+    def _submit_decoded(self, jobs: dict[int, _Job], session: Session) -> list[Failed]:
+        """Fill what is free with what is decoded, in the order of work; returns what could not be decoded."""
+        failures = []
+        free = session.free
+        for job in list(jobs.values()):
+            if free == 0:
+                break
+            if job.frames is not None or not job.decoding.done():
+                continue
+            decoded = job.decoding.result()
+            if isinstance(decoded, Failed):
+                failures.append(decoded)
+                del jobs[job.id]
+                continue
+            job.frames = decoded
+            session.submit(
+                Request(
+                    id=job.id,
+                    item=job.item,
+                    frames=decoded,
+                    prompt=job.prompt,
+                    max_new_tokens=self.settings.max_new_tokens(job.item.kind),
+                    temperature=self.settings.generation.temperature,
+                    seed=self.settings.generation.seed,
+                )
+            )
+            free -= 1
+        return failures
+
+    def _outcome(self, job: _Job, answer: Reply | Failed) -> Outcome:
+        """Clean and judge a reply, and store what is fit."""
+        if isinstance(answer, Failed):
+            return answer
+        assert job.frames is not None
+        caption = clean(answer.text, self.settings.prompting)
+        flags = job.frames.flags + judge(caption, answer)
+        for flag in flags:
+            if flag in UNFIT:
+                return Failed(job.item, UNFIT[flag])
+        captioned = Captioned(
+            item=job.item,
+            caption=caption,
+            flags=flags,
+            frames=len(job.frames.times_s),
+            prompt_tokens=answer.prompt_tokens,
+            new_tokens=answer.new_tokens,
+            seconds=answer.seconds,
+        )
+        try:
+            return self._store(job, answer, captioned)
+        except ItemError as error:
+            return Failed(job.item, str(error))
+
+    def _store(self, job: _Job, reply: Reply, captioned: Captioned) -> Captioned | Skipped:
+        """Journal line, then the `.txt`. What somebody wrote there since the run began stays."""
+        item, existing = job.item, self.settings.selection.existing
+        present = sidecar.read(item.caption_path) or None
+        if present and (existing == "skip" or (existing == "stale" and not self.plan.is_stale(item))):
+            return Skipped(item, "a caption was written there meanwhile")
+        content = captioned.caption.encode()
+        assert job.frames is not None
+        line = {
+            "kind": "caption",
+            "path": item.name,
+            "caption_file": item.caption_file,
+            "media": job.media,
+            "model": self.engine.spec.model,
+            "revision": self.engine.spec.revision,
+            "recipe": self.settings.recipe(item.kind),
+            "prompt": job.prompt,
+            "frame_times_s": job.frames.times_s,
+            "raw": [reply.text],
+            "finish_reason": reply.finish_reason,
+            "flags": captioned.flags,
+            "prompt_tokens": reply.prompt_tokens,
+            "new_tokens": reply.new_tokens,
+            "seconds": round(reply.seconds, 3),
+            "retries": 0,
+            "digest": sidecar.digest(content),
+            "replaced": None if present is None else present.decode("utf-8", "surrogateescape"),
+        }
+        sidecar.write(item.caption_path, content, item.store, lambda: self._journal.append(item.store, line))
+        return captioned
+
+    def _settled(self, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Failed):
+            line = {"kind": "failure", "path": outcome.item.name, "error": outcome.error}
+            self._journal.append(outcome.item.store, line, sync=False)
+        return outcome
+
+
+def caption(*paths: str | Path, engine: Engine | None = None, **settings: Any) -> Iterator[Outcome]:
+    """Caption images and clips; yields an outcome a file, each on disk when it comes.
+
+    paths: folders and files. settings: the command line's options with `_` for `-`: `model="demo"`, `frames=8`,
+    `existing="stale"`, `image={"prompt": "..."}`. engine: one of your own (see `Engine`), else --engine's.
+
+    Raises `CaptionerError`: `UsageError` for a setting that makes no sense, `StartError` where the run cannot go on.
+    """
+    with closing(Run(map(Path, paths), Settings.of(settings), engine)) as run:
+        yield from run

@@ -1,0 +1,142 @@
+"""Where every caption came from: `.gemma-captioner/runs/<run-id>.jsonl`, append-only, one writer a file.
+
+Lines, told apart by `kind`:
+    run       settings, model and version, first in each file
+    caption   one for each caption, written before its `.txt` is renamed into place: a line whose digest is not what
+              the `.txt` holds is void (the run died between the two) or a person has edited since
+    failure   one for each item that failed
+    restore   one for each caption brought back
+Never a token or a key.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import StartError, StorageError
+from . import sidecar
+from .sidecar import DOT_FOLDER
+
+Line = dict[str, Any]
+
+
+def new_run_id() -> str:
+    """Sorts by time: `20261122-151039-9f3a`."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def fingerprint(path: Path) -> str:
+    """`<bytes>:<nanoseconds of the last change>`: differs once the media has changed."""
+    stat = path.stat()
+    return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+class Journal:
+    """The run's own file in each store it touches, made at its first line."""
+
+    def __init__(self, run_id: str, header: Line) -> None:
+        self.run_id = run_id
+        self._header = {"kind": "run", "run": run_id, **header}
+        self._files: dict[Path, BinaryIO] = {}
+
+    def append(self, store: Path, line: Line, *, sync: bool = True) -> None:
+        """Raises `StorageError`."""
+        path = run_file(store, self.run_id)
+        try:
+            file = self._files.get(store)
+            if file is None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = self._files[store] = path.open("ab")
+                self._write(file, self._header)
+            self._write(file, {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **line})
+            if sync:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(
+                f"{path}: {error.strerror}: what is finished is kept; free or mend it and run again"
+            ) from error
+
+    @staticmethod
+    def _write(file: BinaryIO, line: Line) -> None:
+        # ASCII JSON: a file name that is no valid UTF-8 survives as an escaped surrogate.
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def run_file(store: Path, run_id: str) -> Path:
+    return store / DOT_FOLDER / "runs" / f"{run_id}.jsonl"
+
+
+def read_run(path: Path) -> Iterator[Line]:
+    """The lines of a run's file that are whole; a crash may have torn the last one."""
+    with path.open("rb") as file:
+        for raw in file:
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                continue
+            if isinstance(line, dict):
+                yield line
+
+
+def read_all(store: Path) -> Iterator[Line]:
+    """The lines of all runs, oldest run first."""
+    for path in sorted((store / DOT_FOLDER / "runs").glob("*.jsonl")):
+        yield from read_run(path)
+
+
+class History:
+    """What the journal knows of a store's captions: which are ours, and how they came about."""
+
+    def __init__(self, store: Path) -> None:
+        self._made: dict[tuple[str, str], tuple[str, str]] = {}
+        for line in read_all(store):
+            if line.get("kind") == "caption":
+                self._made[line["caption_file"], line["digest"]] = (line["recipe"], line["media"])
+
+    def is_stale(self, caption_file: str, digest: str, recipe: str, media: str) -> bool:
+        """Whether we wrote this very caption, by another recipe or from other media. A person's is never stale."""
+        made = self._made.get((caption_file, digest))
+        return made is not None and made != (recipe, media)
+
+
+def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
+    """Bring back what run `run_id` overwrote: (caption file, whether it was restored), one after the other.
+
+    A caption that was edited since is left as it is. What is taken away is itself kept, by a run of its own.
+    Raises `StartError` where there is no such run, listing those that overwrote something.
+    """
+    path = run_file(store, run_id)
+    if not path.is_file():
+        runs = ", ".join(p.stem for p in sorted(path.parent.glob("*.jsonl"))) or "none"
+        raise StartError(f"{store} has no run {run_id!r}. Its runs: {runs}")
+    journal = Journal(new_run_id(), {"restores": run_id})
+    try:
+        for line in read_run(path):
+            if line.get("replaced") is None:
+                continue
+            caption_path = store / line["caption_file"]
+            now = sidecar.read(caption_path)
+            content = line["replaced"].encode("utf-8", "surrogateescape")
+            if now is None or sidecar.digest(now) != line["digest"]:
+                yield caption_path, False
+                continue
+            back: Line = {
+                "kind": "restore",
+                "path": line["path"],
+                "caption_file": line["caption_file"],
+                "digest": sidecar.digest(content),
+                "replaced": now.decode("utf-8", "surrogateescape"),
+            }
+            sidecar.write(caption_path, content, store, lambda back=back: journal.append(store, back))  # type: ignore[misc]
+            yield caption_path, True
+    finally:
+        journal.close()

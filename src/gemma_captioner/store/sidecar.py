@@ -1,0 +1,96 @@
+"""The `.txt` beside the media: written whole or not at all, and the only mark of "done"."""
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import CaptionerError, ItemError, StorageError
+
+DOT_FOLDER = ".gemma-captioner"
+_LEFTOVER_AGE_S = 3600  # a temporary file lives for milliseconds; one of an hour ago is from a run that died
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def read(path: Path) -> bytes | None:
+    """What stands in the file, None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def write(path: Path, content: bytes, store: Path, before_rename: Callable[[], None] = lambda: None) -> None:
+    """Put `content` at `path` by a synced temporary file and a rename; `before_rename` runs between the two.
+
+    Raises what `storage_error` says.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_folder(path, store) / f"{os.getpid()}-{time.monotonic_ns()}"
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        before_rename()
+        os.replace(temporary, path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary_folder(path: Path, store: Path) -> Path:
+    """On the file system of `path`, which a linked subfolder may not share with the store: a rename must not copy."""
+    home = store if path.parent.stat().st_dev == _device(store) else path.parent
+    folder = home / DOT_FOLDER / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _device(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.stat().st_dev
+
+
+def prepare(store: Path) -> None:
+    """See that captions can be written, before any time is spent on them, and remove what a killed run left.
+
+    Raises `StorageError`.
+    """
+    try:
+        write(store / DOT_FOLDER / "tmp" / "probe", b"", store)
+    except CaptionerError as error:
+        raise StorageError(str(error)) from error
+    try:
+        for file in (store / DOT_FOLDER / "tmp").iterdir():
+            if file.name == "probe" or time.time() - file.stat().st_mtime > _LEFTOVER_AGE_S:
+                file.unlink(missing_ok=True)
+    except OSError:
+        pass  # leftovers harm nobody
+
+
+_REMEDIES: dict[int, tuple[type[CaptionerError], str]] = {
+    errno.ENOSPC: (StorageError, "the disk is full: free some space and run again, what is finished is kept"),
+    errno.EDQUOT: (StorageError, "the disk quota is used up: free some and run again, what is finished is kept"),
+    errno.EROFS: (StorageError, "the file system is read-only: write elsewhere with --output"),
+    errno.EACCES: (ItemError, "no permission to write: mend it with chmod, or write elsewhere with --output"),
+    errno.EPERM: (ItemError, "no permission to write: mend it with chmod, or write elsewhere with --output"),
+    errno.ENAMETOOLONG: (ItemError, "the name is too long for a caption file beside it: shorten it"),
+    errno.ENOENT: (ItemError, "the folder is gone"),
+    errno.ENOTDIR: (ItemError, "a file stands where a folder should: rename it"),
+    errno.EISDIR: (ItemError, "a folder stands where the caption should: rename it"),
+}
+
+
+def storage_error(error: OSError, path: Path) -> CaptionerError:
+    """`ItemError` where the fault is this path's own, `StorageError` where no other would fare better."""
+    kind, remedy = _REMEDIES.get(error.errno or 0, (StorageError, f"cannot be written ({error.strerror})"))
+    return kind(f"{path}: {remedy}")
