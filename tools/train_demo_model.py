@@ -228,42 +228,42 @@ def pooled_grid(model: Gemma3ForConditionalGeneration, pixels: torch.Tensor) -> 
 
 
 def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int) -> None:
+    """Heads that all 16 soft tokens share: so each of them, by itself, comes to tell what is where in the frame.
+
+    Heads on the whole grid also learn shapes, but then place lies only in which token sees the shape, and the
+    language model does not find it there.
+    """
     shapes, colours = sorted(SHAPES), sorted(COLOURS)
-    width = GRID * GRID * model.config.vision_config.hidden_size
+    width = model.config.vision_config.hidden_size
+    sizes = {"shape": len(shapes), "colour": len(colours), "background": len(colours), "place": len(PLACES), "xy": 2}
     norm = nn.LayerNorm(width)
-    heads = nn.ModuleDict(
-        {
-            "shape": nn.Linear(width, len(shapes)),
-            "colour": nn.Linear(width, len(colours)),
-            "background": nn.Linear(width, len(colours)),
-            "place": nn.Linear(width, 2),
-        }
-    )
+    heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
     trained = [*model.model.vision_tower.parameters(), *norm.parameters(), *heads.parameters()]
     optimizer, scheduler = schedule(trained, VISION_LR, steps)
     model.train()
     for step in range(steps):
         scenes = [random_scene(rng, clip=False) for _ in range(VISION_BATCH)]
         frames = np.concatenate([as_encoded(draw(s), rng) for s in scenes])
-        features = norm(pooled_grid(model, to_pixels(frames)).flatten(1))
-        shape = torch.tensor([shapes.index(s.shape) for s in scenes])
-        losses = [nn.functional.cross_entropy(heads["shape"](features), shape)]
-        for name in ("colour", "background"):
-            target = torch.tensor([colours.index(getattr(s, name)) for s in scenes])
-            losses.append(nn.functional.cross_entropy(heads[name](features), target))
-        place = torch.tensor([s.start for s in scenes]) / SIZE
-        losses.append(10 * nn.functional.mse_loss(heads["place"](features), place))
+        features = norm(pooled_grid(model, to_pixels(frames)))
+        target = {
+            "shape": torch.tensor([shapes.index(s.shape) for s in scenes]),
+            "colour": torch.tensor([colours.index(s.colour) for s in scenes]),
+            "background": torch.tensor([colours.index(s.background) for s in scenes]),
+            "place": torch.tensor([PLACES.index(place_of(s.start)) for s in scenes]),
+        }
+        said = {name: heads[name](features) for name in sizes}  # [batch, 16, size]
+        xy = torch.tensor([s.start for s in scenes])[:, None] / SIZE
+        loss = 10 * nn.functional.mse_loss(said["xy"], xy.expand(-1, GRID * GRID, -1))
+        for name, truth in target.items():
+            loss = loss + nn.functional.cross_entropy(said[name].flatten(0, 1), truth.repeat_interleave(GRID * GRID))
         optimizer.zero_grad()
-        sum(losses).backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         scheduler.step()
         if step % 100 == 99:
-            right = (heads["shape"](features).argmax(1) == shape).float().mean()
-            print(
-                f"vision {step + 1:5d}  losses {[round(x.item(), 4) for x in losses]}  shapes {right:.3f}",
-                flush=True,
-            )
+            right = {name: (said[name].argmax(-1) == truth[:, None]).float().mean() for name, truth in target.items()}
+            print(f"vision {step + 1:5d}  right {({k: round(v.item(), 3) for k, v in right.items()})}", flush=True)
 
 
 def place_of(point: tuple[float, float]) -> str:

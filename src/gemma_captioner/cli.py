@@ -34,13 +34,19 @@ from .store.journal import run_file
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
+
+def _shown(default: Any) -> str | None:
+    """A default as `--help` shows it: nothing for a switch that is off, an empty text or list."""
+    return None if default is None or default is False or default in ("", ()) else str(default)
+
+
 app = App(
     name="gemma-captioner",
     help="Captions fit to train on, by Gemma 3, beside every image and clip of a folder.",
     help_epilogue="Start with `gemma-captioner demo`, then `gemma-captioner caption FOLDER --limit 5 --show`.",
     version=lambda: version("gemma-captioner"),
     error_console=err,
-    default_parameter=Parameter(negative_iterable=(), negative_none=()),
+    default_parameter=Parameter(negative_iterable=(), negative_none=(), show_default=_shown),
 )
 
 
@@ -67,8 +73,11 @@ class Conversation(knobs.Group):
     debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False
 
 
+_PANELS = ("Which files", "The prompt and the caption", "Clips", "The answer", "The model", "The run")
+
+
 def _stage(title: str) -> Parameter:
-    return Parameter(name="*", group=Group(title))
+    return Parameter(name="*", group=Group(title, sort_key=_PANELS.index(title)))
 
 
 @app.command

@@ -1,11 +1,11 @@
 """`doctor`: what is here and what it means for captioning."""
 
-import os
 import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
 from .engines import memory
@@ -72,17 +72,18 @@ def _memory(device: str, available: int) -> Iterator[Finding]:
 
 def _hub() -> Iterator[Finding]:
     import huggingface_hub
+    from huggingface_hub.constants import HF_HUB_CACHE as cache
+    from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    cache = huggingface_hub.constants.HF_HUB_CACHE
-    where = next(p for p in (cache, *map(str, _parents(cache))) if os.path.isdir(p))
-    yield Finding("good", "disk for models", f"{shutil.disk_usage(where).free / GIB:.0f} GiB free at {cache}")
+    disk = next(folder for folder in (Path(cache), *Path(cache).parents) if folder.is_dir())
+    yield Finding("good", "disk for models", f"{shutil.disk_usage(disk).free / GIB:.0f} GiB free at {cache}")
     token = huggingface_hub.get_token()
     yield Finding(
         "good" if token else "note",
         "Hugging Face token",
         "set" if token else "none: fine for open models; for gated ones `hf auth login`",
     )
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if HF_HUB_OFFLINE:
         yield Finding("note", "hub", "HF_HUB_OFFLINE is set: only models already here can be used")
         return
     try:
@@ -92,9 +93,3 @@ def _hub() -> Iterator[Finding]:
         yield Finding("note", "hub", f"does not answer ({reason}): only local models and `demo` can be used")
     else:
         yield Finding("good", "hub", f"answers, and has {DEFAULT_MODEL}")
-
-
-def _parents(path: str) -> Iterator[str]:
-    while (parent := os.path.dirname(path)) != path:
-        yield parent
-        path = parent

@@ -157,6 +157,7 @@ class Settings(Group):
             raise UsageError(explain(error)) from error
         if settings.prompting.prompt is not None and settings.prompting.prompt_file is not None:
             raise UsageError("--prompt and --prompt-file exclude each other: give one of them")
+        _ = settings.prompts  # a prompt file that cannot be read is told before anything starts
         return settings
 
     @cached_property

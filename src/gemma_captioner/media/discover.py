@@ -176,8 +176,9 @@ def _captions_in(folder: Path) -> set[str]:
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key: `a2` before `a10`, case set aside, the name itself to decide between equals."""
-    parts = re.split(r"([0-9]+)", name.casefold())
+    """Sort key: `a.png` before `a2.png` before `a10.png`, case set aside, the name itself to decide between equals."""
+    stem, dot, extension = name.rpartition(".")
+    parts = re.split(r"([0-9]+)", (stem if dot else extension).casefold())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p], name
 
 

@@ -1,10 +1,12 @@
 """A video file -> the frames that are on screen at the wanted times, upright, as 8-bit RGB.
 
-Reads forward in presentation time and jumps only where a later keyframe lies before the next wanted moment.
+A first pass reads packets, not pictures: when each frame begins and which are keyframes. The second decodes forward
+and jumps only where a later keyframe lies before the next wanted frame.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -19,16 +21,33 @@ from PIL import Image
 from ..errors import ItemError
 from ..records import Frames
 from ..settings import Sampling
-from .sampling import wanted_indexes, wanted_times
+from .sampling import covering, wanted_indexes, wanted_times
 
 av.logging.set_level(None)
 
+# Containers round times to their time base (Matroska: 1 ms): a frame that begins this soon after a wanted moment
+# is the frame of that moment.
+_ROUNDING_S = 0.0015
+_READ_WHOLE_BYTES = 256 << 20  # up to this size the packets are read; past it the container's index is believed
+_JUMP_S = 1.0  # a keyframe nearer than this is not worth a seek
+
 
 @dataclass(frozen=True, slots=True)
-class _Picked:
-    frames: list[VideoFrame]
-    wanted: int
-    broke: bool  # the file ended in an error
+class Timeline:
+    """When things are in a clip, in seconds of presentation time, the first frame anywhere.
+
+    times: each frame's beginning, rising. keyframes: those a decoder can start at. end: when the last frame ends,
+    by what the container declares where the file breaks off before that.
+    """
+
+    times: list[float]
+    keyframes: list[float]
+    end: float
+    breaks_off: bool
+
+    @property
+    def start(self) -> float:
+        return self.times[0]
 
 
 def decode_clip(path: Path, sampling: Sampling, size: tuple[int, int]) -> Frames:
@@ -37,24 +56,23 @@ def decode_clip(path: Path, sampling: Sampling, size: tuple[int, int]) -> Frames
     A file that breaks off gives the frames it has, flagged `partial_video`, if at least half of those wanted are there.
     """
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        timeline = _timeline(path)
+        wanted, missing = _wanted(timeline, sampling)
+        with _open(path) as container:
             stream = _video_stream(container)
             stream.thread_type = "AUTO"
-            duration_s, total = _extent(container, stream, path)
-            picked = _pick(container, stream, sampling, duration_s, total)
-            if not picked.frames:
-                raise ItemError("no frame of the video can be decoded: copy or download it again")
-            if picked.broke and 2 * len(picked.frames) < picked.wanted:
+            frames = _frames_at(container, stream, wanted, timeline.keyframes)
+            missing += len(wanted) - len(frames)
+            if missing and 2 * len(frames) < len(frames) + missing:
                 raise ItemError(
-                    f"the video breaks off: {len(picked.frames)} of {picked.wanted} frames are there. "
+                    f"the video breaks off: {len(frames)} of {len(frames) + missing} frames are there. "
                     "Copy or download it again"
                 )
-            start = _start_s(stream)
             return Frames(
-                pixels=np.stack([_to_rgb(frame, stream, size) for frame in picked.frames]),
-                times_s=tuple(round(_time(f) - start, 6) for f in picked.frames),
-                duration_s=duration_s,
-                flags=("partial_video",) if picked.broke else (),
+                pixels=np.stack([_to_rgb(frame, size) for frame in frames]),
+                times_s=tuple(round(_time(frame) - timeline.start, 6) for frame in frames),
+                duration_s=round(timeline.end - timeline.start, 6),
+                flags=("partial_video",) if missing else (),
             )
     except av.error.FileNotFoundError as error:
         raise ItemError("the file is gone") from error
@@ -62,8 +80,13 @@ def decode_clip(path: Path, sampling: Sampling, size: tuple[int, int]) -> Frames
         raise ItemError("no permission to read the file: mend it with chmod") from error
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         empty = path.exists() and path.stat().st_size == 0
-        reason = "the file is empty" if empty else f"this is no video that can be read ({_words(error)})"
+        words = getattr(error, "strerror", None) or error
+        reason = "the file is empty" if empty else f"this is no video that can be read ({words})"
         raise ItemError(f"{reason}: replace or remove it") from error
+
+
+def _open(path: Path) -> InputContainer:
+    return av.open(str(path), metadata_errors="ignore")
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
@@ -73,111 +96,97 @@ def _video_stream(container: InputContainer) -> VideoStream:
     raise ItemError("the file has no video in it, only sound or a cover picture: remove it")
 
 
-def _extent(container: InputContainer, stream: VideoStream, path: Path) -> tuple[float, int]:
-    """(seconds from the first frame to the end of the last, number of frames), by reading packets if need be."""
-    if stream.frames and stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base), stream.frames
-    with av.open(str(path), metadata_errors="ignore") as again:
-        times, last = [], 0.0
+def _timeline(path: Path) -> Timeline:
+    with _open(path) as container:
+        stream = _video_stream(container)
+        base = float(stream.time_base or 0)
+        entries = list(stream.index_entries)
+        if path.stat().st_size > _READ_WHOLE_BYTES and 1 < len(entries) == stream.frames:
+            shift = (stream.start_time or 0) - entries[0].timestamp
+            seen = [((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries]
+        else:
+            seen = _packets(container, stream)
+        if not seen:
+            raise ItemError("the file has no video in it that can be read: copy or download it again")
+        seen.sort()
+        times = [time for time, _, _ in seen]
+        actual, declared = times[-1] + seen[-1][1], _declared_end(container, stream, times[0])
+        breaks_off = declared - actual > max(0.5, 0.05 * (declared - times[0]))
+        keyframes = [time for time, _, is_keyframe in seen if is_keyframe]
+        return Timeline(times, keyframes, declared if breaks_off else actual, breaks_off)
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> list[tuple[float, float, bool]]:
+    """(beginning, seconds shown, is a keyframe) of each frame, in the order of the file."""
+    seen = []
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is not None and not packet.is_discard and packet.time_base is not None:
+                base = packet.time_base
+                seen.append((float(packet.pts * base), float((packet.duration or 0) * base), packet.is_keyframe))
+    except av.error.FFmpegError:
+        pass  # what was read so far is what there is
+    return seen
+
+
+def _declared_end(container: InputContainer, stream: VideoStream, start: float) -> float:
+    """When the video ends by the container's word; 0 where it has none for this stream."""
+    if stream.duration is not None and stream.time_base is not None:
+        return start + float(stream.duration * stream.time_base)
+    if container.duration is not None and len(container.streams) == 1:  # else sound may be what lasts longer
+        return float(container.duration) / av.time_base
+    return 0.0
+
+
+def _wanted(timeline: Timeline, sampling: Sampling) -> tuple[list[float], int]:
+    """(beginnings of the frames to show, number of wanted moments that the file breaks off before)."""
+    times, n = timeline.times, sampling.frames
+    if sampling.sampling == "index" or (len(times) <= n and not timeline.breaks_off):
+        return [times[i] for i in wanted_indexes(len(times), n)], 0
+    until = timeline.end if sampling.sampling == "midpoints" or timeline.breaks_off else times[-1]
+    moments = [timeline.start + t for t in wanted_times(until - timeline.start, n, sampling.sampling)]
+    there = [m for m in moments if not timeline.breaks_off or m <= times[-1] + _ROUNDING_S]
+    return [times[i] for i in covering(times, [m + _ROUNDING_S for m in there])], len(moments) - len(there)
+
+
+def _frames_at(
+    container: InputContainer, stream: VideoStream, wanted: list[float], keyframes: list[float]
+) -> list[VideoFrame]:
+    """The frame on screen at each wanted time, the last that begins at or before it; fewer where decoding fails."""
+    frames: list[VideoFrame] = []
+    shown: VideoFrame | None = None  # on screen since its own time, until the next one's
+    left = list(wanted)
+    decoded = container.decode(stream)
+    while left:
         try:
-            for packet in again.demux(again.streams[stream.index]):
-                if packet.pts is not None and packet.time_base is not None:
-                    times.append(float(packet.pts * packet.time_base))
-                    last = float((packet.duration or 0) * packet.time_base)
-        except av.error.FFmpegError:
-            pass  # what was read so far is what there is; decoding will say that it breaks off
-    if not times:
-        raise ItemError("the file has no video packets: replace or remove it")
-    return max(times) - min(times) + last, len(times)
-
-
-def _start_s(stream: VideoStream) -> float:
-    if stream.start_time is None or stream.time_base is None:
-        return 0.0
-    return float(stream.start_time * stream.time_base)
+            frame = next(decoded)
+        except (StopIteration, av.error.FFmpegError):
+            break
+        if shown is not None and _time(frame) <= _time(shown):  # a seek lands where a decoder can start
+            continue
+        if shown is not None and left[0] + _ROUNDING_S < _time(frame):
+            frames.append(shown)
+            left = [t for t in left if t + _ROUNDING_S >= _time(frame)]
+            if left and (jump := _jump(keyframes, _time(frame), left[0])) is not None:
+                container.seek(int(jump / (stream.time_base or 1)), stream=stream, backward=True)
+                decoded = container.decode(stream)
+        shown = frame
+    if left and shown is not None and left[0] <= _time(shown) + _ROUNDING_S:
+        frames.append(shown)  # the last frame stays on screen until the end
+    return frames
 
 
 def _time(frame: VideoFrame) -> float:
     return frame.time or 0.0
 
 
-def _pick(container: InputContainer, stream: VideoStream, sampling: Sampling, duration_s: float, total: int) -> _Picked:
-    if sampling.sampling == "index" or total <= sampling.frames:
-        wanted = wanted_indexes(total, sampling.frames)
-        return _by_index(container, stream, wanted)
-    span_s = duration_s if sampling.sampling == "midpoints" else duration_s * (total - 1) / total
-    start = _start_s(stream)
-    return _by_time(container, stream, [start + t for t in wanted_times(span_s, sampling.frames, sampling.sampling)])
-
-
-def _by_index(container: InputContainer, stream: VideoStream, wanted: list[int]) -> _Picked:
-    numbers = set(wanted)
-    frames = []
-    try:
-        for number, frame in enumerate(container.decode(stream)):
-            if number in numbers:
-                frames.append(frame)
-            if number >= wanted[-1]:
-                break
-    except av.error.FFmpegError:
-        pass
-    # A container may promise a frame or two more than it holds; half of them missing is a broken file.
-    return _Picked(frames, len(wanted), broke=len(frames) < len(wanted) - 1)
-
-
-def _by_time(container: InputContainer, stream: VideoStream, wanted: list[float]) -> _Picked:
-    """The frame on screen at each wanted time: the last one that begins at or before it."""
-    keyframes = _keyframe_times(stream)
-    frames: list[VideoFrame] = []
-    before: VideoFrame | None = None
-    left = list(wanted)
-    broke = False
-    decoded = container.decode(stream)
-    while left:
-        try:
-            frame = next(decoded)
-        except StopIteration:
-            break
-        except av.error.FFmpegError:
-            broke = True
-            break
-        if before is not None and _time(frame) <= _time(before):
-            continue
-        covered = False
-        while left and left[0] < _time(frame):
-            covered = True
-            left.pop(0)
-        if covered:
-            frames.append(before if before is not None else frame)
-            if left and (target := _worth_a_jump(keyframes, _time(frame), left[0])) is not None:
-                container.seek(int(target / (stream.time_base or 1)), stream=stream, backward=True)
-                decoded = container.decode(stream)
-        before = frame
-    if left and before is not None and not broke and (not frames or frames[-1] is not before):
-        frames.append(before)  # the last frame stays on screen until the end
-    return _Picked(frames, len(wanted), broke)
-
-
-def _keyframe_times(stream: VideoStream) -> list[float]:
-    if stream.time_base is None:
-        return []
-    return sorted(float(e.timestamp * stream.time_base) for e in stream.index_entries if e.is_keyframe)
-
-
-def _worth_a_jump(keyframes: list[float], now: float, target: float) -> float | None:
-    """The last keyframe at or before `target`, where it lies at least a second after `now`."""
-    ahead = [k for k in keyframes if now + 1.0 < k <= target]
+def _jump(keyframes: list[float], now: float, target: float) -> float | None:
+    """The last keyframe at or before `target`, where it lies well after `now`."""
+    ahead = [k for k in keyframes if now + _JUMP_S < k <= target + _ROUNDING_S]
     return ahead[-1] if ahead else None
 
 
-def _to_rgb(frame: VideoFrame, stream: VideoStream, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    image = Image.fromarray(_upright(frame, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)))
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
-
-
-def _upright(frame: VideoFrame, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(np.rot90(pixels, k=frame.rotation // 90))
-
-
-def _words(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error)
+def _to_rgb(frame: VideoFrame, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    pixels: Any = frame.to_ndarray(format="rgb24")
+    upright = np.ascontiguousarray(np.rot90(pixels, k=frame.rotation // 90))
+    return np.asarray(Image.fromarray(upright).resize(size, Image.Resampling.BILINEAR))

@@ -25,8 +25,8 @@ Line = dict[str, Any]
 
 
 def new_run_id() -> str:
-    """Sorts by time: `20261122-151039-9f3a`."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    """Sorts by time, to the microsecond: `20261122-151039-417033-9f`."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(1)}"
 
 
 def fingerprint(path: Path) -> str:

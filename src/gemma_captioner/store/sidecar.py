@@ -85,7 +85,8 @@ _REMEDIES: dict[int, tuple[type[CaptionerError], str]] = {
     errno.EPERM: (ItemError, "no permission to write: mend it with chmod, or write elsewhere with --output"),
     errno.ENAMETOOLONG: (ItemError, "the name is too long for a caption file beside it: shorten it"),
     errno.ENOENT: (ItemError, "the folder is gone"),
-    errno.ENOTDIR: (ItemError, "a file stands where a folder should: rename it"),
+    errno.ENOTDIR: (ItemError, "a file stands where a folder should be: rename it"),
+    errno.EEXIST: (ItemError, "a file stands where a folder should be: rename it"),
     errno.EISDIR: (ItemError, "a folder stands where the caption should: rename it"),
 }
 

@@ -1,0 +1,392 @@
+"""The command line as a user meets it: flags, exit codes, what is written and what is left alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import captions, journal
+from PIL import Image
+
+ALL = ["01", "02", "03", "04", "05", "06", "07", "08"]
+
+
+def scripted(script, **values):
+    return ["--engine", "scripted", "--model", script(**values)]
+
+
+def test_a_folder_is_captioned_and_a_second_run_does_nothing(command, media, script):
+    engine = scripted(script)
+    first = command("caption", media, *engine, "--json")
+    assert first.code == 0, first.err
+    assert first.json | {"seconds": 0, "load_seconds": 0} == {
+        "captioned": 8,
+        "skipped": 0,
+        "failed": 0,
+        "flagged": 0,
+        "seconds": 0,
+        "load_seconds": 0,
+        "failures": [],
+    }
+    written = captions(media)
+    assert sorted(name[:2] for name in written) == ALL
+    for name, caption in written.items():
+        assert caption.startswith(f"A scripted caption of {Path(name).stem}")
+        assert "\n" not in caption
+    again = command("caption", media, "--model", "no/such-model", "--json")  # the model is not even looked for
+    assert again.code == 0, again.err
+    assert (again.json["captioned"], again.json["skipped"]) == (0, 8)
+    assert captions(media) == written
+
+
+def test_nothing_else_is_left_in_the_media_folder(command, media, script):
+    before = {p.name for p in media.iterdir()}
+    command("caption", media, *scripted(script))
+    added = {p.name for p in media.iterdir()} - before
+    assert {name for name in added if not name.endswith(".txt")} == {".gemma-captioner"}
+    assert list((media / ".gemma-captioner" / "tmp").iterdir()) == []
+
+
+def test_a_caption_by_hand_counts_and_is_kept(command, media, script):
+    by_hand = next(media.glob("03*")).with_suffix(".txt")
+    by_hand.write_text("mine")
+    done = command("caption", media, *scripted(script), "--json")
+    assert done.json["skipped"] == 1
+    assert by_hand.read_text() == "mine"
+
+
+def test_an_empty_caption_file_is_no_caption(command, media, script):
+    empty = next(media.glob("03*")).with_suffix(".txt")
+    empty.touch()
+    assert command("caption", media, *scripted(script), "--json").json["captioned"] == 8
+    assert empty.read_text()
+
+
+def test_overwrite_and_restore(command, media, script):
+    command("caption", media, *scripted(script, default="Old {name}."))
+    old = captions(media)
+    done = command("caption", media, *scripted(script, default="New {name}."), "--existing", "overwrite", "--json")
+    assert done.json["captioned"] == 8
+    edited = next(media.glob("05*.txt"))
+    edited.write_text("edited since")
+    runs = sorted(p.stem for p in (media / ".gemma-captioner" / "runs").iterdir())
+    restored = command("restore", runs[1], media)
+    assert restored.code == 0, restored.err
+    assert "7 captions brought back, 1 left alone" in restored.out
+    assert captions(media) == old | {edited.name: "edited since"}
+
+
+def test_restore_of_an_unknown_run_lists_those_there_are(command, media, script):
+    command("caption", media, *scripted(script))
+    [run] = [p.stem for p in (media / ".gemma-captioner" / "runs").iterdir()]
+    done = command("restore", "nonsense", media)
+    assert done.code == 1
+    assert run in done.err.replace("\n", "")
+
+
+def test_stale_redoes_what_other_settings_or_other_media_made(command, media, script):
+    engine = scripted(script, default="{prompt} of {name}.")
+    command("caption", media, *engine, "--prompt", "one")
+    edited = next(media.glob("02*.txt"))
+    edited.write_text("a person's words")
+    by_hand = next(media.glob("03*.txt"))
+    for line_free in (media / ".gemma-captioner" / "runs").iterdir():  # one caption the journal knows nothing of
+        lines = [line for line in line_free.read_text().splitlines() if by_hand.name not in line]
+        line_free.write_text("\n".join(lines) + "\n")
+    same = command("caption", media, *engine, "--prompt", "one", "--existing", "stale", "--json")
+    assert (same.json["captioned"], same.json["skipped"]) == (0, 8)
+    changed = next(media.glob("01*.png"))
+    Image.open(changed).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(changed)
+    after_change = command("caption", media, *engine, "--prompt", "one", "--existing", "stale", "--json")
+    assert after_change.json["captioned"] == 1
+    other = command("caption", media, *engine, "--prompt", "two", "--existing", "stale", "--json")
+    assert (other.json["captioned"], other.json["skipped"]) == (6, 2)
+    assert edited.read_text() == "a person's words"
+    assert by_hand.read_text().startswith("one of")
+    finished = command("caption", media, *engine, "--prompt", "two", "--existing", "stale", "--json")
+    assert finished.json["captioned"] == 0
+
+
+def test_stale_goes_on_where_it_was_interrupted(command, media, script):
+    engine = scripted(script, default="{prompt} of {name}.")
+    command("caption", media, *engine, "--prompt", "one")
+    stale = [*engine, "--prompt", "two", "--existing", "stale", "--json"]
+    assert command("caption", media, *stale, "--limit", "3").json["captioned"] == 3
+    assert command("caption", media, *stale).json["captioned"] == 5
+
+
+def test_the_journal_tells_where_a_caption_came_from(command, media, script):
+    engine = scripted(script, replies={"01-red-star.png": {"text": "cut", "finish_reason": "length"}})
+    name = next(media.glob("01*")).name
+    engine = scripted(script, replies={name: {"text": "It was cut", "finish_reason": "length"}})
+    done = command("caption", media, *engine, "--prompt", "What?", "--hf-token", "hf_abcdefghijklmnop", "--json")
+    assert done.json["flagged"] == 1
+    lines = journal(media)
+    assert lines[0]["kind"] == "run" and lines[0]["settings"]["prompting"]["prompt"] == "What?"
+    made = next(line for line in lines if line.get("path") == name)
+    assert made["prompt"] == "What?"
+    assert made["raw"] == ["It was cut"] and made["finish_reason"] == "length" and made["flags"] == ["truncated"]
+    stat = (media / name).stat()
+    assert made["media"] == f"{stat.st_size}:{stat.st_mtime_ns}"
+    clip = next(line for line in lines if line.get("path", "").endswith(".mp4"))
+    assert len(clip["frame_times_s"]) == 12
+    assert "hf_" not in json.dumps(lines)
+
+
+def test_a_bad_file_costs_itself_alone(command, media, script):
+    (media / "broken.png").write_bytes(b"no picture at all")
+    (media / "empty.mp4").touch()
+    cut = media / "cut.jpg"
+    cut.write_bytes(next(media.glob("02*.jpg")).read_bytes()[:400])
+    (media / "cut.txt").write_text("an older caption")
+    done = command("caption", media, *scripted(script), "--existing", "overwrite", "--json")
+    assert done.code == 3
+    assert done.json["captioned"] == 8
+    failed = {Path(f["path"]).name: f["error"] for f in done.json["failures"]}
+    assert set(failed) == {"broken.png", "empty.mp4", "cut.jpg"}
+    assert "no image that can be read" in failed["broken.png"]
+    assert "empty" in failed["empty.mp4"]
+    assert "cut off" in failed["cut.jpg"]
+    assert cut.with_suffix(".txt").read_text() == "an older caption"
+    assert not (media / "broken.txt").exists()
+    assert {line["path"] for line in journal(media) if line["kind"] == "failure"} == set(failed)
+
+
+def test_what_the_engine_refuses_or_answers_with_nothing_fails(command, media, script):
+    one, two = sorted(p.name for p in media.glob("*.png"))[:2]
+    engine = scripted(script, replies={one: {"error": "refused"}, two: " \n "})
+    done = command("caption", media, *engine, "--json")
+    assert done.code == 3
+    errors = {Path(f["path"]).name: f["error"] for f in done.json["failures"]}
+    assert errors[one] == "refused"
+    assert "answered nothing" in errors[two]
+    assert not (media / two).with_suffix(".txt").exists()
+
+
+def test_files_that_would_share_a_caption_fail_while_others_proceed(command, media, script):
+    first = next(media.glob("01*.png"))
+    Image.open(first).convert("RGB").save(first.with_suffix(".jpg"))
+    done = command("caption", media, *scripted(script), "--json")
+    assert done.code == 3
+    assert (done.json["captioned"], done.json["failed"]) == (7, 2)
+    assert all("--name full" in f["error"] for f in done.json["failures"])
+    full = command("caption", media, *scripted(script), "--name", "full", "--json")
+    assert full.code == 0
+    assert full.json["captioned"] == 9
+    assert first.with_name(first.name + ".txt").exists()
+
+
+def test_output_mirrors_folders(command, media, script, tmp_path):
+    (media / "deep" / "er").mkdir(parents=True)
+    next(media.glob("01*")).rename(media / "deep" / "er" / "a.png")
+    out = tmp_path / "out"
+    done = command("caption", media, *scripted(script), "--recursive", "--output", out, "--json")
+    assert done.code == 0, done.err
+    assert "deep/er/a.txt" in captions(out)
+    assert not captions(media)
+    assert not (media / ".gemma-captioner").exists()
+    assert command("caption", media, *scripted(script), "--recursive", "--output", out, "--json").json["skipped"] == 8
+
+
+def test_several_folders_under_one_output_stay_apart(command, media, script, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in list(media.glob("*.mp4")):
+        path.rename(other / path.name)
+    next(media.glob("01*")).rename(media / "same.png")
+    next(other.glob("06*")).rename(other / "same.mp4")
+    out = tmp_path / "out"
+    done = command("caption", media, other, *scripted(script), "--output", out, "--json")
+    assert (done.code, done.json["captioned"]) == (0, 8), done.err
+    assert {"media/same.txt", "other/same.txt"} <= set(captions(out))
+
+
+def test_single_files_are_captioned_in_their_folder(command, media, script):
+    one = next(media.glob("04*"))
+    done = command("caption", one, *scripted(script), "--json")
+    assert done.json["captioned"] == 1
+    assert list(captions(media)) == [one.with_suffix(".txt").name]
+    assert (media / ".gemma-captioner" / "runs").is_dir()
+
+
+def test_a_file_and_its_folder_given_together_are_captioned_once(command, media, script):
+    one = next(media.glob("04*"))
+    done = command("caption", one, media, *scripted(script), "--json")
+    assert done.json["captioned"] == 8
+
+
+def test_limit_counts_what_needs_a_caption_in_natural_order(command, tmp_path, script):
+    for name in ("b10", "b9", "B1", "a"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "a.txt").write_text("done before")
+    command("caption", tmp_path, *scripted(script), "--limit", "2")
+    assert set(captions(tmp_path)) == {"a.txt", "B1.txt", "b9.txt"}
+
+
+def test_include_and_exclude(command, media, script):
+    done = command("caption", media, *scripted(script), "--include", "*.PNG", "--exclude", "01*", "--json")
+    assert done.json["captioned"] == len(list(media.glob("*.png"))) - 1
+
+
+def test_debris_is_passed_over_and_other_files_are_counted(command, media, script):
+    for name in ("._01.png", "Thumbs.db", ".hidden.png"):
+        (media / name).write_bytes(b"x")
+    (media / "@eaDir").mkdir()
+    (media / "@eaDir" / "a.png").write_bytes(b"x")
+    (media / ".dot").mkdir()
+    (media / ".dot" / "a.png").write_bytes(b"x")
+    (media / "notes.pdf").write_bytes(b"x")
+    done = command("caption", media, *scripted(script), "--recursive", "--json")
+    assert done.code == 0
+    assert "1 other files ignored" in done.err
+
+
+def test_dry_run_writes_nothing_and_says_what_is_there(command, media, script):
+    first = next(media.glob("01*"))
+    first.with_suffix(".txt").write_text("done")
+    second = next(media.glob("02*"))
+    second.with_suffix(".bmp").write_bytes(second.read_bytes())
+    before = sorted(media.iterdir())
+    done = command("caption", media, "--model", "demo", "--dry-run", "--json")
+    assert done.code == 3
+    found = done.json
+    assert (found["images"], found["clips"], found["frames"], found["existing"]) == (3, 3, 3 + 36, 1)
+    assert len(found["failures"]) == 2
+    assert found["shortage"] is None and "GiB" in found["model"]
+    assert sorted(media.iterdir()) == before
+    text = command("caption", media, "--model", "demo", "--dry-run")
+    assert "3 images, 3 clips" in text.out and "would fail" in text.out
+
+
+def test_dry_run_counts_the_prompt_tokens_that_the_model_gets(command, media):
+    dry = command("caption", media, "--model", "demo", "--dry-run", "--json").json
+    command("caption", media, "--model", "demo")
+    real = sum(line["prompt_tokens"] for line in journal(media) if line["kind"] == "caption")
+    assert dry["prompt_tokens"] == real
+
+
+def test_config_file_and_its_kinds(command, media, script, tmp_path):
+    config = tmp_path / "captions.toml"
+    config.write_text(
+        'frames = 4\nprompt = "common"\nexclude = ["05*"]\n[clip]\nprompt = "moves"\n', encoding="utf-8"
+    )
+    done = command("caption", media, *scripted(script, default="{prompt} {num_frames}"), "--config", config, "--json")
+    assert done.json["captioned"] == 7, done.err
+    assert set(captions(media).values()) == {"common 1", "moves 4"}
+    command("caption", media, "--config", config, "--frames", "2", *scripted(script, default="{num_frames}"),
+            "--existing", "overwrite", "--include", "*.mp4")  # fmt: skip
+    assert {c for n, c in captions(media).items() if n[:2] in ("06", "07", "08")} == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("frame = 4", "frames"), ("frames = 0", "greater than or equal"), ("frames = [", "--config"), ("[clip]\nx = 1", "x")],
+)
+def test_a_bad_config_file_is_told_before_anything_starts(command, media, tmp_path, text, says):
+    config = tmp_path / "bad.toml"
+    config.write_text(text)
+    done = command("caption", media, "--config", config)
+    assert done.code == 1
+    assert says in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--frames", "0"],
+        ["--no-such-flag"],
+        ["--existing", "sometimes"],
+        ["--prompt", ""],
+        ["--prompt", "a", "--prompt-file", "b"],
+        ["--stop-after", "soon"],
+        ["--prompt-file", "/does/not/exist"],
+    ],
+)
+def test_usage_errors_exit_with_2(command, media, arguments):
+    done = command("caption", media, *arguments)
+    assert done.code == 2
+    assert done.err.startswith("error: ") and "Traceback" not in done.err
+
+
+def test_usage_without_paths(command):
+    assert command("caption").code == 2
+    assert command("no-such-command").code == 2
+
+
+@pytest.mark.parametrize("where", ["empty", "missing", "notes.txt"])
+def test_no_media_is_exit_1(command, tmp_path, script, where):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    done = command("caption", tmp_path / where, *scripted(script))
+    assert done.code == 1
+    assert done.err.startswith("error: ")
+
+
+def test_prompt_file_prefix_suffix_and_trigger(command, media, script, tmp_path):
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("From a file\n")
+    command("caption", media, *scripted(script, default="{prompt}\n  in   two lines"), "--prompt-file", prompt,
+            "--prefix", "photo: ", "--suffix", " end", "--trigger", "ohwx")  # fmt: skip
+    assert set(captions(media).values()) == {"photo: ohwx From a file in two lines end"}
+
+
+def test_show_prints_captions_and_json_keeps_stdout_clean(command, media, script):
+    done = command("caption", media, *scripted(script), "--show", "--json")
+    assert done.json["captioned"] == 8
+    assert "A scripted caption of 01" in done.err
+
+
+def test_stop_after_takes_no_new_files(command, media, script):
+    done = command("caption", media, *scripted(script), "--stop-after", "0s", "--json")
+    assert done.code == 0
+    assert done.json["captioned"] == 0
+    assert "--stop-after" in done.err
+
+
+def test_on_finish_runs_with_the_exit_code(command, media, script, tmp_path):
+    told = tmp_path / "told"
+    command("caption", media, *scripted(script), "--on-finish", f"echo $GEMMA_CAPTIONER_EXIT_CODE > {told}")
+    assert told.read_text().strip() == "0"
+    command("caption", tmp_path / "missing", *scripted(script), "--on-finish", f"echo $GEMMA_CAPTIONER_EXIT_CODE > {told}")
+    assert told.read_text().strip() == "1"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_keeps_what_is_finished(media, script, number, code):
+    path = script(delay_s=0.4, batch_size=1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gemma_captioner", "caption", media, "--engine", "scripted", "--model", path, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while not list(media.glob("*.txt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    written = captions(media)
+    assert 1 <= len(written) < 8
+    assert json.loads(out)["captioned"] == len(written)
+    assert "Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_model_loads(command, media, script):
+    (media / ".gemma-captioner").write_text("in the way")
+    done = command("caption", media, *scripted(script, delay_s=60), timeout=30)
+    assert done.code == 1
+    assert ".gemma-captioner" in done.err and "rename it" in done.err
+
+
+def test_a_name_that_is_no_utf8(command, tmp_path, script):
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / name)
+    done = command("caption", tmp_path, *scripted(script, default="Fine."), "--show", "--json")
+    assert (done.code, done.json["captioned"]) == (0, 1), done.err
+    assert (tmp_path / os.fsdecode(b"caf\xe9.txt")).read_text() == "Fine."

@@ -1,0 +1,88 @@
+"""Which files are found, in which order, and what their captions are called."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemma_captioner.errors import StartError
+from gemma_captioner.media.discover import EXTENSIONS, Discovery, Found, natural, roots_of
+from gemma_captioner.records import Failed
+from gemma_captioner.settings import Selection
+
+
+def names(*paths: Path, **selection) -> list[str]:
+    chosen = Selection(**selection)
+    return [f.item.name for f in Discovery(roots_of(paths, chosen.output), chosen) if isinstance(f, Found)]
+
+
+def touch(folder: Path, *files: str) -> Path:
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def test_natural_order_files_before_folders(tmp_path):
+    touch(tmp_path, "a10.png", "a9.PNG", "B.jpg", "a.png", "z/2.png", "z/10.png", "m/1.mp4")
+    assert names(tmp_path, recursive=True) == ["a.png", "a9.PNG", "a10.png", "B.jpg", "m/1.mp4", "z/2.png", "z/10.png"]
+    assert names(tmp_path) == ["a.png", "a9.PNG", "a10.png", "B.jpg"]
+
+
+@given(st.lists(st.text(min_size=1), min_size=2))
+def test_natural_order_is_total(texts):
+    ordered = sorted(texts, key=natural)
+    assert sorted(reversed(texts), key=natural) == ordered
+
+
+@pytest.mark.parametrize("extension", [*EXTENSIONS, *(e.upper() for e in EXTENSIONS), "Png"])
+def test_every_extension_in_any_case(tmp_path, extension):
+    touch(tmp_path, f"a.{extension}")
+    [found] = Discovery(roots_of([tmp_path], None), Selection())
+    assert isinstance(found, Found)
+    assert found.item.kind == EXTENSIONS[extension.lower()]
+    assert found.item.caption_path == tmp_path / "a.txt"
+
+
+def test_a_link_that_leads_back_is_walked_once(tmp_path):
+    touch(tmp_path, "in/a.png")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "again").symlink_to(tmp_path / "in", target_is_directory=True)
+    assert len(names(tmp_path, recursive=True)) == 1
+
+
+def test_a_fifo_is_no_media(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_vanishes_or_cannot_be_listed_fails_alone(tmp_path):
+    touch(tmp_path, "a.png", "gone/b.png")
+    found = iter(Discovery(roots_of([tmp_path], None), Selection(recursive=True)))
+    assert next(found).item.name == "a.png"
+    (tmp_path / "gone" / "b.png").unlink()
+    (tmp_path / "gone").rmdir()
+    [failed] = found
+    assert isinstance(failed, Failed) and "cannot be listed" in failed.error
+
+
+def test_globs_match_names_and_paths(tmp_path):
+    touch(tmp_path, "a.png", "day1/b.png", "day1/c.mp4", "day2/d.png")
+    assert names(tmp_path, recursive=True, include=("day1/*",)) == ["day1/b.png", "day1/c.mp4"]
+    assert names(tmp_path, recursive=True, exclude=("day1", "a.*")) == ["day2/d.png"]
+
+
+def test_paths_that_are_no_media_are_refused(tmp_path):
+    touch(tmp_path, "a.pdf")
+    with pytest.raises(StartError, match="is no image or clip"):
+        roots_of([tmp_path / "a.pdf"], None)
+    with pytest.raises(StartError, match="does not exist"):
+        roots_of([tmp_path / "a.png"], None)
+
+
+def test_folders_of_one_name_under_one_output_are_refused(tmp_path):
+    touch(tmp_path, "x/set/a.png", "y/set/a.png")
+    with pytest.raises(StartError, match="'set'"):
+        roots_of([tmp_path / "x/set", tmp_path / "y/set"], tmp_path / "out")
