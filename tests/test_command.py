@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import captions, journal
 from PIL import Image
+
+from conftest import captions, journal
 
 ALL = ["01", "02", "03", "04", "05", "06", "07", "08"]
 
@@ -271,9 +272,7 @@ def test_dry_run_counts_the_prompt_tokens_that_the_model_gets(command, media):
 
 def test_config_file_and_its_kinds(command, media, script, tmp_path):
     config = tmp_path / "captions.toml"
-    config.write_text(
-        'frames = 4\nprompt = "common"\nexclude = ["05*"]\n[clip]\nprompt = "moves"\n', encoding="utf-8"
-    )
+    config.write_text('frames = 4\nprompt = "common"\nexclude = ["05*"]\n[clip]\nprompt = "moves"\n', encoding="utf-8")
     done = command("caption", media, *scripted(script, default="{prompt} {num_frames}"), "--config", config, "--json")
     assert done.json["captioned"] == 7, done.err
     assert set(captions(media).values()) == {"common 1", "moves 4"}
@@ -284,7 +283,12 @@ def test_config_file_and_its_kinds(command, media, script, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("frame = 4", "frames"), ("frames = 0", "greater than or equal"), ("frames = [", "--config"), ("[clip]\nx = 1", "x")],
+    [
+        ("frame = 4", "frames"),
+        ("frames = 0", "greater than or equal"),
+        ("frames = [", "--config"),
+        ("[clip]\nx = 1", "x"),
+    ],
 )
 def test_a_bad_config_file_is_told_before_anything_starts(command, media, tmp_path, text, says):
     config = tmp_path / "bad.toml"
@@ -351,7 +355,9 @@ def test_on_finish_runs_with_the_exit_code(command, media, script, tmp_path):
     told = tmp_path / "told"
     command("caption", media, *scripted(script), "--on-finish", f"echo $GEMMA_CAPTIONER_EXIT_CODE > {told}")
     assert told.read_text().strip() == "0"
-    command("caption", tmp_path / "missing", *scripted(script), "--on-finish", f"echo $GEMMA_CAPTIONER_EXIT_CODE > {told}")
+    command(
+        "caption", tmp_path / "missing", *scripted(script), "--on-finish", f"echo $GEMMA_CAPTIONER_EXIT_CODE > {told}"
+    )
     assert told.read_text().strip() == "1"
 
 

@@ -14,9 +14,9 @@ def test_times_are_rising_inside_and_as_many_as_asked(duration_s, n, rule):
     times = wanted_times(duration_s, n, rule)
     assert len(times) == n
     assert times == sorted(set(times))
-    assert 0 <= times[0] and times[-1] <= duration_s * (1 + 1e-9)
+    assert times[0] >= 0 and times[-1] <= duration_s * (1 + 1e-9)
     if rule == "midpoints":
-        assert 0 < times[0] and times[-1] < duration_s
+        assert times[0] > 0 and times[-1] < duration_s
 
 
 @given(st.integers(1, 100_000), counts)
@@ -24,7 +24,7 @@ def test_indexes_follow_the_originals_rule(total, n):
     indexes = wanted_indexes(total, n)
     assert len(indexes) == min(n, total)
     assert indexes == sorted(set(indexes))
-    assert 0 <= indexes[0] and indexes[-1] < total
+    assert indexes[0] >= 0 and indexes[-1] < total
     if total > n:
         assert indexes == [int(i * total / n) for i in range(n)]
 

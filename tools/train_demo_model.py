@@ -263,7 +263,7 @@ def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int)
         scheduler.step()
         if step % 100 == 99:
             right = {name: (said[name].argmax(-1) == truth[:, None]).float().mean() for name, truth in target.items()}
-            print(f"vision {step + 1:5d}  right {({k: round(v.item(), 3) for k, v in right.items()})}", flush=True)
+            print(f"vision {step + 1:5d}  right { ({k: round(v.item(), 3) for k, v in right.items()}) }", flush=True)
 
 
 def place_of(point: tuple[float, float]) -> str:

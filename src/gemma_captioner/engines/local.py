@@ -353,10 +353,14 @@ class LocalSession:
         """uint8 [n, height, width, 3] -> features [n, tokens an image, hidden]."""
         features = []
         for start in range(0, len(pixels), VISION_CHUNK):
-            chunk = torch.from_numpy(pixels[start : start + VISION_CHUNK]).to(self.model.device).permute(0, 3, 1, 2)
-            values = torch.stack([self._levels[c][chunk[:, c].int()] for c in range(3)], dim=1)
-            features.append(self.model.get_image_features(values.to(self.model.dtype)).pooler_output)
+            chunk = torch.from_numpy(pixels[start : start + VISION_CHUNK]).to(self.model.device)
+            values = self.normalised(chunk).to(self.model.dtype)
+            features.append(self.model.get_image_features(values).pooler_output)
         return torch.cat(features)
+
+    def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 [n, height, width, 3] -> float32 [n, 3, height, width], as the checkpoint's processor makes it."""
+        return torch.stack([self._levels[c][pixels[..., c].int()] for c in range(3)], dim=1)
 
     def _reply(self, waiting: _Waiting, new: list[int]) -> Reply:
         limit = waiting.request.max_new_tokens

@@ -32,7 +32,9 @@ def decode_image(path: Path, size: tuple[int, int]) -> Frames:
     except PermissionError as error:
         raise ItemError("no permission to read the file: mend it with chmod") from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        reason = ENDS_EARLY if "truncated" in str(error).lower() else f"the image cannot be decoded ({error}): save it anew"
+        reason = (
+            ENDS_EARLY if "truncated" in str(error).lower() else f"the image cannot be decoded ({error}): save it anew"
+        )
         raise ItemError(reason) from error
     pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     return Frames(pixels=pixels[None], times_s=(0.0,))

@@ -1,0 +1,305 @@
+"""One contract for every engine, and what is the local engine's own."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from gemma_captioner.demo.drawing import draw, random_scene
+from gemma_captioner.engines import Engine, engine_for
+from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate, without_token
+from gemma_captioner.engines.local import LocalEngine, architecture_of
+from gemma_captioner.engines.memory import GEMMA3_SIZES, GIB, plan
+from gemma_captioner.errors import MemoryShortageError, ModelError
+from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
+from gemma_captioner.settings import Settings
+
+
+def request(number: int, num_frames: int = 1, **options) -> Request:
+    name = f"{number}.png"
+    item = MediaItem(Path(name), "image", name, Path(f"{number}.txt"), Path())
+    pixels = draw(random_scene(Random(number), clip=num_frames > 1), num_frames)
+    frames = Frames(pixels, tuple(float(i) for i in range(num_frames)))
+    return Request(
+        number, item, frames, options.pop("prompt", "Describe this."), options.pop("max_new_tokens", 8), **options
+    )
+
+
+def answers(session, requests: list[Request], timeout_s: float = 60) -> dict[int, Reply | Failed]:
+    waiting, got = list(requests), {}
+    deadline = time.monotonic() + timeout_s
+    while len(got) < len(requests):
+        assert time.monotonic() < deadline
+        while waiting and session.free:
+            session.submit(waiting.pop(0))
+        for answer in session.poll(0.5):
+            assert answer.request_id not in got, "answered twice"
+            got[answer.request_id] = answer
+    return got
+
+
+@pytest.fixture(params=["scripted", "local"])
+def engine(request, tmp_path) -> Engine:
+    if request.param == "local":
+        return engine_for(Settings.of({"model": "demo", "batch_size": 4}))
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"batch_size": 4, "replies": {"3.png": {"error": "refused"}}}))
+    return engine_for(Settings.of({"engine": "scripted", "model": str(script)}))
+
+
+def test_contract_every_request_is_answered_once(engine):
+    with engine.open() as session:
+        got = answers(session, [request(n, num_frames=1 + n % 3) for n in range(20)])
+        assert set(got) == set(range(20))
+        for number, answer in got.items():
+            if isinstance(answer, Reply):
+                assert answer.finish_reason in ("stop", "length")
+                assert answer.seconds >= 0 and answer.new_tokens > 0
+            else:
+                assert (number, answer.item.name) == (3, "3.png")
+
+
+def test_contract_free_falls_and_rises(engine):
+    with engine.open() as session:
+        at_first = session.free
+        assert at_first > 0
+        for number in range(at_first):
+            session.submit(request(number))
+        assert session.free == 0
+        while session.free < at_first:
+            session.poll(1)
+
+
+def test_contract_poll_waits_no_longer_than_asked(engine):
+    with engine.open() as session:
+        since = time.monotonic()
+        assert session.poll(0.05) == []
+        assert time.monotonic() - since < 5
+
+
+def test_contract_close_drops_what_is_in_flight_and_may_be_repeated(engine):
+    session = engine.open()
+    session.submit(request(0, max_new_tokens=4096))
+    session.close()
+    session.close()
+
+
+def test_contract_spec_and_tokens_need_no_weights(engine):
+    assert engine.spec.size == (64, 64)
+    one, twelve = engine.prompt_tokens("Describe this.", 1), engine.prompt_tokens("Describe this.", 12)
+    assert twelve - one == 11 * engine.spec.image_tokens
+
+
+# The local engine
+
+
+@pytest.fixture
+def demo():
+    engine = LocalEngine(Settings.of({"model": "demo", "batch_size": 8}))
+    with engine.open() as session:
+        yield session
+
+
+def test_a_prompt_too_long_for_the_model_is_one_failure(demo):
+    long = request(0, prompt="word " * 10_000)
+    got = answers(demo, [long, request(1)])
+    assert isinstance(got[0], Failed) and "fewer --frames" in got[0].error
+    assert isinstance(got[1], Reply)
+
+
+def test_an_answer_knows_whether_it_stopped_or_ran_into_the_limit(demo):
+    got = answers(demo, [request(0, max_new_tokens=40), request(1, max_new_tokens=3)])
+    assert got[1].finish_reason == "length" and got[1].new_tokens == 3
+    assert got[0].finish_reason == "stop" and 3 < got[0].new_tokens < 40
+    assert "<" not in got[0].text
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(demo):
+    biggest = []
+
+    def too_much(module, args, inputs):
+        rows = inputs["inputs_embeds"].shape[0]
+        if rows > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        biggest.append(rows)
+
+    demo.model.model.language_model.register_forward_pre_hook(too_much, with_kwargs=True)
+    got = answers(demo, [request(n) for n in range(16)])
+    assert all(isinstance(answer, Reply) for answer in got.values())
+    assert max(biggest) == 2
+    assert demo.free <= 4  # the smaller size is remembered
+
+
+def test_one_item_too_large_for_memory_fails_alone(demo):
+    def too_much(module, args, inputs):
+        if inputs["inputs_embeds"].shape[1] > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    demo.model.model.language_model.register_forward_pre_hook(too_much, with_kwargs=True)
+    got = answers(demo, [request(0), request(1, num_frames=16), request(2)])
+    assert isinstance(got[1], Failed) and "fewer --frames" in got[1].error
+    assert isinstance(got[0], Reply) and isinstance(got[2], Reply)
+
+
+def test_what_breaks_the_model_ends_the_run(demo):
+    def broken(module, args):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    demo.model.model.language_model.register_forward_pre_hook(broken)
+    demo.submit(request(0))
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        for _ in range(20):
+            demo.poll(1)
+
+
+def test_sampling_depends_on_the_seed_and_not_on_the_batch(demo):
+    hot = {"temperature": 3.0, "max_new_tokens": 12}
+    alone = answers(demo, [request(5, seed=7, **hot)])[5].text
+    among = answers(demo, [request(4, **hot), request(5, seed=7, **hot), request(6), request(7, seed=8, **hot)])[5].text
+    assert alone == among
+    others = {answers(demo, [request(5, seed=seed, **hot)])[5].text for seed in range(8)}
+    assert len(others) > 1
+    greedy = answers(demo, [request(6)])[6].text
+    assert greedy == answers(demo, [request(6), request(5, seed=1, **hot)])[6].text
+
+
+def test_a_sampled_token_is_drawn_from_the_softmax():
+    from gemma_captioner.engines.decoding import RowSampling
+
+    logits = torch.tensor([[0.0, 1.0, 2.0]])
+    draws = 4000
+    sampling = RowSampling([0.5] * draws, list(range(draws)), torch.device("cpu"))
+    drawn = sampling(torch.zeros(draws, 1, dtype=torch.long), logits.repeat(draws, 1)).argmax(-1)
+    shares = torch.bincount(drawn, minlength=3) / draws
+    assert torch.allclose(shares, torch.softmax(logits[0] / 0.5, -1), atol=0.03)
+
+
+# Memory
+
+
+def test_parameters_are_counted_as_the_real_classes_do():
+    from transformers import AutoModelForImageTextToText, Gemma3Config
+
+    engine = LocalEngine(Settings.of({"model": "demo"}))
+    model = AutoModelForImageTextToText.from_pretrained(DEMO)
+    assert architecture_of(engine.config).parameters == model.num_parameters()
+    for name, size in GEMMA3_SIZES.items():
+        config = Gemma3Config(
+            text_config={
+                "num_hidden_layers": size.layers,
+                "hidden_size": size.hidden,
+                "intermediate_size": size.intermediate,
+                "num_attention_heads": size.heads,
+                "num_key_value_heads": size.kv_heads,
+                "head_dim": size.head_dim,
+                "vocab_size": size.vocabulary,
+            },
+            vision_config={
+                "model_type": "siglip_vision_model",
+                "hidden_size": 1152,
+                "intermediate_size": 4304,
+                "num_hidden_layers": 27,
+                "num_attention_heads": 16,
+                "image_size": 896,
+                "patch_size": 14,
+                "vision_use_head": False,
+            },
+        )
+        with torch.device("meta"):
+            real = AutoModelForImageTextToText.from_config(config).num_parameters()
+        assert size.parameters == real, name
+        assert real / 1e9 == pytest.approx({"4b": 4.3, "12b": 12.187, "27b": 27.432}[name[8:]], abs=0.001)
+
+
+def the_plan(size: str, gib: float, quantize="auto", device="cuda"):
+    return plan(
+        GEMMA3_SIZES[size], name=size, quantize=quantize, device=device, dtype_bytes=2,
+        available=int(gib * GIB), request_tokens=4096,
+    )  # fmt: skip
+
+
+def test_auto_takes_the_most_exact_that_fits():
+    assert the_plan("gemma-3-12b", 80).precision == "none"
+    assert the_plan("gemma-3-12b", 24).precision == "8bit"
+    assert the_plan("gemma-3-12b", 14).precision == "4bit"
+    assert the_plan("gemma-3-12b", 80, quantize="4bit").precision == "4bit"
+    roomy, tight = the_plan("gemma-3-4b", 80), the_plan("gemma-3-4b", 14)
+    assert roomy.tokens_at_once > tight.tokens_at_once >= 4096
+
+
+def test_what_fits_in_no_way_is_refused_with_what_would():
+    with pytest.raises(MemoryShortageError, match=r"27b needs .* GiB .*largest that fits is gemma-3-12b .*4bit"):
+        the_plan("gemma-3-27b", 14)
+    with pytest.raises(MemoryShortageError, match="no Gemma 3 fits"):
+        the_plan("gemma-3-4b", 2)
+    with pytest.raises(MemoryShortageError):
+        the_plan("gemma-3-12b", 24, device="mps")  # bitsandbytes has nothing for Apple's GPUs
+
+
+# Checkpoints
+
+
+def test_a_folder_that_holds_no_model_is_told_apart(tmp_path):
+    for content, says in [
+        ({}, "no config.json"),
+        ({"model.gguf": ""}, "GGUF"),
+        ({"config.json": "{"}, "cannot be loaded"),
+        ({"config.json": '{"model_type": "llama"}'}, "family 'llama'"),
+        ({"config.json": '{"model_type": "gemma3_text"}'}, "reads text only"),
+        ({"config.json": '{"model_type": "gemma3"}', "pytorch_model.bin": ""}, "take the checkpoint in safetensors"),
+    ]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, text in content.items():
+            (folder / name).write_text(text)
+        with pytest.raises(ModelError, match=says) as told:
+            locate(str(folder), None)
+        assert "\n" not in str(told.value)
+    with pytest.raises(ModelError, match="does not exist"):
+        locate(str(tmp_path / "nowhere"), None)
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    return Path(shutil.copytree(DEMO, tmp_path / "copy"))
+
+
+def test_broken_weights_are_refused_before_anything_is_captioned(copy):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    with pytest.raises(ModelError, match="download it again"):
+        LocalEngine(Settings.of({"model": str(copy)})).open()
+
+
+def test_missing_weights_are_not_made_up(copy):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(copy / "model.safetensors")
+    removed = next(name for name in tensors if "mlp" in name)
+    del tensors[removed]
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lacks weights"):
+        LocalEngine(Settings.of({"model": str(copy)})).open()
+
+
+@pytest.mark.parametrize("quantize", ["8bit", "4bit"])
+def test_quantized_weights_caption(quantize):
+    engine = LocalEngine(Settings.of({"model": "demo", "quantize": quantize, "batch_size": 2}))
+    assert quantize[0] + "-bit" in engine.describe()
+    with engine.open() as session:
+        assert "Linear" + quantize[0] in type(session.model.model.language_model.layers[0].mlp.up_proj).__name__
+        assert type(session.model.model.vision_tower.encoder.layers[0].mlp.fc1).__name__ == "Linear"
+        got = answers(session, [request(0, max_new_tokens=20)])
+        assert got[0].text.startswith("A ")
+
+
+def test_a_token_never_shows():
+    secret = "hf_" + "A" * 30
+    assert secret not in without_token(f"401 for {secret} and hf_{'b' * 20}", secret)
+    assert "hf_" not in without_token(f"hf_{'b' * 20}", None)
+    assert secret not in repr(Checkpoint("m", Path(), "r", {}, True, secret))
+    assert secret not in repr(Settings.of({"hf_token": secret}))

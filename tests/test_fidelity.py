@@ -1,0 +1,189 @@
+"""The local engine against transformers' own way: one item at a time, its processor, its `generate`. fp32, greedy."""
+
+import itertools
+import os
+import shutil
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from gemma_captioner.demo.drawing import draw, random_scene
+from gemma_captioner.engines.checkpoint import DEMO
+from gemma_captioner.engines.local import LocalEngine
+from gemma_captioner.media.images import decode_image
+from gemma_captioner.records import Frames, MediaItem, Reply, Request
+from gemma_captioner.settings import Settings
+
+NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
+WORDS = "Describe the picture or clip in one sentence with all that you see and where it is going to".split()
+NEW_TOKENS = 20
+
+
+@pytest.fixture(scope="module")
+def base_checkpoint(tmp_path_factory) -> Path:
+    """The demo as a `-pt` checkpoint would be: no chat template."""
+    folder = tmp_path_factory.mktemp("pt") / "demo-pt"
+    shutil.copytree(DEMO, folder)
+    (folder / "chat_template.jinja").unlink()
+    return folder
+
+
+class Reference:
+    """transformers, nothing of ours."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.processor = AutoProcessor.from_pretrained(folder, backend="pil")
+        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+
+    def inputs(self, request: Request, order: str):
+        images = [Image.fromarray(frame) for frame in request.frames.pixels]
+        if self.processor.chat_template is None:
+            marks = "<start_of_image>" * len(images)
+            text = marks + request.prompt if order == "media-first" else request.prompt + marks
+            text += "\nCaption:" if request.prompt.endswith(".") else ""
+            return self.processor(text=text, images=[images], return_tensors="pt").to(self.model.device)
+        media = [{"type": "image", "image": image} for image in images]
+        text = [{"type": "text", "text": request.prompt}]
+        content = media + text if order == "media-first" else text + media
+        return self.processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        ).to(self.model.device)
+
+    def tokens(self, request: Request, order: str) -> list[int]:
+        inputs = self.inputs(request, order)
+        with torch.inference_mode():
+            sequence = self.model.generate(**inputs, max_new_tokens=request.max_new_tokens, do_sample=False)
+        return sequence[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+class Ours:
+    """A session whose generated tokens can be read: rows of `generate`, in the order in which replies come."""
+
+    def __init__(self, folder: Path, order: str, batch_size: int, device: str = "cpu") -> None:
+        settings = Settings.of(
+            {"model": str(folder), "order": order, "batch_size": batch_size, "dtype": "fp32", "device": device}
+        )
+        self.session = LocalEngine(settings).open()
+        self.rows: list[list[int]] = []
+        self.batches: list[int] = []
+        generate = self.session.model.generate
+
+        def recorded(**inputs):
+            sequences = generate(**inputs)
+            self.rows += sequences[:, inputs["input_ids"].shape[1] :].tolist()
+            self.batches.append(len(sequences))
+            return sequences
+
+        self.session.model.generate = recorded
+
+    def answer(self, requests: list[Request]) -> dict[int, tuple[list[int], Reply]]:
+        self.rows.clear()
+        self.batches.clear()
+        answers: list[Reply] = []
+        waiting = list(requests)
+        while len(answers) < len(requests):
+            while waiting and self.session.free:
+                self.session.submit(waiting.pop(0))
+            answers += self.session.poll(1)
+        return {a.request_id: (row[: a.new_tokens], a) for a, row in zip(answers, self.rows, strict=True)}
+
+
+def requests(count: int, *, seed: int, most_frames: int = 16, new_tokens: int = NEW_TOKENS) -> list[Request]:
+    """Half images, half clips of 1 to `most_frames` frames, prompts of 1 to 40 words."""
+    rng = Random(seed)
+    made = []
+    for number in range(count):
+        num_frames = 1 if rng.random() < 0.5 else rng.randint(1, most_frames)
+        pixels = draw(random_scene(rng, clip=num_frames > 1), num_frames)
+        prompt = " ".join(rng.choices(WORDS, k=rng.randint(1, 40))) + rng.choice([".", ""])
+        frames = Frames(pixels, tuple(float(i) for i in range(num_frames)))
+        made.append(Request(number, NOWHERE, frames, prompt, new_tokens))
+    return made
+
+
+@pytest.mark.parametrize("order", ["media-first", "text-first"])
+def test_batches_of_every_size_give_what_single_items_give(order):
+    reference = Reference(DEMO)
+    asked = requests(100, seed=1 if order == "media-first" else 2)  # 200 with both orders
+    expected = {request.id: reference.tokens(request, order) for request in asked}
+    for batch_size in range(1, 17):
+        ours = Ours(DEMO, order, batch_size)
+        with ours.session:
+            got = ours.answer(asked)
+            assert max(ours.batches) <= batch_size
+            if batch_size > 1:
+                assert max(ours.batches) > 1  # something was batched, and so padded
+        different = [i for i in expected if got[i][0] != expected[i]]
+        assert different == [], f"{len(different)} of {len(asked)} differ in batches of {batch_size}"
+
+
+@pytest.mark.parametrize("order", ["media-first", "text-first"])
+def test_a_base_checkpoint_gets_a_raw_prompt_and_one_line_of_its_completion(base_checkpoint, order):
+    reference = Reference(base_checkpoint)
+    asked = requests(30, seed=3)
+    ours = Ours(base_checkpoint, order, 5)
+    newline = reference.processor.tokenizer.convert_tokens_to_ids("\n")
+    with ours.session:
+        for number, (tokens, reply) in ours.answer(asked).items():
+            expected = reference.tokens(asked[number], order)
+            assert tokens == expected[: len(tokens)]
+            assert reply.finish_reason == ("stop" if newline in tokens or tokens[-1] == 1 else "length")
+            assert "\n" not in reply.text
+            if newline in tokens:  # it ends there, and nowhere before once there was text
+                said = reference.processor.tokenizer.decode(tokens[:-1])
+                assert tokens[-1] == newline and "\n" not in said.strip()
+
+
+@pytest.mark.parametrize("group", range(4))
+def test_1_to_64_frames_at_every_prompt_length_modulo_8(group):
+    """The original crashed on some of these, by the alignment of a mask (shared facts: gemma3)."""
+    _every_length("cpu", range(1 + group, 65, 4))
+
+
+def test_1_to_64_frames_at_every_prompt_length_modulo_8_on_cuda():
+    """The fault itself can show only here."""
+    if not torch.cuda.is_available():
+        if os.environ.get("GEMMA_CAPTIONER_REQUIRE_CUDA"):
+            pytest.fail("GEMMA_CAPTIONER_REQUIRE_CUDA promises a GPU, and torch sees none")
+        pytest.skip("NOT RUN: no CUDA device")
+    _every_length("cuda", range(1, 65))
+
+
+def _every_length(device: str, counts: range) -> None:
+    rng = Random(4)
+    asked, lengths = [], set()
+    reference = Reference(DEMO, device)
+    for frame_count, extra in itertools.product(counts, range(8)):
+        pixels = draw(random_scene(rng, clip=True), frame_count)
+        frames = Frames(pixels, tuple(float(i) for i in range(frame_count)))
+        asked.append(Request(len(asked), NOWHERE, frames, "Caption" + " a" * extra, 4))
+    ours = Ours(DEMO, "media-first", 8, device)
+    with ours.session:
+        got = ours.answer(asked)
+    for request in asked:
+        tokens, reply = got[request.id]
+        lengths.add((len(request.frames.times_s), reply.prompt_tokens % 8))
+        assert tokens == reference.tokens(request, "media-first"), len(request.frames.times_s)
+    assert len(lengths) == 8 * len(counts)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+@pytest.mark.parametrize("size", [(64, 64), (640, 480), (37, 301), (8, 8)])
+def test_pixels_equal_the_processors(tmp_path, mode, size):
+    noise = np.random.default_rng(5).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    path = tmp_path / "image.png"
+    Image.fromarray(noise).convert(mode).save(path)
+    ours = Ours(DEMO, "media-first", 1)
+    expected = Reference(DEMO).processor.image_processor(Image.open(path), return_tensors="pt")["pixel_values"]
+    pixels = decode_image(path, (64, 64)).pixels
+    with ours.session:
+        assert torch.equal(ours.session.normalised(torch.from_numpy(pixels)), expected)

@@ -1,0 +1,147 @@
+"""Models by hub id, over HTTP: a small hub on this machine, the real client, the real command."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from conftest import captions
+from gemma_captioner.engines.checkpoint import DEMO
+
+COMMIT = "a" * 40
+SECRET = "hf_" + "S3cret" * 5
+FILES = {path.name: path.read_bytes() for path in DEMO.iterdir()}
+# repository -> (status, X-Error-Code, message) of every answer, where it is not simply there
+REFUSED = {
+    "google/gated": (403, "GatedRepo", "Access to model google/gated is restricted"),
+    "nobody/misspelt": (401, "RepoNotFound", "Repository not found"),
+    "nobody/private": (404, "RepoNotFound", "Repository not found"),
+    "nobody/broken": (500, "", "Internal error"),
+    "nobody/limited": (429, "", "Too many requests"),
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    huge = False
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        path = self.path.split("?")[0].removeprefix("/api/models").strip("/").split("/")
+        repository = "/".join(path[:2])
+        if repository in REFUSED:
+            status, code, message = REFUSED[repository]
+            return self._send(status, json.dumps({"error": message}).encode(), body, {"X-Error-Code": code})
+        if self.headers.get("Authorization") == "Bearer hf_invalidinvalid":
+            return self._send(401, b'{"error": "Invalid credentials"}', body, {})
+        if self.path.startswith("/api/models"):
+            siblings = [
+                {"rfilename": n, "size": 2**60 if repository == "owner/huge" else len(c)} for n, c in FILES.items()
+            ]
+            if "tree" in path:
+                siblings = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in FILES.items()]
+                return self._send(200, json.dumps(siblings).encode(), body, {})
+            info = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
+            return self._send(200, json.dumps(info).encode(), body, {})
+        content = FILES.get(path[-1])
+        if content is None:
+            return self._send(404, b"{}", body, {"X-Error-Code": "EntryNotFound"})
+        return self._send(200, content, body, {"ETag": f'"{path[-1]}"', "X-Repo-Commit": COMMIT})
+
+    def _send(self, status: int, content: bytes, body: bool, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def environment(hub, tmp_path) -> dict[str, str]:
+    return {
+        "HF_ENDPOINT": hub,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+
+
+def test_a_model_is_downloaded_once_and_then_works_offline(command, media, environment):
+    first = command("caption", media, "--model", "owner/tiny", "--json", env=environment)
+    assert (first.code, first.json["captioned"]) == (0, 8), first.err
+    written = captions(media)
+    environment["HF_HUB_OFFLINE"] = "1"
+    again = command("caption", media, "--model", "owner/tiny", "--existing", "overwrite", "--json", env=environment)
+    assert (again.code, again.json["captioned"]) == (0, 8), again.err
+    assert captions(media) == written
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("google/gated", "accept its licence"),
+        ("nobody/misspelt", "check the spelling"),
+        ("nobody/private", "--hf-token"),
+        ("nobody/broken", "try again later"),
+        ("nobody/limited", "429"),
+        ("not//a/model", "owner/name"),
+        ("owner/huge", "of disk"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_one_line_with_the_remedy(command, media, environment, model, says):
+    done = command("caption", media, "--model", model, "--hf-token", SECRET, "--debug", env=environment)
+    assert done.code == 1
+    line = next(line for line in done.err.splitlines() if line.startswith("error: "))
+    assert says in line, done.err
+    assert SECRET not in done.err + done.out
+    assert captions(media) == {}
+
+
+def test_an_invalid_token_is_told(command, media, environment):
+    done = command("caption", media, "--model", "owner/tiny", "--hf-token", "hf_invalidinvalid", env=environment)
+    assert done.code == 1
+    assert "token is not valid" in done.err
+    assert "hf_invalid" not in done.err
+
+
+def test_no_network(command, media, environment):
+    done = command("caption", media, "--model", "owner/tiny", env={**environment, "HF_ENDPOINT": "http://127.0.0.1:9"})
+    assert done.code == 1
+    assert "hub cannot be reached" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_the_token_reaches_no_file(command, media, environment, tmp_path):
+    done = command("caption", media, "--model", "owner/tiny", "--hf-token", SECRET, "--debug", env=environment)
+    assert done.code == 0, done.err
+    for path in [p for p in Path(media).rglob("*") if p.is_file()]:
+        assert SECRET.encode() not in path.read_bytes()
+
+
+def test_doctor_says_that_the_hub_answers_and_never_the_token(command, environment):
+    done = command("doctor", env={**environment, "HF_TOKEN": SECRET})
+    assert done.code == 0, done.err
+    assert "hub: answers" in done.out and "token: set" in done.out
+    assert SECRET not in done.out + done.err
