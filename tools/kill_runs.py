@@ -24,7 +24,7 @@ class Campaign:
     """lost, different: files without the caption, or with another than, the undisturbed run's.
 
     partial: caption files that were not whole at any look, and temporary files left outside `.gemma-captioner`.
-    repeated: captions in the journal beyond one a file. A kill may void the one that was being stored: at most one each.
+    repeated: captions in the journal beyond one a file. A kill may void the one that is being stored: one each at most.
     """
 
     files: int

@@ -112,7 +112,7 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         with report:
-            run = Run(paths, settings)
+            run = Run(paths, settings, tell=report.say)
             with closing(run):
                 for outcome in run:
                     report.tell(outcome, run.total)

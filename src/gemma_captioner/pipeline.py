@@ -4,7 +4,7 @@
 import os
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -43,11 +43,17 @@ class _Job:
 class Run:
     """One pass over `paths`: iterate it for the outcomes; when one comes, its caption is on disk.
 
-    `close` it when leaving early: the work in flight is dropped, what is finished is kept.
-    Raises `StartError` and its kin.
+    `close` it when leaving early: the work in flight is dropped, what is finished is kept. `tell` is given lines for a
+    person: which model is loaded, and in which precision. Raises `StartError` and its kin.
     """
 
-    def __init__(self, paths: Iterable[Path], settings: Settings, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        settings: Settings,
+        engine: Engine | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.settings = settings
         self.engine = engine or engine_for(settings)
         self.roots = roots_of(paths, settings.selection.output)
@@ -56,6 +62,8 @@ class Run:
         self.total: int | None = None  # files to caption, once they are counted
         self.load_seconds = 0.0
         self.left_by_deadline = False
+        self._tell = tell
+        self._prepared: set[Path] = set()
         self._journal = Journal(self.run_id, self._header())
         self._outcomes = self._run()
 
@@ -91,6 +99,8 @@ class Run:
                         break
                     if taken == 0:
                         most_jobs = self._most_jobs()
+                    if step.store not in self._prepared:
+                        self._prepared.add(step.store)
                         sidecar.prepare(step.store)
                     started = self._start(step, taken, pool)
                     taken += 1
@@ -102,6 +112,7 @@ class Run:
                     return
                 if session is None:  # while it loads, the first files decode
                     loading = time.monotonic()
+                    self._tell(self.engine.describe())
                     session = stack.enter_context(self.engine.open())
                     self.load_seconds = time.monotonic() - loading
                 for failed in self._submit_decoded(jobs, session):

@@ -107,8 +107,9 @@ class Report:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
     def tell(self, outcome: Outcome, total: int | None) -> None:
-        self.total = total
         self.tally.add(outcome)
+        # Counted beside the work: what was captioned before its folder was counted is missing from the count.
+        self.total = total and max(total, self.tally.done)
         if isinstance(outcome, Skipped):
             return
         self._first_done = self._first_done or time.monotonic()

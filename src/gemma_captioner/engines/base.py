@@ -55,7 +55,7 @@ class Engine(Protocol):
         ...
 
     def describe(self) -> str:
-        """One line for a person: model, device, precision, memory."""
+        """For a person: model, device, precision, memory, and what to expect of them."""
         ...
 
     def prompt_tokens(self, prompt: str, num_frames: int) -> int:

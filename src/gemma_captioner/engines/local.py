@@ -30,6 +30,7 @@ from .prompting import prompt_text
 
 transformers_logging.set_verbosity_error()
 _MARKERS = 4  # tokens around an image's own: line breaks, start, end, line breaks
+_SLOW_ON_A_CPU_BYTES = 1 << 30
 _PROMPT_ALLOWANCE = 512  # tokens of text that the memory plan leaves room for
 
 
@@ -86,7 +87,10 @@ class LocalEngine:
 
     def describe(self) -> str:
         precision = {"none": _name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
-        return f"{self.checkpoint.name} in {precision}, {self.memory_plan}"
+        said = f"{self.checkpoint.name} in {precision}, {self.memory_plan}"
+        if self.device == "cpu" and self.memory_plan.weights > _SLOW_ON_A_CPU_BYTES:
+            said += f"\n{hardware.cpu_only_torch() or 'No GPU is here'}. On a CPU this takes minutes a file."
+        return said
 
     def prompt_tokens(self, prompt: str, num_frames: int) -> int:
         return len(tokens_of(self.processor, prompt, num_frames, self._settings))

@@ -1,0 +1,66 @@
+"""Every command and every Python example that the README shows runs, on the demo model."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import captions
+from gemma_captioner.demo.samples import draw_samples
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for language, block in BLOCKS
+    if language == "bash"
+    for line in block.splitlines()
+    if line.startswith(("gemma-captioner ", "python "))
+]
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """What the README's examples find around them."""
+    for folder in ("dataset", "images", "clips"):
+        draw_samples(tmp_path / folder, images=2, clips=1, seed=3)
+    (tmp_path / "prompt.txt").write_text("Describe this.")
+    [config] = [block for language, block in BLOCKS if language == "toml"]
+    (tmp_path / "captions.toml").write_text(config)
+    for script in ROOT.glob("gemma3-*.py"):
+        (tmp_path / script.name).write_text(f"import runpy\nrunpy.run_path({str(script)!r}, run_name='__main__')\n")
+    return tmp_path
+
+
+def test_there_are_commands_to_run():
+    assert len(COMMANDS) >= 14
+
+
+@pytest.mark.parametrize("shown", COMMANDS)
+def test_a_shown_command_runs(place, shown):
+    words = shlex.split(shown)
+    if words[0] == "python":
+        words = [sys.executable, *words[1:], "--model_id", "demo"]
+    else:
+        words = [sys.executable, "-m", "gemma_captioner", *words[1:]]
+        if "caption" in words:
+            words += ["--model", "demo"]  # the default model cannot be had here; the rest is as shown
+    if "RUN" in words:
+        subprocess.run([*words[:3], "caption", "dataset", "--model", "demo"], cwd=place, check=True)
+        [run] = (place / "dataset" / ".gemma-captioner" / "runs").glob("*.jsonl")
+        words[words.index("RUN")] = run.stem
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    if "caption" in words and "--dry-run" not in words:
+        assert captions(place)
+
+
+def test_the_python_example_runs(place):
+    [example] = [block for language, block in BLOCKS if language == "python"]
+    done = subprocess.run([sys.executable, "-c", example], cwd=place, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
