@@ -2,6 +2,12 @@
 
 import json
 import os
+
+# Before torch is imported, here and in the commands that are run: it is the tests that run side by side.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# isort: split
+
 import subprocess
 import sys
 from collections.abc import Callable

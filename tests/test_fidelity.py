@@ -184,6 +184,6 @@ def test_pixels_equal_the_processors(tmp_path, mode, size):
     Image.fromarray(noise).convert(mode).save(path)
     ours = Ours(DEMO, "media-first", 1)
     expected = Reference(DEMO).processor.image_processor(Image.open(path), return_tensors="pt")["pixel_values"]
-    pixels = decode_image(path, (64, 64)).pixels
+    pixels = decode_image(path, (64, 64)).pixels.copy()
     with ours.session:
         assert torch.equal(ours.session.normalised(torch.from_numpy(pixels)), expected)

@@ -21,7 +21,6 @@ def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProce
     [
         ("gemma3-image-captioning.py", "--image_folder", {".png", ".jpg"}, 5),
         ("gemma3-video-captioning.py", "--videos_folder", {".mp4"}, 3),
-        ("gemma3-video-captioning.py", "--video_folder", {".mp4"}, 3),
     ],
 )
 def test_a_script_captions_its_kind_and_resumes(media, tmp_path, script, flag, suffixes, count):
@@ -39,7 +38,7 @@ def test_a_script_captions_its_kind_and_resumes(media, tmp_path, script, flag, s
 
 
 def test_settings_are_the_originals(media, tmp_path):
-    run("gemma3-video-captioning.py", "--videos_folder", "media", "--model_id", "demo", cwd=tmp_path)
+    run("gemma3-video-captioning.py", "--video_folder", "media", "--model_id", "demo", cwd=tmp_path)
     settings = journal(media)[0]["settings"]
     assert settings["prompting"]["order"] == "text-first"
     assert settings["sampling"] == {"frames": 12, "sampling": "index"}

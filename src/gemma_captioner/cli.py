@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import settings as knobs
+from .engines.checkpoint import without_token
 from .errors import CaptionerError, StartError
 from .pipeline import Run
 from .report import Report, printable
@@ -123,12 +124,12 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
     except CaptionerError as error:
         code = error.exit_code
         report.say(f"error: {error}", "bold red")
-        _trace(talk)
+        _trace(talk, settings)
     except Exception as error:
         code = 1
         report.say(f"error: the run died ({type(error).__name__}: {error}); everything finished is kept", "bold red")
         report.say("The same command goes on from here; --debug shows where it died.")
-        _trace(talk)
+        _trace(talk, settings)
     finally:
         signal.signal(signal.SIGTERM, previous)
     load_seconds = run.load_seconds if run else 0.0
@@ -165,9 +166,9 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _trace(talk: Conversation) -> None:
+def _trace(talk: Conversation, settings: Settings) -> None:
     if talk.debug:
-        traceback.print_exc()
+        err.print(without_token(traceback.format_exc(), settings.model.hf_token), markup=False, soft_wrap=True)
 
 
 def _read_config(path: Path | None) -> dict[str, Any]:

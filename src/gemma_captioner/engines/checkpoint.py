@@ -157,6 +157,8 @@ def without_token(text: str, token: str | None) -> str:
 def _remedy(model: str, error: BaseException) -> str:
     from huggingface_hub import errors as hub
 
+    if isinstance(error, hub.LocalEntryNotFoundError) and isinstance(error.__cause__, hub.HfHubHTTPError):
+        error = error.__cause__  # the hub did answer; that nothing is on this machine says less
     for kind, message in (
         (
             hub.GatedRepoError,

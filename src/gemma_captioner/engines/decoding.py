@@ -14,8 +14,9 @@ from ..records import FinishReason
 class RowSampling(LogitsProcessor):
     """Samples the rows that want it and leaves the others greedy, under `do_sample=False`.
 
-    The Gumbel-max trick: argmax(logits / T + Gumbel noise) is a draw from softmax(logits / T). Each row has its own
-    generator, so that what is drawn for an item does not depend on what it was batched with.
+    The Gumbel-max trick: argmax(logits / T + Gumbel noise) is a draw from softmax(logits / T); minus the logarithm of
+    an exponential variable is such noise. Each row has its own generator, so that what is drawn for an item does not
+    depend on what it was batched with.
     """
 
     def __init__(self, temperatures: Sequence[float], seeds: Sequence[int], device: torch.device) -> None:
@@ -27,9 +28,8 @@ class RowSampling(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         for row, temperature, generator in self._rows:
-            uniform = torch.rand(scores.shape[1], generator=generator, device=scores.device)
-            noise = -torch.log(-torch.log(uniform.clamp_min(1e-20)).clamp_min(1e-20))
-            scores[row] = scores[row] / temperature + noise
+            waiting = torch.empty_like(scores[row], dtype=torch.float32).exponential_(generator=generator)
+            scores[row] = scores[row] / temperature - waiting.log()
         return scores
 
 
