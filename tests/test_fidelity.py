@@ -17,7 +17,7 @@ from gemma_captioner.engines.checkpoint import DEMO
 from gemma_captioner.engines.local import LocalEngine
 from gemma_captioner.media.images import decode_image
 from gemma_captioner.records import Frames, MediaItem, Reply, Request
-from gemma_captioner.settings import Settings
+from gemma_captioner.settings import Reading, Sampling, Settings
 
 NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 WORDS = "Describe the picture or clip in one sentence with all that you see and where it is going to".split()
@@ -184,6 +184,6 @@ def test_pixels_equal_the_processors(tmp_path, mode, size):
     Image.fromarray(noise).convert(mode).save(path)
     ours = Ours(DEMO, "media-first", 1)
     expected = Reference(DEMO).processor.image_processor(Image.open(path), return_tensors="pt")["pixel_values"]
-    pixels = decode_image(path, (64, 64)).pixels.copy()
+    pixels = decode_image(path, (64, 64), Reading(), Sampling()).pixels.copy()
     with ours.session:
         assert torch.equal(ours.session.normalised(torch.from_numpy(pixels)), expected)

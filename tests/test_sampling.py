@@ -1,9 +1,12 @@
 """The arithmetic of moments."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemma_captioner.media.sampling import covering, wanted_indexes, wanted_times
+from gemma_captioner.errors import UsageError
+from gemma_captioner.media.sampling import Timeline, covering, span_of, wanted_frames, wanted_indexes, wanted_times
+from gemma_captioner.settings import Sampling, Settings
 
 counts = st.integers(1, 200)
 durations = st.floats(0.01, 36000)
@@ -44,3 +47,79 @@ def test_covering_gives_the_last_frame_that_began(frames, wanted):
         [index] = covering(frames, [t])
         assert frames[index] <= t or index == 0
         assert index == len(frames) - 1 or t < frames[index + 1]
+
+
+def timelines():
+    gaps = st.lists(st.floats(0.01, 2), min_size=1, max_size=60)
+    return st.tuples(st.floats(0, 100), gaps).map(_timeline)
+
+
+def _timeline(drawn) -> Timeline:
+    start, gaps = drawn
+    times = [start]
+    for gap in gaps[:-1]:
+        times.append(times[-1] + gap)
+    return Timeline(times, end=times[-1] + gaps[-1])
+
+
+spans = st.one_of(
+    st.just("whole"),
+    st.floats(0.1, 90).map(lambda s: f"head:{s:.3f}"),
+    st.floats(0.1, 90).map(lambda s: f"middle:{s:.3f}"),
+)
+
+
+@given(timelines(), counts, st.sampled_from(["midpoints", "ends", "index"]), spans, st.none() | st.floats(0.1, 60))
+def test_chosen_frames_are_sorted_unique_and_inside_the_span(timeline, n, rule, span, fps):
+    indexes, missing = wanted_frames(timeline, Sampling(frames=n, sampling=rule, span=span, fps=fps))
+    begin, until = span_of(span, timeline.duration)
+    assert missing == 0
+    assert indexes == sorted(set(indexes)) and 1 <= len(indexes) <= n
+    for i in indexes:
+        ends = timeline.times[i + 1] if i + 1 < len(timeline.times) else timeline.end
+        assert ends >= timeline.start + begin - 0.01 and timeline.times[i] <= timeline.start + until + 0.01
+
+
+@given(timelines(), counts, st.sampled_from(["midpoints", "ends", "index"]))
+def test_fewer_frames_than_asked_are_all_shown(timeline, extra, rule):
+    indexes, _ = wanted_frames(timeline, Sampling(frames=len(timeline.times) + extra, sampling=rule))
+    assert indexes == list(range(len(timeline.times)))
+
+
+@given(st.integers(1, 60), st.sampled_from(["midpoints", "ends", "index"]))
+def test_an_even_clip_gives_exactly_as_many_as_asked(n, rule):
+    timeline = Timeline([i / 24 for i in range(240)], end=10)
+    assert len(wanted_frames(timeline, Sampling(frames=n, sampling=rule))[0]) == n
+
+
+def test_span_examples():
+    assert span_of("whole", 10) == (0, 10)
+    assert span_of("head:4", 10) == (0, 4)
+    assert span_of("middle:4", 10) == (3, 7)
+    assert span_of("2-6.5", 10) == (2, 6.5)
+    assert span_of("head:60", 10) == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("target", "frames", "span"),
+    [
+        ("musubi:wan", 81, "head:5.0625"),
+        ("musubi:hunyuan", 97, "head:4.04167"),
+        ("diffusion-pipe:ltx", 25, "head:1"),
+        ("ltx", 49, "head:1.96"),
+        ("ltx:video", 49, "head:1.96"),
+        ("sd-scripts:sdxl", 81, "whole"),
+        ("musubi:wan", None, "whole"),
+    ],
+)
+def test_trainers_decide_the_span_unless_it_is_given(target, frames, span):
+    flat = {"for": target, "train_frames": frames}
+    assert Settings.of(flat).sampling.span == span
+    assert Settings.of(flat, {"span": "1-2"}).sampling.span == "1-2"
+
+
+def test_unknown_trainers_and_models_list_the_known():
+    with pytest.raises(UsageError, match=r"Known: musubi, .*sd-scripts"):
+        Settings.of({"for": "kohya"})
+    with pytest.raises(UsageError, match="musubi:wan"):
+        Settings.of({"for": "musubi:flux", "train_frames": 81})

@@ -9,7 +9,7 @@ import pytest
 
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.settings import Sampling
+from gemma_captioner.settings import Reading, Sampling
 
 BITS = 10
 
@@ -29,12 +29,18 @@ def number_of(frame: np.ndarray) -> int:
     return sum(1 << bit for bit, brightness in enumerate(fields) if brightness > 128)
 
 
-def write(path: Path, times: list[int], *, rate: int = 24, codec: str = "libx264", gop: int = 12) -> Path:
+PIXEL_FORMATS = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le"}
+
+
+def write(
+    path: Path, times: list[int], *, rate: int = 24, codec: str = "libx264", gop: int = 12, options=(), pix_fmt=None
+) -> Path:
     """A clip of numbered frames; `times`: presentation times in units of 1 / rate seconds."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options={"g": str(gop)} if codec != "mjpeg" else {})
+        settings = {"g": str(gop)} if codec not in ("mjpeg", "prores_ks") else {}
+        stream = container.add_stream(codec, rate=rate, options={**settings, **dict(options)})
         stream.width, stream.height = 160, 64
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.pix_fmt = pix_fmt or PIXEL_FORMATS.get(codec, "yuv420p")
         stream.codec_context.time_base = Fraction(1, rate)
         for number, pts in enumerate(times):
             frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
@@ -44,15 +50,16 @@ def write(path: Path, times: list[int], *, rate: int = 24, codec: str = "libx264
     return path
 
 
-def decoded(path: Path, frames: int = 12, rule: str = "midpoints"):
-    got = decode_clip(path, Sampling(frames=frames, sampling=rule), (160, 64))
+def decoded(path: Path, frames: int = 12, rule: str = "midpoints", **sampling):
+    got = decode_clip(path, (160, 64), Reading(), Sampling(frames=frames, sampling=rule, **sampling))
     return [number_of(f) for f in got.pixels], got
 
 
 CONTAINERS = [
     ("libx264", "mp4"), ("libx264", "mov"), ("libx264", "mkv"), ("libx264", "m4v"), ("libx265", "mp4"),
-    ("libvpx-vp9", "webm"), ("libvpx", "webm"), ("libsvtav1", "mkv"), ("mpeg4", "avi"), ("mjpeg", "mov"),
-    ("mpeg2video", "mpeg"),
+    ("libx265", "mkv"), ("libvpx-vp9", "webm"), ("libvpx-vp9", "mp4"), ("libvpx", "webm"), ("libsvtav1", "mkv"),
+    ("libsvtav1", "mp4"), ("mpeg4", "avi"), ("mpeg4", "mp4"), ("mjpeg", "mov"), ("mjpeg", "avi"), ("prores_ks", "mov"),
+    ("mpeg2video", "mpeg"), ("libx264", "avi"),
 ]  # fmt: skip
 
 
@@ -131,3 +138,271 @@ def test_sound_alone_is_refused(tmp_path):
         container.mux(stream.encode())
     with pytest.raises(ItemError, match="no video in it"):
         decoded(path)
+
+
+# The part of the clip
+
+
+@pytest.mark.parametrize(
+    ("span", "wanted"),
+    [
+        ("whole", [12, 36, 60, 84]),
+        ("head:2", [6, 18, 30, 42]),
+        ("middle:2", [30, 42, 54, 66]),
+        ("1-3", [30, 42, 54, 66]),
+        ("head:60", [12, 36, 60, 84]),
+        ("3-60", [75, 81, 87, 93]),
+    ],
+)
+def test_spans(tmp_path, span, wanted):
+    path = write(tmp_path / "clip.mp4", list(range(96)))
+    numbers, got = decoded(path, frames=4, span=span)
+    assert numbers == wanted
+    assert got.duration_s == pytest.approx(4, abs=0.01)
+
+
+def test_a_span_after_the_end_fails(tmp_path):
+    with pytest.raises(ItemError, match=r"outside this clip of 2\.00 s"):
+        decoded(write(tmp_path / "clip.mp4", list(range(48))), span="3-4")
+
+
+def test_frames_a_second_with_a_cap(tmp_path):
+    path = write(tmp_path / "clip.mp4", list(range(96)))
+    assert len(decoded(path, frames=12, fps=2)[0]) == 8
+    assert len(decoded(path, frames=5, fps=2)[0]) == 5
+    assert len(decoded(path, frames=12, fps=0.1)[0]) == 1
+
+
+# What a person sees
+
+
+def with_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Overwrite the display matrix [[a, b], [c, d]] in an mp4's track header."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value << 16 for value in matrix)
+    content[at : at + 36] = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    path.write_bytes(content)
+    return path
+
+
+CORNERS = np.zeros((64, 160, 3), np.uint8)
+CORNERS[:32, :80], CORNERS[:32, 80:], CORNERS[32:, :80], CORNERS[32:, 80:] = 255, 170, 85, 0
+
+
+@pytest.mark.parametrize(
+    ("matrix", "seen"),
+    [
+        ((1, 0, 0, 1), CORNERS),
+        ((0, 1, -1, 0), np.rot90(CORNERS, -1)),  # a quarter turn clockwise, as phones held upright write
+        ((-1, 0, 0, -1), np.rot90(CORNERS, 2)),
+        ((0, -1, 1, 0), np.rot90(CORNERS, 1)),
+        ((-1, 0, 0, 1), CORNERS[:, ::-1]),
+        ((1, 0, 0, -1), CORNERS[::-1]),
+        ((0, 1, 1, 0), CORNERS.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), np.rot90(CORNERS, 2).transpose(1, 0, 2)),
+    ],
+)
+def test_every_orientation(tmp_path, matrix, seen):
+    path = tmp_path / "turned.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(CORNERS, format="rgb24")))
+        container.mux(stream.encode())
+    height, width = seen.shape[:2]
+    got = decode_clip(with_matrix(path, matrix), (width, height), Reading(), Sampling())
+    assert np.abs(got.pixels[0].astype(int) - seen).mean() < 4
+
+
+def flat(colour: tuple[int, int, int]) -> np.ndarray:
+    return np.full((64, 160, 3), colour, np.uint8)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le", "yuvj420p"])
+@pytest.mark.parametrize("colour", [(200, 60, 40), (30, 160, 90), (255, 255, 255), (0, 0, 0)])
+def test_colours_survive(tmp_path, pix_fmt, colour):
+    path = tmp_path / "colour.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 160, 64, pix_fmt
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(flat(colour), format="rgb24")))
+        container.mux(stream.encode())
+    got = decode_clip(path, (64, 64), Reading(), Sampling())
+    assert np.abs(got.pixels.mean(axis=(0, 1, 2)) - colour).max() < 4
+
+
+def srgb_to_linear(colour) -> np.ndarray:
+    c = np.array(colour) / 255
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+
+
+def pq(nits):
+    y = (np.asarray(nits) / 10_000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
+
+
+def hlg(nits):
+    """Grey on a display of 1000 nits -> signal."""
+    e = (np.asarray(nits) / 1000) ** (1 / 1.2)
+    return np.where(
+        e <= 1 / 12, np.sqrt(3 * e), 0.17883277 * np.log(np.maximum(12 * e - 0.28466892, 1e-9)) + 0.55991073
+    )
+
+
+def hdr_clip(path: Path, signal: np.ndarray, trc: int) -> Path:
+    """One flat colour, R'G'B' `signal` 0..1 in BT.2020, as 10-bit HEVC."""
+    kr, kb = 0.2627, 0.0593
+    r, g, b = signal
+    y = kr * r + (1 - kr - kb) * g + kb * b
+    planes = [64 + 876 * y, 512 + 896 * (b - y) / (2 * (1 - kb)), 512 + 896 * (r - y) / (2 * (1 - kr))]
+    frame = av.VideoFrame(160, 64, "yuv420p10le")
+    for plane, value in zip(frame.planes, planes, strict=True):
+        plane.update(np.full(plane.buffer_size // 2, round(value), "<u2").tobytes())
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx265", rate=24, options={"x265-params": "log-level=none:lossless=1"})
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p10le"
+        stream.codec_context.color_primaries, stream.codec_context.color_trc = 9, trc
+        stream.codec_context.colorspace = 9
+        frame.colorspace, frame.color_trc, frame.color_primaries = 9, trc, 9
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+SKIN, TO_2020 = (
+    (224, 172, 105),
+    np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]),
+)
+
+
+@pytest.mark.parametrize("colour", [SKIN, (92, 51, 23), (128, 128, 128), (30, 60, 110)])
+def test_pq_keeps_a_face_a_face(tmp_path, colour):
+    light = TO_2020 @ srgb_to_linear(colour) * 203
+    got = decode_clip(hdr_clip(tmp_path / "pq.mkv", pq(light), 16), (64, 64), Reading(), Sampling())
+    assert np.abs(got.pixels.mean(axis=(0, 1, 2)) - colour).max() < 8
+
+
+@pytest.mark.parametrize(("transfer", "trc"), [(pq, 16), (hlg, 18)])
+def test_hdr_greys_rise_and_highlights_do_not_clip(tmp_path, transfer, trc):
+    greys = []
+    for number, nits in enumerate([5, 50, 100, 203, 400, 1000]):
+        path = hdr_clip(tmp_path / f"{number}.mkv", np.full(3, float(transfer(nits))), trc)
+        pixels = decode_clip(path, (32, 32), Reading(), Sampling()).pixels
+        assert np.ptp(pixels.mean(axis=(0, 1, 2))) < 4  # grey stays grey
+        greys.append(pixels.mean())
+    assert greys == sorted(greys)
+    expected = 255 * (1.055 * (100 / 203) ** (1 / 2.4) - 0.055)
+    assert greys[2] == pytest.approx(expected, abs=6)
+    assert greys[3] > 225 and greys[5] < 256 and greys[5] - greys[3] > 8
+
+
+def test_alpha_is_laid_on_the_background(tmp_path):
+    path = tmp_path / "alpha.mov"
+    drawn = np.zeros((64, 160, 4), np.uint8)
+    drawn[:, 80:] = (255, 0, 0, 255)  # left half transparent, black beneath
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("prores_ks", rate=24, options={"profile": "4"})
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuva444p10le"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, format="rgba")))
+        container.mux(stream.encode())
+    for background, colour in (("white", (255, 255, 255)), ("#00ff00", (0, 255, 0))):
+        pixels = decode_clip(path, (160, 64), Reading(background=background), Sampling()).pixels[0]
+        assert np.abs(pixels[:, :70].mean(axis=(0, 1)) - colour).max() < 6
+        assert np.abs(pixels[:, 90:].mean(axis=(0, 1)) - (255, 0, 0)).max() < 6
+
+
+def test_webm_alpha(tmp_path):
+    path = tmp_path / "alpha.webm"
+    drawn = np.zeros((64, 160, 4), np.uint8)
+    drawn[:, 80:] = (255, 0, 0, 255)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuva420p"
+        for _ in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, format="rgba")))
+        container.mux(stream.encode())
+    got = decode_clip(path, (160, 64), Reading(), Sampling(frames=3))
+    assert len(got.times_s) == 3
+    assert got.pixels[0][:, :70].min() > 240
+    assert np.abs(got.pixels[0][:, 90:].mean(axis=(0, 1)) - (255, 0, 0)).max() < 12
+
+
+def test_interlaced_shows_one_moment(tmp_path):
+    woven = np.zeros((64, 160, 3), np.uint8)
+    woven[::2, :80], woven[1::2, 80:] = 255, 255  # a white block that jumps from left to right between the fields
+    path = tmp_path / "interlaced.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"crf": "1", "x264-params": "tff=1"})
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv444p"
+        stream.codec_context.flags |= av.codec.context.Flags.interlaced_dct
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(woven, format="rgb24")))
+        container.mux(stream.encode())
+    pixels = decode_clip(path, (160, 64), Reading(), Sampling()).pixels[0]
+    assert pixels[:, 10:70].min() > 200 and pixels[:, 90:150].max() < 55
+
+
+def test_open_gop_and_b_frames(tmp_path):
+    options = {"x264-params": "open-gop=1:bframes=3:scenecut=0:min-keyint=24"}
+    path = write(tmp_path / "open.mkv", list(range(480)), gop=24, options=options)
+    for wanted in (3, 5, 7):
+        numbers, _ = decoded(path, frames=wanted)
+        assert numbers == [int((i + 0.5) * 480 / wanted) for i in range(wanted)]
+
+
+def test_an_edit_list_that_drops_the_beginning(tmp_path):
+    """A cut without re-encoding keeps the keyframe before the cut and hides what lies between by an edit list."""
+    whole = write(tmp_path / "whole.mp4", list(range(96)), gop=96, options={"bf": "0"})
+    path = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"movflags": "use_metadata_tags"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is None:
+                continue
+            shift = int(1 / packet.time_base)  # a second earlier: the first 24 frames get negative times
+            packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+            target.mux(packet)
+    with av.open(str(path)) as container:
+        shown = [number_of(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+    numbers, got = decoded(path, frames=4)
+    assert set(numbers) <= set(shown) and len(numbers) == 4
+    assert got.times_s[0] >= 0 and got.duration_s == pytest.approx(len(shown) / 24, abs=0.05)
+
+
+def test_a_cover_picture_is_no_video(tmp_path):
+    path = tmp_path / "cover.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuvj420p"
+        stream.disposition = av.stream.Disposition.attached_pic
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(1), format="rgb24")))
+        container.mux(stream.encode())
+    with pytest.raises(ItemError, match=r"no video in it|no video that can be read"):
+        decoded(path)
+
+
+def test_a_cut_file_gives_what_it_has_and_says_so(tmp_path):
+    whole = write(tmp_path / "whole.mkv", list(range(240)))
+    content = whole.read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(content[: len(content) * 3 // 4])
+    numbers, got = decoded(cut, frames=8)
+    assert got.flags == ("partial_video",)
+    assert numbers == [15, 45, 75, 105, 135, 165][: len(numbers)] and 4 <= len(numbers) < 8
+    cut.write_bytes(content[: len(content) // 3])
+    with pytest.raises(ItemError, match="breaks off"):
+        decoded(cut, frames=8)
+    faststart = write(tmp_path / "fast.mp4", list(range(240)))
+    with (
+        av.open(str(faststart)) as source,
+        av.open(str(tmp_path / "f.mp4"), "w", options={"movflags": "faststart"}) as t,
+    ):
+        stream = t.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                t.mux(packet)
+    content = (tmp_path / "f.mp4").read_bytes()
+    (tmp_path / "f.mp4").write_bytes(content[: len(content) * 3 // 4])
+    numbers, got = decoded(tmp_path / "f.mp4", frames=8)
+    assert got.flags == ("partial_video",) and 4 <= len(numbers) < 8

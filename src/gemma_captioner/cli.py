@@ -74,7 +74,7 @@ class Conversation(knobs.Group):
     debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False
 
 
-_PANELS = ("Which files", "The prompt and the caption", "Clips", "The answer", "The model", "The run")
+_PANELS = ("Which files", "The prompt and the caption", "Clips", "Reading files", "The answer", "The model", "The run")
 
 
 def _stage(title: str) -> Parameter:
@@ -89,6 +89,7 @@ def caption(
     selection: Annotated[knobs.Selection, _stage("Which files")] = knobs.Selection(),
     prompting: Annotated[knobs.Prompting, _stage("The prompt and the caption")] = knobs.Prompting(),
     sampling: Annotated[knobs.Sampling, _stage("Clips")] = knobs.Sampling(),
+    reading: Annotated[knobs.Reading, _stage("Reading files")] = knobs.Reading(),
     generation: Annotated[knobs.Generation, _stage("The answer")] = knobs.Generation(),
     model: Annotated[knobs.Model, _stage("The model")] = knobs.Model(),
     conduct: Annotated[knobs.Conduct, _stage("The run")] = knobs.Conduct(),
@@ -99,7 +100,7 @@ def caption(
     What has a caption is left alone, so an interrupted run goes on where it was when it is started again.
     """
     flags: dict[str, Any] = {}
-    for group in (selection, prompting, sampling, generation, model, conduct):
+    for group in (selection, prompting, sampling, reading, generation, model, conduct):
         flags |= group.model_dump(exclude_unset=True)
     return run_caption(paths, Settings.of(_read_config(talk.config), flags), talk)
 

@@ -5,10 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from .captions.clean import clean
 from .captions.judge import UNFIT, judge
 from .engines import Engine, Session, engine_for
 from .errors import ItemError
-from .media.decode import decode
 from .media.discover import roots_of
+from .media.pool import DecodePool, Decoding
 from .plan import Plan
 from .records import Captioned, Failed, Frames, MediaItem, Outcome, Reply, Request, Skipped
 from .settings import Settings, seconds
@@ -35,9 +35,9 @@ class _Job:
     id: int
     item: MediaItem
     media: str  # its fingerprint before it was read
-    prompt: str
-    decoding: Future[Frames | Failed]
+    decoding: Decoding
     frames: Frames | None = None  # set once the engine has them
+    prompt: str = ""
 
 
 class Run:
@@ -64,6 +64,7 @@ class Run:
         self.left_by_deadline = False
         self._tell = tell
         self._prepared: set[Path] = set()
+        self._numbers = count()
         self._journal = Journal(self.run_id, self._header())
         self._outcomes = self._run()
 
@@ -79,35 +80,32 @@ class Run:
 
     def _run(self) -> Generator[Outcome]:
         threading.Thread(target=self._count, name="count", daemon=True).start()
-        settings, steps, jobs = self.settings, iter(self.plan), dict[int, _Job]()
+        jobs: dict[int, _Job] = {}
+        pool: DecodePool | None = None
         session: Session | None = None
-        most_jobs = 1
         with ExitStack() as stack:
             stack.enter_context(closing(self._journal))
-            pool = ThreadPoolExecutor(settings.conduct.workers or os.cpu_count() or 1, "decode")
-            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-            deadline = time.monotonic() + seconds(settings.conduct.stop_after or "36500d")
-            taken = 0
+            deadline = time.monotonic() + seconds(self.settings.conduct.stop_after or "36500d")
+            steps = iter(self.plan)
+            step = next(steps, None)
             while True:
-                while len(jobs) < most_jobs and (step := next(steps, None)) is not None:
-                    if not isinstance(step, MediaItem):
-                        yield self._settled(step)
-                        continue
-                    if time.monotonic() > deadline:
-                        self.left_by_deadline = True
-                        steps = iter(())
-                        break
-                    if taken == 0:
-                        most_jobs = self._most_jobs()
-                    if step.store not in self._prepared:
-                        self._prepared.add(step.store)
-                        sidecar.prepare(step.store)
-                    started = self._start(step, taken, pool)
-                    taken += 1
-                    if isinstance(started, Failed):
-                        yield self._settled(started)
+                while step is not None:
+                    if isinstance(step, MediaItem):
+                        if time.monotonic() > deadline:
+                            self.left_by_deadline, step = True, None
+                            break
+                        if pool is None:
+                            pool = stack.enter_context(self._pool())
+                        started = self._start(step, pool)
+                        if started is None:  # its pixels have no room until others are settled
+                            break
+                        if isinstance(started, Failed):
+                            yield self._settled(started)
+                        else:
+                            jobs[started.id] = started
                     else:
-                        jobs[started.id] = started
+                        yield self._settled(step)
+                    step = next(steps, None)
                 if not jobs:
                     return
                 if session is None:  # while it loads, the first files decode
@@ -119,22 +117,34 @@ class Run:
                     yield self._settled(failed)
                 for answer in session.poll(_WAIT_S):
                     assert answer.request_id is not None
-                    yield self._settled(self._outcome(jobs.pop(answer.request_id), answer))
+                    job = jobs.pop(answer.request_id)
+                    outcome = self._outcome(job, answer)
+                    job.decoding.release()
+                    yield self._settled(outcome)
 
     def _count(self) -> None:
         self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))
 
-    def _most_jobs(self) -> int:
-        width, height = self.engine.spec.size
-        return max(1, PIXEL_BYTES // (width * height * 3 * self.settings.sampling.frames))
+    def _pool(self) -> DecodePool:
+        return DecodePool(
+            self.engine.spec.size,
+            self.settings.reading,
+            self.settings.sampling,
+            workers=self.settings.conduct.workers or os.cpu_count() or 1,
+            pixel_bytes=PIXEL_BYTES,
+        )
 
-    def _start(self, item: MediaItem, number: int, pool: ThreadPoolExecutor) -> _Job | Failed:
+    def _start(self, item: MediaItem, pool: DecodePool) -> _Job | Failed | None:
+        """None where its pixels have no room now."""
+        if item.store not in self._prepared:
+            sidecar.prepare(item.store)
+            self._prepared.add(item.store)
         try:
             media = fingerprint(item.path)
         except OSError as error:
             return Failed(item, f"cannot be read ({error.strerror}): mend or remove it")
-        decoding = pool.submit(decode, item, self.settings.sampling, self.engine.spec.size)
-        return _Job(number, item, media, self.settings.prompts[item.kind], decoding)
+        decoding = pool.start(item)
+        return None if decoding is None else _Job(next(self._numbers), item, media, decoding)
 
     def _submit_decoded(self, jobs: dict[int, _Job], session: Session) -> list[Failed]:
         """Fill what is free with what is decoded, in the order of work; returns what could not be decoded."""
@@ -148,16 +158,16 @@ class Run:
             decoded = job.decoding.result()
             if isinstance(decoded, Failed):
                 failures.append(decoded)
-                del jobs[job.id]
+                jobs.pop(job.id).decoding.release()
                 continue
-            job.frames = decoded
+            job.frames, job.prompt = decoded, self.settings.prompts[decoded.kind]
             session.submit(
                 Request(
                     id=job.id,
                     item=job.item,
                     frames=decoded,
                     prompt=job.prompt,
-                    max_new_tokens=self.settings.max_new_tokens(job.item.kind),
+                    max_new_tokens=self.settings.max_new_tokens(decoded.kind),
                     temperature=self.settings.generation.temperature,
                     seed=self.settings.generation.seed,
                 )
@@ -204,8 +214,10 @@ class Run:
             "media": job.media,
             "model": self.engine.spec.model,
             "revision": self.engine.spec.revision,
-            "recipe": self.settings.recipe(item.kind),
+            "recipe": self.settings.recipe(job.frames.kind),
+            "media_kind": job.frames.kind,
             "prompt": job.prompt,
+            "span": self.settings.sampling.span if job.frames.kind == "clip" else None,
             "frame_times_s": job.frames.times_s,
             "raw": [reply.text],
             "finish_reason": reply.finish_reason,
@@ -227,13 +239,15 @@ class Run:
         return outcome
 
 
-def caption(*paths: str | Path, engine: Engine | None = None, **settings: Any) -> Iterator[Outcome]:
+def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: Any) -> Iterator[Outcome]:
     """Caption images and clips; yields an outcome a file, each on disk when it comes.
 
     paths: folders and files. settings: the command line's options with `_` for `-`: `model="demo"`, `frames=8`,
-    `existing="stale"`, `image={"prompt": "..."}`. engine: one of your own (see `Engine`), else --engine's.
+    `existing="stale"`, `image={"prompt": "..."}`. engine: as --engine takes it, or one of your own (see `Engine`).
 
     Raises `CaptionerError`: `UsageError` for a setting that makes no sense, `StartError` where the run cannot go on.
     """
-    with closing(Run(map(Path, paths), Settings.of(settings), engine)) as run:
+    own = None if isinstance(engine, str) else engine
+    named = {"engine": engine} if isinstance(engine, str) else {}
+    with closing(Run(map(Path, paths), Settings.of(settings, named), own)) as run:
         yield from run

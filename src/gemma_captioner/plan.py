@@ -51,6 +51,5 @@ class Plan:
             caption, media = item.caption_path.read_bytes(), fingerprint(item.path)
         except OSError:  # gone, or not to be read: there is nothing that could be redone
             return False
-        return self._histories[item.store].is_stale(
-            item.caption_file, sidecar.digest(caption), self._settings.recipe(item.kind), media
-        )
+        made = self._histories[item.store].made(item.caption_file, sidecar.digest(caption))
+        return made is not None and (made.recipe, made.media) != (self._settings.recipe(made.kind), media)

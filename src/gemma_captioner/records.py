@@ -50,6 +50,7 @@ class Frames:
     times_s: tuple[float, ...]
     duration_s: float = 0.0
     flags: tuple[str, ...] = ()
+    kind: Kind = "image"  # by content: an animated image is a clip
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:

@@ -10,17 +10,22 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import UsageError
+from .trainers import span_for
 
 Kind = Literal["image", "clip"]
 Order = Literal["media-first", "text-first"]
 Existing = Literal["skip", "overwrite", "stale"]
 SamplingRule = Literal["index", "midpoints", "ends"]
 Quantize = Literal["auto", "none", "8bit", "4bit"]
+
+# whole, head:4.5, middle:4.5 (seconds), or 2-6.5
+SPAN = r"whole|head:(?P<head>\d+(\.\d+)?)|middle:(?P<middle>\d+(\.\d+)?)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
 
 DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
 IMAGE_PROMPT = "Provide a short, single-line description of this image for training data."
@@ -63,6 +68,30 @@ class Sampling(Group):
         description="midpoints: the middle of N equal spans. ends: evenly, first and last frame included. "
         "index: frame int(i * total / N), as the original scripts did.",
     )
+
+    fps: float | None = Field(None, gt=0, description="Frames a second of the span, --frames being the most.")
+    span: str = Field(
+        "whole",
+        pattern=f"^({SPAN})$",
+        description="The part of a clip to caption: whole, head:SECONDS, middle:SECONDS, or START-END in seconds.",
+    )
+    timestamps: bool = Field(False, description="Write [mm:ss] before each frame of a clip.")
+    for_: Annotated[str | None, Parameter(name="--for")] = Field(
+        None, description="Caption what this trainer keeps of a clip, TRAINER[:MODEL], musubi:wan. --span beats it."
+    )
+    train_frames: int | None = Field(None, ge=1, description="With --for: the frames that it trains on, of each clip.")
+
+
+class Reading(Group):
+    """How files are read."""
+
+    background: str = Field("white", description="What transparent images and clips are laid on: a colour, `#808080`.")
+    animated: Literal["clip", "first"] = Field(
+        "clip", description="Animated GIF, WebP, PNG and AVIF: clips, or images of their first frame."
+    )
+    exact_pixels: bool = Field(False, description="Decode large JPEGs in full, instead of at a reduced scale.")
+    decode_timeout: float = Field(120.0, gt=0, description="Seconds until a file that is still being decoded fails.")
+    decode_memory: float = Field(8.0, gt=0.25, description="GiB that decoding one file may take before it fails.")
 
 
 class Prompting(Group):
@@ -128,6 +157,7 @@ class ForKind(Group):
 class Settings(Group):
     selection: Selection = Selection()
     sampling: Sampling = Sampling()
+    reading: Reading = Reading()
     prompting: Prompting = Prompting()
     generation: Generation = Generation()
     model: Model = Model()
@@ -142,6 +172,10 @@ class Settings(Group):
         Raises `UsageError` that names the setting, what was wrong with it, and for an unknown one those that exist.
         """
         flat = {name.replace("-", "_"): value for layer in layers for name, value in layer.items()}
+        if "for" in flat:
+            flat["for_"] = flat.pop("for")
+        if flat.get("for_") is not None:
+            flat.setdefault("span", span_for(flat["for_"], flat.get("train_frames")))
         home = {knob: group for group, knobs in _GROUPS.items() for knob in knobs.model_fields}
         grouped: dict[str, Any] = {}
         for name, value in flat.items():
@@ -188,6 +222,7 @@ class Settings(Group):
             **self.prompting.model_dump(include={"order", "prefix", "suffix", "trigger"}),
             **self.generation.model_dump(include={"temperature", "seed"}),
         }
+        said |= self.reading.model_dump(include={"background", "exact_pixels"})
         if kind == "clip":
             said |= self.sampling.model_dump()
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
@@ -196,6 +231,7 @@ class Settings(Group):
 _GROUPS: dict[str, type[Group]] = {
     "selection": Selection,
     "sampling": Sampling,
+    "reading": Reading,
     "prompting": Prompting,
     "generation": Generation,
     "model": Model,

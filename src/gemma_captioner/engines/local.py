@@ -7,6 +7,7 @@ uint8 and are normalised on the device; the vision tower runs over them in chunk
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -93,7 +94,7 @@ class LocalEngine:
         return said
 
     def prompt_tokens(self, prompt: str, num_frames: int) -> int:
-        return len(tokens_of(self.processor, prompt, num_frames, self._settings))
+        return len(tokens_of(self.processor, prompt, (0.0,) * num_frames, self._settings))
 
     def open(self) -> "LocalSession":
         self.spec  # noqa: B018  # a broken description is reported before a long download
@@ -165,9 +166,15 @@ def _quantization(precision: str) -> Any:
     )
 
 
-def tokens_of(processor: Any, prompt: str, num_frames: int, settings: Settings) -> list[int]:
+def tokens_of(processor: Any, prompt: str, times_s: Sequence[float], settings: Settings) -> list[int]:
     """Prompt token ids, each frame as its run of image tokens: what transformers' own processor makes of it."""
-    text = prompt_text(processor, prompt, num_images=num_frames, order=settings.prompting.order)
+    text = prompt_text(
+        processor,
+        prompt,
+        num_images=len(times_s),
+        order=settings.prompting.order,
+        times_s=times_s if settings.sampling.timestamps and len(times_s) > 1 else (),
+    )
     text = text.replace(processor.boi_token, processor.full_image_sequence)
     special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes it itself
     return list(processor.tokenizer(text, add_special_tokens=special)["input_ids"])
@@ -239,7 +246,7 @@ class LocalSession:
 
     def submit(self, request: Request) -> None:
         self._unanswered += 1
-        tokens = tokens_of(self._processor, request.prompt, len(request.frames.times_s), self._settings)
+        tokens = tokens_of(self._processor, request.prompt, request.frames.times_s, self._settings)
         waiting = _Waiting(request, tokens, time.monotonic())
         if waiting.most_tokens > self._context:
             self._answers.put(

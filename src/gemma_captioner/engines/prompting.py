@@ -4,6 +4,7 @@ A checkpoint with a chat template (`-it`) is asked through it. One without (`-pt
 text) gets a raw prompt; where the prompt reads as an instruction, `Caption:` tells it where the answer begins.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..settings import Order
@@ -11,11 +12,17 @@ from ..settings import Order
 ENDS_AN_INSTRUCTION = (".", "!", "?")
 
 
-def prompt_text(processor: Any, prompt: str, *, num_images: int, order: Order) -> str:
-    """The text for `num_images` frames of one item; each `processor.boi_token` in it stands for one image."""
+def prompt_text(processor: Any, prompt: str, *, num_images: int, order: Order, times_s: Sequence[float] = ()) -> str:
+    """The text for `num_images` frames of one item; each `processor.boi_token` in it stands for one image.
+
+    times_s: where each frame is to have its time before it, the times.
+    """
+    stamps = [f"[{int(t) // 60:02d}:{int(t) % 60:02d}]" for t in times_s] or [""] * num_images
     if processor.chat_template is None:
-        return _raw(prompt.strip(), processor.boi_token * num_images, order)
-    media = [{"type": "image"}] * num_images
+        return _raw(prompt.strip(), "".join(stamp + processor.boi_token for stamp in stamps), order)
+    media = []
+    for stamp in stamps:
+        media += [{"type": "text", "text": stamp}] * bool(stamp) + [{"type": "image"}]
     text = [{"type": "text", "text": prompt}]
     content = media + text if order == "media-first" else text + media
     messages = [{"role": "user", "content": content}]

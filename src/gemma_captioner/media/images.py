@@ -1,55 +1,126 @@
-"""An image file -> one frame of 8-bit RGB as a person sees it: upright, on white where it is transparent."""
+"""An image file -> what a person sees: upright, on a background where it is transparent, 8-bit sRGB.
 
+By its content, not its name. An animated image is a clip, unless only its first frame is asked for.
+"""
+
+import io
+import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+import numpy.typing as npt
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
 from ..records import Frames
+from ..settings import Reading, Sampling
+from .sampling import Timeline, wanted_frames
+
+Pixels = npt.NDArray[np.uint8]
 
 register_heif_opener()
 # Pillow warns from 89.5 megapixels and refuses from 179: the refusal is ours to report, the warning is noise.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-ENDS_EARLY = "the image file is cut off: copy or download it again"
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+_SRGB = ImageCms.createProfile("sRGB")
+_SHORTEST_S, _UNTIMED_S = 0.02, 0.1  # as browsers have it: what claims less than the first is shown for the second
 
 
-def decode_image(path: Path, size: tuple[int, int]) -> Frames:
+def decode_image(path: Path, size: tuple[int, int], reading: Reading, sampling: Sampling) -> Frames:
     """Read `path` and resize it to `size` (width, height). Raises `ItemError` with the reason and the remedy."""
     try:
         with Image.open(path) as file:
-            image = to_rgb(ImageOps.exif_transpose(file))
+            if reading.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
+                return _animation(file, size, reading.background, sampling)
+            return Frames(_still(file, size, reading)[None], (0.0,))
     except UnidentifiedImageError:
-        message = "the file is empty" if path.stat().st_size == 0 else "this is no image that can be read"
-        raise ItemError(f"{message}: replace or remove it") from None
+        raise ItemError(_not_an_image(path)) from None
     except Image.DecompressionBombError as error:
         raise ItemError("the image has over 179 million pixels: scale it down") from error
     except FileNotFoundError as error:
         raise ItemError("the file is gone") from error
     except PermissionError as error:
         raise ItemError("no permission to read the file: mend it with chmod") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        reason = (
-            ENDS_EARLY if "truncated" in str(error).lower() else f"the image cannot be decoded ({error}): save it anew"
-        )
-        raise ItemError(reason) from error
-    pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
-    return Frames(pixels=pixels[None], times_s=(0.0,))
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        if "truncated" in str(error).lower():
+            raise ItemError("the image file is cut off: copy or download it again") from error
+        raise ItemError(f"the image cannot be decoded ({error}): save it anew") from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode -> RGB: 16-bit greys scaled (Pillow would clip them), transparency laid on white."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+def _still(file: Image.Image, size: tuple[int, int], reading: Reading) -> Pixels:
+    if file.format == "JPEG" and not reading.exact_pixels:
+        # The decoder itself scales by a half, a quarter or an eighth, to no less than twice what is wanted.
+        file.draft(None, (2 * max(size), 2 * max(size)))
+    return as_srgb(ImageOps.exif_transpose(file), size, reading.background)
+
+
+def _animation(file: Image.Image, size: tuple[int, int], background: str, sampling: Sampling) -> Frames:
+    """Every frame is loaded once for its duration and its picture: these formats build each on the one before."""
+    beginnings, at = [], 0.0
+    for number in range(getattr(file, "n_frames", 1)):
+        file.seek(number)
+        file.load()
+        beginnings.append(at)
+        shown = (file.info.get("duration") or 0) / 1000
+        at += shown if shown >= _SHORTEST_S else _UNTIMED_S
+    chosen, _ = wanted_frames(Timeline(beginnings, end=at), sampling)
+    pixels = []
+    for number in chosen:
+        file.seek(number)
+        pixels.append(as_srgb(file.copy(), size, background))
+    return Frames(np.stack(pixels), tuple(beginnings[i] for i in chosen), duration_s=at, kind="clip")
+
+
+def as_srgb(image: Image.Image, size: tuple[int, int], background: str) -> Pixels:
+    """Any Pillow mode -> uint8 [height, width, 3], sRGB by the image's own profile. Resized before the costly parts."""
+    profile = image.info.get("icc_profile")
+    image = _eight_bit(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+        ground = Image.new("RGBA", image.size, background)
+        image = Image.alpha_composite(ground, image).convert("RGB")
+    if image.mode != "CMYK" or not profile:
+        image = image.convert("RGB")
+    image = image.resize(size, Image.Resampling.BILINEAR)
+    if profile:
+        image = _by_profile(image, profile)
+    return np.asarray(image.convert("RGB"))
 
 
-# A file that ends early must fail: Pillow's switch that lets it pass is global, so hold it where it belongs.
-ImageFile.LOAD_TRUNCATED_IMAGES = False
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit and floating-point greys scaled to 8 bits, which Pillow's own conversion would clip."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        values = np.asarray(image, dtype=np.float64)
+        low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
+        return Image.fromarray(np.uint8((values - low) / max(high - low, 1e-12) * 255 + 0.5))
+    return image
+
+
+def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """Through the embedded ICC profile to sRGB; a profile that is junk, or for another colour space, is ignored."""
+    try:
+        source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode == "RGB" and ImageCms.getProfileDescription(source).startswith("sRGB"):
+            return image
+        converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+    return converted or image
+
+
+def _not_an_image(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        return "the file is empty: replace or remove it"
+    if head[4:8] == b"ftyp" or head[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba") or head[8:12] == b"AVI ":
+        return "this is a video under an image's name: rename it, or remove it"
+    if head.lstrip()[:1] == b"<":
+        return "this is a web page, not an image: download it again"
+    return "this is no image that can be read: replace or remove it"

@@ -1,84 +1,71 @@
-"""A video file -> the frames that are on screen at the wanted times, upright, as 8-bit RGB.
+"""A video file -> the frames on screen at the wanted times, as a person sees them: upright, 8-bit sRGB.
 
 A first pass reads packets, not pictures: when each frame begins and which are keyframes. The second decodes forward
 and jumps only where a later keyframe lies before the next wanted frame.
 """
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import av
 import av.error
 import av.logging
 import numpy as np
-import numpy.typing as npt
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from PIL import Image
 
 from ..errors import ItemError
 from ..records import Frames
-from ..settings import Sampling
-from .sampling import covering, wanted_indexes, wanted_times
+from ..settings import Reading, Sampling
+from .colour import as_srgb
+from .sampling import ROUNDING_S, Timeline, wanted_frames
 
 av.logging.set_level(None)
 
-# Containers round times to their time base (Matroska: 1 ms): a frame that begins this soon after a wanted moment
-# is the frame of that moment.
-_ROUNDING_S = 0.0015
 _READ_WHOLE_BYTES = 256 << 20  # up to this size the packets are read; past it the container's index is believed
 _JUMP_S = 1.0  # a keyframe nearer than this is not worth a seek
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop the alpha of WebM
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """When things are in a clip, in seconds of presentation time, the first frame anywhere.
-
-    times: each frame's beginning, rising. keyframes: those a decoder can start at. end: when the last frame ends,
-    by what the container declares where the file breaks off before that.
-    """
-
-    times: list[float]
-    keyframes: list[float]
-    end: float
-    breaks_off: bool
-
-    @property
-    def start(self) -> float:
-        return self.times[0]
-
-
-def decode_clip(path: Path, sampling: Sampling, size: tuple[int, int]) -> Frames:
+def decode_clip(path: Path, size: tuple[int, int], reading: Reading, sampling: Sampling) -> Frames:
     """Read `path` and resize its frames to `size` (width, height). Raises `ItemError` with reason and remedy.
 
     A file that breaks off gives the frames it has, flagged `partial_video`, if at least half of those wanted are there.
     """
     try:
-        timeline = _timeline(path)
-        wanted, missing = _wanted(timeline, sampling)
+        timeline = timeline_of(path)
+        indexes, missing = wanted_frames(timeline, sampling)
+        wanted = [timeline.times[i] for i in indexes]
         with _open(path) as container:
             stream = _video_stream(container)
-            stream.thread_type = "AUTO"
-            frames = _frames_at(container, stream, wanted, timeline.keyframes)
-            missing += len(wanted) - len(frames)
-            if missing and 2 * len(frames) < len(frames) + missing:
+            pixels, times, reformatter = [], [], VideoReformatter()
+            for frame in _frames_at(container, stream, wanted, timeline):
+                pixels.append(as_srgb(frame, size, reading.background, reformatter))
+                times.append(round(_time(frame) - timeline.start, 6))
+            missing += len(wanted) - len(pixels)
+            if missing > len(pixels):
                 raise ItemError(
-                    f"the video breaks off: {len(frames)} of {len(frames) + missing} frames are there. "
+                    f"the video breaks off: {len(pixels)} of {len(pixels) + missing} frames are there. "
                     "Copy or download it again"
                 )
             return Frames(
-                pixels=np.stack([_to_rgb(frame, size) for frame in frames]),
-                times_s=tuple(round(_time(frame) - timeline.start, 6) for frame in frames),
-                duration_s=round(timeline.end - timeline.start, 6),
+                pixels=np.stack(pixels),
+                times_s=tuple(times),
+                duration_s=round(timeline.duration, 6),
                 flags=("partial_video",) if missing else (),
+                kind="clip",
             )
     except av.error.FileNotFoundError as error:
         raise ItemError("the file is gone") from error
     except av.error.PermissionError as error:
         raise ItemError("no permission to read the file: mend it with chmod") from error
-    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
         empty = path.exists() and path.stat().st_size == 0
         words = getattr(error, "strerror", None) or error
         reason = "the file is empty" if empty else f"this is no video that can be read ({words})"
@@ -96,7 +83,8 @@ def _video_stream(container: InputContainer) -> VideoStream:
     raise ItemError("the file has no video in it, only sound or a cover picture: remove it")
 
 
-def _timeline(path: Path) -> Timeline:
+def timeline_of(path: Path) -> Timeline:
+    """When each frame begins, without decoding any. Raises `ItemError` where there is none."""
     with _open(path) as container:
         stream = _video_stream(container)
         base = float(stream.time_base or 0)
@@ -112,8 +100,8 @@ def _timeline(path: Path) -> Timeline:
         times = [time for time, _, _ in seen]
         actual, declared = times[-1] + seen[-1][1], _declared_end(container, stream, times[0])
         breaks_off = declared - actual > max(0.5, 0.05 * (declared - times[0]))
-        keyframes = [time for time, _, is_keyframe in seen if is_keyframe]
-        return Timeline(times, keyframes, declared if breaks_off else actual, breaks_off)
+        keyframes = [time for time, _, is_keyframe in seen if is_keyframe and not _has_no_times(container)]
+        return Timeline(times, declared if breaks_off else actual, keyframes, breaks_off)
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> list[tuple[float, float, bool]]:
@@ -138,25 +126,16 @@ def _declared_end(container: InputContainer, stream: VideoStream, start: float) 
     return 0.0
 
 
-def _wanted(timeline: Timeline, sampling: Sampling) -> tuple[list[float], int]:
-    """(beginnings of the frames to show, number of wanted moments that the file breaks off before)."""
-    times, n = timeline.times, sampling.frames
-    if sampling.sampling == "index" or (len(times) <= n and not timeline.breaks_off):
-        return [times[i] for i in wanted_indexes(len(times), n)], 0
-    until = timeline.end if sampling.sampling == "midpoints" or timeline.breaks_off else times[-1]
-    moments = [timeline.start + t for t in wanted_times(until - timeline.start, n, sampling.sampling)]
-    there = [m for m in moments if not timeline.breaks_off or m <= times[-1] + _ROUNDING_S]
-    return [times[i] for i in covering(times, [m + _ROUNDING_S for m in there])], len(moments) - len(there)
-
-
 def _frames_at(
-    container: InputContainer, stream: VideoStream, wanted: list[float], keyframes: list[float]
-) -> list[VideoFrame]:
+    container: InputContainer, stream: VideoStream, wanted: list[float], timeline: Timeline
+) -> Iterator[VideoFrame]:
     """The frame on screen at each wanted time, the last that begins at or before it; fewer where decoding fails."""
-    frames: list[VideoFrame] = []
+    left = deque(wanted)
     shown: VideoFrame | None = None  # on screen since its own time, until the next one's
-    left = list(wanted)
-    decoded = container.decode(stream)
+    decoder = _decoder(stream)
+    decoded = _decode(container, stream, decoder)
+    if _has_no_times(container):
+        decoded = _timed(decoded, timeline.times)
     while left:
         try:
             frame = next(decoded)
@@ -164,29 +143,54 @@ def _frames_at(
             break
         if shown is not None and _time(frame) <= _time(shown):  # a seek lands where a decoder can start
             continue
-        if shown is not None and left[0] + _ROUNDING_S < _time(frame):
-            frames.append(shown)
-            left = [t for t in left if t + _ROUNDING_S >= _time(frame)]
-            if left and (jump := _jump(keyframes, _time(frame), left[0])) is not None:
+        if shown is not None and left[0] + ROUNDING_S < _time(frame):
+            yield shown
+            while left and left[0] + ROUNDING_S < _time(frame):
+                left.popleft()
+            if left and (jump := _jump(timeline.keyframes, _time(frame), left[0])) is not None:
                 container.seek(int(jump / (stream.time_base or 1)), stream=stream, backward=True)
-                decoded = container.decode(stream)
+                decoder.flush_buffers()
+                decoded = _decode(container, stream, decoder)
         shown = frame
-    if left and shown is not None and left[0] <= _time(shown) + _ROUNDING_S:
-        frames.append(shown)  # the last frame stays on screen until the end
-    return frames
+    if left and shown is not None and left[0] <= _time(shown) + ROUNDING_S:
+        yield shown  # the last frame stays on screen until the end
+
+
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    """The stream's own, or for WebM with alpha the one that reads it."""
+    context = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and context.name in _ALPHA_DECODERS:
+        context = cast(VideoCodecContext, av.CodecContext.create(_ALPHA_DECODERS[context.name], "r"))
+        context.extradata = stream.codec_context.extradata
+    context.thread_count = 1  # files are what is decoded side by side
+    return context
+
+
+def _decode(container: InputContainer, stream: VideoStream, decoder: VideoCodecContext) -> Iterator[VideoFrame]:
+    for packet in container.demux(stream):
+        for frame in decoder.decode(packet):
+            if frame.time_base is None:
+                frame.time_base = stream.time_base
+            yield frame
+
+
+def _has_no_times(container: InputContainer) -> bool:
+    """AVI numbers its packets in the order of decoding; of B-frames it does not say when they are shown."""
+    return container.format.name == "avi"
+
+
+def _timed(decoded: Iterator[VideoFrame], times: Sequence[float]) -> Iterator[VideoFrame]:
+    """Frames in the order in which they are shown, each given the time of its place in that order."""
+    for frame, time in zip(decoded, times, strict=False):
+        frame.pts = round(time / float(frame.time_base or 1))
+        yield frame
 
 
 def _time(frame: VideoFrame) -> float:
     return frame.time or 0.0
 
 
-def _jump(keyframes: list[float], now: float, target: float) -> float | None:
+def _jump(keyframes: Sequence[float], now: float, target: float) -> float | None:
     """The last keyframe at or before `target`, where it lies well after `now`."""
-    ahead = [k for k in keyframes if now + _JUMP_S < k <= target + _ROUNDING_S]
-    return ahead[-1] if ahead else None
-
-
-def _to_rgb(frame: VideoFrame, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    pixels: Any = frame.to_ndarray(format="rgb24")
-    upright = np.ascontiguousarray(np.rot90(pixels, k=frame.rotation // 90))
-    return np.asarray(Image.fromarray(upright).resize(size, Image.Resampling.BILINEAR))
+    at = bisect_right(keyframes, target + ROUNDING_S) - 1
+    return keyframes[at] if at >= 0 and keyframes[at] > now + _JUMP_S else None

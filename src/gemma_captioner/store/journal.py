@@ -13,11 +13,13 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import StartError, StorageError
+from ..settings import Kind
 from . import sidecar
 from .sidecar import DOT_FOLDER
 
@@ -93,19 +95,28 @@ def read_all(store: Path) -> Iterator[Line]:
         yield from read_run(path)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How one of our captions came about. media: the file's fingerprint. kind: what its content was."""
+
+    recipe: str
+    media: str
+    kind: Kind
+
+
 class History:
     """What the journal knows of a store's captions: which are ours, and how they came about."""
 
     def __init__(self, store: Path) -> None:
-        self._made: dict[tuple[str, str], tuple[str, str]] = {}
-        for line in read_all(store):
-            if line.get("kind") == "caption":
-                self._made[line["caption_file"], line["digest"]] = (line["recipe"], line["media"])
+        self._made = {
+            (line["caption_file"], line["digest"]): Made(line["recipe"], line["media"], line["media_kind"])
+            for line in read_all(store)
+            if line.get("kind") == "caption"
+        }
 
-    def is_stale(self, caption_file: str, digest: str, recipe: str, media: str) -> bool:
-        """Whether we wrote this very caption, by another recipe or from other media. A person's is never stale."""
-        made = self._made.get((caption_file, digest))
-        return made is not None and made != (recipe, media)
+    def made(self, caption_file: str, digest: str) -> Made | None:
+        """None for a caption of these words that we never wrote: a person's."""
+        return self._made.get((caption_file, digest))
 
 
 def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:

@@ -1,0 +1,136 @@
+"""A decoded video frame -> upright 8-bit sRGB at the wanted size.
+
+High dynamic range (PQ, HLG) is resized first, in its own 16 bits, then brought to sRGB by table and matrix: 203 nits,
+the white of a sheet of paper there (ITU-R BT.2408), becomes white, and what is brighter is rolled off above a knee, so
+that skin, which lies far below it, keeps its brightness and its hue.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, ColorTrc, VideoReformatter
+from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_WHITE_NITS, _KNEE = 203.0, 0.7
+_BT2020_TO_709 = np.array(  # linear light, ITU-R BT.2087
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
+)
+_LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
+
+
+def as_srgb(frame: VideoFrame, size: tuple[int, int], background: str, reformatter: VideoReformatter) -> Pixels:
+    """uint8 [height, width, 3] at `size` (width, height): field, orientation, alpha, colour and size dealt with.
+
+    reformatter: one for the frames of a clip; those that a frame makes of its own each keep threads until collected.
+    """
+    turned, flip_down, flip_right = _orientation(frame)
+    if frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
+        width, height = reversed(size) if turned else size
+        pixels = _from_hdr(frame, width, height, reformatter)
+    else:
+        pixels = _from_sdr(frame, background, reformatter)
+    if turned:
+        pixels = pixels.transpose(1, 0, 2)
+    pixels = pixels[:: -1 if flip_down else 1, :: -1 if flip_right else 1]
+    if pixels.shape[1::-1] == size:
+        return np.ascontiguousarray(pixels)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """(transpose first, then flip top to bottom, left to right): what the container's display matrix asks for.
+
+    The matrix [[a, b], [c, d]] sends x to (a x, b x) and y to (c y, d y), y pointing down.
+    """
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, False, False
+    a, b, _, c, d = np.sign(np.frombuffer(data, "<i4")[:5].astype(np.int64) // 2**14)  # 16.16; a half counts
+    if a == 0 and d == 0:
+        return True, bool(b < 0), bool(c < 0)
+    return False, bool(d < 0), bool(a < 0)
+
+
+def _matrix(frame: VideoFrame) -> int:
+    """The colour matrix; an unstated one as players have it: BT.709 from 720 lines on, BT.601 below."""
+    if frame.colorspace != _UNSPECIFIED:
+        return int(frame.colorspace)
+    return int(Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601)
+
+
+def _from_sdr(frame: VideoFrame, background: str, reformatter: VideoReformatter) -> Pixels:
+    has_alpha = any(component.is_alpha for component in frame.format.components)
+    rgb = frame.format.is_rgb
+    options: dict[str, Any] = (
+        {} if rgb else {"src_colorspace": _matrix(frame), "src_color_range": int(frame.color_range)}
+    )
+    as_rgb = reformatter.reformat(frame, format="rgba" if has_alpha else "rgb24", **options)
+    pixels = np.asarray(as_rgb.to_ndarray(), np.uint8)
+    if frame.interlaced_frame:
+        pixels = np.ascontiguousarray(pixels[::2])  # one moment, where two are woven into each other
+    if has_alpha:
+        seen = Image.fromarray(pixels)
+        pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", seen.size, background), seen).convert("RGB"))
+    return pixels
+
+
+def _from_hdr(frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter) -> Pixels:
+    small = reformatter.reformat(
+        frame,
+        width=width,
+        height=height,
+        format="rgb48le",
+        src_colorspace=_matrix(frame),
+        src_color_range=int(frame.color_range),
+        threads=1,
+    )
+    signal = np.asarray(small.to_ndarray(), np.uint16)
+    if frame.color_trc == ColorTrc.SMPTE2084:
+        light = _pq_table()[signal]
+    else:
+        light = _hlg_table()[signal]
+        light = light * (light @ _LUMA_2020)[..., None] ** 0.2 * np.float32(1000 / _WHITE_NITS)  # system gamma 1.2
+    linear = np.clip(light @ _BT2020_TO_709.T, 0, None)
+    brightest = linear.max(axis=-1, keepdims=True)
+    linear *= _rolled_off(brightest) / np.maximum(brightest, 1e-6)
+    return np.asarray(_gamma_table()[(np.clip(linear, 0, 1) * 65535 + 0.5).astype(np.uint16)], np.uint8)
+
+
+def _rolled_off(x: Floats) -> Floats:
+    """Light in units of white: itself up to the knee, then towards 1 with the slope kept at the joint."""
+    above = (np.maximum(x, _KNEE) - _KNEE) / (1 - _KNEE)
+    return np.where(x <= _KNEE, x, _KNEE + (1 - _KNEE) * above / (1 + above))
+
+
+@cache
+def _pq_table() -> Floats:
+    """16-bit signal -> light in units of white: SMPTE ST 2084."""
+    m1, m2 = 2610 / 16384, 2523 / 4096 * 128
+    c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
+    e = (np.arange(65536) / 65535) ** (1 / m2)
+    nits = 10_000 * (np.maximum(e - c1, 0) / (c2 - c3 * e)) ** (1 / m1)
+    return (nits / _WHITE_NITS).astype(np.float32)
+
+
+@cache
+def _hlg_table() -> Floats:
+    """16-bit signal -> scene light 0..1: ARIB STD-B67."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    e = np.arange(65536) / 65535
+    return np.where(e <= 0.5, e**2 / 3, (np.exp((e - c) / a) + b) / 12).astype(np.float32)
+
+
+@cache
+def _gamma_table() -> npt.NDArray[np.uint8]:
+    """16-bit linear light -> 8-bit sRGB: IEC 61966-2-1."""
+    x = np.arange(65536) / 65535
+    y = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-9) ** (1 / 2.4) - 0.055)
+    return (y * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,256 @@
+"""Decoding in processes of its own: a file that crashes the decoder, hangs it or eats memory costs itself alone.
+
+pebble keeps the processes, and ends and replaces one that dies or overruns its time. Pixels come back through memory
+that both sides have mapped: a worker writes frames where it is told to, and none of them is pickled.
+"""
+
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import TimeoutError as OutOfTime
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from ..records import Failed, Frames, MediaItem
+from ..settings import Reading, Sampling
+from .decode import decode
+
+GIB = 1 << 30
+
+
+class Arena:
+    """Room for frames of one size in memory that workers map by its path.
+
+    A file in memory where there are such (Linux): it has no name to be left behind, goes with the process, and is not
+    bounded by a container's small /dev/shm. Elsewhere a temporary file.
+    """
+
+    def __init__(self, frames: int, frame_bytes: int) -> None:
+        self.bytes = frames * frame_bytes
+        self.frame_bytes = frame_bytes
+        self._gaps = [(0, frames)]  # (first frame, number of frames), rising, never adjacent
+        if hasattr(os, "memfd_create"):
+            self._file: Any = os.fdopen(os.memfd_create("gemma-captioner"), "r+b")
+            self.path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+        else:
+            self._file = tempfile.NamedTemporaryFile(prefix="gemma-captioner-")  # noqa: SIM115  # lives as long as we
+            self.path = self._file.name
+        self._file.truncate(self.bytes)
+        self._memory = mmap.mmap(self._file.fileno(), self.bytes)
+
+    def take(self, frames: int) -> int | None:
+        """The first of so many adjacent frames, None where there is no such gap now."""
+        for i, (first, count) in enumerate(self._gaps):
+            if count >= frames:
+                self._gaps[i : i + 1] = [(first + frames, count - frames)] if count > frames else []
+                return first
+        return None
+
+    def give(self, first: int, frames: int) -> None:
+        """Take back what `take` gave."""
+        gaps: list[tuple[int, int]] = []
+        for at, count in sorted([*self._gaps, (first, frames)]):
+            if gaps and sum(gaps[-1]) == at:
+                gaps[-1] = (gaps[-1][0], gaps[-1][1] + count)
+            else:
+                gaps.append((at, count))
+        self._gaps = gaps
+
+    def view(self, first: int, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        return np.ndarray(shape, np.uint8, self._memory, first * self.frame_bytes)
+
+    def close(self) -> None:
+        self._file.close()  # the mapping goes with the last array that looks into it
+
+
+@dataclass(frozen=True, slots=True)
+class _Landed:
+    """What a worker says of frames that it wrote: all of them but the pixels."""
+
+    shape: tuple[int, ...]
+    times_s: tuple[float, ...]
+    duration_s: float
+    flags: tuple[str, ...]
+    kind: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _NeedsRoom:
+    """An image that turned out to be animated: it wants so many frames, and had room for one."""
+
+    frames: int
+
+
+class Decoding:
+    """One file on its way. Once `done`, `result` gives it, and `release` its room back when its pixels are spent."""
+
+    def __init__(self, pool: "DecodePool", item: MediaItem, frames: int, first: int) -> None:
+        self._pool, self._item = pool, item
+        self._room: tuple[int, int] | None = (first, frames)
+        self._future: ProcessFuture[Any] | None = pool._schedule(item, first, frames)
+        self._result: Frames | Failed | None = None
+        self._wants = 0
+
+    def done(self) -> bool:
+        if self._result is not None:
+            return True
+        if self._future is not None:
+            if not self._future.done():
+                return False
+            answer = self._pool._answer(self._future, self._item, self._room)
+            if not isinstance(answer, _NeedsRoom):
+                self._result = answer
+                return True
+            self.release()
+            self._future, self._wants = None, answer.frames
+        if (first := self._pool.arena.take(self._wants)) is not None:
+            self._room = (first, self._wants)
+            self._future = self._pool._schedule(self._item, first, self._wants)
+        return False
+
+    def result(self) -> Frames | Failed:
+        assert self._result is not None
+        return self._result
+
+    def release(self) -> None:
+        if self._room is not None:
+            self._pool.arena.give(*self._room)
+            self._room = None
+
+
+class DecodePool:
+    """Decodes files ahead, as many as their pixels have room for."""
+
+    def __init__(
+        self, size: tuple[int, int], reading: Reading, sampling: Sampling, *, workers: int, pixel_bytes: int
+    ) -> None:
+        """size: (width, height) of the frames. pixel_bytes: what all frames together may take at once."""
+        self._how = (size, reading, sampling)
+        frame_bytes = size[0] * size[1] * 3
+        self.arena = Arena(max(sampling.frames, pixel_bytes // frame_bytes), frame_bytes)
+        limit = int(reading.decode_memory * GIB) + self.arena.bytes  # the arena counts as a worker's own, too
+        self._processes = ProcessPool(workers, context=_context(), initializer=_prepare_worker, initargs=(limit,))
+
+    def start(self, item: MediaItem) -> Decoding | None:
+        """None where there is no room for its pixels now."""
+        frames = self._how[2].frames if item.kind == "clip" else 1
+        first = self.arena.take(frames)
+        return None if first is None else Decoding(self, item, frames, first)
+
+    def _schedule(self, item: MediaItem, first: int, frames: int) -> "ProcessFuture[Any]":
+        where = (self.arena.path, self.arena.bytes, first * self.arena.frame_bytes, frames)
+        timeout = self._how[1].decode_timeout
+        return self._processes.schedule(_decode_into, args=(where, item, *self._how), timeout=timeout)
+
+    def _answer(
+        self, future: "ProcessFuture[Any]", item: MediaItem, room: tuple[int, int] | None
+    ) -> Frames | Failed | _NeedsRoom:
+        try:
+            said = future.result()
+        except OutOfTime:
+            seconds = self._how[1].decode_timeout
+            return Failed(item, f"still not decoded after {seconds:g} s: convert it, or raise --decode-timeout")
+        except ProcessExpired as error:
+            return Failed(item, f"the decoder crashed on it ({_cause(error)}): convert it with another program")
+        if not isinstance(said, _Landed):
+            return said  # type: ignore[no-any-return]
+        assert room is not None
+        pixels = self.arena.view(room[0], said.shape)
+        return Frames(pixels, said.times_s, said.duration_s, said.flags, said.kind)
+
+    def close(self) -> None:
+        self._processes.stop()  # type: ignore[no-untyped-call]
+        self._processes.join(timeout=10)
+        self.arena.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _cause(error: ProcessExpired) -> str:
+    code = error.exitcode or 0
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+# In the worker
+
+_mapped: dict[str, mmap.mmap] = {}
+
+
+def _prepare_worker(more_memory: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    if sys.platform != "win32":
+        import resource
+
+        limit = psutil.Process().memory_info().vms + more_memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _decode_into(
+    where: tuple[str, int, int, int], item: MediaItem, size: tuple[int, int], reading: Reading, sampling: Sampling
+) -> _Landed | _NeedsRoom | Failed:
+    """where: the arena's path and bytes, the offset to write at, and how many frames there is room for."""
+    path, arena_bytes, offset, room = where
+    frames = decode(item, size, reading, sampling)
+    if isinstance(frames, Failed):
+        return frames
+    if len(frames.pixels) > room:
+        return _NeedsRoom(len(frames.pixels))
+    if path not in _mapped:
+        with open(path, "r+b") as file:
+            _mapped[path] = mmap.mmap(file.fileno(), arena_bytes)
+    np.ndarray(frames.pixels.shape, np.uint8, _mapped[path], offset)[:] = frames.pixels
+    return _Landed(frames.pixels.shape, frames.times_s, frames.duration_s, frames.flags, frames.kind)
+
+
+# How workers start: from a server that has imported the decoders and nothing else, where there is fork.
+
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_base: Any = multiprocessing.get_context(_METHOD)
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Workers need nothing of the caller's main module, and running it anew there would start the run again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class _Worker(_base.Process):  # type: ignore[misc]
+    @staticmethod
+    def _Popen(process: Any) -> Any:
+        with _main_hidden():
+            return _base.Process._Popen(process)
+
+
+class _Context(type(_base)):  # type: ignore[misc]
+    Process = _Worker
+
+
+def _context() -> Any:
+    context = _Context()
+    if _METHOD == "forkserver":
+        context.set_forkserver_preload([__name__])
+    return context

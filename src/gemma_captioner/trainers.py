@@ -1,0 +1,47 @@
+"""What trainers keep of a clip, so that its caption describes that part and no other.
+
+Read from their sources (snapshots of 2025-03 to 2026-08); those not named here see the whole clip.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """fps: model -> frames a second it resamples clips to, of which it keeps the first N; empty: it keeps all."""
+
+    fps: Mapping[str, float] = field(default_factory=dict)
+
+
+TRAINERS: dict[str, Trainer] = {
+    "musubi": Trainer({"hunyuan": 24, "wan": 16, "framepack": 30}),
+    "diffusion-pipe": Trainer({"hunyuan": 24, "wan": 16, "ltx": 25}),
+    "ltx": Trainer({"": 25}),
+    "mochi": Trainer({"": 30}),
+    "ai-toolkit": Trainer(),
+    "simpletuner": Trainer(),
+    "finetrainers": Trainer(),
+    "onetrainer": Trainer(),
+    "sd-scripts": Trainer(),
+}
+
+
+def span_for(target: str, train_frames: int | None) -> str:
+    """The span that `TRAINER[:MODEL]` keeps when it trains on so many frames.
+
+    # musubi:wan, 81 -> head:5.0625 (81 frames at 16 a second)      sd-scripts:sdxl, 81 -> whole
+    """
+    name, _, model = target.partition(":")
+    if name not in TRAINERS:
+        raise UsageError(f"--for {target}: unknown trainer. Known: {', '.join(TRAINERS)}")
+    fps = TRAINERS[name].fps
+    if not fps or train_frames is None:
+        return "whole"
+    if model not in fps:
+        if "" not in fps:
+            raise UsageError(f"--for {target}: say which model, {', '.join(f'{name}:{m}' for m in fps)}")
+        model = ""
+    return f"head:{train_frames / fps[model]:.6g}"

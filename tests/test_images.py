@@ -1,0 +1,233 @@
+"""Still images: whatever the file, what a person sees in it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageDraw, ImageOps
+
+from gemma_captioner.errors import ItemError
+from gemma_captioner.media.images import decode_image
+from gemma_captioner.settings import Reading, Sampling
+
+SIZE = (96, 64)
+
+
+def picture(size: tuple[int, int] = SIZE) -> Image.Image:
+    """Four corners of their own colours on a gradient: every turn and flip of it is another picture."""
+    width, height = size
+    gradient = np.linspace(60, 200, width)[None, :, None] * np.ones((height, 1, 3))
+    image = Image.fromarray(gradient.astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    third = (width // 3, height // 3)
+    for corner, colour in zip([(0, 0), (2, 0), (0, 2), (2, 2)], ["red", "green", "blue", "yellow"], strict=True):
+        x, y = corner[0] * third[0], corner[1] * third[1]
+        draw.rectangle((x, y, x + third[0], y + third[1]), fill=colour)
+    return image
+
+
+def read(path: Path, size=SIZE, sampling=None, **reading):
+    return decode_image(path, size, Reading(**reading), sampling or Sampling())
+
+
+def far(pixels, expected) -> float:
+    """Mean difference in levels of 0 to 255."""
+    return float(np.abs(np.asarray(pixels, int) - np.asarray(expected, int)).mean())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_exif_orientation(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned.{suffix}"
+    options = {"lossless": True} if suffix == "webp" else {"quality": 98} if suffix == "jpg" else {}
+    picture().save(path, exif=exif, **options)
+    with Image.open(path) as file:
+        expected = ImageOps.exif_transpose(file).convert("RGB")
+    got = read(path, size=expected.size).pixels[0]
+    assert far(got, expected) < 3
+    turned = far(got, picture().resize(expected.size)) > 20
+    assert turned == (orientation != 1)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB"])
+def test_every_mode(tmp_path, mode):
+    path = tmp_path / "mode.tiff"
+    image = picture()
+    if mode == "LAB":
+        srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(image, srgb, lab, outputMode="LAB")
+    elif mode == "1":
+        image = image.convert("1", dither=Image.Dither.NONE)
+    else:
+        image = image.convert(mode)
+    image.save(path)
+    expected = {"1": image, "L": image}.get(mode, picture()).convert("RGB")
+    assert far(read(path).pixels[0], expected) < (25 if mode == "P" else 4)
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path):
+    ramp = np.tile(np.linspace(0, 65535, 96).astype(np.uint16), (64, 1))
+    Image.fromarray(ramp).save(tmp_path / "grey.png")
+    Image.fromarray(ramp).save(tmp_path / "grey.tiff")
+    for name in ("grey.png", "grey.tiff"):
+        assert far(read(tmp_path / name).pixels[0, ..., 0], ramp >> 8) < 1
+
+
+def test_floating_point_and_32_bit_tiff(tmp_path):
+    ramp = np.tile(np.linspace(0, 1, 96), (64, 1))
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tiff")
+    Image.fromarray((ramp * 1_000_000).astype(np.int32)).save(tmp_path / "int.tiff")
+    for name in ("float.tiff", "int.tiff"):
+        assert far(read(tmp_path / name).pixels[0, ..., 1], ramp * 255) < 1
+
+
+def test_transparency_is_laid_on_the_background(tmp_path):
+    drawn = np.zeros((64, 96, 4), np.uint8)
+    drawn[:, :48] = (255, 0, 0, 255)
+    drawn[:, 48:] = (0, 255, 0, 0)  # a colour that nobody should see
+    palette = Image.fromarray(drawn[..., :3]).quantize(8)
+    hidden = palette.getpixel((90, 5))
+    Image.fromarray(drawn).save(tmp_path / "rgba.png")
+    Image.fromarray(drawn).convert("LA").save(tmp_path / "la.png")
+    palette.save(tmp_path / "palette.png", transparency=hidden)
+    palette.save(tmp_path / "palette.gif", transparency=hidden)
+    Image.fromarray(drawn).save(tmp_path / "alpha.webp", lossless=True)
+    for path in sorted(tmp_path.iterdir()):
+        assert (read(path).pixels[0, :, 60:] == 255).all(), path.name
+        assert far(read(path, background="#102030").pixels[0, :, 60:], (16, 32, 48)) == 0, path.name
+
+
+def profile_with(gamma_source: str) -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(gamma_source)).tobytes()
+
+
+def wide_gamut() -> bytes:
+    """A profile whose primaries are Adobe RGB's: sRGB's with the red and blue columns of the matrix exchanged would do
+    for a test, but a real gamut shows whether the conversion is the right way round."""
+    import struct
+
+    def fixed(value: float) -> bytes:
+        return struct.pack(">i", round(value * 65536))
+
+    def xyz(x: float, y: float, z: float) -> bytes:
+        return b"XYZ \0\0\0\0" + fixed(x) + fixed(y) + fixed(z)
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(2.19921875 * 256), 0)
+    description = b"desc\0\0\0\0" + struct.pack(">I", 6) + b"Adobe\0" + bytes(4 + 4 + 2 + 1 + 67)
+    tags = {
+        b"desc": description + bytes(-len(description) % 4),
+        b"wtpt": xyz(0.9642, 1, 0.8249),
+        b"rXYZ": xyz(0.60974, 0.31111, 0.01947),
+        b"gXYZ": xyz(0.20528, 0.62567, 0.06087),
+        b"bXYZ": xyz(0.14919, 0.06322, 0.74457),
+        b"rTRC": curve, b"gTRC": curve, b"bTRC": curve, b"cprt": b"text\0\0\0\0none\0\0\0\0",
+    }  # fmt: skip
+    offset, table, body = 128 + 4 + 12 * len(tags), b"", b""
+    for name, data in tags.items():
+        table += name + struct.pack(">II", offset + len(body), len(data))
+        body += data
+    header = struct.pack(">I4sI4s4s4s", offset + len(body), b"test", 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    header += bytes(12) + b"acsp" + bytes(28) + fixed(0.9642) + fixed(1) + fixed(0.8249)
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def test_a_wide_gamut_comes_out_as_srgb(tmp_path):
+    adobe = np.full((64, 96, 3), (100, 160, 80), np.uint8)
+    Image.fromarray(adobe).save(tmp_path / "adobe.png", icc_profile=wide_gamut())
+    Image.fromarray(adobe).save(tmp_path / "plain.png")
+    linear = (np.array([100, 160, 80]) / 255) ** 2.19921875
+    to_srgb = np.array([[1.39836, -0.39836, 0], [0, 1, 0], [0, -0.04293, 1.04293]])  # both have D65
+    light = to_srgb @ linear
+    expected = 255 * (1.055 * light ** (1 / 2.4) - 0.055)
+    assert far(read(tmp_path / "adobe.png").pixels[0, 5, 5], expected) < 2
+    assert far(read(tmp_path / "plain.png").pixels[0, 5, 5], (100, 160, 80)) == 0
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_a_junk_or_plain_profile_changes_nothing(tmp_path, mode):
+    image = picture().convert(mode)
+    for name, profile in {"junk": b"junk" * 40, "srgb": profile_with("sRGB"), "none": None}.items():
+        image.save(tmp_path / f"{name}.png", icc_profile=profile)
+    plain = read(tmp_path / "none.png").pixels
+    for name in ("junk", "srgb"):
+        assert far(read(tmp_path / f"{name}.png").pixels, plain) < 1
+
+
+@pytest.mark.parametrize("suffix", ["heic", "heif", "avif"])
+def test_heic_and_avif(tmp_path, suffix):
+    path = tmp_path / f"photo.{suffix}"
+    picture().save(path, quality=95, **({"format": "HEIF"} if suffix != "avif" else {}))
+    assert far(read(path).pixels[0], picture()) < 6
+
+
+def test_a_large_jpeg_is_read_at_a_reduced_scale_and_looks_the_same(tmp_path):
+    path = tmp_path / "large.jpg"
+    picture((3000, 2000)).save(path, quality=92)
+    reduced, exact = read(path).pixels, read(path, exact_pixels=True).pixels
+    assert far(reduced, exact) < 1
+    assert not np.array_equal(reduced, exact)  # it was reduced
+
+
+def frames_of(count: int) -> list[Image.Image]:
+    return [Image.new("RGB", SIZE, (20 * n, 0, 255 - 20 * n)) for n in range(count)]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
+def test_an_animated_image_is_a_clip(tmp_path, suffix):
+    path = tmp_path / f"moving.{suffix}"
+    first, *rest = frames_of(10)
+    options = {"lossless": True} if suffix == "webp" else {"quality": 100} if suffix == "avif" else {}
+    first.save(path, save_all=True, append_images=rest, duration=100, **options)
+    got = read(path, sampling=Sampling(frames=5))
+    assert got.kind == "clip" and len(got.pixels) == 5
+    assert got.times_s == pytest.approx((0.1, 0.3, 0.5, 0.7, 0.9), abs=0.002)
+    assert got.duration_s == pytest.approx(1, abs=0.002)
+    assert [round(frame[5, 5, 0] / 20) for frame in got.pixels] == [1, 3, 5, 7, 9]
+    still = read(path, animated="first")
+    assert still.kind == "image" and still.times_s == (0.0,) and round(still.pixels[0, 5, 5, 0] / 20) == 0
+
+
+def test_frames_of_an_animation_without_a_time_are_shown_as_browsers_do(tmp_path):
+    first, *rest = frames_of(4)
+    first.save(tmp_path / "fast.gif", save_all=True, append_images=rest, duration=0)
+    assert read(tmp_path / "fast.gif").duration_s == pytest.approx(0.4)
+
+
+def test_format_by_content(tmp_path):
+    picture().save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert far(read(tmp_path / "a.jpg").pixels[0], picture()) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"GIF8 no more", "no image that can be read"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+        (b"\0\0\0\x20ftypisom" + bytes(100), "video under an image's name"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_its_reason(tmp_path, content, says):
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(ItemError, match=says):
+        read(tmp_path / "bad.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "gif", "bmp", "heic", "avif"])
+def test_truncated_files_are_refused(tmp_path, suffix):
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (200, 200, 3), np.uint8))
+    file = io.BytesIO()
+    noise.save(file, "HEIF" if suffix == "heic" else Image.registered_extensions()[f".{suffix}"])
+    (tmp_path / f"cut.{suffix}").write_bytes(file.getvalue()[: len(file.getvalue()) // 2])
+    with pytest.raises(ItemError):
+        read(tmp_path / f"cut.{suffix}")
+
+
+def test_a_decompression_bomb_is_refused(tmp_path):
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
+    with pytest.raises(ItemError, match="179 million pixels"):
+        read(tmp_path / "bomb.png")

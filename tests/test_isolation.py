@@ -1,0 +1,100 @@
+"""A decoder that crashes, hangs or eats memory, in real processes: each costs its own file and nothing else.
+
+Faults are put into the workers from outside, as a broken library would: a `sitecustomize` on their path.
+"""
+
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from conftest import captions
+from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.media.pool import Arena
+
+BROKEN_LIBRARY = """
+import PIL.Image
+_open = PIL.Image.open
+def open(path, *args, **kwargs):
+    name = str(path)
+    if "crashes" in name:
+        import ctypes
+        ctypes.string_at(0)
+    if "exits" in name:
+        import os
+        os._exit(3)
+    if "hangs" in name:
+        import re
+        re.match("(a+)+$", "a" * 64 + "b")  # an endless loop in C that never lets go of the interpreter
+    if "eats" in name:
+        hoard = []
+        while True:
+            hoard.append(b"x" * (1 << 28))
+    return _open(path, *args, **kwargs)
+PIL.Image.open = open
+"""
+
+
+def test_each_of_three_faults_becomes_one_failure(command, tmp_path, script):
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "sitecustomize.py").write_text(BROKEN_LIBRARY)
+    media = tmp_path / "media"
+    draw_samples(media, images=30, clips=10, seed=11)
+    one = next(media.glob("*.png")).read_bytes()
+    for name in ("crashes", "exits", "hangs", "eats", "crashes too"):
+        (media / f"{name}.png").write_bytes(one)
+    done = command(
+        "caption", media, "--engine", "scripted", "--model", script(), "--json", "--decode-timeout", "3",
+        "--decode-memory", "1", "--workers", "2", env={"PYTHONPATH": str(tmp_path / "library")},
+    )  # fmt: skip
+    assert done.code == 3, done.err
+    errors = {failure["path"].rsplit("/", 1)[1]: failure["error"] for failure in done.json["failures"]}
+    assert done.json["captioned"] == 40, errors
+    assert set(errors) == {"crashes.png", "crashes too.png", "exits.png", "hangs.png", "eats.png"}
+    assert "SIGSEGV" in errors["crashes.png"] and "exit code 3" in errors["exits.png"]
+    assert "--decode-timeout" in errors["hangs.png"]
+    assert "--decode-memory" in errors["eats.png"]
+    assert len(captions(media)) == 40
+
+
+def test_no_process_is_left_behind(command, media, script):
+    command("caption", media, "--engine", "scripted", "--model", script())
+    deadline = time.monotonic() + 10
+    while _workers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _workers()
+
+
+def _workers() -> list[str]:
+    lines = []
+    for process in psutil.process_iter(["cmdline", "ppid", "environ"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if "forkserver" in command and process.info["ppid"] == 1:  # an orphan
+            lines.append(command)
+    return lines
+
+
+def test_a_script_without_a_main_guard_may_caption(tmp_path, media, script):
+    plain = tmp_path / "plain.py"
+    plain.write_text(
+        "from gemma_captioner import caption\n"
+        f"print(len(list(caption({str(media)!r}, engine='scripted', model={str(script())!r}))))\n"
+    )
+    done = subprocess.run([sys.executable, plain], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "8", done.stderr
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
+def test_the_arena_gives_room_once_and_takes_it_back(order):
+    arena = Arena(12, 10)
+    taken = [arena.take(3) for _ in range(4)]
+    assert taken == [0, 3, 6, 9]
+    assert arena.take(1) is None
+    for i in order:
+        arena.give(taken[i], 3)
+    assert arena.take(12) == 0
+    arena.view(0, (12, 10))[:] = 7
+    assert (arena.view(4, (2, 10)) == 7).all()
+    arena.close()
