@@ -4,6 +4,7 @@ pebble keeps the processes, and ends and replaces one that dies or overruns its 
 that both sides have mapped: a worker writes frames where it is told to, and none of them is pickled.
 """
 
+import ctypes
 import mmap
 import multiprocessing
 import os
@@ -191,6 +192,7 @@ def _cause(error: ProcessExpired) -> str:
 
 # In the worker
 
+_M_ARENA_MAX = -8
 _mapped: dict[str, mmap.mmap] = {}
 
 
@@ -199,6 +201,8 @@ def _prepare_worker(more_memory: int) -> None:
     if sys.platform != "win32":
         import resource
 
+        if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+            mallopt(_M_ARENA_MAX, 2)  # glibc reserves 64 MiB of address space for each thread that FFmpeg starts
         limit = psutil.Process().memory_info().vms + more_memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
