@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import version
@@ -26,7 +27,7 @@ from rich.table import Table
 
 from . import settings as knobs
 from .engines.checkpoint import without_token
-from .errors import CaptionerError, StartError
+from .errors import CaptionerError, ItemError, StartError, UsageError
 from .pipeline import Run
 from .report import Report, printable
 from .settings import Settings, explain
@@ -228,6 +229,40 @@ def demo(
     out.print(f"\nThe files and their captions are in {printable(folder)}", markup=False)
     out.print("Now with your own:  gemma-captioner caption FOLDER --limit 5 --show", markup=False)
     return code
+
+
+@app.command
+def split(
+    videos: Annotated[list[Path], Parameter(help="Long videos.")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(help="The folder for the clips: what `caption` reads next.")],
+    cutting: Annotated[knobs.Splitting, Parameter(name="*")] = knobs.Splitting(),
+) -> int:
+    """Cut long videos into clips at scene cuts.
+
+    A clip that begins and ends at keyframes is copied, any other encoded anew, visually lossless; sound is left out.
+    The cuts and a contact sheet are put under `.gemma-captioner/split/` in the output folder. Goes on where it was
+    interrupted.
+    """
+    from .media.scenes import split as cut
+
+    twice = [stem for stem, times in Counter(video.stem for video in videos).items() if times > 1]
+    if twice:
+        raise UsageError(f"several videos are called {twice[0]!r}, so their clips would mix: split them one by one")
+    failed = 0
+    for video in videos:
+        count = 0
+        try:
+            for clip in cut(video, output, cutting):
+                count += 1
+                err.print(printable(clip), markup=False, soft_wrap=True)
+        except ItemError as error:
+            failed += 1
+            err.print(f"failed: {printable(video)}: {error}", markup=False, style="red", soft_wrap=True)
+        else:
+            out.print(f"{printable(video)}: {count} clips", markup=False)
+    return 3 if failed else 0
 
 
 @app.command

@@ -24,6 +24,7 @@ Existing = Literal["skip", "overwrite", "stale"]
 SamplingRule = Literal["index", "midpoints", "ends"]
 Quantize = Literal["auto", "none", "8bit", "4bit"]
 
+DURATION = r"^(\d+(\.\d+)?[smhd])+$"  # 90s, 2h, 1h30m
 # whole, head:4.5, middle:4.5 (seconds), or 2-6.5
 SPAN = r"whole|head:(?P<head>\d+(\.\d+)?)|middle:(?P<middle>\d+(\.\d+)?)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
 
@@ -94,6 +95,24 @@ class Reading(Group):
     decode_memory: float = Field(8.0, gt=0.25, description="GiB that decoding one file may take before it fails.")
 
 
+class Splitting(Group):
+    """How `split` cuts long videos."""
+
+    min: str = Field("2s", pattern=DURATION, description="Leave out what would be shorter.")
+    max: str = Field("5s", pattern=DURATION, description="Cut evenly what would be longer.")
+    detector: Literal["adaptive", "content", "none"] = Field(
+        "adaptive", description="How scene cuts are found. adaptive bears camera motion; none: by length alone."
+    )
+
+    @property
+    def min_seconds(self) -> float:
+        return seconds(self.min)
+
+    @property
+    def max_seconds(self) -> float:
+        return seconds(self.max)
+
+
 class Prompting(Group):
     """What the model is asked, and what is put around its answer."""
 
@@ -142,7 +161,7 @@ class Conduct(Group):
     workers: int | None = Field(None, ge=1, description="Threads that decode ahead. [default: one a core]")
     stop_after: str | None = Field(
         None,
-        pattern=r"^(\d+(\.\d+)?[smhd])+$",
+        pattern=DURATION,
         description="Take no new files after this long: 90s, 45m, 2h, 1h30m.",
     )
 

@@ -5,6 +5,7 @@ the white of a sheet of paper there (ITU-R BT.2408), becomes white, and what is 
 that skin, which lies far below it, keeps its brightness and its hue.
 """
 
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -43,6 +44,14 @@ def as_srgb(frame: VideoFrame, size: tuple[int, int], background: str, reformatt
         return np.ascontiguousarray(pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def upright_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+    """(width, height) as shown, square pixels, even as encoders want it. aspect: of a pixel, width to height."""
+    width, height = round(frame.width * float(aspect or 1)), frame.height
+    if _orientation(frame)[0]:
+        width, height = height, width
+    return max(2, width & ~1), max(2, height & ~1)
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:

@@ -42,8 +42,8 @@ def decode_clip(path: Path, size: tuple[int, int], reading: Reading, sampling: S
         timeline = timeline_of(path)
         indexes, missing = wanted_frames(timeline, sampling)
         wanted = [timeline.times[i] for i in indexes]
-        with _open(path) as container:
-            stream = _video_stream(container)
+        with open_video(path) as container:
+            stream = video_stream(container)
             pixels, times, reformatter = [], [], VideoReformatter()
             for frame in _frames_at(container, stream, wanted, timeline):
                 pixels.append(as_srgb(frame, size, reading.background, reformatter))
@@ -72,11 +72,12 @@ def decode_clip(path: Path, size: tuple[int, int], reading: Reading, sampling: S
         raise ItemError(f"{reason}: replace or remove it") from error
 
 
-def _open(path: Path) -> InputContainer:
+def open_video(path: Path) -> InputContainer:
     return av.open(str(path), metadata_errors="ignore")
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
+def video_stream(container: InputContainer) -> VideoStream:
+    """The first that is no cover picture. Raises `ItemError` where there is none."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
@@ -85,8 +86,8 @@ def _video_stream(container: InputContainer) -> VideoStream:
 
 def timeline_of(path: Path) -> Timeline:
     """When each frame begins, without decoding any. Raises `ItemError` where there is none."""
-    with _open(path) as container:
-        stream = _video_stream(container)
+    with open_video(path) as container:
+        stream = video_stream(container)
         base = float(stream.time_base or 0)
         entries = list(stream.index_entries)
         if path.stat().st_size > _READ_WHOLE_BYTES and 1 < len(entries) == stream.frames:

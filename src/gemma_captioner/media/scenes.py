@@ -1,0 +1,222 @@
+"""Long videos -> clips at scene cuts, for `caption` to read: pieces between a shortest and a longest length.
+
+A piece that lies between keyframes is copied as it is; any other is encoded anew, visually lossless, upright and in
+8-bit sRGB as the model would see it. Sound is left out. A clip has its name only once it is whole.
+"""
+
+import csv
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from PIL import Image, ImageDraw
+
+from ..errors import ItemError, StartError
+from ..settings import Reading, Sampling, Splitting
+from ..store.sidecar import DOT_FOLDER, storage_error
+from .colour import as_srgb, upright_size
+from .sampling import ROUNDING_S, Timeline
+from .video import decode_clip, open_video, timeline_of, video_stream
+
+_COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
+_CRF = "14"
+_THUMB = (192, 108)
+_COLUMNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """start, end: seconds from the video's first frame."""
+
+    number: int
+    start: float
+    end: float
+
+
+def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
+    """Cut one video; yields each clip's path once it is there. Clips that are there already are not made again.
+
+    Beside them, under `.gemma-captioner/split/`: a table of the cuts (CSV) and a contact sheet (PNG). Raises
+    `ItemError` where the video cannot be read, `StartError` where PySceneDetect is not installed.
+    """
+    records = output / DOT_FOLDER / "split"
+    temporary = output / DOT_FOLDER / "tmp"
+    try:
+        records.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(parents=True, exist_ok=True)
+        timeline = timeline_of(video)
+        table = records / f"{video.stem}.csv"
+        scenes = _known_scenes(table, settings, timeline)
+        if scenes is None:
+            scenes = _DETECTORS[settings.detector](video, timeline)
+            _write_table(table, scenes, settings, timeline)
+        pieces = pieces_of(scenes, settings.min_seconds, settings.max_seconds)
+        clips = []
+        for piece in pieces:
+            clip = output / f"{video.stem}-{piece.number:04d}.mp4"
+            if not clip.exists():
+                unfinished = temporary / f"{os.getpid()}-{clip.name}"
+                try:
+                    _write_clip(video, unfinished, piece, timeline)
+                    os.replace(unfinished, clip)
+                finally:
+                    unfinished.unlink(missing_ok=True)
+            clips.append(clip)
+            yield clip
+        _write_sheet(records / f"{video.stem}.png", clips)
+    except av.error.FFmpegError as error:
+        raise ItemError(f"cannot be split ({error.strerror}): convert it with another program") from error
+    except OSError as error:
+        raise storage_error(error, output) from error
+
+
+def pieces_of(scenes: list[tuple[float, float]], shortest_s: float, longest_s: float) -> list[Piece]:
+    """Scenes longer than the longest cut evenly, what is shorter than the shortest left out.
+
+    # scenes 0-12, 12-13 s, shortest 2, longest 5 -> 0-4, 4-8, 8-12
+    """
+    pieces: list[Piece] = []
+    for start, end in scenes:
+        count = max(1, math.ceil((end - start) / longest_s - 1e-9))
+        edges = [start + (end - start) * i / count for i in range(count + 1)]
+        for a, b in pairwise(edges):
+            if b - a >= shortest_s - 1e-9:
+                pieces.append(Piece(len(pieces) + 1, a, b))
+    return pieces
+
+
+def _no_detector(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
+    return [(0.0, timeline.duration)]
+
+
+def _detect(detector_name: str) -> Callable[[Path, Timeline], list[tuple[float, float]]]:
+    def detect(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
+        try:
+            import scenedetect
+        except ImportError as error:
+            raise StartError("split needs PySceneDetect: pip install 'gemma-captioner[scenes]'") from error
+        manager = scenedetect.SceneManager()
+        manager.add_detector(getattr(scenedetect, detector_name)())
+        manager.detect_scenes(scenedetect.open_video(str(video), backend="pyav"))
+        cuts = [start.seconds for start, _ in manager.get_scene_list()][1:]
+        edges = [0.0, *cuts, timeline.duration]
+        return list(pairwise(edges))
+
+    return detect
+
+
+_DETECTORS: dict[str, Callable[[Path, Timeline], list[tuple[float, float]]]] = {
+    "adaptive": _detect("AdaptiveDetector"),
+    "content": _detect("ContentDetector"),
+    "none": _no_detector,
+}
+
+
+def _key(settings: Splitting, timeline: Timeline) -> str:
+    return f"{settings.detector} {timeline.duration:.3f} {len(timeline.times)}"
+
+
+def _known_scenes(table: Path, settings: Splitting, timeline: Timeline) -> list[tuple[float, float]] | None:
+    """What an earlier call found in this very video with this detector: finding cuts takes longest."""
+    try:
+        rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
+        return [(float(a), float(b)) for a, b, key in rows[1:] if key == _key(settings, timeline)] or None
+    except (OSError, ValueError):
+        return None
+
+
+def _write_table(table: Path, scenes: list[tuple[float, float]], settings: Splitting, timeline: Timeline) -> None:
+    unfinished = table.with_suffix(".part")
+    with unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("start_s", "end_s", "found by (detector, seconds, frames)"))
+        writer.writerows((f"{a:.6f}", f"{b:.6f}", _key(settings, timeline)) for a, b in scenes)
+    os.replace(unfinished, table)
+
+
+def _write_clip(video: Path, target: Path, piece: Piece, timeline: Timeline) -> None:
+    start, end = timeline.start + piece.start, timeline.start + piece.end
+    with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
+        stream = video_stream(source)
+        if stream.codec_context.name in _COPIED and _between_keyframes(start, end, timeline):
+            _copy(source, stream, clip, start, end)
+        else:
+            _encode(source, stream, clip, start, end)
+
+
+def _between_keyframes(start: float, end: float, timeline: Timeline) -> bool:
+    """Whether it begins at a keyframe, and what follows it does, so that no frame refers across its edges."""
+
+    def at_keyframe(time: float) -> bool:
+        return any(abs(time - keyframe) <= ROUNDING_S for keyframe in timeline.keyframes)
+
+    return at_keyframe(start) and (end >= timeline.end - ROUNDING_S or at_keyframe(end))
+
+
+def _copy(source: InputContainer, stream: VideoStream, clip: Any, start: float, end: float) -> None:
+    base = float(stream.time_base or 1)
+    first = round(start / base)
+    source.seek(first, stream=stream, backward=True)
+    copied = clip.add_stream_from_template(stream)
+    for packet in source.demux(stream):
+        if packet.dts is None or packet.pts is None:
+            continue
+        if packet.dts * base >= end - ROUNDING_S:
+            break
+        if not start - ROUNDING_S <= packet.pts * base < end - ROUNDING_S:
+            continue
+        packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copied
+        clip.mux(packet)
+
+
+def _encode(source: InputContainer, stream: VideoStream, clip: Any, start: float, end: float) -> None:
+    base = stream.time_base or Fraction(1, 1000)
+    source.seek(round(start / float(base)), stream=stream, backward=True)
+    encoder: VideoStream | None = None
+    reformatter = VideoReformatter()
+    for frame in source.decode(stream):
+        time = frame.time or 0.0
+        if time < start - ROUNDING_S:
+            continue
+        if time >= end - ROUNDING_S:
+            break
+        width, height = upright_size(frame, stream.sample_aspect_ratio)
+        if encoder is None:
+            encoder = clip.add_stream("libx264", rate=stream.average_rate or 24, options={"crf": _CRF})
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.codec_context.time_base = base
+        drawn = VideoFrame.from_ndarray(as_srgb(frame, (width, height), "white", reformatter), format="rgb24")
+        drawn.pts, drawn.time_base = round((time - start) / float(base)), base
+        clip.mux(encoder.encode(drawn))
+    if encoder is None:
+        raise ItemError("a piece of it has no frames: convert it with another program")
+    clip.mux(encoder.encode())
+
+
+def _write_sheet(path: Path, clips: list[Path]) -> None:
+    """The middle frame of every clip with its name, for a person to look over."""
+    if not clips:
+        return
+    rows = math.ceil(len(clips) / _COLUMNS)
+    sheet = Image.new("RGB", (_COLUMNS * _THUMB[0], rows * (_THUMB[1] + 16)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, clip in enumerate(clips):
+        x, y = number % _COLUMNS * _THUMB[0], number // _COLUMNS * (_THUMB[1] + 16)
+        middle = decode_clip(clip, _THUMB, Reading(), Sampling(frames=1)).pixels[0]
+        sheet.paste(Image.fromarray(np.ascontiguousarray(middle)), (x, y))
+        draw.text((x + 2, y + _THUMB[1] + 2), clip.stem[-30:], fill="black")
+    unfinished = path.with_suffix(".part")
+    sheet.save(unfinished, "PNG")
+    os.replace(unfinished, path)

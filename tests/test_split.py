@@ -1,0 +1,119 @@
+"""Long videos cut into clips: at the scenes, whole, named so that they sort, and made once."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gemma_captioner.media.scenes import pieces_of, split
+from gemma_captioner.settings import Splitting
+from test_video import number_of, numbered, with_matrix
+
+STRIP = 16  # rows on top that hold the number: too few for a detector to take for a cut
+COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40)]
+
+
+def scenes(path: Path, lengths: list[int], *, gop: int = 250, fps: int = 24) -> Path:
+    """Frames numbered through, each scene of its own colour below the number; a keyframe at each cut if gop is 0."""
+    with av.open(str(path), "w") as container:
+        options = {"g": str(gop or 10_000), "crf": "8", "x264-params": "scenecut=0:open-gop=0"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.width, stream.height, stream.pix_fmt = 160, 320, "yuv420p"
+        number = 0
+        for scene, length in enumerate(lengths):
+            for i in range(length):
+                pixels = np.full((320, 160, 3), COLOURS[scene % 4], np.uint8)
+                pixels[:STRIP] = numbered(number, 160, STRIP)
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, fps)
+                if gop == 0 and i == 0:
+                    frame.pict_type = av.video.frame.PictureType.I
+                container.mux(stream.encode(frame))
+                number += 1
+        container.mux(stream.encode())
+    return path
+
+
+def numbers_in(clip: Path) -> list[int]:
+    with av.open(str(clip)) as container:
+        return [number_of(frame.to_ndarray(format="rgb24")[:STRIP]) for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("detector", ["adaptive", "content"])
+@pytest.mark.parametrize("gop", [0, 250])
+def test_clips_are_the_scenes(tmp_path, detector, gop):
+    video = scenes(tmp_path / "film.mp4", [72, 96, 60], gop=gop)
+    clips = list(split(video, tmp_path / "clips", Splitting(detector=detector)))
+    assert [clip.name for clip in clips] == ["film-0001.mp4", "film-0002.mp4", "film-0003.mp4"]
+    assert [numbers_in(clip) for clip in clips] == [[*range(72)], [*range(72, 168)], [*range(168, 228)]]
+    assert {p.name for p in (tmp_path / "clips").iterdir()} == {".gemma-captioner", *(c.name for c in clips)}
+    records = tmp_path / "clips" / ".gemma-captioner" / "split"
+    assert len((records / "film.csv").read_text().splitlines()) == 4
+    with Image.open(records / "film.png") as sheet:
+        assert sheet.getpixel((20, 100)) != sheet.getpixel((192 + 20, 100))
+
+
+def test_what_lies_between_keyframes_is_copied_and_the_rest_encoded(tmp_path):
+    video = scenes(tmp_path / "film.mp4", [72, 96, 60], gop=0)
+    packets = {bytes(p) for p in av.open(str(video)).demux(video=0)}
+    copied, *_ = split(video, tmp_path / "a", Splitting(detector="content"))
+    assert {bytes(p) for p in av.open(str(copied)).demux(video=0)} <= packets
+    cut, *_ = split(video, tmp_path / "b", Splitting(detector="none", min="1s", max="1.3s"))
+    assert not {bytes(p) for p in av.open(str(cut)).demux(video=0) if p.size} <= packets
+
+
+def test_long_scenes_are_cut_evenly_and_short_ones_left_out(tmp_path):
+    video = scenes(tmp_path / "film.mp4", [240, 24])
+    clips = list(split(video, tmp_path / "clips", Splitting(min="2s", max="4s")))
+    assert [len(numbers_in(clip)) for clip in clips] == [80, 80, 80]
+
+
+def test_a_turned_video_is_encoded_upright(tmp_path):
+    video = with_matrix(scenes(tmp_path / "phone.mp4", [60]), (0, 1, -1, 0))
+    [clip] = split(video, tmp_path / "clips", Splitting(detector="none", max="9s"))
+    with av.open(str(clip)) as container:
+        frame = next(container.decode(video=0))
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        assert (frame.width, frame.height) == (320, 160) or matrix is not None
+
+
+def test_nothing_is_made_twice_and_what_is_missing_is_made(tmp_path):
+    video = scenes(tmp_path / "film.mp4", [72, 96, 60])
+    clips = list(split(video, tmp_path / "clips", Splitting()))
+    times = [clip.stat().st_mtime_ns for clip in clips]
+    clips[1].unlink()
+    again = list(split(video, tmp_path / "clips", Splitting()))
+    assert again == clips
+    assert [c.stat().st_mtime_ns == t for c, t in zip(clips, times, strict=True)] == [True, False, True]
+
+
+@given(
+    st.lists(st.floats(0.05, 60), min_size=1, max_size=8),
+    st.floats(0.1, 5),
+    st.floats(1, 3),
+)
+def test_pieces_lie_within_their_scenes_and_bounds(lengths, shortest, factor):
+    edges = np.cumsum([0.0, *lengths])
+    found = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    pieces = pieces_of(found, shortest, shortest * factor)
+    assert [p.number for p in pieces] == list(range(1, len(pieces) + 1))
+    for piece in pieces:
+        assert shortest - 1e-6 <= piece.end - piece.start <= shortest * factor + 1e-6
+        assert any(a - 1e-6 <= piece.start and piece.end <= b + 1e-6 for a, b in found)
+
+
+def test_the_command_and_then_caption(command, tmp_path, script):
+    scenes(tmp_path / "film.mkv", [72, 96, 60])
+    done = command("split", tmp_path / "film.mkv", "--output", tmp_path / "clips")
+    assert done.code == 0, done.err
+    assert "3 clips" in done.out
+    captioned = command("caption", tmp_path / "clips", "--engine", "scripted", "--model", script(), "--json")
+    assert captioned.json["captioned"] == 3
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    bad = command("split", tmp_path / "bad.mp4", tmp_path / "film.mkv", "--output", tmp_path / "clips")
+    assert bad.code == 3 and "bad.mp4" in bad.err and "3 clips" in bad.out
