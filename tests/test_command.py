@@ -396,3 +396,129 @@ def test_a_name_that_is_no_utf8(command, tmp_path, script):
     done = command("caption", tmp_path, *scripted(script, default="Fine."), "--show", "--json")
     assert (done.code, done.json["captioned"]) == (0, 1), done.err
     assert (tmp_path / os.fsdecode(b"caf\xe9.txt")).read_text() == "Fine."
+
+
+# What a first reader of the code found wrong
+
+
+def test_a_folder_where_a_caption_should_be_costs_that_file_alone(command, media, script):
+    first = next(media.glob("01*"))
+    first.with_suffix(".txt").mkdir()
+    done = command("caption", media, *scripted(script), "--json")
+    assert (done.code, done.json["captioned"], done.json["failed"]) == (3, 7, 1), done.err
+    assert "a folder stands where the caption should be" in done.json["failures"][0]["error"]
+
+
+def test_a_link_to_itself_costs_that_file_alone(command, media, script):
+    (media / "loop.png").symlink_to("loop.png")
+    (media / "loop.txt").symlink_to("loop.txt")
+    done = command("caption", media, *scripted(script), "--json")
+    assert (done.code, done.json["captioned"], done.json["failed"]) == (3, 8, 1), done.err
+
+
+def test_stop_after_also_leaves_what_was_only_decoded(command, tmp_path, script):
+    for number in range(60):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    engine = scripted(script, delay_s=0.5, batch_size=1)
+    done = command("caption", tmp_path, *engine, "--stop-after", "2s", "--json")
+    assert done.code == 0 and "--stop-after" in done.err
+    assert 1 <= done.json["captioned"] < 20
+    assert command("caption", tmp_path, *scripted(script), "--json").json["captioned"] == 60 - done.json["captioned"]
+
+
+def test_no_model_is_looked_for_where_nothing_can_be_decoded(command, media, script):
+    command("caption", media, *scripted(script))
+    (media / "bad.mp4").write_bytes(b"nothing")
+    script_path = script(size=[32, 32])
+    done = command("caption", media, "--engine", "scripted", "--model", script_path)
+    assert done.code == 3
+    assert "scripted answers" not in done.err  # said when an engine is opened
+
+
+def test_two_runs_at_once_lose_nothing(media, script):
+    path = script(delay_s=0.05, batch_size=1, default="{prompt} of {name}.")
+    arguments = [sys.executable, "-m", "gemma_captioner", "caption", media, "--engine", "scripted", "--model", path]
+    runs = [
+        subprocess.Popen([*arguments, "--json", "--prompt", word], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for word in ("one", "two")
+    ]
+    ended = [(run.communicate(timeout=60)[0], run.returncode) for run in runs]
+    assert [code for _, code in ended] == [0, 0]
+    said = [json.loads(out) for out, _ in ended]
+    assert sum(one["captioned"] for one in said) == 8  # each file by one of them
+    assert all(one["captioned"] + one["skipped"] == 8 for one in said)
+    assert len(captions(media)) == 8
+
+
+@pytest.mark.parametrize("chosen", [["--include", "*.jpg"], ["--include", "*.png"]])
+def test_files_that_would_share_a_caption_fail_also_when_only_one_is_asked_for(command, media, script, chosen):
+    first = next(media.glob("01*.png"))
+    Image.open(first).convert("RGB").save(first.with_suffix(".jpg"))
+    done = command("caption", media, *scripted(script), *chosen, "--json")
+    assert done.code == 3 and done.json["failed"] == 1
+    assert not first.with_suffix(".txt").exists()
+    excluded = command("caption", media, *scripted(script), "--exclude", "01*.jpg", "--json")
+    assert excluded.code == 0 and first.with_suffix(".txt").exists()
+
+
+def test_flags_beat_the_tables_of_the_config_file(command, media, script, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text('prompt_file = "nowhere"\n[image]\nprompt = "table"\nmax_new_tokens = 7\n')
+    engine = scripted(script, default="{prompt}")
+    done = command("caption", media, *engine, "--config", config, "--prompt", "flag", "--json")
+    assert done.code == 1  # a config file is whole by itself: its own prompt_file is missing
+    config.write_text('prompt = "common"\n[image]\nprompt = "table"\n')
+    command("caption", media, *engine, "--config", config, "--prompt", "flag")
+    assert set(captions(media).values()) == {"flag"}
+    (tmp_path / "p.txt").write_text("from a file")
+    command("caption", media, *engine, "--config", config, "--prompt-file", tmp_path / "p.txt", "--existing", "stale")
+    assert set(captions(media).values()) == {"from a file"}
+
+
+@pytest.mark.parametrize("text", ['hf_token = ["hf_SECRETSECRET"]', '[image]\nhf_token = "hf_SECRETSECRET"'])
+def test_a_token_in_a_broken_config_is_not_shown(command, media, tmp_path, text):
+    (tmp_path / "c.toml").write_text(text)
+    done = command("caption", media, "--config", tmp_path / "c.toml", "--json")
+    assert done.code == 1 and "SECRET" not in done.err
+    assert done.json["captioned"] == 0
+
+
+def test_the_json_paths_are_the_files(command, media, script):
+    name = "Screenshot 1.00\u202fPM \U0001f469\u200d\U0001f680.png"
+    (media / name).write_bytes(b"nothing")
+    done = command("caption", media, *scripted(script), "--json")
+    assert Path(done.json["failures"][0]["path"]).exists()
+
+
+@pytest.mark.parametrize("arguments", [["--frames", "0"], ["--batch-size", "0"], ["--config", "/nowhere.toml"]])
+def test_json_is_one_object_also_for_what_never_started(command, media, arguments):
+    done = command("caption", media, *arguments, "--json")
+    assert done.code in (1, 2) and done.json["captioned"] == 0
+
+
+def test_a_prompt_may_say_where_the_frames_go_once(command, media):
+    placed = command("caption", media, "--model", "demo", "--prompt", "See <start_of_image> here.", "--json")
+    assert (placed.code, placed.json["captioned"]) == (0, 8), placed.err
+    for prompt in ("<start_of_image> and <start_of_image>", "a <image_soft_token>"):
+        done = command("caption", media, "--model", "demo", "--prompt", prompt, "--existing", "overwrite")
+        assert done.code == 2 and "<" in done.err and "Traceback" not in done.err
+
+
+def test_a_seed_is_one_draw_a_file_and_not_one_for_all(command, tmp_path):
+    for name in "abcd":
+        Image.new("RGB", (64, 64), "red").save(tmp_path / f"{name}.png")
+    hot = ["--model", "demo", "--temperature", "4", "--max-new-tokens", "12"]
+    command("caption", tmp_path, *hot)
+    first = captions(tmp_path)
+    assert len(set(first.values())) == 4
+    command("caption", tmp_path, *hot, "--existing", "overwrite", "--batch-size", "1")
+    assert captions(tmp_path) == first
+
+
+def test_a_journal_that_is_not_whole_makes_no_trouble(command, media, script):
+    command("caption", media, *scripted(script))
+    runs = media / ".gemma-captioner" / "runs"
+    (runs / "0.jsonl").write_text('{"kind": "caption"}\n[]\n{"kind": "capt')
+    (runs / "1.jsonl").mkdir()
+    done = command("caption", media, *scripted(script), "--existing", "stale", "--json")
+    assert (done.code, done.json["skipped"]) == (0, 8), done.err

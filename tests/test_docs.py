@@ -28,6 +28,8 @@ def place(tmp_path) -> Path:
     """What the README's examples find around them."""
     for folder in ("dataset", "images", "clips"):
         draw_samples(tmp_path / folder, images=2, clips=1, seed=3)
+    next((tmp_path / "clips").glob("*.mp4")).rename(tmp_path / "film.mp4")
+    draw_samples(tmp_path / "clips", images=0, clips=1, seed=3)
     (tmp_path / "prompt.txt").write_text("Describe this.")
     [config] = [block for language, block in BLOCKS if language == "toml"]
     (tmp_path / "captions.toml").write_text(config)

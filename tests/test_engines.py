@@ -11,10 +11,10 @@ import torch
 
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines import Engine, engine_for
-from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate, without_token
+from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate
 from gemma_captioner.engines.local import LocalEngine, architecture_of
 from gemma_captioner.engines.memory import GEMMA3_SIZES, GIB, plan
-from gemma_captioner.errors import MemoryShortageError, ModelError
+from gemma_captioner.errors import MemoryShortageError, ModelError, without_token
 from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
 from gemma_captioner.settings import Settings
 

@@ -26,10 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from . import settings as knobs
-from .engines.checkpoint import without_token
-from .errors import CaptionerError, ItemError, StartError, UsageError
+from .errors import CaptionerError, ItemError, StartError, UsageError, without_token
 from .pipeline import Run
-from .report import Report, printable
+from .report import Report, Tally, printable
 from .settings import Settings, explain
 from .store.journal import run_file
 
@@ -143,11 +142,19 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
             journals=[path for path in journals if path.exists()],
         )
     if talk.json_:
-        out.print_json(json.dumps(report.tally.as_json(report.seconds, load_seconds)))
+        _print_json(report.tally.as_json(report.seconds, load_seconds))
     if talk.on_finish and code not in (130, 143):
         environment = os.environ | {"GEMMA_CAPTIONER_EXIT_CODE": str(code)}
         subprocess.run(talk.on_finish, shell=True, env=environment, stdout=sys.stderr, check=False)
     return code
+
+
+_json_printed: list[bool] = []
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    _json_printed.append(True)
+    out.file.write(json.dumps(value, indent=2) + "\n")
 
 
 def _verdict(run: Run, report: Report) -> int:
@@ -177,7 +184,7 @@ def _read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         Settings.of(values)
     except (OSError, ValueError, CaptionerError) as error:
         raise StartError(f"--config {path}: {error}") from error
@@ -189,7 +196,7 @@ def _dry_run(paths: list[Path], settings: Settings, talk: Conversation) -> int:
 
     found = survey(paths, settings)
     if talk.json_:
-        out.print_json(json.dumps(found.as_json()))
+        _print_json(found.as_json())
     else:
         out.print(found.as_text(), markup=False)
     return found.exit_code
@@ -304,17 +311,27 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _main(argv: list[str]) -> int:
+    code = _answer(argv)
+    if "--json" in argv and not _json_printed:  # it ended before there was a run to tell of
+        _print_json(Tally().as_json(0.0, 0.0))
+    return code
+
+
+def _answer(argv: list[str]) -> int:
     try:
         result = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         cause = error.__cause__
         message = explain(cause) if isinstance(cause, ValidationError) else str(error)
-        err.print(f"error: {message}", markup=False, style="bold red")
+        err.print(f"error: {message}", markup=False, style="bold red", soft_wrap=True)
         err.print("`gemma-captioner --help` and `gemma-captioner COMMAND --help` list what there is")
         return 2
     except CaptionerError as error:
-        err.print(f"error: {error}", markup=False, style="bold red")
+        err.print(f"error: {error}", markup=False, style="bold red", soft_wrap=True)
         return error.exit_code
+    except OSError as error:
+        err.print(f"error: {error}: mend it and run again", markup=False, style="bold red", soft_wrap=True)
+        return 1
     except KeyboardInterrupt:
         return 130
     return result if isinstance(result, int) else 0

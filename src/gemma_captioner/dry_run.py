@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .engines import engine_for
-from .errors import MemoryShortageError
+from .errors import StartError
 from .media.discover import roots_of
 from .plan import Plan
 from .records import Failed, MediaItem
@@ -20,7 +20,7 @@ class Survey:
 
     pending: Counter[Kind]
     frames: int
-    prompt_tokens: int
+    prompt_tokens: int | None  # None where the model's description cannot be had
     existing: int
     failures: list[Failed]
     ignored: int
@@ -53,7 +53,8 @@ class Survey:
     def as_text(self) -> str:
         lines = [
             f"to caption   {self.pending['image']} images, {self.pending['clip']} clips",
-            f"at most      {self.frames:,} frames, {self.prompt_tokens:,} prompt tokens",
+            f"at most      {self.frames:,} frames"
+            + (f", {self.prompt_tokens:,} prompt tokens" if self.prompt_tokens is not None else ""),
             f"captioned    {self.existing} already",
             f"ignored      {self.ignored} other files",
             f"model        {self.model}" if not self.shortage else f"cannot run   {self.shortage}",
@@ -75,19 +76,20 @@ def survey(paths: Iterable[Path], settings: Settings) -> Survey:
             failures.append(step)
         else:
             existing += 1
-    engine = engine_for(settings)
+    model, shortage, prompt_tokens = settings.model.model, None, None
     frames: dict[Kind, int] = {"image": 1, "clip": settings.sampling.frames}
-    model, shortage = engine.spec.model, None
     try:
+        engine = engine_for(settings)
+        prompt_tokens = sum(
+            n * engine.prompt_tokens(settings.prompts[kind], frames[kind]) for kind, n in pending.items()
+        )
         model = engine.describe()
-    except MemoryShortageError as error:
+    except StartError as error:  # what was counted is worth knowing all the same
         shortage = str(error)
     return Survey(
         pending=pending,
         frames=sum(n * frames[kind] for kind, n in pending.items()),
-        prompt_tokens=sum(
-            n * engine.prompt_tokens(settings.prompts[kind], frames[kind]) for kind, n in pending.items()
-        ),
+        prompt_tokens=prompt_tokens,
         existing=existing,
         failures=failures,
         ignored=plan.ignored,

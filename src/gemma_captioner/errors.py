@@ -9,6 +9,15 @@ CaptionerError                 caught once, in cli.py; its text holds the remedy
 └── ItemError                  one file cannot be read, or its caption not written: becomes its `Failed`
 """
 
+import re
+
+
+def without_token(text: str, token: str | None = None) -> str:
+    """The text with every Hugging Face token in it, and this one, blotted out: what any error passes through."""
+    if token:
+        text = text.replace(token, "[token]")
+    return re.sub(r"hf_[A-Za-z0-9]{8,}", "[token]", text)
+
 
 class CaptionerError(Exception):
     exit_code = 1

@@ -5,17 +5,19 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from .captions.clean import clean
 from .captions.judge import UNFIT, judge
 from .engines import Engine, Session, engine_for
-from .errors import ItemError
+from .errors import ItemError, StorageError
 from .media.discover import roots_of
 from .media.pool import DecodePool, Decoding
 from .plan import Plan
@@ -26,6 +28,7 @@ from .store.journal import Journal, Line, fingerprint, new_run_id
 
 PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome
 _WAIT_S = 0.02
+_MEANWHILE = "a caption was written there meanwhile"
 
 
 @dataclass(slots=True)
@@ -38,6 +41,10 @@ class _Job:
     decoding: Decoding
     frames: Frames | None = None  # set once the engine has them
     prompt: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.decoding.done()
 
 
 class Run:
@@ -55,7 +62,7 @@ class Run:
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.settings = settings
-        self.engine = engine or engine_for(settings)
+        self._own_engine = engine
         self.roots = roots_of(paths, settings.selection.output)
         self.plan = Plan(self.roots, settings)
         self.run_id = new_run_id()
@@ -63,10 +70,15 @@ class Run:
         self.load_seconds = 0.0
         self.left_by_deadline = False
         self._tell = tell
-        self._prepared: set[Path] = set()
+        self._prepared: dict[Path, str | None] = {}  # store -> why it cannot be written
         self._numbers = count()
         self._journal = Journal(self.run_id, self._header())
         self._outcomes = self._run()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Made when the first file needs it: a finished folder asks for no model."""
+        return self._own_engine or engine_for(self.settings)
 
     def __iter__(self) -> Iterator[Outcome]:
         return self._outcomes
@@ -106,15 +118,22 @@ class Run:
                     else:
                         yield self._settled(step)
                     step = next(steps, None)
+                if time.monotonic() > deadline:
+                    self._drop_undone(jobs)
                 if not jobs:
                     return
-                if session is None:  # while it loads, the first files decode
+                for failed in self._undecodable(jobs):
+                    yield self._settled(failed)
+                if session is None:
+                    if not any(job.ready for job in jobs.values()):  # where none can be decoded, no model is wanted
+                        time.sleep(_WAIT_S / 4)
+                        continue
+                    # While it loads, the next files decode.
                     loading = time.monotonic()
                     self._tell(self.engine.describe())
                     session = stack.enter_context(self.engine.open())
                     self.load_seconds = time.monotonic() - loading
-                for failed in self._submit_decoded(jobs, session):
-                    yield self._settled(failed)
+                self._submit_decoded(jobs, session)
                 for answer in session.poll(_WAIT_S):
                     assert answer.request_id is not None
                     job = jobs.pop(answer.request_id)
@@ -123,7 +142,8 @@ class Run:
                     yield self._settled(outcome)
 
     def _count(self) -> None:
-        self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))
+        with suppress(OSError):  # without a total there is no estimate; the run itself says what is wrong
+            self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))
 
     def _pool(self) -> DecodePool:
         return DecodePool(
@@ -137,8 +157,9 @@ class Run:
     def _start(self, item: MediaItem, pool: DecodePool) -> _Job | Failed | None:
         """None where its pixels have no room now."""
         if item.store not in self._prepared:
-            sidecar.prepare(item.store)
-            self._prepared.add(item.store)
+            self._prepared[item.store] = self._why_not_writable(item.store)
+        if (fault := self._prepared[item.store]) is not None:
+            return Failed(item, fault)
         try:
             media = fingerprint(item.path)
         except OSError as error:
@@ -146,20 +167,41 @@ class Run:
         decoding = pool.start(item)
         return None if decoding is None else _Job(next(self._numbers), item, media, decoding)
 
-    def _submit_decoded(self, jobs: dict[int, _Job], session: Session) -> list[Failed]:
-        """Fill what is free with what is decoded, in the order of work; returns what could not be decoded."""
+    def _why_not_writable(self, store: Path) -> str | None:
+        """None where captions can be written. Raises `StorageError` where they can be written nowhere."""
+        try:
+            sidecar.prepare(store)
+        except StorageError as error:
+            if len({root.store for root in self.roots}) == 1:
+                raise
+            return str(error)
+        return None
+
+    def _drop_undone(self, jobs: dict[int, _Job]) -> None:
+        """Time is up: what the model has not begun is left for another run."""
+        for job in [job for job in jobs.values() if job.frames is None]:
+            jobs.pop(job.id).decoding.release()
+            self.left_by_deadline = True
+
+    def _undecodable(self, jobs: dict[int, _Job]) -> list[Failed]:
         failures = []
-        free = session.free
-        for job in list(jobs.values()):
-            if free == 0:
-                break
-            if job.frames is not None or not job.decoding.done():
-                continue
+        for job in [job for job in jobs.values() if job.frames is None and job.ready]:
             decoded = job.decoding.result()
             if isinstance(decoded, Failed):
                 failures.append(decoded)
                 jobs.pop(job.id).decoding.release()
+        return failures
+
+    def _submit_decoded(self, jobs: dict[int, _Job], session: Session) -> None:
+        """Fill what is free with what is decoded, in the order of work."""
+        free = session.free
+        for job in jobs.values():
+            if free == 0:
+                break
+            if job.frames is not None or not job.ready:
                 continue
+            decoded = job.decoding.result()
+            assert isinstance(decoded, Frames)
             job.frames, job.prompt = decoded, self.settings.prompts[decoded.kind]
             session.submit(
                 Request(
@@ -169,11 +211,10 @@ class Run:
                     prompt=job.prompt,
                     max_new_tokens=self.settings.max_new_tokens(decoded.kind),
                     temperature=self.settings.generation.temperature,
-                    seed=self.settings.generation.seed,
+                    seed=crc32(f"{self.settings.generation.seed} {job.item.name}".encode("utf-8", "replace")),
                 )
             )
             free -= 1
-        return failures
 
     def _outcome(self, job: _Job, answer: Reply | Failed) -> Outcome:
         """Clean and judge a reply, and store what is fit."""
@@ -204,7 +245,7 @@ class Run:
         item, existing = job.item, self.settings.selection.existing
         present = sidecar.read(item.caption_path) or None
         if present and (existing == "skip" or (existing == "stale" and not self.plan.is_stale(item))):
-            return Skipped(item, "a caption was written there meanwhile")
+            return Skipped(item, _MEANWHILE)
         content = captioned.caption.encode()
         assert job.frames is not None
         line = {
@@ -229,13 +270,24 @@ class Run:
             "digest": sidecar.digest(content),
             "replaced": None if present is None else present.decode("utf-8", "surrogateescape"),
         }
-        sidecar.write(item.caption_path, content, item.store, lambda: self._journal.append(item.store, line))
+        try:
+            sidecar.write(
+                item.caption_path,
+                content,
+                item.store,
+                lambda: self._journal.append(item.store, line),
+                replace=existing != "skip",
+            )
+        except sidecar.Occupied:
+            return Skipped(item, _MEANWHILE)
         return captioned
 
     def _settled(self, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Failed):
             line = {"kind": "failure", "path": outcome.item.name, "error": outcome.error}
-            self._journal.append(outcome.item.store, line, sync=False)
+            # A folder that cannot be listed or written keeps no journal either; the summary tells of it.
+            with suppress(ItemError):
+                self._journal.append(outcome.item.store, line, sync=False)
         return outcome
 
 

@@ -38,7 +38,7 @@ class Tally:
                 self.skipped += 1
             case Failed():
                 self.failed += 1
-                self.failures.append({"path": printable(outcome.item.path), "error": outcome.error})
+                self.failures.append({"path": str(outcome.item.path), "error": outcome.error})
 
     @property
     def done(self) -> int:
@@ -160,7 +160,7 @@ class Report:
         if tally.failed:
             self.say("Failed, without a caption; run again once they are mended:", "red")
             for failure in tally.failures[:_FAILURES_IN_SUMMARY]:
-                self.say(f"  {failure['path']}: {failure['error']}")
+                self.say(f"  {printable(Path(failure['path']))}: {failure['error']}")
             if tally.failed > _FAILURES_IN_SUMMARY:
                 self.say(f"  and {tally.failed - _FAILURES_IN_SUMMARY} more")
         for journal in journals:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Parameter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .errors import UsageError
+from .errors import UsageError, without_token
 from .trainers import span_for
 
 Kind = Literal["image", "clip"]
@@ -48,6 +48,12 @@ class Selection(Group):
         (), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable."
     )
     exclude: tuple[str, ...] = Field((), description="No files that match this glob. Repeatable.")
+
+    @field_validator("include", "exclude", mode="before")
+    @classmethod
+    def _one_glob(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     output: Path | None = Field(
         None, description="Write the captions here, folders mirrored, instead of beside the media."
     )
@@ -123,7 +129,7 @@ class Prompting(Group):
     order: Order = Field("media-first", description="Whether the frames come before the prompt's text or after it.")
     prefix: str = Field("", description="Put before every caption.")
     suffix: str = Field("", description="Put after every caption.")
-    trigger: str = Field("", description="A trigger word: put first in every caption that does not hold it yet.")
+    trigger: str = Field("", description="A trigger word: put before every answer that does not hold it as a word.")
 
 
 class Generation(Group):
@@ -149,7 +155,9 @@ class Model(Group):
         "auto", description="Arithmetic. auto: bf16 on an accelerator, fp32 on a CPU."
     )
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="Where the model runs.")
-    batch_size: int | Literal["auto"] = Field("auto", description="Files captioned at once. auto: as many as fit.")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="Files captioned at once. auto: as many as fit."
+    )
     hf_token: str | None = Field(
         None, repr=False, description="Hugging Face token. [default: HF_TOKEN, else `hf auth login`]"
     )
@@ -190,7 +198,9 @@ class Settings(Group):
 
         Raises `UsageError` that names the setting, what was wrong with it, and for an unknown one those that exist.
         """
-        flat = {name.replace("-", "_"): value for layer in layers for name, value in layer.items()}
+        flat: dict[str, Any] = {}
+        for layer in layers:
+            _lay_over(flat, {name.replace("-", "_"): value for name, value in layer.items()})
         if "for" in flat:
             flat["for_"] = flat.pop("for")
         if flat.get("for_") is not None:
@@ -234,7 +244,7 @@ class Settings(Group):
         that moves to another machine is not stale.
         """
         said: dict[str, Any] = {
-            "model": self.model.model,
+            "model": _settled_name(self.model.model),
             "quantize": self.model.quantize,
             "prompt": self.prompts[kind],
             "max_new_tokens": self.max_new_tokens(kind),
@@ -245,6 +255,19 @@ class Settings(Group):
         if kind == "clip":
             said |= self.sampling.model_dump()
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _lay_over(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Put a layer over those before it: what it says for every kind beats what they said for one of them."""
+    prompts = ("prompt", "prompt_file")
+    for beaten, beating in ((prompts, prompts), (("max_new_tokens",), ("max_new_tokens",))):
+        if any(name in layer for name in beating):
+            for name in beaten:
+                flat.pop(name, None)
+                for kind in ("image", "clip"):
+                    if isinstance(flat.get(kind), Mapping):
+                        flat[kind] = {k: v for k, v in flat[kind].items() if k != name}
+    flat.update(layer)
 
 
 _GROUPS: dict[str, type[Group]] = {
@@ -258,13 +281,32 @@ _GROUPS: dict[str, type[Group]] = {
 }
 
 
+_EXAMPLES = {
+    "stop-after": "90s, 45m, 2h or 1h30m",
+    "min": "2s or 1.5s",
+    "max": "5s or 1m",
+    "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds",
+}
+
+
 def explain(error: ValidationError) -> str:
-    """`--frames: input should be greater than or equal to 1 (got 0)`, one line a fault."""
-    return "\n".join(
-        f"--{str(fault['loc'][-1] if fault['loc'] else 'settings').replace('_', '-')}: "
-        f"{fault['msg'][:1].lower()}{fault['msg'][1:]} (got {fault['input']!r})"
-        for fault in error.errors()
-    )
+    """`--frames: input should be greater than or equal to 1 (got 0)`, one line a fault. Never a token."""
+    lines: dict[str, str] = {}
+    for fault in error.errors():
+        path = [str(part) for part in fault["loc"] if part not in _GROUPS]
+        name = (path or ["settings"])[0].rstrip("_").replace("_", "-")
+        if fault["type"] == "string_pattern_mismatch" and name in _EXAMPLES:
+            said = f"write it as {_EXAMPLES[name]}"
+        else:
+            said = fault["msg"][:1].lower() + fault["msg"][1:]
+        got = "" if "token" in "".join(path) else f" (got {fault['input']!r})"
+        lines.setdefault(name, f"--{name}: {said}{got}")
+    return without_token("\n".join(lines.values()))
+
+
+def _settled_name(model: str) -> str:
+    """One spelling for a folder, however it was given."""
+    return str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else model
 
 
 def seconds(duration: str) -> float:

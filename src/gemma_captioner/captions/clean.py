@@ -1,5 +1,7 @@
 """A raw reply -> the caption: one line. Pure."""
 
+import re
+
 from ..settings import Prompting
 
 
@@ -11,7 +13,8 @@ def clean(raw: str, settings: Prompting) -> str:
     caption = " ".join(raw.split())
     if not caption:
         return ""
-    if settings.trigger and settings.trigger not in caption:
+    if settings.trigger and not re.search(rf"(?<!\w){re.escape(settings.trigger)}(?!\w)", caption):
         caption = f"{settings.trigger} {caption}"
     # Of what is put around it only the line breaks go: a prefix's own trailing space separates it.
-    return " ".join(f"{settings.prefix}{caption}{settings.suffix}".splitlines()).strip()
+    line = " ".join(f"{settings.prefix}{caption}{settings.suffix}".splitlines()).strip()
+    return line.encode("utf-8", "replace").decode()  # a file name's stray bytes are no text

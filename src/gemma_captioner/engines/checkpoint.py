@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, without_token
 
 DEMO = Path(__file__).parent.parent / "demo" / "checkpoint"
 FAMILIES = ("gemma3",)
@@ -146,12 +145,6 @@ def explained(model: str, token: str | None) -> Iterator[None]:
     except Exception as error:
         # safetensors, huggingface_hub and its HTTP client raise classes of their own that share no other base.
         raise ModelError(without_token(_remedy(model, error), token)) from error
-
-
-def without_token(text: str, token: str | None) -> str:
-    if token:
-        text = text.replace(token, "[token]")
-    return re.sub(r"hf_[A-Za-z0-9]{8,}", "[token]", text)
 
 
 def _remedy(model: str, error: BaseException) -> str:

@@ -79,5 +79,6 @@ def choose_dtype(settings: Model, device: str, stored: str | None) -> torch.dtyp
         return {"bf16": torch.bfloat16, "fp32": torch.float32}[settings.dtype]
     if device != "cpu":
         return torch.bfloat16
-    fast = stored == "bfloat16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    fast = stored == "bfloat16" and onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if fast else torch.float32

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ from transformers import AutoProcessor, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import logging as transformers_logging
 
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 from ..records import Failed, Reply, Request
 from ..settings import Settings
 from . import checkpoint as checkpoints
@@ -55,6 +56,7 @@ class LocalEngine:
 
     @cached_property
     def spec(self) -> EngineSpec:
+        self._check_prompts()
         size = self.processor.image_processor.size
         return EngineSpec(
             size=(size["width"], size["height"]),
@@ -63,6 +65,16 @@ class LocalEngine:
             model=self.checkpoint.name,
             revision=self.checkpoint.revision,
         )
+
+    def _check_prompts(self) -> None:
+        """Raises `UsageError` for a prompt that would be taken for frames that are not there."""
+        tokenizer = self.processor.tokenizer
+        for prompt in self._settings.prompts.values():
+            for token in (tokenizer.image_token, tokenizer.eoi_token):
+                if token in prompt:
+                    raise UsageError(f"the prompt holds {token}, which the model takes for an image: leave it out")
+            if prompt.count(tokenizer.boi_token) > 1:
+                raise UsageError(f"the prompt holds {tokenizer.boi_token} more than once: all frames go to one place")
 
     @cached_property
     def device(self) -> str:
@@ -76,7 +88,7 @@ class LocalEngine:
     def memory_plan(self) -> MemoryPlan:
         settings = self._settings
         longest = max(settings.max_new_tokens("image"), settings.max_new_tokens("clip"))
-        return memory.plan(
+        chosen = memory.plan(
             architecture_of(self.config),
             name=self.checkpoint.name,
             quantize=settings.model.quantize,
@@ -85,6 +97,12 @@ class LocalEngine:
             available=hardware.free_memory(self.device),
             request_tokens=settings.sampling.frames * self.spec.image_tokens + _PROMPT_ALLOWANCE + longest,
         )
+        if chosen.precision != "none" and find_spec("bitsandbytes") is None:  # before a download, not after it
+            raise ModelError(
+                f"{self.checkpoint.name} in {chosen.precision} needs bitsandbytes: "
+                "pip install 'gemma-captioner[quantize]'"
+            )
+        return chosen
 
     def describe(self) -> str:
         precision = {"none": _name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
@@ -149,12 +167,6 @@ def load_model(engine: LocalEngine, plan: MemoryPlan) -> Any:
 
 
 def _quantization(precision: str) -> Any:
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            f"--quantize {precision} needs bitsandbytes: pip install 'gemma-captioner[quantize]'"
-        ) from error
     # The vision tower's layer widths are no multiple of 64, and it is small: it stays exact, as does the output.
     skipped = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
     return transformers.BitsAndBytesConfig(
@@ -268,7 +280,10 @@ class LocalSession:
             answer = self._answers.get(timeout=timeout_s)
             while True:
                 if isinstance(answer, BaseException):
-                    raise answer
+                    if not answers:
+                        raise answer
+                    self._answers.put(answer)  # for the next call: what was answered before it counts
+                    break
                 answers.append(answer)
                 answer = self._answers.get_nowait()
         except queue.Empty:
@@ -316,8 +331,10 @@ class LocalSession:
     def _answer_or_halve(self, batch: list[_Waiting]) -> list[Reply | Failed]:
         try:
             return self._answer(batch)
-        except torch.OutOfMemoryError:
-            pass  # leave the handler first: the error's frames hold the tensors that are to be freed
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            # leave the handler first: the error's frames hold the tensors that are to be freed
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) == 1:
@@ -385,6 +402,13 @@ class LocalSession:
             new_tokens=end.length,
             seconds=time.monotonic() - waiting.since,
         )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """torch has a class of its own for CUDA; the CPU's and Apple's allocators raise a plain RuntimeError."""
+    said = str(error)
+    own = "can't allocate memory" in said or "MPS backend out of memory" in said
+    return own or isinstance(error, torch.OutOfMemoryError)
 
 
 def _padded_tokens(batch: list[_Waiting]) -> int:

@@ -15,16 +15,21 @@ ENDS_AN_INSTRUCTION = (".", "!", "?")
 def prompt_text(processor: Any, prompt: str, *, num_images: int, order: Order, times_s: Sequence[float] = ()) -> str:
     """The text for `num_images` frames of one item; each `processor.boi_token` in it stands for one image.
 
-    times_s: where each frame is to have its time before it, the times.
+    A prompt that holds the marker once itself has all frames there, whatever the order. times_s: where each frame is to
+    have its time before it, the times.
     """
+    before, asked, after = prompt.partition(processor.boi_token)
     stamps = [f"[{int(t) // 60:02d}:{int(t) % 60:02d}]" for t in times_s] or [""] * num_images
     if processor.chat_template is None:
-        return _raw(prompt.strip(), "".join(stamp + processor.boi_token for stamp in stamps), order)
+        marked = "".join(stamp + processor.boi_token for stamp in stamps)
+        return before + marked + after if asked else _raw(prompt.strip(), marked, order)
     media = []
     for stamp in stamps:
         media += [{"type": "text", "text": stamp}] * bool(stamp) + [{"type": "image"}]
     text = [{"type": "text", "text": prompt}]
     content = media + text if order == "media-first" else text + media
+    if asked:
+        content = [{"type": "text", "text": before}, *media, {"type": "text", "text": after}]
     messages = [{"role": "user", "content": content}]
     return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 

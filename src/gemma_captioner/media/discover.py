@@ -106,7 +106,9 @@ class Discovery:
             return
         media = [name for name in listing.files if self._wanted(root, inside, name)]
         caption_names = {name: self._caption_name(name) for name in media}
-        shared = Counter(caption_names.values())
+        # What is not asked for now may have been captioned before, or a trainer will read it: it counts.
+        there = [n for n in listing.files if _is_media(n) and not self._excluded(inside + n)]
+        shared = Counter(map(self._caption_name, there))
         for name in media:
             item = MediaItem(
                 path=folder / name,
@@ -116,7 +118,7 @@ class Discovery:
                 store=root.store,
             )
             if shared[caption_names[name]] > 1:
-                others = [n for n in media if caption_names[n] == caption_names[name] and n != name]
+                others = [n for n in there if self._caption_name(n) == caption_names[name] and n != name]
                 yield Failed(
                     item,
                     f"would share {caption_names[name]} with {', '.join(others)}: rename one, or use --name full",
@@ -131,7 +133,7 @@ class Discovery:
     def _wanted(self, root: Root, inside: str, name: str) -> bool:
         if root.only is not None and name not in root.only:
             return False
-        if name.rpartition(".")[2].lower() not in EXTENSIONS or "." not in name:
+        if not _is_media(name):
             self.ignored += root.only is None
             return False
         include = self.selection.include
@@ -158,12 +160,15 @@ class _Listing:
                 name = entry.name
                 if name.startswith(".") or name.lower() in DEBRIS:
                     continue
-                if entry.is_dir():
-                    folders.append(name)
-                elif name.endswith(".txt"):
-                    if entry.is_file() and entry.stat().st_size:  # an empty file is no caption
-                        captions.add(name)
-                elif entry.is_file() or entry.is_symlink():  # a broken link fails by its name, when it is opened
+                try:
+                    if entry.is_dir():
+                        folders.append(name)
+                    elif name.endswith(".txt"):
+                        if entry.is_file() and entry.stat().st_size:  # an empty file is no caption
+                            captions.add(name)
+                    elif entry.is_file() or entry.is_symlink():  # a broken link fails by its name, when it is opened
+                        files.append(name)
+                except OSError:  # a link to itself
                     files.append(name)
         return cls(sorted(files, key=natural), sorted(folders, key=natural), captions)
 
@@ -173,6 +178,11 @@ def _captions_in(folder: Path) -> set[str]:
         return _Listing.of(folder).captions
     except FileNotFoundError:
         return set()
+
+
+def _is_media(name: str) -> bool:
+    stem, dot, extension = name.rpartition(".")
+    return bool(stem and dot) and extension.lower() in EXTENSIONS
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import StartError, StorageError
+from ..errors import ItemError, StartError
 from ..settings import Kind
 from . import sidecar
 from .sidecar import DOT_FOLDER
@@ -46,7 +46,7 @@ class Journal:
         self._files: dict[Path, BinaryIO] = {}
 
     def append(self, store: Path, line: Line, *, sync: bool = True) -> None:
-        """Raises `StorageError`."""
+        """Raises what `sidecar.storage_error` says."""
         path = run_file(store, self.run_id)
         try:
             file = self._files.get(store)
@@ -58,9 +58,7 @@ class Journal:
             if sync:
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StorageError(
-                f"{path}: {error.strerror}: what is finished is kept; free or mend it and run again"
-            ) from error
+            raise sidecar.storage_error(error, path) from error
 
     @staticmethod
     def _write(file: BinaryIO, line: Line) -> None:
@@ -92,7 +90,10 @@ def read_run(path: Path) -> Iterator[Line]:
 def read_all(store: Path) -> Iterator[Line]:
     """The lines of all runs, oldest run first."""
     for path in sorted((store / DOT_FOLDER / "runs").glob("*.jsonl")):
-        yield from read_run(path)
+        try:
+            yield from read_run(path)
+        except OSError:
+            continue  # what it would tell is unknown: its captions count as a person's, and are left alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,11 @@ class History:
     """What the journal knows of a store's captions: which are ours, and how they came about."""
 
     def __init__(self, store: Path) -> None:
-        self._made = {
-            (line["caption_file"], line["digest"]): Made(line["recipe"], line["media"], line["media_kind"])
-            for line in read_all(store)
-            if line.get("kind") == "caption"
-        }
+        self._made: dict[tuple[str, str], Made] = {}
+        for line in read_all(store):
+            if line.get("kind") == "caption" and line.keys() >= {"caption_file", "digest", "recipe", "media"}:
+                made = Made(line["recipe"], line["media"], line.get("media_kind", "image"))
+                self._made[line["caption_file"], line["digest"]] = made
 
     def made(self, caption_file: str, digest: str) -> Made | None:
         """None for a caption of these words that we never wrote: a person's."""
@@ -125,6 +126,7 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
     A caption that was edited since is left as it is. What is taken away is itself kept, by a run of its own.
     Raises `StartError` where there is no such run, listing those that overwrote something.
     """
+    run_id = run_id.removesuffix(".jsonl")
     path = run_file(store, run_id)
     if not path.is_file():
         runs = ", ".join(p.stem for p in sorted(path.parent.glob("*.jsonl"))) or "none"
@@ -135,7 +137,10 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
             if line.get("replaced") is None:
                 continue
             caption_path = store / line["caption_file"]
-            now = sidecar.read(caption_path)
+            try:
+                now = sidecar.read(caption_path)
+            except ItemError:  # a folder, or not to be read: not what we wrote
+                now = None
             content = line["replaced"].encode("utf-8", "surrogateescape")
             if now is None or sidecar.digest(now) != line["digest"]:
                 yield caption_path, False

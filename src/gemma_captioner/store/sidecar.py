@@ -18,17 +18,30 @@ def digest(content: bytes) -> str:
 
 
 def read(path: Path) -> bytes | None:
-    """What stands in the file, None where there is none."""
+    """What stands in the file, None where there is none. Raises what `storage_error` says."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
-def write(path: Path, content: bytes, store: Path, before_rename: Callable[[], None] = lambda: None) -> None:
+class Occupied(Exception):
+    """Somebody has written there in the meantime."""
+
+
+def write(
+    path: Path,
+    content: bytes,
+    store: Path,
+    before_rename: Callable[[], None] = lambda: None,
+    *,
+    replace: bool = True,
+) -> None:
     """Put `content` at `path` by a synced temporary file and a rename; `before_rename` runs between the two.
 
-    Raises what `storage_error` says.
+    Without `replace`, only where no text stands: raises `Occupied` else. Raises what `storage_error` says.
     """
     temporary = None
     try:
@@ -39,12 +52,28 @@ def write(path: Path, content: bytes, store: Path, before_rename: Callable[[], N
             file.flush()
             os.fsync(file.fileno())
         before_rename()
-        os.replace(temporary, path)
+        if replace or not _put_if_free(temporary, path):
+            os.replace(temporary, path)
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _put_if_free(temporary: Path, path: Path) -> bool:
+    """Give the file its name in one step that fails where there is one; False: it is the caller's to replace."""
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        if path.stat().st_size:
+            raise Occupied from None
+        return False
+    except OSError:  # a file system without links
+        if path.exists() and path.stat().st_size:
+            raise Occupied from None
+        return False
 
 
 def _temporary_folder(path: Path, store: Path) -> Path:
@@ -87,7 +116,7 @@ _REMEDIES: dict[int, tuple[type[CaptionerError], str]] = {
     errno.ENOENT: (ItemError, "the folder is gone"),
     errno.ENOTDIR: (ItemError, "a file stands where a folder should be: rename it"),
     errno.EEXIST: (ItemError, "a file stands where a folder should be: rename it"),
-    errno.EISDIR: (ItemError, "a folder stands where the caption should: rename it"),
+    errno.EISDIR: (ItemError, "a folder stands where the caption should be: rename it"),
 }
 
 
