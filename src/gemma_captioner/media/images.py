@@ -26,6 +26,7 @@ register_heif_opener()
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # ISO files that hold images
 _SRGB = ImageCms.createProfile("sRGB")
 _SHORTEST_S, _UNTIMED_S = 0.02, 0.1  # as browsers have it: what claims less than the first is shown for the second
 
@@ -45,7 +46,7 @@ def decode_image(path: Path, size: tuple[int, int], reading: Reading, sampling: 
         raise ItemError("the file is gone") from error
     except PermissionError as error:
         raise ItemError("no permission to read the file: mend it with chmod") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
         if "truncated" in str(error).lower():
             raise ItemError("the image file is cut off: copy or download it again") from error
         raise ItemError(f"the image cannot be decoded ({error}): save it anew") from error
@@ -119,7 +120,11 @@ def _not_an_image(path: Path) -> str:
         head = file.read(16)
     if not head:
         return "the file is empty: replace or remove it"
-    if head[4:8] == b"ftyp" or head[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba") or head[8:12] == b"AVI ":
+    if (
+        (head[4:8] == b"ftyp" and head[8:12] not in _STILL_BRANDS)
+        or head[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")
+        or head[8:12] == b"AVI "
+    ):
         return "this is a video under an image's name: rename it, or remove it"
     if head.lstrip()[:1] == b"<":
         return "this is a web page, not an image: download it again"

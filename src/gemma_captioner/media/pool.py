@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as OutOfTime
 from contextlib import contextmanager
@@ -198,6 +199,7 @@ _mapped: dict[str, mmap.mmap] = {}
 
 def _prepare_worker(more_memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    warnings.simplefilter("ignore")  # a decoder's mutterings; what matters is whether it fails
     if sys.platform != "win32":
         import resource
 

@@ -1,0 +1,164 @@
+"""Mutate real images and clips, and see that each ends in one outcome: no crash of the run, no hang, memory bounded.
+
+python tools/fuzz_decoders.py                       # 1,000 images and 300 clips
+python tools/fuzz_decoders.py --images 100 --clips 30 --seed 5
+"""
+
+import argparse
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import psutil
+from PIL import Image
+
+from gemma_captioner.demo.drawing import draw, random_scene
+from gemma_captioner.demo.samples import write_clip
+from gemma_captioner.media.pool import DecodePool
+from gemma_captioner.records import Failed, MediaItem
+from gemma_captioner.settings import Kind, Reading, Sampling
+
+IMAGE_TYPES = {
+    "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF",
+    "tiff": "TIFF", "bmp": "BMP", "avif": "AVIF", "heic": "HEIF",
+}  # fmt: skip
+CLIP_TYPES = {
+    "mp4": "libx264", "mkv": "libx264", "mov": "libx265", "webm": "libvpx-vp9", "avi": "mpeg4", "mpeg": "mpeg2video",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fuzzed:
+    """outcomes: how often each came, `decoded` or the beginning of an error. peak_bytes: of one worker, resident."""
+
+    files: int
+    outcomes: Counter[str]
+    seconds: float
+    peak_bytes: int
+
+
+def fuzz(images: int, clips: int, seed: int) -> Fuzzed:
+    rng = Random(seed)
+    with tempfile.TemporaryDirectory() as base:
+        paths = _mutants(Path(base), images, clips, rng)
+        outcomes: Counter[str] = Counter()
+        since = time.monotonic()
+        with (
+            _Watch() as watch,
+            DecodePool(
+                (896, 896), Reading(decode_timeout=20, decode_memory=2), Sampling(), workers=2, pixel_bytes=1 << 29
+            ) as pool,
+        ):
+            waiting, running = list(paths), []
+            while waiting or running:
+                while waiting and (started := pool.start(_item(*waiting[-1]))) is not None:
+                    running.append(started)
+                    waiting.pop()
+                done = [decoding for decoding in running if decoding.done()]
+                for decoding in done:
+                    result = decoding.result()
+                    outcomes[_short(result.error) if isinstance(result, Failed) else "decoded"] += 1
+                    decoding.release()
+                running = [decoding for decoding in running if decoding not in done]
+                time.sleep(0.002)
+        return Fuzzed(len(paths), outcomes, time.monotonic() - since, watch.peak)
+
+
+def _item(path: Path, kind: Kind) -> MediaItem:
+    return MediaItem(path, kind, path.name, path.with_suffix(".txt"), path.parent)
+
+
+def _short(error: str) -> str:
+    if error.startswith("cannot be decoded"):  # none of the reasons that were foreseen: said in full
+        return error[:100]
+    return error.split("(")[0].split(":")[0].strip()
+
+
+def _mutants(base: Path, images: int, clips: int, rng: Random) -> list[tuple[Path, Kind]]:
+    """Files of every type with bytes flipped, cut, repeated, zeroed or exchanged between two of them."""
+    made: list[tuple[Path, Kind]] = []
+    for kind, count, types in (("image", images, IMAGE_TYPES), ("clip", clips, CLIP_TYPES)):
+        originals = []
+        for suffix, how in types.items():
+            path = base / f"original.{suffix}"
+            scene = random_scene(rng, clip=kind == "clip")
+            if kind == "clip":
+                write_clip(path, draw(scene, 24), codec=how)
+            else:
+                Image.fromarray(draw(scene)[0]).resize((300, 200)).save(path, how)
+            originals.append((suffix, path.read_bytes()))
+            path.unlink()
+        for number in range(count):
+            suffix, content = originals[number % len(originals)]
+            path = base / f"{kind}-{number}.{suffix}"
+            path.write_bytes(_mutated(bytearray(content), rng.choice(originals)[1], rng))
+            made.append((path, "image" if kind == "image" else "clip"))
+    return made
+
+
+def _mutated(content: bytearray, other: bytes, rng: Random) -> bytes:
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(content)) if content else 0
+        length = rng.choice([1, 2, 4, 16, 200])
+        match rng.randrange(6):
+            case 0:
+                for i in range(at, min(len(content), at + length)):
+                    content[i] = rng.randrange(256)
+            case 1:
+                del content[at:]
+            case 2:
+                content[at:at] = content[at : at + length] * rng.randint(1, 50)
+            case 3:
+                content[at : at + length] = bytes(length)
+            case 4:
+                content[at : at + length] = other[at : at + length]
+            case 5:
+                content[at : at + 4] = rng.choice([b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0"])
+    return bytes(content)
+
+
+class _Watch:
+    """The largest resident size that any child process had."""
+
+    peak = 0
+
+    def __enter__(self) -> "_Watch":
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.05):
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    self.peak = max(self.peak, process.memory_info().rss)
+                except psutil.Error:
+                    continue
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--clips", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    fuzzed = fuzz(given.images, given.clips, given.seed)
+    print(
+        f"{fuzzed.files} files, {fuzzed.outcomes.total()} outcomes, {fuzzed.seconds:.0f} s, "
+        f"largest worker {fuzzed.peak_bytes / 2**20:.0f} MiB"
+    )
+    for outcome, times in fuzzed.outcomes.most_common():
+        print(f"{times:6d}  {outcome}")
+
+
+if __name__ == "__main__":
+    main()
