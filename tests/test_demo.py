@@ -9,8 +9,8 @@ from grade_demo_model import grade
 
 @pytest.mark.parametrize("order", ["media-first", "text-first"])
 def test_the_demo_is_right(order):
-    """500 fresh images and as many clips, from encoded files, as the checkpoint was promised to be."""
-    graded = grade(500, order)
+    """200 of each; the figures for 500 are in docs/decisions.md."""
+    graded = grade(200, order)
     assert graded.share(".png") >= 0.97, graded.wrong
     assert graded.share(".mp4") >= 0.95, graded.wrong
 

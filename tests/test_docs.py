@@ -28,8 +28,9 @@ def place(tmp_path) -> Path:
     """What the README's examples find around them."""
     for folder in ("dataset", "images", "clips"):
         draw_samples(tmp_path / folder, images=2, clips=1, seed=3)
-    next((tmp_path / "clips").glob("*.mp4")).rename(tmp_path / "film.mp4")
-    draw_samples(tmp_path / "clips", images=0, clips=1, seed=3)
+    [film] = draw_samples(tmp_path, images=0, clips=1, seed=3)
+    (tmp_path / film).rename(tmp_path / "film.mp4")
+    (tmp_path / "script.json").write_text("{}")
     (tmp_path / "prompt.txt").write_text("Describe this.")
     [config] = [block for language, block in BLOCKS if language == "toml"]
     (tmp_path / "captions.toml").write_text(config)
@@ -50,7 +51,9 @@ def test_a_shown_command_runs(place, shown):
     else:
         words = [sys.executable, "-m", "gemma_captioner", *words[1:]]
         if "caption" in words:
-            words += ["--model", "demo"]  # the default model cannot be had here; the rest is as shown
+            # The default model cannot be had here; the rest is as shown.
+            tells_of_the_model = "--dry-run" in words or "--show" in words
+            words += ["--model", "demo"] if tells_of_the_model else ["--engine", "scripted", "--model", "script.json"]
     if "RUN" in words:
         subprocess.run([*words[:3], "caption", "dataset", "--model", "demo"], cwd=place, check=True)
         [run] = (place / "dataset" / ".gemma-captioner" / "runs").glob("*.jsonl")

@@ -46,7 +46,7 @@ def test_each_of_three_faults_becomes_one_failure(command, tmp_path, script):
     for name in ("crashes", "exits", "hangs", "eats", "crashes too"):
         (media / f"{name}.png").write_bytes(one)
     done = command(
-        "caption", media, "--engine", "scripted", "--model", script(), "--json", "--decode-timeout", "10",
+        "caption", media, "--engine", "scripted", "--model", script(), "--json", "--decode-timeout", "7",
         "--decode-memory", "1", "--workers", "2", env={"PYTHONPATH": str(tmp_path / "library")},
     )  # fmt: skip
     assert done.code == 3, done.err

@@ -201,7 +201,8 @@ class Run:
             if job.frames is not None or not job.ready:
                 continue
             decoded = job.decoding.result()
-            assert isinstance(decoded, Frames)
+            if isinstance(decoded, Failed):  # since the last look: settled at the next
+                continue
             job.frames, job.prompt = decoded, self.settings.prompts[decoded.kind]
             session.submit(
                 Request(
