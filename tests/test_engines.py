@@ -12,8 +12,8 @@ import torch
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines import Engine, engine_for
 from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate
-from gemma_captioner.engines.local import LocalEngine, architecture_of
-from gemma_captioner.engines.memory import GEMMA3_SIZES, GIB, plan
+from gemma_captioner.engines.local import LocalEngine
+from gemma_captioner.engines.memory import GEMMA3_SIZES, GIB, Architecture, plan
 from gemma_captioner.errors import MemoryShortageError, ModelError, without_token
 from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
 from gemma_captioner.settings import Settings
@@ -92,6 +92,25 @@ def test_contract_spec_and_tokens_need_no_weights(engine):
     assert engine.spec.size == (64, 64)
     one, twelve = engine.prompt_tokens("Describe this.", 1), engine.prompt_tokens("Describe this.", 12)
     assert twelve - one == 11 * engine.spec.image_tokens
+
+
+# The prompt
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_timestamps_stand_before_each_frame(template):
+    from transformers import AutoProcessor
+
+    from gemma_captioner.engines.prompting import prompt_text
+
+    processor = AutoProcessor.from_pretrained(DEMO, backend="pil")
+    if not template:
+        processor.chat_template = None
+    text = prompt_text(processor, "Say.", num_images=3, order="media-first", times_s=(0.4, 61.0, 3725.5))
+    mark = processor.boi_token
+    assert f"[00:00]{mark}[01:01]{mark}[62:05]{mark}Say." in text
+    plain = prompt_text(processor, "Say.", num_images=3, order="text-first")
+    assert f"Say.{mark * 3}" in plain and "[" not in plain
 
 
 # The local engine
@@ -186,7 +205,7 @@ def test_parameters_are_counted_as_the_real_classes_do():
 
     engine = LocalEngine(Settings.of({"model": "demo"}))
     model = AutoModelForImageTextToText.from_pretrained(DEMO)
-    assert architecture_of(engine.config).parameters == model.num_parameters()
+    assert Architecture.of(engine.config).parameters == model.num_parameters()
     for name, size in GEMMA3_SIZES.items():
         config = Gemma3Config(
             text_config={

@@ -18,7 +18,6 @@ import torch
 import transformers
 from transformers import AutoProcessor, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.utils import logging as transformers_logging
 
 from ..errors import ModelError, UsageError
 from ..records import Failed, Reply, Request
@@ -27,10 +26,10 @@ from . import checkpoint as checkpoints
 from . import hardware, memory
 from .base import EngineSpec
 from .decoding import LineEnds, RowSampling, Told, ending, first_line
+from .loading import load_model
 from .memory import VISION_CHUNK, Architecture, MemoryPlan
 from .prompting import prompt_text
 
-transformers_logging.set_verbosity_error()
 _MARKERS = 4  # tokens around an image's own: line breaks, start, end, line breaks
 _SLOW_ON_A_CPU_BYTES = 1 << 30
 _PROMPT_ALLOWANCE = 512  # tokens of text that the memory plan leaves room for
@@ -89,7 +88,7 @@ class LocalEngine:
         settings = self._settings
         longest = max(settings.max_new_tokens("image"), settings.max_new_tokens("clip"))
         chosen = memory.plan(
-            architecture_of(self.config),
+            Architecture.of(self.config),
             name=self.checkpoint.name,
             quantize=settings.model.quantize,
             device=self.device,
@@ -118,64 +117,8 @@ class LocalEngine:
         self.spec  # noqa: B018  # a broken description is reported before a long download
         plan = self.memory_plan
         checkpoints.fetch_weights(self.checkpoint)
-        return LocalSession(self, load_model(self, plan), plan, self._settings)
-
-
-def architecture_of(config: Any) -> Architecture:
-    text, vision = config.get_text_config(), config.vision_config
-    return Architecture(
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        intermediate=text.intermediate_size,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_dim=text.head_dim,
-        vocabulary=text.vocab_size,
-        vision_layers=vision.num_hidden_layers,
-        vision_hidden=vision.hidden_size,
-        vision_intermediate=vision.intermediate_size,
-        image_size=vision.image_size,
-        patch_size=vision.patch_size,
-        image_tokens=config.mm_tokens_per_image,
-    )
-
-
-def load_model(engine: LocalEngine, plan: MemoryPlan) -> Any:
-    """Raises `ModelError`, also for a checkpoint that lacks weights: transformers would fill in random ones."""
-    found = engine.checkpoint
-    options: dict[str, Any] = {}
-    if plan.precision != "none":
-        options["quantization_config"] = _quantization(plan.precision)
-        options["device_map"] = {"": engine.device}
-    transformers_logging.disable_progress_bar()
-    with checkpoints.explained(found.name, found.token):
-        load: Any = transformers.AutoModelForImageTextToText.from_pretrained  # its annotation forgets the report
-        model, report = load(
-            found.folder,
-            dtype=engine.dtype,
-            attn_implementation="sdpa",  # flash attention makes image tokens causal; eager takes 1 GB an image
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **options,
-        )
-    if missing := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
-        raise ModelError(f"{found.name} lacks weights ({missing[0]} and {len(missing) - 1} more): download it again")
-    if plan.precision == "none":
-        model.to(engine.device)
-    return model.eval()
-
-
-def _quantization(precision: str) -> Any:
-    # The vision tower's layer widths are no multiple of 64, and it is small: it stays exact, as does the output.
-    skipped = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
-    return transformers.BitsAndBytesConfig(
-        load_in_8bit=precision == "8bit",
-        load_in_4bit=precision == "4bit",
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=skipped,
-    )
+        model = load_model(self.checkpoint, device=self.device, dtype=self.dtype, precision=plan.precision)
+        return LocalSession(self, model, plan, self._settings)
 
 
 def tokens_of(processor: Any, prompt: str, times_s: Sequence[float], settings: Settings) -> list[int]:

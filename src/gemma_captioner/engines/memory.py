@@ -5,7 +5,7 @@ besides is estimated from above: cache and activations of what runs at once, the
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 from ..errors import MemoryShortageError
 from ..settings import Quantize
@@ -36,6 +36,26 @@ class Architecture:
     image_size: int = 896
     patch_size: int = 14
     image_tokens: int = 256
+
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """From a configuration of transformers'."""
+        text, vision = config.get_text_config(), config.vision_config
+        return cls(
+            layers=text.num_hidden_layers,
+            hidden=text.hidden_size,
+            intermediate=text.intermediate_size,
+            heads=text.num_attention_heads,
+            kv_heads=text.num_key_value_heads,
+            head_dim=text.head_dim,
+            vocabulary=text.vocab_size,
+            vision_layers=vision.num_hidden_layers,
+            vision_hidden=vision.hidden_size,
+            vision_intermediate=vision.intermediate_size,
+            image_size=vision.image_size,
+            patch_size=vision.patch_size,
+            image_tokens=config.mm_tokens_per_image,
+        )
 
     @property
     def linear_parameters(self) -> int:
