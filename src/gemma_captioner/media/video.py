@@ -134,7 +134,14 @@ def _frames_at(
     left = deque(wanted)
     shown: VideoFrame | None = None  # on screen since its own time, until the next one's
     decoder = _decoder(stream)
-    decoded = _decode(container, stream, decoder)
+
+    def decode_from(now: float) -> Iterator[VideoFrame]:
+        if (keyframe := _jump(timeline.keyframes, now, left[0])) is not None:
+            container.seek(round(keyframe / (stream.time_base or 1)), stream=stream, backward=True)
+            decoder.flush_buffers()
+        return _decode(container, stream, decoder)
+
+    decoded = decode_from(timeline.start)
     if _has_no_times(container):
         decoded = _timed(decoded, timeline.times)
     while left:
@@ -148,10 +155,8 @@ def _frames_at(
             yield shown
             while left and left[0] + ROUNDING_S < _time(frame):
                 left.popleft()
-            if left and (jump := _jump(timeline.keyframes, _time(frame), left[0])) is not None:
-                container.seek(int(jump / (stream.time_base or 1)), stream=stream, backward=True)
-                decoder.flush_buffers()
-                decoded = _decode(container, stream, decoder)
+            if left and _jump(timeline.keyframes, _time(frame), left[0]) is not None:
+                decoded = decode_from(_time(frame))
         shown = frame
     if left and shown is not None and left[0] <= _time(shown) + ROUNDING_S:
         yield shown  # the last frame stays on screen until the end
