@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from gemma_captioner.errors import ItemError
 from gemma_captioner.media.scenes import pieces_of, split
 from gemma_captioner.settings import Splitting
-from test_video import number_of, numbered, with_matrix
+from test_video import number_of, numbered, with_matrix, write
 
 STRIP = 16  # rows on top that hold the number: too few for a detector to take for a cut
 COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40)]
@@ -21,8 +22,10 @@ COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40)]
 def scenes(path: Path, lengths: list[int], *, gop: int = 250, fps: int = 24) -> Path:
     """Frames numbered through, each scene of its own colour below the number; a keyframe at each cut if gop is 0."""
     with av.open(str(path), "w") as container:
-        options = {"g": str(gop or 10_000), "crf": "8", "x264-params": "scenecut=0:open-gop=0"}
-        stream = container.add_stream("libx264", rate=fps, options=options)
+        options = {"g": str(gop or 10_000)}
+        if path.suffix != ".mpg":
+            options |= {"crf": "8", "x264-params": "scenecut=0:open-gop=0"}
+        stream = container.add_stream("mpeg2video" if path.suffix == ".mpg" else "libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = 160, 320, "yuv420p"
         number = 0
         for scene, length in enumerate(lengths):
@@ -80,6 +83,38 @@ def test_a_turned_video_is_encoded_upright(tmp_path):
         frame = next(container.decode(video=0))
         matrix = frame.side_data.get("DISPLAYMATRIX")
         assert (frame.width, frame.height) == (320, 160) or matrix is not None
+
+
+@pytest.mark.parametrize("container", ["mkv", "mpg", "avi", "mov"])
+def test_every_frame_is_kept_whatever_the_container(tmp_path, container):
+    video = scenes(tmp_path / f"film.{container}", [240], gop=48)
+    clips = list(split(video, tmp_path / "clips", Splitting(detector="none", min="0.5s", max="2s")))
+    assert [numbers_in(clip) for clip in clips] == [list(range(a, a + 48)) for a in range(0, 240, 48)]
+
+
+@pytest.mark.parametrize(("codec", "container", "options"), [
+    ("libx265", "mp4", {"x265-params": "open-gop=1:keyint=48:min-keyint=48:scenecut=0:log-level=none"}),
+    ("mpeg4", "avi", {"bf": "2", "g": "48"}),
+    ("libx264", "mkv", {"x264-params": "open-gop=1:keyint=48:min-keyint=48:scenecut=0"}),
+])  # fmt: skip
+def test_frames_that_refer_across_the_cut_are_kept(tmp_path, codec, container, options):
+    video = write(tmp_path / f"film.{container}", list(range(240)), codec=codec, options=options)
+    clips = list(split(video, tmp_path / "clips", Splitting(detector="none", min="0.5s", max="2s")))
+    with_numbers = []
+    for clip in clips:
+        with av.open(str(clip)) as opened:
+            with_numbers.append([number_of(f.to_ndarray(format="rgb24")) for f in opened.decode(video=0)])
+    assert with_numbers == [list(range(a, a + 48)) for a in range(0, 240, 48)]
+
+
+def test_clips_of_another_split_are_never_mixed_in(tmp_path):
+    video = scenes(tmp_path / "film.mp4", [240])
+    list(split(video, tmp_path / "clips", Splitting(detector="none")))
+    with pytest.raises(ItemError, match="another split of a film"):
+        list(split(video, tmp_path / "clips", Splitting(detector="none", max="3s")))
+    other = scenes(tmp_path / "other.mp4", [120]).rename(tmp_path / "film.mp4")
+    with pytest.raises(ItemError, match="another split of a film"):
+        list(split(other, tmp_path / "clips", Splitting(detector="none")))
 
 
 def test_nothing_is_made_twice_and_what_is_missing_is_made(tmp_path):

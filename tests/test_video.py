@@ -108,6 +108,16 @@ def test_a_long_clip_is_jumped_through(tmp_path):
     assert decoded(path, frames=4)[0] == [120, 360, 600, 840]
 
 
+@pytest.mark.parametrize(
+    ("codec", "container"), [("mpeg2video", "mpg"), ("libx264", "ts"), ("libx264", "mkv"), ("libx264", "avi")]
+)
+def test_a_long_clip_in_containers_that_seek_by_guess(tmp_path, codec, container):
+    path = write(tmp_path / f"long.{container}", list(range(960)), gop=50, codec=codec)
+    if container == "ts":
+        path = path.rename(tmp_path / "long.mpg")  # by content, not by name
+    assert decoded(path, frames=6)[0] == [80, 240, 400, 560, 720, 880]
+
+
 def test_a_file_that_breaks_off(tmp_path):
     whole = write(tmp_path / "whole.mkv", list(range(240)))
     cut = tmp_path / "cut.mkv"

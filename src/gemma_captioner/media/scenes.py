@@ -5,6 +5,7 @@ A piece that lies between keyframes is copied as it is; any other is encoded ane
 """
 
 import csv
+import glob
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -12,12 +13,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
+import av.logging
 import numpy as np
-from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -25,10 +25,11 @@ from PIL import Image, ImageDraw
 
 from ..errors import ItemError, StartError
 from ..settings import Reading, Sampling, Splitting
+from ..store.journal import fingerprint
 from ..store.sidecar import DOT_FOLDER, storage_error
 from .colour import as_srgb, upright_size
 from .sampling import ROUNDING_S, Timeline
-from .video import decode_clip, open_video, timeline_of, video_stream
+from .video import decode_clip, frames_from, open_video, timeline_of, video_stream
 
 _COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
 _CRF = "14"
@@ -58,10 +59,15 @@ def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
         temporary.mkdir(parents=True, exist_ok=True)
         timeline = timeline_of(video)
         table = records / f"{video.stem}.csv"
-        scenes = _known_scenes(table, settings, timeline)
+        key = f"{fingerprint(video)} {settings.detector} {settings.min} {settings.max}"
+        scenes = _known_scenes(table, key)
         if scenes is None:
+            if any(output.glob(f"{glob.escape(video.stem)}-[0-9][0-9][0-9][0-9].mp4")):
+                raise ItemError(
+                    f"{output} holds clips of another split of a {video.stem}: remove them, or give another --output"
+                )
             scenes = _DETECTORS[settings.detector](video, timeline)
-            _write_table(table, scenes, settings, timeline)
+            _write_table(table, scenes, key)
         pieces = pieces_of(scenes, settings.min_seconds, settings.max_seconds)
         clips = []
         for piece in pieces:
@@ -110,6 +116,7 @@ def _detect(detector_name: str) -> Callable[[Path, Timeline], list[tuple[float, 
         manager = scenedetect.SceneManager()
         manager.add_detector(getattr(scenedetect, detector_name)())
         manager.detect_scenes(scenedetect.open_video(str(video), backend="pyav"))
+        av.logging.set_level(None)  # which it has turned on
         cuts = [start.seconds for start, _ in manager.get_scene_list()][1:]
         edges = [0.0, *cuts, timeline.duration]
         return list(pairwise(edges))
@@ -124,36 +131,31 @@ _DETECTORS: dict[str, Callable[[Path, Timeline], list[tuple[float, float]]]] = {
 }
 
 
-def _key(settings: Splitting, timeline: Timeline) -> str:
-    return f"{settings.detector} {timeline.duration:.3f} {len(timeline.times)}"
-
-
-def _known_scenes(table: Path, settings: Splitting, timeline: Timeline) -> list[tuple[float, float]] | None:
-    """What an earlier call found in this very video with this detector: finding cuts takes longest."""
+def _known_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
+    """What an earlier call found in this very file with these settings: finding cuts takes longest."""
     try:
         rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
-        return [(float(a), float(b)) for a, b, key in rows[1:] if key == _key(settings, timeline)] or None
+        return [(float(start), float(end)) for start, end, found_by in rows[1:] if found_by == key] or None
     except (OSError, ValueError):
         return None
 
 
-def _write_table(table: Path, scenes: list[tuple[float, float]], settings: Splitting, timeline: Timeline) -> None:
+def _write_table(table: Path, scenes: list[tuple[float, float]], key: str) -> None:
     unfinished = table.with_suffix(".part")
     with unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("start_s", "end_s", "found by (detector, seconds, frames)"))
-        writer.writerows((f"{a:.6f}", f"{b:.6f}", _key(settings, timeline)) for a, b in scenes)
+        writer.writerow(("start_s", "end_s", "found in (bytes:time) by (detector, min, max)"))
+        writer.writerows((f"{start:.6f}", f"{end:.6f}", key) for start, end in scenes)
     os.replace(unfinished, table)
 
 
 def _write_clip(video: Path, target: Path, piece: Piece, timeline: Timeline) -> None:
     start, end = timeline.start + piece.start, timeline.start + piece.end
-    with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
-        stream = video_stream(source)
-        if stream.codec_context.name in _COPIED and _between_keyframes(start, end, timeline):
-            _copy(source, stream, clip, start, end)
-        else:
-            _encode(source, stream, clip, start, end)
+    with open_video(video) as source:
+        name = video_stream(source).codec_context.name
+        copies = name in _COPIED and _between_keyframes(start, end, timeline)
+    if not (copies and _copy(video, target, start, end, timeline)):
+        _encode(video, target, start, end, timeline)
 
 
 def _between_keyframes(start: float, end: float, timeline: Timeline) -> bool:
@@ -165,44 +167,58 @@ def _between_keyframes(start: float, end: float, timeline: Timeline) -> bool:
     return at_keyframe(start) and (end >= timeline.end - ROUNDING_S or at_keyframe(end))
 
 
-def _copy(source: InputContainer, stream: VideoStream, clip: Any, start: float, end: float) -> None:
-    base = float(stream.time_base or 1)
-    first = round(start / base)
-    source.seek(first, stream=stream, backward=True)
-    copied = clip.add_stream_from_template(stream)
-    for packet in source.demux(stream):
-        if packet.dts is None or packet.pts is None:
-            continue
-        if packet.dts * base >= end - ROUNDING_S:
-            break
-        if not start - ROUNDING_S <= packet.pts * base < end - ROUNDING_S:
-            continue
-        packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copied
-        clip.mux(packet)
+def _copy(video: Path, target: Path, start: float, end: float, timeline: Timeline) -> bool:
+    """Whether every frame of the piece could be taken as it is, and can be decoded without what lay around it.
+
+    Not so where frames refer across its edges (open groups of pictures), or where the order of decoding is not told
+    (Matroska).
+    """
+    due = sum(start - ROUNDING_S <= time < end - ROUNDING_S for time in timeline.times)
+    with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
+        stream = video_stream(source)
+        base = float(stream.time_base or 1)
+        first = round(start / base)
+        source.seek(first, stream=stream, backward=True)
+        copied = clip.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.pts is None:
+                continue
+            if packet.dts is None:
+                return False
+            if packet.dts * base >= end - ROUNDING_S:
+                break
+            if not start - ROUNDING_S <= packet.pts * base < end - ROUNDING_S:
+                continue
+            packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copied
+            clip.mux(packet)
+    with open_video(target) as clip:
+        return sum(1 for _ in clip.decode(video=0)) == due
 
 
-def _encode(source: InputContainer, stream: VideoStream, clip: Any, start: float, end: float) -> None:
-    base = stream.time_base or Fraction(1, 1000)
-    source.seek(round(start / float(base)), stream=stream, backward=True)
-    encoder: VideoStream | None = None
-    reformatter = VideoReformatter()
-    for frame in source.decode(stream):
-        time = frame.time or 0.0
-        if time < start - ROUNDING_S:
-            continue
-        if time >= end - ROUNDING_S:
-            break
-        width, height = upright_size(frame, stream.sample_aspect_ratio)
+def _encode(video: Path, target: Path, start: float, end: float, timeline: Timeline) -> None:
+    with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
+        stream = video_stream(source)
+        base = stream.time_base or Fraction(1, 1000)
+        encoder: VideoStream | None = None
+        reformatter = VideoReformatter()
+        for frame in frames_from(source, stream, timeline, start):
+            time = frame.time or 0.0
+            if time < start - ROUNDING_S:
+                continue
+            if time >= end - ROUNDING_S:
+                break
+            width, height = upright_size(frame, stream.sample_aspect_ratio)
+            if encoder is None:
+                rate = stream.average_rate or 24
+                encoder = clip.add_stream("libx264", rate=rate, options={"crf": _CRF})
+                encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+                encoder.codec_context.time_base = base
+            drawn = VideoFrame.from_ndarray(as_srgb(frame, (width, height), "white", reformatter), format="rgb24")
+            drawn.pts, drawn.time_base = round((time - start) / float(base)), base
+            clip.mux(encoder.encode(drawn))
         if encoder is None:
-            encoder = clip.add_stream("libx264", rate=stream.average_rate or 24, options={"crf": _CRF})
-            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-            encoder.codec_context.time_base = base
-        drawn = VideoFrame.from_ndarray(as_srgb(frame, (width, height), "white", reformatter), format="rgb24")
-        drawn.pts, drawn.time_base = round((time - start) / float(base)), base
-        clip.mux(encoder.encode(drawn))
-    if encoder is None:
-        raise ItemError("a piece of it has no frames: convert it with another program")
-    clip.mux(encoder.encode())
+            raise ItemError("a piece of it has no frames: convert it with another program")
+        clip.mux(encoder.encode())
 
 
 def _write_sheet(path: Path, clips: list[Path]) -> None:

@@ -30,6 +30,7 @@ av.logging.set_level(None)
 
 _READ_WHOLE_BYTES = 256 << 20  # up to this size the packets are read; past it the container's index is believed
 _JUMP_S = 1.0  # a keyframe nearer than this is not worth a seek
+_INEXACT_SEEKING = ("avi", "mpeg", "mpegts", "mpegvideo")  # read in order, never jumped in
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop the alpha of WebM
 
 
@@ -101,7 +102,8 @@ def timeline_of(path: Path) -> Timeline:
         times = [time for time, _, _ in seen]
         actual, declared = times[-1] + seen[-1][1], _declared_end(container, stream, times[0])
         breaks_off = declared - actual > max(0.5, 0.05 * (declared - times[0]))
-        keyframes = [time for time, _, is_keyframe in seen if is_keyframe and not _has_no_times(container)]
+        exact = container.format.name not in _INEXACT_SEEKING
+        keyframes = [time for time, _, is_keyframe in seen if is_keyframe and exact]
         return Timeline(times, declared if breaks_off else actual, keyframes, breaks_off)
 
 
@@ -133,17 +135,7 @@ def _frames_at(
     """The frame on screen at each wanted time, the last that begins at or before it; fewer where decoding fails."""
     left = deque(wanted)
     shown: VideoFrame | None = None  # on screen since its own time, until the next one's
-    decoder = _decoder(stream)
-
-    def decode_from(now: float) -> Iterator[VideoFrame]:
-        if (keyframe := _jump(timeline.keyframes, now, left[0])) is not None:
-            container.seek(round(keyframe / (stream.time_base or 1)), stream=stream, backward=True)
-            decoder.flush_buffers()
-        return _decode(container, stream, decoder)
-
-    decoded = decode_from(timeline.start)
-    if _has_no_times(container):
-        decoded = _timed(decoded, timeline.times)
+    decoded = frames_from(container, stream, timeline, left[0])
     while left:
         try:
             frame = next(decoded)
@@ -156,10 +148,38 @@ def _frames_at(
             while left and left[0] + ROUNDING_S < _time(frame):
                 left.popleft()
             if left and _jump(timeline.keyframes, _time(frame), left[0]) is not None:
-                decoded = decode_from(_time(frame))
+                decoded = frames_from(container, stream, timeline, left[0], now=_time(frame))
         shown = frame
     if left and shown is not None and left[0] <= _time(shown) + ROUNDING_S:
         yield shown  # the last frame stays on screen until the end
+
+
+def frames_from(
+    container: InputContainer, stream: VideoStream, timeline: Timeline, time: float, now: float | None = None
+) -> Iterator[VideoFrame]:
+    """Frames in the order in which they are shown, from one at or before `time` on.
+
+    now: where reading stands, None at the start: no jump is made that would save next to nothing.
+    """
+    decoder = _decoder(stream)
+    keyframe = _jump(timeline.keyframes, timeline.start if now is None else now, time)
+    if keyframe is not None:
+        container.seek(round(keyframe / (stream.time_base or 1)), stream=stream, backward=True)
+        decoder.flush_buffers()
+        first, decoded = _first(_decode(container, stream, decoder))
+        if first is not None and _time(first) <= keyframe + ROUNDING_S:
+            yield first
+            yield from decoded
+            return
+        # The container seeks by guess (MPEG streams do) and landed too late: read it from the beginning.
+        container.seek(round(timeline.start / (stream.time_base or 1)), stream=stream, backward=True)
+        decoder.flush_buffers()
+    frames = _decode(container, stream, decoder)
+    yield from _timed(frames, timeline.times) if _has_no_times(container) else frames
+
+
+def _first(frames: Iterator[VideoFrame]) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
+    return next(frames, None), frames
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
@@ -168,7 +188,8 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     if stream.metadata.get("alpha_mode") == "1" and context.name in _ALPHA_DECODERS:
         context = cast(VideoCodecContext, av.CodecContext.create(_ALPHA_DECODERS[context.name], "r"))
         context.extradata = stream.codec_context.extradata
-    context.thread_count = 1  # files are what is decoded side by side
+    if not context.is_open:
+        context.thread_count = 1  # files are what is decoded side by side
     return context
 
 
