@@ -135,7 +135,7 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
         signal.signal(signal.SIGTERM, previous)
     load_seconds = run.load_seconds if run else 0.0
     if run and (report.tally.done or report.tally.skipped):
-        journals = [run_file(store, run.run_id) for store in dict.fromkeys(root.store for root in run.roots)]
+        journals = [run_file(store, run.run_id) for store in run.stores]
         report.summary(
             load_seconds=load_seconds,
             ignored=run.plan.ignored,

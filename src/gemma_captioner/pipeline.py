@@ -80,6 +80,11 @@ class Run:
         """Made when the first file needs it: a finished folder asks for no model."""
         return self._own_engine or engine_for(self.settings)
 
+    @property
+    def stores(self) -> list[Path]:
+        """The folders that hold a journal of this run, each once."""
+        return list(dict.fromkeys(root.store for root in self.roots))
+
     def __iter__(self) -> Iterator[Outcome]:
         return self._outcomes
 
@@ -172,7 +177,7 @@ class Run:
         try:
             sidecar.prepare(store)
         except StorageError as error:
-            if len({root.store for root in self.roots}) == 1:
+            if len(self.stores) == 1:
                 raise
             return str(error)
         return None

@@ -114,8 +114,7 @@ class LocalEngine:
         return len(tokens_of(self.processor, prompt, (0.0,) * num_frames, self._settings))
 
     def open(self) -> "LocalSession":
-        self.spec  # noqa: B018  # a broken description is reported before a long download
-        plan = self.memory_plan
+        plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download
         checkpoints.fetch_weights(self.checkpoint)
         model = load_model(self.checkpoint, device=self.device, dtype=self.dtype, precision=plan.precision)
         return LocalSession(self, model, plan, self._settings)

@@ -166,7 +166,8 @@ def frames_from(
     if keyframe is not None:
         container.seek(round(keyframe / (stream.time_base or 1)), stream=stream, backward=True)
         decoder.flush_buffers()
-        first, decoded = _first(_decode(container, stream, decoder))
+        decoded = _decode(container, stream, decoder)
+        first = next(decoded, None)
         if first is not None and _time(first) <= keyframe + ROUNDING_S:
             yield first
             yield from decoded
@@ -176,10 +177,6 @@ def frames_from(
         decoder.flush_buffers()
     frames = _decode(container, stream, decoder)
     yield from _timed(frames, timeline.times) if _has_no_times(container) else frames
-
-
-def _first(frames: Iterator[VideoFrame]) -> tuple[VideoFrame | None, Iterator[VideoFrame]]:
-    return next(frames, None), frames
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
