@@ -1,6 +1,8 @@
 """Still images: whatever the file, what a person sees in it."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +233,103 @@ def test_a_decompression_bomb_is_refused(tmp_path):
     Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
     with pytest.raises(ItemError, match="179 million pixels"):
         read(tmp_path / "bomb.png")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(depth: int, colour_type: int, row: bytes, *more: bytes) -> bytes:
+    """64 x 64, every row the same; `more`: chunks before the pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, depth, colour_type, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress((b"\0" + row) * 64))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + rows + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour_type", "row", "key"),
+    [
+        (16, 0, struct.pack(">H", 1000) * 64, struct.pack(">H", 1000)),
+        (8, 0, b"\x05" * 64, struct.pack(">H", 5)),
+        (4, 0, b"\x55" * 32, struct.pack(">H", 5)),
+        (16, 2, struct.pack(">HHH", 1000, 2000, 3000) * 64, struct.pack(">HHH", 1000, 2000, 3000)),
+    ],
+)
+def test_a_transparent_colour_is_transparent_in_every_depth(tmp_path, depth, colour_type, row, key):
+    (tmp_path / "key.png").write_bytes(png(depth, colour_type, row, chunk(b"tRNS", key)))
+    assert read(tmp_path / "key.png").pixels.min() == 255
+
+
+def test_sixteen_bit_grey_without_a_profile_keeps_its_levels_in_any_format(tmp_path):
+    levels = np.tile(np.linspace(20_000, 40_000, 64).astype(">u2"), (64, 1))
+    (tmp_path / "grey.png").write_bytes(b"P5 64 64 65535\n" + levels.tobytes())
+    got = read(tmp_path / "grey.png", size=(64, 64)).pixels[0, 32, :, 0]
+    assert np.abs(got.astype(int) - (levels[0] >> 8)).max() <= 1
+
+
+def linear_grey_profile() -> bytes:
+    """The smallest ICC profile for grey: linear light."""
+    white = struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
+    tags = [
+        (b"desc", b"desc" + bytes(4) + struct.pack(">I", 5) + b"glin\0" + bytes(78)),
+        (b"wtpt", b"XYZ " + bytes(4) + white),
+        (b"kTRC", b"curv" + bytes(8)),
+    ]
+    table, body, offset = b"", b"", 132 + 12 * len(tags)
+    for name, data in tags:
+        data += bytes(-len(data) % 4)
+        table += name + struct.pack(">II", offset + len(body), len(data))
+        body += data
+    head = struct.pack(">I4sI4s4s4s", offset + len(body), b"lcms", 0x02400000, b"mntr", b"GRAY", b"XYZ ")
+    head += struct.pack(">6H", 2024, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + white + bytes(48)
+    return head + struct.pack(">I", len(tags)) + table + body
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_profile_for_grey_counts(tmp_path, mode):
+    image = Image.new("L", (64, 64), 0x37)
+    if mode == "LA":
+        image.putalpha(255)
+    image.save(tmp_path / "grey.png", icc_profile=linear_grey_profile())
+    assert abs(int(read(tmp_path / "grey.png").pixels[0, 3, 3, 1]) - 128) <= 1  # 0x37 / 255 of the light, in sRGB
+
+
+def test_wide_gamut_that_heic_states_without_a_profile(tmp_path):
+    from pillow_heif import from_pillow
+
+    options = {"quality": -1, "chroma": 444, "transfer_characteristics": 13, "matrix_coefficients": 6}
+    for primaries, seen in ((1, (200, 100, 50)), (12, (215, 95, 35))):
+        heif = from_pillow(Image.new("RGB", (64, 64), (200, 100, 50)))
+        heif.save(tmp_path / "p3.heic", color_primaries=primaries, full_range_flag=1, **options)
+        assert np.abs(read(tmp_path / "p3.heic").pixels[0, 3, 3].astype(int) - seen).max() <= 4
+
+
+def test_an_animated_png_shows_what_browsers_show(tmp_path):
+    number = 0
+
+    def control(x: int, width: int, dispose: int, blend: int) -> bytes:
+        nonlocal number
+        number += 1
+        return chunk(b"fcTL", struct.pack(">IIIIIHHBB", number - 1, width, 64, x, 0, 1, 10, dispose, blend))
+
+    red, clear = bytes((255, 0, 0, 255)) * 16, bytes(4)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 6, 0, 0, 0))
+    content += chunk(b"acTL", struct.pack(">II", 4, 0)) + control(0, 64, 0, 0)
+    content += chunk(b"IDAT", zlib.compress((b"\0" + red + clear * 48) * 64))
+    for x, dispose in ((16, 2), (32, 2), (48, 0)):  # 2: back to what was there before
+        content += control(x, 16, dispose, 1)
+        content += chunk(b"fdAT", struct.pack(">I", number) + zlib.compress((b"\0" + red) * 64))
+        number += 1
+    (tmp_path / "a.png").write_bytes(content + chunk(b"IEND", b""))
+    got = read(tmp_path / "a.png", size=(64, 64))
+    columns = ["".join("R" if frame[30, 8 + 16 * i, 1] < 99 else "-" for i in range(4)) for frame in got.pixels]
+    assert columns == ["R---", "RR--", "R-R-", "R--R"]
+    assert got.duration_s == pytest.approx(0.4) and got.kind == "clip"
+
+
+def test_a_picture_for_viewers_without_animation_is_no_frame(tmp_path):
+    first, *rest = frames_of(4)
+    first.save(tmp_path / "a.png", save_all=True, append_images=rest, default_image=True, duration=100)
+    assert len(read(tmp_path / "a.png").pixels) == 3
+    assert read(tmp_path / "a.png", animated="first").kind == "image"
+    assert len(read(tmp_path / "a.png", sampling=Sampling(frames=1)).pixels) == 1

@@ -12,7 +12,8 @@ from PIL import Image
 
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.scenes import pieces_of, split
-from gemma_captioner.settings import Splitting
+from gemma_captioner.media.video import decode_clip
+from gemma_captioner.settings import Reading, Sampling, Splitting
 from test_video import number_of, numbered, with_matrix, write
 
 STRIP = 16  # rows on top that hold the number: too few for a detector to take for a cut
@@ -152,3 +153,89 @@ def test_the_command_and_then_caption(command, tmp_path, script):
     (tmp_path / "bad.mp4").write_bytes(b"nothing")
     bad = command("split", tmp_path / "bad.mp4", tmp_path / "film.mkv", "--output", tmp_path / "clips")
     assert bad.code == 3 and "bad.mp4" in bad.err and "3 clips" in bad.out
+
+
+def test_open_groups_of_pictures_are_not_copied_with_their_last_frames_broken(tmp_path):
+    """Frames before the next keyframe may refer to it: FFmpeg hides that it is gone, and shows something else."""
+    video = tmp_path / "open.mp4"
+    options = {"x264-params": "open-gop=1:keyint=25:min-keyint=25:scenecut=0:bframes=3"}
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for i in range(100):
+            pixels = np.full((96, 160, 3), 60, np.uint8)
+            pixels[30:70, i : i + 40] = (200, 90, 60)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+    def pictures(path):
+        with av.open(str(path)) as opened:
+            return [f.to_ndarray(format="rgb24").astype(int) for f in opened.decode(video=0)]
+
+    clips = list(split(video, tmp_path / "clips", Splitting(detector="none", min="0.2s", max="1s")))
+    cut = [picture for clip in clips for picture in pictures(clip)]
+    assert len(cut) == 100
+    assert max(np.abs(a - b).mean() for a, b in zip(cut, pictures(video), strict=True)) < 4
+
+
+@pytest.mark.parametrize("lines", [360, 720])
+def test_what_is_encoded_anew_keeps_its_colours(tmp_path, lines):
+    colours = [(200, 30, 30), (30, 160, 40), (30, 40, 200), (230, 180, 150)]
+    bars = np.repeat(np.array(colours, np.uint8)[None], 160, axis=1).reshape(1, 640, 3).repeat(lines, axis=0)
+    video = tmp_path / "bars.mp4"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "1000", "crf": "8"})
+        stream.width, stream.height, stream.pix_fmt = 640, lines, "yuv420p"
+        stream.codec_context.colorspace = stream.codec_context.color_range = 1
+        for _ in range(30):
+            drawn = av.VideoFrame.from_ndarray(bars, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
+            container.mux(stream.encode(drawn))
+        container.mux(stream.encode())
+
+    def seen(path):
+        pixels = decode_clip(path, (64, 64), Reading(), Sampling(frames=1)).pixels[0]
+        return np.array([pixels[32, 8 + 16 * i] for i in range(4)], int)
+
+    assert np.abs(seen(video) - colours).max() < 5
+    *_, encoded = split(video, tmp_path / "clips", Splitting(detector="none", min="0.2s", max="0.5s"))
+    assert np.abs(seen(encoded) - colours).max() < 6
+
+
+@pytest.mark.parametrize(("codec", "options"), [("mpeg4", {"bf": "2", "b": "4M"}), ("libx264", {})])
+def test_cuts_of_an_avi_with_b_frames_are_where_they_are_seen(tmp_path, codec, options):
+    video = tmp_path / "film.avi"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        for i in range(240):
+            pixels = np.full((192, 320, 3), COLOURS[i // 80], np.uint8)
+            pixels[:, i : i + 6] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    held = []
+    for clip in split(video, tmp_path / "clips", Splitting(min="0.2s", max="60s")):
+        with av.open(str(clip)) as opened:
+            corners = [f.to_ndarray(format="rgb24")[5, -5].astype(int) for f in opened.decode(video=0)]
+        held.append([int(np.argmin([np.abs(c - colour).sum() for colour in COLOURS])) for c in corners])
+    assert held == [[0] * 80, [1] * 80, [2] * 80]
+
+
+def test_a_picture_that_is_held_is_held_in_the_clips_too(tmp_path):
+    video = write(tmp_path / "slides.mp4", [0, 144, 288, 432])  # a picture each six seconds
+    clips = list(split(video, tmp_path / "clips", Splitting(detector="none", min="1s", max="3s")))
+    assert len(clips) == 8
+    shown = [decode_clip(clip, (160, 64), Reading(), Sampling(frames=1)) for clip in clips]
+    assert [number_of(frames.pixels[0]) for frames in shown] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [frames.duration_s for frames in shown] == pytest.approx([3] * 8)
+
+
+def test_an_empty_clip_is_made_again_and_lengths_that_exclude_each_other_are_refused(command, tmp_path):
+    video = scenes(tmp_path / "film.mp4", [72, 96, 60])
+    clips = list(split(video, tmp_path / "clips", Splitting()))
+    clips[1].write_bytes(b"")
+    assert list(split(video, tmp_path / "clips", Splitting())) == clips and clips[1].stat().st_size
+    for lengths in (("--min", "5s", "--max", "2s"), ("--min", "0s", "--max", "0s")):
+        done = command("split", video, "--output", tmp_path / "other", *lengths)
+        assert done.code == 2 and "--max" in done.err and "Traceback" not in done.err
+    gone = command("split", tmp_path / "nope.mp4", "--output", tmp_path / "other")
+    assert gone.code == 3 and "no such file" in gone.err

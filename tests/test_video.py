@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.video import decode_clip
@@ -416,3 +417,94 @@ def test_a_cut_file_gives_what_it_has_and_says_so(tmp_path):
     (tmp_path / "f.mp4").write_bytes(content[: len(content) * 3 // 4])
     numbers, got = decoded(tmp_path / "f.mp4", frames=8)
     assert got.flags == ("partial_video",) and 4 <= len(numbers) < 8
+
+
+def joined(path: Path, *parts: Path) -> Path:
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libx264", "ts"), ("mpeg2video", "mpg")])
+@pytest.mark.parametrize("starts", [(2400, 0), (0, 0)])
+def test_recordings_joined_end_to_end_are_one(tmp_path, codec, container, starts):
+    """The clock is set anew in the middle: what comes after it comes after it."""
+    parts = []
+    for number, start in enumerate(starts):
+        part = tmp_path / f"part{number}.{container}"
+        with av.open(str(part), "w") as target:
+            stream = target.add_stream(codec, rate=24, options={"g": "12"})
+            stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p"
+            for i in range(96):
+                frame = av.VideoFrame.from_ndarray(numbered(96 * number + i), format="rgb24")
+                frame.pts, frame.time_base = start + i, Fraction(1, 24)
+                target.mux(stream.encode(frame))
+            target.mux(stream.encode())
+        parts.append(part)
+    numbers, got = decoded(joined(tmp_path / "both.mpg", *parts), frames=8)
+    assert np.abs(np.array(numbers) - [12, 36, 60, 84, 108, 132, 156, 180]).max() <= 1
+    assert got.duration_s == pytest.approx(8, abs=0.1) and got.flags == ()
+
+
+def test_moments_that_are_told_twice_count_once(tmp_path):
+    path = write(tmp_path / "twice.mkv", list(range(50)), rate=2000, codec="mjpeg")  # Matroska counts milliseconds
+    numbers, got = decoded(path, frames=100)
+    assert got.flags == () and len(numbers) == len(set(got.times_s))
+
+
+def test_a_fragmented_file_that_breaks_off_early_says_so(tmp_path):
+    path = write(tmp_path / "whole.mp4", list(range(50)), gop=50)
+    with (
+        av.open(str(path)) as source,
+        av.open(str(tmp_path / "fragments.mp4"), "w", options={"movflags": "frag_keyframe+empty_moov"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    content = (tmp_path / "fragments.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) * 3 // 10])
+    with pytest.raises(ItemError, match=r"breaks off|no video"):
+        decoded(tmp_path / "cut.mp4")
+
+
+def test_a_large_file_is_read_by_its_index(tmp_path, monkeypatch):
+    path = write(tmp_path / "clip.mp4", list(range(48)))
+    by_packets, got = decoded(path, frames=6)
+    monkeypatch.setattr("gemma_captioner.media.video._READ_WHOLE_BYTES", 0)
+    assert decoded(path, frames=6)[0] == by_packets
+    assert decoded(path, frames=6)[1].duration_s == pytest.approx(got.duration_s, abs=1e-3)
+
+
+def test_wide_gamut_without_high_dynamic_range_is_brought_to_srgb(tmp_path):
+    colour = (180, 90, 60)
+    wide = np.clip(TO_2020 @ srgb_to_linear(colour), 0, 1)
+    signal = np.where(wide <= 0.0031308, 12.92 * wide, 1.055 * wide ** (1 / 2.4) - 0.055) * 255
+    path = tmp_path / "wide.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=24, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "rgb24"
+        stream.codec_context.color_primaries = 9
+        pixels = np.full((64, 64, 3), np.rint(signal), np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    got = decode_clip(path, (64, 64), Reading(), Sampling()).pixels.mean(axis=(0, 1, 2))
+    assert np.abs(got - colour).max() < 3
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "shape"), [("yuv420p", (1280, 720)), ("yuv444p", (320, 240)), ("yuv420p", (64, 64))]
+)
+def test_converting_and_resizing_at_once_is_within_a_level(tmp_path, pix_fmt, shape):
+    rng = np.random.default_rng(1)
+    coarse = Image.fromarray(rng.integers(0, 256, (shape[1] // 8, shape[0] // 8, 3), np.uint8))
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = *shape, pix_fmt
+        container.mux(stream.encode(av.VideoFrame.from_image(coarse.resize(shape))))
+        container.mux(stream.encode())
+    for size in ((64, 64), (896, 896)):
+        once = decode_clip(path, size, Reading(), Sampling()).pixels.astype(int)
+        exact = decode_clip(path, size, Reading(exact_pixels=True), Sampling()).pixels
+        assert np.abs(once - exact).mean() < 1

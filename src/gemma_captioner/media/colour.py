@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
@@ -23,27 +23,46 @@ _WHITE_NITS, _KNEE = 203.0, 0.7
 _BT2020_TO_709 = np.array(  # linear light, ITU-R BT.2087
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
 )
+_P3_TO_709 = np.array(  # linear light, both with the white of D65
+    [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]], np.float32
+)
+_TO_SRGB = {int(ColorPrimaries.BT2020): _BT2020_TO_709, int(ColorPrimaries.SMPTE432): _P3_TO_709}
+# swscale's quick ways round every value down, by a level or more on average; these flags are its exact way.
+EXACTLY = (
+    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
 _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
 
-def as_srgb(frame: VideoFrame, size: tuple[int, int], background: str, reformatter: VideoReformatter) -> Pixels:
+def as_srgb(
+    frame: VideoFrame, size: tuple[int, int], background: str, reformatter: VideoReformatter, *, exact: bool = False
+) -> Pixels:
     """uint8 [height, width, 3] at `size` (width, height): field, orientation, alpha, colour and size dealt with.
 
     reformatter: one for the frames of a clip; those that a frame makes of its own each keep threads until collected.
+    exact: resize what was converted in full, where the two could be one step (mean difference 0.2 of 255, tested).
     """
     turned, flip_down, flip_right = _orientation(frame)
-    if frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
-        width, height = reversed(size) if turned else size
+    width, height = reversed(size) if turned else size
+    if _is_hdr(frame):
         pixels = _from_hdr(frame, width, height, reformatter)
     else:
-        pixels = _from_sdr(frame, background, reformatter)
+        in_full = exact or frame.interlaced_frame or _has_alpha(frame)
+        pixels = _from_sdr(frame, None if in_full else (width, height), background, reformatter)
     if turned:
         pixels = pixels.transpose(1, 0, 2)
-    pixels = pixels[:: -1 if flip_down else 1, :: -1 if flip_right else 1]
-    if pixels.shape[1::-1] == size:
-        return np.ascontiguousarray(pixels)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    pixels = np.ascontiguousarray(pixels[:: -1 if flip_down else 1, :: -1 if flip_right else 1])
+    if pixels.shape[1::-1] != size:
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    return pixels if _is_hdr(frame) else from_primaries(pixels, int(frame.color_primaries))
+
+
+def from_primaries(pixels: Pixels, primaries: int) -> Pixels:
+    """Display P3 or BT.2020 -> sRGB, by the number that video and HEIC have for them (ITU-T H.273); others as is."""
+    if (matrix := _TO_SRGB.get(primaries)) is None:
+        return pixels
+    linear = np.clip(_linear_table()[pixels] @ matrix.T, 0, 1)
+    return np.asarray(_gamma_table()[(linear * 65535 + 0.5).astype(np.uint16)], np.uint8)
 
 
 def upright_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
@@ -62,7 +81,7 @@ def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False
-    a, b, _, c, d = np.sign(np.frombuffer(data, "<i4")[:5].astype(np.int64) // 2**14)  # 16.16; a half counts
+    a, b, _, c, d = np.rint(np.frombuffer(data, "<i4")[:5] / 2**16)  # 16.16; what is less than a half is noise
     if a == 0 and d == 0:
         return True, bool(b < 0), bool(c < 0)
     return False, bool(d < 0), bool(a < 0)
@@ -75,14 +94,32 @@ def _matrix(frame: VideoFrame) -> int:
     return int(Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601)
 
 
-def _from_sdr(frame: VideoFrame, background: str, reformatter: VideoReformatter) -> Pixels:
-    has_alpha = any(component.is_alpha for component in frame.format.components)
-    rgb = frame.format.is_rgb
-    options: dict[str, Any] = (
-        {} if rgb else {"src_colorspace": _matrix(frame), "src_color_range": int(frame.color_range)}
-    )
-    as_rgb = reformatter.reformat(frame, format="rgba" if has_alpha else "rgb24", **options)
-    pixels = np.asarray(as_rgb.to_ndarray(), np.uint8)
+def _is_hdr(frame: VideoFrame) -> bool:
+    return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+
+
+def _has_alpha(frame: VideoFrame) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def _reformat(
+    frame: VideoFrame, layout: str, size: tuple[int, int] | None, reformatter: VideoReformatter
+) -> npt.NDArray[Any]:
+    """size: (width, height), None for the frame's own."""
+    flags = EXACTLY if layout != "rgb48le" else Interpolation.BILINEAR  # whose full chroma swscale gets wrong
+    options: dict[str, Any] = {"threads": 1}  # files are what is decoded side by side
+    if not frame.format.is_rgb:
+        options |= {"src_colorspace": _matrix(frame), "src_color_range": int(frame.color_range)}
+    if size is not None:
+        options |= {"width": size[0], "height": size[1]}
+    return reformatter.reformat(frame, format=layout, interpolation=flags, **options).to_ndarray()
+
+
+def _from_sdr(
+    frame: VideoFrame, size: tuple[int, int] | None, background: str, reformatter: VideoReformatter
+) -> Pixels:
+    has_alpha = _has_alpha(frame)
+    pixels = np.asarray(_reformat(frame, "rgba" if has_alpha else "rgb24", size, reformatter), np.uint8)
     if frame.interlaced_frame:
         pixels = np.ascontiguousarray(pixels[::2])  # one moment, where two are woven into each other
     if has_alpha:
@@ -92,16 +129,7 @@ def _from_sdr(frame: VideoFrame, background: str, reformatter: VideoReformatter)
 
 
 def _from_hdr(frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter) -> Pixels:
-    small = reformatter.reformat(
-        frame,
-        width=width,
-        height=height,
-        format="rgb48le",
-        src_colorspace=_matrix(frame),
-        src_color_range=int(frame.color_range),
-        threads=1,
-    )
-    signal = np.asarray(small.to_ndarray(), np.uint16)
+    signal = np.asarray(_reformat(frame, "rgb48le", (width, height), reformatter), np.uint16)
     if frame.color_trc == ColorTrc.SMPTE2084:
         light = _pq_table()[signal]
     else:
@@ -135,6 +163,13 @@ def _hlg_table() -> Floats:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     e = np.arange(65536) / 65535
     return np.where(e <= 0.5, e**2 / 3, (np.exp((e - c) / a) + b) / 12).astype(np.float32)
+
+
+@cache
+def _linear_table() -> Floats:
+    """8-bit sRGB -> linear light 0..1: IEC 61966-2-1."""
+    x = np.arange(256) / 255
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 @cache

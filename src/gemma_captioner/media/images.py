@@ -17,7 +17,9 @@ from pillow_heif import register_heif_opener
 from ..errors import ItemError
 from ..records import Frames
 from ..settings import Reading, Sampling
+from .colour import from_primaries
 from .sampling import Timeline, wanted_frames
+from .video import decode_clip
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -27,6 +29,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # ISO files that hold images
+_LEVELS = {"L;2": 85, "L;4": 17}  # of a PNG's grey, brought to 0..255
 _SRGB = ImageCms.createProfile("sRGB")
 _SHORTEST_S, _UNTIMED_S = 0.02, 0.1  # as browsers have it: what claims less than the first is shown for the second
 
@@ -36,6 +39,8 @@ def decode_image(path: Path, size: tuple[int, int], reading: Reading, sampling: 
     try:
         with Image.open(path) as file:
             if reading.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
+                if file.format == "PNG":  # Pillow lays some of its frames on what should be gone by then
+                    return decode_clip(path, size, reading, sampling)
                 return _animation(file, size, reading.background, sampling)
             return Frames(_still(file, size, reading)[None], (0.0,))
     except UnidentifiedImageError:
@@ -54,9 +59,22 @@ def decode_image(path: Path, size: tuple[int, int], reading: Reading, sampling: 
 
 def _still(file: Image.Image, size: tuple[int, int], reading: Reading) -> Pixels:
     if file.format == "JPEG" and not reading.exact_pixels:
-        # The decoder itself scales by a half, a quarter or an eighth, to no less than twice what is wanted.
-        file.draft(None, (2 * max(size), 2 * max(size)))
-    return as_srgb(ImageOps.exif_transpose(file), size, reading.background)
+        # The decoder itself scales by a half, a quarter or an eighth, to no less than what is wanted.
+        file.draft(None, (max(size), max(size)))
+    _scale_key(file)
+    ImageOps.exif_transpose(file, in_place=True)
+    pixels = as_srgb(file, size, reading.background)
+    primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC's own way to say it
+    return pixels if file.info.get("icc_profile") else from_primaries(pixels, primaries)
+
+
+def _scale_key(file: Image.Image) -> None:
+    """A PNG's transparent colour is told in the file's depth, and Pillow's pixels may have another."""
+    key, depth = file.info.get("transparency"), file.tile[0][3] if getattr(file, "tile", None) else ""
+    if isinstance(key, int) and depth in _LEVELS:
+        file.info["transparency"] = key * _LEVELS[depth]
+    elif isinstance(key, tuple) and depth == "RGB;16B":
+        file.info["transparency"] = tuple(part >> 8 for part in key)
 
 
 def _animation(file: Image.Image, size: tuple[int, int], background: str, sampling: Sampling) -> Frames:
@@ -81,21 +99,30 @@ def as_srgb(image: Image.Image, size: tuple[int, int], background: str) -> Pixel
     profile = image.info.get("icc_profile")
     image = _eight_bit(image)
     if image.has_transparency_data:
+        if profile and image.mode in ("L", "LA"):  # the profile is one for grey
+            alpha = image.convert("LA").getchannel("A")
+            image = _by_profile(image.convert("L"), profile).convert("RGB")
+            image.putalpha(alpha)
+            profile = None
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, background)
         image = Image.alpha_composite(ground, image).convert("RGB")
-    if image.mode != "CMYK" or not profile:
+    if image.mode != "RGB" and (image.mode not in ("CMYK", "L") or not profile):
         image = image.convert("RGB")
     image = image.resize(size, Image.Resampling.BILINEAR)
     if profile:
         image = _by_profile(image, profile)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """16-bit and floating-point greys scaled to 8 bits, which Pillow's own conversion would clip."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        values = np.asarray(image).astype(np.uint32)
+        grey = Image.fromarray((values >> 8).astype(np.uint8))
+        if isinstance(key := image.info.get("transparency"), int):
+            grey.putalpha(Image.fromarray(np.uint8(values != key) * 255))
+        return grey
     if image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())

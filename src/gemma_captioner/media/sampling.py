@@ -18,13 +18,15 @@ class Timeline:
     """When things are in a clip, in seconds of presentation time, wherever the first frame begins.
 
     times: each frame's beginning, rising. end: when the last frame ends; what the container declares where the file
-    breaks off before that. keyframes: beginnings of frames that a decoder can start at.
+    breaks off before that. keyframes: beginnings of frames that a decoder can start at. by_place: what the decoder says
+    of times is wrong, and its frames, in the order in which they come, have these.
     """
 
     times: Sequence[float]
     end: float
     keyframes: Sequence[float] = ()
     breaks_off: bool = False
+    by_place: bool = False
 
     @property
     def start(self) -> float:

@@ -19,7 +19,7 @@ import av.error
 import av.logging
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw
 
@@ -27,12 +27,14 @@ from ..errors import ItemError, StartError
 from ..settings import Reading, Sampling, Splitting
 from ..store.journal import fingerprint
 from ..store.sidecar import DOT_FOLDER, storage_error
-from .colour import as_srgb, upright_size
+from .colour import EXACTLY, as_srgb, upright_size
 from .sampling import ROUNDING_S, Timeline
 from .video import decode_clip, frames_from, open_video, timeline_of, video_stream
 
 _COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
 _CRF = "14"
+_TICK = Fraction(1, 90_000)
+_BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # said in the file, limited range
 _THUMB = (192, 108)
 _COLUMNS = 5
 
@@ -54,6 +56,8 @@ def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
     """
     records = output / DOT_FOLDER / "split"
     temporary = output / DOT_FOLDER / "tmp"
+    if not video.is_file():
+        raise ItemError("there is no such file: check the spelling, and give videos, not their folder")
     try:
         records.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(parents=True, exist_ok=True)
@@ -72,7 +76,7 @@ def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
         clips = []
         for piece in pieces:
             clip = output / f"{video.stem}-{piece.number:04d}.mp4"
-            if not clip.exists():
+            if not (clip.exists() and clip.stat().st_size):
                 unfinished = temporary / f"{os.getpid()}-{clip.name}"
                 try:
                     _write_clip(video, unfinished, piece, timeline)
@@ -118,10 +122,27 @@ def _detect(detector_name: str) -> Callable[[Path, Timeline], list[tuple[float, 
         manager.detect_scenes(scenedetect.open_video(str(video), backend="pyav"))
         av.logging.set_level(None)  # which it has turned on
         cuts = [start.seconds for start, _ in manager.get_scene_list()][1:]
+        if timeline.by_place:
+            cuts = _by_place(video, timeline, cuts)
         edges = [0.0, *cuts, timeline.duration]
         return list(pairwise(edges))
 
     return detect
+
+
+def _by_place(video: Path, timeline: Timeline, cuts: list[float]) -> list[float]:
+    """What PySceneDetect says in the decoder's times, where those are wrong -> when it is."""
+    with open_video(video) as source:
+        stream = video_stream(source)
+        start = float((stream.start_time or 0) * (stream.time_base or 1))
+        told = [round((frame.time or 0.0) - start, 3) for frame in source.decode(stream)]
+    if len(set(told)) < len(told):
+        raise ItemError(
+            "its clock was set anew in the middle, so that scene cuts cannot be placed: "
+            "convert it with another program, or use --detector none"
+        )
+    places = {time: place for place, time in enumerate(told)}
+    return sorted(timeline.times[places[round(cut, 3)]] - timeline.start for cut in cuts if round(cut, 3) in places)
 
 
 _DETECTORS: dict[str, Callable[[Path, Timeline], list[tuple[float, float]]]] = {
@@ -180,6 +201,7 @@ def _copy(video: Path, target: Path, start: float, end: float, timeline: Timelin
         first = round(start / base)
         source.seek(first, stream=stream, backward=True)
         copied = clip.add_stream_from_template(stream)
+        at_next = False  # past the keyframe that the next piece begins with, in the order of decoding
         for packet in source.demux(stream):
             if packet.pts is None:
                 continue
@@ -187,8 +209,11 @@ def _copy(video: Path, target: Path, start: float, end: float, timeline: Timelin
                 return False
             if packet.dts * base >= end - ROUNDING_S:
                 break
+            at_next = at_next or (packet.is_keyframe and packet.pts * base >= end - ROUNDING_S)
             if not start - ROUNDING_S <= packet.pts * base < end - ROUNDING_S:
                 continue
+            if at_next:
+                return False
             packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copied
             clip.mux(packet)
     with open_video(target) as clip:
@@ -196,29 +221,59 @@ def _copy(video: Path, target: Path, start: float, end: float, timeline: Timelin
 
 
 def _encode(video: Path, target: Path, start: float, end: float, timeline: Timeline) -> None:
+    """From the frame on screen at `start` until `end`, however long its last frame is held."""
     with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
         stream = video_stream(source)
-        base = stream.time_base or Fraction(1, 1000)
+        rate = Fraction(stream.average_rate or 24).limit_denominator(1001)
+        if not 1 <= rate <= 240:
+            rate = Fraction(24)
         encoder: VideoStream | None = None
-        reformatter = VideoReformatter()
-        for frame in frames_from(source, stream, timeline, start):
-            time = frame.time or 0.0
-            if time < start - ROUNDING_S:
-                continue
-            if time >= end - ROUNDING_S:
-                break
+        reformatter, converter = VideoReformatter(), VideoReformatter()
+        said = -1
+        for time, frame in _held(frames_from(source, stream, timeline, start), start, end, float(1 / rate)):
             width, height = upright_size(frame, stream.sample_aspect_ratio)
             if encoder is None:
-                rate = stream.average_rate or 24
                 encoder = clip.add_stream("libx264", rate=rate, options={"crf": _CRF})
                 encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-                encoder.codec_context.time_base = base
-            drawn = VideoFrame.from_ndarray(as_srgb(frame, (width, height), "white", reformatter), format="rgb24")
-            drawn.pts, drawn.time_base = round((time - start) / float(base)), base
+                encoder.codec_context.time_base = _TICK
+                for knob, value in _BT709.items():
+                    setattr(encoder.codec_context, knob, value)
+            pixels = as_srgb(frame, (encoder.width, encoder.height), "white", reformatter)
+            drawn = converter.reformat(
+                VideoFrame.from_ndarray(pixels, format="rgb24"),
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=EXACTLY,
+            )
+            said = max(said + 1, round((time - start) / _TICK))
+            drawn.pts, drawn.time_base = said, _TICK
             clip.mux(encoder.encode(drawn))
         if encoder is None:
             raise ItemError("a piece of it has no frames: convert it with another program")
         clip.mux(encoder.encode())
+
+
+def _held(frames: Iterator[VideoFrame], start: float, end: float, usual_s: float) -> Iterator[tuple[float, VideoFrame]]:
+    """(time, frame) from `start` to before `end`: the one on screen at the start, and one held at the end once more."""
+    shown: VideoFrame | None = None
+    last = start
+    for frame in frames:
+        time = frame.time or 0.0
+        if time >= end - ROUNDING_S:
+            break
+        if time > start + ROUNDING_S:
+            if shown is not None and last == start:
+                yield start, shown
+            yield time, frame
+            last = time
+        shown = frame
+    if shown is None:
+        return
+    if last == start:
+        yield start, shown
+    if end - last > 1.5 * usual_s:
+        yield end - usual_s, shown
 
 
 def _write_sheet(path: Path, clips: list[Path]) -> None:

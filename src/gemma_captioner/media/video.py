@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import av
 import av.error
@@ -29,8 +29,10 @@ from .sampling import ROUNDING_S, Timeline, wanted_frames
 av.logging.set_level(None)
 
 _READ_WHOLE_BYTES = 256 << 20  # up to this size the packets are read; past it the container's index is believed
+_CLOCK_BACK_S, _CLOCK_AHEAD_S = 0.9, 3600.0  # steps of the clock that no single recording takes
 _JUMP_S = 1.0  # a keyframe nearer than this is not worth a seek
 _INEXACT_SEEKING = ("avi", "mpeg", "mpegts", "mpegvideo")  # read in order, never jumped in
+_SKIPS_BY_PACKET = ("h264", "hevc")  # decoders that can be told anew with each packet what to leave out
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop the alpha of WebM
 
 
@@ -45,18 +47,19 @@ def decode_clip(path: Path, size: tuple[int, int], reading: Reading, sampling: S
         wanted = [timeline.times[i] for i in indexes]
         with open_video(path) as container:
             stream = video_stream(container)
-            pixels, times, reformatter = [], [], VideoReformatter()
-            for frame in _frames_at(container, stream, wanted, timeline):
-                pixels.append(as_srgb(frame, size, reading.background, reformatter))
+            pixels = np.empty((len(wanted), size[1], size[0], 3), np.uint8)
+            times, reformatter = [], VideoReformatter()
+            for number, frame in enumerate(_frames_at(container, stream, wanted, timeline)):
+                pixels[number] = as_srgb(frame, size, reading.background, reformatter, exact=reading.exact_pixels)
                 times.append(round(_time(frame) - timeline.start, 6))
-            missing += len(wanted) - len(pixels)
-            if missing > len(pixels):
+            missing += len(wanted) - len(times)
+            if missing > len(times):
                 raise ItemError(
-                    f"the video breaks off: {len(pixels)} of {len(pixels) + missing} frames are there. "
+                    f"the video breaks off: {len(times)} of {len(times) + missing} frames are there. "
                     "Copy or download it again"
                 )
             return Frames(
-                pixels=np.stack(pixels),
+                pixels=pixels[: len(times)],
                 times_s=tuple(times),
                 duration_s=round(timeline.duration, 6),
                 flags=("partial_video",) if missing else (),
@@ -93,31 +96,63 @@ def timeline_of(path: Path) -> Timeline:
         entries = list(stream.index_entries)
         if path.stat().st_size > _READ_WHOLE_BYTES and 1 < len(entries) == stream.frames:
             shift = (stream.start_time or 0) - entries[0].timestamp
-            seen = [((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries]
+            times = sorted((e.timestamp + shift) * base for e in entries)
+            frames = [_Shown((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries]
+            last = max(range(len(frames)), key=lambda i: frames[i].begins)
+            frames[last] = frames[last]._replace(lasts=times[-1] - times[-2])
+            stretches = [frames]
         else:
-            seen = _packets(container, stream)
-        if not seen:
+            stretches = _stretches(container, stream)
+        if not stretches:
             raise ItemError("the file has no video in it that can be read: copy or download it again")
-        seen.sort()
-        times = [time for time, _, _ in seen]
-        actual, declared = times[-1] + seen[-1][1], _declared_end(container, stream, times[0])
+        by_place = len(stretches) > 1 or container.format.name == "avi"
+        seen = _on_one_clock(stretches)
+        if not by_place:  # a time is said once; where places count, every frame is
+            seen = list({frame.begins: frame for frame in seen}.values())
+        times = [frame.begins for frame in seen]
+        actual, declared = times[-1] + seen[-1].lasts, _declared_end(container, stream, times[0])
+        if len(stretches) > 1:
+            declared = 0.0  # by clocks that were set anew
         breaks_off = declared - actual > max(0.5, 0.05 * (declared - times[0]))
-        exact = container.format.name not in _INEXACT_SEEKING
-        keyframes = [time for time, _, is_keyframe in seen if is_keyframe and exact]
-        return Timeline(times, declared if breaks_off else actual, keyframes, breaks_off)
+        jumps = container.format.name not in _INEXACT_SEEKING and not by_place
+        keyframes = [frame.begins for frame in seen if frame.is_keyframe and jumps]
+        return Timeline(times, declared if breaks_off else actual, keyframes, breaks_off, by_place)
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> list[tuple[float, float, bool]]:
-    """(beginning, seconds shown, is a keyframe) of each frame, in the order of the file."""
-    seen = []
+class _Shown(NamedTuple):
+    """A frame by its packet: begins, lasts in seconds."""
+
+    begins: float
+    lasts: float
+    is_keyframe: bool
+
+
+def _stretches(container: InputContainer, stream: VideoStream) -> list[list[_Shown]]:
+    """Frames in the order of the file, a new stretch wherever the clock was set anew (recordings that were joined)."""
+    stretches: list[list[_Shown]] = []
+    latest = 0.0
     try:
         for packet in container.demux(stream):
-            if packet.pts is not None and not packet.is_discard and packet.time_base is not None:
-                base = packet.time_base
-                seen.append((float(packet.pts * base), float((packet.duration or 0) * base), packet.is_keyframe))
+            if packet.pts is None or packet.is_discard or packet.time_base is None:
+                continue
+            clock = float((packet.pts if packet.dts is None else packet.dts) * packet.time_base)
+            if not stretches or not -_CLOCK_BACK_S < clock - latest < _CLOCK_AHEAD_S:
+                stretches.append([])
+            latest = clock
+            lasts = float((packet.duration or 0) * packet.time_base)
+            stretches[-1].append(_Shown(float(packet.pts * packet.time_base), lasts, packet.is_keyframe))
     except av.error.FFmpegError:
         pass  # what was read so far is what there is
-    return seen
+    return stretches
+
+
+def _on_one_clock(stretches: list[list[_Shown]]) -> list[_Shown]:
+    """Sorted within each stretch, each of which begins where the one before it ends."""
+    joined: list[_Shown] = []
+    for stretch in map(sorted, stretches):
+        shift = joined[-1].begins + joined[-1].lasts - stretch[0].begins if joined else 0.0
+        joined += [frame._replace(begins=frame.begins + shift) for frame in stretch]
+    return joined
 
 
 def _declared_end(container: InputContainer, stream: VideoStream, start: float) -> float:
@@ -133,9 +168,12 @@ def _frames_at(
     container: InputContainer, stream: VideoStream, wanted: list[float], timeline: Timeline
 ) -> Iterator[VideoFrame]:
     """The frame on screen at each wanted time, the last that begins at or before it; fewer where decoding fails."""
+    if not wanted:
+        return
     left = deque(wanted)
     shown: VideoFrame | None = None  # on screen since its own time, until the next one's
-    decoded = frames_from(container, stream, timeline, left[0])
+    needed = frozenset(map(_micros, wanted))
+    decoded = frames_from(container, stream, timeline, left[0], needed=needed)
     while left:
         try:
             frame = next(decoded)
@@ -148,25 +186,32 @@ def _frames_at(
             while left and left[0] + ROUNDING_S < _time(frame):
                 left.popleft()
             if left and _jump(timeline.keyframes, _time(frame), left[0]) is not None:
-                decoded = frames_from(container, stream, timeline, left[0], now=_time(frame))
+                decoded = frames_from(container, stream, timeline, left[0], now=_time(frame), needed=needed)
         shown = frame
     if left and shown is not None and left[0] <= _time(shown) + ROUNDING_S:
         yield shown  # the last frame stays on screen until the end
 
 
 def frames_from(
-    container: InputContainer, stream: VideoStream, timeline: Timeline, time: float, now: float | None = None
+    container: InputContainer,
+    stream: VideoStream,
+    timeline: Timeline,
+    time: float,
+    *,
+    now: float | None = None,
+    needed: frozenset[int] | None = None,
 ) -> Iterator[VideoFrame]:
     """Frames in the order in which they are shown, from one at or before `time` on.
 
     now: where reading stands, None at the start: no jump is made that would save next to nothing.
+    needed: of the others (by their times in microseconds), those that no frame refers to may be left undecoded.
     """
     decoder = _decoder(stream)
     keyframe = _jump(timeline.keyframes, timeline.start if now is None else now, time)
     if keyframe is not None:
         container.seek(round(keyframe / (stream.time_base or 1)), stream=stream, backward=True)
         decoder.flush_buffers()
-        decoded = _decode(container, stream, decoder)
+        decoded = _decode(container, stream, decoder, needed)
         first = next(decoded, None)
         if first is not None and _time(first) <= keyframe + ROUNDING_S:
             yield first
@@ -175,8 +220,8 @@ def frames_from(
         # The container seeks by guess (MPEG streams do) and landed too late: read it from the beginning.
         container.seek(round(timeline.start / (stream.time_base or 1)), stream=stream, backward=True)
         decoder.flush_buffers()
-    frames = _decode(container, stream, decoder)
-    yield from _timed(frames, timeline.times) if _has_no_times(container) else frames
+    frames = _decode(container, stream, decoder, None if timeline.by_place else needed)
+    yield from _timed(frames, timeline.times) if timeline.by_place else frames
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
@@ -190,24 +235,31 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     return context
 
 
-def _decode(container: InputContainer, stream: VideoStream, decoder: VideoCodecContext) -> Iterator[VideoFrame]:
+def _decode(
+    container: InputContainer, stream: VideoStream, decoder: VideoCodecContext, needed: frozenset[int] | None
+) -> Iterator[VideoFrame]:
     for packet in container.demux(stream):
+        if needed is not None and packet.pts is not None and decoder.name in _SKIPS_BY_PACKET:
+            is_needed = _micros(float(packet.pts * (packet.time_base or 1))) in needed
+            decoder.skip_frame = "DEFAULT" if is_needed else "NONREF"
         for frame in decoder.decode(packet):
             if frame.time_base is None:
                 frame.time_base = stream.time_base
             yield frame
 
 
-def _has_no_times(container: InputContainer) -> bool:
-    """AVI numbers its packets in the order of decoding; of B-frames it does not say when they are shown."""
-    return container.format.name == "avi"
-
-
 def _timed(decoded: Iterator[VideoFrame], times: Sequence[float]) -> Iterator[VideoFrame]:
-    """Frames in the order in which they are shown, each given the time of its place in that order."""
+    """Frames in the order in which they are shown, each given the time of its place in that order.
+
+    AVI numbers its packets in the order of decoding, and joined recordings count from different beginnings.
+    """
     for frame, time in zip(decoded, times, strict=False):
         frame.pts = round(time / float(frame.time_base or 1))
         yield frame
+
+
+def _micros(time_s: float) -> int:
+    return round(time_s * 1e6)
 
 
 def _time(frame: VideoFrame) -> float:
