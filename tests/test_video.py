@@ -508,3 +508,12 @@ def test_converting_and_resizing_at_once_is_within_a_level(tmp_path, pix_fmt, sh
         once = decode_clip(path, size, Reading(), Sampling()).pixels.astype(int)
         exact = decode_clip(path, size, Reading(exact_pixels=True), Sampling()).pixels
         assert np.abs(once - exact).mean() < 1
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libx264", "mp4"), ("libx265", "mp4"), ("libvpx-vp9", "webm")])
+def test_ten_bits_and_high_dynamic_range_give_the_right_frames(tmp_path, codec, container):
+    options = {"x265-params": "colorprim=9:transfer=16:colormatrix=9:log-level=none"} if codec == "libx265" else {}
+    path = write(
+        tmp_path / f"deep.{container}", list(range(96)), codec=codec, pix_fmt="yuv420p10le", options=options, gop=48
+    )
+    assert decoded(path, frames=8)[0] == [6, 18, 30, 42, 54, 66, 78, 90]

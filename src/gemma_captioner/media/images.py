@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
@@ -65,12 +66,13 @@ def _still(file: Image.Image, size: tuple[int, int], reading: Reading) -> Pixels
     ImageOps.exif_transpose(file, in_place=True)
     pixels = as_srgb(file, size, reading.background)
     primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC's own way to say it
-    return pixels if file.info.get("icc_profile") else from_primaries(pixels, primaries)
+    return pixels if primaries is None or file.info.get("icc_profile") else from_primaries(pixels, primaries)
 
 
 def _scale_key(file: Image.Image) -> None:
     """A PNG's transparent colour is told in the file's depth, and Pillow's pixels may have another."""
-    key, depth = file.info.get("transparency"), file.tile[0][3] if getattr(file, "tile", None) else ""
+    key = file.info.get("transparency")
+    depth = file.tile[0].args if isinstance(file, ImageFile) and file.tile else None
     if isinstance(key, int) and depth in _LEVELS:
         file.info["transparency"] = key * _LEVELS[depth]
     elif isinstance(key, tuple) and depth == "RGB;16B":
