@@ -6,14 +6,19 @@ import time
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines import Engine, engine_for
 from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate
 from gemma_captioner.engines.local import LocalEngine
+from gemma_captioner.engines.loop import Steps
 from gemma_captioner.engines.memory import GEMMA3_SIZES, GIB, Architecture, plan
+from gemma_captioner.engines.prompting import tokens_of
+from gemma_captioner.engines.vision import distinct
 from gemma_captioner.errors import MemoryShortageError, ModelError, without_token
 from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
 from gemma_captioner.settings import Settings
@@ -192,9 +197,53 @@ def test_a_sampled_token_is_drawn_from_the_softmax():
     logits = torch.tensor([[0.0, 1.0, 2.0]])
     draws = 4000
     sampling = RowSampling([0.5] * draws, list(range(draws)), torch.device("cpu"))
-    drawn = sampling(torch.zeros(draws, 1, dtype=torch.long), logits.repeat(draws, 1)).argmax(-1)
+    drawn = sampling(logits.repeat(draws, 1))
     shares = torch.bincount(drawn, minlength=3) / draws
     assert torch.allclose(shares, torch.softmax(logits[0] / 0.5, -1), atol=0.03)
+
+
+class NothingAsked(TorchDispatchMode):
+    """Fails on what makes the host wait for the device, or brings it something from the host's memory."""
+
+    ASKING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "lift_fresh", "item", "is_nonzero")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in self.ASKING, f"a step calls {name}"
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()  # in inference mode, operations that are made of others would hide those
+def test_a_step_of_the_loop_asks_nothing_of_the_device():
+    """What a CUDA graph can hold: seen here without CUDA."""
+    demo = Settings.of({"model": "demo"})
+    asked = [request(1), request(2, num_frames=5)]
+    with LocalEngine(demo).open() as session:
+        tokens = [tokens_of(session._processor, r.prompt, r.frames.times_s, demo) for r in asked]
+        longest = max(map(len, tokens))
+        ids = torch.tensor([[0] * (longest - len(t)) + t for t in tokens])
+        mask = torch.tensor([[False] * (longest - len(t)) + [True] * len(t) for t in tokens])
+        steps = Steps(session.model, mask, 8, graph=False)
+        steps._graph_wanted = True  # shapes that do not change, as for a graph
+        logits = steps.read_prompt(ids, session.vision.prefill([r.frames.pixels for r in asked], ids))
+        shapes = []
+        for _ in range(3):
+            steps._tokens.copy_(logits.argmax(-1)[:, None])
+            with NothingAsked():
+                logits = steps.forward()
+            shapes.append([tuple(layer.keys.shape) for layer in steps.cache.layers])
+        assert shapes[0] == shapes[1] == shapes[2]
+        with pytest.raises(AssertionError, match="a step calls"), NothingAsked():
+            bool(logits.sum())
+
+
+def test_equal_frames_of_a_clip_are_encoded_once():
+    a, b = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32, 3), np.uint8)
+    c = a.copy()
+    c[1, 1] = 9  # where the sample does not look
+    frames, places = distinct([np.stack([a, b, a, c, c]), np.stack([a])])
+    assert places == [0, 1, 0, 2, 2, 3]
+    assert all(np.array_equal(f, e) for f, e in zip(frames, (a, b, c, a), strict=True))
 
 
 # Memory

@@ -75,15 +75,15 @@ class Ours:
         self.session = LocalEngine(settings).open()
         self.rows: list[list[int]] = []
         self.batches: list[int] = []
-        generate = self.session.model.generate
+        generate = self.session.generate
 
-        def recorded(**inputs):
-            sequences = generate(**inputs)
-            self.rows += sequences[:, inputs["input_ids"].shape[1] :].tolist()
-            self.batches.append(len(sequences))
-            return sequences
+        def recorded(batch):
+            rows = generate(batch)
+            self.rows += rows
+            self.batches.append(len(rows))
+            return rows
 
-        self.session.model.generate = recorded
+        self.session.generate = recorded
 
     def answer(self, requests: list[Request]) -> dict[int, tuple[list[int], Reply]]:
         self.rows.clear()
@@ -115,7 +115,7 @@ def test_batches_of_every_size_give_what_single_items_give(order):
     reference = Reference(DEMO)
     asked = requests(100, seed=1 if order == "media-first" else 2)  # 200 with both orders
     expected = {request.id: reference.tokens(request, order) for request in asked}
-    for batch_size in range(1, 17):
+    for batch_size in (1, 2, 3, 4, 5, 8, 11, 16):
         ours = Ours(DEMO, order, batch_size)
         with ours.session:
             got = ours.answer(asked)
@@ -186,4 +186,4 @@ def test_pixels_equal_the_processors(tmp_path, mode, size):
     expected = Reference(DEMO).processor.image_processor(Image.open(path), return_tensors="pt")["pixel_values"]
     pixels = decode_image(path, (64, 64), Reading(), Sampling()).pixels.copy()
     with ours.session:
-        assert torch.equal(ours.session.normalised(torch.from_numpy(pixels)), expected)
+        assert torch.equal(ours.session.vision.normalised(torch.from_numpy(pixels)), expected)

@@ -1,18 +1,16 @@
-"""How tokens are chosen and when an answer ends, row by row: what `generate` is given besides the prompt."""
+"""How tokens are chosen and when an answer ends, row by row."""
 
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import LogitsProcessor, StoppingCriteria
 
 from ..records import FinishReason
 
 
-class RowSampling(LogitsProcessor):
-    """Samples the rows that want it and leaves the others greedy, under `do_sample=False`.
+class RowSampling:
+    """Samples the rows that want it and leaves the others greedy.
 
     The Gumbel-max trick: argmax(logits / T + Gumbel noise) is a draw from softmax(logits / T); minus the logarithm of
     an exponential variable is such noise. Each row has its own generator, so that what is drawn for an item does not
@@ -26,14 +24,17 @@ class RowSampling(LogitsProcessor):
             if temperature > 0
         ]
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """[rows, vocabulary] -> tokens [rows]."""
+        if self._rows:
+            logits = logits.float()
         for row, temperature, generator in self._rows:
-            waiting = torch.empty_like(scores[row], dtype=torch.float32).exponential_(generator=generator)
-            scores[row] = scores[row] / temperature - waiting.log()
-        return scores
+            waiting = torch.empty_like(logits[row]).exponential_(generator=generator)
+            logits[row] = logits[row] / temperature - waiting.log()
+        return logits.argmax(-1)
 
 
-class LineEnds(StoppingCriteria):
+class LineEnds:
     """Ends a row at the first line break after some text: how a base model's completion is told to stop."""
 
     def __init__(self, breaks: torch.Tensor, blanks: torch.Tensor, rows: int) -> None:
@@ -42,21 +43,11 @@ class LineEnds(StoppingCriteria):
         self._blanks = blanks
         self._has_text = torch.zeros(rows, dtype=torch.bool, device=breaks.device)
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: object) -> torch.BoolTensor:
-        latest = input_ids[:, -1]
+    def __call__(self, latest: torch.Tensor) -> torch.Tensor:
+        """Tokens [rows] -> which rows end with them."""
         done = self._has_text & self._breaks[latest]
         self._has_text |= ~self._blanks[latest]
-        return done  # type: ignore[return-value]  # torch types a mask as Tensor
-
-
-class Told(StoppingCriteria):
-    """Ends every row once the session is closed: what is in flight is dropped within one token."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: object) -> torch.BoolTensor:
-        return torch.full((len(input_ids),), self._stop.is_set(), device=input_ids.device)  # type: ignore[return-value]
+        return done
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ text) gets a raw prompt; where the prompt reads as an instruction, `Caption:` te
 from collections.abc import Sequence
 from typing import Any
 
-from ..settings import Order
+from ..settings import Order, Settings
 
 ENDS_AN_INSTRUCTION = (".", "!", "?")
 
@@ -38,3 +38,17 @@ def _raw(prompt: str, images: str, order: Order) -> str:
     # "Describe it.", 1 image -> "<start_of_image>Describe it.\nCaption:"   "A photo of" -> "<start_of_image>A photo of"
     asked = images + prompt if order == "media-first" else prompt + images
     return asked + "\nCaption:" if prompt.endswith(ENDS_AN_INSTRUCTION) else asked
+
+
+def tokens_of(processor: Any, prompt: str, times_s: Sequence[float], settings: Settings) -> list[int]:
+    """Prompt token ids, each frame as its run of image tokens: what transformers' own processor makes of it."""
+    text = prompt_text(
+        processor,
+        prompt,
+        num_images=len(times_s),
+        order=settings.prompting.order,
+        times_s=times_s if settings.sampling.timestamps and len(times_s) > 1 else (),
+    )
+    text = text.replace(processor.boi_token, processor.full_image_sequence)
+    special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes it itself
+    return list(processor.tokenizer(text, add_special_tokens=special)["input_ids"])
