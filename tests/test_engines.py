@@ -371,3 +371,13 @@ def test_a_token_never_shows():
     assert "hf_" not in without_token(f"hf_{'b' * 20}", None)
     assert secret not in repr(Checkpoint("m", Path(), "r", {}, True, secret))
     assert secret not in repr(Settings.of({"hf_token": secret}))
+
+
+def test_a_model_that_one_gpu_does_not_hold_is_spread_rather_than_rounded():
+    asked = {"name": "12b", "quantize": "auto", "device": "cuda", "dtype_bytes": 2, "request_tokens": 4000}
+    big = GEMMA3_SIZES["gemma-3-12b"]
+    alone = plan(big, available=24 * GIB, **asked)
+    assert (alone.precision, alone.spread) == ("8bit", False)
+    both = plan(big, available=24 * GIB, on_other_gpus=24 * GIB, **asked)
+    assert (both.precision, both.spread) == ("none", True) and "all GPUs" in str(both)
+    assert not plan(big, available=80 * GIB, on_other_gpus=80 * GIB, **asked).spread

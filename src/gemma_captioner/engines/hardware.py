@@ -61,6 +61,12 @@ def free_memory(device: str) -> int:
     return min(int(psutil.virtual_memory().available), _container_memory())
 
 
+def memory_of_other_gpus() -> int:
+    """Bytes free on the GPUs besides the current one."""
+    current = torch.cuda.current_device() if torch.cuda.is_available() else 0
+    return sum(int(torch.cuda.mem_get_info(i)[0]) for i in range(torch.cuda.device_count()) if i != current)
+
+
 def _container_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """What a container's limit leaves (cgroup v2), which the machine's own figures do not show."""
     try:

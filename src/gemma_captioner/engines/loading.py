@@ -8,17 +8,18 @@ from transformers.utils import logging as transformers_logging
 
 from ..errors import ModelError
 from .checkpoint import Checkpoint, explained
-from .memory import Precision
+from .memory import MemoryPlan
 
 transformers_logging.set_verbosity_error()
 
 
-def load_model(found: Checkpoint, *, device: str, dtype: torch.dtype, precision: Precision) -> Any:
+def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
     """Raises `ModelError`, also for a checkpoint that lacks weights: transformers would fill in random ones."""
     options: dict[str, Any] = {}
-    if precision != "none":
-        options["quantization_config"] = _quantization(precision)
-        options["device_map"] = {"": device}
+    if plan.precision != "none":
+        options["quantization_config"] = _quantization(plan.precision)
+    if plan.spread or plan.precision != "none":
+        options["device_map"] = "auto" if plan.spread else {"": plan.device}
     transformers_logging.disable_progress_bar()
     with explained(found.name, found.token):
         load: Any = transformers.AutoModelForImageTextToText.from_pretrained  # its annotation forgets the report
@@ -33,8 +34,8 @@ def load_model(found: Checkpoint, *, device: str, dtype: torch.dtype, precision:
         )
     if missing := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
         raise ModelError(f"{found.name} lacks weights ({missing[0]} and {len(missing) - 1} more): download it again")
-    if precision == "none":
-        model.to(device)
+    if "device_map" not in options:
+        model.to(plan.device)
     return model.eval()
 
 

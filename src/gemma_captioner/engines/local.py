@@ -82,6 +82,7 @@ class LocalEngine:
             device=self.device,
             dtype_bytes=self.dtype.itemsize,
             available=hardware.free_memory(self.device),
+            on_other_gpus=hardware.memory_of_other_gpus() if self.device == "cuda" else 0,
             request_tokens=settings.sampling.frames * self.spec.image_tokens + _PROMPT_ALLOWANCE + longest,
         )
         if chosen.precision != "none" and find_spec("bitsandbytes") is None:  # before a download, not after it
@@ -104,7 +105,7 @@ class LocalEngine:
     def open(self) -> "LocalSession":
         plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download
         checkpoints.fetch_weights(self.checkpoint)
-        model = load_model(self.checkpoint, device=self.device, dtype=self.dtype, precision=plan.precision)
+        model = load_model(self.checkpoint, self.dtype, plan)
         return LocalSession(model, self.processor, self.spec, plan, self._settings)
 
 

@@ -111,6 +111,7 @@ class MemoryPlan:
     working: int
     tokens_at_once: int
     most_at_once: int
+    spread: bool = False  # over all GPUs, as one does not hold it
 
     @property
     def needed(self) -> int:
@@ -119,7 +120,7 @@ class MemoryPlan:
     def __str__(self) -> str:
         return (
             f"{self.needed / GIB:.1f} GiB (weights {self.weights / GIB:.1f}) of {self.available / GIB:.1f} GiB free "
-            f"on {self.device}"
+            f"on {self.device}{', spread over all GPUs' if self.spread else ''}"
         )
 
 
@@ -147,17 +148,19 @@ def plan(
     dtype_bytes: int,
     available: int,
     request_tokens: int,
+    on_other_gpus: int = 0,
 ) -> MemoryPlan:
-    """The most exact precision that fits. Raises `MemoryShortageError` that names what would."""
+    """The most exact precision that fits, on one device or over all. Raises `MemoryShortageError`: names what would."""
     for precision in precisions(quantize, device):
         weights, working = needed_bytes(architecture, precision, device, dtype_bytes, request_tokens)
-        if weights + working <= available:
+        for room in (available, int(0.9 * (available + on_other_gpus))):  # whole layers go to each: some is wasted
+            if weights + working > room:
+                continue
             # A batch may take what is left but for a tenth: the estimate is rough and the allocator fragments.
-            spare = int(0.9 * (available - weights)) - working
-            more = max(0, spare) // architecture.token_bytes(dtype_bytes)
-            return MemoryPlan(
-                precision, device, available, weights, working, request_tokens + more, _MOST_AT_ONCE[device]
-            )
+            spare = int(0.9 * (room - weights)) - working
+            at_once = request_tokens + max(0, spare) // architecture.token_bytes(dtype_bytes)
+            spread = room > available
+            return MemoryPlan(precision, device, room, weights, working, at_once, _MOST_AT_ONCE[device], spread)
     least = sum(needed_bytes(architecture, precision, device, dtype_bytes, request_tokens))
     raise MemoryShortageError(
         f"{name} needs {least / GIB:.1f} GiB on {device} even at --quantize {precision}, and "
