@@ -14,10 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines import Engine, engine_for
 from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate
+from gemma_captioner.engines.families import FAMILIES
 from gemma_captioner.engines.local import LocalEngine
 from gemma_captioner.engines.loop import Steps
 from gemma_captioner.engines.memory import GEMMA3_SIZES, GIB, Architecture, plan
-from gemma_captioner.engines.prompting import tokens_of
+from gemma_captioner.engines.prompting import prompt_text
 from gemma_captioner.engines.vision import distinct
 from gemma_captioner.errors import MemoryShortageError, ModelError, without_token
 from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
@@ -95,8 +96,8 @@ def test_contract_close_drops_what_is_in_flight_and_may_be_repeated(engine):
 
 def test_contract_spec_and_tokens_need_no_weights(engine):
     assert engine.spec.size == (64, 64)
-    one, twelve = engine.prompt_tokens("Describe this.", 1), engine.prompt_tokens("Describe this.", 12)
-    assert twelve - one == 11 * engine.spec.image_tokens
+    one, twelve = (engine.prompt_tokens("Describe this.", "clip", n) for n in (1, 12))
+    assert 11 * 16 <= twelve - one <= 11 * engine.spec.tokens["clip"]
 
 
 # The prompt
@@ -104,17 +105,15 @@ def test_contract_spec_and_tokens_need_no_weights(engine):
 
 @pytest.mark.parametrize("template", [True, False])
 def test_timestamps_stand_before_each_frame(template):
-    from transformers import AutoProcessor
-
-    from gemma_captioner.engines.prompting import prompt_text
-
-    processor = AutoProcessor.from_pretrained(DEMO, backend="pil")
+    family = FAMILIES["gemma3"]
+    processor = family.processor(DEMO)
     if not template:
         processor.chat_template = None
-    text = prompt_text(processor, "Say.", num_images=3, order="media-first", times_s=(0.4, 61.0, 3725.5))
-    mark = processor.boi_token
+    mark, times = processor.boi_token, (0.4, 61.0, 3725.5)
+    asked = {"processor": processor, "prompt": "Say.", "marker": mark}
+    text = prompt_text(**asked, media=family.media(mark, times, True), order="media-first")
     assert f"[00:00]{mark}[01:01]{mark}[62:05]{mark}Say." in text
-    plain = prompt_text(processor, "Say.", num_images=3, order="text-first")
+    plain = prompt_text(**asked, media=family.media(mark, times, False), order="text-first")
     assert f"Say.{mark * 3}" in plain and "[" not in plain
 
 
@@ -219,7 +218,7 @@ def test_a_step_of_the_loop_asks_nothing_of_the_device():
     demo = Settings.of({"model": "demo"})
     asked = [request(1), request(2, num_frames=5)]
     with LocalEngine(demo).open() as session:
-        tokens = [tokens_of(session._processor, r.prompt, r.frames.times_s, demo) for r in asked]
+        tokens = [session.tokens_of(r) for r in asked]
         longest = max(map(len, tokens))
         ids = torch.tensor([[0] * (longest - len(t)) + t for t in tokens])
         mask = torch.tensor([[False] * (longest - len(t)) + [True] * len(t) for t in tokens])

@@ -81,7 +81,7 @@ def survey(paths: Iterable[Path], settings: Settings) -> Survey:
     try:
         engine = engine_for(settings)
         prompt_tokens = sum(
-            n * engine.prompt_tokens(settings.prompts[kind], frames[kind]) for kind, n in pending.items()
+            n * engine.prompt_tokens(settings.prompts[kind], kind, frames[kind]) for kind, n in pending.items()
         )
         model = engine.describe()
     except StartError as error:  # what was counted is worth knowing all the same

@@ -155,6 +155,7 @@ class Run:
             self.engine.spec.size,
             self.settings.reading,
             self.settings.sampling,
+            clip_size=self.engine.spec.clip_size or self.engine.spec.size,
             workers=self.settings.conduct.workers or os.cpu_count() or 1,
             pixel_bytes=PIXEL_BYTES,
         )

@@ -1,5 +1,6 @@
 """What flows through the pipeline: small frozen records. Only `Frames` is large."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,40 @@ import numpy.typing as npt
 from .settings import Kind
 
 FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class PatchBudget:
+    """Frames keep their shape: as large as `tokens` squares of `unit` pixels allow. Source: Gemma 4's image processor.
+
+    # 280 of 48: 1920 x 1080 -> 1056 x 576, 22 x 12 = 264 squares
+    """
+
+    tokens: int
+    unit: int
+
+    def of(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) that a picture of these is resized to."""
+        scale = math.sqrt(self.tokens * self.unit**2 / (width * height))
+        columns, rows = int(scale * width / self.unit), int(scale * height / self.unit)
+        if rows == 0:  # a strip is one square high
+            columns, rows = min(width // height, self.tokens), 1
+        elif columns == 0:
+            columns, rows = 1, min(height // width, self.tokens)
+        return columns * self.unit, rows * self.unit
+
+
+Size = tuple[int, int] | PatchBudget  # (width, height) whatever the picture's shape, or by its shape
+
+
+def fitted(size: Size, width: int, height: int) -> tuple[int, int]:
+    """(width, height) that a picture of width x height is brought to."""
+    return size if isinstance(size, tuple) else size.of(width, height)
+
+
+def most_bytes(size: Size) -> int:
+    """Of one frame's pixels."""
+    return 3 * (size[0] * size[1] if isinstance(size, tuple) else size.tokens * size.unit**2)
 
 
 @dataclass(frozen=True, slots=True)

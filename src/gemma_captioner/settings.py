@@ -166,6 +166,19 @@ class Model(Group):
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="Files captioned at once. auto: as many as fit."
     )
+    image_tokens: int | None = Field(
+        None,
+        description="Gemma 4: tokens that a frame may take: 70, 140, 280, 560 or 1120. [default: 280 for an image, 70 "
+        "for a frame of a clip]",
+    )
+
+    @field_validator("image_tokens")
+    @classmethod
+    def _a_budget(cls, value: int | None) -> int | None:
+        if value not in (None, 70, 140, 280, 560, 1120):
+            raise ValueError("must be 70, 140, 280, 560 or 1120")
+        return value
+
     hf_token: str | None = Field(
         None, repr=False, description="Hugging Face token. [default: HF_TOKEN, else `hf auth login`]"
     )
@@ -254,6 +267,7 @@ class Settings(Group):
         said: dict[str, Any] = {
             "model": _settled_name(self.model.model),
             "quantize": self.model.quantize,
+            "image_tokens": self.model.image_tokens,
             "prompt": self.prompts[kind],
             "max_new_tokens": self.max_new_tokens(kind),
             **self.prompting.model_dump(include={"order", "prefix", "suffix", "trigger"}),

@@ -1,26 +1,29 @@
 """What the pipeline asks of an engine. It knows nothing of files, captions or settings beyond its own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from ..records import Failed, Reply, Request
+from ..records import Failed, Reply, Request, Size
+from ..settings import Kind
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """What is known before any weight is read.
 
-    size: (width, height) in pixels that frames are to have
-    image_tokens: prompt tokens that one frame costs, markers included
+    size: in pixels, that images are to have. clip_size: that a clip's frames are to have, None for the same
+    tokens: the most prompt tokens that an image, or one frame of a clip, costs, markers included
     context: the most tokens a prompt and its answer may have together
     identity: model name and revision, as the journal records them
     """
 
-    size: tuple[int, int]
-    image_tokens: int
+    size: Size
+    tokens: Mapping[Kind, int]
     context: int
     model: str
     revision: str | None
+    clip_size: Size | None = None
 
 
 class Session(Protocol):
@@ -58,8 +61,8 @@ class Engine(Protocol):
         """For a person: model, device, precision, memory, and what to expect of them."""
         ...
 
-    def prompt_tokens(self, prompt: str, num_frames: int) -> int:
-        """Tokens of a whole prompt with its frames. Loads no weights."""
+    def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
+        """The most tokens of a whole prompt with its frames. Loads no weights."""
         ...
 
     def open(self) -> Session:

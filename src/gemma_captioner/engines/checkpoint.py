@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import ModelError, without_token
 
 DEMO = Path(__file__).parent.parent / "demo" / "checkpoint"
-FAMILIES = ("gemma3",)
+FAMILIES = ("gemma3", "gemma4")  # what tells them apart is in families.py
 _DESCRIPTION = ["*.json", "*.jinja", "tokenizer.model"]
 _WEIGHTS = "*.safetensors"
 _WRONG_FORMATS = {
@@ -38,6 +38,10 @@ class Checkpoint:
     config: dict[str, Any]
     on_hub: bool
     token: str | None = None
+
+    @property
+    def family(self) -> str:
+        return str(self.config["model_type"])
 
     def __repr__(self) -> str:  # never the token
         return f"Checkpoint({self.name!r}, revision={self.revision!r})"

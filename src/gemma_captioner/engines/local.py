@@ -6,19 +6,20 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoProcessor
 
 from ..errors import ModelError, UsageError
-from ..settings import Settings
+from ..records import PatchBudget, Size
+from ..settings import Kind, Settings
 from . import checkpoint as checkpoints
 from . import hardware, memory
 from .base import EngineSpec
+from .families import FAMILIES, Family
 from .loading import load_model
 from .memory import Architecture, MemoryPlan
 from .prompting import tokens_of
 from .session import LocalSession
 
-_MARKERS = 4  # tokens around an image's own: line breaks, start, end, line breaks
+_MARKERS = 8  # tokens around an image's own at the most: line breaks, start, end, or its time
 _SLOW_ON_A_CPU_BYTES = 1 << 30
 _PROMPT_ALLOWANCE = 512  # tokens of text that the memory plan leaves room for
 
@@ -34,7 +35,11 @@ class LocalEngine:
     @cached_property
     def processor(self) -> Any:
         with checkpoints.explained(self.checkpoint.name, self.checkpoint.token):
-            return AutoProcessor.from_pretrained(self.checkpoint.folder, local_files_only=True, backend="pil")
+            return self.family.processor(self.checkpoint.folder)
+
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.checkpoint.family]
 
     @cached_property
     def config(self) -> Any:
@@ -44,24 +49,32 @@ class LocalEngine:
     @cached_property
     def spec(self) -> EngineSpec:
         self._check_prompts()
-        size = self.processor.image_processor.size
+        size, clip_size = (self.family.size(self.processor, self._settings, kind) for kind in ("image", "clip"))
         return EngineSpec(
-            size=(size["width"], size["height"]),
-            image_tokens=self.processor.image_seq_length + _MARKERS,
+            size=size,
+            clip_size=clip_size,
+            tokens={"image": self._most_tokens(size), "clip": self._most_tokens(clip_size)},
             context=self.config.get_text_config().max_position_embeddings,
             model=self.checkpoint.name,
             revision=self.checkpoint.revision,
         )
 
+    def _most_tokens(self, size: Size) -> int:
+        """Of one frame."""
+        if isinstance(size, PatchBudget):
+            return size.tokens + _MARKERS
+        return self.family.soft_tokens(self.processor, size[1], size[0]) + _MARKERS
+
     def _check_prompts(self) -> None:
         """Raises `UsageError` for a prompt that would be taken for frames that are not there."""
         tokenizer = self.processor.tokenizer
         for prompt in self._settings.prompts.values():
-            for token in (tokenizer.image_token, tokenizer.eoi_token):
+            marker = self.family.marker(self.processor)
+            for token in {tokenizer.image_token, tokenizer.boi_token, tokenizer.eoi_token} - {marker}:
                 if token in prompt:
                     raise UsageError(f"the prompt holds {token}, which the model takes for an image: leave it out")
-            if prompt.count(tokenizer.boi_token) > 1:
-                raise UsageError(f"the prompt holds {tokenizer.boi_token} more than once: all frames go to one place")
+            if prompt.count(marker) > 1:
+                raise UsageError(f"the prompt holds {marker} more than once: all frames go to one place")
 
     @cached_property
     def device(self) -> str:
@@ -75,15 +88,17 @@ class LocalEngine:
     def memory_plan(self) -> MemoryPlan:
         settings = self._settings
         longest = max(settings.max_new_tokens("image"), settings.max_new_tokens("clip"))
+        most_shown = max(self.spec.tokens["image"], settings.sampling.frames * self.spec.tokens["clip"])
+        counted = None if self.family.parameters is None else self.family.parameters(self.config)
         chosen = memory.plan(
-            Architecture.of(self.config),
+            Architecture.of(self.config, counted),
             name=self.checkpoint.name,
             quantize=settings.model.quantize,
             device=self.device,
             dtype_bytes=self.dtype.itemsize,
             available=hardware.free_memory(self.device),
             on_other_gpus=hardware.memory_of_other_gpus() if self.device == "cuda" else 0,
-            request_tokens=settings.sampling.frames * self.spec.image_tokens + _PROMPT_ALLOWANCE + longest,
+            request_tokens=most_shown + _PROMPT_ALLOWANCE + longest,
         )
         if chosen.precision != "none" and find_spec("bitsandbytes") is None:  # before a download, not after it
             raise ModelError(
@@ -99,14 +114,15 @@ class LocalEngine:
             said += f"\n{hardware.cpu_only_torch() or 'No GPU is here'}. On a CPU this takes minutes a file."
         return said
 
-    def prompt_tokens(self, prompt: str, num_frames: int) -> int:
-        return len(tokens_of(self.processor, prompt, (0.0,) * num_frames, self._settings))
+    def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
+        soft_tokens = [self.spec.tokens[kind] - _MARKERS] * num_frames
+        return len(tokens_of(self.family, self.processor, prompt, soft_tokens, (0.0,) * num_frames, self._settings))
 
     def open(self) -> "LocalSession":
         plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download
         checkpoints.fetch_weights(self.checkpoint)
         model = load_model(self.checkpoint, self.dtype, plan)
-        return LocalSession(model, self.processor, self.spec, plan, self._settings)
+        return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings)
 
 
 def _name(dtype: Any) -> str:

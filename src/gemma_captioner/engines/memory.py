@@ -14,6 +14,7 @@ GIB = 2**30
 Precision = Literal["none", "8bit", "4bit"]
 # Bytes a weight of the language model's linear layers; the rest stays in 16 bits. 4 bits: one 32-bit scale for 64.
 LINEAR_BYTES: dict[Precision, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
+_MOST_IMAGE_TOKENS, _MOST_PATCHES_ASIDE = 1120, 101  # Gemma 4: 1120 tokens of 3 x 3 patches
 VISION_CHUNK = 4  # frames encoded at once
 _RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator slack
 _MOST_AT_ONCE = {"cuda": 64, "mps": 8, "cpu": 16}  # requests: past this, waiting costs more than it gains
@@ -36,12 +37,14 @@ class Architecture:
     image_size: int = 896
     patch_size: int = 14
     image_tokens: int = 256
+    counted: tuple[int, int] | None = None  # linear and other parameters, where no formula is known
 
     @classmethod
-    def of(cls, config: Any) -> Self:
+    def of(cls, config: Any, counted: tuple[int, int] | None = None) -> Self:
         """From a configuration of transformers'."""
         text, vision = config.get_text_config(), config.vision_config
         return cls(
+            counted=counted,
             layers=text.num_hidden_layers,
             hidden=text.hidden_size,
             intermediate=text.intermediate_size,
@@ -52,20 +55,25 @@ class Architecture:
             vision_layers=vision.num_hidden_layers,
             vision_hidden=vision.hidden_size,
             vision_intermediate=vision.intermediate_size,
-            image_size=vision.image_size,
+            # Where a picture keeps its shape, a square of as many patches as it may have at the most.
+            image_size=getattr(vision, "image_size", _MOST_PATCHES_ASIDE * vision.patch_size),
             patch_size=vision.patch_size,
-            image_tokens=config.mm_tokens_per_image,
+            image_tokens=getattr(config, "mm_tokens_per_image", _MOST_IMAGE_TOKENS),
         )
 
     @property
     def linear_parameters(self) -> int:
         """Weights of the language model's linear layers: those that quantization shrinks."""
+        if self.counted is not None:
+            return self.counted[0]
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
     @property
     def other_parameters(self) -> int:
         """Embeddings (shared with the output), norms, vision tower and projector."""
+        if self.counted is not None:
+            return self.counted[1]
         text = self.vocabulary * self.hidden + self.layers * (4 * self.hidden + 2 * self.head_dim) + self.hidden
         v, i = self.vision_hidden, self.vision_intermediate
         patches = (self.image_size // self.patch_size) ** 2

@@ -8,47 +8,56 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..settings import Order, Settings
+from .families import Family
 
 ENDS_AN_INSTRUCTION = (".", "!", "?")
 
 
-def prompt_text(processor: Any, prompt: str, *, num_images: int, order: Order, times_s: Sequence[float] = ()) -> str:
-    """The text for `num_images` frames of one item; each `processor.boi_token` in it stands for one image.
+def prompt_text(processor: Any, prompt: str, *, marker: str, media: str, order: Order, **template_options: Any) -> str:
+    """The text for one item, `media` standing for all of its frames.
 
-    A prompt that holds the marker once itself has all frames there, whatever the order. times_s: where each frame is to
-    have its time before it, the times.
+    marker: what the chat template writes for an image. A prompt that holds it once itself has the frames there,
+    whatever the order.
     """
-    before, asked, after = prompt.partition(processor.boi_token)
-    stamps = [f"[{int(t) // 60:02d}:{int(t) % 60:02d}]" for t in times_s] or [""] * num_images
+    before, asked, after = prompt.partition(marker)
     if processor.chat_template is None:
-        marked = "".join(stamp + processor.boi_token for stamp in stamps)
-        return before + marked + after if asked else _raw(prompt.strip(), marked, order)
-    media = []
-    for stamp in stamps:
-        media += [{"type": "text", "text": stamp}] * bool(stamp) + [{"type": "image"}]
-    text = [{"type": "text", "text": prompt}]
-    content = media + text if order == "media-first" else text + media
+        return before + media + after if asked else _raw(prompt.strip(), media, order)
+    image, text = [{"type": "image"}], [{"type": "text", "text": prompt}]
+    content = image + text if order == "media-first" else text + image
     if asked:
-        content = [{"type": "text", "text": before}, *media, {"type": "text", "text": after}]
+        content = [{"type": "text", "text": before}, *image, {"type": "text", "text": after}]
     messages = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    said = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template_options)
+    return str(said).replace(marker, media)
 
 
-def _raw(prompt: str, images: str, order: Order) -> str:
+def _raw(prompt: str, media: str, order: Order) -> str:
     # "Describe it.", 1 image -> "<start_of_image>Describe it.\nCaption:"   "A photo of" -> "<start_of_image>A photo of"
-    asked = images + prompt if order == "media-first" else prompt + images
+    asked = media + prompt if order == "media-first" else prompt + media
     return asked + "\nCaption:" if prompt.endswith(ENDS_AN_INSTRUCTION) else asked
 
 
-def tokens_of(processor: Any, prompt: str, times_s: Sequence[float], settings: Settings) -> list[int]:
-    """Prompt token ids, each frame as its run of image tokens: what transformers' own processor makes of it."""
+def tokens_of(
+    family: Family,
+    processor: Any,
+    prompt: str,
+    soft_tokens: Sequence[int],
+    times_s: Sequence[float],
+    settings: Settings,
+) -> list[int]:
+    """Prompt token ids, each frame as its run of soft tokens: what transformers' own processor makes of it."""
+    marker = family.marker(processor)
     text = prompt_text(
         processor,
         prompt,
-        num_images=len(times_s),
+        marker=marker,
+        media=family.media(marker, times_s, settings.sampling.timestamps),
         order=settings.prompting.order,
-        times_s=times_s if settings.sampling.timestamps and len(times_s) > 1 else (),
+        **family.template_options,
     )
-    text = text.replace(processor.boi_token, processor.full_image_sequence)
+    between = text.split(marker)
+    for place, count in enumerate(soft_tokens):
+        between[place] += family.placeholder(processor, count)
+    text = "".join(between)
     special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes it itself
     return list(processor.tokenizer(text, add_special_tokens=special)["input_ids"])

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelError
 from ..records import Failed, FinishReason, Reply, Request
+from ..settings import Kind
 from .base import EngineSpec
 
 
@@ -44,7 +45,7 @@ class Script(BaseModel):
 class ScriptedEngine:
     def __init__(self, script: Script | None = None) -> None:
         self.script = script or Script()
-        self.spec = EngineSpec(self.script.size, 20, 131072, model="scripted", revision=None)
+        self.spec = EngineSpec(self.script.size, {"image": 20, "clip": 20}, 131072, model="scripted", revision=None)
 
     @classmethod
     def from_file(cls, path: str) -> Self:
@@ -57,8 +58,8 @@ class ScriptedEngine:
     def describe(self) -> str:
         return "scripted answers, no model"
 
-    def prompt_tokens(self, prompt: str, num_frames: int) -> int:
-        return len(prompt.split()) + num_frames * self.spec.image_tokens
+    def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
+        return len(prompt.split()) + num_frames * self.spec.tokens[kind]
 
     def open(self) -> "ScriptedSession":
         return ScriptedSession(self.script)

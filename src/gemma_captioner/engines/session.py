@@ -13,6 +13,7 @@ from ..records import Failed, Reply, Request
 from ..settings import Settings
 from .base import EngineSpec
 from .decoding import LineEnds, RowSampling, ending, first_line
+from .families import Family
 from .loop import Steps, answer_tokens
 from .memory import MemoryPlan
 from .prompting import tokens_of
@@ -33,9 +34,18 @@ class _Waiting:
 class LocalSession:
     """See `Session`. Its thread dies with `close`, within one token of what it is doing."""
 
-    def __init__(self, model: Any, processor: Any, spec: EngineSpec, plan: MemoryPlan, settings: Settings) -> None:
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        processor: Any,
+        spec: EngineSpec,
+        plan: MemoryPlan,
+        settings: Settings,
+    ) -> None:
         self.model = model
-        self.vision = Vision(model, processor)
+        self.vision = Vision(model, family, processor)
+        self._family = family
         self._processor = processor
         self._settings = settings
         self._context = spec.context
@@ -83,8 +93,7 @@ class LocalSession:
 
     def submit(self, request: Request) -> None:
         self._unanswered += 1
-        tokens = tokens_of(self._processor, request.prompt, request.frames.times_s, self._settings)
-        waiting = _Waiting(request, tokens, time.monotonic())
+        waiting = _Waiting(request, self.tokens_of(request), time.monotonic())
         if waiting.most_tokens > self._context:
             self._answers.put(
                 Failed(
@@ -98,6 +107,13 @@ class LocalSession:
         with self._arrived:
             self._waiting.append(waiting)
             self._arrived.notify()
+
+    def tokens_of(self, request: Request) -> list[int]:
+        """Prompt token ids."""
+        count, height, width, _ = request.frames.pixels.shape
+        soft_tokens = [self._family.soft_tokens(self._processor, height, width)] * count
+        times = request.frames.times_s
+        return tokens_of(self._family, self._processor, request.prompt, soft_tokens, times, self._settings)
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
         answers: list[Reply | Failed] = []

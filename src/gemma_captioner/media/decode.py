@@ -1,17 +1,21 @@
 """Media item -> frames, or the failure that it costs: the one door to the decoders, by kind."""
 
 from ..errors import ItemError
-from ..records import Failed, Frames, MediaItem
+from ..records import Failed, Frames, MediaItem, Size
 from ..settings import Reading, Sampling
 from .images import decode_image
 from .video import decode_clip
 
 
-def decode(item: MediaItem, size: tuple[int, int], reading: Reading, sampling: Sampling) -> Frames | Failed:
-    """Frames at `size` (width, height). Whatever is wrong with the file becomes its `Failed`."""
-    read = decode_image if item.kind == "image" else decode_clip
+def decode(
+    item: MediaItem, size: Size, reading: Reading, sampling: Sampling, clip_size: Size | None = None
+) -> Frames | Failed:
+    """Frames at `size`, a clip's at `clip_size` where that differs. Whatever is wrong with the file is its `Failed`."""
+    clip_size = clip_size or size
     try:
-        return read(item.path, size, reading, sampling)
+        if item.kind == "clip":
+            return decode_clip(item.path, clip_size, reading, sampling)
+        return decode_image(item.path, size, reading, sampling, clip_size)
     except ItemError as error:
         return Failed(item, str(error))
     except MemoryError:

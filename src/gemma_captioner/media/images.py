@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
-from ..records import Frames
+from ..records import Frames, Size, fitted
 from ..settings import Reading, Sampling
 from .colour import from_primaries
 from .sampling import Timeline, wanted_frames
@@ -30,19 +30,24 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # ISO files that hold images
+_ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # EXIF
 _LEVELS = {"L;2": 85, "L;4": 17}  # of a PNG's grey, brought to 0..255
 _SRGB = ImageCms.createProfile("sRGB")
 _SHORTEST_S, _UNTIMED_S = 0.02, 0.1  # as browsers have it: what claims less than the first is shown for the second
 
 
-def decode_image(path: Path, size: tuple[int, int], reading: Reading, sampling: Sampling) -> Frames:
-    """Read `path` and resize it to `size` (width, height). Raises `ItemError` with the reason and the remedy."""
+def decode_image(path: Path, size: Size, reading: Reading, sampling: Sampling, clip_size: Size | None = None) -> Frames:
+    """Read `path` and resize it to `size`, or where it is animated its frames to `clip_size` (by default the same).
+
+    Raises `ItemError` with the reason and the remedy.
+    """
     try:
         with Image.open(path) as file:
             if reading.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
                 if file.format == "PNG":  # Pillow lays some of its frames on what should be gone by then
-                    return decode_clip(path, size, reading, sampling)
-                return _animation(file, size, reading.background, sampling)
+                    return decode_clip(path, clip_size or size, reading, sampling)
+                frame_size = fitted(clip_size or size, *file.size)
+                return _animation(file, frame_size, reading.background, sampling)
             return Frames(_still(file, size, reading)[None], (0.0,))
     except UnidentifiedImageError:
         raise ItemError(_not_an_image(path)) from None
@@ -58,11 +63,13 @@ def decode_image(path: Path, size: tuple[int, int], reading: Reading, sampling: 
         raise ItemError(f"the image cannot be decoded ({error}): save it anew") from error
 
 
-def _still(file: Image.Image, size: tuple[int, int], reading: Reading) -> Pixels:
+def _still(file: Image.Image, wanted: Size, reading: Reading) -> Pixels:
+    _scale_key(file)
+    turned = file.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS
+    size = fitted(wanted, *(reversed(file.size) if turned else file.size))
     if file.format == "JPEG" and not reading.exact_pixels:
         # The decoder itself scales by a half, a quarter or an eighth, to no less than what is wanted.
         file.draft(None, (max(size), max(size)))
-    _scale_key(file)
     ImageOps.exif_transpose(file, in_place=True)
     pixels = as_srgb(file, size, reading.background)
     primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC's own way to say it

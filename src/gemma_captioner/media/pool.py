@@ -24,7 +24,7 @@ import numpy.typing as npt
 import psutil
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from ..records import Failed, Frames, MediaItem
+from ..records import Failed, Frames, MediaItem, Size, most_bytes
 from ..settings import Reading, Sampling
 from .decode import decode
 
@@ -135,11 +135,11 @@ class DecodePool:
     """Decodes files ahead, as many as their pixels have room for."""
 
     def __init__(
-        self, size: tuple[int, int], reading: Reading, sampling: Sampling, *, workers: int, pixel_bytes: int
+        self, size: Size, reading: Reading, sampling: Sampling, *, clip_size: Size, workers: int, pixel_bytes: int
     ) -> None:
-        """size: (width, height) of the frames. pixel_bytes: what all frames together may take at once."""
-        self._how = (size, reading, sampling)
-        frame_bytes = size[0] * size[1] * 3
+        """size, clip_size: of an image's and a clip's frames. pixel_bytes: what all together may take at once."""
+        self._how = (size, reading, sampling, clip_size)
+        frame_bytes = max(most_bytes(size), most_bytes(clip_size))
         self.arena = Arena(max(sampling.frames, pixel_bytes // frame_bytes), frame_bytes)
         limit = int(reading.decode_memory * GIB) + self.arena.bytes  # the arena counts as a worker's own, too
         self._processes = ProcessPool(workers, context=_context(), initializer=_prepare_worker, initargs=(limit,))
@@ -211,11 +211,16 @@ def _prepare_worker(more_memory: int) -> None:
 
 
 def _decode_into(
-    where: tuple[str, int, int, int], item: MediaItem, size: tuple[int, int], reading: Reading, sampling: Sampling
+    where: tuple[str, int, int, int],
+    item: MediaItem,
+    size: Size,
+    reading: Reading,
+    sampling: Sampling,
+    clip_size: Size,
 ) -> _Landed | _NeedsRoom | Failed:
     """where: the arena's path and bytes, the offset to write at, and how many frames there is room for."""
     path, arena_bytes, offset, room = where
-    frames = decode(item, size, reading, sampling)
+    frames = decode(item, size, reading, sampling, clip_size)
     if isinstance(frames, Failed):
         return frames
     if len(frames.pixels) > room:

@@ -21,9 +21,9 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ..errors import ItemError
-from ..records import Frames
+from ..records import Frames, Size, fitted
 from ..settings import Reading, Sampling
-from .colour import as_srgb
+from .colour import as_srgb, upright_size
 from .sampling import ROUNDING_S, Timeline, wanted_frames
 
 av.logging.set_level(None)
@@ -36,8 +36,8 @@ _SKIPS_BY_PACKET = ("h264", "hevc")  # decoders that can be told anew with each 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop the alpha of WebM
 
 
-def decode_clip(path: Path, size: tuple[int, int], reading: Reading, sampling: Sampling) -> Frames:
-    """Read `path` and resize its frames to `size` (width, height). Raises `ItemError` with reason and remedy.
+def decode_clip(path: Path, size: Size, reading: Reading, sampling: Sampling) -> Frames:
+    """Read `path` and resize its frames to `size`. Raises `ItemError` with reason and remedy.
 
     A file that breaks off gives the frames it has, flagged `partial_video`, if at least half of those wanted are there.
     """
@@ -47,10 +47,14 @@ def decode_clip(path: Path, size: tuple[int, int], reading: Reading, sampling: S
         wanted = [timeline.times[i] for i in indexes]
         with open_video(path) as container:
             stream = video_stream(container)
-            pixels = np.empty((len(wanted), size[1], size[0], 3), np.uint8)
+            pixels = np.empty((0, 1, 1, 3), np.uint8)
             times, reformatter = [], VideoReformatter()
             for number, frame in enumerate(_frames_at(container, stream, wanted, timeline)):
-                pixels[number] = as_srgb(frame, size, reading.background, reformatter, exact=reading.exact_pixels)
+                if number == 0:  # which tells the clip's shape
+                    width, height = fitted(size, *upright_size(frame, stream.sample_aspect_ratio))
+                    pixels = np.empty((len(wanted), height, width, 3), np.uint8)
+                to = (width, height)
+                pixels[number] = as_srgb(frame, to, reading.background, reformatter, exact=reading.exact_pixels)
                 times.append(round(_time(frame) - timeline.start, 6))
             missing += len(wanted) - len(times)
             if missing > len(times):
