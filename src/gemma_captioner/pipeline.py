@@ -27,6 +27,7 @@ from .store import sidecar
 from .store.journal import Journal, Line, fingerprint, new_run_id
 
 PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome
+_MOST_JOBS = 256  # items begun and not settled, however small their pixels are
 _WAIT_S = 0.02
 _MEANWHILE = "a caption was written there meanwhile"
 
@@ -96,7 +97,7 @@ class Run:
         return {"version": version("gemma-captioner"), "settings": settings}
 
     def _run(self) -> Generator[Outcome]:
-        threading.Thread(target=self._count, name="count", daemon=True).start()
+        counting = threading.Thread(target=self._count, name="count", daemon=True)
         jobs: dict[int, _Job] = {}
         pool: DecodePool | None = None
         session: Session | None = None
@@ -106,13 +107,14 @@ class Run:
             steps = iter(self.plan)
             step = next(steps, None)
             while True:
-                while step is not None:
+                while step is not None and len(jobs) < _MOST_JOBS:
                     if isinstance(step, MediaItem):
                         if time.monotonic() > deadline:
                             self.left_by_deadline, step = True, None
                             break
                         if pool is None:
                             pool = stack.enter_context(self._pool())
+                            counting.start()  # not before there is work: it walks the folders once more
                         started = self._start(step, pool)
                         if started is None:  # its pixels have no room until others are settled
                             break

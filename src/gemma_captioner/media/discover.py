@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from ..errors import StartError
@@ -104,27 +106,25 @@ class Discovery:
                 f"the folder cannot be listed: {error.strerror}. Mend its permissions, or leave it out with --exclude",
             )
             return
-        media = [name for name in listing.files if self._wanted(root, inside, name)]
-        caption_names = {name: self._caption_name(name) for name in media}
-        # What is not asked for now may have been captioned before, or a trainer will read it: it counts.
-        there = [n for n in listing.files if _is_media(n) and not self._excluded(inside + n)]
-        shared = Counter(map(self._caption_name, there))
-        for name in media:
-            item = MediaItem(
-                path=folder / name,
-                kind=EXTENSIONS[name.rpartition(".")[2].lower()],
-                name=inside + name,
-                caption_path=root.captions / inside / caption_names[name],
-                store=root.store,
-            )
-            if shared[caption_names[name]] > 1:
-                others = [n for n in there if self._caption_name(n) == caption_names[name] and n != name]
-                yield Failed(
-                    item,
-                    f"would share {caption_names[name]} with {', '.join(others)}: rename one, or use --name full",
+        # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
+        media = (n for n in listing.files if _is_media(n) and not self._excluded(inside + n))
+        for caption_name, sharing in groupby(media, key=self._caption_name):  # of one stem: neighbours, once sorted
+            names = list(sharing)
+            for name in filter(partial(self._wanted, root, inside), names):
+                item = MediaItem(
+                    path=folder / name,
+                    kind=EXTENSIONS[name.rpartition(".")[2].lower()],
+                    name=inside + name,
+                    caption_path=root.captions / inside / caption_name,
+                    store=root.store,
                 )
-            else:
-                yield Found(item, captioned=caption_names[name] in captions)
+                if len(names) > 1:
+                    others = ", ".join(other for other in names if other != name)
+                    yield Failed(item, f"would share {caption_name} with {others}: rename one, or use --name full")
+                else:
+                    yield Found(item, captioned=caption_name in captions)
+        if root.only is None:
+            self.ignored += sum(not _is_media(name) for name in listing.files)
         if self.selection.recursive and root.only is None:
             for name in listing.folders:
                 if not self._excluded(inside + name):
@@ -133,11 +133,8 @@ class Discovery:
     def _wanted(self, root: Root, inside: str, name: str) -> bool:
         if root.only is not None and name not in root.only:
             return False
-        if not _is_media(name):
-            self.ignored += root.only is None
-            return False
         include = self.selection.include
-        return not self._excluded(inside + name) and (not include or _matches(inside + name, include))
+        return not include or _matches(inside + name, include)
 
     def _excluded(self, name: str) -> bool:
         return _matches(name, self.selection.exclude)
@@ -185,11 +182,21 @@ def _is_media(name: str) -> bool:
     return bool(stem and dot) and extension.lower() in EXTENSIONS
 
 
-def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key: `a.png` before `a2.png` before `a10.png`, case set aside, the name itself to decide between equals."""
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def natural(name: str) -> str:
+    """Sort key: `a.png` before `a2.png` before `a10.png`, case set aside, the name itself to decide between equals.
+
+    # a10.png -> "a", how long the number is, "10": a number stands before letters, a shorter one before a longer one
+    """
     stem, dot, extension = name.rpartition(".")
-    parts = re.split(r"([0-9]+)", (stem if dot else extension).casefold())
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p], name
+    return f"{_DIGITS.sub(_by_length, (stem if dot else extension).casefold())}\0\0{name}"
+
+
+def _by_length(digits: re.Match[str]) -> str:
+    number = digits[0].lstrip("0")
+    return f"\0{chr(len(number))}{number}"
 
 
 def _matches(name: str, globs: Iterable[str]) -> bool:
