@@ -67,11 +67,12 @@ def _still(file: Image.Image, wanted: Size, reading: Reading) -> Pixels:
     _scale_key(file)
     turned = file.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS
     size = fitted(wanted, *(reversed(file.size) if turned else file.size))
-    if file.format == "JPEG" and not reading.exact_pixels:
+    quick = file.format == "JPEG" and not reading.exact_pixels
+    if quick:
         # The decoder itself scales by a half, a quarter or an eighth, to no less than what is wanted.
         file.draft(None, (max(size), max(size)))
     ImageOps.exif_transpose(file, in_place=True)
-    pixels = as_srgb(file, size, reading.background)
+    pixels = as_srgb(file, size, reading.background, exact=not quick)
     primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC's own way to say it
     return pixels if primaries is None or file.info.get("icc_profile") else from_primaries(pixels, primaries)
 
@@ -103,8 +104,11 @@ def _animation(file: Image.Image, size: tuple[int, int], background: str, sampli
     return Frames(np.stack(pixels), tuple(beginnings[i] for i in chosen), duration_s=at, kind="clip")
 
 
-def as_srgb(image: Image.Image, size: tuple[int, int], background: str) -> Pixels:
-    """Any Pillow mode -> uint8 [height, width, 3], sRGB by the image's own profile. Resized before the costly parts."""
+def as_srgb(image: Image.Image, size: tuple[int, int], background: str, *, exact: bool = True) -> Pixels:
+    """Any Pillow mode -> uint8 [height, width, 3], sRGB by the image's own profile. Resized before the costly parts.
+
+    exact: in one pass over all pixels; else halves and thirds come first, which are cheap.
+    """
     profile = image.info.get("icc_profile")
     image = _eight_bit(image)
     if image.has_transparency_data:
@@ -118,7 +122,7 @@ def as_srgb(image: Image.Image, size: tuple[int, int], background: str) -> Pixel
         image = Image.alpha_composite(ground, image).convert("RGB")
     if image.mode != "RGB" and (image.mode not in ("CMYK", "L") or not profile):
         image = image.convert("RGB")
-    image = image.resize(size, Image.Resampling.BILINEAR)
+    image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=None if exact else 1.0)
     if profile:
         image = _by_profile(image, profile)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
