@@ -1,5 +1,6 @@
 """Engines: what turns a prompt with frames into a reply. A table from name to maker."""
 
+import os
 from collections.abc import Callable
 
 from ..settings import Settings
@@ -9,6 +10,9 @@ __all__ = ["Engine", "EngineSpec", "Session", "engine_for"]
 
 
 def _local(settings: Settings) -> Engine:
+    # OpenMP's threads wait in a loop for their next work unless told before torch is imported: on a CPU they would take
+    # the cores from decoding (measured: 60 s down to 43 s for 260 files on 2 cores).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .local import LocalEngine  # torch and transformers: seconds to import
 
     return LocalEngine(settings)
