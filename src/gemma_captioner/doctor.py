@@ -58,15 +58,16 @@ def _memory(device: str, available: int) -> Iterator[Finding]:
     yield Finding("good", "free memory", f"{available / GIB:.1f} GiB on {device}")
     for size, architecture in GEMMA3_SIZES.items():
         fits = {
-            precision: sum(memory.needed_bytes(architecture, precision, device, 2, _REQUEST_TOKENS))
+            precision: memory.needed_bytes(architecture, precision, device, 2, _REQUEST_TOKENS)
             for precision in memory.precisions("auto", device)
         }
         names = {"none": "bf16", "8bit": "8bit", "4bit": "4bit"}
         said = ", ".join(
-            f"{names[p]} {need / GIB:.1f} GiB {'fits' if need <= available else 'does not fit'}"
-            for p, need in fits.items()
+            f"{names[p]} {(weights + working) / GIB:.1f} GiB (weights {weights / GIB:.1f}) "
+            f"{'fits' if weights + working <= available else 'does not fit'}"
+            for p, (weights, working) in fits.items()
         )
-        some = any(need <= available for need in fits.values())
+        some = any(sum(needed) <= available for needed in fits.values())
         yield Finding("good" if some else "note", f"{size}-it", said)
 
 

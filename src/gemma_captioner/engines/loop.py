@@ -26,7 +26,7 @@ class Kept(CacheLayerMixin):
     def __init__(self, window: int | None, new_columns: int, number: torch.Tensor) -> None:
         """number: int64 [1], how many columns were added; the caller counts it up."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._window, self._new_columns, self._number = window, new_columns, number
+        self._window, self._new_columns, self.number = window, new_columns, number
         self.prompt_columns = 0
         self.shown: int | None = None  # so many columns are looked at; None: all
 
@@ -37,7 +37,7 @@ class Kept(CacheLayerMixin):
             torch.cat([states[:, :, columns - kept :], states.new_zeros(_room(states, self._new_columns))], dim=2)
             for states in (key_states, value_states)
         )
-        self._number = self._number.to(key_states.device)  # a copy, where a model is spread over several devices
+        self.number = self.number.to(key_states.device)  # another one, where a model is spread over several devices
         self.prompt_columns, self.is_initialized = kept, True
 
     def update(
@@ -47,7 +47,7 @@ class Kept(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
             return key_states, value_states
         assert self.keys is not None and self.values is not None
-        column = self._number + self.prompt_columns
+        column = self.number + self.prompt_columns
         self.keys.index_copy_(2, column, key_states)
         self.values.index_copy_(2, column, value_states)
         return self.keys[:, :, : self.shown], self.values[:, :, : self.shown]
@@ -99,6 +99,7 @@ class Steps:
             logits_to_keep=1,
             **images,
         )
+        self._numbers = list({id(n): n for n in (self._number, *(layer.number for layer in self._layers))}.values())
         self._bases = {kind: self._base(self._layers[self._kinds.index(kind)]) for kind in set(self._kinds)}
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
@@ -128,7 +129,8 @@ class Steps:
             use_cache=True,
         )
         self._positions += 1
-        self._number += 1
+        for number in self._numbers:
+            number += 1
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
     def _capture(self) -> None:  # not run without CUDA

@@ -127,8 +127,9 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         return (
-            f"{self.needed / GIB:.1f} GiB (weights {self.weights / GIB:.1f}) of {self.available / GIB:.1f} GiB free "
-            f"on {self.device}{', spread over all GPUs' if self.spread else ''}"
+            f"{self.needed / GIB:.1f} GiB (weights {self.weights / GIB:.1f}, cache and activations of the longest prompt "
+            f"{self.working / GIB:.1f}) of {self.available / GIB:.1f} GiB free; at once up to {self.most_at_once} files or "
+            f"{self.tokens_at_once:,} tokens on {self.device}{', spread over all GPUs' if self.spread else ''}"
         )
 
 
