@@ -74,7 +74,16 @@ class Conversation(knobs.Group):
     debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False
 
 
-_PANELS = ("Which files", "The prompt and the caption", "Clips", "Reading files", "The answer", "The model", "The run")
+_PANELS = (
+    "Which files",
+    "The prompt and the caption",
+    "Clips",
+    "Reading files",
+    "The answer",
+    "What is fit",
+    "The model",
+    "The run",
+)
 
 
 def _stage(title: str) -> Parameter:
@@ -91,6 +100,7 @@ def caption(
     sampling: Annotated[knobs.Sampling, _stage("Clips")] = knobs.Sampling(),
     reading: Annotated[knobs.Reading, _stage("Reading files")] = knobs.Reading(),
     generation: Annotated[knobs.Generation, _stage("The answer")] = knobs.Generation(),
+    judging: Annotated[knobs.Judging, _stage("What is fit")] = knobs.Judging(),
     model: Annotated[knobs.Model, _stage("The model")] = knobs.Model(),
     conduct: Annotated[knobs.Conduct, _stage("The run")] = knobs.Conduct(),
     talk: Annotated[Conversation, _stage("The run")] = Conversation(),
@@ -100,7 +110,7 @@ def caption(
     What has a caption is left alone, so an interrupted run goes on where it was when it is started again.
     """
     flags: dict[str, Any] = {}
-    for group in (selection, prompting, sampling, reading, generation, model, conduct):
+    for group in (selection, prompting, sampling, reading, generation, judging, model, conduct):
         flags |= group.model_dump(exclude_unset=True)
     return run_caption(paths, Settings.of(_read_config(talk.config), flags), talk)
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from itertools import count
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from .captions.clean import clean
+from .captions.clean import bare, dressed, to_last_sentence
 from .captions.judge import UNFIT, judge
+from .captions.limits import length_flags
 from .engines import Engine, Session, engine_for
 from .errors import ItemError, StorageError
 from .media.discover import roots_of
@@ -29,6 +30,7 @@ from .store.journal import Journal, Line, fingerprint, new_run_id
 PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome
 _MOST_JOBS = 256  # items begun and not settled, however small their pixels are
 _WAIT_S = 0.02
+_RETRY_TEMPERATURE = 0.7
 _MEANWHILE = "a caption was written there meanwhile"
 
 
@@ -42,6 +44,8 @@ class _Job:
     decoding: Decoding
     frames: Frames | None = None  # set once the engine has them
     prompt: str = ""
+    rejected: list[str] = field(default_factory=list)  # raw replies that were not fit
+    is_asked: bool = False  # the engine has it
 
     @property
     def ready(self) -> bool:
@@ -91,6 +95,15 @@ class Run:
 
     def close(self) -> None:
         self._outcomes.close()
+
+    @cached_property
+    def _token_counter(self) -> Callable[[str], int] | None:
+        """Of --tokenizer. Raises `ModelError` where it cannot be had."""
+        if (name := self.settings.judging.tokenizer) is None:
+            return None
+        from .engines.tokenizer import token_counter
+
+        return token_counter(name, self.settings.model.hf_token)
 
     def _header(self) -> Line:
         settings = self.settings.model_dump(mode="json", exclude={"model": {"hf_token"}})
@@ -143,10 +156,10 @@ class Run:
                 self._submit_decoded(jobs, session)
                 for answer in session.poll(_WAIT_S):
                     assert answer.request_id is not None
-                    job = jobs.pop(answer.request_id)
-                    outcome = self._outcome(job, answer)
-                    job.decoding.release()
-                    yield self._settled(outcome)
+                    job = jobs[answer.request_id]
+                    if (outcome := self._outcome(job, answer)) is not None:
+                        jobs.pop(job.id).decoding.release()
+                        yield self._settled(outcome)
 
     def _count(self) -> None:
         with suppress(OSError):  # without a total there is no estimate; the run itself says what is wrong
@@ -206,35 +219,49 @@ class Run:
         for job in jobs.values():
             if free == 0:
                 break
-            if job.frames is not None or not job.ready:
+            if job.is_asked or not job.ready:
                 continue
             decoded = job.decoding.result()
             if isinstance(decoded, Failed):  # since the last look: settled at the next
                 continue
-            job.frames, job.prompt = decoded, self.settings.prompts[decoded.kind]
-            session.submit(
-                Request(
-                    id=job.id,
-                    item=job.item,
-                    frames=decoded,
-                    prompt=job.prompt,
-                    max_new_tokens=self.settings.max_new_tokens(decoded.kind),
-                    temperature=self.settings.generation.temperature,
-                    seed=crc32(f"{self.settings.generation.seed} {job.item.name}".encode("utf-8", "replace")),
-                )
-            )
+            job.frames, job.prompt, job.is_asked = decoded, self.settings.prompts[decoded.kind], True
+            session.submit(self._request(job, decoded))
             free -= 1
 
-    def _outcome(self, job: _Job, answer: Reply | Failed) -> Outcome:
-        """Clean and judge a reply, and store what is fit."""
+    def _request(self, job: _Job, frames: Frames) -> Request:
+        """A second try samples, with a seed of its own: a greedy answer would be the same again."""
+        generation, tried = self.settings.generation, len(job.rejected)
+        seed = f"{generation.seed} {job.item.name}" + (f" {tried}" if tried else "")
+        return Request(
+            id=job.id,
+            item=job.item,
+            frames=frames,
+            prompt=job.prompt,
+            max_new_tokens=self.settings.max_new_tokens(frames.kind),
+            temperature=max(generation.temperature, _RETRY_TEMPERATURE) if tried else generation.temperature,
+            seed=crc32(seed.encode("utf-8", "replace")),
+        )
+
+    def _outcome(self, job: _Job, answer: Reply | Failed) -> Outcome | None:
+        """Clean and judge a reply, and store what is fit. None where it is to be asked again."""
         if isinstance(answer, Failed):
             return answer
         assert job.frames is not None
-        caption = clean(answer.text, self.settings.prompting)
-        flags = job.frames.flags + judge(caption, answer)
-        for flag in flags:
-            if flag in UNFIT:
-                return Failed(job.item, UNFIT[flag])
+        settings = self.settings
+        said = bare(answer.text, ascii_punctuation=settings.prompting.punctuation == "ascii")
+        truncated = answer.finish_reason == "length" and bool(said)
+        if truncated:
+            said = to_last_sentence(said)
+        flags = judge(said, prompt=job.prompt, language=settings.judging.language)
+        if unfit := [flag for flag in flags if flag in UNFIT]:
+            job.rejected.append(answer.text)
+            if len(job.rejected) <= settings.judging.retries:
+                job.is_asked = False
+                return None
+            return Failed(job.item, UNFIT[unfit[0]])
+        caption = dressed(said, settings.prompting)
+        flags += ("truncated",) * truncated + length_flags(caption, settings.judging.target, self._token_counter)
+        flags = job.frames.flags + flags
         captioned = Captioned(
             item=job.item,
             caption=caption,
@@ -275,7 +302,8 @@ class Run:
             "prompt_tokens": reply.prompt_tokens,
             "new_tokens": reply.new_tokens,
             "seconds": round(reply.seconds, 3),
-            "retries": 0,
+            "retries": len(job.rejected),
+            "rejected": job.rejected,
             "digest": sidecar.digest(content),
             "replaced": None if present is None else present.decode("utf-8", "surrogateescape"),
         }

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, Self
 from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .captions.limits import LIMITS
 from .errors import UsageError, without_token
-from .trainers import span_for
+from .trainers import span_for, target_for
 
 Kind = Literal["image", "clip"]
 Order = Literal["media-first", "text-first"]
@@ -27,6 +28,29 @@ Quantize = Literal["auto", "none", "8bit", "4bit"]
 DURATION = r"^(\d+(\.\d+)?[smhd])+$"  # 90s, 2h, 1h30m
 # whole, head:4.5, middle:4.5 (seconds), or 2-6.5
 SPAN = r"whole|head:(?P<head>\d+(\.\d+)?)|middle:(?P<middle>\d+(\.\d+)?)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
+
+LANGUAGES = {  # by ISO 639-1
+    "english": "en",
+    "german": "de",
+    "french": "fr",
+    "spanish": "es",
+    "portuguese": "pt",
+    "italian": "it",
+    "dutch": "nl",
+    "polish": "pl",
+    "turkish": "tr",
+    "russian": "ru",
+    "ukrainian": "uk",
+    "chinese": "zh",
+    "japanese": "ja",
+    "korean": "ko",
+    "arabic": "ar",
+    "hindi": "hi",
+    "vietnamese": "vi",
+    "indonesian": "id",
+    "czech": "cs",
+    "swedish": "sv",
+}
 
 DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
 IMAGE_PROMPT = "Provide a short, single-line description of this image for training data."
@@ -138,6 +162,9 @@ class Prompting(Group):
     prefix: str = Field("", description="Put before every caption.")
     suffix: str = Field("", description="Put after every caption.")
     trigger: str = Field("", description="A trigger word: put before every answer that does not hold it as a word.")
+    punctuation: Literal["ascii", "any"] = Field(
+        "ascii", description="ascii: plain quotes, dashes and dots, which every trainer reads alike. any: as answered."
+    )
 
 
 class Generation(Group):
@@ -146,6 +173,35 @@ class Generation(Group):
     max_new_tokens: int = Field(256, ge=1, description="The longest answer, in tokens.")
     temperature: float = Field(0.0, ge=0, le=5, description="0 takes the likeliest word each time; above 0 samples.")
     seed: int = Field(0, ge=0, description="With a temperature: the same seed gives the same captions.")
+
+
+class Judging(Group):
+    """When an answer is not fit, and what then."""
+
+    retries: int = Field(
+        2, ge=0, description="Ask again this often, by sampling, where an answer is empty, refuses, loops or echoes."
+    )
+    language: str = Field("english", description="The language that captions are to be in; others are flagged.")
+    target: str | None = Field(
+        None, description="The model to be trained: what its text encoder would cut off is flagged. --for sets it."
+    )
+    tokenizer: str | None = Field(
+        None, description="Count a caption's tokens with this tokenizer, a Hugging Face id or folder, not by estimate."
+    )
+
+    @field_validator("language")
+    @classmethod
+    def _known_language(cls, value: str) -> str:
+        if value.lower() not in LANGUAGES:
+            raise ValueError(f"take one of {', '.join(LANGUAGES)}")
+        return value.lower()
+
+    @field_validator("target")
+    @classmethod
+    def _known_target(cls, value: str | None) -> str | None:
+        if value is not None and value not in LIMITS:
+            raise ValueError(f"take one of {', '.join(LIMITS)}")
+        return value
 
 
 class Model(Group):
@@ -208,6 +264,7 @@ class Settings(Group):
     reading: Reading = Reading()
     prompting: Prompting = Prompting()
     generation: Generation = Generation()
+    judging: Judging = Judging()
     model: Model = Model()
     conduct: Conduct = Conduct()
     image: ForKind = ForKind()
@@ -226,6 +283,7 @@ class Settings(Group):
             flat["for_"] = flat.pop("for")
         if flat.get("for_") is not None:
             flat.setdefault("span", span_for(flat["for_"], flat.get("train_frames")))
+            flat.setdefault("target", target_for(flat["for_"]))
         home = {knob: group for group, knobs in _GROUPS.items() for knob in knobs.model_fields}
         grouped: dict[str, Any] = {}
         for name, value in flat.items():
@@ -270,7 +328,7 @@ class Settings(Group):
             "image_tokens": self.model.image_tokens,
             "prompt": self.prompts[kind],
             "max_new_tokens": self.max_new_tokens(kind),
-            **self.prompting.model_dump(include={"order", "prefix", "suffix", "trigger"}),
+            **self.prompting.model_dump(include={"order", "prefix", "suffix", "trigger", "punctuation"}),
             **self.generation.model_dump(include={"temperature", "seed"}),
         }
         said |= self.reading.model_dump(include={"background", "exact_pixels"})
@@ -298,6 +356,7 @@ _GROUPS: dict[str, type[Group]] = {
     "reading": Reading,
     "prompting": Prompting,
     "generation": Generation,
+    "judging": Judging,
     "model": Model,
     "conduct": Conduct,
 }

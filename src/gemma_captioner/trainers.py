@@ -6,6 +6,7 @@ Read from their sources (snapshots of 2025-03 to 2026-08); those not named here 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .captions.limits import LIMITS
 from .errors import UsageError
 
 
@@ -45,3 +46,12 @@ def span_for(target: str, train_frames: int | None) -> str:
             raise UsageError(f"--for {target}: say which model, {', '.join(f'{name}:{m}' for m in fps)}")
         model = ""
     return f"head:{train_frames / fps[model]:.6g}"
+
+
+def target_for(target: str) -> str | None:
+    """The model whose text encoder reads the captions, of `TRAINER[:MODEL]`; None where that is not said.
+
+    # musubi:wan -> wan      ltx -> ltx      sd-scripts -> None
+    """
+    name, _, model = target.partition(":")
+    return next((known for known in (model, name) if known in LIMITS), None)

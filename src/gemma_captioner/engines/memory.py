@@ -126,10 +126,11 @@ class MemoryPlan:
         return self.weights + self.working
 
     def __str__(self) -> str:
+        spread = ", spread over all GPUs" if self.spread else ""
         return (
-            f"{self.needed / GIB:.1f} GiB (weights {self.weights / GIB:.1f}, cache and activations of the longest prompt "
-            f"{self.working / GIB:.1f}) of {self.available / GIB:.1f} GiB free; at once up to {self.most_at_once} files or "
-            f"{self.tokens_at_once:,} tokens on {self.device}{', spread over all GPUs' if self.spread else ''}"
+            f"{self.needed / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free on {self.device}{spread} "
+            f"(weights {self.weights / GIB:.1f}, cache and activations for one file {self.working / GIB:.1f}); "
+            f"at once up to {self.most_at_once} files or {self.tokens_at_once:,} tokens"
         )
 
 

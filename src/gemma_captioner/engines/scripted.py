@@ -13,6 +13,7 @@ As `--engine scripted --model SCRIPT.json`, the script being one object, every k
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,7 +40,7 @@ class Script(BaseModel):
     delay_s: float = Field(0.0, ge=0)
     batch_size: int = Field(8, ge=1)
     size: tuple[int, int] = (64, 64)
-    replies: dict[str, ScriptedReply | str] = {}
+    replies: dict[str, ScriptedReply | str | list[ScriptedReply | str]] = {}  # a list: one each time it is asked
 
 
 class ScriptedEngine:
@@ -69,6 +70,7 @@ class ScriptedSession:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._waiting: list[tuple[Request, float]] = []
+        self._asked: Counter[str] = Counter()
 
     @property
     def free(self) -> int:
@@ -84,6 +86,9 @@ class ScriptedSession:
 
     def _answer(self, request: Request, since: float) -> Reply | Failed:
         scripted = self._script.replies.get(request.item.name, self._script.default)
+        if isinstance(scripted, list):
+            scripted = scripted[min(self._asked[request.item.name], len(scripted) - 1)]
+            self._asked[request.item.name] += 1
         reply = ScriptedReply(text=scripted) if isinstance(scripted, str) else scripted
         if reply.error is not None:
             return Failed(request.item, reply.error, request.id)

@@ -1,0 +1,67 @@
+"""How much of a caption each model's text encoder reads. Pure.
+
+Tokens are estimated from above where no exact tokenizer is given (`--tokenizer ID`): a caption that this estimate finds
+short enough is short enough.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """most: tokens of the text encoder, its own marks left out. encoder: whose tokens they are."""
+
+    most: int
+    encoder: str
+
+
+# From the models' own pipelines and their trainers (snapshots of 2025-03 to 2026-08).
+LIMITS: Mapping[str, Limit] = {
+    "wan": Limit(512, "umT5"),
+    "hunyuan": Limit(256, "LLaMA"),
+    "framepack": Limit(256, "LLaMA"),
+    "ltx": Limit(256, "T5"),
+    "ltx2": Limit(1024, "Gemma"),
+    "mochi": Limit(256, "T5"),
+    "flux": Limit(512, "T5"),
+    "flux-schnell": Limit(256, "T5"),
+    "sdxl": Limit(75, "CLIP"),
+    "sdxl-150": Limit(150, "CLIP"),
+    "sdxl-225": Limit(225, "CLIP"),
+    "sd": Limit(75, "CLIP"),
+}
+LEAST_WORDS = 3  # fewer describe nothing that could be learnt
+_PIECE = {"CLIP": 6, "T5": 4, "umT5": 4, "LLaMA": 5, "Gemma": 5}  # letters of a long word a token
+
+
+def estimated_tokens(caption: str, encoder: str) -> int:
+    """At least as many as the encoder's own tokenizer finds in English prose.
+
+    A word of up to six letters is counted as one token and a half, a longer one as its pieces; punctuation as one each.
+
+    # "A cat, sleeping.", CLIP -> 1.5 + 1.5 + 1 + 2 + 1 = 7
+    """
+    piece = _PIECE[encoder]
+    total = 0.0
+    for part in re.findall(r"[^\W\d_]+|\d|[^\w\s]", caption):
+        if not part.isalpha():
+            total += 1
+        elif not part.isascii():
+            total += 2 * len(part)
+        else:
+            total += 1.5 if len(part) <= 6 else max(2, math.ceil(len(part) / piece))
+    return math.ceil(total)
+
+
+def length_flags(caption: str, target: str | None, count: Callable[[str], int] | None = None) -> tuple[str, ...]:
+    """`too_short` for anyone, `too_long` for a target's text encoder. count: its exact tokenizer."""
+    if len(caption.split()) < LEAST_WORDS:
+        return ("too_short",)
+    if target is None:
+        return ()
+    limit = LIMITS[target]
+    tokens = count(caption) if count is not None else estimated_tokens(caption, limit.encoder)
+    return ("too_long",) if tokens > limit.most else ()
