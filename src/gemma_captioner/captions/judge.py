@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..settings import LANGUAGES
+from .phrases import ABSENCE, MANNERS, REFUSAL, phrases
 
 # What keeps a caption from being stored, once --retries are used up.
 UNFIT = {
@@ -35,11 +36,6 @@ def judge(caption: str, *, prompt: str = "", language: str = "english") -> tuple
     return tuple(flag for flag, is_so in found.items() if is_so)
 
 
-def _any(words: str) -> str:
-    """# "a_cat dog" -> "(?:a cat|dog)" """
-    return f"(?:{'|'.join(word.replace('_', ' ') for word in words.split())})"
-
-
 _QUOTED = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|\u00ab[^\u00bb]*\u00bb|(?<!\w)'[^']{2,}'(?!\w)")
 
 
@@ -56,9 +52,19 @@ def _words(text: str) -> list[str]:
 
 
 def repeats(caption: str) -> bool:
-    """Whether it has fallen into a loop: a run of words at once again and again, or most of it said twice over."""
-    words = _words(_unquoted(caption))
-    return _in_a_loop(words) or _same_sentences(caption) or _compresses_too_well(caption) or _counts_on(words)
+    """Whether it has fallen into a loop: the same words again and again, with or without small variations."""
+    text = _unquoted(caption)
+    words = _words(text)
+    spoken = [word for word in words if not word.isdecimal()]  # a scoreboard says 0 again and again
+    return (
+        _in_a_loop(spoken)
+        or _same_items(text)
+        or _turns_in_place(spoken, 60, 23)
+        or (_turns_in_place(spoken, 24, 9) and not _are_distinct_items(text))
+        or _same_sentences(text)
+        or _compresses_too_well(caption)
+        or _counts_on(words)
+    )
 
 
 _LEAST_TIMES = {1: 5, 2: 4, 3: 4}  # for a run of so many words; longer ones three times
@@ -75,10 +81,30 @@ def _in_a_loop(words: list[str]) -> bool:
     return False
 
 
-def _same_sentences(caption: str) -> bool:
-    sentences = [" ".join(_words(s)) for s in re.split(r"[.!?]+\s+", caption)]
+def _turns_in_place(words: list[str], length: int, few: int) -> bool:
+    """Whether so many words in a row are made of so few.
+
+    # a deep red, a rich red, a dark red, a deep rich red, a dark deep red, ...
+    """
+    return any(len(set(words[i : i + length])) <= few for i in range(len(words) - length + 1))
+
+
+def _are_distinct_items(text: str) -> bool:
+    """# white with a red sole, white with a blue sole, ... black with a blue sole -> yes: a list, however alike"""
+    items = [" ".join(_words(item)) for item in re.split(r"[,:]", text)]
+    return len(items) >= 5 and len(set(items)) == len(items)
+
+
+def _same_items(text: str) -> bool:
+    """# red scarf, snowy street, red scarf, brown coat, snowy street, red scarf -> yes"""
+    items = [" ".join(_words(item)) for item in text.split(",")]
+    return len(items) >= 6 and len(set(items)) <= 0.6 * len(items)
+
+
+def _same_sentences(text: str) -> bool:
+    sentences = [" ".join(_words(s)) for s in re.split(r"[.!?]+(?:\s+|\Z)", text)]
     times = Counter(s for s in sentences if len(s.split()) >= 4)
-    return bool(times) and (max(times.values()) >= 3 or (len(times) < sum(times.values()) and len(sentences) <= 3))
+    return bool(times) and (max(times.values()) >= 3 or (len(times) == 1 and times.total() == 2))
 
 
 def _compresses_too_well(caption: str) -> bool:
@@ -88,98 +114,75 @@ def _compresses_too_well(caption: str) -> bool:
 
 
 def _counts_on(words: list[str]) -> bool:
-    """1, 2, 3, ... 8"""
+    """# 1, 2, 3, ... 9 -> yes      A1, A2, ... A9 -> yes      1961, 1962, ... 1969 -> yes"""
+    numbers = [int(digits[1]) if (digits := re.fullmatch(r"[a-z]?(\d{1,6})", word)) else None for word in words]
     run = 1
-    for before, after in pairwise(words):
-        run = run + 1 if before.isdecimal() and after.isdecimal() and int(after) == int(before) + 1 else 1
-        if run >= 8:
+    for before, after in pairwise(numbers):
+        run = run + 1 if before is not None and after == before + 1 else 1
+        if run >= 9:
             return True
     return False
 
 
 # refusal
 
-_DOES = _any(
-    "see view access process open identify describe provide assist help fulfill fulfil create generate caption comment "
-    "answer engage continue comply write make analy[sz]e recogni[sz]e determine confirm discuss offer produce "
-    "speculate give share watch do_that complete respond tell name access comfortable the_ability the_capability "
-    "(?:any|an?|the)_(?:image|video)"
-)
-_MEDIA = _any("image video clip picture file attachment")
-_REFUSALS = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"\b(?:i'm|i am) (?:really |very |so |deeply )?"
-        r"(?:sorry|unable|not able|not allowed|programmed|just an?|(?:only )?an? (?:ai|large language|language|text))",
-        r"\bi (?:can ?not|can't|could not|couldn't|won't|will not|do not|don't|am not able to|must decline|refuse) "
-        rf"(?:\w+ly )?(?:to |be able to |actually |directly |in good conscience |have |feel )?{_DOES}",
-        r"\bas an? (?:ai|artificial|large language|language model|responsible|multimodal)\b",
-        r"\bi (?:must |have to |would like to |want to )?apologi[sz]e\b|\bmy apologies\b",
-        r"\bsorry,? (?:but )?(?:i|this|that)\b",
-        r"\bplease (?:provide|upload|share|attach|send|re-?upload|try again)\b",
-        rf"\b(?:no|the) {_MEDIA}s? (?:was|were|has been|is|seems? to be|appears? to be) "
-        r"(?:not |missing|empty|provided|attached|blank|unavailable|corrupt)",
-        r"\b(?:can ?not|can't|unable to|not able to) "
-        r"(?:fulfil+|comply with|assist with|help with|complete|provide|generate|process|"
-        r"identify (?:the |this |any |real )?(?:person|people|individual))",
-        r"\b(?:against|violates?|not in line with) (?:my|our|the) (?:\w+ )?"
-        r"(?:guidelines|polic|programming|principles|content|safety|terms)",
-        r"\b(?:content|safety|usage) (?:policy|policies|guidelines)\b",
-        r"\bi(?:'d| would) (?:need|require|be happy to|be glad to)\b",
-        r"\bif you (?:can |could )?(?:provide|upload|share|describe)\b",
-        r"\bmy (?:capabilities|programming|training|guidelines|purpose)\b",
-    )
-]
-
 
 def refuses(caption: str) -> bool:
     """Whether the model speaks of itself and what it will not do, anywhere outside quotes."""
-    text = _unquoted(caption.replace("\u2019", "'"))
-    return any(pattern.search(text) for pattern in _REFUSALS)
+    return bool(REFUSAL.search(_unquoted(caption.replace("\u2019", "'"))))
 
 
 # prompt_echo
 
-_TELLS_TO = _any(
-    "describe provide caption write generate create give explain focus_on only_describe "
-    "(?:do_not|don't)_(?:mention|include|describe|use) avoid include mention use_(?:simple|short|plain|clear|concise) "
-    "keep_(?:it|the|your) make_sure ensure limit start_with begin_with be_(?:concise|specific|detailed|brief) "
-    "your_task you_are_an? the_(?:caption|description)_should output return respond answer list"
-)
-_INSTRUCTION = re.compile(rf"(?:\A|(?<=[.:;!?])\s+)(?:please )?{_TELLS_TO}\b", re.IGNORECASE)
+_INSTRUCTION = phrases(r"""
+    (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:describe|provide|caption|write|generate|create|give|explain|focus_on|include|list)\b
+    (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:only_describe|mention|use_(?:simple|short|plain|clear|concise)|make_sure|ensure)\b
+    (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:keep_(?:it|the|your)|limit|output|start_with|begin_with|return|respond|answer)\b
+    (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:be_(?:concise|specific|detailed|brief)|the_(?:caption|description)_should)\b
+""")
 _OF_CAPTIONING = re.compile(
-    r"\b(?:captions?|descriptions?|image|video|clip|words?|sentences?|training|detail(?:ed)?|prompt|describe|movement|"
-    r"mention|include|style|subject|tags?)\b",
+    r"\b(?:captions?|descriptions?|described?|image|video|clip|words?|sentences?|paragraphs?|training|detail(?:s|ed)?|"
+    r"prompt|mention|include|style|subjects?|tags?|exactly|tense|answer|medium|lora|trigger|template|rules)\b",
     re.IGNORECASE,
 )
+_LEAST_ECHO = 4  # words
 
 
 def echoes(caption: str, prompt: str) -> bool:
-    """Whether it says the prompt again, or gives instructions for a caption instead of one."""
-    said, asked = _words(caption), _words(prompt)
-    if asked and _longest_common_run(said, asked) >= max(6, min(9, len(asked) - 1)):
+    """Whether it says the prompt again, or tells how a caption is to be instead of being one."""
+    said, asked = _words(caption), _words(_unquoted(prompt))
+    if len(asked) >= _LEAST_ECHO and f" {' '.join(asked)} " in f" {' '.join(said)} ":
         return True
-    for instruction in _INSTRUCTION.finditer(_unquoted(caption)):
-        sentence = re.split(r"[.!?]\s", caption[instruction.start() :].strip(), maxsplit=1)[0]
+    if _says_again(said, asked):
+        return True
+    text = _unquoted(caption)
+    if MANNERS.search(text):
+        return True
+    for instruction in _INSTRUCTION.finditer(text):
+        sentence = re.split(r"[.!?]\s", text[instruction.start() :].strip(), maxsplit=1)[0]
         if _OF_CAPTIONING.search(sentence[len(instruction[0].strip()) :]):
             return True
     return False
 
 
-def _longest_common_run(a: list[str], b: list[str]) -> int:
-    """Of words in a row that both hold."""
-    longest = 0
-    row = [0] * (len(b) + 1)
-    for x in a:
-        row = [0] + [row[j] + 1 if x == y else 0 for j, y in enumerate(b)]
-        longest = max(longest, *row)
-    return longest
+def _says_again(said: list[str], asked: list[str]) -> bool:
+    """Whether both hold the same words in a row, at least one of them about how to caption.
+
+    # "Describe how the woman dances." -> "The woman dances on the beach.": no, that is what was asked for
+    """
+    runs = [0] * (len(asked) + 1)
+    for end, word in enumerate(said, 1):
+        runs = [0] + [runs[j] + 1 if word == other else 0 for j, other in enumerate(asked)]
+        longest = max(runs)
+        if longest >= _LEAST_ECHO and any(_OF_CAPTIONING.fullmatch(w) for w in said[end - longest : end]):
+            return True
+    return False
 
 
 # not_in_language
 
 _NOT_LATIN = {"ru", "uk", "zh", "ja", "ko", "ar", "hi"}
-_SURE = 0.9
+_UNLIKELY = 0.02
 _LEAST_WORDS = 5
 
 
@@ -199,51 +202,19 @@ def is_in(caption: str, language: str) -> bool:
 def _reads_as(text: str, code: str) -> bool:
     if len(_words(text)) < _LEAST_WORDS and text.isascii():
         return True
-    likeliest, probability = _identifier().classify(text.lower())
-    return bool(likeliest == code or probability < _SURE)
+    return bool(dict(_identifier().rank(text.lower()))[code] >= _UNLIKELY)
 
 
 @cache
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages(sorted(LANGUAGES.values()))
-    return identifier
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 # absent_things
 
-_THING = _any(
-    "people persons? humans? figures? individuals? text words? letters writing signs? signage logos? watermarks? "
-    "objects? elements? details? subjects? characters? animals? vehicles? cars? buildings? furniture items? movements? "
-    "motion action activity sounds? audio music dialogue speech distractions? background scenery landscape faces? "
-    "decorations? patterns? features? indications? evidence props clutter clouds? trees plants shadows? changes? "
-    "interaction accessories jewelry makeup colou?rs? context light_sources?"
-)
-_UP_TO_3 = r"(?:\w+ ){0,3}?"
-_IS = r"(?:is|are|was|were|can be|appears?|seems?)"
-_ABSENT = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"\bno (?:\w+,? (?:or )?){{0,4}}?{_THING}\b[^.]*?\b(?:{_IS}|visible|present|seen|shown|discernible|"
-        r"detected|depicted|in (?:the )?(?:image|frame|scene|shot|video|picture|background|view))\b",
-        r"\bthere (?:is|are|was|were|appears? to be|seems? to be) (?:no|not any|not a|neither)\b(?! (?:room|doubt))",
-        rf"\bwith(?:out)? (?:no|any|a single) {_UP_TO_3}{_THING}\b",
-        rf"\b(?:free|empty|bare) of {_UP_TO_3}{_THING}\b|\bdevoid of\b",
-        rf"\b(?:lack|lacks|lacking|absence|absent) (?:of )?{_UP_TO_3}{_THING}\b",
-        rf"\b(?:does not|do not|did not|doesn't|don't) (?:contain|include|show|feature|have|depict|display) "
-        rf"{_UP_TO_3}{_THING}\b",
-        r"\bnothing else (?:is|happens|moves|can be|appears|in (?:the )?(?:frame|scene|image))\b",
-        r"\b(?:nobody|no one|nothing) (?:else )?(?:is|can be) (?:visible|seen|present|happening|shown|in)\b",
-        rf"\b{_THING} (?:is|are) (?:not (?:visible|present|shown|seen|included|depicted)|absent|"
-        r"missing from the (?:image|scene|frame|video))\b",
-        r"\bno (?:visible|discernible|apparent|other|additional|noticeable|identifiable|recogni[sz]able|obvious)\b",
-    )
-]
-
 
 def tells_of_absence(caption: str) -> bool:
     """Whether it tells of what is not there, which a text encoder reads as if it were."""
-    text = _unquoted(caption.replace("\u2019", "'"))
-    return any(pattern.search(text) for pattern in _ABSENT)
+    return bool(ABSENCE.search(_unquoted(caption.replace("\u2019", "'"))))

@@ -7,6 +7,7 @@ have their room from the start, and on CUDA the step is captured as a graph once
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -68,7 +69,9 @@ def _room(states: torch.Tensor, columns: int) -> tuple[int, int, int, int]:
 
 
 class Steps:
-    """The model, a token at a time, after a prompt that it has read."""
+    """The model, a token at a time, after a prompt that it has read. capture_failed: no graph can be had of it."""
+
+    _stream: torch.cuda.Stream | None = None  # that graphs are captured on, one for all
 
     def __init__(self, model: Any, prompt_mask: torch.Tensor, most_new: int, *, graph: bool) -> None:
         """prompt_mask: bool [rows, columns], False where a row is padded on the left. graph: capture it (CUDA)."""
@@ -76,6 +79,7 @@ class Steps:
         self._mask = prompt_mask
         self._graph_wanted = self._captures = graph
         self._graph: torch.cuda.CUDAGraph | None = None
+        self.capture_failed = False
         device = prompt_mask.device
         text = model.config.get_text_config()
         self._number = torch.zeros(1, dtype=torch.long, device=device)
@@ -134,13 +138,27 @@ class Steps:
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
     def _capture(self) -> None:  # not run without CUDA
-        graph = torch.cuda.CUDAGraph()
+        """By hand instead of `torch.cuda.graph`: that one empties the caches each time, and leaves them and the stream
+        as they were in the middle where a capture fails."""
+        Steps._stream = Steps._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        here, pool, graph = torch.cuda.current_stream(), torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
+        Steps._stream.wait_stream(here)
         try:
-            with torch.cuda.graph(graph):
-                self._logits = self.forward()
-            self._graph = graph
-        except RuntimeError:  # some quantized layer's kernel cannot be captured: step by step, then
+            with torch.cuda.stream(Steps._stream):
+                graph.capture_begin(pool=pool)
+                try:
+                    self._logits = self.forward()
+                finally:
+                    graph.capture_end()
+        except RuntimeError:  # some layer's kernel asks the device in its middle: step by step, then
+            self.capture_failed = True
             torch.cuda.synchronize()
+            for undo in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+                with suppress(RuntimeError, AttributeError):
+                    getattr(torch._C, undo)(self._mask.device.index, pool)
+            return
+        here.wait_stream(Steps._stream)
+        self._graph = graph
 
     def _base(self, layer: Kept) -> tuple[int, torch.Tensor]:
         """(columns of the prompt, bool [rows, columns]: those that hold no padding)."""

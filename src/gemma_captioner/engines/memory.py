@@ -15,6 +15,7 @@ Precision = Literal["none", "8bit", "4bit"]
 # Bytes a weight of the language model's linear layers; the rest stays in 16 bits. 4 bits: one 32-bit scale for 64.
 LINEAR_BYTES: dict[Precision, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 _MOST_IMAGE_TOKENS, _MOST_PATCHES_ASIDE = 1120, 101  # Gemma 4: 1120 tokens of 3 x 3 patches
+_MASK_BYTES = 7  # for each pair of a prompt's tokens, while it is read: two masks, and one of them in 16 bits
 VISION_CHUNK = 4  # frames encoded at once
 _RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator slack
 _MOST_AT_ONCE = {"cuda": 64, "mps": 8, "cpu": 16}  # requests: past this, waiting costs more than it gains
@@ -138,7 +139,8 @@ def needed_bytes(
     architecture: Architecture, precision: Precision, device: str, dtype_bytes: int, tokens: int
 ) -> tuple[int, int]:
     """(weights, all else for one request of `tokens`)."""
-    working = architecture.vision_bytes(dtype_bytes) + tokens * architecture.token_bytes(dtype_bytes)
+    per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * tokens
+    working = architecture.vision_bytes(dtype_bytes) + tokens * per_token
     return architecture.weight_bytes(precision, dtype_bytes), working + _RUNTIME_BYTES[device]
 
 
@@ -168,7 +170,8 @@ def plan(
                 continue
             # A batch may take what is left but for a tenth: the estimate is rough and the allocator fragments.
             spare = int(0.9 * (room - weights)) - working
-            at_once = request_tokens + max(0, spare) // architecture.token_bytes(dtype_bytes)
+            per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * request_tokens
+            at_once = request_tokens + max(0, spare) // per_token
             spread = room > available
             return MemoryPlan(precision, device, room, weights, working, at_once, _MOST_AT_ONCE[device], spread)
     least = sum(needed_bytes(architecture, precision, device, dtype_bytes, request_tokens))

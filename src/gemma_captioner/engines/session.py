@@ -15,7 +15,7 @@ from .base import EngineSpec
 from .decoding import LineEnds, RowSampling, ending, first_line
 from .families import Family
 from .loop import Steps, answer_tokens
-from .memory import MemoryPlan
+from .memory import MemoryPlan, Precision
 from .prompting import tokens_of
 from .vision import Vision
 
@@ -53,7 +53,7 @@ class LocalSession:
         fixed = settings.model.batch_size
         self._most = plan.most_at_once if fixed == "auto" else fixed
         self._by_tokens = fixed == "auto"
-        self._prepare()
+        self._prepare(plan.precision)
         self._unanswered = 0
         self._waiting: list[_Waiting] = []
         self._arrived = threading.Condition()
@@ -62,13 +62,20 @@ class LocalSession:
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def _prepare(self) -> None:
+    def _prepare(self, precision: Precision) -> None:
         tokenizer = self._processor.tokenizer
         device = self.model.device
         self._ends = sorted({tokenizer.eos_token_id, *self._chat_ends()})
         self._end_ids = torch.tensor(self._ends, device=device)
         # A model whose layers lie on several devices: what moves between them cannot be captured.
-        self._spread = len(set((getattr(self.model, "hf_device_map", None) or {}).values())) > 1
+        spread = len(set((getattr(self.model, "hf_device_map", None) or {}).values())) > 1
+        # bitsandbytes' 8-bit layers look for outliers on the host, older cards' mixtures of experts for counts.
+        self._graphs = (
+            device.type == "cuda"
+            and not spread
+            and precision != "8bit"
+            and torch.cuda.get_device_capability(device) >= (8, 0)
+        )
         self._breaks: torch.Tensor | None = None
         if self._processor.chat_template is None:
             pieces = [tokenizer.decode([i]) for i in range(self.model.config.get_text_config().vocab_size)]
@@ -78,12 +85,13 @@ class LocalSession:
         self._blank_ids: set[int] = set() if self._breaks is None else set(_where(self._blanks))
 
     def _chat_ends(self) -> list[int]:
-        """<end_of_turn> for a checkpoint that was taught turns; its generation config may name more."""
+        """The end of a turn, for a checkpoint that was taught turns; its generation config may name more."""
         ends = self.model.generation_config.eos_token_id or []
         ends = [ends] if isinstance(ends, int) else list(ends)
         self.model.generation_config = GenerationConfig()  # a checkpoint's sampling habits are not ours
-        end_of_turn = self._processor.tokenizer.convert_tokens_to_ids("<end_of_turn>")
-        return ends if end_of_turn in (None, self._processor.tokenizer.unk_token_id) else [*ends, end_of_turn]
+        tokenizer = self._processor.tokenizer
+        turns = [tokenizer.convert_tokens_to_ids(token) for token in ("<end_of_turn>", "<turn|>")]
+        return [*ends, *(turn for turn in turns if turn not in (None, tokenizer.unk_token_id))]
 
     # The contract
 
@@ -149,8 +157,7 @@ class LocalSession:
     def _work(self) -> None:
         try:
             while batch := self._next_batch():
-                for answer in self._answer_or_halve(batch):
-                    self._answers.put(answer)
+                self._answer_or_halve(batch)
         except BaseException as error:  # whatever it is, it ends the run: `poll` raises it where it is heard
             self._answers.put(error)
 
@@ -169,24 +176,32 @@ class LocalSession:
             self._waiting = [w for w in self._waiting if not any(w is b for b in batch)]
             return batch
 
-    def _answer_or_halve(self, batch: list[_Waiting]) -> list[Reply | Failed]:
+    def _answer_or_halve(self, batch: list[_Waiting]) -> None:
         try:
-            return self._answer(batch)
+            rows = self.generate(batch)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
             # leave the handler first: the error's frames hold the tensors that are to be freed
+        else:
+            if not self._stop.is_set():
+                for waiting, new in zip(batch, rows, strict=True):
+                    self._answers.put(self._reply(waiting, new))
+            return
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) == 1:
             advice = "out of memory for this one alone: use fewer --frames, or --quantize 4bit"
-            return [Failed(batch[0].request.item, advice, batch[0].request.id)]
-        self._most = half = len(batch) // 2  # remembered: what was too much once is not tried again
-        return self._answer_or_halve(batch[:half]) + self._answer_or_halve(batch[half:])
-
-    def _answer(self, batch: list[_Waiting]) -> list[Reply | Failed]:
-        rows = self.generate(batch)
-        return [] if self._stop.is_set() else [self._reply(w, new) for w, new in zip(batch, rows, strict=True)]
+            self._answers.put(Failed(batch[0].request.item, advice, batch[0].request.id))
+            return
+        half = len(batch) // 2
+        if self._by_tokens:  # remembered: what was too much once is not tried again
+            self._tokens_at_once = min(self._tokens_at_once, _padded_tokens(batch) // 2)
+        else:
+            self._most = min(self._most, half)
+        for part in (batch[:half], batch[half:]):
+            if not self._stop.is_set():
+                self._answer_or_halve(part)
 
     @torch.inference_mode()
     def generate(self, batch: list[_Waiting]) -> list[list[int]]:
@@ -198,9 +213,9 @@ class LocalSession:
         lengths = torch.tensor([len(w.tokens) for w in batch], device=device)
         prompt_mask = torch.arange(longest, device=device) >= longest - lengths[:, None]
         limits = [r.max_new_tokens for r in requests]
-        steps = Steps(self.model, prompt_mask, max(limits), graph=device.type == "cuda" and not self._spread)
+        steps = Steps(self.model, prompt_mask, max(limits), graph=self._graphs)
         logits = steps.read_prompt(input_ids, self.vision.prefill([r.frames.pixels for r in requests], input_ids))
-        return answer_tokens(
+        rows = answer_tokens(
             steps,
             logits,
             choose=RowSampling([r.temperature for r in requests], [r.seed for r in requests], device),
@@ -210,6 +225,8 @@ class LocalSession:
             line_ends=None if self._breaks is None else LineEnds(self._breaks, self._blanks, len(batch)),
             stop=self._stop,
         )
+        self._graphs = self._graphs and not steps.capture_failed
+        return rows
 
     def _reply(self, waiting: _Waiting, new: list[int]) -> Reply:
         limit = waiting.request.max_new_tokens
@@ -225,11 +242,18 @@ class LocalSession:
         )
 
 
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """torch has a class of its own for CUDA; the CPU's and Apple's allocators raise a plain RuntimeError."""
     said = str(error)
-    own = "can't allocate memory" in said or "MPS backend out of memory" in said
-    return own or isinstance(error, torch.OutOfMemoryError)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in said for words in _OUT_OF_MEMORY)
 
 
 def _padded_tokens(batch: list[_Waiting]) -> int:

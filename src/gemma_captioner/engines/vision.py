@@ -32,7 +32,7 @@ class Vision:
         frames, places = distinct(clips)
         features: list[torch.Tensor] = []
         for chunk in _chunks(frames):
-            values = self.normalised(self._to_device(np.stack(chunk))).to(self._model.dtype)
+            values = self.normalised(self._to_device(np.stack(chunk)))  # float32: the tower rounds where it means to
             features += self._family.features(self._model, values)
         return self._family.prefill([features[i] for i in places], input_ids == self._model.config.image_token_id)
 

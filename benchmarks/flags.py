@@ -1,0 +1,53 @@
+"""Precision and recall of the flags that text alone decides, on captions that others labelled.
+
+python benchmarks/flags.py              # a Markdown table; the set that rules were tuned on, and one that they were not
+python benchmarks/flags.py --wrong      # and each caption of the first set that is judged wrongly
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gemma_captioner.captions.judge import judge
+
+DATA = Path(__file__).parent.parent / "tests" / "data"
+SETS = {"tuned on": "flags.jsonl", "not seen": "flags-unseen.jsonl"}
+
+
+def labelled(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (DATA / SETS[name]).read_text(encoding="utf-8").splitlines()]
+
+
+def is_flagged(example: dict[str, Any]) -> bool:
+    return example["flag"] in judge(
+        example["caption"], prompt=example.get("prompt", ""), language=example.get("language", "english")
+    )
+
+
+def precision_and_recall(examples: Iterable[dict[str, Any]]) -> tuple[float, float]:
+    judged = [(is_flagged(example), example["expected"]) for example in examples]
+    right = sum(flagged and expected for flagged, expected in judged)
+    return right / max(1, sum(f for f, _ in judged)), right / sum(e for _, e in judged)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wrong", action="store_true")
+    args = parser.parse_args()
+    print("| flag | set | captions | precision | recall |\n|---|---|---|---|---|")
+    for name in SETS:
+        examples = labelled(name)
+        for flag in dict.fromkeys(sorted(example["flag"] for example in examples)):
+            of_flag = [example for example in examples if example["flag"] == flag]
+            precision, recall = precision_and_recall(of_flag)
+            print(f"| {flag} | {name} | {len(of_flag)} | {precision:.3f} | {recall:.3f} |")
+    if args.wrong:
+        for example in labelled("tuned on"):
+            if is_flagged(example) != example["expected"]:
+                print(("missed " if example["expected"] else "falsely ") + example["flag"], example["caption"][:400])
+
+
+if __name__ == "__main__":
+    main()

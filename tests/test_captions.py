@@ -1,0 +1,157 @@
+"""Replies made captions: cleaned, judged, asked again."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import captions, journal
+from gemma_captioner.captions.clean import bare, dressed, to_last_sentence
+from gemma_captioner.captions.judge import judge
+from gemma_captioner.captions.limits import LIMITS, estimated_tokens, length_flags
+from gemma_captioner.settings import Prompting
+
+LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
+
+
+@pytest.mark.parametrize(("raw", "expected"), [
+    ("A red circle.", "A red circle."),
+    ("Here is a caption:\n\n**A red circle.**\n\nLet me know if you'd like another!", "A red circle."),
+    ('Sure! Here\'s a detailed caption for the video: "A man walks."', "A man walks."),
+    ("Okay, here are a few options:\n\n**Option 1 (Concise):** A dog runs.\n\n**Option 2:** A big dog.", "A dog runs."),
+    ("**Caption:** A cat's tail.", "A cat's tail."),
+    ("Image description: A boat.", "A boat."),
+    ("This image shows a cat on a mat.", "A cat on a mat."),
+    ("The video depicts two boys, running.", "Two boys, running."),
+    ("In this image, there is a red barn.", "A red barn."),
+    ("# Description\n\nA boat.\n\n* A man rows\n* Water splashes", "A boat. A man rows. Water splashes."),
+    ("1. A man rows.\n2. Water splashes.", "A man rows. Water splashes."),
+    ("```\nA red *star*.\n```", "A red star."),
+    ("<start_of_turn>model\nA cat.<end_of_turn>", "A cat."),
+    ("<|channel>thought\nLet me see.<channel|>A cat.", "A cat."),
+    ("A cat. Would you like me to describe more?", "A cat."),
+    ("\u201cA cat\u2019s tail \u2014 long\u2026\u201d", "A cat's tail - long..."),
+    ("A  cat ,\tand a\ndog .", "A cat, and a dog."),
+    ("   \n ", ""),
+    ("**", "**"),
+    # what must stay as it is
+    ('A sign says "Let me know" in red.', 'A sign says "Let me know" in red.'),
+    ('"Stop" and "Go" are painted there: "Stop"', '"Stop" and "Go" are painted there: "Stop"'),
+    ("The image shows how to tie a knot.", "The image shows how to tie a knot."),
+    ("1girl, solo, blue_hair, (smile:1.2)", "1girl, solo, blue_hair, (smile:1.2)"),
+    ("A 3 * 4 grid * of dots", "A 3 * 4 grid * of dots"),
+    ("Sure-footed goats climb.", "Sure-footed goats climb."),
+    ("A man says: hello there.", "A man says: hello there."),
+    ("Here is a man with a dog.", "Here is a man with a dog."),
+    ("A poster, 'Here Is New York'.", "A poster, 'Here Is New York'."),
+    ("Model 3 parked by a wall.", "Model 3 parked by a wall."),
+    ("\u732b\u304c\u5ea7\u308b\u3002", "\u732b\u304c\u5ea7\u308b\u3002"),
+])  # fmt: skip
+def test_what_surrounds_a_caption_goes_and_the_caption_stays(raw, expected):
+    assert bare(raw) == expected
+
+
+def test_typographic_punctuation_stays_where_it_is_asked_for():
+    assert bare("\u2018a\u2019 \u2013 b", ascii_punctuation=False) == "\u2018a\u2019 \u2013 b"
+
+
+@given(st.text(max_size=300))
+def test_a_caption_is_one_line_and_clean_already(raw):
+    caption = bare(raw)
+    assert "\n" not in caption and caption == caption.strip()
+    assert caption.isascii() or not raw.isascii()
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("A cat sits. It looks at the", "A cat sits."),
+    ("A cat sits on", "A cat sits on"),
+    ('He says "Go." Then he', 'He says "Go."'),
+    ("Mr. Fox walks and", "Mr. Fox walks and"),
+    ("It is 3.5 m long. A", "It is 3.5 m long."),
+])  # fmt: skip
+def test_a_cut_reply_ends_with_its_last_whole_sentence(text, expected):
+    assert to_last_sentence(text) == expected
+
+
+def test_trigger_prefix_and_suffix_are_put_in_once():
+    wanted = Prompting(prefix="photo: ", suffix=", film", trigger="ohwx")
+    once = dressed("A man.", wanted)
+    assert once == "photo: ohwx A man., film"
+    assert dressed(once, wanted) == once
+    assert dressed("", wanted) == ""
+
+
+def test_flags_against_captions_that_others_labelled():
+    """0.95 each is the goal; docs/flags.md has the figures, also for a set that the rules never saw."""
+    counts: dict[str, dict[tuple[bool, bool], int]] = defaultdict(lambda: defaultdict(int))
+    for line in LABELLED.read_text(encoding="utf-8").splitlines():
+        example = json.loads(line)
+        flagged = example["flag"] in judge(example["caption"], prompt=example.get("prompt", ""))
+        counts[example["flag"]][flagged, example["expected"]] += 1
+    assert set(counts) == {"repetition", "refusal", "prompt_echo", "not_in_language", "absent_things"}
+    for flag, of in counts.items():
+        assert of[True, True] / (of[True, True] + of[True, False]) >= 0.95, flag
+        assert of[True, True] / (of[True, True] + of[False, True]) >= 0.95, flag
+
+
+@pytest.mark.parametrize("caption", [
+    "Two hands reach out toward each other.", "The image is not in focus at its edges, a dog in the middle.",
+    "A boy sends the ball flying over a hedge.", "A meme of a cat with a caption below it.", "A sorry dog sits.",
+    "A road with a sign: do not enter.", "It is impossible to tell the twins apart.", "A patient consults a doctor.",
+])  # fmt: skip
+def test_what_would_cost_a_file_its_caption_is_not_flagged_lightly(caption):
+    assert not {"refusal", "repetition", "prompt_echo"} & set(judge(caption, prompt="Describe this image."))
+
+
+@pytest.mark.parametrize(("caption", "language", "is_flagged"), [
+    ("Ein Mann l\u00e4uft \u00fcber die Stra\u00dfe und tr\u00e4gt einen roten Hut.", "english", True),
+    ("Ein Mann l\u00e4uft \u00fcber die Stra\u00dfe und tr\u00e4gt einen roten Hut.", "german", False),
+    ("A man walks across the street in a red hat.", "german", True),
+    ("\u4e00\u53ea\u732b\u5750\u5728\u57ab\u5b50\u4e0a", "chinese", False),
+])  # fmt: skip
+def test_the_language_that_is_asked_for(caption, language, is_flagged):
+    assert ("not_in_language" in judge(caption, language=language)) == is_flagged
+
+
+def test_lengths_against_what_a_text_encoder_reads():
+    assert length_flags("A cat", None) == ("too_short",)
+    long = "A very long caption about many things. " * 12
+    assert length_flags(long, None) == () and length_flags(long, "wan") == ()
+    assert length_flags(long, "sdxl") == ("too_long",)
+    assert length_flags(long, "sdxl", lambda text: 70) == ()
+    assert {limit.encoder for limit in LIMITS.values()} == {"umT5", "LLaMA", "T5", "Gemma", "CLIP"}
+    assert estimated_tokens("\u732b" * 10, "T5") >= 10
+
+
+# Asked again
+
+
+def test_what_is_unfit_is_asked_again_and_then_fails_without_a_file(command, media, script):
+    loop = "A red circle, a red circle, a red circle, a red circle, a red circle, a red circle."
+    names = sorted(p.name for p in media.iterdir())
+    path = script(replies={
+        names[0]: ["I'm sorry, I can't describe this.", loop, "A red circle."],
+        names[1]: ["I cannot help with that request."],
+        names[2]: {"text": "A blue star. It moves to the", "finish_reason": "length"},
+        names[3]: "There is no text in this image of a square.",
+    })  # fmt: skip
+    done = command("caption", media, "--engine", "scripted", "--model", path, "--json")
+    assert done.code == 3 and done.json["failed"] == 1 and done.json["flagged"] == 2
+    assert "refused" in done.json["failures"][0]["error"] and names[1] in done.json["failures"][0]["path"]
+    written = captions(media)
+    assert len(written) == 7 and written[f"{names[0].rpartition('.')[0]}.txt"] == "A red circle."
+    assert written[f"{names[2].rpartition('.')[0]}.txt"] == "A blue star."
+    lines = {line["path"]: line for line in journal(media) if line["kind"] == "caption"}
+    assert lines[names[0]]["retries"] == 2 and lines[names[0]]["rejected"][1] == loop
+    assert lines[names[2]]["flags"] == ["truncated"] and lines[names[3]]["flags"] == ["absent_things"]
+    again = command("caption", media, "--engine", "scripted", "--model", path, "--retries", 0, "--json")
+    assert again.json["skipped"] == 7 and again.json["failed"] == 1
+
+
+def test_a_target_that_is_unknown_lists_those_that_are(command, media):
+    for flags in (("--target", "dalle"), ("--language", "klingon")):
+        done = command("caption", media, "--model", "demo", *flags)
+        assert done.code == 2 and "take one of" in done.err
