@@ -12,7 +12,6 @@ from conftest import captions, journal
 from gemma_captioner.captions.clean import bare, dressed, to_last_sentence
 from gemma_captioner.captions.judge import judge
 from gemma_captioner.captions.limits import LIMITS, estimated_tokens, length_flags
-from gemma_captioner.settings import Prompting
 
 LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
 
@@ -77,11 +76,11 @@ def test_a_cut_reply_ends_with_its_last_whole_sentence(text, expected):
 
 
 def test_trigger_prefix_and_suffix_are_put_in_once():
-    wanted = Prompting(prefix="photo: ", suffix=", film", trigger="ohwx")
-    once = dressed("A man.", wanted)
+    wanted = {"prefix": "photo: ", "suffix": ", film", "trigger": "ohwx"}
+    once = dressed("A man.", **wanted)
     assert once == "photo: ohwx A man., film"
-    assert dressed(once, wanted) == once
-    assert dressed("", wanted) == ""
+    assert dressed(once, **wanted) == once
+    assert dressed("", **wanted) == ""
 
 
 def test_flags_against_captions_that_others_labelled():

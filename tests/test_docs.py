@@ -32,6 +32,7 @@ def place(tmp_path) -> Path:
     (tmp_path / film).rename(tmp_path / "film.mp4")
     (tmp_path / "script.json").write_text("{}")
     (tmp_path / "prompt.txt").write_text("Describe this.")
+    (tmp_path / "facts.csv").write_text("file_name,place\n01.png,Lisbon\n")
     [config] = [block for language, block in BLOCKS if language == "toml"]
     (tmp_path / "captions.toml").write_text(config)
     for script in ROOT.glob("gemma3-*.py"):

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from . import settings as knobs
@@ -210,6 +211,32 @@ def _dry_run(paths: list[Path], settings: Settings, talk: Conversation) -> int:
     else:
         out.print(found.as_text(), markup=False)
     return found.exit_code
+
+
+presets_app = App(name="presets", help="Prompts for models and kinds of LoRA: `caption --preset NAME`.")
+app.command(presets_app)
+
+
+@presets_app.default
+def presets() -> int:
+    """List the presets."""
+    from .prompts import presets as known
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, preset in known().items():
+        table.add_row(f"[bold]{name}[/]", escape(preset["description"]))
+    out.print(table)
+    out.print("\ngemma-captioner presets show NAME > mine.toml, and caption with --config mine.toml", markup=False)
+    return 0
+
+
+@presets_app.command
+def show(name: Annotated[str, Parameter(help="Which one.")], /) -> int:
+    """Print a preset as a config file, to start from."""
+    from .prompts import preset_text
+
+    out.file.write(preset_text(name))
+    return 0
 
 
 @app.command

@@ -10,6 +10,7 @@ from .engines import engine_for
 from .errors import StartError
 from .media.discover import roots_of
 from .plan import Plan
+from .prompts import facts_for
 from .records import Failed, MediaItem
 from .settings import Kind, Settings
 
@@ -67,6 +68,7 @@ class Survey:
 
 def survey(paths: Iterable[Path], settings: Settings) -> Survey:
     """Raises `StartError` and its kin where the paths or the model's description cannot be had."""
+    facts_for(settings)  # what its prompts ask for is known, or told now
     plan = Plan(roots_of(paths, settings.selection.output), settings)
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:

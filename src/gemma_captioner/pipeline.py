@@ -4,7 +4,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +22,7 @@ from .errors import ItemError, StorageError
 from .media.discover import roots_of
 from .media.pool import DecodePool, Decoding
 from .plan import Plan
+from .prompts import facts_for, filled, values_of
 from .records import Captioned, Failed, Frames, MediaItem, Outcome, Reply, Request, Skipped
 from .settings import Settings, seconds
 from .store import sidecar
@@ -44,6 +45,7 @@ class _Job:
     decoding: Decoding
     frames: Frames | None = None  # set once the engine has them
     prompt: str = ""
+    values: Mapping[str, str | int | float] = field(default_factory=dict)  # of the prompt's variables
     rejected: list[str] = field(default_factory=list)  # raw replies that were not fit
     is_asked: bool = False  # the engine has it
 
@@ -68,6 +70,7 @@ class Run:
     ) -> None:
         self.settings = settings
         self._own_engine = engine
+        self._facts = facts_for(settings)
         self.roots = roots_of(paths, settings.selection.output)
         self.plan = Plan(self.roots, settings)
         self.run_id = new_run_id()
@@ -224,9 +227,17 @@ class Run:
             decoded = job.decoding.result()
             if isinstance(decoded, Failed):  # since the last look: settled at the next
                 continue
-            job.frames, job.prompt, job.is_asked = decoded, self.settings.prompts[decoded.kind], True
+            if job.frames is None:
+                job.values = self._values(job.item, decoded)
+                job.prompt = filled(self.settings.prompts[decoded.kind], job.values)
+            job.frames, job.is_asked = decoded, True
             session.submit(self._request(job, decoded))
             free -= 1
+
+    def _values(self, item: MediaItem, frames: Frames) -> Mapping[str, str | int | float]:
+        existing = (sidecar.read(item.caption_path) or b"").decode("utf-8", "replace").strip()
+        trigger = self.settings.prompting.trigger
+        return values_of(item, frames, trigger=trigger, existing=existing, facts=self._facts.about(item))
 
     def _request(self, job: _Job, frames: Frames) -> Request:
         """A second try samples, with a seed of its own: a greedy answer would be the same again."""
@@ -259,7 +270,9 @@ class Run:
                 job.is_asked = False
                 return None
             return Failed(job.item, UNFIT[unfit[0]])
-        caption = dressed(said, settings.prompting)
+        put = settings.prompting
+        prefix, suffix = (filled(text, job.values) for text in (put.prefix, put.suffix))
+        caption = dressed(said, trigger=put.trigger, prefix=prefix, suffix=suffix)
         flags += ("truncated",) * truncated + length_flags(caption, settings.judging.target, self._token_counter)
         flags = job.frames.flags + flags
         captioned = Captioned(

@@ -79,6 +79,7 @@ class Frames:
     pixels: uint8 [n, height, width, 3], sRGB, at the model's input size
     times_s: n presentation times in seconds from the start of the clip, rising; (0.0,) for an image
     duration_s: of the whole clip, 0.0 for an image
+    source_size: (width, height) of the file's own picture, upright
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -86,6 +87,7 @@ class Frames:
     duration_s: float = 0.0
     flags: tuple[str, ...] = ()
     kind: Kind = "image"  # by content: an animated image is a clip
+    source_size: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:

@@ -158,6 +158,12 @@ class Prompting(Group):
         None, min_length=1, description="The prompt, for images and clips alike. [default: one for each kind]"
     )
     prompt_file: Path | None = Field(None, description="Read the prompt from this file.")
+    preset: str | None = Field(
+        None, description="Prompt, length and target for a model or a kind of LoRA: see `gemma-captioner presets`."
+    )
+    facts: Path | None = Field(
+        None, description="A CSV or JSONL about the files: its columns are {variables} of the prompt, as is {stem}."
+    )
     order: Order = Field("media-first", description="Whether the frames come before the prompt's text or after it.")
     prefix: str = Field("", description="Put before every caption.")
     suffix: str = Field("", description="Put after every caption.")
@@ -281,9 +287,17 @@ class Settings(Group):
             _lay_over(flat, {name.replace("-", "_"): value for name, value in layer.items()})
         if "for" in flat:
             flat["for_"] = flat.pop("for")
+        beneath: dict[str, Any] = {}
+        if flat.get("preset") is not None:
+            from .prompts import preset_settings
+
+            beneath = preset_settings(flat["preset"])
         if flat.get("for_") is not None:
             flat.setdefault("span", span_for(flat["for_"], flat.get("train_frames")))
             flat.setdefault("target", target_for(flat["for_"]))
+        if beneath:
+            _lay_over(beneath, flat)
+            flat = beneath
         home = {knob: group for group, knobs in _GROUPS.items() for knob in knobs.model_fields}
         grouped: dict[str, Any] = {}
         for name, value in flat.items():

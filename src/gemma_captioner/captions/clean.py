@@ -5,8 +5,6 @@ What is taken away is only what surrounds a caption; the raw reply stays in the 
 
 import re
 
-from ..settings import Prompting
-
 # What a chat template writes, and thinking aloud between its marks.
 _THINKING = re.compile(r"<\|channel>.*?<channel\|>|<think>.*?</think>", re.DOTALL)
 _TEMPLATE = re.compile(
@@ -55,18 +53,18 @@ _ASCII = str.maketrans(
 )  # fmt: skip
 
 
-def dressed(caption: str, settings: Prompting) -> str:
-    """With trigger, prefix and suffix put in, each once; "" stays "".
+def dressed(caption: str, *, trigger: str = "", prefix: str = "", suffix: str = "") -> str:
+    """With them put in, each once; "" stays "".
 
     # "A red circle.", trigger "ohwx" -> "ohwx A red circle."
     """
     if not caption:
         return ""
-    if settings.trigger and not re.search(rf"(?<!\w){re.escape(settings.trigger)}(?!\w)", caption):
-        caption = f"{settings.trigger} {caption}"
+    if trigger and not re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption):
+        caption = f"{trigger} {caption}"
     # Of what is put around it only the line breaks go: a prefix's own trailing space separates it.
-    prefix = "" if settings.prefix.strip() and caption.startswith(settings.prefix.strip()) else settings.prefix
-    suffix = "" if settings.suffix.strip() and caption.endswith(settings.suffix.strip()) else settings.suffix
+    prefix = "" if prefix.strip() and caption.startswith(prefix.strip()) else prefix
+    suffix = "" if suffix.strip() and caption.endswith(suffix.strip()) else suffix
     line = " ".join(f"{prefix}{caption}{suffix}".splitlines()).strip()
     return line.encode("utf-8", "replace").decode()  # a file name's stray bytes are no text
 

@@ -48,7 +48,9 @@ def decode_image(path: Path, size: Size, reading: Reading, sampling: Sampling, c
                     return decode_clip(path, clip_size or size, reading, sampling)
                 frame_size = fitted(clip_size or size, *file.size)
                 return _animation(file, frame_size, reading.background, sampling)
-            return Frames(_still(file, size, reading)[None], (0.0,))
+            _scale_key(file)  # before anything loads the file
+            upright = _upright_size(file)
+            return Frames(_still(file, size, upright, reading)[None], (0.0,), source_size=upright)
     except UnidentifiedImageError:
         raise ItemError(_not_an_image(path)) from None
     except Image.DecompressionBombError as error:
@@ -63,10 +65,8 @@ def decode_image(path: Path, size: Size, reading: Reading, sampling: Sampling, c
         raise ItemError(f"the image cannot be decoded ({error}): save it anew") from error
 
 
-def _still(file: Image.Image, wanted: Size, reading: Reading) -> Pixels:
-    _scale_key(file)
-    turned = file.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS
-    size = fitted(wanted, *(reversed(file.size) if turned else file.size))
+def _still(file: Image.Image, wanted: Size, upright: tuple[int, int], reading: Reading) -> Pixels:
+    size = fitted(wanted, *upright)
     quick = file.format == "JPEG" and not reading.exact_pixels
     if quick:
         # The decoder itself scales by a half, a quarter or an eighth, to no less than what is wanted.
@@ -75,6 +75,11 @@ def _still(file: Image.Image, wanted: Size, reading: Reading) -> Pixels:
     pixels = as_srgb(file, size, reading.background, exact=not quick)
     primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC's own way to say it
     return pixels if primaries is None or file.info.get("icc_profile") else from_primaries(pixels, primaries)
+
+
+def _upright_size(file: Image.Image) -> tuple[int, int]:
+    width, height = file.size
+    return (height, width) if file.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS else (width, height)
 
 
 def _scale_key(file: Image.Image) -> None:
@@ -101,7 +106,8 @@ def _animation(file: Image.Image, size: tuple[int, int], background: str, sampli
     for number in chosen:
         file.seek(number)
         pixels.append(as_srgb(file.copy(), size, background))
-    return Frames(np.stack(pixels), tuple(beginnings[i] for i in chosen), duration_s=at, kind="clip")
+    times = tuple(beginnings[i] for i in chosen)
+    return Frames(np.stack(pixels), times, duration_s=at, kind="clip", source_size=file.size)
 
 
 def as_srgb(image: Image.Image, size: tuple[int, int], background: str, *, exact: bool = True) -> Pixels:

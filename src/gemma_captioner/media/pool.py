@@ -85,6 +85,7 @@ class _Landed:
     duration_s: float
     flags: tuple[str, ...]
     kind: Any
+    source_size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class DecodePool:
             return said  # type: ignore[no-any-return]
         assert room is not None
         pixels = self.arena.view(room[0], said.shape)
-        return Frames(pixels, said.times_s, said.duration_s, said.flags, said.kind)
+        return Frames(pixels, said.times_s, said.duration_s, said.flags, said.kind, said.source_size)
 
     def close(self) -> None:
         self._processes.stop()  # type: ignore[no-untyped-call]
@@ -229,7 +230,8 @@ def _decode_into(
         with open(path, "r+b") as file:
             _mapped[path] = mmap.mmap(file.fileno(), arena_bytes)
     np.ndarray(frames.pixels.shape, np.uint8, _mapped[path], offset)[:] = frames.pixels
-    return _Landed(frames.pixels.shape, frames.times_s, frames.duration_s, frames.flags, frames.kind)
+    shape = frames.pixels.shape
+    return _Landed(shape, frames.times_s, frames.duration_s, frames.flags, frames.kind, frames.source_size)
 
 
 # How workers start: from a server that has imported the decoders and nothing else, where there is fork.

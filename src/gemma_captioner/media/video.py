@@ -48,10 +48,11 @@ def decode_clip(path: Path, size: Size, reading: Reading, sampling: Sampling) ->
         with open_video(path) as container:
             stream = video_stream(container)
             pixels = np.empty((0, 1, 1, 3), np.uint8)
-            times, reformatter = [], VideoReformatter()
+            times, reformatter, source_size = [], VideoReformatter(), (0, 0)
             for number, frame in enumerate(_frames_at(container, stream, wanted, timeline)):
                 if number == 0:  # which tells the clip's shape
-                    width, height = fitted(size, *upright_size(frame, stream.sample_aspect_ratio))
+                    source_size = upright_size(frame, stream.sample_aspect_ratio)
+                    width, height = fitted(size, *source_size)
                     pixels = np.empty((len(wanted), height, width, 3), np.uint8)
                 to = (width, height)
                 pixels[number] = as_srgb(frame, to, reading.background, reformatter, exact=reading.exact_pixels)
@@ -68,6 +69,7 @@ def decode_clip(path: Path, size: Size, reading: Reading, sampling: Sampling) ->
                 duration_s=round(timeline.duration, 6),
                 flags=("partial_video",) if missing else (),
                 kind="clip",
+                source_size=source_size,
             )
     except av.error.FileNotFoundError as error:
         raise ItemError("the file is gone") from error

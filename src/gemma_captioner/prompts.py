@@ -1,0 +1,152 @@
+"""Presets, and the variables that prompts, prefixes and suffixes may hold."""
+
+import csv
+import json
+import string
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+from .records import Frames, MediaItem
+from .settings import Settings
+
+VARIABLES = {
+    "stem": "the file's name without its extension",
+    "filename": "the file's name",
+    "folder": "the name of the folder that the file lies in",
+    "trigger": "what --trigger gives",
+    "existing": "the caption that is there now",
+    "tags": "the facts' column `tags`, or the present caption where it is a list of tags",
+    "duration": "of a clip, in seconds",
+    "num_frames": "how many frames the model sees",
+    "width": "of the picture, in pixels",
+    "height": "of the picture, in pixels",
+}
+_BRACES = "Write a brace that is meant as one twice, {{ and }}"
+_FILE_COLUMNS = ("file_name", "filename", "path", "file", "media_path", "image_path", "video_path", "image", "video")
+
+
+# Presets
+
+
+@cache
+def presets() -> Mapping[str, Mapping[str, Any]]:
+    """Name -> its file, read: description, why, settings."""
+    found = {entry.name.removesuffix(".toml"): entry for entry in files(__package__).joinpath("presets").iterdir()}
+    return {name: tomllib.loads(found[name].read_text(encoding="utf-8")) for name in sorted(found)}
+
+
+def preset_text(name: str) -> str:
+    """The settings of a preset as a config file, its description and reasons as comments."""
+    preset = _known(name)
+    comment = "\n".join(f"# {line}" for line in [preset["description"], *preset["why"].strip().splitlines()])
+    text = files(__package__).joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
+    settings = text.partition("[settings]\n")[2].replace("[settings.", "[")
+    return f"{comment}\n\n{settings}"
+
+
+def preset_settings(name: str) -> dict[str, Any]:
+    return dict(_known(name)["settings"])
+
+
+def _known(name: str) -> Mapping[str, Any]:
+    if name not in presets():
+        raise UsageError(f"--preset {name}: there is none of that name. Known: {', '.join(presets())}")
+    return presets()[name]
+
+
+# Variables
+
+
+def check(texts: Iterable[str], columns: Iterable[str], trigger: str) -> None:
+    """Raises `UsageError` for a variable that is not known, before any model is loaded."""
+    known = [*VARIABLES, *columns]
+    for text in texts:
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        except ValueError as error:
+            raise UsageError(
+                f"in {text!r}: {error}. Write a brace that is meant as one twice, {{{{ and }}}}"
+            ) from error
+        for name in names:
+            if name not in known:
+                raise UsageError(
+                    f"there is no variable {{{name}}}. Known: {', '.join(f'{{{k}}}' for k in known)}. {_BRACES}"
+                )
+            if name == "trigger" and not trigger:
+                raise UsageError("the prompt uses {trigger}: give --trigger WORD")
+
+
+def values_of(
+    item: MediaItem, frames: Frames, *, trigger: str, existing: str, facts: Mapping[str, str]
+) -> dict[str, str | int | float]:
+    """What the variables stand for, for one item; a column of the facts beats a variable of its name."""
+    looks_like_tags = existing.count(",") >= 2 and all(len(tag.split()) <= 4 for tag in existing.split(","))
+    return {
+        "stem": item.path.stem,
+        "filename": item.path.name,
+        "folder": item.path.parent.name,
+        "trigger": trigger,
+        "existing": existing,
+        "tags": existing if looks_like_tags else "",
+        "duration": round(frames.duration_s, 2),
+        "num_frames": len(frames.times_s),
+        "width": frames.source_size[0],
+        "height": frames.source_size[1],
+        **facts,
+    }
+
+
+def filled(text: str, values: Mapping[str, str | int | float]) -> str:
+    """# "A {stem}, {{so}}", stem cat -> "A cat, {so}" """
+    return string.Formatter().vformat(text, (), values)
+
+
+# Facts
+
+
+class Facts:
+    """Columns of a table about the files, CSV or JSON lines, found by a file's path, its name or its stem."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Raises `UsageError` for a table that cannot be read or does not say which file a row is about."""
+        self.columns: list[str] = []
+        self._rows: dict[str, dict[str, str]] = {}
+        if path is None:
+            return
+        try:
+            rows = _rows(path)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--facts {path}: {error}") from error
+        key = next((name for name in _FILE_COLUMNS if rows and name in rows[0]), None)
+        if key is None:
+            raise UsageError(f"--facts {path}: no column says which file a row is about: name one {_FILE_COLUMNS[0]!r}")
+        self.columns = [name for name in rows[0] if name != key]
+        for row in rows:
+            about = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
+            self._rows[str(row[key]).replace("\\", "/")] = about
+
+    def about(self, item: MediaItem) -> Mapping[str, str]:
+        """Empty values for a file that the table does not tell of."""
+        for name in (item.name, item.path.name, item.path.stem):
+            if name in self._rows:
+                return self._rows[name]
+        return dict.fromkeys(self.columns, "")
+
+
+def facts_for(settings: Settings) -> Facts:
+    """The facts of a run. Raises `UsageError` where its prompts ask for what nobody knows."""
+    facts, put = Facts(settings.prompting.facts), settings.prompting
+    check([*settings.prompts.values(), put.prefix, put.suffix], facts.columns, put.trigger)
+    return facts
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return list(csv.DictReader(text.splitlines()))
