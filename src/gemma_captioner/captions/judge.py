@@ -57,7 +57,9 @@ def repeats(caption: str) -> bool:
     words = _words(text)
     spoken = [word for word in words if not word.isdecimal()]  # a scoreboard says 0 again and again
     return (
-        _in_a_loop(spoken)
+        _LETTERS_AGAIN.search(caption) is not None
+        or _in_a_loop(spoken)
+        or _in_a_loop([w for w in _words(caption) if w.isalpha()], at_least=10)  # quoted, too, that is no sign
         or _same_items(text)
         or _turns_in_place(spoken, 60, 23)
         or (_turns_in_place(spoken, 24, 9) and not _are_distinct_items(text))
@@ -67,13 +69,14 @@ def repeats(caption: str) -> bool:
     )
 
 
+_LETTERS_AGAIN = re.compile(r"(\S{1,6}?|\S\s)\1{11,}")  # titititititi, . . . . . .
 _LEAST_TIMES = {1: 5, 2: 4, 3: 4}  # for a run of so many words; longer ones three times
 
 
-def _in_a_loop(words: list[str]) -> bool:
+def _in_a_loop(words: list[str], at_least: int = 0) -> bool:
     """# run, run, run, run, run -> yes      left, right, left, right -> no: twice is rhythm"""
     for length in range(1, min(40, len(words) // 3) + 1):
-        times = _LEAST_TIMES.get(length, 3)
+        times = max(at_least, _LEAST_TIMES.get(length, 3))
         for start in range(len(words) - length * times + 1):
             run = words[start : start + length]
             if all(words[start + i * length : start + (i + 1) * length] == run for i in range(1, times)):
@@ -151,7 +154,8 @@ _LEAST_ECHO = 4  # words
 def echoes(caption: str, prompt: str) -> bool:
     """Whether it says the prompt again, or tells how a caption is to be instead of being one."""
     said, asked = _words(caption), _words(_unquoted(prompt))
-    if len(asked) >= _LEAST_ECHO and f" {' '.join(asked)} " in f" {' '.join(said)} ":
+    asks = "?" in prompt or _INSTRUCTION.search(prompt) is not None  # and is no hint, "photo of a cat"
+    if asks and len(asked) >= _LEAST_ECHO and f" {' '.join(asked)} " in f" {' '.join(said)} ":
         return True
     if _says_again(said, asked):
         return True
@@ -199,8 +203,16 @@ def is_in(caption: str, language: str) -> bool:
     return all(_reads_as(" ".join(half), code) for half in halves)
 
 
+# Of English alone: a caption with foreign names in it is held together by these.
+_ENGLISH = frozenset("the with of and is are into his her its on at from while by as that a".split())
+
+
 def _reads_as(text: str, code: str) -> bool:
-    if len(_words(text)) < _LEAST_WORDS and text.isascii():
+    words = _words(text)
+    items = text.split(",")
+    if len(words) < _LEAST_WORDS or (len(items) >= 5 and all(len(item.split()) <= 2 for item in items)):
+        return True  # a few words, or tags: nobody can tell
+    if code == "en" and sum(word in _ENGLISH for word in words) >= 0.2 * len(words):
         return True
     return bool(dict(_identifier().rank(text.lower()))[code] >= _UNLIKELY)
 
