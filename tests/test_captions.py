@@ -145,6 +145,8 @@ def test_what_is_unfit_is_asked_again_and_then_fails_without_a_file(command, med
     assert written[f"{names[2].rpartition('.')[0]}.txt"] == "A blue star."
     lines = {line["path"]: line for line in journal(media) if line["kind"] == "caption"}
     assert lines[names[0]]["retries"] == 2 and lines[names[0]]["rejected"][1] == loop
+    [failure] = [line for line in journal(media) if line["kind"] == "failure"]
+    assert failure["rejected"] == ["I cannot help with that request."] * 3
     assert lines[names[2]]["flags"] == ["truncated"] and lines[names[3]]["flags"] == ["absent_things"]
     again = command("caption", media, "--engine", "scripted", "--model", path, "--retries", 0, "--json")
     assert again.json["skipped"] == 7 and again.json["failed"] == 1

@@ -117,6 +117,16 @@ def test_timestamps_stand_before_each_frame(template):
     assert f"Say.{mark * 3}" in plain and "[" not in plain
 
 
+@pytest.mark.parametrize("template", [True, False])
+def test_a_system_prompt_comes_first(template):
+    processor = FAMILIES["gemma3"].processor(DEMO)
+    if not template:
+        processor.chat_template = None
+    mark = processor.boi_token
+    text = prompt_text(processor, "Say.", marker=mark, media=mark, order="media-first", system="You see little.")
+    assert text.index("You see little.") < text.index(mark) < text.index("Say.")
+
+
 # The local engine
 
 

@@ -269,7 +269,7 @@ class Run:
             if len(job.rejected) <= settings.judging.retries:
                 job.is_asked = False
                 return None
-            return Failed(job.item, UNFIT[unfit[0]])
+            return Failed(job.item, UNFIT[unfit[0]], rejected=tuple(job.rejected))
         put = settings.prompting
         prefix, suffix = (filled(text, job.values) for text in (put.prefix, put.suffix))
         caption = dressed(said, trigger=put.trigger, prefix=prefix, suffix=suffix)
@@ -334,7 +334,9 @@ class Run:
 
     def _settled(self, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Failed):
-            line = {"kind": "failure", "path": outcome.item.name, "error": outcome.error}
+            line: Line = {"kind": "failure", "path": outcome.item.name, "error": outcome.error}
+            if outcome.rejected:
+                line["rejected"] = outcome.rejected
             # A folder that cannot be listed or written keeps no journal either; the summary tells of it.
             with suppress(ItemError):
                 self._journal.append(outcome.item.store, line, sync=False)

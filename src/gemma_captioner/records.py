@@ -151,6 +151,7 @@ class Failed:
     item: MediaItem | Folder
     error: str
     request_id: int | None = field(default=None, compare=False)  # set where an engine says it
+    rejected: tuple[str, ...] = field(default=(), compare=False)  # raw replies that were not fit
 
 
 Outcome = Captioned | Skipped | Failed

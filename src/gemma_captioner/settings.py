@@ -158,6 +158,7 @@ class Prompting(Group):
         None, min_length=1, description="The prompt, for images and clips alike. [default: one for each kind]"
     )
     prompt_file: Path | None = Field(None, description="Read the prompt from this file.")
+    system: str = Field("", description="A system prompt; a base model reads it before the prompt.")
     preset: str | None = Field(
         None, description="Prompt, length and target for a model or a kind of LoRA: see `gemma-captioner presets`."
     )
@@ -342,7 +343,7 @@ class Settings(Group):
             "image_tokens": self.model.image_tokens,
             "prompt": self.prompts[kind],
             "max_new_tokens": self.max_new_tokens(kind),
-            **self.prompting.model_dump(include={"order", "prefix", "suffix", "trigger", "punctuation"}),
+            **self.prompting.model_dump(include={"order", "prefix", "suffix", "trigger", "punctuation", "system"}),
             **self.generation.model_dump(include={"temperature", "seed"}),
         }
         said |= self.reading.model_dump(include={"background", "exact_pixels"})

@@ -13,7 +13,9 @@ from .families import Family
 ENDS_AN_INSTRUCTION = (".", "!", "?")
 
 
-def prompt_text(processor: Any, prompt: str, *, marker: str, media: str, order: Order, **template_options: Any) -> str:
+def prompt_text(
+    processor: Any, prompt: str, *, marker: str, media: str, order: Order, system: str = "", **template_options: Any
+) -> str:
     """The text for one item, `media` standing for all of its frames.
 
     marker: what the chat template writes for an image. A prompt that holds it once itself has the frames there,
@@ -21,12 +23,15 @@ def prompt_text(processor: Any, prompt: str, *, marker: str, media: str, order: 
     """
     before, asked, after = prompt.partition(marker)
     if processor.chat_template is None:
-        return before + media + after if asked else _raw(prompt.strip(), media, order)
+        said = before + media + after if asked else _raw(prompt.strip(), media, order)
+        return f"{system}\n{said}" if system else said
     image, text = [{"type": "image"}], [{"type": "text", "text": prompt}]
     content = image + text if order == "media-first" else text + image
     if asked:
         content = [{"type": "text", "text": before}, *image, {"type": "text", "text": after}]
     messages = [{"role": "user", "content": content}]
+    if system:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
     said = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template_options)
     return str(said).replace(marker, media)
 
@@ -53,6 +58,7 @@ def tokens_of(
         marker=marker,
         media=family.media(marker, times_s, settings.sampling.timestamps),
         order=settings.prompting.order,
+        system=settings.prompting.system,
         **family.template_options,
     )
     between = text.split(marker)
