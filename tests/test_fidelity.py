@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -115,7 +116,7 @@ def test_batches_of_every_size_give_what_single_items_give(order):
     reference = Reference(DEMO)
     asked = requests(100, seed=1 if order == "media-first" else 2)  # 200 with both orders
     expected = {request.id: reference.tokens(request, order) for request in asked}
-    for batch_size in (1, 2, 3, 4, 5, 8, 11, 16):
+    for batch_size in (1, 2, 5, 16):
         ours = Ours(DEMO, order, batch_size)
         with ours.session:
             got = ours.answer(asked)
@@ -143,10 +144,13 @@ def test_a_base_checkpoint_gets_a_raw_prompt_and_one_line_of_its_completion(base
                 assert tokens[-1] == newline and "\n" not in said.strip()
 
 
+COUNTS = [*range(1, 9), *range(10, 17, 2), *range(20, 65, 11)]  # of frames; all 64 on CUDA
+
+
 @pytest.mark.parametrize("group", range(4))
 def test_1_to_64_frames_at_every_prompt_length_modulo_8(group):
     """The original crashed on some of these, by the alignment of a mask (shared facts: gemma3)."""
-    _every_length("cpu", range(1 + group, 65, 4))
+    _every_length("cpu", COUNTS[group::4])
 
 
 def test_1_to_64_frames_at_every_prompt_length_modulo_8_on_cuda():
@@ -158,7 +162,7 @@ def test_1_to_64_frames_at_every_prompt_length_modulo_8_on_cuda():
     _every_length("cuda", range(1, 65))
 
 
-def _every_length(device: str, counts: range) -> None:
+def _every_length(device: str, counts: Sequence[int]) -> None:
     rng = Random(4)
     asked, lengths = [], set()
     reference = Reference(DEMO, device)

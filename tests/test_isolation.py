@@ -46,8 +46,8 @@ def test_each_of_three_faults_becomes_one_failure(command, tmp_path, script):
     for name in ("crashes", "exits", "hangs", "eats", "crashes too"):
         (media / f"{name}.png").write_bytes(one)
     done = command(
-        "caption", media, "--engine", "scripted", "--model", script(), "--json", "--decode-timeout", "7",
-        "--decode-memory", "1", "--workers", "2", env={"PYTHONPATH": str(tmp_path / "library")},
+        "caption", media, "--engine", "scripted", "--model", script(), "--json", "--decode-timeout", "12",
+        "--decode-memory", "0.5", "--workers", "2", env={"PYTHONPATH": str(tmp_path / "library")},
     )  # fmt: skip
     assert done.code == 3, done.err
     errors = {failure["path"].rsplit("/", 1)[1]: failure["error"] for failure in done.json["failures"]}

@@ -235,7 +235,9 @@ class Run:
             free -= 1
 
     def _values(self, item: MediaItem, frames: Frames) -> Mapping[str, str | int | float]:
-        existing = (sidecar.read(item.caption_path) or b"").decode("utf-8", "replace").strip()
+        existing = ""
+        with suppress(ItemError):  # what stands in the caption's way is told where it is written
+            existing = (sidecar.read(item.caption_path) or b"").decode("utf-8", "replace").strip()
         trigger = self.settings.prompting.trigger
         return values_of(item, frames, trigger=trigger, existing=existing, facts=self._facts.about(item))
 
