@@ -51,6 +51,17 @@ def write(
     return path
 
 
+def rewrapped(path: Path, target: Path, movflags: str) -> Path:
+    """The same packets in another mp4."""
+    with av.open(str(path)) as source, av.open(str(target), "w", options={"movflags": movflags}) as to:
+        stream = to.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                to.mux(packet)
+    return target
+
+
 def decoded(path: Path, frames: int = 12, rule: str = "midpoints", **sampling):
     got = decode_clip(path, (160, 64), Reading(), Sampling(frames=frames, sampling=rule, **sampling))
     return [number_of(f) for f in got.pixels], got
@@ -404,16 +415,7 @@ def test_a_cut_file_gives_what_it_has_and_says_so(tmp_path):
     with pytest.raises(ItemError, match="breaks off"):
         decoded(cut, frames=8)
     faststart = write(tmp_path / "fast.mp4", list(range(240)))
-    with (
-        av.open(str(faststart)) as source,
-        av.open(str(tmp_path / "f.mp4"), "w", options={"movflags": "faststart"}) as t,
-    ):
-        stream = t.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                t.mux(packet)
-    content = (tmp_path / "f.mp4").read_bytes()
+    content = rewrapped(faststart, tmp_path / "f.mp4", "faststart").read_bytes()
     (tmp_path / "f.mp4").write_bytes(content[: len(content) * 3 // 4])
     numbers, got = decoded(tmp_path / "f.mp4", frames=8)
     assert got.flags == ("partial_video",) and 4 <= len(numbers) < 8
@@ -453,16 +455,7 @@ def test_moments_that_are_told_twice_count_once(tmp_path):
 
 def test_a_fragmented_file_that_breaks_off_early_says_so(tmp_path):
     path = write(tmp_path / "whole.mp4", list(range(50)), gop=50)
-    with (
-        av.open(str(path)) as source,
-        av.open(str(tmp_path / "fragments.mp4"), "w", options={"movflags": "frag_keyframe+empty_moov"}) as target,
-    ):
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    content = (tmp_path / "fragments.mp4").read_bytes()
+    content = rewrapped(path, tmp_path / "fragments.mp4", "frag_keyframe+empty_moov").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) * 3 // 10])
     with pytest.raises(ItemError, match=r"breaks off|no video"):
         decoded(tmp_path / "cut.mp4")

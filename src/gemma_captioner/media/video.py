@@ -102,10 +102,8 @@ def timeline_of(path: Path) -> Timeline:
         entries = list(stream.index_entries)
         if path.stat().st_size > _READ_WHOLE_BYTES and 1 < len(entries) == stream.frames:
             shift = (stream.start_time or 0) - entries[0].timestamp
-            times = sorted((e.timestamp + shift) * base for e in entries)
-            frames = [_Shown((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries]
-            last = max(range(len(frames)), key=lambda i: frames[i].begins)
-            frames[last] = frames[last]._replace(lasts=times[-1] - times[-2])
+            frames = sorted(_Shown((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries)
+            frames[-1] = frames[-1]._replace(lasts=frames[-1].begins - frames[-2].begins)
             stretches = [frames]
         else:
             stretches = _stretches(container, stream)
