@@ -107,7 +107,7 @@ class Discovery:
             )
             return
         # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
-        media = (n for n in listing.files if _is_media(n) and not self._excluded(inside + n))
+        media = (n for n in listing.files() if _is_media(n) and not self._excluded(inside + n))
         for caption_name, sharing in groupby(media, key=self._caption_name):  # of one stem: neighbours, once sorted
             names = list(sharing)
             for name in filter(partial(self._wanted, root, inside), names):
@@ -124,7 +124,7 @@ class Discovery:
                 else:
                     yield Found(item, captioned=caption_name in captions)
         if root.only is None:
-            self.ignored += sum(not _is_media(name) for name in listing.files)
+            self.ignored += sum(not _is_media(name) for name in listing.files())
         if self.selection.recursive and root.only is None:
             for name in listing.folders:
                 if not self._excluded(inside + name):
@@ -145,9 +145,14 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    files: list[str]
+    """A folder's content, in natural order."""
+
+    packed: str  # file names, `/` between them: a tenth of what a list of 100,000 takes
     folders: list[str]
     captions: set[str]
+
+    def files(self) -> Iterator[str]:
+        return (name[0] for name in re.finditer("[^/]+", self.packed))
 
     @classmethod
     def of(cls, folder: Path) -> "_Listing":
@@ -164,10 +169,11 @@ class _Listing:
                         if entry.is_file() and entry.stat().st_size:  # an empty file is no caption
                             captions.add(name)
                     elif entry.is_file() or entry.is_symlink():  # a broken link fails by its name, when it is opened
-                        files.append(name)
+                        files.append(natural(name))
                 except OSError:  # a link to itself
-                    files.append(name)
-        return cls(sorted(files, key=natural), sorted(folders, key=natural), captions)
+                    files.append(natural(name))
+        files.sort()
+        return cls("/".join(key.rpartition("/")[2] for key in files), sorted(folders, key=natural), captions)
 
 
 def _captions_in(folder: Path) -> set[str]:
@@ -191,7 +197,7 @@ def natural(name: str) -> str:
     # a10.png -> "a", how long the number is, "10": a number stands before letters, a shorter one before a longer one
     """
     stem, dot, extension = name.rpartition(".")
-    return f"{_DIGITS.sub(_by_length, (stem if dot else extension).casefold())}\0\0{name}"
+    return f"{_DIGITS.sub(_by_length, (stem if dot else extension).casefold())}\0\0/{name}"
 
 
 def _by_length(digits: re.Match[str]) -> str:
