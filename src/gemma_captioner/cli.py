@@ -83,6 +83,7 @@ _PANELS = (
     "The answer",
     "What is fit",
     "The model",
+    "The server",
     "The run",
 )
 
@@ -103,6 +104,7 @@ def caption(
     generation: Annotated[knobs.Generation, _stage("The answer")] = knobs.Generation(),
     judging: Annotated[knobs.Judging, _stage("What is fit")] = knobs.Judging(),
     model: Annotated[knobs.Model, _stage("The model")] = knobs.Model(),
+    server: Annotated[knobs.Server, _stage("The server")] = knobs.Server(),
     conduct: Annotated[knobs.Conduct, _stage("The run")] = knobs.Conduct(),
     talk: Annotated[Conversation, _stage("The run")] = Conversation(),
 ) -> int:
@@ -111,7 +113,7 @@ def caption(
     What has a caption is left alone, so an interrupted run goes on where it was when it is started again.
     """
     flags: dict[str, Any] = {}
-    for group in (selection, prompting, sampling, reading, generation, judging, model, conduct):
+    for group in (selection, prompting, sampling, reading, generation, judging, model, server, conduct):
         flags |= group.model_dump(exclude_unset=True)
     return run_caption(paths, Settings.of(_read_config(talk.config), flags), talk)
 
@@ -328,11 +330,16 @@ def restore(
 
 
 @app.command
-def doctor() -> int:
-    """Say what is here, what it means for captioning, and what to do about it."""
-    from .doctor import examine
+def doctor(
+    *,
+    model: Annotated[str | None, Parameter(help="With --base-url: the model to ask there.")] = None,
+    server: Annotated[knobs.Server, Parameter(name="*")] = knobs.Server(),
+) -> int:
+    """Say what is here, what it means for captioning, and what to do about it; with --base-url, what is there."""
+    from .doctor import examine, examine_server
 
-    for finding in examine():
+    asked = server.model_dump(exclude_unset=True) | ({} if model is None else {"model": model})
+    for finding in examine_server(asked) if server.base_url or server.serve else examine():
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]
         out.print(f"[{style}]{mark}[/] ", end="")
         out.print(f"{finding.what}: {finding.meaning}", markup=False)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import psutil
+
 from .captions.clean import bare, dressed, to_last_sentence
 from .captions.judge import UNFIT, judge
 from .captions.limits import length_flags
@@ -23,12 +25,12 @@ from .media.discover import roots_of
 from .media.pool import DecodePool, Decoding
 from .plan import Plan
 from .prompts import facts_for, filled, values_of
-from .records import Captioned, Failed, Frames, MediaItem, Outcome, Reply, Request, Skipped
+from .records import Captioned, Failed, Frames, MediaItem, Outcome, Reply, Request, Skipped, most_bytes
 from .settings import Settings, seconds
 from .store import sidecar
 from .store.journal import Journal, Line, fingerprint, new_run_id
 
-PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome
+PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome; more for an engine that asks for it
 _MOST_JOBS = 256  # items begun and not settled, however small their pixels are
 _WAIT_S = 0.02
 _RETRY_TEMPERATURE = 0.7
@@ -86,7 +88,7 @@ class Run:
     @cached_property
     def engine(self) -> Engine:
         """Made when the first file needs it: a finished folder asks for no model."""
-        return self._own_engine or engine_for(self.settings)
+        return self._own_engine or engine_for(self.settings, self._tell)
 
     @property
     def stores(self) -> list[Path]:
@@ -169,13 +171,16 @@ class Run:
             self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))
 
     def _pool(self) -> DecodePool:
+        spec = self.engine.spec
+        clip_size = spec.clip_size or spec.size
+        wanted = spec.at_once * self.settings.sampling.frames * most_bytes(clip_size)
         return DecodePool(
-            self.engine.spec.size,
+            spec.size,
             self.settings.reading,
             self.settings.sampling,
-            clip_size=self.engine.spec.clip_size or self.engine.spec.size,
+            clip_size=clip_size,
             workers=self.settings.conduct.workers or os.cpu_count() or 1,
-            pixel_bytes=PIXEL_BYTES,
+            pixel_bytes=max(PIXEL_BYTES, min(wanted, psutil.virtual_memory().available // 4)),
         )
 
     def _start(self, item: MediaItem, pool: DecodePool) -> _Job | Failed | None:
@@ -276,7 +281,7 @@ class Run:
         prefix, suffix = (filled(text, job.values) for text in (put.prefix, put.suffix))
         caption = dressed(said, trigger=put.trigger, prefix=prefix, suffix=suffix)
         flags += ("truncated",) * truncated + length_flags(caption, settings.judging.target, self._token_counter)
-        flags = job.frames.flags + flags
+        flags = job.frames.flags + answer.flags + flags
         captioned = Captioned(
             item=job.item,
             caption=caption,

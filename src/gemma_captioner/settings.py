@@ -13,10 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Parameter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from .captions.limits import LIMITS
-from .errors import UsageError, without_token
+from .errors import UsageError, without_credentials, without_token
 from .trainers import span_for, target_for
 
 Kind = Literal["image", "clip"]
@@ -215,9 +223,10 @@ class Model(Group):
     """Which model, and how it runs."""
 
     model: str = Field(DEFAULT_MODEL, min_length=1, description="A Hugging Face id, a local folder, or `demo`.")
-    engine: Literal["local", "scripted"] = Field(
+    engine: Literal["local", "server", "vllm", "scripted"] = Field(
         "local",
-        description="local: transformers, here. scripted: no model, answers from the JSON file that --model names.",
+        description="local: transformers, here. server: any that speaks the OpenAI protocol, at --base-url. vllm: a "
+        "vLLM server, started for the run. scripted: no model, answers from the JSON file that --model names.",
     )
     quantize: Quantize = Field(
         "auto", description="Weights in 16, 8 or 4 bits. auto: the most exact that fits the memory, said aloud."
@@ -247,6 +256,47 @@ class Model(Group):
     )
 
 
+class Server(Group):
+    """With --engine server or vllm: where it is, and how it is asked."""
+
+    base_url: str | None = Field(None, repr=False, description="Where the server answers: http://localhost:8000/v1.")
+    api_key_env: str = Field("OPENAI_API_KEY", description="The environment variable that holds its key, if any.")
+    concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="Requests under way at once. auto: more while that makes it faster, fewer when it objects."
+    )
+    image_format: Literal["jpeg", "png"] = Field("jpeg", description="How frames are sent. png: every pixel as it is.")
+    jpeg_quality: int = Field(92, ge=1, le=100, description="Of frames sent as JPEG.")
+    image_size: int | None = Field(
+        None, ge=16, description="Frames are sent as squares of this side. [default: what the model uses, 896 for Gemma 3]"
+    )
+    request_timeout: float = Field(600.0, gt=0, description="Seconds until an answer is given up and asked for again.")
+    item_timeout: float = Field(1800.0, gt=0, description="Seconds of asking again until a file fails.")
+    shrink: bool = Field(
+        False, description="Send half of a clip's frames, flagged, where the server refuses all as too much."
+    )
+    wait_for_server: str | None = Field(
+        None,
+        pattern=DURATION,
+        description="Wait so long for a server that does not answer. [default: 10m for one that did, 30m for --serve]",
+    )
+    serve: str | None = Field(
+        None,
+        description="Start the server with this command and end it with the run; {model} and {port} are filled in. "
+        "[default with --engine vllm: vllm serve {model} --port {port}]",
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _a_web_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^/]", value):
+            raise ValueError("begin it with http:// or https://")
+        return value
+
+    @field_serializer("base_url", "serve", when_used="json")  # as the journal has them
+    def _without_credentials(self, value: str | None) -> str | None:
+        return None if value is None else without_credentials(value)
+
+
 class Conduct(Group):
     """How the run goes about it."""
 
@@ -273,6 +323,7 @@ class Settings(Group):
     generation: Generation = Generation()
     judging: Judging = Judging()
     model: Model = Model()
+    server: Server = Server()
     conduct: Conduct = Conduct()
     image: ForKind = ForKind()
     clip: ForKind = ForKind()
@@ -331,14 +382,25 @@ class Settings(Group):
     def max_new_tokens(self, kind: Kind) -> int:
         return getattr(self, kind).max_new_tokens or self.generation.max_new_tokens
 
+    @property
+    def _model_asked(self) -> str:
+        if self.model.engine == "server" and not self.model_is_named and self.server.serve is None:
+            return "the only one of the server"
+        return _settled_name(self.model.model)
+
+    @property
+    def model_is_named(self) -> bool:
+        """Whether --model was given: a server may have one that needs no naming."""
+        return "model" in self.model.model_fields_set
+
     def recipe(self, kind: Kind) -> str:
         """A digest of all that decides what a caption of this kind says: 16 hex digits.
 
-        Where a model runs, how many at once and how exactly its arithmetic is done are left out on purpose: a dataset
-        that moves to another machine is not stale.
+        Where a model runs, in what engine, how many at once and how exactly its arithmetic is done are left out on
+        purpose: a dataset that moves to another machine is not stale.
         """
         said: dict[str, Any] = {
-            "model": _settled_name(self.model.model),
+            "model": self._model_asked,
             "quantize": self.model.quantize,
             "image_tokens": self.model.image_tokens,
             "prompt": self.prompts[kind],
@@ -373,6 +435,7 @@ _GROUPS: dict[str, type[Group]] = {
     "generation": Generation,
     "judging": Judging,
     "model": Model,
+    "server": Server,
     "conduct": Conduct,
 }
 
@@ -395,7 +458,7 @@ def explain(error: ValidationError) -> str:
             said = f"write it as {_EXAMPLES[name]}"
         else:
             said = fault["msg"][:1].lower() + fault["msg"][1:]
-        got = "" if "token" in "".join(path) else f" (got {fault['input']!r})"
+        got = "" if "token" in "".join(path) or "base_url" in path else f" (got {fault['input']!r})"
         lines.setdefault(name, f"--{name}: {said}{got}")
     return without_token("\n".join(lines.values()))
 
