@@ -10,7 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ from typing import Any
 import pytest
 
 from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.engines.checkpoint import DEMO
+from gemma_captioner.engines.server.client import Address, Client
+from gemma_captioner.engines.server.serving import Served
+from gemma_captioner.settings import Server, Settings
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,25 @@ def script(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def transformers_serve(tmp_path_factory) -> Iterator[str]:
+    """The demo checkpoint behind `transformers serve`: its URL. A server for each of the tests' processes."""
+    address = Address.of(Server(serve="any"))
+    transformers = Path(sys.executable).with_name("transformers")
+    served = Served(f"HF_HUB_OFFLINE=1 {transformers} serve {DEMO} --host 127.0.0.1 --port {address.port} --device cpu")
+    try:
+        served.wait_until(Client(address).is_up, 120)
+        yield address.url
+    finally:
+        served.close()
+
+
+def served_demo(url: str, **more: Any) -> Settings:
+    """Settings for the demo checkpoint behind a server: as exact as it can be sent."""
+    asked = {"engine": "server", "base_url": url, "model": str(DEMO), "image_size": 64, "image_format": "png"}
+    return Settings.of(asked, more)
 
 
 def captions(folder: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from conftest import served_demo
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines import Engine, engine_for
 from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate
@@ -23,6 +25,7 @@ from gemma_captioner.engines.vision import distinct
 from gemma_captioner.errors import MemoryShortageError, ModelError, without_token
 from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
 from gemma_captioner.settings import Settings
+from servers import Asked, Said, Stub, prompt_of, says_the_prompt
 
 
 def request(number: int, num_frames: int = 1, **options) -> Request:
@@ -48,18 +51,31 @@ def answers(session, requests: list[Request], timeout_s: float = 60) -> dict[int
     return got
 
 
-@pytest.fixture(params=["scripted", "local"])
-def engine(request, tmp_path) -> Engine:
+def refuses_the_third(asked: Asked) -> Said:
+    return Said(400, {"error": "refused"}) if "Describe 3.png" in prompt_of(asked) else says_the_prompt(asked)
+
+
+@pytest.fixture(params=["scripted", "local", "server", pytest.param("transformers serve", marks=pytest.mark.long)])
+def engine(request, tmp_path) -> Iterator[Engine]:
     if request.param == "local":
-        return engine_for(Settings.of({"model": "demo", "batch_size": 4}))
-    script = tmp_path / "script.json"
-    script.write_text(json.dumps({"batch_size": 4, "replies": {"3.png": {"error": "refused"}}}))
-    return engine_for(Settings.of({"engine": "scripted", "model": str(script)}))
+        yield engine_for(Settings.of({"model": "demo", "batch_size": 4}))
+    elif request.param == "scripted":
+        script = tmp_path / "script.json"
+        script.write_text(json.dumps({"batch_size": 4, "replies": {"3.png": {"error": "refused"}}}))
+        yield engine_for(Settings.of({"engine": "scripted", "model": str(script)}))
+    elif request.param == "server":
+        with Stub(refuses_the_third) as stub:
+            yield engine_for(
+                Settings.of({"engine": "server", "base_url": stub.url, "image_size": 64, "concurrency": 4})
+            )
+    else:
+        url = request.getfixturevalue("transformers_serve")
+        yield engine_for(served_demo(url, concurrency=2))
 
 
 def test_contract_every_request_is_answered_once(engine):
     with engine.open() as session:
-        got = answers(session, [request(n, num_frames=1 + n % 3) for n in range(20)])
+        got = answers(session, [request(n, 1 + n % 3, prompt=f"Describe {n}.png.") for n in range(20)])
         assert set(got) == set(range(20))
         for number, answer in got.items():
             if isinstance(answer, Reply):

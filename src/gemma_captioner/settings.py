@@ -267,7 +267,9 @@ class Server(Group):
     image_format: Literal["jpeg", "png"] = Field("jpeg", description="How frames are sent. png: every pixel as it is.")
     jpeg_quality: int = Field(92, ge=1, le=100, description="Of frames sent as JPEG.")
     image_size: int | None = Field(
-        None, ge=16, description="Frames are sent as squares of this side. [default: what the model uses, 896 for Gemma 3]"
+        None,
+        ge=16,
+        description="Frames are sent as squares of this side. [default: as the model, 896 for Gemma 3]",
     )
     request_timeout: float = Field(600.0, gt=0, description="Seconds until an answer is given up and asked for again.")
     item_timeout: float = Field(1800.0, gt=0, description="Seconds of asking again until a file fails.")

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 
+from ..errors import ModelError
 from ..settings import Settings
 from .base import Engine, EngineSpec, Session
 
@@ -21,6 +23,8 @@ def _local(settings: Settings, tell: Tell) -> Engine:
 
 
 def _server(settings: Settings, tell: Tell) -> Engine:
+    if find_spec("openai") is None:
+        raise ModelError("a server as engine wants the openai client: pip install 'gemma-captioner[server]'")
     from .server import ServerEngine
 
     return ServerEngine(settings, tell)

@@ -101,7 +101,7 @@ class Asker:
         return Failed(request.item, self._client.address.hushed(f"{after}{trouble.said}{remedy}"), request.id)
 
     async def _until_up(self) -> float:
-        """Seconds that it took. One asks, the others wait for what it finds. Raises `ServerError` after the patience."""
+        """Seconds that it took. One asks, the others wait for what it finds. Raises `ServerError` when it is long."""
         since = time.monotonic()
         shown, patience = self._client.address.shown, self._settings.wait_for_server or _OUTAGE
         async with self._outage:
@@ -117,7 +117,7 @@ class Asker:
 
 
 def _pause_s(pauses: int, retry_after_s: float | None) -> float:
-    """What the server asks for, and a little; else twice as long each time. Spread, so that not all come back at once."""
+    """What the server asks for, else twice as long each time. Spread, so that not all come back at once."""
     if retry_after_s is not None:
         return retry_after_s + random.uniform(0, 0.2)
-    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**pauses) * random.uniform(0.5, 1)
+    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**pauses) * random.uniform(0.5, 1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 import openai
@@ -23,9 +23,10 @@ _DOWN = (httpx2.ConnectError, httpx2.ConnectTimeout)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is. url: with its /v1, and with credentials if it was given any: `shown` is for people and files."""
+    """Where a server is. url: with its /v1, and credentials if it was given any: `shown` is for people and files."""
 
     url: str = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)  # that goes with every question: `?api-version=`, at some
     key: str | None = field(repr=False)
     key_env: str
 
@@ -37,10 +38,12 @@ class Address:
             if settings.serve is None:
                 raise UsageError("--engine server wants --base-url: http://localhost:8000/v1, or what the server says")
             url = f"http://127.0.0.1:{_free_port()}/v1"
+        url, _, query = url.partition("?")
         url = url.rstrip("/")
         if urlsplit(url).path == "":
             url += "/v1"
-        return cls(url, os.environ.get(settings.api_key_env) or None, settings.api_key_env)
+        key = os.environ.get(settings.api_key_env) or None
+        return cls(url, dict(parse_qsl(query)), key, settings.api_key_env)
 
     @property
     def port(self) -> int:
@@ -70,8 +73,13 @@ class Client:
 
     def _options(self, timeout: httpx2.Timeout) -> dict[str, Any]:
         # Retries are ours; a server without a key is content with any.
-        key = self.address.key or "none"
-        return {"base_url": self.address.url, "api_key": key, "max_retries": 0, "timeout": timeout}
+        return {
+            "base_url": self.address.url,
+            "default_query": self.address.query,
+            "api_key": self.address.key or "none",
+            "max_retries": 0,
+            "timeout": timeout,
+        }
 
     @cached_property
     def _asking(self) -> openai.AsyncOpenAI:
@@ -81,9 +89,9 @@ class Client:
         http = openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
         return openai.AsyncOpenAI(**self._options(timeout), http_client=http)
 
-    @cached_property
-    def _aside(self) -> openai.OpenAI:
-        return openai.OpenAI(**self._options(httpx2.Timeout(_ASIDE_S, connect=_CONNECT_S)))
+    def _get(self, path: str) -> httpx2.Response:
+        with openai.OpenAI(**self._options(httpx2.Timeout(_ASIDE_S, connect=_CONNECT_S))) as client:
+            return client.get(path, cast_to=httpx2.Response)
 
     async def ask(self, body: bytes) -> Answer | Trouble:
         """A chat completion. Raises `ServerError` and `ModelError` for what no other request would fare better with."""
@@ -105,7 +113,9 @@ class Client:
             case "key" if self.address.key is None:
                 return ServerError(f"{shown} wants a key: {said}. Put it into the environment as {key_env}")
             case "key":
-                return ServerError(f"{shown} refuses the key in {key_env}: {said}. Check it, and what it may be used for")
+                return ServerError(
+                    f"{shown} refuses the key in {key_env}: {said}. Check it, and what it may be used for"
+                )
             case "model":
                 return ModelError(f"{shown} does not have that: {said}. Check --model, and --base-url with its /v1")
             case _:
@@ -114,8 +124,7 @@ class Client:
     def models(self) -> list[Mapping[str, Any]] | None:
         """What the server lists, None where it lists nothing. Raises `ServerError` where it does not answer."""
         try:
-            reply = self._aside.get("/models", cast_to=httpx2.Response)
-            listed = json.loads(reply.text)["data"]
+            listed = json.loads(self._get("/models").text)["data"]
             return [model for model in listed if isinstance(model, dict) and isinstance(model.get("id"), str)]
         except openai.APIError as error:
             trouble = trouble_of(error)
@@ -135,7 +144,7 @@ class Client:
 
     def _status(self, path: str) -> int | None:
         try:
-            return self._aside.get(path, cast_to=httpx2.Response).status_code
+            return self._get(path).status_code
         except openai.APIStatusError as error:
             return error.status_code
         except openai.APIError:

@@ -1,7 +1,7 @@
 """How many requests to have under way with a server: found out by trying. Pure: told the time, knows no clock."""
 
 START, MOST = 4, 128
-_WINDOW = 3  # times as many answers as there are slots: of them, the first slots' were asked before and do not count
+_WINDOW, _LEAST = 2, 24  # answers that are measured: so many for each slot, and so many in all
 _GAIN = 1.1  # of throughput, that makes more slots worth having
 _PATIENCE = 8  # windows until what did not help is tried again
 _CAUTIOUS = 1.25
@@ -34,11 +34,12 @@ class Concurrency:
         if self._is_given:
             return
         self._answers += 1
-        if self._answers == self.limit:
+        if self._answers == self.limit:  # those until now were asked before the last change
             self._since_s = now_s
         elif self._answers > self.limit:
             self._work += work
-        if self._answers >= _WINDOW * self.limit and self._since_s is not None and now_s > self._since_s:
+        measured = self._answers - self.limit
+        if self._since_s is not None and measured >= max(_LEAST, _WINDOW * self.limit) and now_s > self._since_s:
             throughput = self._work / (now_s - self._since_s)
             self._begin()
             self._decide(throughput, now_s)

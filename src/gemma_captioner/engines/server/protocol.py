@@ -32,7 +32,9 @@ class Form:
     time: str | None
 
 
-def body(form: Form, request: Request, images: Sequence[bytes], places: Sequence[int], left_out: Collection[str]) -> bytes:
+def body(
+    form: Form, request: Request, images: Sequence[bytes], places: Sequence[int], left_out: Collection[str]
+) -> bytes:
     """The JSON of a request. images: base64, one a frame; places: which of the frames are sent, rising.
 
     It is put together from bytes: a JSON encoder would look at every character of megabytes of base64.
@@ -199,8 +201,8 @@ _KINDS: Mapping[int, TroubleKind] = {
     529: "busy",
 }
 _TOO_MUCH = re.compile(
-    r"context.?(length|size|window)|maximum model length|max(imum)? (input|prompt)|prompt is too long|input.{0,20}too (long|large)"
-    r"|at most \d+ image|too many images|input token count",
+    r"context.?(length|size|window)|maximum model length|max(imum)? (input|prompt)|prompt is too long"
+    r"|input.{0,20}too (long|large)|at most \d+ image|too many images|input token count",
     re.IGNORECASE,
 )
 _UNKNOWN = re.compile(
@@ -251,8 +253,8 @@ def _words(said: object) -> str:
         case {"message": str(message), **rest}:
             code = rest.get("code") or rest.get("type")
             return f"{_line(message)} [{code}]" if isinstance(code, str) else _line(message)
-        case [{"loc": _, "msg": _}, *_]:  # pydantic's own
-            return "; ".join(f"{'.'.join(map(str, f.get('loc', ())))}: {f.get('msg')}" for f in said)[:300]
+        case [{"loc": [*place], "msg": message}, *_]:  # pydantic's own
+            return _line(f"{'.'.join(map(str, place))}: {message}")
         case _:
             return _line(said if isinstance(said, str) else json.dumps(said))
 

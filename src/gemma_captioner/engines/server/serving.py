@@ -61,7 +61,8 @@ class Served:
         while not is_up():
             self.check()
             if time.monotonic() > deadline:
-                raise ServerError(f"{self.shown} does not answer after {patience_s:g} s (--wait-for-server){self._tail()}")
+                late = f"does not answer after {patience_s:g} s (--wait-for-server)"
+                raise ServerError(f"{self.shown} {late}{self._tail()}")
             time.sleep(_LOOK_S)
 
     def check(self) -> None:

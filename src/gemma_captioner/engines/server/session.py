@@ -131,7 +131,11 @@ class ServerSession:
 
     def _settle(self, task: "asyncio.Task[Reply | Failed]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            # Whatever is raised ends the run: `poll` raises it where it is heard.
-            self._answers.put(task.exception() or task.result())
-            self._fill_slots()
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:  # whatever it is, it ends the run: `poll` raises it
+            self._waiting.clear()
+            self._answers.put(error)
+            return
+        self._answers.put(task.result())
+        self._fill_slots()
