@@ -191,7 +191,7 @@ Fault = Callable[["FaultProxy", Asked, asyncio.StreamWriter], Awaitable[None]]
 
 
 class FaultProxy(Running):
-    """Between a client and a stub: a share of the questions meets a fault, by its own random numbers."""
+    """Between a client and a stub: a share of the questions, drawn by chance, meets a fault, each kind in its turn."""
 
     def __init__(self, behind: Stub, share: float, seed: int, faults: tuple[str, ...] | None = None) -> None:
         self.behind, self.share, self.faults = behind, share, faults or tuple(FAULTS)
@@ -202,7 +202,7 @@ class FaultProxy(Running):
     async def serve(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
         fault = "none"
         if asked.path.endswith("/chat/completions") and self.rng.random() < self.share:
-            fault = self.rng.choice(self.faults)
+            fault = self.faults[(self.met.total() - self.met["none"]) % len(self.faults)]
         self.met[fault] += 1
         await FAULTS.get(fault, FaultProxy.forward)(self, asked, writer)
 

@@ -24,7 +24,7 @@ _GRACE_S = 10.0  # from being asked to end until it is made to
 _LOG_LINES = 20
 _LOG_BYTES = 1 << 14
 # Reads until we are gone, however that came about.
-_WATCHDOG = f'read -r _; kill -TERM -- "-$1"; sleep {_GRACE_S:g}; kill -KILL -- "-$1"'
+_WATCHDOG = f'read -r _; kill -TERM "-$1"; sleep {_GRACE_S:g}; kill -KILL "-$1"'
 
 
 def filled_in(command: str, *, model: str, port: int) -> str:
