@@ -13,10 +13,12 @@ import pytest
 from conftest import captions, journal, served_demo
 from gemma_captioner import Captioned, Skipped, caption
 from gemma_captioner.engines import engine_for
+from gemma_captioner.engines.checkpoint import DEMO
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
 from gemma_captioner.records import Failed, PatchBudget, Reply
+from gemma_captioner.server_doctor import examine_server
 from gemma_captioner.settings import Settings
-from servers import Asked, FaultProxy, Said, Stub, completion, pictures_of, says_the_prompt
+from servers import Asked, FaultProxy, Said, Stub, colours_of, completion, pictures_of, says_the_prompt
 from test_engines import answers, request
 from test_fidelity import requests
 
@@ -301,6 +303,64 @@ def test_keys_and_credentials_reach_the_server_and_nothing_else(command, media):
     assert SECRET not in first.out + first.err + second.out + second.err
     for path in (p for p in media.rglob("*") if p.is_file()):
         assert SECRET.encode() not in path.read_bytes()
+
+
+# The doctor
+
+
+def sees(asked: Asked) -> Said:
+    return Said(body=completion(colours_of(asked).capitalize() + "."))
+
+
+def doctored(command, *args: object, **env: str) -> dict[str, tuple[str, str]]:
+    """Finding -> (mark, meaning)."""
+    done = command("doctor", *args, env=env)
+    assert done.code == 0, done.err
+    lines = [line.partition(": ") for line in done.out.splitlines()]
+    return {what[3:]: (what[:2], meaning) for what, _, meaning in lines}
+
+
+def test_the_doctor_says_what_is_there(command):
+    with Stub(sees, models=("org/m", "b"), answer_s=0.05) as stub:
+        url = stub.url.replace("http://", "http://me:pw@")
+        found = doctored(command, "--base-url", url, "--model", "org/m", "--image-size", 64)
+        assert found.pop("speed")[0] == "ok" and stub.most_under_way == 8
+    assert found == {
+        "models": ("ok", "org/m, b"),
+        "asked": ("ok", f"org/m at {stub.url}"),
+        "context": ("ok", "8,192 tokens"),
+        "images": ("ok", "red read back"),
+        "several images": ("ok", "red and blue read back"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "images", "several"),
+    [
+        (lambda asked: Said(body=completion("A red cat.")), "ok", "!!"),
+        (lambda asked: Said(body=completion("Blue, then red.")), "ok", "!!"),
+        (lambda asked: Said(400, {"error": "m is not a multimodal model"}), "!!", "!!"),
+    ],
+)
+def test_the_doctor_says_what_is_not(rule, images, several):
+    with Stub(rule) as stub:
+        found = {f.what: f for f in examine_server({"base_url": stub.url, "image_size": 64})}
+    marks = {"good": "ok", "bad": "!!"}
+    assert (marks[found["images"].state], marks[found["several images"].state]) == (images, several)
+
+
+@pytest.mark.long
+def test_the_doctor_of_a_real_server(transformers_serve):
+    here = {"base_url": transformers_serve, "model": str(DEMO), "image_size": 64}
+    found = {f.what: f for f in examine_server(here)}
+    assert found["images"].state == "good", found["images"]
+    assert found["several images"].state == "bad"  # the demo knows clips of one colour alone
+    assert found["speed"].state == "good", found["speed"]
+
+
+def test_the_doctor_of_no_server():
+    [found] = examine_server({"base_url": "http://127.0.0.1:9/v1"})
+    assert found.state == "bad" and "does not answer: start the server" in found.meaning
 
 
 # Against the local engine

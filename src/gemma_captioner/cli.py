@@ -332,14 +332,15 @@ def restore(
 @app.command
 def doctor(
     *,
-    model: Annotated[str | None, Parameter(help="With --base-url: the model to ask there.")] = None,
-    server: Annotated[knobs.Server, Parameter(name="*")] = knobs.Server(),
+    model: Annotated[str | None, Parameter(help="The model to ask for at --base-url.")] = None,
+    server: Annotated[knobs.ServerAddress, Parameter(name="*")] = knobs.ServerAddress(),
 ) -> int:
     """Say what is here, what it means for captioning, and what to do about it; with --base-url, what is there."""
-    from .doctor import examine, examine_server
+    from .doctor import examine
+    from .server_doctor import examine_server
 
     asked = server.model_dump(exclude_unset=True) | ({} if model is None else {"model": model})
-    for finding in examine_server(asked) if server.base_url or server.serve else examine():
+    for finding in examine() if server.base_url is None else examine_server(asked):
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]
         out.print(f"[{style}]{mark}[/] ", end="")
         out.print(f"{finding.what}: {finding.meaning}", markup=False)

@@ -256,20 +256,30 @@ class Model(Group):
     )
 
 
-class Server(Group):
-    """With --engine server or vllm: where it is, and how it is asked."""
+class ServerAddress(Group):
+    """Where a server is, and how large it wants its images."""
 
     base_url: str | None = Field(None, repr=False, description="Where the server answers: http://localhost:8000/v1.")
     api_key_env: str = Field("OPENAI_API_KEY", description="The environment variable that holds its key, if any.")
-    concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="Requests under way at once. auto: more while that makes it faster, fewer when it objects."
+    image_size: int | None = Field(
+        None, ge=16, description="Frames are sent as squares of this side. [default: as the model, 896 for Gemma 3]"
     )
+
+    @field_validator("base_url")
+    @classmethod
+    def _a_web_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^/]", value):
+            raise ValueError("begin it with http:// or https://")
+        return value
+
+
+class Server(ServerAddress):
+    """With --engine server or vllm: how it is asked."""
+
     image_format: Literal["jpeg", "png"] = Field("jpeg", description="How frames are sent. png: every pixel as it is.")
     jpeg_quality: int = Field(92, ge=1, le=100, description="Of frames sent as JPEG.")
-    image_size: int | None = Field(
-        None,
-        ge=16,
-        description="Frames are sent as squares of this side. [default: as the model, 896 for Gemma 3]",
+    concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="Requests under way at once. auto: more while that makes it faster, fewer when it objects."
     )
     request_timeout: float = Field(600.0, gt=0, description="Seconds until an answer is given up and asked for again.")
     item_timeout: float = Field(1800.0, gt=0, description="Seconds of asking again until a file fails.")
@@ -284,15 +294,8 @@ class Server(Group):
     serve: str | None = Field(
         None,
         description="Start the server with this command and end it with the run; {model} and {port} are filled in. "
-        "[default with --engine vllm: vllm serve {model} --port {port}]",
+        "[default with --engine vllm: vllm serve {model} --host 127.0.0.1 --port {port}]",
     )
-
-    @field_validator("base_url")
-    @classmethod
-    def _a_web_address(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"https?://[^/]", value):
-            raise ValueError("begin it with http:// or https://")
-        return value
 
     @field_serializer("base_url", "serve", when_used="json")  # as the journal has them
     def _without_credentials(self, value: str | None) -> str | None:
@@ -447,6 +450,7 @@ _EXAMPLES = {
     "min": "2s or 1.5s",
     "max": "5s or 1m",
     "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds",
+    "wait-for-server": "30s, 10m or 1h30m",
 }
 
 

@@ -108,7 +108,7 @@ class ServerEngine:
             if served is not None:
                 self._tell(f"waiting for {served.shown}")
                 served.wait_until(self.client.is_up, seconds(self._server.wait_for_server or _LOADING))
-            return ServerSession(self.client, self._form(), self._server, self._tell, served)
+            return ServerSession(Client(self.address), self._form(), self._server, self._tell, served)
         except BaseException:  # Ctrl-C and SIGTERM too
             if served is not None:
                 served.close()
