@@ -15,18 +15,18 @@ from gemma_captioner.engines.server import client
 from gemma_captioner.engines.server.concurrency import MOST, Concurrency
 from gemma_captioner.engines.server.protocol import Answer, Form, Trouble, body, read_reply, refusal, retry_after
 from gemma_captioner.errors import without_credentials
-from gemma_captioner.records import Frames, MediaItem, Request
+from gemma_captioner.records import Example, Frames, MediaItem, Request
 
 NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 
 
-def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, **options):
+def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, shown=(), **options):
     """The JSON of a request, its content as text with <n> for the frames."""
     frames = Frames(np.zeros((num_frames, 8, 8, 3), np.uint8), tuple(0.4 + 61.0 * n for n in range(num_frames)))
     request = Request(0, NOWHERE, frames, prompt, 8, **options)
     form = {"model": "m", "mime": "image/jpeg", "order": "media-first", "system": "", "time": None} | (form or {})
     images = [f"<{n}>".encode() for n in range(num_frames)]
-    asked = json.loads(body(Form(**form), request, images, places or range(num_frames), left_out))
+    asked = json.loads(body(Form(**form), request, [*shown, images], places or range(num_frames), left_out))
     parts = asked.pop("messages")
     said = "|".join(
         part["text"] if part["type"] == "text" else part["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
@@ -51,6 +51,17 @@ def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, **opt
 )
 def test_frames_and_text_are_in_their_order(asked, said):
     assert sent(**asked)[1] == said
+
+
+def test_examples_are_turns():
+    frames = Frames(np.zeros((1, 8, 8, 3), np.uint8), (0.0,))
+    examples = (Example("What?", "A cat.", frames), Example("What?", "A dog."))
+    _, said, before = sent("What?", examples=examples, shown=[(b"<cat>",), ()])
+    assert said == "<0>|What?"
+    assert [message["role"] for message in before] == ["user", "assistant", "user", "assistant"]
+    assert [len(message["content"]) for message in before[::2]] == [2, 1]
+    assert before[0]["content"][0]["image_url"]["url"].endswith("<cat>")
+    assert [message["content"] for message in before[1::2]] == ["A cat.", "A dog."]
 
 
 def test_parameters():

@@ -1,6 +1,6 @@
 """Every error that the package raises on purpose.
 
-CaptionerError                 caught once, in cli.py; its text holds the remedy
+CaptionerError                 caught once, in cli/shell.py; its text holds the remedy
 ├── UsageError                 the command or a setting makes no sense          exit code 2
 ├── StartError                 the run could not start, or died                 exit code 1
 │   ├── ModelError             no such model, no access, wrong format

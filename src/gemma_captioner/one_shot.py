@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .cli import Conversation, run_caption
+from .cli.caption import Conversation, run_caption
 from .errors import CaptionerError
 from .media.discover import EXTENSIONS
 from .settings import Kind, Settings

@@ -39,9 +39,12 @@ class Asker:
         self._left_out: set[str] = set()  # parameters that the server does not know
         self._outage = asyncio.Lock()
 
-    async def answer(self, request: Request, pictures: Sequence[bytes], since_s: float) -> Reply | Failed:
-        """Raises `ServerError` and `ModelError` where the run cannot go on. since_s: when it was submitted."""
-        places = range(len(pictures))
+    async def answer(self, request: Request, pictures: Sequence[Sequence[bytes]], since_s: float) -> Reply | Failed:
+        """pictures: as `body` takes them. since_s: when it was submitted.
+
+        Raises `ServerError` and `ModelError` where the run cannot go on.
+        """
+        places = all_places = range(len(request.frames.times_s))
         deadline = time.monotonic() + self._settings.item_timeout
         tries = pauses = 0
         while True:
@@ -56,7 +59,7 @@ class Asker:
                     prompt_tokens=got.prompt_tokens,
                     new_tokens=got.new_tokens,
                     seconds=time.monotonic() - since_s,
-                    flags=("fewer_frames",) if len(places) < len(pictures) else (),
+                    flags=() if places == all_places else ("fewer_frames",),
                 )
             match got.kind:
                 case "parameter" if got.parameter not in left_out:

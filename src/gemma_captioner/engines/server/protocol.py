@@ -33,9 +33,9 @@ class Form:
 
 
 def body(
-    form: Form, request: Request, images: Sequence[bytes], places: Sequence[int], left_out: Collection[str]
+    form: Form, request: Request, pictures: Sequence[Sequence[bytes]], places: Sequence[int], left_out: Collection[str]
 ) -> bytes:
-    """The JSON of a request. images: base64, one a frame; places: which of the frames are sent, rising.
+    """The JSON of a request. pictures: base64, of each example's frames and of its own; places: which of its own go.
 
     It is put together from bytes: a JSON encoder would look at every character of megabytes of base64.
     """
@@ -45,27 +45,38 @@ def body(
     if "max_tokens" in left_out:
         parameters["max_completion_tokens"] = request.max_new_tokens  # what it is called since
     parameters = {"model": form.model} | {k: v for k, v in parameters.items() if k not in left_out}
+    messages = [_json({"role": "system", "content": form.system})] if form.system else []
+    for example, shown in zip(request.examples, pictures, strict=False):
+        times_s = example.frames.times_s if example.frames else ()
+        messages += [_question(form, example.prompt, shown, times_s)]
+        messages += [_json({"role": "assistant", "content": example.answer})]
+    own, times_s = [pictures[-1][place] for place in places], [request.frames.times_s[place] for place in places]
+    messages += [_question(form, request.prompt, own, times_s)]
+    return _json(parameters)[:-1] + b',"messages":[' + b",".join(messages) + b"]}"
+
+
+def _question(form: Form, prompt: str, pictures: Sequence[bytes], times_s: Sequence[float]) -> bytes:
     media: list[str | bytes] = []
-    for place in places:
-        if form.time is not None and len(places) > 1:
-            seconds = int(request.frames.times_s[place])
-            media.append(form.time.format(f"{seconds // 60:02d}:{seconds % 60:02d}"))
-        media.append(images[place])
-    before, marked, after = request.prompt.partition(FRAMES_HERE)
+    for picture, time_s in zip(pictures, times_s, strict=True):
+        if form.time is not None and len(pictures) > 1:
+            media.append(form.time.format(f"{int(time_s) // 60:02d}:{int(time_s) % 60:02d}"))
+        media.append(picture)
+    parts = [*media, prompt] if form.order == "media-first" else [prompt, *media]
+    before, marked, after = prompt.partition(FRAMES_HERE)
     if marked:
         parts = [before, *media, after]
-    else:
-        parts = [*media, request.prompt] if form.order == "media-first" else [request.prompt, *media]
     said = b",".join(_part(part, form.mime) for part in parts if part)
-    system = [{"role": "system", "content": form.system}] if form.system else []
-    messages = [json.dumps(message).encode() for message in system] + [b'{"role":"user","content":[' + said + b"]}"]
-    return json.dumps(parameters).encode()[:-1] + b',"messages":[' + b",".join(messages) + b"]}"
+    return b'{"role":"user","content":[' + said + b"]}"
 
 
 def _part(part: str | bytes, mime: str) -> bytes:
     if isinstance(part, str):
-        return json.dumps({"type": "text", "text": part}).encode()
+        return _json({"type": "text", "text": part})
     return b'{"type":"image_url","image_url":{"url":"data:' + mime.encode() + b";base64," + part + b'"}}'
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value).encode()
 
 
 # Replies

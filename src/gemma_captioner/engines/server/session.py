@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from ...records import Failed, Reply, Request
+from ...records import Failed, Frames, Reply, Request
 from ...settings import Server
 from .asking import Asker
 from .client import Client
@@ -19,6 +19,8 @@ from .concurrency import Concurrency
 from .pictures import base64_pictures
 from .protocol import Form
 from .serving import Served
+
+Pictures = tuple[bytes, ...]  # base64, one a frame
 
 _ENCODERS = 4
 
@@ -31,7 +33,7 @@ def at_once(limit: int) -> int:
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     request: Request
-    pictures: Future[tuple[bytes, ...]]
+    pictures: Future[list[Pictures]]
     since_s: float
 
 
@@ -53,6 +55,7 @@ class ServerSession:
             check=served.check if served else lambda: None,
         )
         self._unanswered = 0
+        self._examples: dict[int, tuple[Frames, Pictures]] = {}  # by the identity of frames, which are kept for it
         self._waiting: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[Reply | Failed]] = set()
         self._encoders = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="pictures")
@@ -68,7 +71,7 @@ class ServerSession:
 
     def submit(self, request: Request) -> None:
         self._unanswered += 1
-        pictures = self._encoders.submit(base64_pictures, request.frames.pixels, self._settings)
+        pictures = self._encoders.submit(self._pictures, request)
         waiting = _Waiting(request, pictures, time.monotonic())
         pictures.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._take, waiting))
 
@@ -103,6 +106,20 @@ class ServerSession:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    # The encoders' threads
+
+    def _pictures(self, request: Request) -> list[Pictures]:
+        """Of its examples, made once, and its own."""
+        shown = [self._of_example(example.frames) for example in request.examples]
+        return [*shown, base64_pictures(request.frames.pixels, self._settings)]
+
+    def _of_example(self, frames: Frames | None) -> Pictures:
+        if frames is None:
+            return ()
+        if id(frames) not in self._examples:
+            self._examples[id(frames)] = frames, base64_pictures(frames.pixels, self._settings)
+        return self._examples[id(frames)][1]
 
     # The loop's thread
 

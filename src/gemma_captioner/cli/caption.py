@@ -1,0 +1,177 @@
+"""`gemma-captioner caption`; what it prints of a run is laid out in report.py."""
+
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+import traceback
+from contextlib import closing
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from .. import settings as knobs
+from ..errors import CaptionerError, StartError, without_token
+from ..report import Report, printable
+from ..run import Run
+from ..settings import Settings
+from ..store.journal import run_file
+from .shell import app, err, out, print_json
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised where the main thread is: it leaves by the same doors as Ctrl-C."""
+
+
+class Conversation(knobs.Group):
+    """How the command talks, and what it does around the run."""
+
+    config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None
+    dry_run: Annotated[bool, Parameter(help="Load no model; say what there is to do.", negative=())] = False
+    show: Annotated[bool, Parameter(help="Print captions as they come.", negative=())] = False
+    json_: Annotated[
+        bool, Parameter(name="--json", help="Print one JSON object on stdout at the end.", negative=())
+    ] = False
+    on_finish: Annotated[
+        str | None,
+        Parameter(
+            help="Run this command when the run has ended, interruptions aside. It finds the exit code in "
+            "GEMMA_CAPTIONER_EXIT_CODE."
+        ),
+    ] = None
+    debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False
+
+
+_PANELS = (
+    "Which files",
+    "The prompt and the caption",
+    "Clips",
+    "Reading files",
+    "The answer",
+    "What is fit",
+    "The model",
+    "The server",
+    "The run",
+)
+
+
+def _stage(title: str) -> Parameter:
+    return Parameter(name="*", group=Group(title, sort_key=_PANELS.index(title)))
+
+
+@app.command
+def caption(
+    paths: Annotated[list[Path], Parameter(help="Folders and files, images and clips mixed.")],
+    /,
+    *,
+    selection: Annotated[knobs.Selection, _stage("Which files")] = knobs.Selection(),
+    prompting: Annotated[knobs.Prompting, _stage("The prompt and the caption")] = knobs.Prompting(),
+    sampling: Annotated[knobs.Sampling, _stage("Clips")] = knobs.Sampling(),
+    reading: Annotated[knobs.Reading, _stage("Reading files")] = knobs.Reading(),
+    generation: Annotated[knobs.Generation, _stage("The answer")] = knobs.Generation(),
+    judging: Annotated[knobs.Judging, _stage("What is fit")] = knobs.Judging(),
+    model: Annotated[knobs.Model, _stage("The model")] = knobs.Model(),
+    server: Annotated[knobs.Server, _stage("The server")] = knobs.Server(),
+    conduct: Annotated[knobs.Conduct, _stage("The run")] = knobs.Conduct(),
+    talk: Annotated[Conversation, _stage("The run")] = Conversation(),
+) -> int:
+    """Caption images and clips: a `.txt` beside each.
+
+    What has a caption is left alone, so an interrupted run goes on where it was when it is started again.
+    """
+    flags: dict[str, Any] = {}
+    for group in (selection, prompting, sampling, reading, generation, judging, model, server, conduct):
+        flags |= group.model_dump(exclude_unset=True)
+    return run_caption(paths, Settings.of(_read_config(talk.config), flags), talk)
+
+
+def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> int:
+    """The `caption` command from its settings on: also what the one-shot scripts call. Returns the exit code."""
+    if talk.dry_run:
+        return _dry_run(paths, settings, talk)
+    report = Report(err, show=talk.show)
+    run: Run | None = None
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with report:
+            run = Run(paths, settings, tell=report.say)
+            with closing(run):
+                for outcome in run:
+                    report.tell(outcome, run.total)
+        code = _verdict(run, report)
+    except (KeyboardInterrupt, Terminated) as interruption:
+        code = 143 if isinstance(interruption, Terminated) else 130
+        report.say("interrupted: everything finished is kept; the same command goes on from here", "yellow")
+    except CaptionerError as error:
+        code = error.exit_code
+        report.say(f"error: {error}", "bold red")
+        _trace(talk, settings)
+    except Exception as error:
+        code = 1
+        report.say(f"error: the run died ({type(error).__name__}: {error}); everything finished is kept", "bold red")
+        report.say("The same command goes on from here; --debug shows where it died.")
+        _trace(talk, settings)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    load_seconds = run.load_seconds if run else 0.0
+    if run and (report.tally.done or report.tally.skipped):
+        journals = [run_file(store, run.run_id) for store in run.stores]
+        report.summary(
+            load_seconds=load_seconds,
+            ignored=run.plan.ignored,
+            journals=[path for path in journals if path.exists()],
+        )
+    if talk.json_:
+        print_json(report.tally.as_json(report.seconds, load_seconds))
+    if talk.on_finish and code not in (130, 143):
+        environment = os.environ | {"GEMMA_CAPTIONER_EXIT_CODE": str(code)}
+        subprocess.run(talk.on_finish, shell=True, env=environment, stdout=sys.stderr, check=False)
+    return code
+
+
+def _verdict(run: Run, report: Report) -> int:
+    tally = report.tally
+    if run.left_by_deadline:
+        report.say("--stop-after is up: no new files were taken; the same command goes on from here", "yellow")
+    elif not tally.done and not tally.skipped and run.settings.selection.limit != 0:
+        where = ", ".join(printable(root.folder) for root in run.roots)
+        raise StartError(
+            f"no images or clips in {where} ({run.plan.ignored} other files): check the folder, "
+            "--recursive for subfolders, and --include and --exclude"
+        )
+    return 3 if tally.failed else 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+    raise Terminated
+
+
+def _trace(talk: Conversation, settings: Settings) -> None:
+    if talk.debug:
+        err.print(without_token(traceback.format_exc(), settings.model.hf_token), markup=False, soft_wrap=True)
+
+
+def _read_config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        Settings.of(values)
+    except (OSError, ValueError, CaptionerError) as error:
+        raise StartError(f"--config {path}: {error}") from error
+    return values
+
+
+def _dry_run(paths: list[Path], settings: Settings, talk: Conversation) -> int:
+    from ..dry_run import survey
+
+    found = survey(paths, settings)
+    if talk.json_:
+        print_json(found.as_json())
+    else:
+        out.print(found.as_text(), markup=False)
+    return found.exit_code

@@ -1,0 +1,76 @@
+"""The application that the commands join, what it prints on, and the one place where an error becomes an exit code."""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
+from rich.console import Console
+
+from ..errors import CaptionerError
+from ..layering import explain
+from ..report import Tally
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+
+def _shown(default: Any) -> str | None:
+    """A default as `--help` shows it: nothing for a switch that is off, an empty text or list."""
+    return None if default is None or default is False or default in ("", ()) else str(default)
+
+
+app = App(
+    name="gemma-captioner",
+    help="Captions fit to train on, by Gemma 3, beside every image and clip of a folder.",
+    help_epilogue="Start with `gemma-captioner demo`, then `gemma-captioner caption FOLDER --limit 5 --show`.",
+    version=lambda: version("gemma-captioner"),
+    error_console=err,
+    default_parameter=Parameter(negative_iterable=(), negative_none=(), show_default=_shown),
+)
+
+
+_json_printed: list[bool] = []
+
+
+def print_json(value: dict[str, Any]) -> None:
+    _json_printed.append(True)
+    out.file.write(json.dumps(value, indent=2) + "\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="backslashreplace")
+    sys.exit(_main(sys.argv[1:] if argv is None else argv))
+
+
+def _main(argv: list[str]) -> int:
+    code = _answer(argv)
+    if "--json" in argv and not _json_printed:  # it ended before there was a run to tell of
+        print_json(Tally().as_json(0.0, 0.0))
+    return code
+
+
+def _answer(argv: list[str]) -> int:
+    try:
+        result = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        cause = error.__cause__
+        message = explain(cause) if isinstance(cause, ValidationError) else str(error)
+        err.print(f"error: {message}", markup=False, style="bold red", soft_wrap=True)
+        err.print("`gemma-captioner --help` and `gemma-captioner COMMAND --help` list what there is")
+        return 2
+    except CaptionerError as error:
+        err.print(f"error: {error}", markup=False, style="bold red", soft_wrap=True)
+        return error.exit_code
+    except OSError as error:
+        err.print(f"error: {error}: mend it and run again", markup=False, style="bold red", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0
