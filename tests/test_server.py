@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gemma_captioner import Captioned, Skipped, caption
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.checkpoint import DEMO
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
-from gemma_captioner.records import Failed, PatchBudget, Reply
+from gemma_captioner.records import Example, Failed, PatchBudget, Reply
 from gemma_captioner.server_doctor import examine_server
 from gemma_captioner.settings import Settings
 from servers import Asked, FaultProxy, Said, Stub, colours_of, completion, pictures_of, says_the_prompt

@@ -50,8 +50,8 @@ def body(
         times_s = example.frames.times_s if example.frames else ()
         messages += [_question(form, example.prompt, shown, times_s)]
         messages += [_json({"role": "assistant", "content": example.answer})]
-    own, times_s = [pictures[-1][place] for place in places], [request.frames.times_s[place] for place in places]
-    messages += [_question(form, request.prompt, own, times_s)]
+    own, times_s = pictures[-1], request.frames.times_s
+    messages += [_question(form, request.prompt, [own[i] for i in places], [times_s[i] for i in places])]
     return _json(parameters)[:-1] + b',"messages":[' + b",".join(messages) + b"]}"
 
 
