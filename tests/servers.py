@@ -228,6 +228,10 @@ class FaultProxy(Running):
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
+    async def drop(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        """Without a word."""
+        writer.transport.abort()
+
     async def stall(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(3600)
 
@@ -247,6 +251,7 @@ FAULTS: dict[str, Fault] = {
     "500": _says(Said(500, {"error": {"message": "internal"}})),
     "503": _says(Said(503, b"<html><body>no upstream</body></html>")),
     "reset": FaultProxy.reset,
+    "drop": FaultProxy.drop,
     "stall": FaultProxy.stall,
     "garbage": _says(Said(body=b"\x00\xff not JSON")),
     "schema": _says(Said(body={"result": {"caption": "none of ours"}})),

@@ -1,5 +1,6 @@
 """The engine for servers over real connections: what it asks, what it bears, what it never tells."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from conftest import captions, journal, served_demo
 from gemma_captioner import Captioned, Skipped, caption
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.checkpoint import DEMO
+from gemma_captioner.engines.server.client import Address, Client
+from gemma_captioner.engines.server.protocol import Trouble
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
 from gemma_captioner.records import Example, Failed, PatchBudget, Reply
 from gemma_captioner.server_doctor import examine_server
-from gemma_captioner.settings import Settings
+from gemma_captioner.settings import Server, Settings
 from servers import Asked, FaultProxy, Said, Stub, colours_of, completion, pictures_of, says_the_prompt
 from test_engines import answers, request
 from test_fidelity import requests
@@ -285,6 +288,24 @@ def test_a_server_that_is_late_is_waited_for():
         later.start()
         assert isinstance(once(stub.url, wait_for_server="30s"), Reply)
         later.join()
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("drop", "again"), ("reset", "again"), ("garbage", "again"), ("gone", "down")]
+)
+def test_a_broken_connection_is_told_from_a_server_that_is_gone(fault, kind):
+    async def ask(url: str):
+        client = Client(Address.of(Server(base_url=url)))
+        try:
+            return await client.ask(b"{}")
+        finally:
+            await client.close()
+
+    with Stub() as stub, FaultProxy(stub, 1.0, 1, (fault,)) as proxy:
+        if fault == "gone":
+            proxy.stop()
+        trouble = asyncio.run(ask(proxy.url))
+    assert isinstance(trouble, Trouble) and trouble.kind == kind
 
 
 # What is never told

@@ -106,16 +106,16 @@ class Asker:
     async def _until_up(self) -> float:
         """Seconds that it took. One asks, the others wait for what it finds. Raises `ServerError` when it is long."""
         since = time.monotonic()
-        shown, patience = self._client.address.shown, self._settings.wait_for_server or _OUTAGE
+        url, patience = self._client.address.url, self._settings.wait_for_server or _OUTAGE
         async with self._outage:
             if not await asyncio.to_thread(self._client.is_up):
-                self._say(f"{shown} does not answer any more: waiting for it, up to {patience}")
+                self._say(f"{url} does not answer any more: waiting for it, up to {patience}")
                 while not await asyncio.to_thread(self._client.is_up):
                     self._check()
                     if time.monotonic() - since > seconds(patience):
-                        raise ServerError(f"{shown} did not come back within {patience}: see to it, and run again")
+                        raise ServerError(f"{url} did not come back within {patience}: see to it, and run again")
                     await asyncio.sleep(_LOOK_S)
-                self._say(f"{shown} answers again")
+                self._say(f"{url} answers again")
         return time.monotonic() - since
 
 

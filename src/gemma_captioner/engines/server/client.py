@@ -3,30 +3,35 @@
 import json
 import os
 import socket
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+import aiohttp
 import httpx2
 import openai
 
-from ...errors import ModelError, ServerError, StartError, UsageError, without_credentials
+from ...errors import ModelError, ServerError, StartError, UsageError
 from ...settings import Server
 from .protocol import Answer, Trouble, read_reply, refusal
 
 _CONNECT_S = 10.0
 _ASIDE_S = 15.0  # for questions other than for a caption
-_DOWN = (httpx2.ConnectError, httpx2.ConnectTimeout)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is. url: with its /v1, and credentials if it was given any: `shown` is for people and files."""
+    """Where a server is. url: with its /v1, without credentials, which are in `headers`, or the query.
 
-    url: str = field(repr=False)
-    query: Mapping[str, str] = field(repr=False)  # that goes with every question: `?api-version=`, at some
+    headers, query: what goes with every question. key: from the environment variable `key_env`.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)
     key: str | None = field(repr=False)
     key_env: str
 
@@ -38,21 +43,23 @@ class Address:
             if settings.serve is None:
                 raise UsageError("--engine server wants --base-url: http://localhost:8000/v1, or what the server says")
             url = f"http://127.0.0.1:{_free_port()}/v1"
-        url, _, query = url.partition("?")
-        url = url.rstrip("/")
-        if urlsplit(url).path == "":
-            url += "/v1"
-        key = os.environ.get(settings.api_key_env) or None
-        return cls(url, dict(parse_qsl(query)), key, settings.api_key_env)
+        parts = urlsplit(url)
+        headers = {}
+        credentials, _, host = parts.netloc.rpartition("@")
+        if credentials:
+            headers["Authorization"] = f"Basic {b64encode(unquote(credentials).encode()).decode()}"
+        return cls(
+            url=f"{parts.scheme}://{host}{parts.path.rstrip('/') or '/v1'}",
+            headers=headers,
+            query=dict(parse_qsl(parts.query)),
+            key=os.environ.get(settings.api_key_env) or None,
+            key_env=settings.api_key_env,
+        )
 
     @property
     def port(self) -> int:
         parts = urlsplit(self.url)
         return parts.port or (443 if parts.scheme == "https" else 80)
-
-    @property
-    def shown(self) -> str:
-        return without_credentials(self.url)
 
     def hushed(self, text: str) -> str:
         """The text without the key."""
@@ -75,6 +82,7 @@ class Client:
         # Retries are ours; a server without a key is content with any.
         return {
             "base_url": self.address.url,
+            "default_headers": self.address.headers,
             "default_query": self.address.query,
             "api_key": self.address.key or "none",
             "max_retries": 0,
@@ -86,7 +94,7 @@ class Client:
         # How long an answer may take is for the caller to say, and how many connections there are follows from that.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
         timeout = httpx2.Timeout(None, connect=_CONNECT_S)
-        http = openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
+        http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout)  # see decisions.md
         return openai.AsyncOpenAI(**self._options(timeout), http_client=http)
 
     def _get(self, path: str) -> httpx2.Response:
@@ -108,16 +116,14 @@ class Client:
         return answer
 
     def fatal(self, trouble: Trouble) -> StartError | None:
-        said, shown, key_env = self.address.hushed(trouble.said), self.address.shown, self.address.key_env
+        said, url, key_env = self.address.hushed(trouble.said), self.address.url, self.address.key_env
         match trouble.kind:
             case "key" if self.address.key is None:
-                return ServerError(f"{shown} wants a key: {said}. Put it into the environment as {key_env}")
+                return ServerError(f"{url} wants a key: {said}. Put it into the environment as {key_env}")
             case "key":
-                return ServerError(
-                    f"{shown} refuses the key in {key_env}: {said}. Check it, and what it may be used for"
-                )
+                return ServerError(f"{url} refuses the key in {key_env}: {said}. Check it, and what it may be used for")
             case "model":
-                return ModelError(f"{shown} does not have that: {said}. Check --model, and --base-url with its /v1")
+                return ModelError(f"{url} does not have that: {said}. Check --model, and --base-url with its /v1")
             case _:
                 return None
 
@@ -135,7 +141,7 @@ class Client:
             return None
 
     def not_there(self) -> str:
-        return f"{self.address.shown} does not answer: start the server, or check --base-url; --wait-for-server waits"
+        return f"{self.address.url} does not answer: start the server, or check --base-url; --wait-for-server waits"
 
     def is_up(self) -> bool:
         """Whether it answers, and does not say that it is loading. A server need not know these paths."""
@@ -163,9 +169,17 @@ def trouble_of(error: openai.APIError) -> Trouble:
         except ValueError:
             said = text
         return refusal(error.status_code, said, error.response.headers)
-    if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, _DOWN):
+    cause = error.__cause__ or error
+    said = str(cause) or type(cause).__name__
+    if _nobody_listens(cause):
+        return Trouble("down", said)
+    if isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout):
         return Trouble("busy", "no answer in time")
-    cause = error.__cause__
-    if isinstance(cause, _DOWN):
-        return Trouble("down", str(cause) or type(cause).__name__)
-    return Trouble("again", f"the connection broke ({type(cause or error).__name__}: {cause or error})")
+    return Trouble("again", f"the connection broke: {said}")
+
+
+def _nobody_listens(error: BaseException) -> bool:
+    """Rather than that a connection broke, which aiohttp's errors are also called a ConnectTimeout for."""
+    if isinstance(error.__cause__, aiohttp.ClientError):
+        return isinstance(error.__cause__, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    return isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))

@@ -58,7 +58,7 @@ class ServerEngine:
         if len(names) == 1:
             return names[0]
         listed = f"has {', '.join(names[:20])}" if names else "does not list its models"
-        raise ModelError(f"{self.address.shown} {listed}: choose with --model")
+        raise ModelError(f"{self.address.url} {listed}: choose with --model")
 
     @cached_property
     def spec(self) -> EngineSpec:
@@ -70,7 +70,7 @@ class ServerEngine:
             tokens={"image": tokens, "clip": tokens},
             context=self.context or _CONTEXT,
             model=self.model,
-            revision=self.address.shown,
+            revision=self.address.url,
             at_once=at_once(MOST if given == "auto" else given),
         )
 
@@ -92,7 +92,7 @@ class ServerEngine:
         return None
 
     def describe(self) -> str:
-        return f"{self.model} at {self.address.shown}"
+        return f"{self.model} at {self.address.url}"
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
         # No tokenizer is here; hardly any text has a token for less than two bytes.

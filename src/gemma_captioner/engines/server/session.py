@@ -1,6 +1,7 @@
 """Requests under way with a server: one thread with an event loop, as many at once as the server is found to bear."""
 
 import asyncio
+import os
 import queue
 import threading
 import time
@@ -22,12 +23,15 @@ from .serving import Served
 
 Pictures = tuple[bytes, ...]  # base64, one a frame
 
-_ENCODERS = 4
+_ENCODERS = min(4, os.cpu_count() or 1)
 
 
 def at_once(limit: int) -> int:
-    """Requests to hold for so many slots: pictures of the next ones are made while the server answers."""
-    return limit + max(2, limit // 2)
+    """Requests to hold for so many slots: as many again have their pictures made while the server answers.
+
+    Answers come in waves, where all were asked at once: half as many would leave slots empty after each.
+    """
+    return 2 * limit
 
 
 @dataclass(frozen=True, slots=True)
