@@ -1,6 +1,6 @@
 """What the engine for servers costs beside a bare HTTP client: a stub answers after 200 ms whatever it is sent.
 
-    python benchmarks/server.py                    # 12-frame clips of 64 and of 896 pixels, 64 at once, five rounds
+    python benchmarks/server.py                    # 12-frame clips of 64 and of 896 pixels, 64 at once
 
 ours: `ServerSession` from frames on, pictures made on the way. bare: httpx2, posting the same bodies, made beforehand.
 encoding: bare, too, after making the pictures in as many threads as ours does. One round is each of them once.
@@ -31,7 +31,7 @@ from gemma_captioner.settings import Settings
 
 ANSWER_S, AT_ONCE, FRAMES = 0.2, 64, 12
 SAID = b'{"choices":[{"message":{"content":"A clip."},"finish_reason":"stop"}],"usage":{"completion_tokens":3}}'
-REQUESTS = {64: 1600, 896: 192}  # by the frames' side
+RUNS = {64: (800, 15), 896: (96, 5)}  # by the frames' side: requests, rounds
 ITEM = MediaItem(Path("a.mp4"), "clip", "a.mp4", Path("a.txt"), Path())
 
 
@@ -92,7 +92,7 @@ async def _post(url: str, bodies: list[bytes]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help="instead of 15 and 5")
     parser.add_argument("--stub", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.stub:
@@ -103,8 +103,8 @@ def main() -> None:
     server = subprocess.Popen([sys.executable, __file__, "--stub", str(port)])
     print(f"{AT_ONCE} at once, answered after {ANSWER_S} s: {AT_ONCE / ANSWER_S:.0f} requests/s at the most")
     try:
-        for side, count in REQUESTS.items():
-            measure(side, count, given.rounds, f"http://127.0.0.1:{port}/v1")
+        for side, (count, rounds) in RUNS.items():
+            measure(side, count, given.rounds or rounds, f"http://127.0.0.1:{port}/v1")
     finally:
         server.kill()
         server.wait()
@@ -113,7 +113,7 @@ def main() -> None:
 def measure(side: int, count: int, rounds: int, url: str) -> None:
     settings = Settings.of(
         {"engine": "server", "base_url": url, "model": "m", "concurrency": AT_ONCE, "image_size": side},
-        {"wait_for_server": "20s"},
+        {"wait_for_server": "1m"},
     )
     shown = clips(side)
     requests = [Request(n, ITEM, shown[n % len(shown)], "Describe the clip.", 100) for n in range(count)]
