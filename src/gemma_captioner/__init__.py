@@ -17,8 +17,8 @@ from .errors import (
     StorageError,
     UsageError,
 )
-from .pipeline import Run, caption
 from .records import Captioned, Failed, Folder, Frames, MediaItem, Outcome, Reply, Request, Skipped
+from .run import Run, caption
 from .settings import Settings
 
 __all__ = [

@@ -79,18 +79,19 @@ def survey(paths: Iterable[Path], settings: Settings) -> Survey:
         else:
             existing += 1
     model, shortage, prompt_tokens = settings.model.model, None, None
-    frames: dict[Kind, int] = {"image": 1, "clip": settings.sampling.frames}
     try:
         engine = engine_for(settings)
         prompt_tokens = sum(
-            n * engine.prompt_tokens(settings.prompts[kind], kind, frames[kind]) for kind, n in pending.items()
+            n * engine.prompt_tokens(prompt, kind, settings.frames(kind))
+            for kind, n in pending.items()
+            for prompt in settings.prompts[kind]
         )
         model = engine.describe()
     except StartError as error:  # what was counted is worth knowing all the same
         shortage = str(error)
     return Survey(
         pending=pending,
-        frames=sum(n * frames[kind] for kind, n in pending.items()),
+        frames=sum(n * settings.frames(kind) for kind, n in pending.items()),
         prompt_tokens=prompt_tokens,
         existing=existing,
         failures=failures,

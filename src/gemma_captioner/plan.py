@@ -5,18 +5,63 @@ from pathlib import Path
 
 from .media.discover import Discovery, Found, Root
 from .records import Failed, MediaItem, Skipped
-from .settings import Settings
+from .settings import Selection, Settings
 from .store import sidecar
-from .store.journal import History, fingerprint
+from .store.journal import History, Made, fingerprint
+
+
+class Replacing:
+    """Which captions may give way to another: what --existing and --only say, by what the journals know of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._histories: dict[Path, History] = {}
+
+    @property
+    def _selection(self) -> Selection:
+        return self._settings.selection
+
+    def history(self, store: Path) -> History:
+        if store not in self._histories:
+            self._histories[store] = History(store)
+        return self._histories[store]
+
+    def allows(self, item: MediaItem) -> bool:
+        """Of an item that has a caption now."""
+        only, existing = self._selection.only, self._selection.existing
+        if only is not None:
+            return only != "failed" and self._is_flagged(item, only.removeprefix("flagged").removeprefix(":"))
+        return existing == "overwrite" or (existing == "stale" and self._is_stale(item))
+
+    def _is_stale(self, item: MediaItem) -> bool:
+        """Whether its caption is ours, and made by other settings or from other media than there are now."""
+        made = self._made(item)
+        try:
+            media = fingerprint(item.path)
+        except OSError:  # gone, or not to be read: there is nothing that could be redone
+            return False
+        return made is not None and (made.recipe, made.media) != (self._settings.recipe(made.kind), media)
+
+    def _is_flagged(self, item: MediaItem, flag: str) -> bool:
+        """Whether its caption is ours and has this flag, any for ""."""
+        made = self._made(item)
+        return made is not None and (flag in made.flags if flag else bool(made.flags))
+
+    def _made(self, item: MediaItem) -> Made | None:
+        try:
+            caption = item.caption_path.read_bytes()
+        except OSError:
+            return None
+        return self.history(item.store).made(item.caption_file, sidecar.digest(caption))
 
 
 class Plan:
     """Iterate it for items to caption, up to --limit; items to leave alone; items that cannot have a caption."""
 
     def __init__(self, roots: list[Root], settings: Settings) -> None:
-        self._settings = settings
+        self._selection = settings.selection
         self._discovery = Discovery(roots, settings.selection)
-        self._histories: dict[Path, History] = {}
+        self._replacing = Replacing(settings)
 
     @property
     def ignored(self) -> int:
@@ -24,8 +69,7 @@ class Plan:
         return self._discovery.ignored
 
     def __iter__(self) -> Iterator[MediaItem | Skipped | Failed]:
-        limit = self._settings.selection.limit
-        pending = 0
+        limit, pending = self._selection.limit, 0
         for found in self._discovery:
             if isinstance(found, Failed):
                 yield found
@@ -36,20 +80,14 @@ class Plan:
                 yield found.item
 
     def _reason_to_skip(self, found: Found) -> str | None:
-        existing = self._settings.selection.existing
-        if not found.captioned or existing == "overwrite":
+        item, selection = found.item, self._selection
+        if not found.captioned:
+            if selection.only is None:
+                return None
+            failed = selection.only == "failed" and self._replacing.history(item.store).failed(item.name)
+            return None if failed else f"is not what --only {selection.only} asks for"
+        if self._replacing.allows(item):
             return None
-        if existing == "skip":
-            return "has a caption"
-        return None if self.is_stale(found.item) else "has a caption that is current, or a person's"
-
-    def is_stale(self, item: MediaItem) -> bool:
-        """Whether its caption is ours, and made by other settings or from other media than there are now."""
-        if item.store not in self._histories:
-            self._histories[item.store] = History(item.store)
-        try:
-            caption, media = item.caption_path.read_bytes(), fingerprint(item.path)
-        except OSError:  # gone, or not to be read: there is nothing that could be redone
-            return False
-        made = self._histories[item.store].made(item.caption_file, sidecar.digest(caption))
-        return made is not None and (made.recipe, made.media) != (self._settings.recipe(made.kind), media)
+        if selection.only is not None:
+            return f"is not what --only {selection.only} asks for"
+        return "has a caption" if selection.existing == "skip" else "has a caption that is current, or a person's"

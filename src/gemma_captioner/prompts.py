@@ -62,23 +62,22 @@ def _known(name: str) -> Mapping[str, Any]:
 # Variables
 
 
-def check(texts: Iterable[str], columns: Iterable[str], trigger: str) -> None:
-    """Raises `UsageError` for a variable that is not known, before any model is loaded."""
-    known = [*VARIABLES, *columns]
+def check(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str]:
+    """The variables that they use. Raises `UsageError` for one that is not known, before any model is loaded."""
+    known, used = [*VARIABLES, *columns], set()
     for text in texts:
         try:
-            names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+            names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
         except ValueError as error:
+            raise UsageError(f"in {text!r}: {error}. {_BRACES}") from error
+        if unknown := names.difference(known):
             raise UsageError(
-                f"in {text!r}: {error}. Write a brace that is meant as one twice, {{{{ and }}}}"
-            ) from error
-        for name in names:
-            if name not in known:
-                raise UsageError(
-                    f"there is no variable {{{name}}}. Known: {', '.join(f'{{{k}}}' for k in known)}. {_BRACES}"
-                )
-            if name == "trigger" and not trigger:
-                raise UsageError("the prompt uses {trigger}: give --trigger WORD")
+                f"there is no variable {{{min(unknown)}}}. Known: {', '.join(f'{{{k}}}' for k in known)}. {_BRACES}"
+            )
+        if "trigger" in names and not trigger:
+            raise UsageError("the prompt uses {trigger}: give --trigger WORD")
+        used |= names
+    return used
 
 
 def values_of(
@@ -115,6 +114,7 @@ class Facts:
     def __init__(self, path: Path | None) -> None:
         """Raises `UsageError` for a table that cannot be read or does not say which file a row is about."""
         self.columns: list[str] = []
+        self.used: set[str] = set()  # the variables that the run's texts hold
         self._rows: dict[str, dict[str, str]] = {}
         if path is None:
             return
@@ -141,7 +141,8 @@ class Facts:
 def facts_for(settings: Settings) -> Facts:
     """The facts of a run. Raises `UsageError` where its prompts ask for what nobody knows."""
     facts, put = Facts(settings.prompting.facts), settings.prompting
-    check([*settings.prompts.values(), put.prefix, put.suffix], facts.columns, put.trigger)
+    prompts = [prompt for of_kind in settings.prompts.values() for prompt in of_kind]
+    facts.used = check([*prompts, put.prefix, put.suffix], facts.columns, put.trigger)
     return facts
 
 

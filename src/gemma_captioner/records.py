@@ -99,6 +99,15 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """A question as it might have been asked before, and its answer. frames: None where the words alone matter."""
+
+    prompt: str
+    answer: str
+    frames: Frames | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to the engine. `id` is unique within a run; `item` serves error messages only."""
 
@@ -107,6 +116,7 @@ class Request:
     frames: Frames
     prompt: str
     max_new_tokens: int
+    examples: tuple[Example, ...] = ()
     temperature: float = 0.0
     seed: int = 0
 
@@ -125,10 +135,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """A caption that stands in `item.caption_path`."""
+    """What stands in `item.caption_path`, and, of several prompts, the caption of each."""
 
     item: MediaItem
     caption: str
+    captions: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     frames: int = 1
     prompt_tokens: int = 0

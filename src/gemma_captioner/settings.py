@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Parameter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .captions.languages import LANGUAGES
 from .captions.limits import LIMITS
-from .errors import UsageError, without_token
-from .trainers import span_for, target_for
+from .errors import UsageError
+from .layering import explain, merged
 
 Kind = Literal["image", "clip"]
 Order = Literal["media-first", "text-first"]
@@ -29,28 +30,7 @@ DURATION = r"^(\d+(\.\d+)?[smhd])+$"  # 90s, 2h, 1h30m
 # whole, head:4.5, middle:4.5 (seconds), or 2-6.5
 SPAN = r"whole|head:(?P<head>\d+(\.\d+)?)|middle:(?P<middle>\d+(\.\d+)?)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
 
-LANGUAGES = {  # by ISO 639-1
-    "english": "en",
-    "german": "de",
-    "french": "fr",
-    "spanish": "es",
-    "portuguese": "pt",
-    "italian": "it",
-    "dutch": "nl",
-    "polish": "pl",
-    "turkish": "tr",
-    "russian": "ru",
-    "ukrainian": "uk",
-    "chinese": "zh",
-    "japanese": "ja",
-    "korean": "ko",
-    "arabic": "ar",
-    "hindi": "hi",
-    "vietnamese": "vi",
-    "indonesian": "id",
-    "czech": "cs",
-    "swedish": "sv",
-}
+ONLY = r"^(failed|flagged(:(?P<flag>\w+))?)$"
 
 DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
 IMAGE_PROMPT = "Provide a short, single-line description of this image for training data."
@@ -58,6 +38,13 @@ CLIP_PROMPT = (
     "Provide a detailed, thorough caption of movement you see in the video. Only describe movement as this will "
     "be very important during the training process."
 )
+
+
+def _as_many(value: Any) -> Any:
+    return () if value is None else (value,) if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_many)]  # one may stand alone
 
 
 class Group(BaseModel):
@@ -68,16 +55,8 @@ class Selection(Group):
     """Which files, and where their captions go."""
 
     recursive: bool = Field(False, description="Walk into subfolders as well.")
-    include: tuple[str, ...] = Field(
-        (), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable."
-    )
-    exclude: tuple[str, ...] = Field((), description="No files that match this glob. Repeatable.")
-
-    @field_validator("include", "exclude", mode="before")
-    @classmethod
-    def _one_glob(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
+    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
+    exclude: Texts = Field((), description="No files that match this glob. Repeatable.")
     output: Path | None = Field(
         None, description="Write the captions here, folders mirrored, instead of beside the media."
     )
@@ -86,6 +65,12 @@ class Selection(Group):
         "skip",
         description="What has a caption: skip it, overwrite it (`restore` brings it back), or redo what is stale: "
         "captioned by us with other settings or from other media since, and not edited by a person.",
+    )
+    only: str | None = Field(
+        None,
+        pattern=ONLY,
+        description="failed: what failed before and has no caption still. flagged, flagged:NAME: caption those anew "
+        "whose caption is ours and was flagged (`restore` brings it back).",
     )
     limit: int | None = Field(None, ge=0, description="Stop after this many files that need a caption.")
 
@@ -154,11 +139,17 @@ class Splitting(Group):
 class Prompting(Group):
     """What the model is asked, and what is put around its answer."""
 
-    prompt: str | None = Field(
-        None, min_length=1, description="The prompt, for images and clips alike. [default: one for each kind]"
+    prompt: Texts = Field(
+        (),
+        description="The prompt, for images and clips alike; given again, another caption of each file. [default: one "
+        "for each kind]",
     )
     prompt_file: Path | None = Field(None, description="Read the prompt from this file.")
     system: str = Field("", description="A system prompt; a base model reads it before the prompt.")
+    examples: Path | None = Field(
+        None,
+        description="Examples to follow: a folder of media with their `.txt`, or a text file with a caption a line.",
+    )
     preset: str | None = Field(
         None, description="Prompt, length and target for a model or a kind of LoRA: see `gemma-captioner presets`."
     )
@@ -261,7 +252,7 @@ class Conduct(Group):
 class ForKind(Group):
     """What an `[image]` or `[clip]` table of the config file may set apart."""
 
-    prompt: str | None = Field(None, min_length=1)
+    prompt: Texts = ()
     max_new_tokens: int | None = Field(None, ge=1)
 
 
@@ -283,22 +274,7 @@ class Settings(Group):
 
         Raises `UsageError` that names the setting, what was wrong with it, and for an unknown one those that exist.
         """
-        flat: dict[str, Any] = {}
-        for layer in layers:
-            _lay_over(flat, {name.replace("-", "_"): value for name, value in layer.items()})
-        if "for" in flat:
-            flat["for_"] = flat.pop("for")
-        beneath: dict[str, Any] = {}
-        if flat.get("preset") is not None:
-            from .prompts import preset_settings
-
-            beneath = preset_settings(flat["preset"])
-        if flat.get("for_") is not None:
-            flat.setdefault("span", span_for(flat["for_"], flat.get("train_frames")))
-            flat.setdefault("target", target_for(flat["for_"]))
-        if beneath:
-            _lay_over(beneath, flat)
-            flat = beneath
+        flat = merged(layers)
         home = {knob: group for group, knobs in _GROUPS.items() for knob in knobs.model_fields}
         grouped: dict[str, Any] = {}
         for name, value in flat.items():
@@ -312,21 +288,25 @@ class Settings(Group):
             settings = cls.model_validate(grouped)
         except ValidationError as error:
             raise UsageError(explain(error)) from error
-        if settings.prompting.prompt is not None and settings.prompting.prompt_file is not None:
+        if settings.prompting.prompt and settings.prompting.prompt_file is not None:
             raise UsageError("--prompt and --prompt-file exclude each other: give one of them")
         _ = settings.prompts  # a prompt file that cannot be read is told before anything starts
         return settings
 
     @cached_property
-    def prompts(self) -> dict[Kind, str]:
-        """The prompt for each kind: the kind's own table, else --prompt or --prompt-file, else the default."""
+    def prompts(self) -> dict[Kind, tuple[str, ...]]:
+        """The prompts for each kind: the kind's own table, else --prompt or --prompt-file, else the default."""
         common = self.prompting.prompt
         if self.prompting.prompt_file is not None:
-            common = _read_prompt(self.prompting.prompt_file)
+            common = (_read_prompt(self.prompting.prompt_file),)
         return {
-            "image": self.image.prompt or common or IMAGE_PROMPT,
-            "clip": self.clip.prompt or common or CLIP_PROMPT,
+            "image": self.image.prompt or common or (IMAGE_PROMPT,),
+            "clip": self.clip.prompt or common or (CLIP_PROMPT,),
         }
+
+    def frames(self, kind: Kind) -> int:
+        """The most that are shown of an item."""
+        return 1 if kind == "image" else self.sampling.frames
 
     def max_new_tokens(self, kind: Kind) -> int:
         return getattr(self, kind).max_new_tokens or self.generation.max_new_tokens
@@ -341,28 +321,17 @@ class Settings(Group):
             "model": _settled_name(self.model.model),
             "quantize": self.model.quantize,
             "image_tokens": self.model.image_tokens,
-            "prompt": self.prompts[kind],
+            "prompts": self.prompts[kind],
             "max_new_tokens": self.max_new_tokens(kind),
             **self.prompting.model_dump(include={"order", "prefix", "suffix", "trigger", "punctuation", "system"}),
             **self.generation.model_dump(include={"temperature", "seed"}),
         }
+        if self.prompting.examples is not None:
+            said["examples"] = _settled_name(str(self.prompting.examples))
         said |= self.reading.model_dump(include={"background", "exact_pixels"})
         if kind == "clip":
             said |= self.sampling.model_dump()
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _lay_over(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Put a layer over those before it: what it says for every kind beats what they said for one of them."""
-    prompts = ("prompt", "prompt_file")
-    for beaten, beating in ((prompts, prompts), (("max_new_tokens",), ("max_new_tokens",))):
-        if any(name in layer for name in beating):
-            for name in beaten:
-                flat.pop(name, None)
-                for kind in ("image", "clip"):
-                    if isinstance(flat.get(kind), Mapping):
-                        flat[kind] = {k: v for k, v in flat[kind].items() if k != name}
-    flat.update(layer)
 
 
 _GROUPS: dict[str, type[Group]] = {
@@ -375,29 +344,6 @@ _GROUPS: dict[str, type[Group]] = {
     "model": Model,
     "conduct": Conduct,
 }
-
-
-_EXAMPLES = {
-    "stop-after": "90s, 45m, 2h or 1h30m",
-    "min": "2s or 1.5s",
-    "max": "5s or 1m",
-    "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds",
-}
-
-
-def explain(error: ValidationError) -> str:
-    """`--frames: input should be greater than or equal to 1 (got 0)`, one line a fault. Never a token."""
-    lines: dict[str, str] = {}
-    for fault in error.errors():
-        path = [str(part) for part in fault["loc"] if part not in _GROUPS]
-        name = (path or ["settings"])[0].rstrip("_").replace("_", "-")
-        if fault["type"] == "string_pattern_mismatch" and name in _EXAMPLES:
-            said = f"write it as {_EXAMPLES[name]}"
-        else:
-            said = fault["msg"][:1].lower() + fault["msg"][1:]
-        got = "" if "token" in "".join(path) else f" (got {fault['input']!r})"
-        lines.setdefault(name, f"--{name}: {said}{got}")
-    return without_token("\n".join(lines.values()))
 
 
 def _settled_name(model: str) -> str:

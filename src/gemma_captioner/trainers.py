@@ -12,9 +12,13 @@ from .errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """fps: model -> frames a second it resamples clips to, of which it keeps the first N; empty: it keeps all."""
+    """fps: model -> frames a second it resamples clips to, of which it keeps the first N; empty: it keeps all.
+
+    takes_lines: whether it reads each line of a `.txt` as a caption of its own, and takes one or all of them.
+    """
 
     fps: Mapping[str, float] = field(default_factory=dict)
+    takes_lines: bool = False
 
 
 TRAINERS: dict[str, Trainer] = {
@@ -23,11 +27,19 @@ TRAINERS: dict[str, Trainer] = {
     "ltx": Trainer({"": 25}),
     "mochi": Trainer({"": 30}),
     "ai-toolkit": Trainer(),
-    "simpletuner": Trainer(),
+    "simpletuner": Trainer(takes_lines=True),
     "finetrainers": Trainer(),
-    "onetrainer": Trainer(),
+    "onetrainer": Trainer(takes_lines=True),
     "sd-scripts": Trainer(),
 }
+
+
+def trainer_of(target: str) -> Trainer:
+    """Of `TRAINER[:MODEL]`. Raises `UsageError` for one that is not known."""
+    name = target.partition(":")[0]
+    if name not in TRAINERS:
+        raise UsageError(f"--for {target}: unknown trainer. Known: {', '.join(TRAINERS)}")
+    return TRAINERS[name]
 
 
 def span_for(target: str, train_frames: int | None) -> str:
@@ -36,9 +48,7 @@ def span_for(target: str, train_frames: int | None) -> str:
     # musubi:wan, 81 -> head:5.0625 (81 frames at 16 a second)      sd-scripts:sdxl, 81 -> whole
     """
     name, _, model = target.partition(":")
-    if name not in TRAINERS:
-        raise UsageError(f"--for {target}: unknown trainer. Known: {', '.join(TRAINERS)}")
-    fps = TRAINERS[name].fps
+    fps = trainer_of(target).fps
     if not fps or train_frames is None:
         return "whole"
     if model not in fps:

@@ -15,8 +15,8 @@ from cyclopts import Group, Parameter
 
 from .. import settings as knobs
 from ..errors import CaptionerError, StartError, without_token
-from ..pipeline import Run
 from ..report import Report, printable
+from ..run import Run
 from ..settings import Settings
 from ..store.journal import run_file
 from .shell import app, err, out, print_json

@@ -9,8 +9,8 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from ..pipeline import Run
 from ..report import printable
+from ..run import Run
 from ..settings import Settings
 from .shell import app, out
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from ..errors import CaptionerError
+from ..layering import explain
 from ..report import Tally
-from ..settings import explain
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from ..errors import ModelError, UsageError
+from ..examples import Shown, of_kind, read_examples
 from ..records import PatchBudget, Size
 from ..settings import Kind, Settings
 from . import checkpoint as checkpoints
@@ -16,12 +17,12 @@ from .base import EngineSpec
 from .families import FAMILIES, Family
 from .loading import load_model
 from .memory import Architecture, MemoryPlan
-from .prompting import tokens_of
+from .prompting import Turn, tokens_of
 from .session import LocalSession
 
 _MARKERS = 8  # tokens around an image's own at the most: line breaks, start, end, or its time
 _SLOW_ON_A_CPU_BYTES = 1 << 30
-_PROMPT_ALLOWANCE = 512  # tokens of text that the memory plan leaves room for
+_PROMPT_ALLOWANCE = 512  # tokens that the memory plan leaves room for: variables, once they are filled in
 
 
 class LocalEngine:
@@ -68,13 +69,17 @@ class LocalEngine:
     def _check_prompts(self) -> None:
         """Raises `UsageError` for a prompt that would be taken for frames that are not there."""
         tokenizer = self.processor.tokenizer
-        for prompt in self._settings.prompts.values():
-            marker = self.family.marker(self.processor)
+        marker = self.family.marker(self.processor)
+        for prompt in {prompt for prompts in self._settings.prompts.values() for prompt in prompts}:
             for token in {tokenizer.image_token, tokenizer.boi_token, tokenizer.eoi_token} - {marker}:
                 if token in prompt:
                     raise UsageError(f"the prompt holds {token}, which the model takes for an image: leave it out")
             if prompt.count(marker) > 1:
                 raise UsageError(f"the prompt holds {marker} more than once: all frames go to one place")
+
+    @cached_property
+    def _examples(self) -> list[Shown]:
+        return read_examples(self._settings.prompting.examples)
 
     @cached_property
     def device(self) -> str:
@@ -88,7 +93,11 @@ class LocalEngine:
     def memory_plan(self) -> MemoryPlan:
         settings = self._settings
         longest = max(settings.max_new_tokens("image"), settings.max_new_tokens("clip"))
-        most_shown = max(self.spec.tokens["image"], settings.sampling.frames * self.spec.tokens["clip"])
+        most_asked = max(
+            self.prompt_tokens(prompt, kind, settings.frames(kind))
+            for kind, prompts in settings.prompts.items()
+            for prompt in prompts
+        )
         counted = None if self.family.parameters is None else self.family.parameters(self.config)
         chosen = memory.plan(
             Architecture.of(self.config, counted),
@@ -98,7 +107,7 @@ class LocalEngine:
             dtype_bytes=self.dtype.itemsize,
             available=hardware.free_memory(self.device),
             on_other_gpus=hardware.memory_of_other_gpus() if self.device == "cuda" else 0,
-            request_tokens=most_shown + _PROMPT_ALLOWANCE + longest,
+            request_tokens=most_asked + _PROMPT_ALLOWANCE + longest,
         )
         if chosen.precision != "none" and find_spec("bitsandbytes") is None:  # before a download, not after it
             raise ModelError(
@@ -115,8 +124,14 @@ class LocalEngine:
         return said
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
-        soft_tokens = [self.spec.tokens[kind] - _MARKERS] * num_frames
-        return len(tokens_of(self.family, self.processor, prompt, soft_tokens, (0.0,) * num_frames, self._settings))
+        def turn(prompt: str, kind: Kind, num_frames: int, answer: str | None = None) -> Turn:
+            return Turn(prompt, [self.spec.tokens[kind] - _MARKERS] * num_frames, (0.0,) * num_frames, answer)
+
+        turns = [
+            turn(prompt, kind, 0 if shown.item is None else self._settings.frames(kind), shown.answer)
+            for shown in of_kind(self._examples, kind)
+        ]
+        return len(tokens_of(self.family, self.processor, [*turns, turn(prompt, kind, num_frames)], self._settings))
 
     def open(self) -> "LocalSession":
         plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download

@@ -3,7 +3,9 @@
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -16,8 +18,8 @@ from .decoding import LineEnds, RowSampling, ending, first_line
 from .families import Family
 from .loop import Steps, answer_tokens
 from .memory import MemoryPlan, Precision
-from .prompting import tokens_of
-from .vision import Vision
+from .prompting import tokens_of, turns_of
+from .vision import Pixels, Vision
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,8 @@ class LocalSession:
 
     def tokens_of(self, request: Request) -> list[int]:
         """Prompt token ids."""
-        count, height, width, _ = request.frames.pixels.shape
-        soft_tokens = [self._family.soft_tokens(self._processor, height, width)] * count
-        times = request.frames.times_s
-        return tokens_of(self._family, self._processor, request.prompt, soft_tokens, times, self._settings)
+        turns = turns_of(request, partial(self._family.soft_tokens, self._processor))
+        return tokens_of(self._family, self._processor, turns, self._settings)
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
         answers: list[Reply | Failed] = []
@@ -214,7 +214,7 @@ class LocalSession:
         prompt_mask = torch.arange(longest, device=device) >= longest - lengths[:, None]
         limits = [r.max_new_tokens for r in requests]
         steps = Steps(self.model, prompt_mask, max(limits), graph=self._graphs)
-        logits = steps.read_prompt(input_ids, self.vision.prefill([r.frames.pixels for r in requests], input_ids))
+        logits = steps.read_prompt(input_ids, self.vision.prefill(_pixels(requests), input_ids))
         rows = answer_tokens(
             steps,
             logits,
@@ -254,6 +254,12 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     """torch has a class of its own for CUDA; the CPU's and Apple's allocators raise a plain RuntimeError."""
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(words in said for words in _OUT_OF_MEMORY)
+
+
+def _pixels(requests: Sequence[Request]) -> list[Pixels]:
+    """In the order of the prompts' markers: of each request, its examples' before its own."""
+    shown = [[*(example.frames for example in request.examples), request.frames] for request in requests]
+    return [frames.pixels for of_request in shown for frames in of_request if frames is not None]
 
 
 def _padded_tokens(batch: list[_Waiting]) -> int:

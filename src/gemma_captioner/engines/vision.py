@@ -57,16 +57,18 @@ def _chunks(frames: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:
 
 
 def distinct(clips: Sequence[Pixels]) -> tuple[list[Pixels], list[int]]:
-    """(frames without those of a clip that it has shown before, for each frame the place of its like among them).
+    """(frames without those that were there before, for each frame the place of its like among them).
 
-    # [A B A] [A] -> [A B A], [0 1 0 2]
+    A clip may rest; examples, and several prompts about an item, show the same frames again.
+
+    # [A B A] [A] -> [A B], [0 1 0 0]
     """
     frames: list[Pixels] = []
     places: list[int] = []
+    alike: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
     for clip in clips:
-        alike: dict[bytes, list[int]] = {}
         for frame in clip:
-            candidates = alike.setdefault(frame[::_SAMPLE, ::_SAMPLE].tobytes(), [])
+            candidates = alike.setdefault((frame.shape, frame[::_SAMPLE, ::_SAMPLE].tobytes()), [])
             place = next((i for i in candidates if np.array_equal(frames[i], frame)), None)
             if place is None:
                 place = len(frames)

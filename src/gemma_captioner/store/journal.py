@@ -98,26 +98,46 @@ def read_all(store: Path) -> Iterator[Line]:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How one of our captions came about. media: the file's fingerprint. kind: what its content was."""
+    """How one of our captions came about. media: the file's fingerprint. kind: what its content was.
+
+    captions: of each prompt, where there were several.
+    """
 
     recipe: str
     media: str
     kind: Kind
+    flags: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
 
 class History:
-    """What the journal knows of a store's captions: which are ours, and how they came about."""
+    """What the journal knows of a store's files: which captions are ours, how they came about, what failed at last."""
 
     def __init__(self, store: Path) -> None:
         self._made: dict[tuple[str, str], Made] = {}
+        self._failed: set[str] = set()
         for line in read_all(store):
-            if line.get("kind") == "caption" and line.keys() >= {"caption_file", "digest", "recipe", "media"}:
-                made = Made(line["recipe"], line["media"], line.get("media_kind", "image"))
-                self._made[line["caption_file"], line["digest"]] = made
+            match line:
+                case {"kind": "caption", "path": path, "caption_file": file, "digest": digest, "recipe": recipe}:
+                    several = line.get("captions", [])
+                    self._made[file, digest] = Made(
+                        recipe,
+                        line.get("media", ""),
+                        line.get("media_kind", "image"),
+                        tuple(line.get("flags", ())),
+                        tuple(several) if len(several) > 1 else (),
+                    )
+                    self._failed.discard(path)
+                case {"kind": "failure", "path": path}:
+                    self._failed.add(path)
 
     def made(self, caption_file: str, digest: str) -> Made | None:
         """None for a caption of these words that we never wrote: a person's."""
         return self._made.get((caption_file, digest))
+
+    def failed(self, name: str) -> bool:
+        """Whether the last that is told of this item is that it failed."""
+        return name in self._failed
 
 
 def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:

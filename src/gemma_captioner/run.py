@@ -1,0 +1,92 @@
+"""paths -> plan -> pipeline: one pass over what was given, on this machine."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from .engines import Engine
+from .media.discover import roots_of
+from .pipeline import Pipeline
+from .plan import Plan
+from .records import Failed, MediaItem, Outcome, Skipped
+from .settings import Settings, seconds
+
+
+class Run:
+    """One pass over `paths`: iterate it for the outcomes; when one comes, its caption is on disk.
+
+    `close` it when leaving early: the work in flight is dropped, what is finished is kept. `tell` is given lines for a
+    person: which model is loaded, and in which precision. Raises `StartError` and its kin.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        settings: Settings,
+        engine: Engine | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.settings = settings
+        self.roots = roots_of(paths, settings.selection.output)
+        self.plan = Plan(self.roots, settings)
+        self.total: int | None = None  # files to caption, once they are counted
+        stop_after = settings.conduct.stop_after
+        self.pipeline = Pipeline(
+            settings,
+            engine,
+            stores=len(self.stores),
+            tell=tell,
+            deadline=time.monotonic() + seconds(stop_after) if stop_after else float("inf"),
+        )
+        self._outcomes = self.pipeline.run(self._steps())
+
+    @property
+    def run_id(self) -> str:
+        return self.pipeline.run_id
+
+    @property
+    def load_seconds(self) -> float:
+        return self.pipeline.load_seconds
+
+    @property
+    def left_by_deadline(self) -> bool:
+        return self.pipeline.left_by_deadline
+
+    @property
+    def stores(self) -> list[Path]:
+        """The folders that hold a journal of this run, each once."""
+        return list(dict.fromkeys(root.store for root in self.roots))
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return self._outcomes
+
+    def close(self) -> None:
+        self._outcomes.close()
+
+    def _steps(self) -> Generator[MediaItem | Skipped | Failed]:
+        counting = threading.Thread(target=self._count, name="count", daemon=True)
+        for step in self.plan:
+            if isinstance(step, MediaItem) and counting.ident is None:
+                counting.start()  # not before there is work: it walks the folders once more
+            yield step
+
+    def _count(self) -> None:
+        with suppress(OSError):  # without a total there is no estimate; the run itself says what is wrong
+            self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))
+
+
+def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: Any) -> Iterator[Outcome]:
+    """Caption images and clips; yields an outcome a file, each on disk when it comes.
+
+    paths: folders and files. settings: the command line's options with `_` for `-`: `model="demo"`, `frames=8`,
+    `existing="stale"`, `image={"prompt": "..."}`. engine: as --engine takes it, or one of your own (see `Engine`).
+
+    Raises `CaptionerError`: `UsageError` for a setting that makes no sense, `StartError` where the run cannot go on.
+    """
+    own = None if isinstance(engine, str) else engine
+    named = {"engine": engine} if isinstance(engine, str) else {}
+    with closing(Run(map(Path, paths), Settings.of(settings, named), own)) as run:
+        yield from run
