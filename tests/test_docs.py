@@ -51,7 +51,7 @@ def test_a_shown_command_runs(place, shown):
         words = [sys.executable, *words[1:], "--model_id", "demo"]
     else:
         words = [sys.executable, "-m", "gemma_captioner", *words[1:]]
-        if "caption" in words:
+        if {"caption", "compare"}.intersection(words):
             # The default model cannot be had here; the rest is as shown.
             tells_of_the_model = "--dry-run" in words or "--show" in words
             words += ["--model", "demo"] if tells_of_the_model else ["--engine", "scripted", "--model", "script.json"]

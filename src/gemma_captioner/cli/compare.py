@@ -1,9 +1,11 @@
 """`gemma-captioner compare`; how a comparison is laid out is in compare/shown.py."""
 
 import signal
-import time
+import tempfile
 import traceback
+from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +13,13 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from .. import settings as knobs
-from ..errors import ModelError, StorageError, without_token
+from ..compare.comparison import Comparison
+from ..compare.sample import page_path, sample_of
+from ..compare.shown import as_json, as_page, as_text
+from ..compare.variants import Axes, Variant, variants_of
+from ..errors import StorageError, without_token
 from ..media.discover import roots_of
+from ..prompts import facts_for
 from ..report import Report, printable, span
 from ..settings import Settings
 from ..store.journal import new_run_id
@@ -29,17 +36,23 @@ class Sample(knobs.Group):
     limit: int = Field(6, ge=1, description="How many files: spread evenly over all there are, captioned or not.")
 
 
-# What takes part in the comparison may be given again and again; the rest is as `caption` has it.
+# What is compared may be given again and again, and replaces the knob of its name; the rest is as `caption` has it.
 
 
 class Prompting(knobs.Prompting):
-    prompt: tuple[str, ...] = Field((), description="A prompt to compare. Repeatable.")  # type: ignore[assignment]
-    prompt_file: tuple[Path, ...] = Field((), description="A prompt to compare, read from a file. Repeatable.")  # type: ignore[assignment]
-    preset: tuple[str, ...] = Field((), description="A preset to compare, see `presets`. Repeatable.")  # type: ignore[assignment]
+    prompt: tuple[str, ...] = Field((), description="A prompt to compare. Repeatable.")
+    prompt_file: tuple[Path, ...] = Field(  # type: ignore[assignment]
+        (), description="A prompt to compare, read from this file. Repeatable."
+    )
+    preset: tuple[str, ...] = Field(  # type: ignore[assignment]
+        (), description="A preset to compare, see `gemma-captioner presets`. Repeatable."
+    )
 
 
 class Sampling(knobs.Sampling):
-    frames: tuple[int, ...] = Field((), description="Frames of a clip to compare. Repeatable.")  # type: ignore[assignment]
+    frames: tuple[int, ...] = Field(  # type: ignore[assignment]
+        (), description="A number of frames of a clip to compare. Repeatable. [default: 12]"
+    )
 
 
 class Model(knobs.Model):
@@ -53,13 +66,11 @@ class Conduct(knobs.Conduct):
 
 
 class Telling(knobs.Group):
-    config: Annotated[Path | None, Parameter(help="Options from a TOML file: `trigger = \"ohwx\"`. Flags beat it.")] = None
+    config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None
     html: Annotated[
         Path | None, Parameter(help="Where the page goes. [default: DIR/.gemma-captioner/compare/TIME.html]")
     ] = None
-    json_: Annotated[bool, Parameter(name="--json", help="Print one JSON object on stdout instead.", negative=())] = (
-        False
-    )
+    json_: Annotated[bool, Parameter(name="--json", help="Print one JSON object on stdout.", negative=())] = False
     debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False
 
 
@@ -80,15 +91,9 @@ def compare(
 ) -> int:
     """Caption a few files in several ways, and see the captions side by side: here, and as a page with the frames.
 
-    The variants are all combinations of what is given more than once: --prompt, --prompt-file and --preset (of which
-    each stands for a prompt), --model, --frames. Nothing is written beside the media, and no caption is touched.
+    What is compared is every combination of the models, the prompts (a preset stands for one) and the numbers of frames
+    that are given. Nothing is written beside the media, and no caption is touched.
     """
-    from ..compare.comparison import Comparison
-    from ..compare.sample import page_path, sample_of
-    from ..compare.shown import as_json, as_page, as_text
-    from ..compare.variants import Axes, variants_of
-    from ..prompts import facts_for
-
     flags: dict[str, Any] = {}
     for group in (sample, prompting, sampling, reading, generation, judging, model, conduct):
         flags |= group.model_dump(exclude_unset=True)
@@ -100,49 +105,66 @@ def compare(
         presets=flags.pop("preset", ()),
         frames=flags.pop("frames", ()),
     )
-    variants = variants_of(axes, read_config(telling.config), flags)
+    return _compare(paths, variants_of(axes, read_config(telling.config), flags), sample.limit, telling)
+
+
+def _compare(paths: list[Path], variants: list[Variant], limit: int, telling: Telling) -> int:
     for variant in variants:
-        facts_for(variant.settings)  # what its prompt asks for is known, or told now
+        facts_for(variant.settings)  # what its prompts ask for is known, or told now
     settings = variants[0].settings
-    report = Report(err, show=False)
     roots = roots_of(paths, settings.selection.output)
-    items, files = sample_of(roots, settings.selection, sample.limit, lambda failed: report.tell(failed, None))
+    report = Report(err, show=False)
+    items, files = sample_of(roots, settings.selection, limit, report.say)
     html = telling.html or page_path(roots, new_run_id())
-    _see_that_it_can_be_written(html)
+    _see_that_a_page_can_be_written(html)
     comparison = Comparison(items, variants, _token_counter(settings))
-    code = None
+    interrupted = _run(comparison, report)
+    if telling.debug:
+        for fault in filter(None, (column.fault for column in comparison.columns)):
+            trace = "".join(traceback.format_exception(fault))
+            err.print(without_token(trace, settings.model.hf_token), markup=False, soft_wrap=True)
+    if telling.json_:
+        whole = {"files": files, "html": str(html) if comparison.has_answers else None}
+        print_json({**whole, "seconds": round(report.seconds, 3), "variants": as_json(comparison)})
+    if comparison.has_answers:
+        what = f"{len(items)} of {files:,} files, {len(variants)} variants"
+        where = ", ".join(printable(root.folder) for root in roots)
+        page = as_page(comparison, title=f"Captions of {where}", about=f"{what}, {datetime.now():%Y-%m-%d %H:%M}")
+        html.write_text(page, encoding="utf-8", errors="backslashreplace")
+        if not telling.json_:
+            out.print(as_text(comparison))
+        report.say(f"{what} in {span(report.seconds)}. With the frames: {printable(html)}", "bold")
+    return interrupted or comparison.exit_code
+
+
+def _run(comparison: Comparison, report: Report) -> int | None:
+    """The exit code of an interruption, None where it came to its end."""
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with report, closing(comparison.run(report.say)) as outcomes:
             for outcome in outcomes:
                 report.tell(outcome, comparison.total)
     except (KeyboardInterrupt, Terminated) as interruption:
-        code = 143 if isinstance(interruption, Terminated) else 130
-        report.say("interrupted: what is there is shown", "yellow")
+        report.say("interrupted", "yellow")
+        return 143 if isinstance(interruption, Terminated) else 130
     finally:
         signal.signal(signal.SIGTERM, previous)
-    if telling.debug:
-        for column in comparison.columns:
-            if column.fault is not None:
-                trace = "".join(traceback.format_exception(column.fault))
-                err.print(without_token(trace, settings.model.hf_token), markup=False, soft_wrap=True)
-    if comparison.has_answers:
-        about = f"{len(items)} of {files:,} files, {len(variants)} variants, {time.strftime('%Y-%m-%d %H:%M')}"
-        where = ", ".join(printable(root.folder) for root in roots)
-        text = as_page(comparison, title=f"Captions of {where}", about=about)
-        html.write_text(text, encoding="utf-8", errors="backslashreplace")
-    if telling.json_:
-        print_json(
-            {
-                "files": files,
-                "sample": [str(item.path) for item in items],
-                "html": str(html) if comparison.has_answers else None,
-                "seconds": round(report.seconds, 3),
-                "variants": as_json(comparison),
-            }
-        )
-    elif comparison.has_answers:
-        out.print(as_text(comparison))
-    if comparison.has_answers:
-        report.say(f"{len(items)} of {files:,} files in {span(report.seconds)}. As a page: {printable(html)}", "bold")
-    return comparison.exit_code if code is None else code
+    return None
+
+
+def _token_counter(settings: Settings) -> Callable[[str], int] | None:
+    """Of --tokenizer, None where tokens are to be estimated."""
+    if settings.judging.tokenizer is None:
+        return None
+    from ..engines.tokenizer import token_counter
+
+    return token_counter(settings.judging.tokenizer, settings.model.hf_token)
+
+
+def _see_that_a_page_can_be_written(html: Path) -> None:
+    """Before any time is spent on what stands in it."""
+    try:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=html.parent).close()
+    except OSError as error:
+        raise StorageError(f"{html}: no page can be written there ({error.strerror}): name a place with --html") from error

@@ -13,13 +13,11 @@ from pathlib import Path
 from statistics import fmean
 
 from ..captions.limits import LIMITS, Limit, estimated_tokens
-from ..engines import Engine
 from ..errors import CaptionerError, ItemError, without_token
 from ..pages import picture
-from ..pipeline import Run
-from ..plan import Plan
+from ..pipeline import Pipeline
 from ..records import Captioned, Failed, Frames, MediaItem, Outcome, Request
-from ..settings import Kind, Settings
+from ..settings import Kind
 from ..store import sidecar
 from .kept import Kept, Lent
 from .variants import Variant, by_model
@@ -191,7 +189,7 @@ class Comparison:
             with closing(Kept(demanding)) as kept:
                 for variant in together:
                     column = columns[variant.letter]
-                    tell(f"{variant.letter} of {self.columns[-1].variant.letter}: {variant.name}")
+                    tell(f"{variant.letter} (of {len(columns)}): {variant.name}")
                     try:
                         yield from self._caption(column, kept, tell)
                     except Exception as error:  # whatever it is, it is this variant's
@@ -208,11 +206,12 @@ class Comparison:
         was_open, settings = kept.is_open, column.variant.settings
         with tempfile.TemporaryDirectory(prefix="gemma-captioner-compare-") as folder:
             items = [_moved(item, Path(folder), number) for number, item in enumerate(self.items)]
-            with closing(_run(items, Path(folder), settings, Lent(kept, settings, watch), tell)) as run:
-                for outcome in run:
+            pipeline = Pipeline(settings, Lent(kept, settings, watch), stores=1, tell=tell)
+            with closing(pipeline.run(iter(items))) as outcomes:
+                for outcome in outcomes:
                     column.hear(outcome)
                     yield outcome
-                column.load_seconds = None if was_open else run.load_seconds
+            column.load_seconds = None if was_open else pipeline.load_seconds
 
 
 def _moved(item: MediaItem, folder: Path, number: int) -> MediaItem:
@@ -221,22 +220,3 @@ def _moved(item: MediaItem, folder: Path, number: int) -> MediaItem:
     with suppress(ItemError):
         moved.caption_path.write_bytes(sidecar.read(item.caption_path) or b"")
     return moved
-
-
-class _Chosen(Plan):
-    """These items, and no others."""
-
-    def __init__(self, items: Sequence[MediaItem], settings: Settings) -> None:
-        super().__init__([], settings)
-        self._items = items
-
-    def __iter__(self) -> Iterator[MediaItem]:
-        yield from self._items
-
-
-def _run(
-    items: Sequence[MediaItem], folder: Path, settings: Settings, engine: Engine, tell: Callable[[str], None]
-) -> Run:
-    run = Run([folder], settings, engine, tell)
-    run.plan = _Chosen(items, settings)
-    return run

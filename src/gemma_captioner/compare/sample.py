@@ -6,6 +6,7 @@ from pathlib import Path
 from ..errors import StartError
 from ..media.discover import Discovery, Root
 from ..records import Failed, Folder, MediaItem
+from ..report import printable
 from ..settings import Selection
 
 
@@ -19,14 +20,14 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def sample_of(
-    roots: list[Root], selection: Selection, count: int, failed: Callable[[Failed], None]
+    roots: list[Root], selection: Selection, count: int, tell: Callable[[str], None]
 ) -> tuple[list[MediaItem], int]:
     """At most `count` files in their order, and how many there are. Captioned ones take part, as do those that would
     share a caption: nothing is written beside them.
 
-    failed: is told of folders that cannot be listed. Raises `StartError` where there is no file at all.
+    tell: is given a line for each folder that cannot be listed. Raises `StartError` where there is no file at all.
     """
-    total = sum(1 for _ in _items(roots, selection, failed))
+    total = sum(1 for _ in _items(roots, selection, tell))
     if not total:
         where = ", ".join(str(root.folder) for root in roots)
         raise StartError(f"no images or clips in {where}: check the folder, --recursive, --include and --exclude")
@@ -41,12 +42,12 @@ def names_of(items: list[MediaItem]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(item.path) for item in items]
 
 
-def _items(roots: list[Root], selection: Selection, failed: Callable[[Failed], None]) -> Iterator[MediaItem]:
+def _items(roots: list[Root], selection: Selection, tell: Callable[[str], None]) -> Iterator[MediaItem]:
     for found in Discovery(roots, selection):
         if not isinstance(found.item, Folder):
             yield found.item
         elif isinstance(found, Failed):
-            failed(found)
+            tell(f"left out: {printable(found.item.path)}: {found.error}")
 
 
 def page_path(roots: list[Root], run_id: str) -> Path:

@@ -72,7 +72,8 @@ def summary(column: Column) -> dict[str, str]:
 
 def prompts(comparison: Comparison, column: Column) -> list[str]:
     """As they were given, for the kinds of files that there are: ["Describe it."], or ["image: ...", "clip: ..."]"""
-    asked = {kind: column.variant.settings.prompts[kind] for kind in sorted({item.kind for item in comparison.items})}
+    kinds = sorted({item.kind for item in comparison.items})
+    asked = {kind: "\n".join(column.variant.settings.prompts[kind]) for kind in kinds}
     if len(set(asked.values())) == 1:
         return list(asked.values())[:1]
     return [f"{kind}: {prompt}" for kind, prompt in asked.items()]

@@ -14,7 +14,7 @@ from ..settings import Settings
 Layer = Mapping[str, Any]  # settings by their flat names
 
 MOST = 16
-EVERY_FILE: Layer = {"existing": "overwrite", "stop_after": None}  # nothing is left out, nothing beside the media written
+EVERY_FILE: Layer = {"existing": "overwrite", "only": None, "stop_after": None}  # nothing is left out, nothing beside the media written
 _PROMPTS = ("prompt", "prompt_file", "prompts")
 _NAME_LETTERS = 60  # of a prompt
 
@@ -33,7 +33,7 @@ class Axes:
 @dataclass(frozen=True, slots=True)
 class Variant:
     letter: str
-    name: str  # what sets it apart from the others
+    name: str  # what was chosen for it, of what there is a choice
     layers: tuple[Layer, ...]  # that its settings are made of
     settings: Settings
 
@@ -57,8 +57,8 @@ def variants_of(axes: Axes, *base: Layer) -> list[Variant]:
         if any("preset" in layer for _, layer in chosen):  # a config's prompt would beat the preset's
             layers = tuple(map(_without_prompts, layers))
         settings = Settings.of(*layers)
-        apart = [name for (name, _), axis in zip(chosen, choices, strict=True) if len(axis) > 1]
-        variants.append(Variant(letter, ", ".join(apart) or settings.model.model, layers, settings))
+        names = [name for (name, _), axis in zip(chosen, choices, strict=True) if len(axis) > 1 or count == 1]
+        variants.append(Variant(letter, ", ".join(names) or settings.model.model, layers, settings))
     return variants
 
 
@@ -66,9 +66,13 @@ def by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list[Varia
     """Variants that one loaded model can answer, with the settings to load it by: the most demanding of theirs."""
     for _, alike in groupby(variants, key=_session_settings):
         together = list(alike)
-        tokens = max(v.settings.max_new_tokens(kind) for v in together for kind in ("image", "clip"))
-        frames = max(v.settings.sampling.frames for v in together)
-        yield Settings.of(*together[0].layers, {"max_new_tokens": tokens, "frames": frames}), together
+        settings = [variant.settings for variant in together]
+        demands = {
+            "prompt": tuple(text for each in settings for texts in each.prompts.values() for text in texts),
+            "max_new_tokens": max(each.max_new_tokens(kind) for each in settings for kind in each.prompts),
+            "frames": max(each.sampling.frames for each in settings),
+        }
+        yield Settings.of(*together[0].layers, demands), together
 
 
 def _session_settings(variant: Variant) -> tuple[Any, ...]:
