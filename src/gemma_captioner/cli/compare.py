@@ -167,4 +167,6 @@ def _see_that_a_page_can_be_written(html: Path) -> None:
         html.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=html.parent).close()
     except OSError as error:
-        raise StorageError(f"{html}: no page can be written there ({error.strerror}): name a place with --html") from error
+        raise StorageError(
+            f"{html}: no page can be written there ({error.strerror}): name a place with --html"
+        ) from error

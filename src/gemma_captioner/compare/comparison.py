@@ -119,8 +119,10 @@ class Column:
 
     @property
     def error(self) -> str | None:
-        if self.fault is None or isinstance(self.fault, CaptionerError):
-            return self.fault and str(self.fault)
+        if self.fault is None:
+            return None
+        if isinstance(self.fault, CaptionerError):
+            return str(self.fault)
         said = without_token(str(self.fault), self.variant.settings.model.hf_token)
         return f"it died ({type(self.fault).__name__}: {said}); --debug shows where"
 
@@ -138,7 +140,7 @@ class Column:
 
     @property
     def seconds_a_file(self) -> float | None:
-        """The model's time over the whole sample, loading aside, divided by the files that it was asked about."""
+        """From the first question to the last answer, divided by the files that were asked about."""
         answered = sum(bool(answer.times_s) for answer in self.answers.values())
         return (self._ended - self._began) / answered if answered else None
 

@@ -18,6 +18,7 @@ class Kept:
         """settings: the most demanding of those that it will be asked by; its memory is planned by them."""
         self._settings = settings
         self._session: Session | None = None
+        self._fault: Exception | None = None  # why it cannot be loaded: not tried again for each of its variants
 
     @cached_property
     def engine(self) -> Engine:
@@ -28,8 +29,14 @@ class Kept:
         return self._session is not None
 
     def session(self) -> Session:
+        if self._fault is not None:
+            raise self._fault
         if self._session is None:
-            self._session = self.engine.open()
+            try:
+                self._session = self.engine.open()
+            except Exception as error:
+                self._fault = error
+                raise
         return self._session
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Which files a comparison is made on: spread over all there are, and the same each time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import StartError
@@ -36,7 +36,7 @@ def sample_of(
     return [item for i, item in enumerate(_items(roots, selection, lambda _: None)) if i in wanted], total
 
 
-def names_of(items: list[MediaItem]) -> list[str]:
+def names_of(items: Sequence[MediaItem]) -> list[str]:
     """Their names within the folders that were given; whole paths where two of those would be the same."""
     names = [item.name for item in items]
     return names if len(set(names)) == len(names) else [str(item.path) for item in items]

@@ -59,24 +59,37 @@ def measures(column: Column, answer: Answer) -> list[str]:
 
 
 def summary(column: Column) -> dict[str, str]:
-    """The variant's figures, by their headings."""
+    """The variant's figures, by their headings; "" for what there is none of."""
     seconds, words, loading = column.seconds_a_file, column.mean_words, column.load_seconds
     return {
         "s/file": "" if seconds is None else f"{seconds:.2f}",
         "words": "" if words is None else f"{words:.0f}",
-        "flagged": str(column.flagged),
-        "failed": str(column.failed),
+        "flagged": str(column.flagged) if column.answers else "",
+        "failed": str(column.failed) if column.answers else "",
         "loading": "" if loading is None else f"{loading:.1f} s",
     }
 
 
-def prompts(comparison: Comparison, column: Column) -> list[str]:
-    """As they were given, for the kinds of files that there are: ["Describe it."], or ["image: ...", "clip: ..."]"""
+def errors(comparison: Comparison) -> dict[str, list[str]]:
+    """What ended variants, each once -> their letters."""
+    said: dict[str, list[str]] = {}
+    for column in comparison.columns:
+        if column.error is not None:
+            said.setdefault(column.error, []).append(column.variant.letter)
+    return said
+
+
+def prompts(comparison: Comparison) -> Iterator[str]:
+    """Of each variant, for the kinds of files that there are: "image: ... clip: ..." where they are asked differently,
+    "" where its name or a variant before it says so already."""
     kinds = sorted({item.kind for item in comparison.items})
-    asked = {kind: "\n".join(column.variant.settings.prompts[kind]) for kind in kinds}
-    if len(set(asked.values())) == 1:
-        return list(asked.values())[:1]
-    return [f"{kind}: {prompt}" for kind, prompt in asked.items()]
+    told = set()
+    for variant in (column.variant for column in comparison.columns):
+        asked = {kind: "\n".join(variant.settings.prompts[kind]) for kind in kinds}
+        alike = len(set(asked.values())) == 1
+        said = asked[kinds[0]] if alike else "\n".join(f"{kind}: {prompt}" for kind, prompt in asked.items())
+        yield "" if said in told or f'"{said}"' in variant.name else said
+        told.add(said)
 
 
 # The terminal
@@ -93,6 +106,8 @@ def as_text(comparison: Comparison) -> RenderableType:
         for column, answer in row.answers:
             grid.add_row(column.variant.letter, _said(column, answer))
         shown += [grid, ""]
+    for error, letters in errors(comparison).items():
+        shown.append(Text(_harmless(f"{', '.join(letters)} failed: {error}"), style="red"))
     return Group(*shown, _figures(comparison.columns))
 
 
@@ -110,9 +125,7 @@ def _figures(columns: Sequence[Column]) -> Table:
     for heading in summary(columns[0]):
         table.add_column(heading, justify="right", no_wrap=True)
     for column in columns:
-        name = Text(_harmless(column.variant.name))
-        if column.error is not None:
-            name.append(_harmless(f"\nfailed: {column.error}"), style="red")
+        name = Text(_harmless(column.variant.name), style="red" if column.fault else "")
         table.add_row(column.variant.letter, name, *summary(column).values())
     return table
 
@@ -133,7 +146,8 @@ def as_page(comparison: Comparison, *, title: str, about: str) -> str:
         "compare.html",
         title=title,
         about=about,
-        columns=[(column, prompts(comparison, column)) for column in comparison.columns],
+        columns=list(zip(comparison.columns, prompts(comparison), strict=True)),
+        errors=errors(comparison),
         rows=list(rows(comparison)),
         measures=measures,
         summary=summary,

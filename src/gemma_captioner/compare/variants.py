@@ -14,7 +14,7 @@ from ..settings import Settings
 Layer = Mapping[str, Any]  # settings by their flat names
 
 MOST = 16
-EVERY_FILE: Layer = {"existing": "overwrite", "only": None, "stop_after": None}  # nothing is left out, nothing beside the media written
+EVERY_FILE: Layer = {"existing": "overwrite", "only": None, "stop_after": None}  # captioned or not
 _PROMPTS = ("prompt", "prompt_file", "prompts")
 _NAME_LETTERS = 60  # of a prompt
 
