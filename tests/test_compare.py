@@ -203,17 +203,18 @@ def test_what_makes_no_sense_is_told_before_anything_starts(compare, media, tmp_
     assert "A (of" not in done.err and done.out == ""
 
 
-def test_a_model_that_still_owes_an_answer_is_not_lent_on(tmp_path):
+def test_a_model_is_lent_again_and_again_unless_it_still_owes_an_answer(tmp_path):
     settings = Settings.of({"engine": "scripted", "model": str(scripted(tmp_path))})
     item = MediaItem(tmp_path / "a.png", "image", "a.png", tmp_path / "a.txt", tmp_path)
     request = Request(0, item, Frames(np.zeros((1, 8, 8, 3), np.uint8), (0.0,)), "What?", 9)
     kept = Kept(settings)
+    loaded = kept.session()
     for is_answered in (True, False):
         with Lent(kept, settings, lambda request: None).open() as session:
             session.submit(request)
             if is_answered:
                 assert len(session.poll(0.1)) == 1
-        assert kept.is_open == is_answered
+        assert (kept.session() is loaded) == is_answered
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
