@@ -2,7 +2,6 @@
 
 import signal
 import tempfile
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
@@ -17,7 +16,7 @@ from ..compare.comparison import Comparison
 from ..compare.sample import page_path, sample_of
 from ..compare.shown import as_json, as_page, as_text
 from ..compare.variants import Axes, Variant, variants_of
-from ..errors import StorageError, without_token
+from ..errors import StorageError
 from ..media.discover import roots_of
 from ..prompts import facts_for
 from ..report import Report, printable, span
@@ -120,19 +119,17 @@ def _compare(paths: list[Path], variants: list[Variant], limit: int, telling: Te
     comparison = Comparison(items, variants, _token_counter(settings))
     interrupted = _run(comparison, report)
     if telling.debug:
-        for fault in filter(None, (column.fault for column in comparison.columns)):
-            trace = "".join(traceback.format_exception(fault))
-            err.print(without_token(trace, settings.model.hf_token), markup=False, soft_wrap=True)
+        err.print("".join(column.trace for column in comparison.columns), markup=False, soft_wrap=True)
     if telling.json_:
         whole = {"files": files, "html": str(html) if comparison.has_answers else None}
         print_json({**whole, "seconds": round(report.seconds, 3), "variants": as_json(comparison)})
+    elif comparison.has_answers:
+        out.print(as_text(comparison))
     if comparison.has_answers:
         what = f"{len(items)} of {files:,} files, {len(variants)} variants"
         where = ", ".join(printable(root.folder) for root in roots)
         page = as_page(comparison, title=f"Captions of {where}", about=f"{what}, {datetime.now():%Y-%m-%d %H:%M}")
         html.write_text(page, encoding="utf-8", errors="backslashreplace")
-        if not telling.json_:
-            out.print(as_text(comparison))
         report.say(f"{what} in {span(report.seconds)}. With the frames: {printable(html)}", "bold")
     return interrupted or comparison.exit_code
 

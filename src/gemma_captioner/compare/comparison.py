@@ -6,6 +6,7 @@ Nothing is written beside the media: captions and journals go to a temporary fol
 
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -72,12 +73,13 @@ class Answer:
 
 @dataclass
 class Column:
-    """What one variant made of the sample. fault: why it could not start, or what ended it."""
+    """What one variant made of the sample. error: why it could not start, or what ended it; trace: where that was."""
 
     variant: Variant
     count_tokens: Callable[[str], int] | None = None
     answers: dict[Path, Answer] = field(default_factory=dict)
-    fault: Exception | None = None
+    error: str | None = None
+    trace: str = ""
     load_seconds: float | None = None  # None: not reached, or its model was loaded already
     _asked: dict[Path, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
     _began: float = 0.0
@@ -106,6 +108,13 @@ class Column:
         elif isinstance(outcome, Failed):
             self.answers[path] = Answer(error=outcome.error, prompt=prompt, times_s=times_s)
 
+    def end(self, error: Exception) -> None:
+        """The error itself is not kept: its frames hold on to the model."""
+        said = str(error) if isinstance(error, CaptionerError) else f"it died ({type(error).__name__}: {error})"
+        token = self.variant.settings.model.hf_token
+        self.error = without_token(said, token)
+        self.trace = without_token("".join(traceback.format_exception(error)), token)
+
     @property
     def limit(self) -> Limit | None:
         """Of the target's text encoder."""
@@ -116,15 +125,6 @@ class Column:
         if self.limit is None:
             return None
         return self.count_tokens(caption) if self.count_tokens else estimated_tokens(caption, self.limit.encoder)
-
-    @property
-    def error(self) -> str | None:
-        if self.fault is None:
-            return None
-        if isinstance(self.fault, CaptionerError):
-            return str(self.fault)
-        said = without_token(str(self.fault), self.variant.settings.model.hf_token)
-        return f"it died ({type(self.fault).__name__}: {said}); --debug shows where"
 
     @property
     def captioned(self) -> list[Answer]:
@@ -166,7 +166,7 @@ class Comparison:
     @property
     def total(self) -> int:
         """Answers that are to be had in all."""
-        return sum(len(self.items if column.fault is None else column.answers) for column in self.columns)
+        return sum(len(self.items if column.error is None else column.answers) for column in self.columns)
 
     @property
     def has_answers(self) -> bool:
@@ -176,7 +176,7 @@ class Comparison:
     def exit_code(self) -> int:
         if not self.has_answers:
             return 1
-        return 3 if any(column.fault or column.failed for column in self.columns) else 0
+        return 3 if any(column.error or column.failed for column in self.columns) else 0
 
     def sights(self, item: MediaItem) -> Iterator[tuple[list[Column], Sight]]:
         """What was seen of a file, each with the columns that saw it so."""
@@ -195,7 +195,7 @@ class Comparison:
                     try:
                         yield from self._caption(column, kept, tell)
                     except Exception as error:  # whatever it is, it is this variant's
-                        column.fault = error
+                        column.end(error)
                         tell(f"{variant.letter} failed: {column.error}")
 
     def _caption(self, column: Column, kept: Kept, tell: Callable[[str], None]) -> Iterator[Outcome]:

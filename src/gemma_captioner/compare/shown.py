@@ -41,11 +41,10 @@ class Row:
 
 def rows(comparison: Comparison) -> Iterator[Row]:
     for item, name in zip(comparison.items, names_of(comparison.items), strict=True):
-        sights = list(comparison.sights(item))
-        letters = ["".join(c.variant.letter for c in saw) if len(sights) > 1 else "" for saw, _ in sights]
+        sights = [(", ".join(c.variant.letter for c in saw), sight) for saw, sight in comparison.sights(item)]
         yield Row(
             name=printable(name),
-            sights=[(", ".join(seen_by), sight) for seen_by, (_, sight) in zip(letters, sights, strict=True)],
+            sights=sights if len(sights) > 1 else [("", sight) for _, sight in sights],
             answers=[(c, c.answers[item.path]) for c in comparison.columns if item.path in c.answers],
         )
 
@@ -125,7 +124,7 @@ def _figures(columns: Sequence[Column]) -> Table:
     for heading in summary(columns[0]):
         table.add_column(heading, justify="right", no_wrap=True)
     for column in columns:
-        name = Text(_harmless(column.variant.name), style="red" if column.fault else "")
+        name = Text(_harmless(column.variant.name), style="red" if column.error else "")
         table.add_row(column.variant.letter, name, *summary(column).values())
     return table
 
