@@ -110,10 +110,9 @@ def test_timestamps_stand_before_each_frame(template):
     if not template:
         processor.chat_template = None
     mark, times = processor.boi_token, (0.4, 61.0, 3725.5)
-    asked = {"processor": processor, "prompt": "Say.", "marker": mark}
-    text = prompt_text(**asked, media=family.media(mark, times, True), order="media-first")
+    text = prompt_text(processor, [("Say.", family.media(mark, times, True), None)], marker=mark, order="media-first")
     assert f"[00:00]{mark}[01:01]{mark}[62:05]{mark}Say." in text
-    plain = prompt_text(**asked, media=family.media(mark, times, False), order="text-first")
+    plain = prompt_text(processor, [("Say.", family.media(mark, times, False), None)], marker=mark, order="text-first")
     assert f"Say.{mark * 3}" in plain and "[" not in plain
 
 
@@ -123,8 +122,28 @@ def test_a_system_prompt_comes_first(template):
     if not template:
         processor.chat_template = None
     mark = processor.boi_token
-    text = prompt_text(processor, "Say.", marker=mark, media=mark, order="media-first", system="You see little.")
+    text = prompt_text(processor, [("Say.", mark, None)], marker=mark, order="media-first", system="You see little.")
     assert text.index("You see little.") < text.index(mark) < text.index("Say.")
+
+
+def test_examples_are_turns_of_their_own_as_transformers_writes_them():
+    processor = FAMILIES["gemma3"].processor(DEMO)
+    mark = processor.boi_token
+    turns = [("What?", mark * 2, "A cat."), ("What?", "", "A dog."), ("What?", mark, None)]
+    image, text = {"type": "image"}, {"type": "text", "text": "What?"}
+    said = [[{"type": "text", "text": answer}] for answer in ("A cat.", "A dog.")]
+    expected = processor.apply_chat_template(
+        [
+            {"role": "user", "content": [image, image, text]}, {"role": "assistant", "content": said[0]},
+            {"role": "user", "content": [text]}, {"role": "assistant", "content": said[1]},
+            {"role": "user", "content": [image, text]},
+        ],
+        add_generation_prompt=True, tokenize=False,
+    )  # fmt: skip
+    assert prompt_text(processor, turns, marker=mark, order="media-first") == expected
+    processor.chat_template = None
+    raw = prompt_text(processor, turns, marker=mark, order="text-first")
+    assert raw == f"What?{mark * 2}\nCaption: A cat.\n\nWhat?\nCaption: A dog.\n\nWhat?{mark}\nCaption:"
 
 
 # The local engine
@@ -176,6 +195,20 @@ def test_one_item_too_large_for_memory_fails_alone(demo):
     got = answers(demo, [request(0), request(1, num_frames=16), request(2)])
     assert isinstance(got[1], Failed) and "fewer --frames" in got[1].error
     assert isinstance(got[0], Reply) and isinstance(got[2], Reply)
+
+
+def test_frames_are_encoded_fewer_at_once_where_even_one_item_is_too_much(demo):
+    seen = []
+
+    def too_much(module, args, inputs):
+        seen.append(len(inputs["pixel_values"] if "pixel_values" in inputs else args[0]))
+        if seen[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    expected = answers(demo, [request(1, num_frames=6)])
+    demo.model.model.vision_tower.register_forward_pre_hook(too_much, with_kwargs=True)
+    got = answers(demo, [request(1, num_frames=6)])
+    assert got[1].text == expected[1].text and seen == [4, 2] + [1] * 6
 
 
 def test_what_breaks_the_model_ends_the_run(demo):
@@ -246,13 +279,15 @@ def test_a_step_of_the_loop_asks_nothing_of_the_device():
             bool(logits.sum())
 
 
-def test_equal_frames_of_a_clip_are_encoded_once():
+def test_equal_frames_are_encoded_once():
     a, b = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32, 3), np.uint8)
     c = a.copy()
     c[1, 1] = 9  # where the sample does not look
     frames, places = distinct([np.stack([a, b, a, c, c]), np.stack([a])])
-    assert places == [0, 1, 0, 2, 2, 3]
-    assert all(np.array_equal(f, e) for f, e in zip(frames, (a, b, c, a), strict=True))
+    assert places == [0, 1, 0, 2, 2, 0]
+    assert all(np.array_equal(f, e) for f, e in zip(frames, (a, b, c), strict=True))
+    wide = np.zeros((16, 64, 3), np.uint8)  # as many bytes
+    assert distinct([np.stack([a]), np.stack([wide])])[1] == [0, 1]
 
 
 # Memory
