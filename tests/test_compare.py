@@ -183,6 +183,9 @@ def test_a_variant_that_cannot_start_is_shown_and_the_others_go_on(compare, medi
     assert [c["error"] is None for c in good["captions"]] == [False] + [True] * 8
     page = Page(Path(done.json["html"]).read_text())
     assert missing["error"] in page.text and good["captions"][0]["error"] in page.text
+    shown = compare(*arguments, "--model", script)
+    assert " ".join(shown.out.split()).count("failed: ") == 2  # the file, and the model
+    assert max(map(len, shown.out.splitlines())) <= 80
     alone = compare(*arguments)
     assert alone.code == 1 and "missing.json" in alone.err and alone.out == ""
 

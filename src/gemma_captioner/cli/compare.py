@@ -124,7 +124,7 @@ def _compare(paths: list[Path], variants: list[Variant], limit: int, telling: Te
         whole = {"files": files, "html": str(html) if comparison.has_answers else None}
         print_json({**whole, "seconds": round(report.seconds, 3), "variants": as_json(comparison)})
     elif comparison.has_answers:
-        out.print(as_text(comparison))
+        out.print(as_text(comparison), soft_wrap=False)
     if comparison.has_answers:
         what = f"{len(items)} of {files:,} files, {len(variants)} variants"
         where = ", ".join(printable(root.folder) for root in roots)

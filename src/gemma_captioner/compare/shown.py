@@ -105,9 +105,10 @@ def as_text(comparison: Comparison) -> RenderableType:
         for column, answer in row.answers:
             grid.add_row(column.variant.letter, _said(column, answer))
         shown += [grid, ""]
+    shown.append(_figures(comparison.columns))
     for error, letters in errors(comparison).items():
         shown.append(Text(_harmless(f"{', '.join(letters)} failed: {error}"), style="red"))
-    return Group(*shown, _figures(comparison.columns))
+    return Group(*shown)
 
 
 def _said(column: Column, answer: Answer) -> Text:
