@@ -57,7 +57,7 @@ def test_a_shown_command_runs(command, place, shown):
         assert done.returncode == 0, done.stderr
         assert captions(place)
         return
-    if words[0] == "caption":
+    if words[0] in ("caption", "compare"):
         # The default model cannot be had here; the rest is as shown.
         tells_of_the_model = "--dry-run" in words or "--show" in words
         words += ["--model", "demo"] if tells_of_the_model else ["--engine", "scripted", "--model", "script.json"]
