@@ -56,8 +56,8 @@ class Tally:
         }
 
 
-def printable(path: Path) -> str:
-    """The path as text that any stream takes: bytes that are no UTF-8 and control characters escaped."""
+def printable(path: Path | str) -> str:
+    """The path, or a text that holds one, as text that any stream takes: bytes that are no UTF-8 and control characters escaped."""
     text = str(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

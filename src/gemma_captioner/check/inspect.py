@@ -1,0 +1,89 @@
+"""The bytes of one caption file -> what is wrong with it, and what it would be if mended. Pure."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..captions.clean import bare, to_last_sentence
+from ..captions.encoding import decoded
+from ..captions.judge import judge
+from ..captions.limits import LIMITS, estimated_tokens, length_flags
+from ..captions.mend import faults, mended, steps
+from ..settings import Checking
+from ..trainers import trainer_of
+from . import traps
+
+MOST_BYTES = 1 << 16  # ten thousand words: what is longer is no caption
+# The first is what the original scripts wrote into captions.
+_ERROR = re.compile(
+    r"\AError processing \S|^Traceback \(most recent call last\)|\A(?:\w+\.)*\w+(?:Error|Exception): |\A\[?ERROR\]?:",
+    re.MULTILINE,
+)
+_PLACEHOLDER = re.compile(r"\[(?:trigger|name)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """found: (code, what). length: tokens for the target, else words. better: the mended bytes, where a rule can."""
+
+    found: Sequence[tuple[str, str]]
+    text: str = ""  # as it would be mended; "" where it cannot be read, or says nothing
+    length: int = 0
+    better: bytes | None = None
+
+
+def inspected(
+    content: bytes, checking: Checking, count: Callable[[str], int] | None = None, flags: Sequence[str] | None = None
+) -> Inspected:
+    """count: tokens by --tokenizer. flags: the journal's, of a caption that is ours; None for any other."""
+    if len(content) > MOST_BYTES:
+        return Inspected([("unreadable", f"over {MOST_BYTES >> 10} KiB, which is no caption")])
+    text, saved_as = decoded(content)
+    if text is None:
+        return Inspected([("not_utf8", f"as what cannot be told: {saved_as}")])
+    found = [] if saved_as == "UTF-8" else [("bom" if "BOM" in saved_as else "not_utf8", f"it reads as {saved_as}")]
+    if not re.search(r"\w", bare(text)):
+        return Inspected([*found, ("empty", "")])
+    takes_lines = bool(checking.for_) and trainer_of(checking.for_).takes_lines
+    by = steps(alternatives=takes_lines, as_asked=flags is not None)
+    mendable = faults(text, by)
+    found += [(fault, "") for fault in mendable]
+    found += traps.of_text(text, checking.trainer)
+    if "first_line_only" in dict(found):
+        found.remove(("multi_line", ""))
+    tidy = mended(text, by) if mendable else text.strip()
+    captions = tidy.split("\n") if takes_lines else [tidy]
+    if "\ufffd" in text:
+        found.append(("lost_characters", ""))
+    if _ERROR.search(text):
+        found.append(("error_message", ""))
+    else:
+        found += dict.fromkeys(flag for caption in captions for flag in _judged(caption, checking, ours=flags is not None))
+    lengths = [_length(caption, checking, count) for caption in captions]
+    found += dict.fromkeys(said for _, said in lengths if said)
+    found += [(flag, "") for flag in flags or () if flag in ("truncated", "partial_video")]
+    better = tidy.encode() if any(traps.CODES[code].fixed for code, _ in found) else None
+    return Inspected(found, tidy, max(length for length, _ in lengths), None if better == content else better)
+
+
+def _judged(caption: str, checking: Checking, *, ours: bool) -> list[tuple[str, str]]:
+    if checking.trainer == "ai-toolkit":  # which puts a word there
+        caption = _PLACEHOLDER.sub("it", caption)
+    flags = [*judge(caption, language=checking.language), *length_flags(caption, None)]
+    if not ours and to_last_sentence(caption) != caption:  # of ours, the journal knows; a suffix may follow the last
+        flags.append("unfinished")
+    return [(flag, "") for flag in flags]
+
+
+def _length(caption: str, checking: Checking, count: Callable[[str], int] | None) -> tuple[int, tuple[str, str] | None]:
+    """(in tokens for the target, else in words; what is to be said of it)."""
+    words = len(caption.split())
+    if checking.reader is None:
+        return words, None
+    limit = LIMITS[checking.reader]
+    tokens = count(caption) if count is not None else estimated_tokens(caption, limit.encoder)
+    if tokens <= limit.most:
+        return tokens, None
+    if count is not None or words > limit.most:  # no encoder reads several words as one token
+        return tokens, ("too_long", f"{tokens if count else f'over {words - 1}'} tokens, and {checking.reader} reads {limit.most}")
+    return tokens, ("maybe_too_long", f"about {tokens} tokens, and {checking.reader} reads {limit.most}")

@@ -1,0 +1,112 @@
+"""`gemma-captioner check`: what is wrong with a dataset's captions, in the terminal, as JSON and as a page."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from .. import settings as knobs
+from ..errors import StartError, UsageError
+from ..report import printable, span
+from ..store.sidecar import DOT_FOLDER
+from ..trainers import trainer_of
+from .shell import app, err, out, print_json
+
+if TYPE_CHECKING:
+    from ..check.survey import Survey
+
+_FILES_A_CODE = 3
+_TELL_EVERY = 200
+
+
+@app.command
+def check(
+    folder: Annotated[Path, Parameter(help="The dataset, captioned by whatever tool or hand.")],
+    /,
+    *,
+    checking: Annotated[knobs.Checking, Parameter(name="*")] = knobs.Checking(),
+    fix: Annotated[
+        bool, Parameter(help="Mend what can be mended by rule; `restore` takes it back.", negative=())
+    ] = False,
+    html: Annotated[
+        Path | None, Parameter(help="Where to write the page. [default: .gemma-captioner/check/report.html in the folder]")
+    ] = None,
+    json_: Annotated[
+        bool, Parameter(name="--json", help="Print one JSON object on stdout, and nothing else.", negative=())
+    ] = False,
+) -> int:
+    """Find what is wrong with a dataset's captions: before it is trained on, not after.
+
+    Errors break training or teach rubbish: any of them, and the exit code is 3. Notes are to be looked at. Loads no
+    model, opens no clip but for the pictures on the page.
+    """
+    from ..check.report import as_json, page_of
+    from ..check.survey import Survey
+    from ..media.discover import roots_of
+
+    begun = time.monotonic()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{printable(folder)} is a file: give the folder that it lies in")
+    if checking.for_:
+        trainer_of(checking.for_)
+    [root] = roots_of([folder], checking.output)
+    survey = Survey(root, checking, _counter(checking))
+    try:
+        with err.status("reading") as status:
+            survey.run(fix=fix, tell=lambda n: None if n % _TELL_EVERY else status.update(f"{n} images and clips"))
+    finally:
+        if survey.fixed:
+            where = folder if checking.output is None else checking.output
+            err.print(f"{len({f.path for f in survey.fixed})} captions mended; to take that back:", markup=False)
+            err.print(f"  gemma-captioner restore {survey.run_id} {printable(where)}", markup=False, soft_wrap=True)
+    page: Path | None = html or root.folder / DOT_FOLDER / "check" / "report.html"
+    assert page is not None
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(page_of(survey), encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        err.print(f"no page: {printable(page)} cannot be written ({error.strerror}); --html FILE puts it elsewhere", markup=False)
+        page = None
+    told = as_json(survey, time.monotonic() - begun, page)
+    if json_:
+        print_json(told)
+    else:
+        _print(survey, told)
+    if not survey.files:
+        raise StartError(f"no images or clips in {printable(root.folder)}: check the folder, and --recursive for subfolders")
+    return 3 if told["errors"] else 0
+
+
+def _counter(checking: knobs.Checking) -> Callable[[str], int] | None:
+    if checking.tokenizer is None:
+        return None
+    from ..engines.tokenizer import token_counter
+
+    return token_counter(checking.tokenizer, None)
+
+
+def _print(survey: "Survey", told: dict[str, Any]) -> None:
+    from ..check.report import by_code, short
+    from ..check.traps import CODES
+
+    for name, found in by_code(survey.findings).items():
+        code = CODES[name]
+        style = "bold red" if code.severity == "error" else "yellow"
+        out.print(f"[{style}]{code.severity:5}[/] [bold]{name}[/] {len(found)}  ", end="")
+        out.print(code.says, markup=False)
+        for finding in found[:_FILES_A_CODE]:
+            what = f": {printable(finding.what)}" if finding.what else ""
+            out.print(f"      {short(survey, finding.path)}{what}", markup=False)
+        if len(found) > _FILES_A_CODE:
+            out.print(f"      and {len(found) - _FILES_A_CODE} more", markup=False)
+        out.print(f"      -> {code.remedy}{' (--fix does)' * code.fixed}", markup=False, style="dim")
+    out.print(
+        f"{told['files']} images and clips, {told['captions']} captions: "
+        f"{told['errors']} errors, {told['notes']} notes, in {span(told['seconds'])}",
+        markup=False,
+        style="bold",
+    )
+    if told["report"]:
+        out.print(f"All of them, with pictures: {printable(told['report'])}", markup=False)
