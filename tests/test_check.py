@@ -26,7 +26,7 @@ GOOD = "A red fox runs across a field of snow at dawn."
 
 FAULTS = {  # code -> the bytes of a caption
     "empty": b" \n",
-    "not_utf8": "A café at night, and a dog\u2019s bowl.".encode("cp1252"),
+    "not_utf8": "A café at night, and a dog's bowl.".encode("cp1252"),
     "bom": b"\xef\xbb\xbfA boat lies on the shore.",
     "mojibake": "A dog\u2019s bowl stands on the floor.".encode().decode("cp1252").encode(),
     "lost_characters": "A caf\ufffd at night in the rain.".encode(),
@@ -43,7 +43,10 @@ FAULTS = {  # code -> the bytes of a caption
     "absent_things": b"A street at night. There are no people visible in it.",
     "unfinished": b"A cat sits on a mat. It looks at the",
     "too_short": b"a cat",
-    "too_long": b"A dog walks past a house and a tree. " * 3 + b"Then it turns and comes back again to sleep. " * 9,
+    "too_long": b"A dog walks past a house and a tree, turns at the corner, and comes back to sleep by the warm stove. "
+    b"Outside, three women carry baskets of apples up the steps while an old man sweeps leaves into a heap. Beyond them "
+    b"lies the harbour, where two boats are tied to the quay, nets are drying in the sun, and gulls wait on every post "
+    b"for what the fishermen throw away. A boy with a red cap feeds them bread.",
     "maybe_too_long": b"Dog, cat; cow, pig; hen, fox; elk, owl. They stand, sit, lie, run, swim, fly, jump, eat, drink, "
     b"look, wait, turn; all day, all night, all week, all year, in rain, in sun, in snow.",
 }  # fmt: skip
@@ -262,7 +265,7 @@ def test_a_caption_under_another_name_is_pointed_at(tmp_path):
 
 def test_ours_is_told_by_its_digest_and_its_flags_by_the_journal(command, tmp_path, script):
     draw_samples(tmp_path / "m", images=2, clips=0, seed=1)
-    answers = script(answers={"01.png": [{"text": "\u201cA star\u201d is painted on a wall. It glows in", "finish_reason": "length"}]})
+    answers = script(replies={"01.png": {"text": "\u201cA star\u201d is painted on a wall. It glows in", "finish_reason": "length"}})
     done = command("caption", tmp_path / "m", "--engine", "scripted", "--model", answers, "--punctuation", "any",
                    "--prefix", "Caption: ")  # fmt: skip
     assert done.code == 0, done.err

@@ -55,6 +55,8 @@ def test_a_shown_command_runs(place, shown):
             # The default model cannot be had here; the rest is as shown.
             tells_of_the_model = "--dry-run" in words or "--show" in words
             words += ["--model", "demo"] if tells_of_the_model else ["--engine", "scripted", "--model", "script.json"]
+    if "check" in words:
+        subprocess.run([*words[:3], "caption", "dataset", "--model", "demo"], cwd=place, check=True)
     if "RUN" in words:
         subprocess.run([*words[:3], "caption", "dataset", "--model", "demo"], cwd=place, check=True)
         [run] = (place / "dataset" / ".gemma-captioner" / "runs").glob("*.jsonl")

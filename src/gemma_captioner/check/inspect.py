@@ -41,7 +41,9 @@ def inspected(
     text, saved_as = decoded(content)
     if text is None:
         return Inspected([("not_utf8", f"as what cannot be told: {saved_as}")])
-    found = [] if saved_as == "UTF-8" else [("bom" if "BOM" in saved_as else "not_utf8", f"it reads as {saved_as}")]
+    found = [("bom", "")] if "BOM" in saved_as else []
+    if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
+        found.append(("not_utf8", f"it reads as {saved_as}"))
     if not re.search(r"\w", bare(text)):
         return Inspected([*found, ("empty", "")])
     takes_lines = bool(checking.for_) and trainer_of(checking.for_).takes_lines
@@ -84,6 +86,9 @@ def _length(caption: str, checking: Checking, count: Callable[[str], int] | None
     tokens = count(caption) if count is not None else estimated_tokens(caption, limit.encoder)
     if tokens <= limit.most:
         return tokens, None
-    if count is not None or words > limit.most:  # no encoder reads several words as one token
-        return tokens, ("too_long", f"{tokens if count else f'over {words - 1}'} tokens, and {checking.reader} reads {limit.most}")
-    return tokens, ("maybe_too_long", f"about {tokens} tokens, and {checking.reader} reads {limit.most}")
+    reads = f"tokens, and {checking.reader} reads {limit.most}"
+    if count is not None:
+        return tokens, ("too_long", f"{tokens} {reads}")
+    if words > limit.most:  # no encoder reads several words as one token
+        return tokens, ("too_long", f"at least {words} {reads}")
+    return tokens, ("maybe_too_long", f"about {tokens} {reads}")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..media.discover import EXTENSIONS, is_media
+from ..media.discover import EXTENSIONS
 from ..settings import Checking
 from .codes import GENERAL, Code
 from .listing import Listing
@@ -88,9 +88,11 @@ def _extension_to_say(listing: Listing, checking: Checking) -> Hits:
 
 
 def _hidden_media(listing: Listing, checking: Checking) -> Hits:
+    """One of each hidden folder tells enough."""
+    extensions = _READS[checking.trainer][0] if checking.trainer in _READS else EXTENSIONS
     for hidden in listing.hidden:
         for folder, _, names in os.walk(listing.folder / hidden):
-            if found := next(filter(is_media, names), None):
+            if found := next((name for name in names if name.rpartition(".")[2].lower() in extensions), None):
                 yield os.path.relpath(os.path.join(folder, found), listing.folder), ""
                 break
 
