@@ -127,15 +127,44 @@ def test_the_journal_tells_where_a_caption_came_from(command, media, script):
     done = command("caption", media, *engine, "--prompt", "What?", "--hf-token", "hf_abcdefghijklmnop", "--json")
     assert done.json["flagged"] == 1
     lines = journal(media)
-    assert lines[0]["kind"] == "run" and lines[0]["settings"]["prompting"]["prompt"] == "What?"
+    assert lines[0]["kind"] == "run" and lines[0]["settings"]["prompting"]["prompt"] == ["What?"]
     made = next(line for line in lines if line.get("path") == name)
-    assert made["prompt"] == "What?"
-    assert made["raw"] == ["It was cut"] and made["finish_reason"] == "length" and made["flags"] == ["truncated"]
+    assert made["prompts"] == ["What?"]
+    assert made["raw"] == ["It was cut"] and made["finish_reasons"] == ["length"] and made["flags"] == ["truncated"]
     stat = (media / name).stat()
     assert made["media"] == f"{stat.st_size}:{stat.st_mtime_ns}"
     clip = next(line for line in lines if line.get("path", "").endswith(".mp4"))
     assert len(clip["frame_times_s"]) == 12
     assert "hf_" not in json.dumps(lines)
+
+
+def test_only_what_failed_or_was_flagged_is_captioned_again(command, media, script):
+    one, two, three = sorted(p.name for p in media.iterdir())[:3]
+    cut = {"text": "A red star. It was", "finish_reason": "length"}
+    replies = {one: {"error": "refused"}, two: cut, three: "There is no dog in this picture of a star."}
+    first = command("caption", media, *scripted(script, replies=replies), "--json")
+    assert first.json["failed"] == 1 and first.json["flagged"] == 2
+    (media / two).with_suffix(".txt").write_text("a person's words")
+    by_hand = next(p for p in sorted(media.iterdir()) if p.name == one).with_name("new.png")
+    Image.new("RGB", (64, 64)).save(by_hand)
+    engine = scripted(script, default="Anew, {name}.")
+    flagged = command("caption", media, *engine, "--only", "flagged:truncated", "--json")
+    assert flagged.json["captioned"] == 0, "edited since: no longer ours"
+    flagged = command("caption", media, *engine, "--only", "flagged", "--json")
+    assert flagged.json["captioned"] == 1 and (media / three).with_suffix(".txt").read_text() == f"Anew, {three}."
+    failed = command("caption", media, *engine, "--only", "failed", "--json")
+    assert failed.json["captioned"] == 1 and (media / one).with_suffix(".txt").exists()
+    assert not by_hand.with_suffix(".txt").exists()
+    assert command("caption", media, *engine, "--only", "failed", "--json").json["captioned"] == 0
+    wrong = command("caption", media, *engine, "--only", "bad")
+    assert wrong.code == 2 and "flagged:NAME" in wrong.err
+
+
+def test_captions_that_stand_on_several_files_are_told_of(command, media, script):
+    done = command("caption", media, *scripted(script, default="A star of one kind."))
+    assert "8 captions stand on more than one file" in done.err and "gemma-captioner check" in done.err
+    again = command("caption", media, *scripted(script), "--existing", "overwrite")
+    assert "more than one file" not in again.err
 
 
 def test_a_bad_file_costs_itself_alone(command, media, script):

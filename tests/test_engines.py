@@ -110,10 +110,9 @@ def test_timestamps_stand_before_each_frame(template):
     if not template:
         processor.chat_template = None
     mark, times = processor.boi_token, (0.4, 61.0, 3725.5)
-    asked = {"processor": processor, "prompt": "Say.", "marker": mark}
-    text = prompt_text(**asked, media=family.media(mark, times, True), order="media-first")
+    text = prompt_text(processor, [("Say.", family.media(mark, times, True), None)], marker=mark, order="media-first")
     assert f"[00:00]{mark}[01:01]{mark}[62:05]{mark}Say." in text
-    plain = prompt_text(**asked, media=family.media(mark, times, False), order="text-first")
+    plain = prompt_text(processor, [("Say.", family.media(mark, times, False), None)], marker=mark, order="text-first")
     assert f"Say.{mark * 3}" in plain and "[" not in plain
 
 
@@ -123,8 +122,28 @@ def test_a_system_prompt_comes_first(template):
     if not template:
         processor.chat_template = None
     mark = processor.boi_token
-    text = prompt_text(processor, "Say.", marker=mark, media=mark, order="media-first", system="You see little.")
+    text = prompt_text(processor, [("Say.", mark, None)], marker=mark, order="media-first", system="You see little.")
     assert text.index("You see little.") < text.index(mark) < text.index("Say.")
+
+
+def test_examples_are_turns_of_their_own_as_transformers_writes_them():
+    processor = FAMILIES["gemma3"].processor(DEMO)
+    mark = processor.boi_token
+    turns = [("What?", mark * 2, "A cat."), ("What?", "", "A dog."), ("What?", mark, None)]
+    image, text = {"type": "image"}, {"type": "text", "text": "What?"}
+    said = [[{"type": "text", "text": answer}] for answer in ("A cat.", "A dog.")]
+    expected = processor.apply_chat_template(
+        [
+            {"role": "user", "content": [image, image, text]}, {"role": "assistant", "content": said[0]},
+            {"role": "user", "content": [text]}, {"role": "assistant", "content": said[1]},
+            {"role": "user", "content": [image, text]},
+        ],
+        add_generation_prompt=True, tokenize=False,
+    )  # fmt: skip
+    assert prompt_text(processor, turns, marker=mark, order="media-first") == expected
+    processor.chat_template = None
+    raw = prompt_text(processor, turns, marker=mark, order="text-first")
+    assert raw == f"What?{mark * 2}\nCaption: A cat.\n\nWhat?\nCaption: A dog.\n\nWhat?{mark}\nCaption:"
 
 
 # The local engine

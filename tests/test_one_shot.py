@@ -44,7 +44,7 @@ def test_settings_are_the_originals(media, tmp_path):
     assert (settings["sampling"]["frames"], settings["sampling"]["sampling"]) == (12, "index")
     assert settings["generation"]["max_new_tokens"] == 100
     made = next(line for line in journal(media) if line["kind"] == "caption")
-    assert made["prompt"].startswith("Provide a detailed, thorough caption of movement")
+    assert made["prompts"][0].startswith("Provide a detailed, thorough caption of movement")
 
 
 def test_flags_of_the_original(media, tmp_path):

@@ -5,6 +5,10 @@ import tomllib
 import pytest
 
 from conftest import captions, journal
+from gemma_captioner import Captioned, Request, caption
+from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.engines.local import LocalEngine
+from gemma_captioner.engines.scripted import ScriptedEngine, ScriptedSession
 from gemma_captioner.errors import UsageError
 from gemma_captioner.prompts import VARIABLES, check, filled, preset_settings, preset_text, presets
 from gemma_captioner.settings import Settings
@@ -18,7 +22,7 @@ def test_every_preset_is_whole_and_says_why():
     for name, preset in presets().items():
         assert set(preset) == {"description", "why", "settings"} and preset["why"].strip()
         settings = Settings.of({"preset": name, "trigger": "ohwx"})
-        check(settings.prompts.values(), (), "ohwx")
+        check([prompt for prompts in settings.prompts.values() for prompt in prompts], (), "ohwx")
         assert Settings.of(tomllib.loads(preset_text(name))).prompts == settings.prompts
 
 
@@ -26,7 +30,7 @@ def test_a_flag_beats_for_and_for_beats_a_preset():
     assert Settings.of({"preset": "sdxl"}).judging.target == "sdxl"
     assert Settings.of({"preset": "sdxl", "for": "musubi:wan"}).judging.target == "wan"
     assert Settings.of({"preset": "sdxl", "for": "musubi:wan", "target": "flux"}).judging.target == "flux"
-    assert Settings.of({"preset": "sdxl", "prompt": "Mine."}).prompts == {"image": "Mine.", "clip": "Mine."}
+    assert Settings.of({"preset": "sdxl", "prompt": "Mine."}).prompts == {"image": ("Mine.",), "clip": ("Mine.",)}
     assert Settings.of({"preset": "sdxl"}, {"max_new_tokens": 7}).max_new_tokens("image") == 7
     assert preset_settings("sdxl")["target"] == "sdxl"  # not changed by what was laid over it
 
@@ -34,7 +38,7 @@ def test_a_flag_beats_for_and_for_beats_a_preset():
 def test_the_motion_preset_is_the_originals():
     from gemma_captioner.settings import CLIP_PROMPT
 
-    assert Settings.of({"preset": "motion"}).prompts["clip"] == CLIP_PROMPT
+    assert Settings.of({"preset": "motion"}).prompts["clip"] == (CLIP_PROMPT,)
 
 
 @pytest.mark.parametrize(("text", "says"), [
@@ -65,12 +69,100 @@ def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, scri
     )  # fmt: skip
     assert done.code == 0, done.err
     lines = {line["path"]: line for line in journal(media) if line["kind"] == "caption"}
-    said = lines[names[0]]["prompt"]
+    [said] = lines[names[0]]["prompts"]
     assert f"filename={names[0]}" in said and "width=64" in said and said.endswith("in Lisbon") and "tags=a, b" in said
     assert captions(media)[f"{names[0].rpartition('.')[0]}.txt"] == "An old caption. ohwx An answer for it. (Lisbon)"
-    assert lines[names[1]]["prompt"].endswith("in Porto")
+    assert lines[names[1]]["prompts"][0].endswith("in Porto")
     clip = next(name for name in names if name.endswith(".mp4"))
-    assert "num_frames=12" in lines[clip]["prompt"] and "duration=0.0" not in lines[clip]["prompt"]
+    [said] = lines[clip]["prompts"]
+    assert "num_frames=12" in said and "duration=0.0" not in said
+
+
+# Several prompts
+
+
+def test_several_prompts_give_several_captions_and_the_first_is_the_files(command, media, script):
+    name = min(p.name for p in media.iterdir())
+    path = script(default="{prompt} is asked of {name}.")
+    engine = ("--engine", "scripted", "--model", path)
+    done = command("caption", media, *engine, "--prompt", "Style", "--prompt", "Motion", "--trigger", "ohwx", "--json")
+    assert done.code == 0 and done.json["captioned"] == 8
+    said = [f"ohwx {prompt} is asked of {name}." for prompt in ("Style", "Motion")]
+    assert captions(media)[f"{name.rpartition('.')[0]}.txt"] == said[0]
+    [line] = [line for line in journal(media) if line.get("path") == name]
+    assert line["prompts"] == ["Style", "Motion"] and line["captions"] == said and len(line["raw"]) == 2
+    config = media.parent / "two.toml"
+    config.write_text('[[prompts]]\nprompt = "Style"\n[[prompts]]\nprompt = "Motion"\n')
+    again = command("caption", media, *engine, "--config", config, "--trigger", "ohwx", "--existing", "stale", "--json")
+    assert again.json["captioned"] == 0, "asked the same, by the config file"
+    lines = ("--for", "onetrainer", "--existing", "overwrite", "--json")
+    assert command("caption", media, *engine, "--config", config, "--trigger", "ohwx", *lines).code == 0
+    assert captions(media)[f"{name.rpartition('.')[0]}.txt"] == "\n".join(said)
+
+
+def test_one_prompt_without_a_fit_answer_costs_the_item_and_no_other(command, media, script):
+    names = sorted(p.name for p in media.iterdir())
+    path = script(batch_size=3, replies={
+        names[0]: ["A red circle.", "I'm sorry, I can't describe this."], names[1]: ["I cannot help.", "A blue star."],
+    })  # fmt: skip
+    asked = ("--prompt", "One", "--prompt", "Two", "--retries", 1, "--json")
+    done = command("caption", media, "--engine", "scripted", "--model", path, *asked)
+    assert done.code == 3 and done.json["captioned"] == 7 and names[0] in done.json["failures"][0]["path"]
+    assert f"{names[0].rpartition('.')[0]}.txt" not in captions(media)
+    [line] = [line for line in journal(media) if line.get("path") == names[1]]
+    assert line["captions"] == ["A blue star."] * 2 and line["rejected"] == ["I cannot help."]
+
+
+def test_prompts_of_a_config_file_are_tables():
+    with pytest.raises(UsageError, match="prompts"):
+        Settings.of({"prompts": ["One", "Two"]})
+    assert Settings.of({"prompts": [{"prompt": "One"}]}, {"prompt": "Mine"}).prompts["image"] == ("Mine",)
+
+
+# Examples
+
+
+def test_examples_reach_the_model_as_turns_with_their_frames(media, tmp_path):
+    examples = tmp_path / "examples"
+    shown = draw_samples(examples, images=1, clips=1, seed=5)
+    for name in shown:
+        (examples / name).with_suffix(".txt").write_text(f"Said of {name}.\n")
+    draw_samples(examples, images=1, clips=0, seed=99)  # one without a caption is no example
+    asked: list[Request] = []
+
+    class Listening(ScriptedSession):
+        def submit(self, request):
+            asked.append(request)
+            super().submit(request)
+
+    engine = ScriptedEngine()
+    engine.open = lambda: Listening(engine.script)
+    outcomes = list(caption(media, engine=engine, examples=examples, prompt="What is {stem}?", frames=4))
+    assert all(isinstance(outcome, Captioned) for outcome in outcomes) and len(asked) == 8
+    for request in asked:
+        [example] = request.examples
+        [name] = [name for name in shown if name.endswith(".mp4") == (request.frames.kind == "clip")]
+        assert example.answer == f"Said of {name}." and example.prompt == f"What is {name.rpartition('.')[0]}?"
+        assert len(example.frames.pixels) == len(request.frames.pixels)
+
+
+def test_examples_change_what_the_demo_model_reads_and_are_counted(tmp_path):
+    (tmp_path / "lines.txt").write_text("A red circle on a blue background.\n\nA star.\n")
+    plain, shown = (Settings.of({"model": "demo"}, more) for more in ({}, {"examples": tmp_path / "lines.txt"}))
+    few, many = (LocalEngine(settings).prompt_tokens("Describe this.", "image", 1) for settings in (plain, shown))
+    assert many - few > 15
+    assert plain.recipe("image") != shown.recipe("image")
+
+
+@pytest.mark.parametrize("made", [None, "folder", "file"])
+def test_examples_that_are_none_are_told(tmp_path, made):
+    place = tmp_path / "examples"
+    if made == "folder":
+        place.mkdir()
+    elif made == "file":
+        place.write_text("\n")
+    with pytest.raises(UsageError, match="--examples"):
+        list(caption(tmp_path, engine=ScriptedEngine(), examples=place))
 
 
 def test_what_is_wrong_with_a_prompt_is_told_before_any_model_is_loaded(command, media, tmp_path):

@@ -304,7 +304,8 @@ def examples(
         chat = rng.random() < 0.85
         processor.chat_template = TEMPLATE if chat else None
         order: Order = "media-first" if rng.random() < 0.5 else "text-first"
-        text = prompt_text(processor, prompt, num_images=num_frames, order=order)
+        turn = (prompt, processor.boi_token * num_frames, None)
+        text = prompt_text(processor, [turn], marker=processor.boi_token, order=order)
         yield text, answer + "<end_of_turn>" if chat else f" {answer}\n", frames
 
 

@@ -4,11 +4,13 @@ A live line where stderr is a terminal, a plain line now and then where it is no
 """
 
 import time
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
@@ -28,12 +30,14 @@ class Tally:
     failed: int = 0
     flagged: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
+    _said: "array[int]" = field(default_factory=lambda: array("q"))  # a hash of each caption
 
     def add(self, outcome: Outcome) -> None:
         match outcome:
             case Captioned():
                 self.captioned += 1
                 self.flagged += bool(outcome.flags)
+                self._said.append(hash(outcome.caption))
             case Skipped():
                 self.skipped += 1
             case Failed():
@@ -43,6 +47,12 @@ class Tally:
     @property
     def done(self) -> int:
         return self.captioned + self.failed
+
+    @property
+    def repeated(self) -> int:
+        """How many captions are word for word another file's."""
+        _, times = np.unique(np.asarray(self._said, np.int64), return_counts=True)
+        return int(times[times > 1].sum())
 
     def as_json(self, seconds: float, load_seconds: float) -> dict[str, Any]:
         return {
@@ -163,6 +173,8 @@ class Report:
                 self.say(f"  {printable(Path(failure['path']))}: {failure['error']}")
             if tally.failed > _FAILURES_IN_SUMMARY:
                 self.say(f"  and {tally.failed - _FAILURES_IN_SUMMARY} more")
+        if repeated := tally.repeated:
+            self.say(f"{repeated} captions stand on more than one file: `gemma-captioner check` shows which", "yellow")
         for journal in journals:
             self.say(f"Provenance of each caption: {printable(journal)}", "dim")
 

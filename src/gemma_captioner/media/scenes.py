@@ -21,9 +21,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
-from PIL import Image, ImageDraw
 
 from ..errors import ItemError, StartError
+from ..pages import page, picture
 from ..settings import Reading, Sampling, Splitting
 from ..store.journal import fingerprint
 from ..store.sidecar import DOT_FOLDER, storage_error
@@ -35,8 +35,7 @@ _COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
 _CRF = "14"
 _TICK = Fraction(1, 90_000)
 _BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # said in the file, limited range
-_THUMB = (192, 108)
-_COLUMNS = 5
+_THUMB = (256, 144)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Piece:
 def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
     """Cut one video; yields each clip's path once it is there. Clips that are there already are not made again.
 
-    Beside them, under `.gemma-captioner/split/`: a table of the cuts (CSV) and a contact sheet (PNG). Raises
+    Beside them, under `.gemma-captioner/split/`: a table of the cuts (CSV) and a contact sheet (HTML). Raises
     `ItemError` where the video cannot be read, `StartError` where PySceneDetect is not installed.
     """
     records = output / DOT_FOLDER / "split"
@@ -85,7 +84,7 @@ def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
                     unfinished.unlink(missing_ok=True)
             clips.append(clip)
             yield clip
-        _write_sheet(records / f"{video.stem}.png", clips)
+        _write_sheet(records / f"{video.stem}.html", clips)
     except av.error.FFmpegError as error:
         raise ItemError(f"cannot be split ({error.strerror}): convert it with another program") from error
     except OSError as error:
@@ -277,17 +276,14 @@ def _held(frames: Iterator[VideoFrame], start: float, end: float, usual_s: float
 
 
 def _write_sheet(path: Path, clips: list[Path]) -> None:
-    """The middle frame of every clip with its name, for a person to look over."""
+    """The middle frame of every clip with its name, for a person to look over.
+
+    A page and no picture: some trainers would train on a picture even here.
+    """
     if not clips:
         return
-    rows = math.ceil(len(clips) / _COLUMNS)
-    sheet = Image.new("RGB", (_COLUMNS * _THUMB[0], rows * (_THUMB[1] + 16)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for number, clip in enumerate(clips):
-        x, y = number % _COLUMNS * _THUMB[0], number // _COLUMNS * (_THUMB[1] + 16)
-        middle = decode_clip(clip, _THUMB, Reading(), Sampling(frames=1)).pixels[0]
-        sheet.paste(Image.fromarray(np.ascontiguousarray(middle)), (x, y))
-        draw.text((x + 2, y + _THUMB[1] + 2), clip.stem[-30:], fill="black")
+    middles = ((clip.name, decode_clip(clip, _THUMB, Reading(), Sampling(frames=1)).pixels[0]) for clip in clips)
+    shown = [(name, picture(pixels, *_THUMB)) for name, pixels in middles]
     unfinished = path.with_suffix(".part")
-    sheet.save(unfinished, "PNG")
+    unfinished.write_text(page("sheet.html", title=path.stem, clips=shown), encoding="utf-8")
     os.replace(unfinished, path)

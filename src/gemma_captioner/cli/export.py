@@ -1,0 +1,91 @@
+"""`gemma-captioner export`: the captions on disk, as a trainer reads them."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from ..errors import StartError, UsageError
+from ..media.discover import Root
+from ..records import Failed, MediaItem
+from ..report import printable
+from ..settings import Selection
+from ..store.dataset import Entry, entries
+from ..store.export import EXPORTS, Format
+from ..trainers import TRAINERS
+from .shell import app, err, out
+
+
+@app.command
+def export(
+    folder: Annotated[Path, Parameter(help="The dataset.")],
+    /,
+    *,
+    for_: Annotated[str, Parameter(name="--for", help=f"What is to read it: {', '.join(EXPORTS)}.")],
+    output: Annotated[
+        Path | None,
+        Parameter(help="Where to. [default: where the trainer looks in the folder, else beside the folder]"),
+    ] = None,
+    captions: Annotated[
+        Path | None, Parameter(help="Where the captions are, if not beside the media: what --output of `caption` was.")
+    ] = None,
+    recursive: Annotated[bool, Parameter(help="Walk into subfolders as well.", negative=())] = False,
+    include: Annotated[tuple[str, ...], Parameter(help="Only files that match this glob. Repeatable.")] = (),
+    exclude: Annotated[tuple[str, ...], Parameter(help="No files that match this glob. Repeatable.")] = (),
+    name: Annotated[Literal["stem", "full"], Parameter(help="Captions are `a.txt`, or `a.png.txt`.")] = "stem",
+) -> int:
+    """Write the captions as a trainer reads them: those on disk, edits included.
+
+    A file is written whole or not at all, and one that is there and differs is kept as `.bak`.
+    """
+    trainer = for_.partition(":")[0]
+    if trainer not in EXPORTS:
+        raise UsageError(f"--for {for_}: there is no export of that name. Known: {', '.join(EXPORTS)}")
+    form, folder = EXPORTS[trainer], folder.absolute()
+    if not folder.is_dir():
+        raise StartError(f"{folder} is no folder: give the one that holds the media")
+    if form.place is None and output is None:
+        out.print(f"{trainer} reads the .txt beside the media: {printable(folder)} is ready as it is.", markup=False)
+        out.print("With --output FOLDER, its media are linked there, with captions of its own.", markup=False)
+        return 0
+    to = output.absolute() if output else _place(form, folder)
+    write = (form.suffixes or {}).get(to.suffix, form.write)
+    selection = Selection(recursive=recursive, include=include, exclude=exclude, name=name)
+    roots = [Root(folder, (captions or folder).absolute(), (captions or folder).absolute())]
+    takes_lines = trainer in TRAINERS and TRAINERS[trainer].takes_lines
+    counts: Counter[str] = Counter()
+    found = _captioned(entries(roots, selection, takes_lines=takes_lines), form, counts)
+    paths = list(write(found, to))
+    if not counts["written"]:
+        raise StartError(f"{folder} holds no captions for {trainer}: caption it first, or say where with --captions")
+    for path in paths:
+        out.print(printable(path), markup=False)
+    several = f" ({counts['several']} files have several captions: {form.several})" if counts["several"] else ""
+    err.print(", ".join(f"{counts[what]} {what}" for what in _COUNTED if counts[what]) + several, markup=False)
+    return 3 if counts["failed"] else 0
+
+
+_COUNTED = ("written", "without a caption", "left out, as it takes no such media", "failed")
+
+
+def _captioned(found: Iterator[Entry | MediaItem | Failed], form: Format, counts: Counter[str]) -> Iterator[Entry]:
+    """What can be exported; the rest is counted, failures told."""
+    for one in found:
+        if isinstance(one, Failed):
+            counts["failed"] += 1
+            err.print(f"failed: {printable(one.item.path)}: {one.error}", markup=False, style="red", soft_wrap=True)
+        elif isinstance(one, MediaItem):
+            counts["without a caption"] += 1
+        elif form.kind not in (None, one.item.kind):
+            counts["left out, as it takes no such media"] += 1
+        else:
+            counts["written"] += 1
+            counts["several"] += len(one.captions) > 1
+            yield one
+
+
+def _place(form: Format, folder: Path) -> Path:
+    assert form.place is not None
+    return Path(form.place.format(folder=folder, parent=folder.parent, name=folder.name))

@@ -1,0 +1,227 @@
+"""Exports, read back: by the loaders that install from PyPI, else by what the trainers' own code does with the format.
+
+What was run with the trainers themselves, and at which version: docs/trainers.md.
+"""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from conftest import captions
+from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.store.export import EXPORTS
+
+
+@pytest.fixture
+def dataset(tmp_path, command, script) -> Path:
+    """Three images and two clips, a folder below with one of each, all but one captioned, one by a person."""
+    folder = tmp_path / "set"
+    draw_samples(folder, images=3, clips=2, seed=3)
+    draw_samples(folder / "more", images=1, clips=1, seed=4)
+    last = sorted(p for p in folder.iterdir() if p.suffix == ".png")[-1]
+    path = script(default="\u201cIt\u2019s\u201d {name}, d\u00e9j\u00e0 vu.")
+    engine = ("--engine", "scripted", "--model", path, "--recursive", "--punctuation", "any")
+    assert command("caption", folder, *engine, "--exclude", last.name).code == 0
+    first = min(folder.glob("*.txt"))
+    first.write_text("\ufeffA person's words,\nin two lines.\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def truth(dataset) -> dict[str, str]:
+    """Media by path within the set -> caption."""
+    said = {}
+    for path in sorted(dataset.rglob("*")):
+        text = path.with_suffix(".txt")
+        if path.suffix in (".png", ".jpg", ".mp4") and text.exists():
+            said[path.relative_to(dataset).as_posix()] = " ".join(text.read_text(encoding="utf-8-sig").split())
+    return said
+
+
+def exported(command, dataset, trainer, *flags) -> list[Path]:
+    done = command("export", dataset, "--for", trainer, "--recursive", *flags)
+    assert done.code == 0, done.err
+    paths = [Path(line) for line in done.out.splitlines()]
+    assert paths and all(path.exists() for path in paths)
+    return paths
+
+
+def of(truth: dict[str, str], *suffixes: str) -> dict[str, str]:
+    return {name: said for name, said in truth.items() if name.endswith(suffixes)}
+
+
+def test_diffusion_pipe_finds_lists_in_each_folder(command, dataset, truth):
+    paths = exported(command, dataset, "diffusion-pipe")
+    assert paths == [dataset / "captions.json", dataset / "more" / "captions.json"]
+    found = {}
+    for path in paths:
+        for name, said in json.loads(path.read_text(encoding="ascii")).items():
+            assert isinstance(said, list)
+            found[(path.parent / name).relative_to(dataset).as_posix()] = said
+    assert found == {name: [said] for name, said in truth.items()}
+
+
+def test_musubi_has_a_file_for_each_kind_with_absolute_paths(command, dataset, truth):
+    images, videos = exported(command, dataset, "musubi:wan")
+    assert images.parent == dataset.parent
+    for path, key, expected in ((images, "image_path", of(truth, ".png", ".jpg")), (videos, "video_path", of(truth, ".mp4"))):
+        rows = [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+        assert {row[key]: row["caption"] for row in rows} == {str(dataset / n): said for n, said in expected.items()}
+
+
+def test_musubi_would_mix_two_of_one_name(command, dataset):
+    one = next(dataset.glob("*.png"))
+    (dataset / "more" / one.name).write_bytes(one.read_bytes())
+    (dataset / "more" / one.name).with_suffix(".txt").write_text("Another.")
+    done = command("export", dataset, "--for", "musubi", "--recursive")
+    assert done.code == 1 and "rename one" in done.err
+    assert not list(dataset.parent.glob("*musubi*"))
+
+
+def test_sd_scripts_has_images_by_path(command, dataset, truth):
+    [path] = exported(command, dataset, "sd-scripts:sdxl")
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    expected = of(truth, ".png", ".jpg")
+    assert {key: value["caption"] for key, value in rows.items()} == {str(dataset / n): s for n, s in expected.items()}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".jsonl"])
+def test_ltx_finds_media_from_the_file(command, dataset, truth, suffix):
+    where = () if suffix == ".json" else ("--output", dataset.parent / f"ltx{suffix}")
+    [path] = exported(command, dataset, "ltx", *where)
+    text = path.read_text(encoding="utf-8")
+    if suffix == ".csv":
+        rows = list(csv.DictReader(text.splitlines()))
+    else:
+        rows = json.loads(text) if suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    found = {(path.parent / row["media_path"]).relative_to(dataset).as_posix(): row["caption"] for row in rows}
+    assert found == truth
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_simpletuner_has_sizes_and_lists(command, dataset, truth, suffix):
+    [path] = exported(command, dataset, "simpletuner", "--output", dataset.parent / f"st{suffix}")
+    if suffix == ".parquet":
+        rows = parquet.read_table(path).to_pylist()
+    else:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {row["filename"]: row["caption"] for row in rows if "person" not in row["caption"][0]} == {
+        name: [said] for name, said in truth.items() if "person" not in said
+    }
+    # A person's two lines are two captions to this trainer.
+    [lines] = [row["caption"] for row in rows if "person" in row["caption"][0]]
+    assert lines == ["A person's words,", "in two lines."]
+    assert {(row["width"], row["height"]) for row in rows} == {(64, 64)}
+    assert {row["num_frames"] for row in rows if row["filename"].endswith(".mp4")} == {12}
+    assert all(row["fps"] > 0 for row in rows if row["num_frames"] > 1)
+
+
+@pytest.mark.parametrize(("trainer", "column"), [("huggingface", "text"), ("finetrainers", "caption")])
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_datasets_reads_the_metadata(command, dataset, truth, tmp_path, monkeypatch, trainer, column, kind):
+    suffixes = (".mp4",) if kind == "video" else (".png", ".jpg")
+    [path] = exported(command, dataset, trainer, *(arg for s in suffixes for arg in ("--include", f"*{s}")))
+    assert path == dataset / "metadata.jsonl"
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    import datasets
+
+    loaded = datasets.load_dataset(
+        f"{kind}folder", data_files={"train": f"{dataset}/**"}, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    feature = datasets.Video(decode=False) if kind == "video" else datasets.Image(decode=False)
+    rows = list(loaded.cast_column(kind, feature))
+    found = {Path(row[kind]["path"]).relative_to(dataset).as_posix(): row[column] for row in rows}
+    assert found == of(truth, *suffixes)
+
+
+def test_one_kind_in_a_folder_is_asked_for(command, dataset):
+    done = command("export", dataset, "--for", "huggingface")
+    assert done.code == 1 and "--include" in done.err and not (dataset / "metadata.jsonl").exists()
+
+
+def test_webdataset_reads_the_tars(command, dataset, truth):
+    paths = exported(command, dataset, "webdataset")
+    import webdataset
+
+    found = {}
+    for path in paths:
+        for sample in webdataset.WebDataset(str(path), shardshuffle=False):
+            [suffix] = set(sample) & {"png", "jpg", "mp4"}
+            known = json.loads(sample["json"])
+            assert sample["txt"].decode() == known["caption"] == known["captions"][0]
+            assert sample[suffix] == (dataset / known["file_name"]).read_bytes()
+            found[known["file_name"]] = known["caption"]
+    assert found == truth
+
+
+def test_plain_tables(command, dataset, truth):
+    [path] = exported(command, dataset, "csv")
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert {row["file_name"]: row["caption"] for row in rows} == truth
+    [path] = exported(command, dataset, "parquet")
+    rows = parquet.read_table(path).to_pylist()
+    assert {row["file_name"]: row["captions"] for row in rows} == {name: [said] for name, said in truth.items()}
+    assert {row["kind"] for row in rows} == {"image", "clip"}
+
+
+@pytest.mark.parametrize("trainer", ["ai-toolkit", "onetrainer", "mochi"])
+def test_what_reads_sidecars_gets_a_folder_of_its_own(command, dataset, truth, trainer):
+    plain = command("export", dataset, "--for", trainer)
+    assert plain.code == 0 and "ready as it is" in plain.out
+    to = dataset.parent / "training"
+    exported(command, dataset, trainer, "--output", to)
+    expected = of(truth, ".mp4") if trainer == "mochi" else truth
+    found = {name: " ".join(said.split()) for name, said in captions(to).items()}
+    assert found == {Path(name).with_suffix(".txt").as_posix(): said for name, said in expected.items()}
+    for name in expected:
+        assert (to / name).read_bytes() == (dataset / name).read_bytes()
+    lines = [said for said in captions(to).values() if "\n" in said]
+    assert lines == (["A person's words,\nin two lines."] if trainer == "onetrainer" else [])
+
+
+def test_several_captions_go_where_the_format_can_hold_them(command, media, script):
+    path = script(default="{prompt} of {name}.")
+    command("caption", media, "--engine", "scripted", "--model", path, "--prompt", "One", "--prompt", "Two")
+    name = min(p.name for p in media.glob("*.png"))
+    both = [f"One of {name}.", f"Two of {name}."]
+    [into] = exported(command, media, "diffusion-pipe")
+    assert json.loads(into.read_text())[name] == both
+    [into] = exported(command, media, "sd-scripts")
+    assert json.loads(into.read_text())[str(media / name)]["caption"] == "\n".join(both)
+    exported(command, media, "onetrainer", "--output", media.parent / "one")
+    assert captions(media.parent / "one")[f"{name.rpartition('.')[0]}.txt"] == "\n".join(both)
+    (media / name).with_suffix(".txt").write_text("Edited.")
+    [into] = exported(command, media, "diffusion-pipe")
+    assert json.loads(into.read_text())[name] == ["Edited."], "what stands on disk counts"
+
+
+def test_what_was_there_is_kept(command, dataset):
+    theirs = dataset / "captions.json"
+    theirs.write_text('{"a.png": ["mine"]}')
+    exported(command, dataset, "diffusion-pipe")
+    assert (dataset / "captions.json.bak").read_text() == '{"a.png": ["mine"]}'
+    ours = theirs.read_text()
+    exported(command, dataset, "diffusion-pipe")
+    assert theirs.read_text() == ours and "mine" in (dataset / "captions.json.bak").read_text()
+
+
+def test_what_cannot_be_exported_is_told(command, dataset, tmp_path):
+    done = command("export", dataset, "--for", "nobody")
+    assert done.code == 2 and all(name in done.err for name in EXPORTS)
+    assert command("export", tmp_path / "none", "--for", "csv").code == 1
+    (tmp_path / "empty").mkdir()
+    assert command("export", tmp_path / "empty", "--for", "csv").code == 1
+    assert not (tmp_path / "empty.csv").exists()
+    min(dataset.glob("*.txt")).write_bytes(b"\xff\xfe broken")
+    done = command("export", dataset, "--for", "csv")
+    assert done.code == 3 and "check" in done.err
+    assert "without a caption" in done.err
+
+
+def test_where_it_cannot_be_written(command, dataset):
+    (dataset.parent / "file").write_text("in the way")
+    done = command("export", dataset, "--for", "csv", "--output", dataset.parent / "file" / "x.csv")
+    assert done.code in (1, 3) and "file stands where a folder should be" in done.err
