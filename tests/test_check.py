@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from gemma_captioner.captions.audit import Audit, paired
@@ -174,6 +176,12 @@ def test_what_is_a_persons_way_to_write_stays(kept):
 ])  # fmt: skip
 def test_mending(text, expected):
     assert mended(text, steps()) == expected
+
+
+@given(st.text(max_size=200), st.booleans())
+def test_what_is_mended_has_no_fault_left(text, alternatives):
+    by = steps(alternatives=alternatives)
+    assert faults(mended(text, by), by) == []
 
 
 def test_lines_that_are_alternatives_stay_apart():

@@ -39,9 +39,11 @@ def faults(text: str, by: Mapping[str, Callable[[str], str]]) -> list[str]:
 
 def mended(text: str, by: Mapping[str, Callable[[str], str]]) -> str:
     """# " Here is a caption:\\r\\n\\r\\nA cat\\u2019s tail. " -> "A cat's tail." """
-    text = _one_break(text).removesuffix("\n")
-    for step in by.values():
-        text = step(text)
+    text, before = _one_break(text).removesuffix("\n"), None
+    while text != before:  # what one step takes away may have hidden another's fault
+        before = text
+        for step in by.values():
+            text = step(text)
     return text
 
 

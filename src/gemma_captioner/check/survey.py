@@ -71,7 +71,8 @@ class Survey:
 
     def _look_at_pair(self, listing: Listing, path: Path, media: tuple[str, ...], is_there: bool) -> None:
         if not media:
-            return self._find(path, "no_media")
+            self._find(path, "no_media")
+            return
         self.media_of[str(path)] = str(listing.folder / media[0])
         for name in media:
             if len(media) > 1:
@@ -79,14 +80,16 @@ class Survey:
                 self._find(listing.folder / name, "collision", f"{path.name} is that of {others} as well")
             if not is_there:
                 nearly = listing.nearly(name)
-                self._find(listing.folder / name, "no_caption", nearly and f"{nearly} is there: is it --name or --extension?")
+                hint = f"{nearly} is there: say --name or --extension, or rename it" if nearly else ""
+                self._find(listing.folder / name, "no_caption", hint)
 
     def _look_at_caption(self, path: Path, history: History, journal: Journal | None) -> None:
         try:
             with path.open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
         except OSError as error:
-            return self._find(path, "unreadable", error.strerror or "")
+            self._find(path, "unreadable", error.strerror or "")
+            return
         caption_file = path.relative_to(self.root.store).as_posix()
         made = history.made(caption_file, sidecar.digest(content))
         flags = made.flags if made is not None else None

@@ -55,7 +55,12 @@ def check(
     survey = Survey(root, checking, _counter(checking))
     try:
         with err.status("reading") as status:
-            survey.run(fix=fix, tell=lambda n: None if n % _TELL_EVERY else status.update(f"{n} images and clips"))
+
+            def tell(files: int) -> None:
+                if files % _TELL_EVERY == 0:
+                    status.update(f"{files} images and clips")
+
+            survey.run(fix=fix, tell=tell)
     finally:
         if survey.fixed:
             where = folder if checking.output is None else checking.output
