@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gemma_captioner.captions.audit import Audit, paired
+from gemma_captioner.captions.clean import bare
 from gemma_captioner.captions.encoding import decoded
 from gemma_captioner.captions.mend import faults, mended, steps
 from gemma_captioner.check.inspect import inspected
 from gemma_captioner.check.report import bars
 from gemma_captioner.check.survey import Survey
 from gemma_captioner.check.traps import CODES, SOURCES, TRAPS
-from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.media.discover import roots_of
 from gemma_captioner.settings import Checking
 from gemma_captioner.store.journal import restore
@@ -98,7 +99,9 @@ def test_each_fault_is_found_at_its_file(faulty):
     survey = surveyed(faulty, target="sdxl")
     expected = {(f"{code}.txt", code) for code in FAULTS}
     expected |= {("duplicate.txt", "duplicate"), ("duplicate2.txt", "duplicate"), ("no_media.txt", "no_media")}
-    expected |= {(f"{code}.png", code) for code in ("no_caption", "empty_media", "collision")} | {("collision.jpg", "collision")}
+    expected |= {(f"{code}.png", code) for code in ("no_caption", "empty_media", "collision")} | {
+        ("collision.jpg", "collision")
+    }
     assert found(survey) == expected
     assert survey.files == len(list(faulty.glob("*.png"))) + 1
 
@@ -182,6 +185,7 @@ def test_mending(text, expected):
 def test_what_is_mended_has_no_fault_left(text, alternatives):
     by = steps(alternatives=alternatives)
     assert faults(mended(text, by), by) == []
+    assert bool(re.search(r"\w", mended(text, by))) >= bool(re.search(r"\w", bare(text)))
 
 
 def test_lines_that_are_alternatives_stay_apart():
@@ -193,6 +197,7 @@ def test_lines_that_are_alternatives_stay_apart():
 # What trips one trainer: files, how it is checked, and the finding.
 TRIPS: list[tuple[str, dict[str, bytes], dict[str, Any], tuple[str, str]]] = [
     ("first_line_only", {"a.png": b"", "a.txt": b"A tree.\nA river runs by."}, {"for_": "sd-scripts:sdxl"}, ("a.txt", "A tree.")),
+    ("first_line_only", {"a.png": b"", "a.txt": b"\nA tree by a river."}, {"for_": "sd-scripts"}, ("a.txt", "the first is blank")),
     ("several_lines", {"a.png": b"", "a.txt": b"A tree stands here.\nA river runs by."}, {"for_": "onetrainer"}, ("a.txt", "2 captions")),
     ("blank_line", {"a.png": b"", "a.txt": b"A tree stands here.\n \nA river."}, {"for_": "simpletuner"}, ("a.txt", "")),
     ("final_newline", {"a.png": b"", "a.txt": GOOD.encode() + b"\n"}, {"for_": "ai-toolkit"}, ("a.txt", "")),
@@ -272,8 +277,10 @@ def test_a_caption_under_another_name_is_pointed_at(tmp_path):
 
 
 def test_ours_is_told_by_its_digest_and_its_flags_by_the_journal(command, tmp_path, script):
-    draw_samples(tmp_path / "m", images=2, clips=0, seed=1)
-    answers = script(replies={"01.png": {"text": "\u201cA star\u201d is painted on a wall. It glows in", "finish_reason": "length"}})
+    for name in ("01.png", "02.png"):
+        picture(tmp_path / "m" / name)
+    cut = {"text": "\u201cA star\u201d is painted on a wall. It glows in", "finish_reason": "length"}
+    answers = script(replies={"01.png": cut})
     done = command("caption", tmp_path / "m", "--engine", "scripted", "--model", answers, "--punctuation", "any",
                    "--prefix", "Caption: ")  # fmt: skip
     assert done.code == 0, done.err
@@ -282,7 +289,9 @@ def test_ours_is_told_by_its_digest_and_its_flags_by_the_journal(command, tmp_pa
     # The same words from elsewhere are a stranger's, and a person's once they are edited.
     caption = (tmp_path / "m" / "01.txt").read_text()
     (tmp_path / "m" / "01.txt").write_text(f"{caption} ")
-    assert {c for p, c in found(surveyed(tmp_path / "m")) if p == "01.txt"} == {"leftover", "typographic", "whitespace"}
+    assert {c for p, c in found(surveyed(tmp_path / "m")) if p == "01.txt"} == {
+        "leftover", "typographic", "whitespace"
+    }  # fmt: skip
 
 
 def test_the_command(command, faulty):
@@ -318,7 +327,9 @@ def test_exit_codes(command, tmp_path):
 
 
 def test_a_page_shows_captions_as_text_and_stays_small(command, tmp_path):
-    folder = dataset(tmp_path, **{"<script>alert(1)</script>": b"Error processing <script>alert(2)</script> " + b"word " * 900})
+    folder = dataset(
+        tmp_path, **{"<script>alert(1)": b"Error processing <script>alert(2)</script> " + b"word " * 900}
+    )
     for i in range(60):
         dataset(folder, **{f"e{i}": b"Error processing it"})
     assert command("check", folder, "--json").json["errors"] == 61
@@ -355,7 +366,9 @@ def test_the_table_in_the_docs_is_the_codes():
     rows = []
     for name, code in CODES.items():
         whose = ", ".join(getattr(code, "trainers", ())) or "all"
-        rows.append(f"| `{name}` | {code.severity} | {whose} | {code.says} | {code.remedy}{' (`--fix`)' * code.fixed} |")
+        rows.append(
+            f"| `{name}` | {code.severity} | {whose} | {code.says} | {code.remedy}{' (`--fix`)' * code.fixed} |"
+        )
     docs = (Path(__file__).parents[1] / "docs" / "check.md").read_text(encoding="utf-8")
     assert "\n".join(rows) in docs
     assert "\n".join(f"| {trainer} | {source} |" for trainer, source in SOURCES.items()) in docs

@@ -83,7 +83,9 @@ def _fill(listing: Listing, checking: Checking) -> None:
 
 
 def _is_caption(name: str, checking: Checking) -> bool:
-    return not name.startswith(".") and name.endswith(f".{checking.extension}") and len(name) > len(checking.extension) + 1
+    return (
+        not name.startswith(".") and name.endswith(f".{checking.extension}") and len(name) > len(checking.extension) + 1
+    )
 
 
 def caption_name(media: str, checking: Checking) -> str:

@@ -37,7 +37,10 @@ def page_of(survey: Survey) -> str:
         reader=reader,
         most=LIMITS[reader].most if reader else None,
         exact=survey.count_tokens is not None,
-        codes=[(name, CODES[name], len(found), [_row(survey, f) for f in found[:_FILES_A_CODE]]) for name, found in codes.items()],
+        codes=[
+            (name, CODES[name], len(found), [_row(survey, f) for f in found[:_FILES_A_CODE]])
+            for name, found in codes.items()
+        ],
         bars=bars(audit.lengths, LIMITS[reader].most if reader else None),
         longest=max(audit.lengths, default=0),
         openings=_most_common(audit.openings, audit.captions),
@@ -178,7 +181,13 @@ def _picture(decoding: Decoding | None) -> tuple[str, str]:
 def as_json(survey: Survey, seconds: float, report: Path | None) -> dict[str, Any]:
     """What --json prints."""
     findings = [
-        {"path": f.path, "code": f.code, "severity": (code := CODES[f.code]).severity, "what": told(f), "remedy": code.remedy}
+        {
+            "path": f.path,
+            "code": f.code,
+            "severity": (code := CODES[f.code]).severity,
+            "what": told(f),
+            "remedy": code.remedy,
+        }
         for f in survey.findings
     ]
     return {

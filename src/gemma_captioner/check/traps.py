@@ -40,7 +40,9 @@ _BEATS_TXT = {
     "diffusion-pipe": r"captions\.json",
     "finetrainers": r"metadata\.(?:json|jsonl|csv)|.*\.(?:tar|parquet)",
 }
-_OF_SPLIT = re.compile(r"(?:\A|[-._ 0-9/])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)[-._ 0-9/]")
+_OF_SPLIT = re.compile(
+    r"(?:\A|[-._ 0-9/])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)[-._ 0-9/]"
+)
 
 Hits = Iterator[tuple[str, str]]  # (name in the folder, what of it)
 
@@ -83,7 +85,11 @@ def _full_names(listing: Listing, checking: Checking) -> Hits:
 
 
 def _extension_to_say(listing: Listing, checking: Checking) -> Hits:
-    if listing.captions and not listing.inside and not (checking.trainer == "sd-scripts" and checking.extension == "caption"):
+    if (
+        listing.captions
+        and not listing.inside
+        and not (checking.trainer == "sd-scripts" and checking.extension == "caption")
+    ):
         yield "", f'caption_extension = ".{checking.extension}"'
 
 

@@ -31,7 +31,8 @@ def check(
         bool, Parameter(help="Mend what can be mended by rule; `restore` takes it back.", negative=())
     ] = False,
     html: Annotated[
-        Path | None, Parameter(help="Where to write the page. [default: .gemma-captioner/check/report.html in the folder]")
+        Path | None,
+        Parameter(help="Where to write the page. [default: .gemma-captioner/check/report.html in the folder]"),
     ] = None,
     json_: Annotated[
         bool, Parameter(name="--json", help="Print one JSON object on stdout, and nothing else.", negative=())
@@ -72,7 +73,10 @@ def check(
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(page_of(survey), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        err.print(f"no page: {printable(page)} cannot be written ({error.strerror}); --html FILE puts it elsewhere", markup=False)
+        err.print(
+            f"no page: {printable(page)} cannot be written ({error.strerror}); --html FILE puts it elsewhere",
+            markup=False,
+        )
         page = None
     told = as_json(survey, time.monotonic() - begun, page)
     if json_:
@@ -80,7 +84,9 @@ def check(
     else:
         _print(survey, told)
     if not survey.files:
-        raise StartError(f"no images or clips in {printable(root.folder)}: check the folder, and --recursive for subfolders")
+        raise StartError(
+            f"no images or clips in {printable(root.folder)}: check the folder, and --recursive for subfolders"
+        )
     return 3 if told["errors"] else 0
 
 
