@@ -46,12 +46,12 @@ FAULTS = {  # code -> the bytes of a caption
     "absent_things": b"A street at night. There are no people visible in it.",
     "unfinished": b"A cat sits on a mat. It looks at the",
     "too_short": b"a cat",
-    "too_long": b"A dog walks past a house and a tree, turns at the corner, and comes back to sleep by the warm stove. "
-    b"Outside, three women carry baskets of apples up the steps while an old man sweeps leaves into a heap. Beyond them "
-    b"lies the harbour, where two boats are tied to the quay, nets are drying in the sun, and gulls wait on every post "
-    b"for what the fishermen throw away. A boy with a red cap feeds them bread.",
-    "maybe_too_long": b"Dog, cat; cow, pig; hen, fox; elk, owl. They stand, sit, lie, run, swim, fly, jump, eat, drink, "
-    b"look, wait, turn; all day, all night, all week, all year, in rain, in sun, in snow.",
+    "too_long": b"A dog walks past a house and a tree, turns at the corner, and comes back to sleep by the stove. "
+    b"Outside, three women carry baskets of apples up the steps while an old man sweeps leaves into a heap. Beyond "
+    b"them lies the harbour, where two boats are tied to the quay, nets are drying in the sun, and gulls wait on "
+    b"every post for what the fishermen throw away. A boy with a red cap feeds them bread.",
+    "maybe_too_long": b"Dog, cat; cow, pig; hen, fox; elk, owl. They stand, sit, lie, run, swim, fly, jump, eat, "
+    b"drink, look, wait, turn; all day, all night, all week, all year, in rain, in sun, in snow.",
 }  # fmt: skip
 
 
@@ -149,10 +149,11 @@ def test_permissions(tmp_path):
     ("A cat.".encode("utf-16-be"), "A cat.", "UTF-16"),
     ("A cat.".encode("utf-32"), "A cat.", "UTF-32"),
     ("\ufeffA cat.".encode(), "A cat.", "UTF-8 with a BOM"),
-    ("\u201cA cat\u2019s tail\u201d \u2013 long\u2026".encode("cp1252"), "\u201cA cat\u2019s tail\u201d \u2013 long\u2026", "Windows-1252"),
+    ("\u201cA cat\u2019s\u201d".encode("cp1252"), "\u201cA cat\u2019s\u201d", "Windows-1252"),
     ("Il va à la plage d'été.".encode("cp1252"), "Il va à la plage d'été.", "Windows-1252"),
     ("Собака бежит по снегу.".encode("cp1251"), "Собака бежит по снегу.", "Windows-1251"),
     ("犬が雪の上を走る。".encode("cp932"), "犬が雪の上を走る。", "Shift-JIS"),
+    ("\uac1c\uac00 \ub208 \uc704\ub97c \ub2ec\ub9b0\ub2e4.".encode("euc_kr"), None, "GBK or EUC-KR"),
     (b"\xff\xfe\x00", None, "UTF-16"),
     (b"A \x81\xfe\x00\x05\xff", None, "nothing known"),
 ])  # fmt: skip
@@ -181,9 +182,16 @@ def test_mending(text, expected):
     assert mended(text, steps()) == expected
 
 
-@given(st.text(max_size=200), st.booleans())
-def test_what_is_mended_has_no_fault_left(text, alternatives):
-    by = steps(alternatives=alternatives)
+FRAGMENTS = [
+    "Here is a caption:", "This image shows ", "Sure! ", "Option 1: ", "Caption:", "Let me know", "<end_of_turn>",
+    "model\n", "A cat sits. ", "blue_hair", "**", "*", "_", "- ", "1. ", "# ", "`", '"', "\u201c", "\u2019", "\x00",
+    "\u00e2\u20ac\u2122", "\ufeff", "\n", "\r\n", "\u2028", " ", "\t", "\u00a0", ",", ".", "\u2014", "\u732b",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=14), st.booleans())
+def test_what_is_mended_has_no_fault_left(fragments, alternatives):
+    text, by = "".join(fragments), steps(alternatives=alternatives)
     assert faults(mended(text, by), by) == []
     assert bool(re.search(r"\w", mended(text, by))) >= bool(re.search(r"\w", bare(text)))
 
@@ -194,44 +202,45 @@ def test_lines_that_are_alternatives_stay_apart():
     assert "multi_line" not in faults("A cat.\nA dog.", by)
 
 
-# What trips one trainer: files, how it is checked, and the finding.
-TRIPS: list[tuple[str, dict[str, bytes], dict[str, Any], tuple[str, str]]] = [
-    ("first_line_only", {"a.png": b"", "a.txt": b"A tree.\nA river runs by."}, {"for_": "sd-scripts:sdxl"}, ("a.txt", "A tree.")),
-    ("first_line_only", {"a.png": b"", "a.txt": b"\nA tree by a river."}, {"for_": "sd-scripts"}, ("a.txt", "the first is blank")),
-    ("several_lines", {"a.png": b"", "a.txt": b"A tree stands here.\nA river runs by."}, {"for_": "onetrainer"}, ("a.txt", "2 captions")),
-    ("blank_line", {"a.png": b"", "a.txt": b"A tree stands here.\n \nA river."}, {"for_": "simpletuner"}, ("a.txt", "")),
-    ("final_newline", {"a.png": b"", "a.txt": GOOD.encode() + b"\n"}, {"for_": "ai-toolkit"}, ("a.txt", "")),
-    ("not_ascii", {"a.png": b"", "a.txt": "A café at night.".encode()}, {"for_": "diffusion-pipe:wan"}, ("a.txt", "é")),
-    ("wildcard", {"a.png": b"", "a.txt": b"A {red|blue} hat lies here."}, {"for_": "sd-scripts"}, ("a.txt", "{red|blue}")),
-    ("placeholder", {"a.png": b"", "a.txt": b"A photo of [trigger] at sea."}, {"for_": "ai-toolkit"}, ("a.txt", "[trigger]")),
-    ("comma_in_number", {"a.png": b"", "a.txt": b"A crowd of 1,000 people."}, {"for_": "ai-toolkit"}, ("a.txt", "1,000")),
-    ("media_not_read", {"a.PNG": b"", "a.txt": GOOD.encode()}, {"for_": "finetrainers"}, ("a.PNG", "lower case")),
-    ("media_not_read", {"a.webm": b"", "a.txt": GOOD.encode()}, {"for_": "huggingface"}, ("a.webm", "mp4")),
-    ("media_not_read", {"a.mp4": b"", "a.txt": GOOD.encode()}, {"for_": "sd-scripts"}, ("a.mp4", "png")),
-    ("subfolder_not_read", {"s/a.png": b"", "s/a.txt": GOOD.encode()}, {"for_": "musubi:wan", "recursive": True}, ("s", "1 images")),
-    ("stray_file", {"a.png": b"", "a.txt": GOOD.encode(), "x.csv": b"1"}, {"for_": "diffusion-pipe"}, ("x.csv", "")),
-    ("other_source", {"a.png": b"", "captions.json": b"{}"}, {"for_": "diffusion-pipe"}, ("captions.json", "")),
-    ("other_source", {"a.png": b"", "metadata.jsonl": b""}, {"for_": "finetrainers"}, ("metadata.jsonl", "")),
-    ("sidecars_not_read", {"a.png": b"", "a.txt": GOOD.encode()}, {"for_": "ltx"}, (".", "")),
-    ("full_names", {"a.png": b"", "a.png.txt": GOOD.encode()}, {"for_": "mochi", "name": "full"}, (".", "")),
-    ("extension_to_say", {"a.png": b"", "a.txt": GOOD.encode()}, {"for_": "musubi"}, (".", ".txt")),
-    ("hidden_media", {"a.png": b"", ".old/b.png": b""}, {"for_": "simpletuner"}, (".old/b.png", "")),
-    ("named_like_a_split", {"a.png": b"", "test-1.png": b""}, {"for_": "huggingface"}, ("test-1.png", "'test'")),
-    ("mixed_metadata", {"a.png": b"", "metadata.csv": b"", "metadata.jsonl": b""}, {"for_": "huggingface"}, ("metadata.csv", "metadata.jsonl")),
-]  # fmt: skip
+# What trips one trainer: the caption of a.png, or files; how it is checked; the finding's path and what it says.
+CAPTIONED = {"a.png": "", "a.txt": GOOD}
+TRIPS: list[tuple[str, str, str | dict[str, str], str, str]] = [
+    ("first_line_only", "sd-scripts:sdxl", "A tree.\nA river runs by.", "a.txt", "A tree."),
+    ("first_line_only", "sd-scripts", "\nA tree by a river.", "a.txt", "the first is blank"),
+    ("several_lines", "onetrainer", "A tree stands here.\nA river runs by.", "a.txt", "2 captions"),
+    ("blank_line", "simpletuner", "A tree stands here.\n \nA river.", "a.txt", ""),
+    ("final_newline", "ai-toolkit", f"{GOOD}\n", "a.txt", ""),
+    ("not_ascii", "diffusion-pipe:wan", "A café at night.", "a.txt", "é"),
+    ("wildcard", "sd-scripts", "A {red|blue} hat lies here.", "a.txt", "{red|blue}"),
+    ("placeholder", "ai-toolkit", "A photo of [trigger] at sea.", "a.txt", "[trigger]"),
+    ("comma_in_number", "ai-toolkit", "A crowd of 1,000 people.", "a.txt", "1,000"),
+    ("media_not_read", "finetrainers", {"a.PNG": "", "a.txt": GOOD}, "a.PNG", "lower case"),
+    ("media_not_read", "huggingface", {"a.webm": "", "a.txt": GOOD}, "a.webm", "mp4"),
+    ("media_not_read", "sd-scripts", {"a.mp4": "", "a.txt": GOOD}, "a.mp4", "png"),
+    ("subfolder_not_read", "musubi:wan", {"s/a.png": "", "s/a.txt": GOOD}, "s", "1 images"),
+    ("stray_file", "diffusion-pipe", {**CAPTIONED, "x.csv": "1"}, "x.csv", ""),
+    ("other_source", "diffusion-pipe", {"a.png": "", "captions.json": "{}"}, "captions.json", ""),
+    ("other_source", "finetrainers", {"a.png": "", "metadata.jsonl": ""}, "metadata.jsonl", ""),
+    ("sidecars_not_read", "ltx", CAPTIONED, ".", ""),
+    ("full_names", "mochi", {"a.png": "", "a.png.txt": GOOD}, ".", ""),
+    ("extension_to_say", "musubi", CAPTIONED, ".", ".txt"),
+    ("hidden_media", "simpletuner", {"a.png": "", ".old/b.png": ""}, ".old/b.png", ""),
+    ("named_like_a_split", "huggingface", {"a.png": "", "test-1.png": ""}, "test-1.png", "'test'"),
+    ("mixed_metadata", "huggingface", {"a.png": "", "metadata.csv": "", "metadata.jsonl": ""}, "metadata.csv", "jsonl"),
+]
 
 
-@pytest.mark.parametrize(("code", "files", "checking", "told"), TRIPS, ids=lambda v: v if isinstance(v, str) else "")
-def test_what_trips_a_trainer(tmp_path, code, files, checking, told):
-    for name, content in files.items():
+@pytest.mark.parametrize(("code", "trainer", "files", "path", "what"), TRIPS)
+def test_what_trips_a_trainer(tmp_path, code, trainer, files, path, what):
+    for name, content in ({"a.png": "", "a.txt": files} if isinstance(files, str) else files).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(content)
-    path, what = told
-    [hit] = [f for f in surveyed(tmp_path, **checking).findings if f.code == code]
+        (tmp_path / name).write_bytes(content.encode())
+    how = {"recursive": True, "name": "full" if code == "full_names" else "stem"}
+    [hit] = [f for f in surveyed(tmp_path, for_=trainer, **how).findings if f.code == code]
     assert Path(hit.path) == tmp_path / path and what in hit.what
     # Another trainer does not trip over it.
     other = next(t for t in TRAINERS if t not in TRAPS[code].trainers)
-    assert code not in {f.code for f in surveyed(tmp_path, **{**checking, "for_": other}).findings}
+    assert code not in {f.code for f in surveyed(tmp_path, for_=other, **how).findings}
 
 
 def test_every_trap_is_tried_and_of_a_known_trainer():
@@ -265,7 +274,8 @@ def test_captions_elsewhere_otherwise_named_and_in_subfolders(tmp_path):
     assert not (tmp_path / "media" / ".gemma-captioner").exists()
     beside = surveyed(tmp_path / "media", recursive=True)
     assert {(Path(f.path).name, f.code) for f in beside.findings} == {
-        ("a.png", "no_caption"), ("b.png", "no_caption"), ("b.jpg", "no_caption"), ("b.png", "collision"), ("b.jpg", "collision")
+        ("a.png", "no_caption"), ("b.png", "no_caption"), ("b.jpg", "no_caption"),
+        ("b.png", "collision"), ("b.jpg", "collision"),
     }  # fmt: skip
 
 
@@ -323,13 +333,11 @@ def test_exit_codes(command, tmp_path):
     assert unknown.code == 2 and "Known: musubi" in unknown.err
     assert command("check", fine / "a.png").code == 2
     notes = command("check", dataset(tmp_path / "notes", a=b"a cat"))
-    assert notes.code == 0 and "note  too_short 1" in notes.out
+    assert notes.code == 0 and "note  too_short      1" in notes.out
 
 
 def test_a_page_shows_captions_as_text_and_stays_small(command, tmp_path):
-    folder = dataset(
-        tmp_path, **{"<script>alert(1)": b"Error processing <script>alert(2)</script> " + b"word " * 900}
-    )
+    folder = dataset(tmp_path, **{"<script>alert(1)": b"Error processing <script>alert(2)</script> " + b"word " * 900})
     for i in range(60):
         dataset(folder, **{f"e{i}": b"Error processing it"})
     assert command("check", folder, "--json").json["errors"] == 61

@@ -13,12 +13,19 @@ _BOMS = {  # the longer first: UTF-32's begins with UTF-16's
 _CODECS = {"UTF-8 with a BOM": "utf-8-sig", "UTF-32": "utf-32", "UTF-16": "utf-16"}
 
 # Legacy code pages, by what of a text that is read in the right one is not ASCII, and how much of its letters.
-_TYPOGRAPHY = "\u2018-\u201e\u2013\u2014\u2022\u2026\u20ac\u2122\u00a0\u00a1\u00a9\u00ab\u00ae-\u00b1\u00b4\u00b7\u00bb\u00bd\u00bf"
-_WESTERN = "\u00c0-\u00cf\u00d1-\u00d6\u00d8-\u00dc\u00df-\u00ef\u00f1-\u00f6\u00f8-\u00fc\u00ff\u0152\u0153\u0160\u0161\u0178\u017d\u017e"
+_TYPOGRAPHY = (
+    "\u2018-\u201e\u2013\u2014\u2022\u2026\u20ac\u2122"
+    "\u00a0\u00a1\u00a9\u00ab\u00ae-\u00b1\u00b4\u00b7\u00bb\u00bd\u00bf"
+)
+_WESTERN = (  # without the Icelandic letters, which stand where other pages have common ones
+    "\u00c0-\u00cf\u00d1-\u00d6\u00d8-\u00dc\u00df-\u00ef\u00f1-\u00f6\u00f8-\u00fc\u00ff"
+    "\u0152\u0153\u0160\u0161\u0178\u017d\u017e"
+)
+_CYRILLIC = "\u0401\u0404\u0406\u0407\u0410-\u044f\u0451\u0454\u0456\u0457"
 _WIDE = "\u3000-\u303f\uff00-\uff65\u2010-\u2027"
 _PAGES = {
     "Windows-1252": ("cp1252", f"[{_TYPOGRAPHY}{_WESTERN}]*", 0.0, 0.3),
-    "Windows-1251": ("cp1251", f"[{_TYPOGRAPHY}\u0401\u0404\u0406\u0407\u0410-\u044f\u0451\u0454\u0456\u0457]*", 0.3, 1.0),
+    "Windows-1251": ("cp1251", f"[{_TYPOGRAPHY}{_CYRILLIC}]*", 0.3, 1.0),
     "Shift-JIS": ("cp932", f"(?=.*[\u3041-\u30fe])[\u3041-\u30fe\u4e00-\u9fff{_WIDE}]*", 0.0, 1.0),
     "GBK": ("gb2312", f"[\u4e00-\u9fff{_WIDE}]*", 0.3, 1.0),
     "EUC-KR": ("euc_kr", f"[\uac00-\ud7a3{_WIDE}]*", 0.3, 1.0),

@@ -58,7 +58,7 @@ def _each_line(step: Callable[[str], str]) -> Callable[[str], str]:
 def _read_again(text: str) -> str:
     """UTF-8 that was read as Windows-1252 and saved so.
 
-    # "a dogâ€™s tail" -> "a dog’s tail"
+    # "caf\u00c3\u00a9" -> "caf\u00e9"
     """
     if text.isascii():
         return text

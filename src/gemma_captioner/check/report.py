@@ -43,6 +43,7 @@ def page_of(survey: Survey) -> str:
         ],
         bars=bars(audit.lengths, LIMITS[reader].most if reader else None),
         longest=max(audit.lengths, default=0),
+        over=sum(n for length, n in audit.lengths.items() if reader and length > LIMITS[reader].most),
         openings=_most_common(audit.openings, audit.captions),
         words=_most_common(audit.words, audit.captions),
         cards=_cards(survey, codes),
@@ -102,7 +103,7 @@ def bars(lengths: Counter[int], most: int | None) -> list[Bar]:
 
 def _most_common(counts: Counter[str], captions: int) -> list[tuple[str, int, float]]:
     """(words, in how many captions, percent of all)."""
-    return [(words, count, 100 * count / captions) for words, count in counts.most_common(12)]
+    return [(words, count, 100 * count / captions) for words, count in counts.most_common(10)]
 
 
 @dataclass(frozen=True, slots=True)

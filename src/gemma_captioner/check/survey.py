@@ -1,4 +1,4 @@
-"""A dataset -> what is wrong with it, a folder at a time; what a rule can mend is mended on the way, where asked for."""
+"""A dataset -> what is wrong with it, a folder at a time; with --fix, what a rule can mend is mended on the way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -145,7 +145,8 @@ def _lines(text: str) -> str | None:
 # fmt: off
 TRAPS: Mapping[str, Trap] = {
     "first_line_only": Trap(
-        "error", "the first line alone is read", "join the lines, unless enable_wildcard is on: they are alternatives then",
+        "error", "the first line alone is read",
+        "join the lines, unless enable_wildcard is on: they are alternatives then",
         True, ("sd-scripts",), in_text=_beyond_first_line),
     "several_lines": Trap(
         "note", "each line is taken for a caption of its own, one of them each time", "join them, if that is not meant",
@@ -163,7 +164,8 @@ TRAPS: Mapping[str, Trap] = {
         "note", "with enable_wildcard, braces are chosen from", "double them, {{ and }}, if they are meant",
         False, ("sd-scripts",), in_text=_search(r"(?<!\{)\{(?!\{)[^{}\n]*\}?")),
     "placeholder": Trap(
-        "note", "is replaced by trigger_word, and by nothing where there is none", "set trigger_word, or write the word itself",
+        "note", "is replaced by trigger_word, and by nothing where there is none",
+        "set trigger_word, or write the word itself",
         False, ("ai-toolkit",), in_text=_search(r"\[(?:trigger|name)\]")),
     "comma_in_number": Trap(
         "note", "captions are taken apart at commas, and put together with spaces", "write the number without",
@@ -178,13 +180,15 @@ TRAPS: Mapping[str, Trap] = {
         "note", "is tried as an image or clip: skipped with a warning, or the end of a run with control_path",
         "move it out of the folder", False, ("diffusion-pipe",), _tried_as_media),
     "other_source": Trap(
-        "note", "captions are read from here, and every .txt is ignored", "write it anew with `gemma-captioner export`, or remove it",
+        "note", "captions are read from here, and every .txt is ignored",
+        "write it anew with `gemma-captioner export`, or remove it",
         False, tuple(_BEATS_TXT), _other_source),
     "sidecars_not_read": Trap(
         "note", "captions in files beside the media are not read", "`gemma-captioner export` writes what is",
         False, ("ltx", "huggingface"), _sidecars),
     "full_names": Trap(
-        "error", "captions are looked for as a.txt, never a.png.txt", "caption without --name full, or `gemma-captioner export`",
+        "error", "captions are looked for as a.txt, never a.png.txt",
+        "caption without --name full, or `gemma-captioner export`",
         False, tuple(t for t in SOURCES if t not in ("ltx", "huggingface")), _full_names),
     "extension_to_say": Trap(
         "note", "the captions' extension is another by default", "say it in the trainer's configuration",

@@ -102,10 +102,12 @@ def _print(survey: "Survey", told: dict[str, Any]) -> None:
     from ..check.report import by_code, short
     from ..check.traps import CODES
 
-    for name, found in by_code(survey.findings).items():
+    codes = by_code(survey.findings)
+    width = max(map(len, codes), default=0)
+    for name, found in codes.items():
         code = CODES[name]
         style = "bold red" if code.severity == "error" else "yellow"
-        out.print(f"[{style}]{code.severity:5}[/] [bold]{name}[/] {len(found)}  ", end="")
+        out.print(f"[{style}]{code.severity:5} {name:{width}}[/] {len(found):6,}  ", end="")
         out.print(code.says, markup=False)
         for finding in found[:_FILES_A_CODE]:
             what = f": {printable(finding.what)}" if finding.what else ""
