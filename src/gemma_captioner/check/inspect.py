@@ -44,16 +44,16 @@ def inspected(
     found = [("bom", "")] if "BOM" in saved_as else []
     if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
         found.append(("not_utf8", f"it reads as {saved_as}"))
-    if not re.search(r"\w", bare(text)):
-        return Inspected([*found, ("empty", "")])
     takes_lines = checking.for_ is not None and trainer_of(checking.for_).takes_lines
     by = steps(alternatives=takes_lines, as_asked=flags is not None)
     mendable = faults(text, by)
+    tidy = mended(text, by) if mendable else text.strip()
+    if not re.search(r"\w", bare(tidy)):
+        return Inspected([*found, ("empty", "")])
     found += [(fault, "") for fault in mendable]
     found += traps.of_text(text, checking.trainer)
     if "first_line_only" in dict(found):  # which says more
         found = [hit for hit in found if hit[0] != "multi_line"]
-    tidy = mended(text, by) if mendable else text.strip()
     captions = tidy.split("\n") if takes_lines else [tidy]
     if "\ufffd" in text:
         found.append(("lost_characters", ""))
