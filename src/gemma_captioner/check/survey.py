@@ -9,6 +9,7 @@ from pathlib import Path
 from ..captions.audit import Audit, paired
 from ..errors import ItemError
 from ..media.discover import Root
+from ..report import printable
 from ..settings import Checking
 from ..store import sidecar
 from ..store.journal import History, Journal, new_run_id
@@ -57,6 +58,12 @@ class Survey:
             for name in names:
                 other = names[1] if name is names[0] else names[0]
                 self._find(name, "duplicate", f"as in {Path(other).name}{more}")
+
+    def short(self, path: str) -> str:
+        """The path within the dataset or --output, as text that any stream takes."""
+        folders = (self.root.folder, self.root.captions)
+        inside = (Path(path).relative_to(folder) for folder in folders if Path(path).is_relative_to(folder))
+        return printable(next(inside, Path(path)))
 
     def _find(self, path: Path | str, code: str, what: str = "") -> None:
         self.findings.append(Finding(str(path), code, what))

@@ -67,17 +67,7 @@ def check(
             where = folder if checking.output is None else checking.output
             err.print(f"{len({f.path for f in survey.fixed})} captions mended; to take that back:", markup=False)
             err.print(f"  gemma-captioner restore {survey.run_id} {printable(where)}", markup=False, soft_wrap=True)
-    page: Path | None = html or root.folder / DOT_FOLDER / "check" / "report.html"
-    assert page is not None
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(page_of(survey), encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        err.print(
-            f"no page: {printable(page)} cannot be written ({error.strerror}); --html FILE puts it elsewhere",
-            markup=False,
-        )
-        page = None
+    page = _written(page_of(survey), html or root.folder / DOT_FOLDER / "check" / "report.html")
     told = as_json(survey, time.monotonic() - begun, page)
     if json_:
         print_json(told)
@@ -98,8 +88,20 @@ def _counter(checking: knobs.Checking) -> Callable[[str], int] | None:
     return token_counter(checking.tokenizer, None)
 
 
+def _written(text: str, page: Path) -> Path | None:
+    """The page, None where it cannot be written: what was found is told all the same."""
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(text, encoding="utf-8", errors="backslashreplace")
+        return page
+    except OSError as error:
+        remedy = f"cannot be written ({error.strerror}); --html FILE puts it elsewhere"
+        err.print(f"no page: {printable(page)} {remedy}", markup=False, soft_wrap=True)
+        return None
+
+
 def _print(survey: "Survey", told: dict[str, Any]) -> None:
-    from ..check.report import by_code, short
+    from ..check.report import by_code
     from ..check.traps import CODES
 
     codes = by_code(survey.findings)
@@ -111,7 +113,7 @@ def _print(survey: "Survey", told: dict[str, Any]) -> None:
         out.print(code.says, markup=False)
         for finding in found[:_FILES_A_CODE]:
             what = f": {printable(finding.what)}" if finding.what else ""
-            out.print(f"      {short(survey, finding.path)}{what}", markup=False)
+            out.print(f"      {survey.short(finding.path)}{what}", markup=False)
         if len(found) > _FILES_A_CODE:
             out.print(f"      and {len(found) - _FILES_A_CODE} more", markup=False)
         out.print(f"      -> {code.remedy}{' (--fix does)' * code.fixed}", markup=False, style="dim")
