@@ -197,6 +197,20 @@ def test_one_item_too_large_for_memory_fails_alone(demo):
     assert isinstance(got[0], Reply) and isinstance(got[2], Reply)
 
 
+def test_frames_are_encoded_fewer_at_once_where_even_one_item_is_too_much(demo):
+    seen = []
+
+    def too_much(module, args, inputs):
+        seen.append(len(inputs["pixel_values"] if "pixel_values" in inputs else args[0]))
+        if seen[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    expected = answers(demo, [request(1, num_frames=6)])
+    demo.model.model.vision_tower.register_forward_pre_hook(too_much, with_kwargs=True)
+    got = answers(demo, [request(1, num_frames=6)])
+    assert got[1].text == expected[1].text and seen == [4, 2] + [1] * 6
+
+
 def test_what_breaks_the_model_ends_the_run(demo):
     def broken(module, args):
         raise RuntimeError("CUDA error: device-side assert triggered")
@@ -265,13 +279,15 @@ def test_a_step_of_the_loop_asks_nothing_of_the_device():
             bool(logits.sum())
 
 
-def test_equal_frames_of_a_clip_are_encoded_once():
+def test_equal_frames_are_encoded_once():
     a, b = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32, 3), np.uint8)
     c = a.copy()
     c[1, 1] = 9  # where the sample does not look
     frames, places = distinct([np.stack([a, b, a, c, c]), np.stack([a])])
-    assert places == [0, 1, 0, 2, 2, 3]
-    assert all(np.array_equal(f, e) for f, e in zip(frames, (a, b, c, a), strict=True))
+    assert places == [0, 1, 0, 2, 2, 0]
+    assert all(np.array_equal(f, e) for f, e in zip(frames, (a, b, c), strict=True))
+    wide = np.zeros((16, 64, 3), np.uint8)  # as many bytes
+    assert distinct([np.stack([a]), np.stack([wide])])[1] == [0, 1]
 
 
 # Memory

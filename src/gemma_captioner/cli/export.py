@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,10 +58,10 @@ def export(
     takes_lines = trainer in TRAINERS and TRAINERS[trainer].takes_lines
     counts: Counter[str] = Counter()
     found = _captioned(entries(roots, selection, takes_lines=takes_lines), form, counts)
-    paths = list(write(found, to))
-    if not counts["written"]:
+    first = next(found, None)
+    if first is None:
         raise StartError(f"{folder} holds no captions for {trainer}: caption it first, or say where with --captions")
-    for path in paths:
+    for path in write(chain([first], found), to):
         out.print(printable(path), markup=False)
     several = f" ({counts['several']} files have several captions: {form.several})" if counts["several"] else ""
     err.print(", ".join(f"{counts[what]} {what}" for what in _COUNTED if counts[what]) + several, markup=False)

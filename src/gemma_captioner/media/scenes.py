@@ -17,7 +17,6 @@ from pathlib import Path
 import av
 import av.error
 import av.logging
-import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
