@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -188,6 +188,7 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
+@settings(deadline=None)  # telling languages apart loads its model the first time
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=14), st.booleans())
 def test_what_is_mended_has_no_fault_left(fragments, alternatives):
     text, by = "".join(fragments), steps(alternatives=alternatives)
