@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 
 from ..captions.audit import Audit, paired
 from ..errors import ItemError
@@ -58,6 +59,11 @@ class Survey:
             for name in names:
                 other = names[1] if name is names[0] else names[0]
                 self._find(name, "duplicate", f"as in {Path(other).name}{more}")
+
+    @property
+    def take_back(self) -> str:
+        """The command that undoes what --fix did."""
+        return printable(f"gemma-captioner restore {self.run_id} {quote(str(self.root.store))}")
 
     def short(self, path: str) -> str:
         """The path within the dataset or --output, as text that any stream takes."""

@@ -64,9 +64,8 @@ def check(
             survey.run(fix=fix, tell=tell)
     finally:
         if survey.fixed:
-            where = folder if checking.output is None else checking.output
             err.print(f"{len({f.path for f in survey.fixed})} captions mended; to take that back:", markup=False)
-            err.print(f"  gemma-captioner restore {survey.run_id} {printable(where)}", markup=False, soft_wrap=True)
+            err.print(f"  {survey.take_back}", markup=False, soft_wrap=True)
     page = _written(page_of(survey), html or root.folder / DOT_FOLDER / "check" / "report.html")
     told = as_json(survey, time.monotonic() - begun, page)
     if json_:
