@@ -128,8 +128,16 @@ def test_a_file_that_cannot_be_read_costs_itself_alone(tmp_path):
     dataset(tmp_path, good=GOOD.encode(), huge=b"word " * 20_000, odd=b"\x81\xfe\x00\x05\xff", gone=b"")
     (tmp_path / "gone.txt").unlink()
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "folder.txt").mkdir()
     survey = surveyed(tmp_path, fix=True)
-    assert found(survey) == {("huge.txt", "unreadable"), ("odd.txt", "not_utf8"), ("gone.png", "no_caption")}
+    assert found(survey) == {
+        ("loop.png", "empty_media"),
+        ("loop.png", "no_caption"),
+        ("huge.txt", "unreadable"),
+        ("odd.txt", "not_utf8"),
+        ("gone.png", "no_caption"),
+    }
     assert not survey.fixed
 
 

@@ -1,7 +1,7 @@
 """A dataset's folders -> the names in each: media, captions, and what else lies there. Opens no file."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -61,31 +61,43 @@ def listings(root: Root, checking: Checking) -> Iterator[Listing]:
 
 def _fill(listing: Listing, checking: Checking) -> None:
     apart = listing.captions_folder != listing.folder
-    with os.scandir(listing.folder) as entries:
-        for entry in entries:
-            if entry.name.lower() in DEBRIS or matches(listing.inside + entry.name, checking.exclude):
-                continue
-            if entry.is_dir():
-                (listing.hidden if entry.name.startswith(".") else listing.folders).append(entry.name)
-            elif is_media(entry.name) and not entry.name.startswith("."):
-                listing.media.append(entry.name)
-                if not entry.is_file() or not entry.stat().st_size:
-                    listing.hollow.add(entry.name)
-            elif _is_caption(entry.name, checking) and not apart and entry.is_file():
-                listing.captions.append(entry.name)
-            else:
-                listing.others.append(entry.name)
+    for entry in _entries(listing.folder, listing, checking):
+        name, is_hidden = entry.name, entry.name.startswith(".")
+        if _is(entry.is_dir):
+            (listing.hidden if is_hidden else listing.folders).append(name)
+        elif is_media(name) and not is_hidden:
+            listing.media.append(name)
+            if not _is(entry.is_file) or not entry.stat().st_size:
+                listing.hollow.add(name)
+        elif not apart and _is_caption(entry, checking):
+            listing.captions.append(name)
+        else:
+            listing.others.append(name)
     if apart and listing.captions_folder.is_dir():
-        with os.scandir(listing.captions_folder) as entries:
-            listing.captions += [e.name for e in entries if _is_caption(e.name, checking) and e.is_file()]
+        entries = _entries(listing.captions_folder, listing, checking)
+        listing.captions += (entry.name for entry in entries if _is_caption(entry, checking))
     for names in (listing.media, listing.captions, listing.others, listing.folders):
         names.sort(key=natural)
 
 
-def _is_caption(name: str, checking: Checking) -> bool:
-    return (
-        not name.startswith(".") and name.endswith(f".{checking.extension}") and len(name) > len(checking.extension) + 1
-    )
+def _entries(folder: Path, listing: Listing, checking: Checking) -> Iterator["os.DirEntry[str]"]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.lower() not in DEBRIS and not matches(listing.inside + entry.name, checking.exclude):
+                yield entry
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """False for a link to itself."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def _is_caption(entry: "os.DirEntry[str]", checking: Checking) -> bool:
+    stem, dot, extension = entry.name.rpartition(".")
+    return bool(stem and dot) and extension == checking.extension and stem[0] != "." and _is(entry.is_file)
 
 
 def caption_name(media: str, checking: Checking) -> str:
