@@ -11,7 +11,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +37,53 @@ class Finished:
         return json.loads(self.out)
 
 
-@pytest.fixture
-def command() -> Callable[..., Finished]:
-    """Run `gemma-captioner ARGS...` in a process of its own."""
+class Zygote:
+    """See zygote.py."""
 
-    def run(*args: object, env: dict[str, str] | None = None, timeout: float = 120) -> Finished:
-        done = subprocess.run(
-            [sys.executable, "-m", "gemma_captioner", *map(str, args)],
-            capture_output=True,
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = count()
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("zygote.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=timeout,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})},
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
+
+    def run(self, args: list[str], cwd: Path) -> Finished:
+        to = [self._folder / f"{next(self._numbers)}-{stream}" for stream in ("out", "err")]
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps({"args": args, "cwd": str(cwd), "to": [str(path) for path in to]}) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        return Finished(code, *(path.read_text(encoding="utf-8") for path in to))
+
+    def close(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory) -> Iterator[Zygote]:
+    with closing(Zygote(tmp_path_factory.mktemp("zygote"))) as zygote:
+        yield zygote
+
+
+@pytest.fixture
+def command(zygote, tmp_path) -> Callable[..., Finished]:
+    """Run `gemma-captioner ARGS...` in a process of its own; with `env`, in one that Python starts anew."""
+
+    def run(*args: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120) -> Finished:
+        words = list(map(str, args))
+        if env is None:
+            return zygote.run(words, cwd)
+        done = subprocess.run(
+            [sys.executable, "-m", "gemma_captioner", *words],
+            capture_output=True, text=True, timeout=timeout, cwd=cwd, env={**os.environ, "HF_HUB_OFFLINE": "1", **env},
+        )  # fmt: skip
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run

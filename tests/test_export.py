@@ -76,13 +76,16 @@ def test_musubi_has_a_file_for_each_kind_with_absolute_paths(command, dataset, t
         assert {row[key]: row["caption"] for row in rows} == {str(dataset / n): said for n, said in expected.items()}
 
 
-def test_musubi_would_mix_two_of_one_name(command, dataset):
+@pytest.mark.parametrize("trainer", ["musubi", "ltx", "onetrainer"])
+def test_what_a_trainer_would_take_for_one_file_is_refused(command, dataset, trainer):
     one = next(path for path in dataset.glob("*.png") if path.with_suffix(".txt").exists())
-    (dataset / "more" / one.name).write_bytes(one.read_bytes())
-    (dataset / "more" / one.name).with_suffix(".txt").write_text("Another.")
-    done = command("export", dataset, "--for", "musubi", "--recursive")
-    assert done.code == 1 and "rename one" in done.err
-    assert not list(dataset.parent.glob("*musubi*"))
+    other = (dataset / "more" if trainer == "musubi" else dataset) / one.with_suffix(".webp").name
+    other.write_bytes(one.read_bytes())
+    for path in (one, other):
+        path.with_name(f"{path.name}.txt").write_text("A caption.")
+    to = dataset.parent / "x.json"
+    done = command("export", dataset, "--for", trainer, "--recursive", "--name", "full", "--output", to)
+    assert done.code == 1 and "rename one" in done.err and not to.is_file()
 
 
 def test_sd_scripts_has_images_by_path(command, dataset, truth):

@@ -6,6 +6,7 @@ Lines, told apart by `kind`:
               the `.txt` holds is void (the run died between the two) or a person has edited since
     failure   one for each item that failed
     restore   one for each caption brought back
+    fix       one for each caption that `check --fix` mended: a person's from then on
 Never a token or a key.
 """
 
