@@ -24,7 +24,7 @@ from material import texture
 
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.server.pictures import base64_pictures
-from gemma_captioner.engines.server.protocol import Form, body
+from gemma_captioner.engines.server.question import Form, body
 from gemma_captioner.engines.server.session import _ENCODERS
 from gemma_captioner.records import Frames, MediaItem, Reply, Request
 from gemma_captioner.settings import Settings

@@ -17,7 +17,7 @@ from gemma_captioner import Captioned, Skipped, caption
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.checkpoint import DEMO
 from gemma_captioner.engines.server.client import Address, Client
-from gemma_captioner.engines.server.protocol import Trouble
+from gemma_captioner.engines.server.refusals import Trouble
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
 from gemma_captioner.records import Example, Failed, PatchBudget, Reply
 from gemma_captioner.server_doctor import examine_server
@@ -143,7 +143,7 @@ def test_a_refused_key_or_model_ends_the_run_at_once(status, error, says):
 def test_no_server_is_told_at_once(command, media):
     done = command("caption", media, "--engine", "server", "--base-url", "http://me:pw@127.0.0.1:9/v1")
     assert done.code == 1
-    assert done.err.startswith("error: http://127.0.0.1:9/v1 does not answer: start the server")
+    assert re.match(r"error: http://127\.0\.0\.1:9/v1 does not answer \(.*\): start the server", done.err)
 
 
 def test_no_url_is_a_usage_error():
@@ -151,6 +151,9 @@ def test_no_url_is_a_usage_error():
         engine_for(Settings.of({"engine": "server"}))
     with pytest.raises(UsageError, match="begin it with http") as told:
         Settings.of({"base_url": f"me:{SECRET}@host"})
+    assert SECRET not in str(told.value)
+    with pytest.raises(UsageError, match="its port is no number") as told:
+        Settings.of({"base_url": f"http://me:{SECRET}"})
     assert SECRET not in str(told.value)
 
 
@@ -382,7 +385,7 @@ def test_the_doctor_of_a_real_server(transformers_serve):
 
 def test_the_doctor_of_no_server():
     [found] = examine_server({"base_url": "http://127.0.0.1:9/v1"})
-    assert found.state == "bad" and "does not answer: start the server" in found.meaning
+    assert found.state == "bad" and "start the server" in found.meaning
 
 
 # Against the local engine

@@ -13,7 +13,9 @@ import pytest
 
 from gemma_captioner.engines.server import client
 from gemma_captioner.engines.server.concurrency import MOST, Concurrency
-from gemma_captioner.engines.server.protocol import Answer, Form, Trouble, body, read_reply, refusal, retry_after
+from gemma_captioner.engines.server.question import Form, body
+from gemma_captioner.engines.server.refusals import Trouble, refusal, retry_after
+from gemma_captioner.engines.server.replies import Answer, read_reply
 from gemma_captioner.errors import without_credentials
 from gemma_captioner.records import Example, Frames, MediaItem, Request
 

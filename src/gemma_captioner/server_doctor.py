@@ -35,7 +35,7 @@ def examine_server(flat: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _examine(flat: Mapping[str, Any]) -> Iterator[Finding]:
     # A person waits: what does not answer in a minute is told.
-    asked = {"engine": "server", "request_timeout": 60.0, "item_timeout": 60.0, **flat}
+    asked = {"engine": "server", "request_timeout": 60.0, "item_timeout": 60.0, "wait_for_server": "1s", **flat}
     engine = _engine(asked)
     names = [str(model["id"]) for model in engine.models]
     listed = ", ".join(names) or "none listed; --model names the one to ask"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 from pydantic import (
@@ -298,6 +299,10 @@ class ServerAddress(Group):
     def _a_web_address(cls, value: str | None) -> str | None:
         if value is not None and not re.match(r"https?://[^/]", value):
             raise ValueError("begin it with http:// or https://")
+        try:
+            _ = urlsplit(value or "").port
+        except ValueError:  # whose text could be a password
+            raise ValueError("its port is no number") from None
         return value
 
 

@@ -10,7 +10,9 @@ from ...records import Failed, Reply, Request
 from ...settings import Server, seconds
 from .client import Client
 from .concurrency import Concurrency
-from .protocol import Answer, Form, Trouble, body
+from .question import Form, body
+from .refusals import Trouble
+from .replies import Answer
 
 _TRIES = 6  # where the connection or the answer is bad; a server that has too much to do is asked until the deadline
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
@@ -78,12 +80,13 @@ class Asker:
                     return self._failed(request, got, "")
             if tries == _TRIES:
                 return self._failed(request, got, f"asked {_TRIES} times, at last: ")
-            pause = _pause_s(pauses, got.retry_after_s)
+            # To fail at once where the pause is longer than the time left would fail all that follow as quickly.
+            left = deadline - time.monotonic()
+            await asyncio.sleep(min(_pause_s(pauses, got.retry_after_s), left))
             pauses += 1
-            if time.monotonic() + pause > deadline:
+            if time.monotonic() >= deadline:
                 limit = self._settings.item_timeout
                 return self._failed(request, got, f"no answer within --item-timeout ({limit:g} s), at last: ")
-            await asyncio.sleep(pause)
 
     async def _once(self, asked: bytes, left_s: float) -> Answer | Trouble:
         limit = self._settings.request_timeout

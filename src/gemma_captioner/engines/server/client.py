@@ -16,10 +16,11 @@ import openai
 
 from ...errors import ModelError, ServerError, StartError, UsageError
 from ...settings import Server
-from .protocol import Answer, Trouble, read_reply, refusal
+from .refusals import Trouble, refusal
+from .replies import Answer, read_reply
 
-_CONNECT_S = 10.0
-_ASIDE_S = 15.0  # for questions other than for a caption
+_CONNECT_S = 5.0
+_ASIDE_S = 10.0  # for questions other than for a caption
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +108,15 @@ class Client:
             reply = await self._asking.post("/chat/completions", content=body, cast_to=httpx2.Response)
         except openai.APIError as error:
             trouble = trouble_of(error)
-            if (fatal := self.fatal(trouble)) is not None:
+            if (fatal := self._fatal(trouble)) is not None:
                 raise fatal from error
             return trouble
         answer = read_reply(reply.text)
-        if isinstance(answer, Trouble) and (fatal := self.fatal(answer)) is not None:
+        if isinstance(answer, Trouble) and (fatal := self._fatal(answer)) is not None:
             raise fatal
         return answer
 
-    def fatal(self, trouble: Trouble) -> StartError | None:
+    def _fatal(self, trouble: Trouble) -> StartError | None:
         said, url, key_env = self.address.hushed(trouble.said), self.address.url, self.address.key_env
         match trouble.kind:
             case "key" if self.address.key is None:
@@ -135,13 +136,12 @@ class Client:
         except openai.APIError as error:
             trouble = trouble_of(error)
             if trouble.kind in ("down", "key"):
-                raise self.fatal(trouble) or ServerError(self.not_there()) from error
+                remedy = "start the server, or check --base-url; --wait-for-server waits for it"
+                gone = ServerError(f"{self.address.url} does not answer ({trouble.said}): {remedy}")
+                raise self._fatal(trouble) or gone from error
             return None
         except (ValueError, LookupError, TypeError):
             return None
-
-    def not_there(self) -> str:
-        return f"{self.address.url} does not answer: start the server, or check --base-url; --wait-for-server waits"
 
     def is_up(self) -> bool:
         """Whether it answers, and does not say that it is loading. A server need not know these paths."""

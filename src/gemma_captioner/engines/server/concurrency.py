@@ -16,7 +16,6 @@ class Concurrency:
 
     def __init__(self, given: int | None = None) -> None:
         self.limit = given or START
-        self.most = given or MOST
         self._is_given = given is not None
         self._before: tuple[int, float] | None = None  # the limit that was raised last, and its throughput
         self._step = 2.0
@@ -50,9 +49,9 @@ class Concurrency:
             self._settle()
         elif self._windows_to_wait > 0:
             self._windows_to_wait -= 1
-        elif self.limit < self.most:
+        elif self.limit < MOST:
             self._before = (self.limit, throughput)
-            self._set(min(self.most, max(self.limit + 1, int(self.limit * self._step))), now_s)
+            self._set(min(MOST, max(self.limit + 1, int(self.limit * self._step))), now_s)
         else:
             self._before = None
 

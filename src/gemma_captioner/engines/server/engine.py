@@ -12,7 +12,7 @@ from ..base import EngineSpec
 from .client import Address, Client
 from .concurrency import MOST
 from .pictures import MIME
-from .protocol import Form
+from .question import FRAMES_HERE, Form
 from .serving import Served, filled_in
 from .session import ServerSession, at_once
 
@@ -32,6 +32,8 @@ class ServerEngine:
         server = settings.server
         if settings.model.engine == "vllm" and server.serve is None:
             server = server.model_copy(update={"serve": VLLM})
+        if any(prompt.count(FRAMES_HERE) > 1 for prompts in settings.prompts.values() for prompt in prompts):
+            raise UsageError(f"the prompt holds {FRAMES_HERE} more than once: all frames go to one place")
         self._settings, self._server, self._tell = settings, server, tell
         self.address = Address.of(server)
         self.client = Client(self.address)

@@ -18,7 +18,7 @@ from .asking import Asker
 from .client import Client
 from .concurrency import Concurrency
 from .pictures import base64_pictures
-from .protocol import Form
+from .question import Form
 from .serving import Served
 
 Pictures = tuple[bytes, ...]  # base64, one a frame
@@ -130,6 +130,7 @@ class ServerSession:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        self._waiting.clear()
         for task in self._tasks:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
