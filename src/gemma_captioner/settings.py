@@ -223,10 +223,21 @@ class Judging(Measures):
     )
 
 
-class Checking(Places, Measures):
+class Captions(Places):
+    """Which captions of a dataset are read."""
+
+    captions: Path | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
+
+
+class Exporting(Captions):
+    """What is to be exported."""
+
+    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
+
+
+class Checking(Captions, Measures):
     """Which captions `check` reads, and who is to be trained on them."""
 
-    output: Path | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
     extension: str = Field("txt", pattern=r"^\.?\w+$", description="The captions' extension: txt, caption.")
     for_: Annotated[str | None, Parameter(name="--for")] = Field(
         None, description="Look for what this trainer trips over, TRAINER[:MODEL], sd-scripts:sdxl."

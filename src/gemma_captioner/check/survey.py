@@ -66,7 +66,7 @@ class Survey:
         return printable(f"gemma-captioner restore {self.run_id} {quote(str(self.root.store))}")
 
     def short(self, path: str) -> str:
-        """The path within the dataset or --output, as text that any stream takes."""
+        """The path within the dataset or --captions, as text that any stream takes."""
         folders = (self.root.folder, self.root.captions)
         inside = (Path(path).relative_to(folder) for folder in folders if Path(path).is_relative_to(folder))
         return printable(next(inside, Path(path)))

@@ -52,7 +52,7 @@ def check(
         raise UsageError(f"{printable(folder)} is a file: give the folder that it lies in")
     if checking.for_:
         trainer_of(checking.for_)
-    [root] = roots_of([folder], checking.output)
+    [root] = roots_of([folder], checking.captions)
     survey = Survey(root, checking, _counter(checking))
     try:
         with err.status("reading") as status:
