@@ -276,7 +276,9 @@ def test_captions_elsewhere_otherwise_named_and_in_subfolders(tmp_path):
     for name in ("a.png.caption", "sub/b.png.caption", "sub/b.jpg.caption"):
         (captions / name).write_text(f"{GOOD[:-1]}, {name}.\n")
     (captions / "sub" / "c.png.caption").write_text("A lamp stands on a desk. ")
-    survey = surveyed(tmp_path / "media", captions=captions, name="full", extension=".caption", recursive=True, fix=True)
+    survey = surveyed(
+        tmp_path / "media", captions=captions, name="full", extension=".caption", recursive=True, fix=True
+    )
     assert survey.files == 3
     assert [(Path(f.path), f.code) for f in survey.findings] == [(captions / "sub" / "c.png.caption", "no_media")]
     assert (captions / ".gemma-captioner" / "runs" / f"{survey.run_id}.jsonl").is_file()

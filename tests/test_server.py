@@ -140,10 +140,9 @@ def test_a_refused_key_or_model_ends_the_run_at_once(status, error, says):
         assert len(stub.asked) == 1
 
 
-def test_no_server_is_told_at_once(command, media):
-    done = command("caption", media, "--engine", "server", "--base-url", "http://me:pw@127.0.0.1:9/v1")
-    assert done.code == 1
-    assert re.match(r"error: http://127\.0\.0\.1:9/v1 does not answer \(.*\): start the server", done.err)
+def test_no_server_is_told_at_once(media):
+    with pytest.raises(ServerError, match=r"^http://127\.0\.0\.1:9/v1 does not answer \(.*\): start the server"):
+        captioned(media, "http://me:pw@127.0.0.1:9/v1")
 
 
 def test_no_url_is_a_usage_error():

@@ -62,7 +62,12 @@ def test_a_server_is_started_asked_and_ended_with_its_child(mark):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long),  # leaves by the same doors as Ctrl-C
+    ],
 )
 def test_it_ends_with_a_run_that_is_interrupted_or_killed(media, mark, number, code):
     run = [
