@@ -30,6 +30,7 @@ DURATION = r"^(\d+(\.\d+)?[smhd])+$"  # 90s, 2h, 1h30m
 # whole, head:4.5, middle:4.5 (seconds), or 2-6.5
 SPAN = r"whole|head:(?P<head>\d+(\.\d+)?)|middle:(?P<middle>\d+(\.\d+)?)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
 
+SHARD = r"^\d+/\d+$"
 ONLY = r"^(failed|flagged(:(?P<flag>\w+))?)$"
 
 DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
@@ -73,6 +74,21 @@ class Selection(Group):
         "whose caption is ours and was flagged (`restore` brings it back).",
     )
     limit: int | None = Field(None, ge=0, description="Stop after this many files that need a caption.")
+    shard: str | None = Field(
+        None,
+        pattern=SHARD,
+        description="I/N, 1/8 to 8/8: one of N runs that share a folder, on as many machines. A file's name decides "
+        "whose it is.",
+    )
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_them(cls, value: str | None) -> str | None:
+        if value is not None:
+            index, count = map(int, value.split("/"))
+            if not 1 <= index <= count:
+                raise ValueError(f"must be 1/{count} to {count}/{count}" if count else "wants N above 0")
+        return value
 
 
 class Sampling(Group):

@@ -134,7 +134,7 @@ def _verdict(run: Run, report: Report) -> int:
     tally = report.tally
     if run.left_by_deadline:
         report.say("--stop-after is up: no new files were taken; the same command goes on from here", "yellow")
-    elif not tally.done and not tally.skipped and run.settings.selection.limit != 0:
+    elif not (tally.done or tally.skipped or run.plan.of_other_shards or run.settings.selection.limit == 0):
         where = ", ".join(printable(root.folder) for root in run.roots)
         raise StartError(
             f"no images or clips in {where} ({run.plan.ignored} other files): check the folder, "
