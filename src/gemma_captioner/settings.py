@@ -265,6 +265,35 @@ class Conduct(Group):
     )
 
 
+class Cluster(Group):
+    """Past one machine, with Ray."""
+
+    cluster: str | None = Field(
+        None,
+        pattern=r"^(local|auto|ray://.+)$",
+        description="local: an actor for each GPU of this machine. auto, ray://HOST:PORT: on a Ray that runs.",
+    )
+    actors: int | None = Field(
+        None, ge=1, description="Engines side by side. [default: as many as the GPUs there are carry]"
+    )
+    gpus_per_actor: float | None = Field(
+        None, ge=0, description="0.5: two share one. 2: a model spread over two. [default: 1, or 0 where there is none]"
+    )
+    cpus_per_actor: float | None = Field(
+        None, gt=0, description="Its share, as Ray counts it, and its decoding processes. [default: of 80%]"
+    )
+    attempts: int = Field(
+        3, ge=1, description="How often files whose actor died are given to another, before each is tried alone."
+    )
+
+    @field_validator("gpus_per_actor")
+    @classmethod
+    def _whole_above_one(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and not value.is_integer():
+            raise ValueError("must be whole above 1: Ray shares one GPU, not several")
+        return value
+
+
 class ForKind(Group):
     """What an `[image]` or `[clip]` table of the config file may set apart."""
 
@@ -281,6 +310,7 @@ class Settings(Group):
     judging: Judging = Judging()
     model: Model = Model()
     conduct: Conduct = Conduct()
+    cluster: Cluster = Cluster()
     image: ForKind = ForKind()
     clip: ForKind = ForKind()
 
@@ -359,6 +389,7 @@ _GROUPS: dict[str, type[Group]] = {
     "judging": Judging,
     "model": Model,
     "conduct": Conduct,
+    "cluster": Cluster,
 }
 
 

@@ -16,9 +16,8 @@ from cyclopts import Group, Parameter
 from .. import settings as knobs
 from ..errors import CaptionerError, StartError, without_token
 from ..report import Report, printable
-from ..run import Run
+from ..run import Run, run_of
 from ..settings import Settings
-from ..store.journal import run_file
 from .shell import app, err, out, print_json
 
 
@@ -54,6 +53,7 @@ _PANELS = (
     "What is fit",
     "The model",
     "The run",
+    "Past one machine",
 )
 
 
@@ -74,6 +74,7 @@ def caption(
     judging: Annotated[knobs.Judging, _stage("What is fit")] = knobs.Judging(),
     model: Annotated[knobs.Model, _stage("The model")] = knobs.Model(),
     conduct: Annotated[knobs.Conduct, _stage("The run")] = knobs.Conduct(),
+    cluster: Annotated[knobs.Cluster, _stage("Past one machine")] = knobs.Cluster(),
     talk: Annotated[Conversation, _stage("The run")] = Conversation(),
 ) -> int:
     """Caption images and clips: a `.txt` beside each.
@@ -81,7 +82,7 @@ def caption(
     What has a caption is left alone, so an interrupted run goes on where it was when it is started again.
     """
     flags: dict[str, Any] = {}
-    for group in (selection, prompting, sampling, reading, generation, judging, model, conduct):
+    for group in (selection, prompting, sampling, reading, generation, judging, model, conduct, cluster):
         flags |= group.model_dump(exclude_unset=True)
     return run_caption(paths, Settings.of(_read_config(talk.config), flags), talk)
 
@@ -95,10 +96,10 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         with report:
-            run = Run(paths, settings, tell=report.say)
+            run = run_of(paths, settings, tell=report.say)
             with closing(run):
                 for outcome in run:
-                    report.tell(outcome, run.total)
+                    report.tell(outcome, run.total, run.busy)
         code = _verdict(run, report)
     except (KeyboardInterrupt, Terminated) as interruption:
         code = 143 if isinstance(interruption, Terminated) else 130
@@ -116,12 +117,7 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
         signal.signal(signal.SIGTERM, previous)
     load_seconds = run.load_seconds if run else 0.0
     if run and (report.tally.done or report.tally.skipped):
-        journals = [run_file(store, run.run_id) for store in run.stores]
-        report.summary(
-            load_seconds=load_seconds,
-            ignored=run.plan.ignored,
-            journals=[path for path in journals if path.exists()],
-        )
+        report.summary(load_seconds=load_seconds, ignored=run.plan.ignored, journals=run.journals, busy=run.busy)
     if talk.json_:
         print_json(report.tally.as_json(report.seconds, load_seconds))
     if talk.on_finish and code not in (130, 143):
