@@ -270,7 +270,7 @@ class Cluster(Group):
 
     cluster: str | None = Field(
         None,
-        pattern=r"^(local|auto|ray://.+)$",
+        pattern=r"^(local|auto|ray://.+:\d+)$",
         description="local: an actor for each GPU of this machine. auto, ray://HOST:PORT: on a Ray that runs.",
     )
     actors: int | None = Field(

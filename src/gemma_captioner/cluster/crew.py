@@ -2,7 +2,9 @@
 
 import logging
 import os
+import re
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +71,10 @@ def joined(wanted: Cluster) -> Iterator[Crew]:
         raise StartError("this process runs Ray already: call ray.shutdown() first, or caption from another process")
     at_sigterm = signal.getsignal(signal.SIGTERM)
     try:
+        if at := re.fullmatch(
+            r"ray://\[?(.+?)\]?:(\d+)", wanted.cluster or ""
+        ):  # Ray itself would try for half a minute
+            socket.create_connection((at[1], int(at[2])), timeout=10).close()
         context = ray.init(**_how_to_join(wanted))
     except Exception as error:  # grpc's, Ray's and the socket's own kinds
         ray.shutdown()

@@ -179,7 +179,8 @@ def _answers(
             compute=ray.data.ActorPoolStrategy(
                 size=min(crew.actors, len(rows)),
                 max_concurrent_calls_per_actor=_BATCHES_AT_ONCE,
-                max_tasks_in_flight_per_actor=_BATCHES_AT_ONCE + 2,
+                # One waits for each of those that end; none takes what another, ready a little later, could begin.
+                max_tasks_in_flight_per_actor=min(2 + _BATCHES_AT_ONCE, -(-len(rows) // crew.actors)),
                 enable_true_multi_threading=True,
             ),
             num_cpus=crew.cpus,
