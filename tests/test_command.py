@@ -551,3 +551,24 @@ def test_a_journal_that_is_not_whole_makes_no_trouble(command, media, script):
     (runs / "1.jsonl").mkdir()
     done = command("caption", media, *scripted(script), "--existing", "stale", "--json")
     assert (done.code, done.json["skipped"]) == (0, 8), done.err
+
+
+def test_shards_side_by_side_share_a_folder(media, script, command):
+    run = [sys.executable, "-m", "gemma_captioner", "caption", media, *scripted(script), "--json"]
+    runs = [
+        subprocess.Popen([*run, "--shard", f"{i}/3"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for i in (1, 2, 3)
+    ]
+    told = [json.loads(run.communicate(timeout=60)[0]) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert sum(one["captioned"] for one in told) == len(captions(media)) == 8
+    assert sum(one["skipped"] for one in told) == 0  # each sees its own files alone
+    assert len(list((media / ".gemma-captioner" / "runs").iterdir())) == sum(one["captioned"] > 0 for one in told)
+    empty = command("caption", next(media.glob("01*.png")), "--shard", "1/1000", *scripted(script), "--json")
+    assert (empty.code, empty.json["captioned"], empty.json["skipped"]) == (0, 0, 0)  # nothing to do is no error
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "1/0", "1-4"])
+def test_a_shard_that_is_none_says_how_to_write_it(command, media, shard):
+    done = command("caption", media, "--shard", shard)
+    assert done.code == 2 and "--shard: " in done.err and "1/" in done.err

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gemma_captioner.errors import StartError
 from gemma_captioner.media.discover import EXTENSIONS, Discovery, Found, natural, roots_of
+from gemma_captioner.plan import in_shard
 from gemma_captioner.records import Failed
 from gemma_captioner.settings import Selection
 
@@ -86,3 +87,16 @@ def test_folders_of_one_name_under_one_output_are_refused(tmp_path):
     touch(tmp_path, "x/set/a.png", "y/set/a.png")
     with pytest.raises(StartError, match="'set'"):
         roots_of([tmp_path / "x/set", tmp_path / "y/set"], tmp_path / "out")
+
+
+@given(st.text(), st.integers(1, 40))
+def test_every_name_belongs_to_one_shard(name, count):
+    assert sum(in_shard(name, f"{i}/{count}") for i in range(1, count + 1)) == 1
+
+
+def test_shards_are_the_same_everywhere_and_alike_in_size():
+    names = [f"day1/clip {i:04d}.mp4" for i in range(2000)]
+    shares = [sum(in_shard(name, f"{i}/8") for name in names) for i in range(1, 9)]
+    assert shares == [242, 249, 254, 249, 270, 245, 250, 241]  # a change here would mix up shards of two versions
+    for i in range(1, 9):  # as Linux and macOS spell it
+        assert in_shard("caf\u00e9.png", f"{i}/8") == in_shard("cafe\u0301.png", f"{i}/8")

@@ -58,6 +58,8 @@ _EXAMPLES = {
     "stop-after": "90s, 45m, 2h or 1h30m",
     "min": "2s or 1.5s",
     "max": "5s or 1m",
+    "cluster": "local, auto or ray://HOST:PORT",
+    "shard": "I/N, 1/8",
     "only": "failed, flagged or flagged:NAME",
     "wait-for-server": "30s, 10m or 1h30m",
     "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds",

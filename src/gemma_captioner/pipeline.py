@@ -37,9 +37,9 @@ _MEANWHILE = "a caption was written there meanwhile"
 class Pipeline:
     """Raises `UsageError` where prompts, facts or examples cannot be had, before any model is loaded.
 
-    stores: how many folders will hold a journal, where that is known: a single one that cannot be written ends the run.
-    tell: is given lines for a person: which model is loaded, and in which precision. deadline: of `time.monotonic()`,
-    after which nothing new is begun.
+    run_id: a new one, where it is not given. stores: how many folders will hold a journal, where that is known: a
+    single one that cannot be written ends the run. tell: is given lines for a person: which model is loaded, and in
+    which precision. deadline: of `time.monotonic()`, after which nothing new is begun.
     """
 
     def __init__(
@@ -47,12 +47,13 @@ class Pipeline:
         settings: Settings,
         engine: Engine | None = None,
         *,
+        run_id: str | None = None,
         stores: int | None = None,
         tell: Callable[[str], None] = lambda line: None,
         deadline: float = float("inf"),
     ) -> None:
         self.settings = settings
-        self.run_id = new_run_id()
+        self.run_id = run_id or new_run_id()
         self.load_seconds = 0.0
         self.left_by_deadline = False
         self._own_engine = engine
@@ -66,7 +67,7 @@ class Pipeline:
         self._asked: dict[int, Job] = {}  # by the id of what the engine is asked
         self._prepared: dict[Path, str | None] = {}  # store -> why it cannot be written
         self._numbers = count()
-        self._journal = Journal(self.run_id, self._header())
+        self.journal = Journal(self.run_id, self._header())
 
     @cached_property
     def engine(self) -> Engine:
@@ -95,7 +96,7 @@ class Pipeline:
         pool: DecodePool | None = None
         session: Session | None = None
         with ExitStack() as stack:
-            stack.enter_context(closing(self._journal))
+            stack.enter_context(closing(self.journal))
             step, more = None, True
             while True:
                 while more and len(jobs) < _MOST_JOBS:
@@ -117,11 +118,11 @@ class Pipeline:
                         if started is None:  # its pixels have no room until others are settled
                             break
                         if isinstance(started, Failed):
-                            yield self._settled(started)
+                            yield self.settled(started)
                         else:
                             jobs.append(started)
                     else:
-                        yield self._settled(step)
+                        yield self.settled(step)
                     step = None
                 if self._time_is_up():
                     self._drop_undone(jobs)
@@ -144,7 +145,7 @@ class Pipeline:
                     job.hear(answer, self.settings, self._count_tokens)
                     if job.is_over:
                         _drop(job, jobs)
-                        yield self._settled(job.failed or self._stored(job))
+                        yield self.settled(job.failed or self._stored(job))
 
     def _time_is_up(self) -> bool:
         return time.monotonic() > self._deadline
@@ -195,7 +196,7 @@ class Pipeline:
         for job in [job for job in jobs if job.frames is None and job.is_decoded]:
             if isinstance(failed := job.decoding.result(), Failed):
                 _drop(job, jobs)
-                yield self._settled(failed)
+                yield self.settled(failed)
 
     def _ask(self, jobs: list[Job], session: Session) -> None:
         """Fill what is free with what is decoded, in the order of work."""
@@ -244,7 +245,7 @@ class Pipeline:
                 item.caption_path,
                 content,
                 item.store,
-                lambda: self._journal.append(item.store, line),
+                lambda: self.journal.append(item.store, line),
                 replace=replace,
             )
         except sidecar.Occupied:
@@ -253,14 +254,15 @@ class Pipeline:
             return Failed(item, str(error))
         return captioned
 
-    def _settled(self, outcome: Outcome) -> Outcome:
+    def settled(self, outcome: Outcome) -> Outcome:
+        """The outcome, a failure written into the journal."""
         if isinstance(outcome, Failed):
             line: Line = {"kind": "failure", "path": outcome.item.name, "error": outcome.error}
             if outcome.rejected:
                 line["rejected"] = outcome.rejected
             # A folder that cannot be listed or written keeps no journal either; the summary tells of it.
             with suppress(ItemError):
-                self._journal.append(outcome.item.store, line, sync=False)
+                self.journal.append(outcome.item.store, line, sync=False)
         return outcome
 
 

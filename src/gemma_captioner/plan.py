@@ -1,10 +1,12 @@
 """What a run has to do: discovered files against the captions that exist. Opens no media."""
 
+import hashlib
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from .media.discover import Discovery, Found, Root
-from .records import Failed, MediaItem, Skipped
+from .records import Failed, Folder, MediaItem, Skipped
 from .settings import Selection, Settings
 from .store import sidecar
 from .store.journal import History, Made, fingerprint
@@ -62,6 +64,7 @@ class Plan:
         self._selection = settings.selection
         self._discovery = Discovery(roots, settings.selection)
         self._replacing = Replacing(settings)
+        self.of_other_shards = 0  # files seen so far
 
     @property
     def ignored(self) -> int:
@@ -71,6 +74,9 @@ class Plan:
     def __iter__(self) -> Iterator[MediaItem | Skipped | Failed]:
         limit, pending = self._selection.limit, 0
         for found in self._discovery:
+            if not self._is_ours(found):
+                self.of_other_shards += 1
+                continue
             if isinstance(found, Failed):
                 yield found
             elif (reason := self._reason_to_skip(found)) is not None:
@@ -78,6 +84,11 @@ class Plan:
             elif limit is None or pending < limit:
                 pending += 1
                 yield found.item
+
+    def _is_ours(self, found: Found | Failed) -> bool:
+        """By --shard. A folder that cannot be listed is every shard's failure: whose files it hides is not known."""
+        shard, item = self._selection.shard, found.item
+        return shard is None or isinstance(item, Folder) or in_shard(item.name, shard)
 
     def _reason_to_skip(self, found: Found) -> str | None:
         item, selection = found.item, self._selection
@@ -91,3 +102,14 @@ class Plan:
         if selection.only is not None:
             return f"is not what --only {selection.only} asks for"
         return "has a caption" if selection.existing == "skip" else "has a caption that is current, or a person's"
+
+
+def in_shard(name: str, shard: str) -> bool:
+    """Whether a file of this name (its path within the folder that was given) belongs to `I/N`.
+
+    By a hash of the name, so that machines agree whatever the mount point, the order of listing, and what else there
+    is; composed, as macOS and Linux may spell one accented letter differently.
+    """
+    index, count = map(int, shard.split("/"))
+    composed = unicodedata.normalize("NFC", name).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(composed, digest_size=8).digest()) % count == index - 1

@@ -5,6 +5,7 @@ A live line where stderr is a terminal, a plain line now and then where it is no
 
 import time
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +89,7 @@ class Report:
         self._show = show
         self._first_done: float | None = None
         self._last_plain = self.started
+        self._busy: Mapping[str, float] = {}
         self._live: Progress | None = None
         if console.is_terminal:
             self._live = Progress(
@@ -116,8 +118,10 @@ class Report:
     def say(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
-    def tell(self, outcome: Outcome, total: int | None) -> None:
+    def tell(self, outcome: Outcome, total: int | None, busy: Mapping[str, float] | None = None) -> None:
+        """busy: of each actor, where there are several, the share of its time that it worked."""
         self.tally.add(outcome)
+        self._busy = busy or {}
         # Counted beside the work: what was captioned before its folder was counted is missing from the count.
         self.total = total and max(total, self.tally.done)
         if isinstance(outcome, Skipped):
@@ -137,6 +141,8 @@ class Report:
             counts += f", {self.tally.flagged} flagged"
         if self.tally.failed:
             counts += f", {self.tally.failed} failed"
+        if self._busy:
+            counts += f", {at_work(self._busy)}"
         if self._live:
             self._live.update(
                 self._task, completed=self.tally.done, total=self.total, description=counts, pace=self._pace()
@@ -156,7 +162,9 @@ class Report:
             return pace
         return f"{pace}, {span(max(0, self.total - self.tally.done) / rate)} left"
 
-    def summary(self, *, load_seconds: float, ignored: int, journals: list[Path]) -> None:
+    def summary(
+        self, *, load_seconds: float, ignored: int, journals: list[Path], busy: Mapping[str, float] | None = None
+    ) -> None:
         tally = self.tally
         parts = [f"{tally.captioned} captioned", f"{tally.skipped} skipped", f"{tally.failed} failed"]
         if tally.flagged:
@@ -173,10 +181,18 @@ class Report:
                 self.say(f"  {printable(Path(failure['path']))}: {failure['error']}")
             if tally.failed > _FAILURES_IN_SUMMARY:
                 self.say(f"  and {tally.failed - _FAILURES_IN_SUMMARY} more")
+        if busy:
+            self.say(at_work(busy), "dim")
         if repeated := tally.repeated:
             self.say(f"{repeated} captions stand on more than one file: `gemma-captioner check` shows which", "yellow")
         for journal in journals:
             self.say(f"Provenance of each caption: {printable(journal)}", "dim")
+
+
+def at_work(busy: Mapping[str, float]) -> str:
+    """8 actors, at work 91-97% of the time"""
+    least, most = (f"{of(busy.values()):.0%}".rstrip("%") for of in (min, max))
+    return f"{len(busy)} actors, at work {least}-{most}% of the time" if len(busy) > 1 else f"1 actor, at work {most}%"
 
 
 def span(seconds: float) -> str:

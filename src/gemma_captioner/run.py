@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from .engines import Engine
+from .errors import UsageError
 from .media.discover import roots_of
 from .pipeline import Pipeline
 from .plan import Plan
 from .records import Failed, MediaItem, Outcome, Skipped
 from .settings import Settings, seconds
+from .store.journal import run_file
 
 
 class Run:
@@ -41,7 +43,9 @@ class Run:
             tell=tell,
             deadline=time.monotonic() + seconds(stop_after) if stop_after else float("inf"),
         )
-        self._outcomes = self.pipeline.run(self._steps())
+        self.tell = tell
+        self.busy: dict[str, float] = {}  # of each actor, where there are several: the share of its time that it worked
+        self._outcomes = self._work()
 
     @property
     def run_id(self) -> str:
@@ -60,11 +64,19 @@ class Run:
         """The folders that hold a journal of this run, each once."""
         return list(dict.fromkeys(root.store for root in self.roots))
 
+    @property
+    def journals(self) -> list[Path]:
+        """The files that tell of this run's captions."""
+        return [path for store in self.stores if (path := run_file(store, self.run_id)).exists()]
+
     def __iter__(self) -> Iterator[Outcome]:
         return self._outcomes
 
     def close(self) -> None:
         self._outcomes.close()
+
+    def _work(self) -> Generator[Outcome]:
+        return self.pipeline.run(self._steps())
 
     def _steps(self) -> Generator[MediaItem | Skipped | Failed]:
         counting = threading.Thread(target=self._count, name="count", daemon=True)
@@ -78,6 +90,22 @@ class Run:
             self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))
 
 
+def run_of(
+    paths: Iterable[Path],
+    settings: Settings,
+    engine: Engine | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """On this machine, or where --cluster says. Raises `StartError` and its kin."""
+    if settings.cluster.cluster is None:
+        return Run(paths, settings, engine, tell)
+    if engine is not None:
+        raise UsageError("an engine of your own cannot be sent to other machines: leave out `cluster`")
+    from .cluster.driver import ClusterRun
+
+    return ClusterRun(paths, settings, None, tell)
+
+
 def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: Any) -> Iterator[Outcome]:
     """Caption images and clips; yields an outcome a file, each on disk when it comes.
 
@@ -88,5 +116,5 @@ def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: 
     """
     own = None if isinstance(engine, str) else engine
     named = {"engine": engine} if isinstance(engine, str) else {}
-    with closing(Run(map(Path, paths), Settings.of(settings, named), own)) as run:
+    with closing(run_of(map(Path, paths), Settings.of(settings, named), own)) as run:
         yield from run

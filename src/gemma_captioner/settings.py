@@ -41,6 +41,7 @@ DURATION = r"^(\d+(\.\d+)?[smhd])+$"  # 90s, 2h, 1h30m
 # whole, head:4.5, middle:4.5 (seconds), or 2-6.5
 SPAN = r"whole|head:(?P<head>\d+(\.\d+)?)|middle:(?P<middle>\d+(\.\d+)?)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
 
+SHARD = r"^\d+/\d+$"
 ONLY = r"^(failed|flagged(:(?P<flag>\w+))?)$"
 
 DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
@@ -89,6 +90,21 @@ class Selection(Places):
         "whose caption is ours and was flagged (`restore` brings it back).",
     )
     limit: int | None = Field(None, ge=0, description="Stop after this many files that need a caption.")
+    shard: str | None = Field(
+        None,
+        pattern=SHARD,
+        description="I/N, 1/8 to 8/8: one of N runs that share a folder, on as many machines. A file's name decides "
+        "whose it is.",
+    )
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_them(cls, value: str | None) -> str | None:
+        if value is not None:
+            index, count = map(int, value.split("/"))
+            if not 1 <= index <= count:
+                raise ValueError(f"must be 1/{count} to {count}/{count}" if count else "wants N above 0")
+        return value
 
 
 class Sampling(Group):
@@ -357,6 +373,35 @@ class Conduct(Group):
     )
 
 
+class Cluster(Group):
+    """Past one machine, with Ray."""
+
+    cluster: str | None = Field(
+        None,
+        pattern=r"^(local|auto|ray://.+:\d+)$",
+        description="local: an actor for each GPU of this machine. auto, ray://HOST:PORT: on a Ray that runs.",
+    )
+    actors: int | None = Field(
+        None, ge=1, description="Engines side by side. [default: as many as the GPUs there are carry]"
+    )
+    gpus_per_actor: float | None = Field(
+        None, ge=0, description="0.5: two share one. 2: a model spread over two. [default: 1, or 0 where there is none]"
+    )
+    cpus_per_actor: float | None = Field(
+        None, gt=0, description="Its share, as Ray counts it, and its decoding processes. [default: of 80%]"
+    )
+    attempts: int = Field(
+        3, ge=1, description="How often files whose actor died are given to another, before each is tried alone."
+    )
+
+    @field_validator("gpus_per_actor")
+    @classmethod
+    def _whole_above_one(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and not value.is_integer():
+            raise ValueError("must be whole above 1: Ray shares one GPU, not several")
+        return value
+
+
 class ForKind(Group):
     """What an `[image]` or `[clip]` table of the config file may set apart."""
 
@@ -374,6 +419,7 @@ class Settings(Group):
     model: Model = Model()
     server: Server = Server()
     conduct: Conduct = Conduct()
+    cluster: Cluster = Cluster()
     image: ForKind = ForKind()
     clip: ForKind = ForKind()
 
@@ -464,6 +510,7 @@ _GROUPS: dict[str, type[Group]] = {
     "model": Model,
     "server": Server,
     "conduct": Conduct,
+    "cluster": Cluster,
 }
 
 

@@ -16,9 +16,8 @@ from cyclopts import Group, Parameter
 from .. import settings as knobs
 from ..errors import CaptionerError, StartError, without_token
 from ..report import Report, printable
-from ..run import Run
+from ..run import Run, run_of
 from ..settings import Settings
-from ..store.journal import run_file
 from .shell import app, err, out, print_json
 
 
@@ -55,6 +54,7 @@ _PANELS = (
     "The model",
     "The server",
     "The run",
+    "Past one machine",
 )
 
 
@@ -76,6 +76,7 @@ def caption(
     model: Annotated[knobs.Model, stage("The model")] = knobs.Model(),
     server: Annotated[knobs.Server, stage("The server")] = knobs.Server(),
     conduct: Annotated[knobs.Conduct, stage("The run")] = knobs.Conduct(),
+    cluster: Annotated[knobs.Cluster, stage("Past one machine")] = knobs.Cluster(),
     talk: Annotated[Conversation, stage("The run")] = Conversation(),
 ) -> int:
     """Caption images and clips: a `.txt` beside each.
@@ -83,7 +84,7 @@ def caption(
     What has a caption is left alone, so an interrupted run goes on where it was when it is started again.
     """
     flags: dict[str, Any] = {}
-    for group in (selection, prompting, sampling, reading, generation, judging, model, server, conduct):
+    for group in (selection, prompting, sampling, reading, generation, judging, model, server, conduct, cluster):
         flags |= group.model_dump(exclude_unset=True)
     return run_caption(paths, Settings.of(read_config(talk.config), flags), talk)
 
@@ -97,10 +98,10 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with report:
-            run = Run(paths, settings, tell=report.say)
+            run = run_of(paths, settings, tell=report.say)
             with closing(run):
                 for outcome in run:
-                    report.tell(outcome, run.total)
+                    report.tell(outcome, run.total, run.busy)
         code = _verdict(run, report)
     except (KeyboardInterrupt, Terminated) as interruption:
         code = 143 if isinstance(interruption, Terminated) else 130
@@ -118,12 +119,7 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
         signal.signal(signal.SIGTERM, previous)
     load_seconds = run.load_seconds if run else 0.0
     if run and (report.tally.done or report.tally.skipped):
-        journals = [run_file(store, run.run_id) for store in run.stores]
-        report.summary(
-            load_seconds=load_seconds,
-            ignored=run.plan.ignored,
-            journals=[path for path in journals if path.exists()],
-        )
+        report.summary(load_seconds=load_seconds, ignored=run.plan.ignored, journals=run.journals, busy=run.busy)
     if talk.json_:
         print_json(report.tally.as_json(report.seconds, load_seconds))
     if talk.on_finish and code not in (130, 143):
@@ -136,7 +132,7 @@ def _verdict(run: Run, report: Report) -> int:
     tally = report.tally
     if run.left_by_deadline:
         report.say("--stop-after is up: no new files were taken; the same command goes on from here", "yellow")
-    elif not tally.done and not tally.skipped and run.settings.selection.limit != 0:
+    elif not (tally.done or tally.skipped or run.plan.of_other_shards or run.settings.selection.limit == 0):
         where = ", ".join(printable(root.folder) for root in run.roots)
         raise StartError(
             f"no images or clips in {where} ({run.plan.ignored} other files): check the folder, "

@@ -8,7 +8,8 @@ As `--engine scripted --model SCRIPT.json`, the script being one object, every k
      "size": [64, 64],
      "replies": {"a.png": "Said of this one.",        by the item's name; an object sets more:
                  "b.png": {"text": "Cut of", "finish_reason": "length"},
-                 "c.png": {"error": "refused"}}}
+                 "c.png": {"error": "refused"},
+                 "d.png": {"kills": true}}}       as the out-of-memory killer would: the process that the engine is in
 """
 
 import json
@@ -17,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelError
@@ -31,6 +33,7 @@ class ScriptedReply(BaseModel):
     text: str = ""
     finish_reason: FinishReason = "stop"
     error: str | None = None
+    kills: bool = False
 
 
 class Script(BaseModel):
@@ -90,6 +93,8 @@ class ScriptedSession:
             scripted = scripted[min(self._asked[request.item.name], len(scripted) - 1)]
             self._asked[request.item.name] += 1
         reply = ScriptedReply(text=scripted) if isinstance(scripted, str) else scripted
+        if reply.kills:
+            psutil.Process().kill()
         if reply.error is not None:
             return Failed(request.item, reply.error, request.id)
         facts: dict[str, Any] = {

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -148,13 +149,14 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
     Raises `StartError` where there is no such run, listing those that overwrote something.
     """
     run_id = run_id.removesuffix(".jsonl")
-    path = run_file(store, run_id)
-    if not path.is_file():
-        runs = ", ".join(p.stem for p in sorted(path.parent.glob("*.jsonl"))) or "none"
+    folder = run_file(store, run_id).parent
+    files = sorted(folder.glob(f"{run_id}.jsonl")) + sorted(folder.glob(f"{run_id}.*.jsonl"))  # a cluster's has several
+    if not files:
+        runs = ", ".join(sorted({p.name.partition(".")[0] for p in folder.glob("*.jsonl")})) or "none"
         raise StartError(f"{store} has no run {run_id!r}. Its runs: {runs}")
     journal = Journal(new_run_id(), {"restores": run_id})
     try:
-        for line in read_run(path):
+        for line in chain.from_iterable(map(read_run, files)):
             if line.get("replaced") is None:
                 continue
             caption_path = store / line["caption_file"]

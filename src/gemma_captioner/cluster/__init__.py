@@ -1,0 +1,9 @@
+"""The same pipeline on many machines, over Ray Data: paths in, outcomes out; no pixels cross.
+
+driver.py    ClusterRun: lists, plans, hands out, counts
+crew.py      Ray: joining or starting it, how many actors there are and what each has
+worker.py    an actor: one engine, one pipeline, fed by several batches at once
+alone.py     what never came back, one file at a time; what the dead had finished
+
+Ray is imported where it is used, so that nothing else waits for it.
+"""

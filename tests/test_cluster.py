@@ -1,0 +1,140 @@
+"""Past one machine: real Ray, two actors and more on this one."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import captions, journal
+from gemma_captioner.cluster.alone import Finished
+from gemma_captioner.cluster.crew import crew_of
+from gemma_captioner.cluster.driver import Packed
+from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.errors import StartError
+from gemma_captioner.media.discover import Discovery, roots_of
+from gemma_captioner.records import Captioned, Failed
+from gemma_captioner.settings import Cluster, Selection
+from kill_actors import chaos
+
+LOCAL = ("--cluster", "local", "--actors", 2)
+
+
+@pytest.mark.parametrize("files", [20, pytest.param(500, marks=pytest.mark.long)])
+def test_two_actors_do_what_one_machine_does(command, tmp_path, files):
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    draw_samples(alone, images=files * 3 // 4, clips=files // 4, seed=11)
+    next(alone.glob("01*")).write_bytes(b"no image")
+    next(alone.glob("03*")).with_suffix(".txt").write_text("mine")
+    first = next(alone.glob("05*.png"))
+    shutil.copy2(first, first.with_suffix(".webp"))  # these two would share a caption
+    shutil.copytree(alone, spread, copy_function=shutil.copy2)
+    expected = command("caption", alone, "--model", "demo", "--json", timeout=200)
+    done = command("caption", spread, "--model", "demo", "--json", *LOCAL, timeout=200)
+    assert done.code == expected.code == 3, done.err
+    assert captions(spread) == captions(alone)
+    assert len(captions(spread)) == files - 2 and done.json["skipped"] == 1
+    assert _told(done.json, spread) == _told(expected.json, alone)
+    assert _kept(spread) == _kept(alone)
+    assert re.search(r"actors?, at work \d+", done.err)
+
+
+def _told(said, folder: Path) -> dict:
+    failures = sorted((str(Path(f["path"]).relative_to(folder)), f["error"]) for f in said["failures"])
+    return {key: said[key] for key in ("captioned", "skipped", "failed", "flagged")} | {"failures": failures}
+
+
+def _kept(folder: Path) -> list[str]:
+    """What the journal keeps of each file, but for times."""
+    lines = [line for line in journal(folder) if line["kind"] != "run"]
+    return sorted(json.dumps({k: v for k, v in line.items() if k not in ("at", "seconds", "media")}) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("files", "every_s", "driver_kills"), [(60, 30, 1), pytest.param(2000, 10, 3, marks=pytest.mark.long)]
+)
+def test_whatever_dies_each_file_has_one_outcome(files, every_s, driver_kills):
+    ended = chaos(files=files, actors=2, every_s=every_s, driver_kills=driver_kills, seed=3)
+    assert (ended.lost, ended.wrong, ended.left, ended.exit_code) == (0, 0, 0, 3), ended
+    assert ended.endings == [-9, 130, 143][:driver_kills]
+    assert ended.repeated <= ended.actors_killed + 2 * driver_kills, ended
+    [poison] = [failure["error"] for failure in ended.told["failures"] if "kills the process" in failure["error"]]
+    assert "2 times alone" in poison and "Worker unexpectedly exits" in poison
+
+
+def test_ray_that_is_not_there_is_told_in_one_line(command, media):
+    done = command("caption", media, "--model", "demo", "--cluster", "ray://127.0.0.1:1")
+    assert done.code == 1 and "--cluster ray://127.0.0.1:1: no Ray there" in done.err
+    assert captions(media) == {}
+
+
+def test_ray_that_is_not_installed_names_the_extra(command, media, tmp_path):
+    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('no ray')")
+    done = command("caption", media, "--model", "demo", *LOCAL, env={"PYTHONPATH": str(tmp_path)})
+    assert done.code == 1 and "pip install 'gemma-captioner[cluster]'" in done.err
+
+
+def test_a_finished_folder_wants_no_ray(command, media, tmp_path):
+    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('no ray')")
+    for path in [*media.iterdir()]:
+        path.with_suffix(".txt").write_text("mine")
+    done = command("caption", media, "--model", "demo", "--json", *LOCAL, env={"PYTHONPATH": str(tmp_path)})
+    assert (done.code, done.json["skipped"]) == (0, 8)
+
+
+BOX = {"CPU": 64.0, "GPU": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wanted", "crew"),
+    [
+        ([BOX], {}, (8, 6.4, 1)),
+        ([BOX], {"gpus_per_actor": 0.5}, (16, 3.2, 0.5)),
+        ([BOX], {"gpus_per_actor": 4}, (2, 25.6, 4)),
+        ([BOX, {"CPU": 16.0, "GPU": 8.0}, {"CPU": 4.0}], {}, (16, 1.6, 1)),  # the poorest place decides
+        ([{"CPU": 2.0}], {}, (1, 1.6, 0)),
+        ([{"CPU": 2.0}], {"actors": 8}, (8, 0.2, 0)),
+        ([BOX], {"gpus_per_actor": 0}, (16, 3.2, 0)),
+        ([{"CPU": 2.0}], {"actors": 3, "gpus_per_actor": 1}, (3, 1.0, 1)),  # nodes that an autoscaler will bring
+    ],
+)
+def test_what_each_actor_gets(nodes, wanted, crew):
+    got = crew_of(nodes, Cluster(**wanted))
+    assert (got.actors, got.cpus, got.gpus) == crew
+
+
+def test_gpus_that_are_not_there(command, media):
+    with pytest.raises(StartError, match="--gpus-per-actor"):
+        crew_of([BOX], Cluster(gpus_per_actor=16))
+    done = command("caption", media, "--cluster", "local", "--gpus-per-actor", 1.5)
+    assert done.code == 2 and "must be whole above 1" in done.err
+
+
+def items_of(folder: Path):
+    return [found.item for found in Discovery(roots_of([folder], None), Selection())]
+
+
+def test_few_files_are_spread_over_all_actors(media):
+    items = items_of(media)
+    packed = Packed()
+    for item in items:
+        packed.add(item)
+    packed.close()
+    assert len(packed.batches) == 1
+    packed.spread_over(4)
+    assert [list(packed.items([i])) for i in range(8)] == [[item] for item in items]
+
+
+def test_what_a_dead_actor_finished_is_taken_from_its_journal(command, media, script):
+    refused = next(media.glob("02*")).name
+    command("caption", media, "--engine", "scripted", "--model", script(replies={refused: {"error": "refused"}}))
+    [run] = (media / ".gemma-captioner" / "runs").iterdir()
+    run.rename(run.with_name("RUN.1234.jsonl"))
+    next(media.glob("03*.txt")).write_text("edited")
+    next(media.glob("04*.txt")).unlink()
+    got = [Finished("RUN").outcome(item) for item in items_of(media)]
+    assert [type(outcome) for outcome in got[:4]] == [Captioned, Failed, type(None), type(None)]
+    assert got[0].caption == got[0].item.caption_path.read_text() and got[0].captions == (got[0].caption,)
+    assert got[1].error == "refused"
+    assert Finished("OTHER").outcome(items_of(media)[0]) is None
