@@ -186,12 +186,13 @@ class Edits:
 
     def _saved(self, draft: Draft) -> Iterator[Change]:
         before = self._read(draft.number)
-        if _digest(before) != draft.base:
-            raise Changed
         lines = before is not None and len(before.splitlines()) > 1
         after = one_line(draft.text, lines=lines).encode("utf-8", "replace") or None
-        if after != before:
-            yield from self._performed(Rewording(draft.number, before, after, draft.origin))
+        if after == before:
+            return
+        if _digest(before) != draft.base:
+            raise Changed
+        yield from self._performed(Rewording(draft.number, before, after, draft.origin))
 
     def _decided(self, number: int, decision: Decision | None) -> Iterator[Change]:
         entry = self._library[number]

@@ -93,4 +93,5 @@ async def _page(desk: Desk, client: Client) -> None:
     Keys(COMMANDS, FOCUS, MOVES).on("command", tab.obey)
     await client.connected()
     tab.open(client.tab_id or client.id)
+    client.on_disconnect(tab.keep_draft)
     client.on_delete(tab.leave)

@@ -171,12 +171,13 @@ class Detail:
     def _show_strip(self, entry: Entry, times_s: list[float]) -> None:
         """The frames side by side are one picture; each has a button over it that goes to its time."""
         self._strip.clear()
-        with self._strip:
+        with self._strip, ui.element("div"):
             image = ui.element("img").props(f'src="/strip/{entry.number}?{self._tab.desk.session}"')
             image.props["alt"] = f"{len(times_s)} frames that the model saw"
-            for time_s in times_s:
-                button = ui.button(f"{time_s:.2f}", on_click=lambda time_s=time_s: self._video.seek(time_s))
-                button.props(f'flat dense aria-label="Go to {time_s:.2f} seconds"').classes("frame-time")
+            with ui.element("div").classes("times"):
+                for time_s in times_s:
+                    button = ui.button(f"{time_s:.2f}", on_click=lambda time_s=time_s: self._video.seek(time_s))
+                    button.props(f'flat dense aria-label="Go to {time_s:.2f} seconds"').classes("frame-time")
 
     def _say(self, what: str) -> None:
         self._state.text = what

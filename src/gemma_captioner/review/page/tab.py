@@ -70,12 +70,14 @@ class ReviewTab:
         self.desk.tabs.append(self)
         self.look_for(self.query)
 
-    async def leave(self) -> None:
-        """The browser is gone: what was typed and not saved is saved, unless somebody else wrote there."""
-        self.desk.tabs.remove(self)
-        self.desk.places[self.who] = self.query, self.current
+    async def keep_draft(self) -> None:
+        """The browser is out of reach: what was typed and not saved is saved, unless somebody else wrote there."""
         if self.draft is not None:
             await self.desk.do(self.desk.edits.save, [self.draft], by=self.who)
+
+    def leave(self) -> None:
+        self.desk.tabs.remove(self)
+        self.desk.places[self.who] = self.query, self.current
 
     # What is shown
 
