@@ -90,6 +90,13 @@ class Reader:
         self.press("e", "Control+a")
         self.page.keyboard.type(text)
 
+    def enter(self, selector: str) -> None:
+        """The Enter key on a button that is there, or soon will be."""
+        button = self.find(selector).first
+        expect(button).to_be_visible()
+        button.focus()
+        self.press("Enter")
+
     def find(self, selector: str) -> Locator:
         return self.page.locator(selector)
 

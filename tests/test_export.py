@@ -180,7 +180,7 @@ def test_plain_tables(command, dataset, truth):
 @pytest.mark.parametrize("trainer", ["ai-toolkit", "onetrainer", "mochi"])
 def test_what_reads_sidecars_gets_a_folder_of_its_own(command, dataset, truth, trainer):
     plain = command("export", dataset, "--for", trainer)
-    assert plain.code == 0 and "ready as it is" in plain.out
+    assert plain.code == 0 and "as it wants it" in plain.out
     to = dataset.parent / "training"
     exported(command, dataset, trainer, "--output", to)
     expected = of(truth, ".mp4") if trainer == "mochi" else truth

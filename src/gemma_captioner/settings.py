@@ -19,6 +19,7 @@ from .captions.languages import LANGUAGES
 from .captions.limits import LIMITS
 from .errors import UsageError
 from .layering import explain, merged
+from .trainers import target_for
 
 Kind = Literal["image", "clip"]
 Order = Literal["media-first", "text-first"]
@@ -51,16 +52,21 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Selection(Group):
-    """Which files, and where their captions go."""
+class Places(Group):
+    """Which folders and files, and what their captions are called."""
 
     recursive: bool = Field(False, description="Walk into subfolders as well.")
-    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
     exclude: Texts = Field((), description="No files that match this glob. Repeatable.")
+    name: Literal["stem", "full"] = Field("stem", description="Caption `a.png` in `a.txt`, or in `a.png.txt`.")
+
+
+class Selection(Places):
+    """Which files, and where their captions go."""
+
+    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
     output: Path | None = Field(
         None, description="Write the captions here, folders mirrored, instead of beside the media."
     )
-    name: Literal["stem", "full"] = Field("stem", description="Caption `a.png` in `a.txt`, or in `a.png.txt`.")
     existing: Existing = Field(
         "skip",
         description="What has a caption: skip it, overwrite it (`restore` brings it back), or redo what is stale: "
@@ -173,12 +179,9 @@ class Generation(Group):
     seed: int = Field(0, ge=0, description="With a temperature: the same seed gives the same captions.")
 
 
-class Judging(Group):
-    """When an answer is not fit, and what then."""
+class Measures(Group):
+    """What a caption is measured by."""
 
-    retries: int = Field(
-        2, ge=0, description="Ask again this often, by sampling, where an answer is empty, refuses, loops or echoes."
-    )
     language: str = Field("english", description="The language that captions are to be in; others are flagged.")
     target: str | None = Field(
         None, description="The model to be trained: what its text encoder would cut off is flagged. --for sets it."
@@ -200,6 +203,50 @@ class Judging(Group):
         if value is not None and value not in LIMITS:
             raise ValueError(f"take one of {', '.join(LIMITS)}")
         return value
+
+
+class Judging(Measures):
+    """When an answer is not fit, and what then."""
+
+    retries: int = Field(
+        2, ge=0, description="Ask again this often, by sampling, where an answer is empty, refuses, loops or echoes."
+    )
+
+
+class Captions(Places):
+    """Which captions of a dataset are read."""
+
+    captions: Path | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
+
+
+class Exporting(Captions):
+    """What is to be exported."""
+
+    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
+
+
+class Checking(Captions, Measures):
+    """Which captions `check` reads, and who is to be trained on them."""
+
+    extension: str = Field("txt", pattern=r"^\.?\w+$", description="The captions' extension: txt, caption.")
+    for_: Annotated[str | None, Parameter(name="--for")] = Field(
+        None, description="Look for what this trainer trips over, TRAINER[:MODEL], sd-scripts:sdxl."
+    )
+
+    @field_validator("extension")
+    @classmethod
+    def _without_dot(cls, value: str) -> str:
+        return value.removeprefix(".")
+
+    @property
+    def trainer(self) -> str:
+        """Its name, "" for none."""
+        return (self.for_ or "").partition(":")[0]
+
+    @property
+    def reader(self) -> str | None:
+        """The model whose text encoder reads the captions, where it is known."""
+        return self.target or (target_for(self.for_) if self.for_ else None)
 
 
 class Model(Group):

@@ -47,7 +47,8 @@ def review(
     flags: dict[str, Any] = {}
     for group in (selection, prompting, sampling, reading, generation, judging, model, conduct):
         flags |= group.model_dump(exclude_unset=True)
-    settings = Settings.of(read_config(config), flags)
+    layers = (read_config(config), flags)
+    settings = Settings.of(*layers)
     if not folder.is_dir():
         raise StartError(f"{folder} is no folder: give the one that holds the media")
     try:
@@ -72,6 +73,6 @@ def review(
         f"{address}{f'?token={terms.token}' if terms.token else ''}   Ctrl-C ends it", markup=False, soft_wrap=True
     )
     workers = settings.conduct.workers or os.cpu_count() or 1
-    desk = Desk(library, settings, Media(library, settings.reading, workers))
+    desk = Desk(library, layers, Media(library, settings.reading, workers))
     serve(desk, host=host or "127.0.0.1", port=port, terms=terms, opens=open_)
     return 0

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,19 @@ class Move:
         return Move(self.number, self.target, self.source)
 
 
-Change = Rewording | Verdict | Move
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """Of an offered caption: its file has another name once it was taken or declined."""
+
+    number: int
+    source: Path
+    target: Path
+
+    def back(self) -> "Settling":
+        return Settling(self.number, self.target, self.source)
+
+
+Change = Rewording | Verdict | Move | Settling
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,14 @@ class Edits:
         acts = (self._saved(draft), self._decided(draft.number, "approved"))
         return self._step(((draft.number, act) for act in acts), by, "saved and approved")
 
+    def take(self, offers: Iterable[tuple[Draft, Path]], *, by: str) -> Done:
+        """New captions, each with the file that offers it."""
+        acts = ((draft.number, chain(self._saved(draft), self._settled(draft.number, path))) for draft, path in offers)
+        return self._step(acts, by, "new caption taken")
+
+    def decline(self, offers: Iterable[tuple[int, Path]], *, by: str) -> Done:
+        return self._step(((number, self._settled(number, path)) for number, path in offers), by, "old caption kept")
+
     def trash(self, numbers: Iterable[int], *, by: str) -> Done:
         """Media and captions; they lie in `.gemma-captioner/trash/` from then on."""
         return self._step(((n, self._discarded(n)) for n in numbers), by, "moved to the trash")
@@ -178,7 +199,8 @@ class Edits:
                     refused[number] = str(error)
                     break
             touched = list(dict.fromkeys([*(change.number for change in applied), *refused]))
-            self._library.look(touched, judge=len(touched) <= _JUDGED_AT_ONCE)
+            changed = self._library.look(touched, judge=len(touched) <= _JUDGED_AT_ONCE)
+        self._library.tell(set(touched) - changed)  # an offer that was declined changes nothing else
         numbers = tuple(number for number in touched if number not in refused)
         return Done(what if len(numbers) == 1 else f"{len(numbers):,} {what}", numbers, refused), applied
 
@@ -208,6 +230,9 @@ class Edits:
         yield from self._performed(Move(number, item.path, trash.place(item, self.run_id)))
         if caption is not None:
             yield from self._performed(Rewording(number, caption, None))
+
+    def _settled(self, number: int, path: Path) -> Iterator[Change]:
+        yield from self._performed(Settling(number, path, path.with_suffix(".settled")))
 
     def _performed(self, change: Change) -> Iterator[Change]:
         """Do it, and say so. Raises `ItemError` where the world is not as the change has it."""
@@ -251,6 +276,9 @@ class Edits:
         line = {"kind": "trash", "path": item.name, **trash.moved(change.source, change.target, item.store)}
         trash.move(change.source, change.target, partial(self._journal.append, item.store, line))
 
+    def _settle(self, change: Settling) -> None:
+        trash.move(change.source, change.target)
+
     def _read(self, number: int) -> bytes | None:
         """What stands in the `.txt`, None for nothing. Raises `ItemError` for what is not to be touched."""
         entry = self._library[number]
@@ -268,4 +296,5 @@ _PERFORM: dict[type, Callable[[Edits, Any], None]] = {
     Rewording: Edits._reword,
     Verdict: Edits._decide,
     Move: Edits._move,
+    Settling: Edits._settle,
 }

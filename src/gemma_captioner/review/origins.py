@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..settings import Settings
 from ..store.journal import Line
@@ -51,14 +52,16 @@ class Origin:
             told: Line = json.loads(file.readline())
         return told
 
-    def header(self) -> Line:
-        """The run's own line: `settings`, `version`."""
-        return next((line for _, line in Tail(self.run).new()), {})
+    def told_settings(self) -> dict[str, Any]:
+        """As the run wrote them; of a caption that was offered and taken, as the run that made it."""
+        header: Line = next((line for _, line in Tail(self.run).new()), {})
+        settings: dict[str, Any] = self.line().get("settings") or header.get("settings", {})
+        return settings
 
     def settings(self) -> Settings | None:
         """None where another version wrote them in another way."""
         try:
-            return Settings.model_validate(self.header().get("settings", {}))
+            return Settings.model_validate(self.told_settings())
         except ValueError:
             return None
 

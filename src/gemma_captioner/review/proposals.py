@@ -1,51 +1,56 @@
 """New captions for files that have one: made beside the dataset, shown beside the old, taken or declined.
 
 The pipeline runs as ever, with a folder of its own as the store: `.gemma-captioner/proposals/<run-id>/`. A copy of each
-present caption goes in first, so that the prompt's {existing} finds it and the journal there tells what the new caption
-would replace. So a server that dies loses none of them.
+present caption goes in first, for the prompt's {existing}. A server that dies loses none of them.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import ItemError
 from ..records import MediaItem
 from ..store import sidecar
-from ..store.journal import Line, read_all
+from ..store.journal import Line
 from ..store.sidecar import DOT_FOLDER
-from .decisions import Decision
-from .edits import Done, Draft, Edits
 from .library import Entry, Library
+from .origins import Origins
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """text: the new caption. origin: how it came about, a line of the journal. folder: which run's."""
+    """path: the new caption's; called otherwise, once it was taken or declined. origin: how it came about."""
 
     number: int
     text: str
+    path: Path
     origin: Line
-    folder: Path
 
 
 class Proposals:
-    """Offered and neither taken nor declined."""
+    """Offered and neither taken nor declined; of several for one file, the last."""
 
-    def __init__(self, library: Library, edits: Edits) -> None:
+    def __init__(self, library: Library) -> None:
         self._library = library
-        self._edits = edits
         self._home = library.root.store / DOT_FOLDER / "proposals"
         self._offered: dict[int, Proposal] = {}
+        self._origins: dict[Path, Origins] = {}
+        by_file = {entry.item.caption_file: entry for entry in library.present()}
+        for folder in sorted(self._home.glob("*")):
+            for path in sorted(folder.rglob("*.txt")):
+                if (entry := by_file.get(path.relative_to(folder).as_posix())) is not None:
+                    self.offer(entry, folder)
 
     def __contains__(self, number: object) -> bool:
-        return number in self._offered
-
-    def __len__(self) -> int:
-        return len(self._offered)
+        return isinstance(number, int) and self.of(number) is not None
 
     def of(self, number: int) -> Proposal | None:
-        return self._offered.get(number)
+        proposal = self._offered.get(number)
+        return proposal if proposal is not None and proposal.path.exists() else None
+
+    def numbers(self) -> set[int]:
+        return {number for number in self._offered if number in self}
 
     def ordered(self, entries: Iterable[Entry], run_id: str) -> Iterator[MediaItem]:
         """The items of a run that makes proposals, each with its present caption beside it."""
@@ -53,21 +58,17 @@ class Proposals:
         for entry in entries:
             path = folder / entry.item.caption_file
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = sidecar.read(entry.item.caption_path)
-            if content:
-                path.write_bytes(content)
+            with suppress(ItemError):
+                path.write_bytes(sidecar.read(entry.item.caption_path) or b"")
             yield replace(entry.item, caption_path=path, store=folder)
 
-    def refresh(self) -> set[int]:
-        """Look for those of runs, this server's or one that ended: the numbers that are new."""
-        by_name = {entry.item.name: entry.number for entry in self._library.present()}
-        before = set(self._offered)
-        for folder in sorted(self._home.glob("*")):
-            for line in read_all(folder):
-                match line:
-                    case {"kind": "caption", "path": path, "caption_file": file, "digest": digest} if path in by_name:
-                        made = sidecar.read(folder / file)
-                        if made is not None and sidecar.digest(made) == digest:
-                            number = by_name[path]
-                            self._offered[number] = Proposal(number, made.decode(), line, folder)
-        return set(self._offered) - before
+    def offer(self, entry: Entry, folder: Path) -> None:
+        """What the run of this folder made for the entry, where it made something."""
+        path = folder / entry.item.caption_file
+        origins = self._origins.setdefault(folder, Origins(folder))
+        origins.refresh()
+        content = sidecar.read(path) or b""
+        origin = origins.of(entry.item.caption_file, sidecar.digest(content))
+        if origin is not None:
+            told = {**origin.line(), "settings": origin.told_settings()}
+            self._offered[entry.number] = Proposal(entry.number, content.decode(), path, told)

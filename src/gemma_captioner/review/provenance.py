@@ -13,7 +13,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         return [("Caption", "none")]
     if entry.origin is None:
         return [("Caption", "written or edited by a person, or by another program")]
-    line, header = entry.origin.line(), entry.origin.header()
+    line = entry.origin.line()
     told = [
         ("Model", " ".join(filter(None, (str(line.get("model", "")), str(line.get("revision") or ""))))),
         ("When", str(line.get("at", ""))[:19].replace("T", " ")),
@@ -23,7 +23,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         *_each("Rejected", line.get("rejected", ())),
         ("Frames", ", ".join(f"{time:.2f} s" for time in line.get("frame_times_s", ())) if _is_clip(line) else ""),
         ("Tokens", f"{line.get('prompt_tokens')} read, {line.get('new_tokens')} written in {line.get('seconds')} s"),
-        ("Settings", _settings(header)),
+        ("Settings", _settings(entry.origin.told_settings())),
         ("Run", entry.origin.run.stem),
     ]
     return [(term, readable(said)) for term, said in told if said]
@@ -43,10 +43,9 @@ def _is_clip(line: Line) -> bool:
     return line.get("media_kind") == "clip"
 
 
-def _settings(header: Line) -> str:
+def _settings(said: dict[str, Any]) -> str:
     """Those that differ from the defaults."""
     default = Settings().model_dump(mode="json")
-    said = header.get("settings", {})
     return ", ".join(
         f"{knob.rstrip('_')} {value}"
         for group, knobs in said.items()

@@ -8,6 +8,7 @@ Lines, told apart by `kind`:
     edit      one for each caption that a person wrote or (digest null) took away
     trash     one for each media file that a person moved to the trash or back
     restore   one for each caption brought back
+    fix       one for each caption that `check --fix` mended: a person's from then on
 Never a token or a key.
 """
 

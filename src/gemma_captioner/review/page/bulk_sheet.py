@@ -57,7 +57,7 @@ class BulkSheet:
         try:
             entries = [self._tab.desk.library[number] for number in self._numbers]
             self._plan = planned(entries, self._name.value, inputs)
-            said = f"{len(self._plan):,} captions would change" if inputs.text else "Nothing is changed before you say so."
+            said = f"{len(self._plan):,} captions would change" if inputs.text else "None is changed before you say so"
         except UsageError as error:
             self._plan, said = [], str(error)
         self._said.text = said

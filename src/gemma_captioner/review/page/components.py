@@ -61,6 +61,12 @@ class Keys(ui.element, component="keys.js"):
 
 
 class Changes(ui.element, component="changes.js"):
+    def __init__(self, *, sides: bool = False) -> None:
+        """sides: before and after beside each other, not within each other."""
+        super().__init__()
+        self._props["sides"] = sides
+        self._props["changes"] = []
+
     def show(self, changes: Iterable[tuple[str, str, str]]) -> None:
         """(name, before, after) of each."""
         self._props["changes"] = [_shown(*change) for change in changes]
@@ -69,4 +75,4 @@ class Changes(ui.element, component="changes.js"):
 
 def _shown(name: str, before: str, after: str) -> dict[str, Any]:
     parts = [(kind, readable(text)) for kind, text in difference(before, after)]
-    return {"name": name, "parts": parts, "said": f"Before: {readable(before)} After: {readable(after)}"}
+    return {"name": name, "parts": parts}

@@ -10,7 +10,7 @@ from ...captions.limits import LIMITS, estimated_tokens
 from ...errors import ItemError
 from ..library import Entry
 from ..provenance import facts
-from .components import Box
+from .components import Box, Changes
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -42,15 +42,23 @@ class Detail:
                 self._count = ui.label().props("aria-live=polite")
             tab.box = Box().on("draft", tab.take_draft).on("save", tab.save)
             tab.box.props(f'lang="{LANGUAGES[tab.desk.settings.judging.language]}"')
+            with ui.element("div").classes("offer").props('aria-label="New caption"') as self._offer:
+                self._sides = Changes(sides=True)
+                with ui.element("div").classes("actions"):
+                    self._buttons((("Take the new", "accept", "y"), ("Keep the old", "keep", "n")))
             self._flags = ui.element("div").classes("flags")
             with ui.element("div").classes("actions"):
-                for label, command, key in _ACTIONS:
-                    with ui.button(label, on_click=lambda command=command: tab.command(command)) as button:
-                        ui.label(key).classes("kbd").props("aria-hidden=true")
-                    button.props(f'outline dense no-caps aria-keyshortcuts="{key}"').classes(f"do-{command}")
+                self._buttons(_ACTIONS)
             self._facts = ui.element("dl").classes("facts")
             self._facts.set_visibility(False)
         self._show_media()
+
+    def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> None:
+        """Each a label, a command and its key."""
+        for label, command, key in actions:
+            with ui.button(label, on_click=lambda command=command: self._tab.command(command)) as button:
+                ui.label(key).classes("kbd").props("aria-hidden=true")
+            button.props(f'outline dense no-caps aria-keyshortcuts="{key}"').classes(f"do-{command}")
 
     def show(self, entry: Entry | None, fill: bool) -> None:
         """fill: put its caption into the box, too, and not leave there what is being typed."""
@@ -65,6 +73,10 @@ class Detail:
         self._decision.text = (entry.decision or "") if entry else ""
         self._decision.classes(replace=f"decision {self._decision.text}")
         self._show_flags()
+        offer = None if entry is None else self._tab.desk.proposals.of(entry.number)
+        self._offer.set_visibility(offer is not None)
+        if entry is not None and offer is not None:
+            self._sides.show([("", entry.words.text, offer.text)])
         if self._facts.visible:
             self._show_facts()
         if is_other:

@@ -44,11 +44,11 @@ export default {
   },
   methods: {
     fit(width) {
+      if (!width) return; // another panel is in front
       const columns = Math.max(1, Math.floor(width / TILE));
-      if (columns === this.columns) return;
+      if (columns !== this.columns) this.$emit("columns", columns);
       this.columns = columns;
-      this.$emit("columns", columns);
-      this.$nextTick(() => this.reveal());
+      this.$nextTick(() => this.$refs.scroll.refresh(Math.floor((this.places.get(this.current) ?? 0) / columns)));
     },
     tilesFrom(first) {
       this.version;

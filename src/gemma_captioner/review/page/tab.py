@@ -60,6 +60,8 @@ class ReviewTab:
             "select_previous": lambda: self.extend(-1),
             "select_all": lambda: self.select(set(self.shown)),
             "clear": self.clear,
+            "accept": lambda: self.settle_offer(takes=True),
+            "keep": lambda: self.settle_offer(takes=False),
             "refresh": lambda: self.look_for(self.query),
         }
 
@@ -89,7 +91,7 @@ class ReviewTab:
     def look_for(self, query: Query) -> None:
         """Show what the query finds. Raises nothing: what is wrong with it is told."""
         try:
-            entries = chosen(self.desk.library.present(), query)
+            entries = chosen(self.desk.library.present(), query, self.desk.proposals)
         except UsageError as error:
             ui.notify(str(error), type="warning")
             return
@@ -109,6 +111,7 @@ class ReviewTab:
             ("r", entry.decision == "rejected"),
             ("f", bool(entry.flags)),
             ("n", entry.words.digest is None),
+            ("p", entry.number in self.desk.proposals),
             ("e", entry.fault is not None or entry.failure is not None),
         )
         return entry.number, entry.name, "".join(mark for mark, is_so in marks if is_so)
@@ -249,6 +252,25 @@ class ReviewTab:
             self.step(1)
         else:
             self.show(self.current)
+
+    async def settle_offer(self, *, takes: bool) -> None:
+        """Of the item in front, or of all those selected: the new caption, or the old one."""
+        library, edits = self.desk.library, self.desk.edits
+        offers = [offer for number in self._one_or_many() if (offer := self.desk.proposals.of(number))]
+        if not offers:
+            ui.notify("no new caption is offered")
+            self.show(self.current)
+            return
+        if takes:
+            drafts = [(Draft(o.number, library[o.number].words.digest, o.text, o.origin), o.path) for o in offers]
+            done = await self.desk.do(edits.take, drafts, by=self.who)
+        else:
+            done = await self.desk.do(edits.decline, [(o.number, o.path) for o in offers], by=self.who)
+        self.say(done)
+        if self.selected or done.refused or self.query.state != "recaptioned":
+            self.show(self.current)
+        else:
+            self.seek(1, lambda entry: entry.number in self.desk.proposals)
 
     async def trash(self) -> None:
         self.say(await self.desk.do(self.desk.edits.trash, self._one_or_many(), by=self.who))
