@@ -47,6 +47,13 @@ def _lay_over(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
     flat.update(layer)
 
 
+def without_prompts(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """It, where another prompt is to hold."""
+    flat = dict(layer)
+    _lay_over(flat, {"prompt": None})
+    return {name: value for name, value in flat.items() if name not in ("prompt", "preset")}
+
+
 def _texts_of(tables: Any) -> tuple[Any, ...]:
     """`[[prompts]]` of a config file, each with its `prompt`."""
     if not isinstance(tables, list) or any(not isinstance(t, Mapping) or set(t) != {"prompt"} for t in tables):
