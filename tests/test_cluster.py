@@ -51,9 +51,8 @@ def _kept(folder: Path) -> list[str]:
     return sorted(json.dumps({k: v for k, v in line.items() if k not in ("at", "seconds", "media")}) for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("files", "every_s", "driver_kills"), [(60, 30, 1), pytest.param(2000, 10, 3, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("files", "every_s", "driver_kills"), [(60, 30, 1), (2000, 10, 3)])
 def test_whatever_dies_each_file_has_one_outcome(files, every_s, driver_kills):
     ended = chaos(files=files, actors=2, every_s=every_s, driver_kills=driver_kills, seed=3)
     assert (ended.lost, ended.wrong, ended.left, ended.exit_code) == (0, 0, 0, 3), ended

@@ -25,7 +25,7 @@ import psutil
 from PIL import Image
 
 _ENDINGS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)  # of drivers, in turn
-_EXIT_S = 10.0  # until all have followed a driver that was killed
+_EXIT_S = 60.0  # until all have followed a driver that was killed; an idle worker of Ray's takes half of it
 _RAYS_OWN = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # which take a minute or two to notice
 
 
@@ -34,7 +34,8 @@ class Chaos:
     """lost: files without an outcome. wrong: files with another outcome than the script's, or more than one.
 
     repeated: captions in the journal beyond one a file: what an actor was storing when it was killed. left: processes
-    that outlived their driver. endings: exit codes of drivers that were ended early. told: what the last run said with --json.
+    that outlived their driver. endings: exit codes of drivers that were ended early. told: what the last run said with
+    --json.
     """
 
     files: int
@@ -84,6 +85,7 @@ def _drawn(folder: Path, files: int, rng: Random) -> list[str]:
 def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: float, until: int | None) -> None:
     """One driver, to its end or its death after `until` captions; meanwhile its actors die."""
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert driver.stdout is not None
     process, next_kill = psutil.Process(driver.pid), None
     family: dict[int, psutil.Process] = {}
     while driver.poll() is None:
@@ -92,6 +94,7 @@ def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: f
         if until is not None and sum(1 for _ in folder.glob("*.txt")) >= until:
             driver.send_signal(_ENDINGS[len(ended.endings) % len(_ENDINGS)])
             ended.endings.append(driver.wait())
+            driver.stdout.close()
             break
         workers = [child for child in children if _title(child).startswith("ray::MapWorker")]
         next_kill = next_kill or (time.monotonic() + rng.uniform(0.3, 1) * every_s if workers else None)
@@ -102,12 +105,12 @@ def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: f
             next_kill = None
         time.sleep(0.1)
     else:
-        assert driver.stdout is not None
         ended.told, ended.exit_code = json.loads(driver.stdout.read()), driver.returncode
-    _, alive = psutil.wait_procs(family.values(), timeout=_EXIT_S)
-    for one in alive:
-        ended.left += not _title(one).startswith(_RAYS_OWN)
-        one.kill()
+    ours = [one for one in family.values() if not _title(one).startswith(_RAYS_OWN)]
+    ended.left += len(psutil.wait_procs(ours, timeout=_EXIT_S)[1])
+    for one in family.values():
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def _title(process: psutil.Process) -> str:
