@@ -58,6 +58,8 @@ def serving(folder: Path, *options: str, cache: Path) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(20)
+            logged = server.stderr.read() if server.stderr else ""
+        assert "Traceback" not in logged, logged
 
 
 def _wait_for(address: str) -> None:

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, expect
 from conftest import captions
 from gemma_captioner import caption
 from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.review.page.keys import COMMANDS, KEYS
 from review_server import Reader, chromium, serving
 
 
@@ -126,6 +127,17 @@ def test_going_about(folder, opened):
     reader.is_at(files[4])
     reader.press("t")
     expect(reader.find("body.body--dark")).to_be_visible()
+
+
+def test_every_key_does_something(opened):
+    """A command that is not known would be a traceback of the server, on which this fails."""
+    reader = opened()
+    for key in KEYS:
+        for name in key.keys:
+            reader.press(name.replace("Ctrl", "Control"), "Escape")
+            expect(reader.find(".q-dialog")).to_have_count(0)
+    assert [key.command for key in KEYS] == list(dict.fromkeys(key.command for key in KEYS))
+    assert sum(len(key.keys) for key in KEYS) == len(COMMANDS)
 
 
 def test_what_is_typed_goes_where_it_was_typed(folder, opened):

@@ -300,7 +300,7 @@ class ReviewTab:
         await self.command(event.args)
 
     async def command(self, name: str) -> None:
-        if name in self.commands and isinstance(answer := self.commands[name](), Awaitable):
+        if isinstance(answer := self.commands[name](), Awaitable):
             await answer
 
     def narrow(self, **changes: Any) -> None:
