@@ -21,8 +21,9 @@ from kill_actors import chaos
 LOCAL = ("--cluster", "local", "--actors", 2)
 
 
-@pytest.mark.parametrize("files", [20, pytest.param(500, marks=pytest.mark.long)])
-def test_two_actors_do_what_one_machine_does(command, tmp_path, files):
+@pytest.mark.long
+def test_two_actors_do_what_one_machine_does(command, tmp_path):
+    files = 500
     alone, spread = tmp_path / "alone", tmp_path / "spread"
     draw_samples(alone, images=files * 3 // 4, clips=files // 4, seed=11)
     next(alone.glob("01*")).write_bytes(b"no image")

@@ -102,6 +102,7 @@ def test_reading_correcting_approving(folder, opened):
     expect(reader.box).to_have_value("A corrected caption.")
 
 
+@pytest.mark.long
 def test_going_about(folder, opened):
     files = names(folder)
     flagged = folder / Path(files[4]).with_suffix(".txt")
@@ -129,6 +130,7 @@ def test_going_about(folder, opened):
     expect(reader.find("body.body--dark")).to_be_visible()
 
 
+@pytest.mark.long
 def test_every_key_does_something(opened):
     """A command that is not known would be a traceback of the server, on which this fails."""
     reader = opened()
@@ -156,6 +158,7 @@ def test_what_is_typed_goes_where_it_was_typed(folder, opened):
     assert [path.read_text() for path in paths[1:]] == before[1:]
 
 
+@pytest.mark.long
 def test_a_tab_that_is_closed_loses_nothing(folder, opened):
     reader = opened()
     path = folder / Path(names(folder)[0]).with_suffix(".txt")
@@ -167,6 +170,7 @@ def test_a_tab_that_is_closed_loses_nothing(folder, opened):
     assert path.read_text() == "Typed, and not saved."
 
 
+@pytest.mark.long
 def test_clips_play_with_the_frames_the_model_saw(folder, opened):
     reader = opened()
     reader.press("End")
@@ -185,6 +189,7 @@ def test_clips_play_with_the_frames_the_model_saw(folder, opened):
     expect(reader.find(".facts")).to_contain_text("demo")
 
 
+@pytest.mark.long
 def test_two_tabs_lose_nothing(folder, opened):
     """Both edit one caption: the second is told, sees both, and says which is to stand."""
     one, two = opened(), opened()
@@ -208,6 +213,7 @@ def test_two_tabs_lose_nothing(folder, opened):
     expect(one.box).to_have_value("By the first.")
 
 
+@pytest.mark.long
 def test_another_program_is_noticed(folder, opened):
     reader = opened()
     path = folder / Path(names(folder)[0]).with_suffix(".txt")
@@ -222,6 +228,7 @@ def test_another_program_is_noticed(folder, opened):
     assert path.read_text() == "By the editor again."
 
 
+@pytest.mark.long
 def test_finding_and_changing_many(folder, opened):
     reader = opened()
     before = captions(folder)
@@ -255,6 +262,7 @@ def test_finding_and_changing_many(folder, opened):
     assert captions(folder) == before
 
 
+@pytest.mark.long
 def test_selecting_with_the_mouse(opened):
     reader = opened()
     tiles = reader.find(".tile")
@@ -265,6 +273,7 @@ def test_selecting_with_the_mouse(opened):
     expect(reader.counts).to_contain_text("3 selected")
 
 
+@pytest.mark.long
 def test_captions_anew_are_taken_or_declined(folder, opened):
     reader = opened("--model", "demo")
     paths = [folder / Path(name).with_suffix(".txt") for name in names(folder)]
@@ -292,10 +301,10 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     assert paths[0].read_text() == "Old words."
 
 
+@pytest.mark.long
 def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
-    for path in folder.glob("*.txt"):
-        path.unlink()
-    shutil.rmtree(folder / ".gemma-captioner")
+    shutil.rmtree(folder)
+    draw_samples(folder, images=60, clips=4, seed=8)  # enough for a pause to come in time
     reader = opened("--model", "demo", "--batch-size", "1")
     expect(reader.box).to_have_value("")
     reader.press("3")
@@ -307,14 +316,15 @@ def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
     reader.page.wait_for_timeout(1500)
     assert len(captions(folder)) <= done + 1  # the one that was on its way
     reader.press("Enter")  # go on
-    expect(reader.find(".run-state")).to_contain_text("finished: captioning set, 8 of 8", timeout=60_000)
-    assert len(captions(folder)) == 8
+    expect(reader.find(".run-state")).to_contain_text("finished: captioning set, 64 of 64", timeout=60_000)
+    assert len(captions(folder)) == 64
     reader.press("1", "Home")
     expect(reader.box).to_have_value(captions(folder)[Path(names(folder)[0]).with_suffix(".txt").name])
     reader.press("u")
     expect(reader.find("text=nothing to undo")).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_overview_leads_to_the_items(folder, opened):
     for name in names(folder)[:2]:
         (folder / name).with_suffix(".txt").write_text("The same words twice.")
@@ -335,6 +345,7 @@ def test_the_overview_leads_to_the_items(folder, opened):
 HOSTILE = "<img src=x onerror=\"window.harmed='caption'\"><script>window.harmed='script'</script>{{ 7 * 7 }}"
 
 
+@pytest.mark.long
 def test_captions_names_and_prompts_are_text(folder, opened):
     """Everywhere: tile, detail, provenance, difference, search, notices, the overview."""
     (folder / "<img src=x onerror=window.harmed=1>").mkdir()

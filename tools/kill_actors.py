@@ -94,7 +94,6 @@ def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: f
         if until is not None and sum(1 for _ in folder.glob("*.txt")) >= until:
             driver.send_signal(_ENDINGS[len(ended.endings) % len(_ENDINGS)])
             ended.endings.append(driver.wait())
-            driver.stdout.close()
             break
         workers = [child for child in children if _title(child).startswith("ray::MapWorker")]
         next_kill = next_kill or (time.monotonic() + rng.uniform(0.3, 1) * every_s if workers else None)
@@ -106,6 +105,7 @@ def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: f
         time.sleep(0.1)
     else:
         ended.told, ended.exit_code = json.loads(driver.stdout.read()), driver.returncode
+    driver.stdout.close()
     ours = [one for one in family.values() if not _title(one).startswith(_RAYS_OWN)]
     ended.left += len(psutil.wait_procs(ours, timeout=_EXIT_S)[1])
     for one in family.values():
