@@ -55,10 +55,10 @@ def test_there_are_commands_to_run():
     assert len(COMMANDS) >= 14
 
 
-SCRIPTS = [shown for shown in COMMANDS if shown.startswith("python ")]
+COSTLY = [pytest.param(c, marks=pytest.mark.long) if c.startswith("python ") else c for c in COMMANDS]
 
 
-@pytest.mark.parametrize("shown", [c for c in COMMANDS if c not in SCRIPTS] + [pytest.param(c, marks=pytest.mark.long) for c in SCRIPTS])
+@pytest.mark.parametrize("shown", COSTLY)
 def test_a_shown_command_runs(request, command, place, shown):
     program, *words = shlex.split(shown)
     if program == "python":
