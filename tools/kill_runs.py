@@ -84,7 +84,7 @@ def _kill_after(folder: Path, captions: int, delay_s: float) -> None:
 def _made(folder: Path) -> Counter[str]:
     made: Counter[str] = Counter()
     for path in (folder / ".gemma-captioner" / "runs").glob("*.jsonl"):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:  # torn by the kill
