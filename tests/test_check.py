@@ -377,6 +377,9 @@ def test_pairs():
     assert list(paired(named, ["a.txt", "c.txt"], named.__getitem__)) == [
         ("a.txt", ("a.png", "a.mp4"), True), ("b.txt", ("b.png",), False), ("c.txt", (), True)
     ]  # fmt: skip
+    assert list(paired(named, ["A.TXT", "c.txt"], named.__getitem__, str.casefold)) == [
+        ("A.TXT", ("a.png", "a.mp4"), True), ("b.txt", ("b.png",), False), ("c.txt", (), True)
+    ]  # fmt: skip
 
 
 def test_bars_have_a_round_width_and_end_at_the_limit():
