@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -75,3 +76,21 @@ def test_python_use(media):
         assert outcome.item.caption_path.read_text() == outcome.caption
     with pytest.raises(gemma_captioner.UsageError, match=r"Known: .*frames"):
         list(gemma_captioner.caption(media, frame=3))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(command, tmp_path, shell):
+    script = tmp_path / "completion"
+    environment = {"HOME": str(tmp_path)}
+    done = command("--install-completion", "--shell", shell, "--output", script, env=environment)
+    assert done.code == 0, done.err
+    text = script.read_text(encoding="utf-8")
+    assert all(word in text for word in ("caption", "review", "max-new-tokens", "midpoints"))
+    if interpreter := shutil.which(shell):  # bash at least is everywhere that these tests run
+        subprocess.run([interpreter, "-n", script], check=True)
+    if shell == "bash":
+        typed = (
+            f'. {script}; COMP_WORDS=(gemma-captioner rev); COMP_CWORD=1; _gemma_captioner; echo "${{COMPREPLY[@]}}"'
+        )
+        assert subprocess.check_output(["bash", "-c", typed], encoding="utf-8").split() == ["review"]
