@@ -73,17 +73,21 @@ def zygote(tmp_path_factory) -> Iterator[Zygote]:
 
 
 @pytest.fixture
-def command(zygote, tmp_path) -> Callable[..., Finished]:
+def command(request, tmp_path) -> Callable[..., Finished]:
     """Run `gemma-captioner ARGS...` in a process of its own; with `env`, in one that Python starts anew."""
 
     def run(*args: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120) -> Finished:
         words = list(map(str, args))
-        if env is None:
-            return zygote.run(words, cwd)
+        if env is None and sys.platform == "linux":  # elsewhere a process with threads cannot be forked, or none
+            return request.getfixturevalue("zygote").run(words, cwd)
         done = subprocess.run(
             [sys.executable, "-m", "gemma_captioner", *words],
-            capture_output=True, text=True, timeout=timeout, cwd=cwd, env={**os.environ, "HF_HUB_OFFLINE": "1", **env},
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=cwd,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})},
+        )
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run

@@ -7,6 +7,7 @@ for outcome in caption("images/", model="demo"):
         print(outcome.item.path, outcome.caption)
 """
 
+from . import telemetry  # noqa: F401  # first of all
 from .engines import Engine, EngineSpec, Session
 from .errors import (
     CaptionerError,

@@ -3,13 +3,14 @@
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
 from .. import settings as knobs
+from ..errors import UsageError
 from ..report import printable
 from ..run import Run
 from ..settings import Settings
@@ -75,6 +76,24 @@ def show(name: Annotated[str, Parameter(help="Which one.")], /) -> int:
     from ..prompts import preset_text
 
     out.file.write(preset_text(name))
+    return 0
+
+
+@app.command(name="--install-completion")  # cyclopts' own loads its generators with every start
+def install_completion(
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"] | None, Parameter(help="Which shell. [default: the one that this is typed in]")
+    ] = None,
+    /,
+) -> int:
+    """Let the shell complete commands and options: bash, zsh or fish."""
+    from cyclopts.completion.detect import ShellDetectionError
+
+    try:
+        script = app.install_completion(shell=shell)
+    except ShellDetectionError as error:
+        raise UsageError(f"which shell this is cannot be told ({error}): name it, bash say") from error
+    out.print(f"{printable(script)}: from the next shell on. In zsh, .zshrc must run compinit.", markup=False)
     return 0
 
 

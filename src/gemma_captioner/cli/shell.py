@@ -31,7 +31,6 @@ app = App(
     error_console=err,
     default_parameter=Parameter(negative_iterable=(), negative_none=(), show_default=_shown),
 )
-app.register_install_completion_command(help="Let the shell complete commands and options: bash, zsh or fish.")
 
 
 _json_printed: list[bool] = []

@@ -59,7 +59,6 @@ def crew_of(nodes: Sequence[Mapping[str, float]], wanted: Cluster) -> Crew:
 @contextmanager
 def joined(wanted: Cluster) -> Iterator[Crew]:
     """Ray for as long as this lasts; one that was started here ends with it. Raises `StartError`."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a captioning tool does not phone home
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # an actor without a GPU sees none
     try:
         import pyarrow  # noqa: F401  # Ray Data wants it; plain `ray` comes without
