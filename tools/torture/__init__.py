@@ -8,3 +8,8 @@ names.py     names and kinds of files that nobody expects
 company.py   two runs at once, clocks that jump, journals that are not what they were
 everything.py  all of it in one run
 """
+
+from . import company, endings, everything, names, places, power
+from .trial import CASES
+
+__all__ = ["CASES", "company", "endings", "everything", "names", "places", "power"]

@@ -46,7 +46,7 @@ def _campaign(base: Path, endings: int, span_s: float, new: Callable[[Path], Tri
 
 @case("ended at random, scripted engine")
 def scripted(base: Path, rng: Random, short: bool) -> Figures:
-    return _campaign(base, 6 if short else 80, 3.0, lambda at: Trial(at, rng, 150))
+    return _campaign(base, 4 if short else 80, 3.0, lambda at: Trial(at, rng, 150))
 
 
 @case("ended at random, local model")
@@ -62,7 +62,7 @@ def local(base: Path, rng: Random, short: bool) -> Figures:
         trial.figures.items, trial.figures.wrong_exit = len(names), int(code != 0 or len(trial.right) != len(names))
         return trial
 
-    return _campaign(base, 3 if short else 60, 9.0, new)
+    return _campaign(base, 2 if short else 60, 9.0, new)
 
 
 @case("ended at random, server")
@@ -80,7 +80,7 @@ def server(base: Path, rng: Random, short: bool) -> Figures:
             trial.options = ["--engine", "server", "--base-url", stub.url, "--prompt", "{stem}", "--concurrency", "4"]
             return trial
 
-        return _campaign(base, 3 if short else 40, 5.0, new)
+        return _campaign(base, 2 if short else 40, 5.0, new)
 
 
 @case("ended at random, cluster")

@@ -185,6 +185,7 @@ def _resumed(base: Path, log: Path, trial: Trial, old: dict[str, str], rng: Rand
     for one in calls[: rng.randrange(len(calls))]:
         disk.does(*one)
     again = Trial(base, rng, 0, bad=0)
+    again._replies = trial._replies
     for name, content in disk.after_power_failed(rng, ordered=False).items():
         path = again.media / Path(name).relative_to(trial.media)
         path.mkdir(exist_ok=True) if content is None else path.write_bytes(content)

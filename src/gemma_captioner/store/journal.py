@@ -58,6 +58,7 @@ class Journal:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file = self._files[store] = path.open("ab")
                 self._write(file, self._header)
+                sidecar.keep_name(path, store)
             self._write(file, {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **line})
             if sync:
                 os.fsync(file.fileno())
