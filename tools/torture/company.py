@@ -39,8 +39,8 @@ def shards(base: Path, rng: Random, short: bool) -> Figures:
             time.sleep(rng.uniform(0.5, 2.5))
             trial.figures.faults += victim.poll() is None
             victim.kill()
-            codes = [run.wait(300) for run in runs]
-            trial.figures.wrong_exit += sum(code not in (0, 3) for code, run in zip(codes, runs) if run is not victim)
+            codes = {run: run.wait(300) for run in runs}
+            trial.figures.wrong_exit += sum(codes[run] not in (0, 3) for run in runs if run is not victim)
             trial.look()
         code, told, _ = trial.run()
         total += trial.judge(code, told)
