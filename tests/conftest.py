@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 
+# In the background of a shell it is ignored, by heirs too: no command could be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before torch is imported, here and in the commands that are run: it is the tests that run side by side.
 os.environ["OMP_NUM_THREADS"] = "1"
 

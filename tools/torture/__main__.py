@@ -8,6 +8,7 @@ scripts/torture --fresh --seed 2   # not from where the last one was left
 
 import argparse
 import json
+import signal
 import sys
 import time
 from dataclasses import asdict, fields
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="forget what earlier campaigns of this seed have done")
     parser.add_argument("--results", type=Path, default=Path("build/torture.jsonl"))
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored, by heirs too
     form = "short" if given.short else "long"
     before = _before(given.results, form, given.seed) if not given.fresh else {}
     wanted = [name for name in CASES if given.only in name]
