@@ -1,8 +1,10 @@
 """The pages of the documentation site that are made, not written."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from cyclopts import App
 
 import gemma_captioner.cli  # noqa: F401
 from gemma_captioner.cli.shell import app
@@ -11,13 +13,12 @@ from gemma_captioner.prompts import preset_text, presets
 _ROOT = Path(__file__).parents[1]
 
 
-def commands() -> list[tuple[str, ...]]:
+def commands(of: App = app, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every command's words, those of `gemma-captioner` alone first: (), ("caption",), ("presets", "show")."""
-    found: list[tuple[str, ...]] = [()]
-    for words in found:  # which grows as it is walked
-        inner = app[words] if words else app
-        found += [(*words, name) for name in inner if not name.startswith("-")]
-    return found
+    yield words
+    for name in of:
+        if not name.startswith("-"):
+            yield from commands(of[name], (*words, name))
 
 
 def commands_page() -> str:
