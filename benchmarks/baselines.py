@@ -133,7 +133,7 @@ def main() -> None:
         else:
             answers = answers_of(model, processor, questions)
         for path, answer in zip(group, answers, strict=True):
-            (args.output / f"{path.stem}.txt").write_text(answer.strip())
+            (args.output / f"{path.stem}.txt").write_text(answer.strip(), encoding="utf-8")
     seconds = time.perf_counter() - since
     print(json.dumps({"captioned": len(paths), "failed": 0, "seconds": seconds, "load_seconds": loaded - since}))
 

@@ -124,7 +124,7 @@ def demo(args: argparse.Namespace, media: Path) -> Iterator[Row]:
 
 def scripted(args: argparse.Namespace, media: Path) -> Iterator[Row]:
     script = args.material / "script.json"
-    script.write_text(json.dumps({"size": SIZE, "default": "No model was asked about {name}."}))
+    script.write_text(json.dumps({"size": SIZE, "default": "No model was asked about {name}."}), encoding="utf-8")
     ways = {
         "ours": lambda: ours(media, "--engine", "scripted", "--model", script),
         "a": lambda: whole_process(BASELINES, "original", media, "OUTPUT", "--no-model"),
@@ -143,7 +143,7 @@ def whole_process(*arguments: object) -> Run:
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, *(output if part == "OUTPUT" else str(part) for part in arguments)]
         since = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", env=os.environ | {"HF_HUB_OFFLINE": "1"})
         whole = time.perf_counter() - since
     if done.returncode not in (0, 3):  # 3: some answers were no fit captions, which costs as much
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
@@ -232,7 +232,7 @@ def main() -> None:
     print(f"{table(found)}\n\n{about}")
     if args.json:
         shown = [asdict(row) | {"median": row.rates[1]} for row in found]
-        args.json.write_text(json.dumps({"about": about, "rows": shown}, indent=2))
+        args.json.write_text(json.dumps({"about": about, "rows": shown}, indent=2), encoding="utf-8")
     if args.chart and found:
         chart(found, args.chart)
 

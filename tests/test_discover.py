@@ -1,6 +1,8 @@
 """Which files are found, in which order, and what their captions are called."""
 
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_captioner.errors import StartError
-from gemma_captioner.media.discover import EXTENSIONS, Discovery, Found, natural, roots_of
+from gemma_captioner.media.discover import EXTENSIONS, Discovery, Found, fold_of, natural, roots_of
 from gemma_captioner.plan import in_shard
 from gemma_captioner.records import Failed
 from gemma_captioner.settings import Selection
@@ -100,3 +102,22 @@ def test_shards_are_the_same_everywhere_and_alike_in_size():
     assert shares == [242, 249, 254, 249, 270, 245, 250, 241]  # a change here would mix up shards of two versions
     for i in range(1, 9):  # as Linux and macOS spell it
         assert in_shard("caf\u00e9.png", f"{i}/8") == in_shard("cafe\u0301.png", f"{i}/8")
+
+
+def test_whether_case_is_set_aside_is_asked_of_the_folder(tmp_path):
+    assert fold_of(touch(tmp_path / "kept", "a.png", "A.png", "1.png")) is str or sys.platform != "linux"
+    other = touch(tmp_path / "aside", "1.png", "a.png")
+    if fold_of(other) is str:  # a second name that leads to the same file: as it is on a Mac
+        os.link(other / "a.png", other / "A.PNG")
+    assert fold_of(other) is fold_of(other / "not" / "yet") is str.casefold
+
+
+def test_where_case_is_set_aside_so_it_is_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("gemma_captioner.media.discover.fold_of", lambda folder: str.casefold)
+    touch(tmp_path, "A1.png", "a1.jpg", "a01.jpg", "B.png", "b.TXT", "c.png")
+    found = list(Discovery(roots_of([tmp_path], None), Selection()))
+    assert {f.item.name for f in found if isinstance(f, Failed)} == {"A1.png", "a1.jpg"}
+    assert [f.item.name for f in found if isinstance(f, Found) and f.captioned] == ["B.png"]
+    [root] = roots_of([tmp_path / "c.png"], None)
+    [found] = Discovery([replace(root, only=frozenset({"C.PNG"}))], Selection())
+    assert isinstance(found, Found) and found.item.name == "c.png"

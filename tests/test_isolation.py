@@ -3,9 +3,11 @@
 Faults are put into the workers from outside, as a broken library would: a `sitecustomize` on their path.
 """
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -98,3 +100,45 @@ def test_the_arena_gives_room_once_and_takes_it_back(order):
     arena.view(0, (12, 10))[:] = 7
     assert (arena.view(4, (2, 10)) == 7).all()
     arena.close()
+
+
+def test_without_files_in_memory_there_is_one_on_disk_that_goes(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)  # as on a Mac
+    arena = Arena(2, 10)
+    arena.view(1, (1, 10))[:] = 7
+    assert Path(arena.path).read_bytes() == bytes(10) + b"\7" * 10
+    arena.close()
+    assert not Path(arena.path).exists()
+
+
+# Windows: processes start from nothing, and memory that two share has a name and no file.
+WINDOWS = """
+import mmap, multiprocessing, os, sys, types
+del os.memfd_create
+multiprocessing.get_all_start_methods = lambda: ["spawn"]
+class NamedMemory(mmap.mmap):
+    def __new__(cls, fileno, length, tagname):
+        assert fileno == -1
+        file = os.open(os.path.join(os.environ["NAMED_MEMORY"], tagname), os.O_RDWR | os.O_CREAT)
+        os.ftruncate(file, length)
+        return super().__new__(cls, file, length)
+from gemma_captioner.media import pool
+pool.sys = types.SimpleNamespace(platform="win32", modules=sys.modules)
+pool.mmap = types.SimpleNamespace(mmap=NamedMemory)
+"""
+
+
+@pytest.mark.long
+def test_decoding_as_windows_does_it(command, tmp_path):
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "sitecustomize.py").write_text(WINDOWS + BROKEN_LIBRARY, encoding="utf-8")
+    media = tmp_path / "media"
+    truth = draw_samples(media, images=4, clips=2, seed=11)
+    (media / "exits.png").write_bytes((media / next(iter(truth))).read_bytes())
+    environment = {"PYTHONPATH": str(tmp_path / "library"), "NAMED_MEMORY": str(tmp_path)}
+    done = command("caption", media, "--model", "demo", "--json", env=environment)
+    assert done.code == 3, done.err
+    [failure] = done.json["failures"]
+    assert "exit code 3" in failure["error"]
+    assert captions(media) == {Path(name).with_suffix(".txt").name: said for name, said in truth.items()}
+    assert list(tmp_path.glob("gemma-captioner-*"))

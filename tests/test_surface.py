@@ -1,5 +1,6 @@
 """The public surface, the version and what starting costs, as facts."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -23,6 +24,24 @@ def test_the_changelog_knows_the_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     latest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert latest and latest[1] == version
+
+
+def _text_without_encoding(call: ast.Call) -> bool:
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    given = [ast.unparse(keyword) for keyword in call.keywords]
+    mode = [a.value for a in call.args if isinstance(a, ast.Constant) and re.fullmatch("[rwax+]+b?[+]?", str(a.value))]
+    as_text = name in ("read_text", "write_text") or "text=True" in given
+    as_text |= name in ("open", "fdopen") and bool(mode) and "b" not in mode[0]
+    return as_text and not any(word.startswith("encoding=") for word in given) and ast.unparse(call.func) != "av.open"
+
+
+def test_text_is_utf8_whatever_the_machine_takes_it_for():
+    paths = [path for folder in ("src", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    calls = [(p, node) for p in paths for node in ast.walk(ast.parse(p.read_text(encoding="utf-8")))]
+    guilty = [f"{p}:{n.lineno}" for p, n in calls if isinstance(n, ast.Call) and _text_without_encoding(n)]
+    assert paths and guilty == []
+    for wrong in ("p.read_text()", "p.open('w')", "open(p, 'a')", "run(c, text=True)", "p.write_text('a')"):
+        assert _text_without_encoding(ast.parse(wrong, mode="eval").body)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["caption", "--help"], ["review", "--help"], ["--version"]])

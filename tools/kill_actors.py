@@ -61,7 +61,7 @@ def chaos(*, files: int, actors: int, every_s: float, driver_kills: int, seed: i
             (folder / name).write_bytes(b"no image")
         script = Path(base, "script.json")
         replies = {name: {"kills": True} for name in poison} | {name: {"error": "refused"} for name in refused}
-        script.write_text(json.dumps({"delay_s": 0.05, "replies": replies}))
+        script.write_text(json.dumps({"delay_s": 0.05, "replies": replies}), encoding="utf-8")
         command = [sys.executable, "-m", "gemma_captioner", "caption", str(folder), "--engine", "scripted"]
         command += ["--model", str(script), "--cluster", "local", "--actors", str(actors), "--json"]
         ended, began = Chaos(files), time.monotonic()
@@ -84,7 +84,7 @@ def _drawn(folder: Path, files: int, rng: Random) -> list[str]:
 
 def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: float, until: int | None) -> None:
     """One driver, to its end or its death after `until` captions; meanwhile its actors die."""
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
     assert driver.stdout is not None
     process, next_kill = psutil.Process(driver.pid), None
     family: dict[int, psutil.Process] = {}
@@ -129,7 +129,7 @@ def _judge(ended: Chaos, folder: Path, names: set[str], marked: set[str]) -> Non
     ended.wrong += abs(counted - len(names))
     made: Counter[str] = Counter()
     for run in (folder / ".gemma-captioner" / "runs").glob("*.jsonl"):
-        for raw in run.read_text().splitlines():
+        for raw in run.read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):  # torn by a kill
                 if (line := json.loads(raw))["kind"] == "caption":
                     made[line["path"]] += 1

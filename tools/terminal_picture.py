@@ -33,7 +33,7 @@ FRAME = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http
 def main() -> None:
     target, command = Path(sys.argv[1]), sys.argv[2:]
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    shown = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, env=environment).stdout
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=100, file=nowhere, force_terminal=True)
         console.print(Text.assemble(("$ ", "bold green"), shlex.join(command)))

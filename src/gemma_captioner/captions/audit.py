@@ -12,21 +12,26 @@ _WORD = re.compile(r"\w+(?:'\w+)?")
 
 
 def paired(
-    media: Iterable[str], captions: Iterable[str], caption_of: Callable[[str], str]
+    media: Iterable[str],
+    captions: Iterable[str],
+    caption_of: Callable[[str], str],
+    fold: Callable[[str], str] = str,
 ) -> Iterator[tuple[str, tuple[str, ...], bool]]:
     """Of one folder's names: (the caption's, of which media, whether it is there), in the order of the media.
+
+    fold: makes equal the names that are one file there.
 
     # a.png a.mp4 b.png, a.txt c.txt -> a.txt: both, there; b.txt: b.png, not there; c.txt: of none, there
     """
     owners: dict[str, list[str]] = {}
     for name in media:
-        owners.setdefault(caption_of(name), []).append(name)
-    there = set(captions)
+        owners.setdefault(fold(caption_of(name)), []).append(name)
+    there = {fold(name): name for name in captions}
     for caption, names in owners.items():
-        yield caption, tuple(names), caption in there
-    for caption in captions:
+        yield there.get(caption, caption_of(names[0])), tuple(names), caption in there
+    for caption, name in there.items():
         if caption not in owners:
-            yield caption, (), True
+            yield name, (), True
 
 
 @dataclass

@@ -9,7 +9,7 @@ from shlex import quote
 
 from ..captions.audit import Audit, paired
 from ..errors import ItemError
-from ..media.discover import Root
+from ..media.discover import Root, fold_of
 from ..report import printable
 from ..settings import Checking
 from ..store import sidecar
@@ -45,7 +45,8 @@ class Survey:
             for listing in listings(self.root, self.checking):
                 self._look_at_names(listing)
                 named = partial(caption_name, checking=self.checking)
-                for caption, media, is_there in paired(listing.media, listing.captions, named):
+                fold = fold_of(listing.captions_folder)
+                for caption, media, is_there in paired(listing.media, listing.captions, named, fold):
                     self.files += len(media)
                     path = listing.captions_folder / caption
                     self._look_at_pair(listing, path, media, is_there)

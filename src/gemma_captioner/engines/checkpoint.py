@@ -97,7 +97,7 @@ def fetch_weights(checkpoint: Checkpoint) -> None:
 def _complete(folder: Path) -> bool:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        return all((folder / f).is_file() for f in set(json.loads(index.read_text())["weight_map"].values()))
+        return all((folder / f).is_file() for f in set(json.loads(index.read_bytes())["weight_map"].values()))
     return any(folder.glob(_WEIGHTS))
 
 

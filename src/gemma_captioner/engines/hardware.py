@@ -45,7 +45,11 @@ def nvidia_card() -> str | None:
         return None
     try:
         asked = subprocess.run(
-            [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=True
+            [tool, "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=20,
+            check=True,
         )
     except (subprocess.SubprocessError, OSError):
         return None
@@ -70,8 +74,8 @@ def memory_of_other_gpus() -> int:
 def _container_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """What a container's limit leaves (cgroup v2), which the machine's own figures do not show."""
     try:
-        limit = int((group / "memory.max").read_text())
-        return max(0, limit - int((group / "memory.current").read_text()))
+        limit = int((group / "memory.max").read_text(encoding="utf-8"))
+        return max(0, limit - int((group / "memory.current").read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no such limit: "max"
         return 2**63
 

@@ -55,7 +55,7 @@ class ScriptedEngine:
     def from_file(cls, path: str) -> Self:
         """Raises `ModelError` where the file is not there or no script."""
         try:
-            return cls(Script.model_validate(json.loads(Path(path).read_text())))
+            return cls(Script.model_validate(json.loads(Path(path).read_text(encoding="utf-8"))))
         except (OSError, ValueError, ValidationError) as error:
             raise ModelError(f"--engine scripted wants a script, JSON, as --model: {path}: {error}") from error
 

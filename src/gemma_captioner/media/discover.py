@@ -7,10 +7,10 @@ import fnmatch
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path, PurePosixPath
 
 from ..errors import StartError
@@ -98,8 +98,9 @@ class Discovery:
                 return
             if root.only is None:
                 self._walked.add((at.st_dev, at.st_ino))
-            listing = _Listing.of(folder)
-            captions = listing.captions if root.captions == root.folder else _captions_in(root.captions / inside)
+            fold = fold_of(root.captions / inside)
+            listing = _Listing.of(folder, fold)
+            captions = listing.captions if root.captions == root.folder else _captions_in(root.captions / inside, fold)
         except OSError as error:
             yield Failed(
                 Folder(folder, inside or ".", root.store),
@@ -108,9 +109,14 @@ class Discovery:
             return
         # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
         media = (n for n in listing.files() if is_media(n) and not self._excluded(inside + n))
-        for caption_name, sharing in groupby(media, key=self._caption_name):  # of one stem: neighbours, once sorted
+        only = root.only and {fold(name) for name in root.only}
+        # Of one stem: neighbours, once sorted.
+        for folded, sharing in groupby(media, key=lambda name: fold(self._caption_name(name))):
             names = list(sharing)
-            for name in filter(partial(self._wanted, root, inside), names):
+            for name in names:
+                if (only is not None and fold(name) not in only) or not self._included(inside + name):
+                    continue
+                caption_name = self._caption_name(name)
                 item = MediaItem(
                     path=folder / name,
                     kind=EXTENSIONS[name.rpartition(".")[2].lower()],
@@ -122,7 +128,7 @@ class Discovery:
                     others = ", ".join(other for other in names if other != name)
                     yield Failed(item, f"would share {caption_name} with {others}: rename one, or use --name full")
                 else:
-                    yield Found(item, captioned=caption_name in captions)
+                    yield Found(item, captioned=folded in captions)
         if root.only is None:
             self.ignored += sum(not is_media(name) for name in listing.files())
         if self.selection.recursive and root.only is None:
@@ -130,11 +136,8 @@ class Discovery:
                 if not self._excluded(inside + name):
                     yield from self._walk(root, f"{inside}{name}/")
 
-    def _wanted(self, root: Root, inside: str, name: str) -> bool:
-        if root.only is not None and name not in root.only:
-            return False
-        include = self.selection.include
-        return not include or matches(inside + name, include)
+    def _included(self, name: str) -> bool:
+        return not self.selection.include or matches(name, self.selection.include)
 
     def _excluded(self, name: str) -> bool:
         return matches(name, self.selection.exclude)
@@ -143,19 +146,40 @@ class Discovery:
         return (name if self.selection.name == "full" else name.rpartition(".")[0]) + ".txt"
 
 
+Fold = Callable[[str], str]
+
+
+def fold_of(folder: Path) -> Fold:
+    """What makes equal the names that are one file there: case is set aside on most Macs and Windows machines, and on
+    many a card or server. Asked of the first thing found there or above with a name that case changes.
+    """
+    for path in chain.from_iterable(map(_within, (folder, *folder.parents))):
+        if path.name.isascii() and path.name.swapcase() != path.name:
+            other = path.with_name(path.name.swapcase())
+            with suppress(OSError):  # there is no other
+                return str.casefold if os.path.samestat(path.lstat(), other.lstat()) else str
+            return str
+    return str
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        yield from (folder / entry.name for entry in entries)
+
+
 @dataclass(frozen=True, slots=True)
 class _Listing:
     """A folder's content, in natural order."""
 
     packed: str  # file names, `/` between them: a tenth of what a list of 100,000 takes
     folders: list[str]
-    captions: set[str]
+    captions: set[str]  # folded
 
     def files(self) -> Iterator[str]:
         return (name[0] for name in re.finditer("[^/]+", self.packed))
 
     @classmethod
-    def of(cls, folder: Path) -> "_Listing":
+    def of(cls, folder: Path, fold: Fold) -> "_Listing":
         files, folders, captions = [], [], set()
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -165,9 +189,9 @@ class _Listing:
                 try:
                     if entry.is_dir():
                         folders.append(name)
-                    elif name.endswith(".txt"):
+                    elif fold(name).endswith(".txt"):
                         if entry.is_file() and entry.stat().st_size:  # an empty file is no caption
-                            captions.add(name)
+                            captions.add(fold(name))
                     elif entry.is_file() or entry.is_symlink():  # a broken link fails by its name, when it is opened
                         files.append(natural(name))
                 except OSError:  # a link to itself
@@ -176,9 +200,9 @@ class _Listing:
         return cls("/".join(key.rpartition("/")[2] for key in files), sorted(folders, key=natural), captions)
 
 
-def _captions_in(folder: Path) -> set[str]:
+def _captions_in(folder: Path, fold: Fold) -> set[str]:
     try:
-        return _Listing.of(folder).captions
+        return _Listing.of(folder, fold).captions
     except FileNotFoundError:
         return set()
 
@@ -197,7 +221,7 @@ def natural(name: str) -> str:
     # a10.png -> "a", how long the number is, "10": a number stands before letters, a shorter one before a longer one
     """
     stem, dot, extension = name.rpartition(".")
-    return f"{_DIGITS.sub(_by_length, (stem if dot else extension).casefold())}\0\0/{name}"
+    return f"{_DIGITS.sub(_by_length, (stem if dot else extension).casefold())}\0\0{name.casefold()}/{name}"
 
 
 def _by_length(digits: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ import ctypes
 import mmap
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -35,21 +36,26 @@ class Arena:
     """Room for frames of one size in memory that workers map by its path.
 
     A file in memory where there are such (Linux): it has no name to be left behind, goes with the process, and is not
-    bounded by a container's small /dev/shm. Elsewhere a temporary file.
+    bounded by a container's small /dev/shm. Windows lets nobody else open a temporary file, and gives memory itself a
+    name. Elsewhere a temporary file.
     """
 
     def __init__(self, frames: int, frame_bytes: int) -> None:
         self.bytes = frames * frame_bytes
         self.frame_bytes = frame_bytes
         self._gaps = [(0, frames)]  # (first frame, number of frames), rising, never adjacent
-        if hasattr(os, "memfd_create"):
-            self._file: Any = os.fdopen(os.memfd_create("gemma-captioner"), "r+b")
+        self._file: Any = None
+        if sys.platform == "win32":
+            self.path = f"gemma-captioner-{os.getpid()}-{secrets.token_hex(4)}"
+        elif hasattr(os, "memfd_create"):
+            self._file = os.fdopen(os.memfd_create("gemma-captioner"), "r+b")
             self.path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
         else:
             self._file = tempfile.NamedTemporaryFile(prefix="gemma-captioner-")  # noqa: SIM115  # lives as long as we
             self.path = self._file.name
-        self._file.truncate(self.bytes)
-        self._memory = mmap.mmap(self._file.fileno(), self.bytes)
+        if self._file is not None:
+            self._file.truncate(self.bytes)
+        self._memory = _mapped(self.path, self.bytes)
 
     def take(self, frames: int) -> int | None:
         """The first of so many adjacent frames, None where there is no such gap now."""
@@ -73,7 +79,15 @@ class Arena:
         return np.ndarray(shape, np.uint8, self._memory, first * self.frame_bytes)
 
     def close(self) -> None:
-        self._file.close()  # the mapping goes with the last array that looks into it
+        if self._file is not None:
+            self._file.close()  # the mapping goes with the last array that looks into it
+
+
+def _mapped(path: str, size: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size, tagname=path)
+    with open(path, "r+b") as file:
+        return mmap.mmap(file.fileno(), size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +214,13 @@ def _cause(error: ProcessExpired) -> str:
 # In the worker
 
 _M_ARENA_MAX = -8
-_mapped: dict[str, mmap.mmap] = {}
+_arenas: dict[str, mmap.mmap] = {}
 
 
 def _prepare_worker(more_memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     warnings.simplefilter("ignore")  # a decoder's mutterings; what matters is whether it fails
-    if sys.platform != "win32":
+    if sys.platform == "linux":  # macOS refuses to bound what it has given addresses to, Windows has no such bound
         import resource
 
         if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
@@ -231,10 +245,9 @@ def _decode_into(
         return frames
     if len(frames.pixels) > room:
         return _NeedsRoom(len(frames.pixels))
-    if path not in _mapped:
-        with open(path, "r+b") as file:
-            _mapped[path] = mmap.mmap(file.fileno(), arena_bytes)
-    np.ndarray(frames.pixels.shape, np.uint8, _mapped[path], offset)[:] = frames.pixels
+    if path not in _arenas:
+        _arenas[path] = _mapped(path, arena_bytes)
+    np.ndarray(frames.pixels.shape, np.uint8, _arenas[path], offset)[:] = frames.pixels
     shape = frames.pixels.shape
     return _Landed(shape, frames.times_s, frames.duration_s, frames.flags, frames.kind, frames.source_size)
 

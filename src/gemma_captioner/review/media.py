@@ -109,7 +109,7 @@ class Media:
     async def strip(self, number: int, reading: Reading, sampling: Sampling) -> tuple[Shown, list[float]]:
         """The frames that a model sees, side by side, and their times in seconds."""
         path = await self._made(number, "strip", reading, sampling)
-        told = json.loads(path.with_suffix(".json").read_text())
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return Shown(path, "image/jpeg"), told["times_s"]
 
     def _path(self, number: int) -> Path:

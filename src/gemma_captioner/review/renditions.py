@@ -67,7 +67,7 @@ def strip(item: MediaItem, to: Path, reading: Reading, sampling: Sampling) -> No
     """The frames that a model sees, side by side in a JPEG, their times in seconds in a `.json` beside it."""
     frames = _decoded(item, _STRIP, reading, sampling)
     told = {"times_s": frames.times_s}
-    _write(to.with_suffix(".json"), lambda path: path.write_text(json.dumps(told)))
+    _write(to.with_suffix(".json"), lambda path: path.write_text(json.dumps(told), encoding="utf-8"))
     _write(to, lambda path: Image.fromarray(np.hstack(list(frames.pixels))).save(path, "JPEG", quality=80))
 
 

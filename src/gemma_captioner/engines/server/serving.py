@@ -7,7 +7,6 @@ session of their own (`setsid`, a container that was started detached).
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,7 @@ class Served:
 
     def __init__(self, command: str) -> None:
         """command: as a shell reads it. Raises `UsageError` on Windows."""
-        if sys.platform == "win32":
+        if os.name == "nt":
             raise UsageError("--serve and --engine vllm want Linux or macOS: start the server, and use --engine server")
         self.shown = without_credentials(command)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server
@@ -71,6 +70,8 @@ class Served:
             raise ServerError(f"{self.shown} ended by itself, exit code {code}{self._tail()}")
 
     def _tail(self) -> str:
+        if sys.platform == "win32":  # there is none of us
+            raise NotImplementedError
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
         lines = text.splitlines()[-_LOG_LINES:]
@@ -79,14 +80,14 @@ class Served:
     def close(self) -> None:
         """End it and all of its processes, kindly first. May be called twice."""
         deadline = time.monotonic() + _GRACE_S
-        number = signal.SIGTERM
+        end = psutil.Process.terminate
         while members := self._members():
             for member in members:
                 with suppress(psutil.NoSuchProcess):
-                    member.send_signal(number)
+                    end(member)
             while time.monotonic() < deadline and self._members():
                 time.sleep(_LOOK_S / 4)
-            number = signal.SIGKILL
+            end = psutil.Process.kill
         self._process.wait()
         self._watchdog.kill()
         self._watchdog.wait()
@@ -96,6 +97,8 @@ class Served:
 
     def _members(self) -> list[psutil.Process]:
         """The processes of its session that live."""
+        if sys.platform == "win32":  # there is none of us
+            raise NotImplementedError
         members = []
         for process in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
