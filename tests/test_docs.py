@@ -1,48 +1,115 @@
-"""Every command and every Python example that the README shows runs, on the demo model."""
+"""Every command and every Python example that README and site show runs, on the demo model, or says why it does not.
 
+A block fenced as bash is run, line by line, unless a comment before it says `<!-- not run here: REASON -->`; that
+one is parsed.
+"""
+
+import io
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+from rich.console import Console
 
+import gemma_captioner
 from conftest import captions
+from gemma_captioner import Settings
+from gemma_captioner.cli.shell import app
 from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.prompts import presets
 from servers import Said, Stub, completion
+from site_pages import GENERATED, commands
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [
-    line.partition("  #")[0].strip()
-    for language, block in BLOCKS
-    if language == "bash"
-    for line in block.splitlines()
-    if line.startswith(("gemma-captioner ", "python "))
-]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 
-@pytest.fixture
-def place(tmp_path) -> Path:
-    """What the README's examples find around them."""
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    comments: str
+    language: str
+    text: str
+
+    @property
+    def why_not(self) -> str | None:
+        """Why it is not run; None for one that is."""
+        found = re.search(r"<!-- not run here: (.+) -->", self.comments)
+        return found[1] if found else None
+
+    @property
+    def commands(self) -> list[str]:
+        """Its lines, without what is said of them, those that end in a backslash joined."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [said for line in lines if (said := re.split(r"\s+#\s", f"{line} ")[0].strip())]
+
+
+_BLOCK = re.compile(r"((?:^<!--[^\n]*-->\n)*)^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [Block(page, *found) for page in PAGES for found in _BLOCK.findall(page.read_text(encoding="utf-8"))]
+SHELL = [block for block in BLOCKS if block.language == "bash"]
+RUN = {c: block for block in reversed(SHELL) if block.why_not is None for c in block.commands}  # each once
+OURS = sorted({c for block in SHELL for c in block.commands if c.startswith("gemma-captioner ")})
+
+
+def test_no_block_and_no_command_slips_through():
+    for page in PAGES:
+        fences = len(re.findall(r"^\s*```\w", page.read_text(encoding="utf-8"), re.MULTILINE))
+        assert fences == sum(block.page == page for block in BLOCKS), f"{page}: a fence that is not read"
+    assert {block.language for block in BLOCKS} <= {"bash", "python", "toml"}
+    for shown, block in RUN.items():
+        assert shown.startswith(("gemma-captioner ", "python gemma3-")), (
+            f"{block.page.name} shows {shown!r}, which cannot be run here: say why in a comment before the block"
+        )
+    skipped = [block for block in SHELL if block.why_not is not None]
+    assert len(RUN) >= 70 and len(skipped) < len(SHELL) / 3
+    print(f"{len(RUN)} commands run; not run, of {len(SHELL)} blocks: {len(skipped)}")
+
+
+@pytest.mark.parametrize("shown", OURS)
+def test_a_shown_command_is_understood(shown):
+    app.parse_args(shlex.split(shown)[1:], exit_on_error=False, print_error=False)
+
+
+# What is run
+
+
+@pytest.fixture(scope="session")
+def as_drawn(tmp_path_factory) -> Path:
+    """What the examples find around them."""
+    place = tmp_path_factory.mktemp("place")
     for folder in ("dataset", "images", "clips"):
-        draw_samples(tmp_path / folder, images=2, clips=1, seed=3)
-    [film] = draw_samples(tmp_path, images=0, clips=1, seed=3)
-    (tmp_path / film).rename(tmp_path / "film.mp4")
-    draw_samples(tmp_path / "examples", images=1, clips=1, seed=5)
-    for shown in (tmp_path / "examples").iterdir():
+        draw_samples(place / folder, images=2, clips=1, seed=3)
+    [film] = draw_samples(place, images=0, clips=1, seed=3)
+    (place / film).rename(place / "film.mp4")
+    draw_samples(place / "examples", images=1, clips=1, seed=5)
+    for shown in (place / "examples").iterdir():
         shown.with_suffix(".txt").write_text("A red circle on a blue background.")
-    (tmp_path / "script.json").write_text("{}")
-    (tmp_path / "prompt.txt").write_text("Describe this.")
-    (tmp_path / "facts.csv").write_text("file_name,place\n01.png,Lisbon\n")
-    [config] = [block for language, block in BLOCKS if language == "toml"]
-    (tmp_path / "captions.toml").write_text(config)
+    (place / "script.json").write_text("{}")
+    (place / "prompt.txt").write_text("Describe this.")
+    (place / "facts.csv").write_text("file_name,place\n01.png,Lisbon\n")
+    [config] = [block.text for block in BLOCKS if (block.page, block.language) == (README, "toml")]
+    (place / "captions.toml").write_text(config)
     for script in ROOT.glob("gemma3-*.py"):
-        (tmp_path / script.name).write_text(f"import runpy\nrunpy.run_path({str(script)!r}, run_name='__main__')\n")
-    return tmp_path
+        (place / script.name).write_text(f"import runpy\nrunpy.run_path({str(script)!r}, run_name='__main__')\n")
+    return place
+
+
+@pytest.fixture(scope="session")
+def as_captioned(as_drawn, zygote, tmp_path_factory) -> Path:
+    """The same, after a run."""
+    place = shutil.copytree(as_drawn, tmp_path_factory.mktemp("captioned") / "place")
+    assert zygote.run(["caption", "dataset", "images", "clips", "--model", "demo"], place).code == 0
+    return place
 
 
 @pytest.fixture
@@ -51,22 +118,27 @@ def stub() -> Iterator[Stub]:
         yield stub
 
 
-def test_there_are_commands_to_run():
-    assert len(COMMANDS) >= 14
+_AFTER_A_RUN = {"RUN", "export", "check", "--existing", "--only"}
 
 
-COSTLY = [pytest.param(c, marks=pytest.mark.long) if c.startswith("python ") else c for c in COMMANDS]
+def _costly(shown: str) -> bool:
+    """The README's are run each time, the pages' and what takes long by CI."""
+    return RUN[shown].page != README or shown.startswith("python ") or shown == "gemma-captioner doctor"
 
 
-@pytest.mark.parametrize("shown", COSTLY)
-def test_a_shown_command_runs(request, command, place, shown):
+@pytest.mark.parametrize(
+    "shown", [pytest.param(shown, marks=pytest.mark.long) if _costly(shown) else shown for shown in RUN]
+)
+def test_a_shown_command_runs(request, command, tmp_path, shown):
     program, *words = shlex.split(shown)
+    before = "as_captioned" if _AFTER_A_RUN & set(words) else "as_drawn"
+    place = shutil.copytree(request.getfixturevalue(before), tmp_path / "place")
     if program == "python":
         done = subprocess.run(
             [sys.executable, *words, "--model_id", "demo"], cwd=place, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr
-        assert captions(place)
+        assert captions(place / words[-1])
         return
     if "--base-url" in words:
         words[words.index("--base-url") + 1] = request.getfixturevalue("stub").url
@@ -74,19 +146,69 @@ def test_a_shown_command_runs(request, command, place, shown):
         # The default model cannot be had here; the rest is as shown.
         tells_of_the_model = "--dry-run" in words or "--show" in words
         words += ["--model", "demo"] if tells_of_the_model else ["--engine", "scripted", "--model", "script.json"]
-    if {"RUN", "export", "check"} & set(words):  # something has been captioned before
-        assert command("caption", "dataset", "--model", "demo", cwd=place).code == 0
     if "RUN" in words:
         [run] = (place / "dataset" / ".gemma-captioner" / "runs").glob("*.jsonl")
         words[words.index("RUN")] = run.stem
     done = command(*words, cwd=place)
     assert done.code == 0, done.err
     if words[0] == "caption" and "--dry-run" not in words:
-        assert captions(place)
+        assert captions(place / (words[words.index("--output") + 1] if "--output" in words else words[1]))
 
 
-def test_the_python_example_runs(place):
-    [example] = [block for language, block in BLOCKS if language == "python"]
-    done = subprocess.run([sys.executable, "-c", example], cwd=place, capture_output=True, text=True, timeout=120)
+EXAMPLES = [block for block in BLOCKS if block.language == "python"]
+
+
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(e, marks=() if e.page == README else pytest.mark.long, id=e.page.stem) for e in EXAMPLES],
+)
+def test_a_python_example_runs(as_drawn, tmp_path, example):
+    place = shutil.copytree(as_drawn, tmp_path / "place")
+    words = [sys.executable, "-c", example.text]
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
+
+
+def test_a_shown_config_is_understood():
+    shown = [block.text for block in BLOCKS if block.language == "toml"]
+    assert len(shown) >= 2
+    for config in shown:
+        Settings.of(tomllib.loads(config))
+
+
+# The site
+
+
+def test_every_page_is_in_the_navigation():
+    def leaves(entry: object) -> Iterator[str]:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for inner in entry.values() if isinstance(entry, dict) else entry:
+                yield from leaves(inner)
+
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    written = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    assert sorted(leaves(nav)) == sorted(written | set(GENERATED))
+
+
+def test_the_pages_made_from_code_hold_all_of_it():
+    made = {path: write() for path, write in GENERATED.items()}
+    for words in list(commands())[1:]:
+        assert f"## gemma-captioner {' '.join(words)}\n" in made["reference/commands.md"]
+    python = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    for name in gemma_captioner.__all__:
+        assert f"::: gemma_captioner.{name}\n" in python or f"`{name}`" in python.partition("## Errors")[2]
+    prompts = (DOCS / "prompts.md").read_text(encoding="utf-8")
+    for name in presets():
+        assert f"## {name}\n" in made["reference/presets.md"]
+        assert f"`{name}`" in prompts
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_help_fits_a_terminal_80_wide(words):
+    shown = io.StringIO()
+    app.help_print(list(words), console=Console(width=80, file=shown))
+    lines = shown.getvalue().splitlines()
+    assert len(lines) > 5 and max(map(len, lines)) <= 80

@@ -29,6 +29,7 @@ def test_every_preset_is_whole_and_says_why():
 def test_a_flag_beats_for_and_for_beats_a_preset():
     assert Settings.of({"preset": "sdxl"}).judging.target == "sdxl"
     assert Settings.of({"preset": "sdxl", "for": "musubi:wan"}).judging.target == "wan"
+    assert Settings.of({"preset": "sdxl", "for": "sd-scripts"}).judging.target == "sdxl"  # which names no model
     assert Settings.of({"preset": "sdxl", "for": "musubi:wan", "target": "flux"}).judging.target == "flux"
     assert Settings.of({"preset": "sdxl", "prompt": "Mine."}).prompts == {"image": ("Mine.",), "clip": ("Mine.",)}
     assert Settings.of({"preset": "sdxl"}, {"max_new_tokens": 7}).max_new_tokens("image") == 7

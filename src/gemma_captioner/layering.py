@@ -23,7 +23,8 @@ def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         flat["for_"] = flat.pop("for")
     if flat.get("for_") is not None:
         flat.setdefault("span", span_for(flat["for_"], flat.get("train_frames")))
-        flat.setdefault("target", target_for(flat["for_"]))
+        if target := target_for(flat["for_"]):  # a trainer alone names no model, and leaves the preset's
+            flat.setdefault("target", target)
     if flat.get("preset") is not None:
         from .prompts import preset_settings
 

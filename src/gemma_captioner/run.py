@@ -121,8 +121,10 @@ def run_of(
 def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: Any) -> Iterator[Outcome]:
     """Caption images and clips; yields an outcome a file, each on disk when it comes.
 
-    paths: folders and files. settings: the command line's options with `_` for `-`: `model="demo"`, `frames=8`,
-    `existing="stale"`, `image={"prompt": "..."}`. engine: as --engine takes it, or one of your own (see `Engine`).
+    paths: folders and files
+    engine: as --engine takes it, or one of your own (see `Engine`)
+    settings: the command line's options with `_` for `-`: `model="demo"`, `frames=8`, `existing="stale"`,
+        `image={"prompt": "..."}`
 
     Raises `CaptionerError`: `UsageError` for a setting that makes no sense, `StartError` where the run cannot go on.
     """

@@ -410,6 +410,8 @@ class ForKind(Group):
 
 
 class Settings(Group):
+    """All of them, a group for each stage. `of` makes them from flat names."""
+
     selection: Selection = Selection()
     sampling: Sampling = Sampling()
     reading: Reading = Reading()

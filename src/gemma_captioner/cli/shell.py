@@ -26,7 +26,7 @@ def _shown(default: Any) -> str | None:
 app = App(
     name="gemma-captioner",
     help="Captions fit to train on, by Gemma 3, beside every image and clip of a folder.",
-    help_epilogue="Start with `gemma-captioner demo`, then `gemma-captioner caption FOLDER --limit 5 --show`.",
+    help_epilogue="Start with: `gemma-captioner demo`\n\nThen: `gemma-captioner caption FOLDER --limit 5 --show`",
     version=lambda: version("gemma-captioner"),
     error_console=err,
     default_parameter=Parameter(negative_iterable=(), negative_none=(), show_default=_shown),

@@ -12,10 +12,11 @@ from ..settings import Kind
 class EngineSpec:
     """What is known before any weight is read.
 
-    size: in pixels, that images are to have. clip_size: that a clip's frames are to have, None for the same
+    size: in pixels, that images are to have
     tokens: the most prompt tokens that an image, or one frame of a clip, costs, markers included
     context: the most tokens a prompt and its answer may have together
-    identity: model name and revision (of a server: where it is), as the journal records them
+    model, revision: its name and commit (of a server: where it is), as the journal records them
+    clip_size: in pixels, that a clip's frames are to have, None for the same
     at_once: requests that it would have under way: frames are given room for so many, where there is memory
     """
 
@@ -54,6 +55,8 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
+    """A model before it is loaded: what can be known of it, and `open`."""
+
     @property
     def spec(self) -> EngineSpec:
         """Raises `ModelError` or `MemoryShortageError` where the run could not start."""

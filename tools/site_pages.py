@@ -1,0 +1,46 @@
+"""The pages of the documentation site that are made, not written."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from cyclopts import App
+
+import gemma_captioner.cli  # noqa: F401
+from gemma_captioner.cli.shell import app
+from gemma_captioner.prompts import preset_text, presets
+
+_ROOT = Path(__file__).parents[1]
+
+
+def commands(of: App = app, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command's words, those of `gemma-captioner` alone first: (), ("caption",), ("presets", "show")."""
+    yield words
+    for name in of:
+        if not name.startswith("-"):
+            yield from commands(of[name], (*words, name))
+
+
+def commands_page() -> str:
+    """What every `--help` says."""
+    text = app.generate_docs(heading_level=2, flatten_commands=True).partition("**Commands**")[2]
+    text = re.sub(r"#+ Table of Contents\n\n(?:\s*- .*\n)+", "", text)
+    return f"# Commands\n\nWhat `gemma-captioner COMMAND --help` says, made from the same place.\n\n**Commands**{text}"
+
+
+def presets_page() -> str:
+    shown = [f"## {name}\n\n```toml\n{preset_text(name).strip()}\n```\n" for name in presets()]
+    intro = "What `gemma-captioner presets show NAME` prints: config files to start from. [Which when](../prompts.md)."
+    return f"# Presets\n\n{intro}\n\n" + "\n".join(shown)
+
+
+def _beside_the_readme(name: str) -> Callable[[], str]:
+    return lambda: (_ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "reference/commands.md": commands_page,
+    "reference/presets.md": presets_page,
+    "contributing.md": _beside_the_readme("CONTRIBUTING.md"),
+    "changelog.md": _beside_the_readme("CHANGELOG.md"),
+}
