@@ -34,7 +34,7 @@ class Chaos:
     """lost: files without an outcome. wrong: files with another outcome than the script's, or more than one.
 
     repeated: captions in the journal beyond one a file: what an actor was storing when it was killed. left: processes
-    that outlived their driver. endings: exit codes of drivers that were ended early. told: what the last run said with --json.
+    that outlived their driver. endings: exit codes of drivers that were ended early. told: what the last said, --json.
     """
 
     files: int
@@ -83,7 +83,9 @@ def _drawn(folder: Path, files: int, rng: Random) -> list[str]:
 
 def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: float, until: int | None) -> None:
     """One driver, to its end or its death after `until` captions; meanwhile its actors die."""
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    told = folder.with_name("told.json")
+    with told.open("w") as out:
+        driver = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
     process, next_kill = psutil.Process(driver.pid), None
     family: dict[int, psutil.Process] = {}
     while driver.poll() is None:
@@ -102,8 +104,7 @@ def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: f
             next_kill = None
         time.sleep(0.1)
     else:
-        assert driver.stdout is not None
-        ended.told, ended.exit_code = json.loads(driver.stdout.read()), driver.returncode
+        ended.told, ended.exit_code = json.loads(told.read_text()), driver.returncode
     _, alive = psutil.wait_procs(family.values(), timeout=_EXIT_S)
     for one in alive:
         ended.left += not _title(one).startswith(_RAYS_OWN)
