@@ -67,7 +67,7 @@ class Tally:
         }
 
 
-def printable(path: Path) -> str:
+def printable(path: Path | str) -> str:
     """The path as text that any stream takes: bytes that are no UTF-8 and control characters escaped."""
     text = str(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -178,7 +178,7 @@ class Report:
         if tally.failed:
             self.say("Failed, without a caption; run again once they are mended:", "red")
             for failure in tally.failures[:_FAILURES_IN_SUMMARY]:
-                self.say(f"  {printable(Path(failure['path']))}: {failure['error']}")
+                self.say(f"  {printable(failure['path'])}: {failure['error']}")
             if tally.failed > _FAILURES_IN_SUMMARY:
                 self.say(f"  and {tally.failed - _FAILURES_IN_SUMMARY} more")
         if busy:

@@ -11,6 +11,7 @@ from .engines import Engine
 from .errors import UsageError
 from .media.discover import roots_of
 from .pipeline import Pipeline
+from .places import place
 from .plan import Plan
 from .records import Failed, MediaItem, Outcome, Skipped
 from .settings import Settings, seconds
@@ -116,5 +117,5 @@ def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: 
     """
     own = None if isinstance(engine, str) else engine
     named = {"engine": engine} if isinstance(engine, str) else {}
-    with closing(run_of(map(Path, paths), Settings.of(settings, named), own)) as run:
+    with closing(run_of(map(place, paths), Settings.of(settings, named), own)) as run:
         yield from run

@@ -19,6 +19,7 @@ from .captions.languages import LANGUAGES
 from .captions.limits import LIMITS
 from .errors import UsageError
 from .layering import explain, merged
+from .places import Place
 
 Kind = Literal["image", "clip"]
 Order = Literal["media-first", "text-first"]
@@ -58,7 +59,7 @@ class Selection(Group):
     recursive: bool = Field(False, description="Walk into subfolders as well.")
     include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
     exclude: Texts = Field((), description="No files that match this glob. Repeatable.")
-    output: Path | None = Field(
+    output: Place | None = Field(
         None, description="Write the captions here, folders mirrored, instead of beside the media."
     )
     name: Literal["stem", "full"] = Field("stem", description="Caption `a.png` in `a.txt`, or in `a.png.txt`.")

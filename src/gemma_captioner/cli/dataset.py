@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from .. import settings as knobs
 from ..errors import ItemError, UsageError
+from ..places import place
 from ..report import printable
 from .shell import app, err, out
 
@@ -49,14 +50,14 @@ def split(
 @app.command
 def restore(
     run: Annotated[str, Parameter(help="The run, as `.gemma-captioner/runs/` and a run's summary call it.")],
-    folder: Annotated[Path, Parameter(help="The folder that was captioned, or --output.")] = Path("."),
+    folder: Annotated[str, Parameter(help="The folder that was captioned, or --output.")] = ".",
     /,
 ) -> int:
     """Bring back the captions that a run overwrote. Those edited since stay as they are."""
     from ..store.journal import restore as restored
 
     counts = {True: 0, False: 0}
-    for path, done in restored(folder.absolute(), run):
+    for path, done in restored(place(folder).absolute(), run):
         counts[done] += 1
         if not done:
             err.print(f"left alone, edited since: {printable(path)}", markup=False)

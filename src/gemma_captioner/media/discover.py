@@ -13,7 +13,9 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
+from .. import places
 from ..errors import StartError
+from ..places import is_local
 from ..records import Failed, Folder, MediaItem
 from ..settings import Kind, Selection
 
@@ -53,7 +55,7 @@ def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
         elif path.suffix[1:].lower() not in EXTENSIONS:
             what = "is no image or clip" if path.exists() else "does not exist"
             raise StartError(f"{path} {what}: give folders, or files of type {', '.join(EXTENSIONS)}")
-        elif not os.path.lexists(path):
+        elif not (os.path.lexists(path) if is_local(path) else path.exists()):
             raise StartError(f"{path} does not exist: check the spelling")
         elif (files := named.setdefault(path.parent, set())) is not None:
             files.add(path.name)
@@ -72,6 +74,8 @@ def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
 
 
 def _absolute(path: Path) -> Path:
+    if not is_local(path):
+        return path
     return Path(os.path.abspath(path.expanduser()))
 
 
@@ -82,7 +86,7 @@ class Discovery:
     roots: list[Root]
     selection: Selection
     ignored: int = 0
-    _walked: set[tuple[int, int]] = field(default_factory=set)
+    _walked: set[tuple[int, int] | str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Found | Failed]:
         self._walked.clear()
@@ -93,17 +97,18 @@ class Discovery:
         """Files of the folder first, then its subfolders. `inside`: path within the root, "" or "a/b/"."""
         folder = root.folder / inside
         try:
-            at = folder.stat()
-            if (at.st_dev, at.st_ino) in self._walked:  # a link to where we have been, or given twice
+            at = _identity(folder)
+            if at in self._walked:  # a link to where we have been, or given twice
                 return
             if root.only is None:
-                self._walked.add((at.st_dev, at.st_ino))
+                self._walked.add(at)
             listing = _Listing.of(folder)
             captions = listing.captions if root.captions == root.folder else _captions_in(root.captions / inside)
         except OSError as error:
             yield Failed(
                 Folder(folder, inside or ".", root.store),
-                f"the folder cannot be listed: {error.strerror}. Mend its permissions, or leave it out with --exclude",
+                f"the folder cannot be listed: {error.strerror or error}. Mend its permissions, or leave it out with "
+                "--exclude",
             )
             return
         # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
@@ -156,6 +161,8 @@ class _Listing:
 
     @classmethod
     def of(cls, folder: Path) -> "_Listing":
+        if not is_local(folder):
+            return cls._of_store(folder)
         files, folders, captions = [], [], set()
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -172,8 +179,34 @@ class _Listing:
                         files.append(natural(name))
                 except OSError:  # a link to itself
                     files.append(natural(name))
+        return cls._sorted(files, folders, captions)
+
+    @classmethod
+    def _of_store(cls, folder: Path) -> "_Listing":
+        files, folders, captions = [], [], set()
+        for name, is_folder, size in places.entries(folder):
+            if name.startswith(".") or name.lower() in DEBRIS:
+                continue
+            if is_folder:
+                folders.append(name)
+            elif not name.endswith(".txt"):
+                files.append(natural(name))
+            elif size:
+                captions.add(name)
+        return cls._sorted(files, folders, captions)
+
+    @classmethod
+    def _sorted(cls, files: list[str], folders: list[str], captions: set[str]) -> "_Listing":
         files.sort()
         return cls("/".join(key.rpartition("/")[2] for key in files), sorted(folders, key=natural), captions)
+
+
+def _identity(folder: Path) -> tuple[int, int] | str:
+    """The same for one folder, however it was reached."""
+    if not is_local(folder):
+        return str(folder)
+    at = folder.stat()
+    return at.st_dev, at.st_ino
 
 
 def _captions_in(folder: Path) -> set[str]:

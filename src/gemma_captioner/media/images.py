@@ -16,6 +16,7 @@ from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
+from ..places import source
 from ..records import Frames, Size, fitted
 from ..settings import Reading, Sampling
 from .colour import from_primaries
@@ -42,7 +43,7 @@ def decode_image(path: Path, size: Size, reading: Reading, sampling: Sampling, c
     Raises `ItemError` with the reason and the remedy.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(source(path, whole=True)) as file:
             if reading.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
                 if file.format == "PNG":  # Pillow lays some of its frames on what should be gone by then
                     return decode_clip(path, clip_size or size, reading, sampling)
