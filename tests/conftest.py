@@ -10,14 +10,20 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.engines.checkpoint import DEMO
+from gemma_captioner.engines.server.client import Address, Client
+from gemma_captioner.engines.server.serving import Served
+from gemma_captioner.settings import Server, Settings
 
 
 @dataclass(frozen=True)
@@ -31,18 +37,53 @@ class Finished:
         return json.loads(self.out)
 
 
-@pytest.fixture
-def command() -> Callable[..., Finished]:
-    """Run `gemma-captioner ARGS...` in a process of its own."""
+class Zygote:
+    """See zygote.py."""
 
-    def run(*args: object, env: dict[str, str] | None = None, timeout: float = 120) -> Finished:
-        done = subprocess.run(
-            [sys.executable, "-m", "gemma_captioner", *map(str, args)],
-            capture_output=True,
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = count()
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("zygote.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=timeout,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})},
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
+
+    def run(self, args: list[str], cwd: Path) -> Finished:
+        to = [self._folder / f"{next(self._numbers)}-{stream}" for stream in ("out", "err")]
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps({"args": args, "cwd": str(cwd), "to": [str(path) for path in to]}) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        return Finished(code, *(path.read_text(encoding="utf-8") for path in to))
+
+    def close(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory) -> Iterator[Zygote]:
+    with closing(Zygote(tmp_path_factory.mktemp("zygote"))) as zygote:
+        yield zygote
+
+
+@pytest.fixture
+def command(zygote, tmp_path) -> Callable[..., Finished]:
+    """Run `gemma-captioner ARGS...` in a process of its own; with `env`, in one that Python starts anew."""
+
+    def run(*args: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120) -> Finished:
+        words = list(map(str, args))
+        if env is None:
+            return zygote.run(words, cwd)
+        done = subprocess.run(
+            [sys.executable, "-m", "gemma_captioner", *words],
+            capture_output=True, text=True, timeout=timeout, cwd=cwd, env={**os.environ, "HF_HUB_OFFLINE": "1", **env},
+        )  # fmt: skip
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
@@ -66,6 +107,25 @@ def script(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def transformers_serve(tmp_path_factory) -> Iterator[str]:
+    """The demo checkpoint behind `transformers serve`: its URL. A server for each of the tests' processes."""
+    address = Address.of(Server(serve="any"))
+    transformers = Path(sys.executable).with_name("transformers")
+    served = Served(f"HF_HUB_OFFLINE=1 {transformers} serve {DEMO} --host 127.0.0.1 --port {address.port} --device cpu")
+    try:
+        served.wait_until(Client(address).is_up, 120)
+        yield address.url
+    finally:
+        served.close()
+
+
+def served_demo(url: str, **more: Any) -> Settings:
+    """Settings for the demo checkpoint behind a server: as exact as it can be sent."""
+    asked = {"engine": "server", "base_url": url, "model": str(DEMO), "image_size": 64, "image_format": "png"}
+    return Settings.of(asked, more)
 
 
 def captions(folder: Path) -> dict[str, str]:

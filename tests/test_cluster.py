@@ -21,8 +21,9 @@ from kill_actors import chaos
 LOCAL = ("--cluster", "local", "--actors", 2)
 
 
-@pytest.mark.parametrize("files", [20, pytest.param(500, marks=pytest.mark.long)])
-def test_two_actors_do_what_one_machine_does(command, tmp_path, files):
+@pytest.mark.long
+def test_two_actors_do_what_one_machine_does(command, tmp_path):
+    files = 500
     alone, spread = tmp_path / "alone", tmp_path / "spread"
     draw_samples(alone, images=files * 3 // 4, clips=files // 4, seed=11)
     next(alone.glob("01*")).write_bytes(b"no image")
@@ -51,9 +52,8 @@ def _kept(folder: Path) -> list[str]:
     return sorted(json.dumps({k: v for k, v in line.items() if k not in ("at", "seconds", "media")}) for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("files", "every_s", "driver_kills"), [(60, 30, 1), pytest.param(2000, 10, 3, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("files", "every_s", "driver_kills"), [(60, 30, 1), (2000, 10, 3)])
 def test_whatever_dies_each_file_has_one_outcome(files, every_s, driver_kills):
     ended = chaos(files=files, actors=2, every_s=every_s, driver_kills=driver_kills, seed=3)
     assert (ended.lost, ended.wrong, ended.left, ended.exit_code) == (0, 0, 0, 3), ended

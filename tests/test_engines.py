@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from conftest import served_demo
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines import Engine, engine_for
 from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate
@@ -23,6 +25,7 @@ from gemma_captioner.engines.vision import distinct
 from gemma_captioner.errors import MemoryShortageError, ModelError, without_token
 from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
 from gemma_captioner.settings import Settings
+from servers import Asked, Said, Stub, prompt_of, says_the_prompt
 
 
 def request(number: int, num_frames: int = 1, **options) -> Request:
@@ -48,18 +51,31 @@ def answers(session, requests: list[Request], timeout_s: float = 60) -> dict[int
     return got
 
 
-@pytest.fixture(params=["scripted", "local"])
-def engine(request, tmp_path) -> Engine:
+def refuses_the_third(asked: Asked) -> Said:
+    return Said(400, {"error": "refused"}) if "Describe 3.png" in prompt_of(asked) else says_the_prompt(asked)
+
+
+@pytest.fixture(params=["scripted", "local", "server", pytest.param("transformers serve", marks=pytest.mark.long)])
+def engine(request, tmp_path) -> Iterator[Engine]:
     if request.param == "local":
-        return engine_for(Settings.of({"model": "demo", "batch_size": 4}))
-    script = tmp_path / "script.json"
-    script.write_text(json.dumps({"batch_size": 4, "replies": {"3.png": {"error": "refused"}}}))
-    return engine_for(Settings.of({"engine": "scripted", "model": str(script)}))
+        yield engine_for(Settings.of({"model": "demo", "batch_size": 4}))
+    elif request.param == "scripted":
+        script = tmp_path / "script.json"
+        script.write_text(json.dumps({"batch_size": 4, "replies": {"3.png": {"error": "refused"}}}))
+        yield engine_for(Settings.of({"engine": "scripted", "model": str(script)}))
+    elif request.param == "server":
+        with Stub(refuses_the_third) as stub:
+            yield engine_for(
+                Settings.of({"engine": "server", "base_url": stub.url, "image_size": 64, "concurrency": 4})
+            )
+    else:
+        url = request.getfixturevalue("transformers_serve")
+        yield engine_for(served_demo(url, concurrency=2))
 
 
 def test_contract_every_request_is_answered_once(engine):
     with engine.open() as session:
-        got = answers(session, [request(n, num_frames=1 + n % 3) for n in range(20)])
+        got = answers(session, [request(n, 1 + n % 3, prompt=f"Describe {n}.png.") for n in range(20)])
         assert set(got) == set(range(20))
         for number, answer in got.items():
             if isinstance(answer, Reply):
@@ -197,6 +213,20 @@ def test_one_item_too_large_for_memory_fails_alone(demo):
     assert isinstance(got[0], Reply) and isinstance(got[2], Reply)
 
 
+def test_frames_are_encoded_fewer_at_once_where_even_one_item_is_too_much(demo):
+    seen = []
+
+    def too_much(module, args, inputs):
+        seen.append(len(inputs["pixel_values"] if "pixel_values" in inputs else args[0]))
+        if seen[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    expected = answers(demo, [request(1, num_frames=6)])
+    demo.model.model.vision_tower.register_forward_pre_hook(too_much, with_kwargs=True)
+    got = answers(demo, [request(1, num_frames=6)])
+    assert got[1].text == expected[1].text and seen == [4, 2] + [1] * 6
+
+
 def test_what_breaks_the_model_ends_the_run(demo):
     def broken(module, args):
         raise RuntimeError("CUDA error: device-side assert triggered")
@@ -265,13 +295,15 @@ def test_a_step_of_the_loop_asks_nothing_of_the_device():
             bool(logits.sum())
 
 
-def test_equal_frames_of_a_clip_are_encoded_once():
+def test_equal_frames_are_encoded_once():
     a, b = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32, 3), np.uint8)
     c = a.copy()
     c[1, 1] = 9  # where the sample does not look
     frames, places = distinct([np.stack([a, b, a, c, c]), np.stack([a])])
-    assert places == [0, 1, 0, 2, 2, 3]
-    assert all(np.array_equal(f, e) for f, e in zip(frames, (a, b, c, a), strict=True))
+    assert places == [0, 1, 0, 2, 2, 0]
+    assert all(np.array_equal(f, e) for f, e in zip(frames, (a, b, c), strict=True))
+    wide = np.zeros((16, 64, 3), np.uint8)  # as many bytes
+    assert distinct([np.stack([a]), np.stack([wide])])[1] == [0, 1]
 
 
 # Memory

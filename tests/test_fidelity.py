@@ -111,7 +111,7 @@ def requests(count: int, *, seed: int, most_frames: int = 16, new_tokens: int = 
     return made
 
 
-@pytest.mark.parametrize("order", ["media-first", "text-first"])
+@pytest.mark.parametrize("order", ["media-first", pytest.param("text-first", marks=pytest.mark.long)])
 def test_batches_of_every_size_give_what_single_items_give(order):
     reference = Reference(DEMO)
     asked = requests(100, seed=1 if order == "media-first" else 2)  # 200 with both orders
@@ -147,7 +147,7 @@ def test_a_base_checkpoint_gets_a_raw_prompt_and_one_line_of_its_completion(base
 COUNTS = [*range(1, 9), *range(10, 17, 2), *range(20, 65, 11)]  # of frames; all 64 on CUDA
 
 
-@pytest.mark.parametrize("group", range(4))
+@pytest.mark.parametrize("group", [0, *(pytest.param(g, marks=pytest.mark.long) for g in (1, 2, 3))])
 def test_1_to_64_frames_at_every_prompt_length_modulo_8(group):
     """The original crashed on some of these, by the alignment of a mask (shared facts: gemma3)."""
     _every_length("cpu", COUNTS[group::4])

@@ -101,13 +101,13 @@ def test_a_model_is_downloaded_once_and_then_works_offline(command, media, envir
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("google/gated", "accept its licence"),
+        pytest.param("google/gated", "accept its licence", marks=pytest.mark.long),
         ("nobody/misspelt", "check the spelling"),
-        ("nobody/private", "--hf-token"),
-        ("nobody/broken", "try again later"),
-        ("nobody/limited", "429"),
+        pytest.param("nobody/private", "--hf-token", marks=pytest.mark.long),
+        pytest.param("nobody/broken", "try again later", marks=pytest.mark.long),
+        pytest.param("nobody/limited", "429", marks=pytest.mark.long),
         ("not//a/model", "owner/name"),
-        ("owner/huge", "of disk"),
+        pytest.param("owner/huge", "of disk", marks=pytest.mark.long),
     ],
 )
 def test_a_model_that_cannot_be_had_is_one_line_with_the_remedy(command, media, environment, model, says):

@@ -20,7 +20,7 @@ def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProce
     ("script", "flag", "suffixes", "count"),
     [
         ("gemma3-image-captioning.py", "--image_folder", {".png", ".jpg"}, 5),
-        ("gemma3-video-captioning.py", "--videos_folder", {".mp4"}, 3),
+        pytest.param("gemma3-video-captioning.py", "--videos_folder", {".mp4"}, 3, marks=pytest.mark.long),
     ],
 )
 def test_a_script_captions_its_kind_and_resumes(media, tmp_path, script, flag, suffixes, count):

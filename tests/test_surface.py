@@ -25,13 +25,13 @@ def test_the_changelog_knows_the_version():
     assert latest and latest[1] == version
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["caption", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["caption", "--help"], ["review", "--help"], ["--version"]])
 def test_help_and_import_load_nothing_heavy(arguments):
     code = (
         "import sys, gemma_captioner.cli as cli\n"
         f"try: {'cli.main(' + repr(arguments) + ')' if arguments else 'pass'}\n"
         "except SystemExit: pass\n"
-        "print([m for m in ('torch', 'transformers', 'ray') if m in sys.modules], file=sys.stderr)\n"
+        "print([m for m in ('torch', 'transformers', 'ray', 'nicegui') if m in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.strip() == "[]"

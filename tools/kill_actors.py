@@ -25,7 +25,7 @@ import psutil
 from PIL import Image
 
 _ENDINGS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)  # of drivers, in turn
-_EXIT_S = 10.0  # until all have followed a driver that was killed
+_EXIT_S = 60.0  # until all have followed a driver that was killed; an idle worker of Ray's takes half of it
 _RAYS_OWN = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # which take a minute or two to notice
 
 
@@ -34,7 +34,8 @@ class Chaos:
     """lost: files without an outcome. wrong: files with another outcome than the script's, or more than one.
 
     repeated: captions in the journal beyond one a file: what an actor was storing when it was killed. left: processes
-    that outlived their driver. endings: exit codes of drivers that were ended early. told: what the last said, --json.
+    that outlived their driver. endings: exit codes of drivers that were ended early. told: what the last run said with
+    --json.
     """
 
     files: int
@@ -83,9 +84,8 @@ def _drawn(folder: Path, files: int, rng: Random) -> list[str]:
 
 def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: float, until: int | None) -> None:
     """One driver, to its end or its death after `until` captions; meanwhile its actors die."""
-    told = folder.with_name("told.json")
-    with told.open("w") as out:
-        driver = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert driver.stdout is not None
     process, next_kill = psutil.Process(driver.pid), None
     family: dict[int, psutil.Process] = {}
     while driver.poll() is None:
@@ -104,11 +104,13 @@ def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: f
             next_kill = None
         time.sleep(0.1)
     else:
-        ended.told, ended.exit_code = json.loads(told.read_text()), driver.returncode
-    _, alive = psutil.wait_procs(family.values(), timeout=_EXIT_S)
-    for one in alive:
-        ended.left += not _title(one).startswith(_RAYS_OWN)
-        one.kill()
+        ended.told, ended.exit_code = json.loads(driver.stdout.read()), driver.returncode
+    driver.stdout.close()
+    ours = [one for one in family.values() if not _title(one).startswith(_RAYS_OWN)]
+    ended.left += len(psutil.wait_procs(ours, timeout=_EXIT_S)[1])
+    for one in family.values():
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def _title(process: psutil.Process) -> str:

@@ -12,7 +12,7 @@ from .engines import memory
 from .engines.memory import GEMMA3_SIZES, GIB
 from .settings import DEFAULT_MODEL, Sampling
 
-EXTRAS = {"quantize": "bitsandbytes", "scenes": "scenedetect-headless"}
+EXTRAS = {"quantize": "bitsandbytes", "scenes": "scenedetect-headless", "server": "openai"}
 _REQUEST_TOKENS = Sampling().frames * 260 + 1024  # a clip of the default length, its prompt and its caption
 
 

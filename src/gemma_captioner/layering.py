@@ -47,6 +47,13 @@ def _lay_over(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
     flat.update(layer)
 
 
+def without_prompts(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """It, where another prompt is to hold."""
+    flat = dict(layer)
+    _lay_over(flat, {"prompt": None})
+    return {name: value for name, value in flat.items() if name not in ("prompt", "preset")}
+
+
 def _texts_of(tables: Any) -> tuple[Any, ...]:
     """`[[prompts]]` of a config file, each with its `prompt`."""
     if not isinstance(tables, list) or any(not isinstance(t, Mapping) or set(t) != {"prompt"} for t in tables):
@@ -61,6 +68,7 @@ _EXAMPLES = {
     "cluster": "local, auto or ray://HOST:PORT",
     "shard": "I/N, 1/8",
     "only": "failed, flagged or flagged:NAME",
+    "wait-for-server": "30s, 10m or 1h30m",
     "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds",
 }
 
@@ -77,6 +85,6 @@ def explain(error: ValidationError) -> str:
             said = f"write it as {_EXAMPLES[name]}"
         else:
             said = fault["msg"][:1].lower() + fault["msg"][1:]
-        got = "" if "token" in "".join(path) else f" (got {fault['input']!r})"
+        got = "" if "token" in "".join(path) or "base_url" in path else f" (got {fault['input']!r})"
         lines.setdefault(name, f"--{name}: {said}{got}")
     return without_token("\n".join(lines.values()))

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
+import psutil
+
 from .engines import Engine, Session, engine_for
 from .errors import ItemError, StorageError
 from .examples import Shown, decoded, read_examples
@@ -20,13 +22,13 @@ from .job import Job
 from .media.pool import DecodePool
 from .plan import Replacing
 from .prompts import facts_for
-from .records import Failed, MediaItem, Outcome, Skipped
+from .records import Failed, MediaItem, Outcome, Skipped, most_bytes
 from .settings import Settings
 from .store import sidecar
 from .store.journal import Journal, Line, fingerprint, new_run_id
 from .trainers import trainer_of
 
-PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome
+PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome; more for an engine that asks for it
 _MOST_JOBS = 256  # items begun and not settled, however small their pixels are
 _WAIT_S = 0.02
 _MEANWHILE = "a caption was written there meanwhile"
@@ -70,7 +72,7 @@ class Pipeline:
     @cached_property
     def engine(self) -> Engine:
         """Made when the first file needs it: a finished folder asks for no model."""
-        return self._own_engine or engine_for(self.settings)
+        return self._own_engine or engine_for(self.settings, self._tell)
 
     @cached_property
     def _count_tokens(self) -> Callable[[str], int] | None:
@@ -149,13 +151,16 @@ class Pipeline:
         return time.monotonic() > self._deadline
 
     def _pool(self) -> DecodePool:
+        spec = self.engine.spec
+        clip_size = spec.clip_size or spec.size
+        wanted = spec.at_once * self.settings.sampling.frames * most_bytes(clip_size)
         return DecodePool(
-            self.engine.spec.size,
+            spec.size,
             self.settings.reading,
             self.settings.sampling,
-            clip_size=self.engine.spec.clip_size or self.engine.spec.size,
+            clip_size=clip_size,
             workers=self.settings.conduct.workers or os.cpu_count() or 1,
-            pixel_bytes=PIXEL_BYTES,
+            pixel_bytes=max(PIXEL_BYTES, min(wanted, psutil.virtual_memory().available // 4)),
         )
 
     def _start(self, item: MediaItem, pool: DecodePool) -> Job | Failed | None:

@@ -131,6 +131,7 @@ class Reply:
     prompt_tokens: int
     new_tokens: int
     seconds: float  # from submit to reply
+    flags: tuple[str, ...] = ()  # what the engine did differently for this one
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Tally:
 
 
 def printable(path: Path | str) -> str:
-    """The path as text that any stream takes: bytes that are no UTF-8 and control characters escaped."""
+    """The path, or a text with one in it, as any stream takes it: stray bytes and control characters escaped."""
     text = str(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

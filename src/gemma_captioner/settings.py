@@ -11,15 +11,26 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from .captions.languages import LANGUAGES
 from .captions.limits import LIMITS
-from .errors import UsageError
+from .errors import UsageError, without_credentials
 from .layering import explain, merged
 from .places import Place
+from .trainers import target_for
 
 Kind = Literal["image", "clip"]
 Order = Literal["media-first", "text-first"]
@@ -53,16 +64,21 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Selection(Group):
-    """Which files, and where their captions go."""
+class Places(Group):
+    """Which folders and files, and what their captions are called."""
 
     recursive: bool = Field(False, description="Walk into subfolders as well.")
-    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
     exclude: Texts = Field((), description="No files that match this glob. Repeatable.")
+    name: Literal["stem", "full"] = Field("stem", description="Caption `a.png` in `a.txt`, or in `a.png.txt`.")
+
+
+class Selection(Places):
+    """Which files, and where their captions go."""
+
+    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
     output: Place | None = Field(
         None, description="Write the captions here, folders mirrored, instead of beside the media."
     )
-    name: Literal["stem", "full"] = Field("stem", description="Caption `a.png` in `a.txt`, or in `a.png.txt`.")
     existing: Existing = Field(
         "skip",
         description="What has a caption: skip it, overwrite it (`restore` brings it back), or redo what is stale: "
@@ -190,12 +206,9 @@ class Generation(Group):
     seed: int = Field(0, ge=0, description="With a temperature: the same seed gives the same captions.")
 
 
-class Judging(Group):
-    """When an answer is not fit, and what then."""
+class Measures(Group):
+    """What a caption is measured by."""
 
-    retries: int = Field(
-        2, ge=0, description="Ask again this often, by sampling, where an answer is empty, refuses, loops or echoes."
-    )
     language: str = Field("english", description="The language that captions are to be in; others are flagged.")
     target: str | None = Field(
         None, description="The model to be trained: what its text encoder would cut off is flagged. --for sets it."
@@ -219,13 +232,58 @@ class Judging(Group):
         return value
 
 
+class Judging(Measures):
+    """When an answer is not fit, and what then."""
+
+    retries: int = Field(
+        2, ge=0, description="Ask again this often, by sampling, where an answer is empty, refuses, loops or echoes."
+    )
+
+
+class Captions(Places):
+    """Which captions of a dataset are read."""
+
+    captions: Path | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
+
+
+class Exporting(Captions):
+    """What is to be exported."""
+
+    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
+
+
+class Checking(Captions, Measures):
+    """Which captions `check` reads, and who is to be trained on them."""
+
+    extension: str = Field("txt", pattern=r"^\.?\w+$", description="The captions' extension: txt, caption.")
+    for_: Annotated[str | None, Parameter(name="--for")] = Field(
+        None, description="Look for what this trainer trips over, TRAINER[:MODEL], sd-scripts:sdxl."
+    )
+
+    @field_validator("extension")
+    @classmethod
+    def _without_dot(cls, value: str) -> str:
+        return value.removeprefix(".")
+
+    @property
+    def trainer(self) -> str:
+        """Its name, "" for none."""
+        return (self.for_ or "").partition(":")[0]
+
+    @property
+    def reader(self) -> str | None:
+        """The model whose text encoder reads the captions, where it is known."""
+        return self.target or (target_for(self.for_) if self.for_ else None)
+
+
 class Model(Group):
     """Which model, and how it runs."""
 
     model: str = Field(DEFAULT_MODEL, min_length=1, description="A Hugging Face id, a local folder, or `demo`.")
-    engine: Literal["local", "scripted"] = Field(
+    engine: Literal["local", "server", "vllm", "scripted"] = Field(
         "local",
-        description="local: transformers, here. scripted: no model, answers from the JSON file that --model names.",
+        description="local: transformers, here. server: any that speaks the OpenAI protocol, at --base-url. vllm: a "
+        "vLLM server, started for the run. scripted: no model, answers from the JSON file that --model names.",
     )
     quantize: Quantize = Field(
         "auto", description="Weights in 16, 8 or 4 bits. auto: the most exact that fits the memory, said aloud."
@@ -253,6 +311,56 @@ class Model(Group):
     hf_token: str | None = Field(
         None, repr=False, description="Hugging Face token. [default: HF_TOKEN, else `hf auth login`]"
     )
+
+
+class ServerAddress(Group):
+    """Where a server is, and how large it wants its images."""
+
+    base_url: str | None = Field(None, repr=False, description="Where the server answers: http://localhost:8000/v1.")
+    api_key_env: str = Field("OPENAI_API_KEY", description="The environment variable that holds its key, if any.")
+    image_size: int | None = Field(
+        None, ge=16, description="Frames are sent as squares of this side. [default: as the model, 896 for Gemma 3]"
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _a_web_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^/]", value):
+            raise ValueError("begin it with http:// or https://")
+        try:
+            _ = urlsplit(value or "").port
+        except ValueError:  # whose text could be a password
+            raise ValueError("its port is no number") from None
+        return value
+
+
+class Server(ServerAddress):
+    """With --engine server or vllm: how it is asked."""
+
+    image_format: Literal["jpeg", "png"] = Field("jpeg", description="How frames are sent. png: every pixel as it is.")
+    jpeg_quality: int = Field(92, ge=1, le=100, description="Of frames sent as JPEG.")
+    concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="Requests under way at once. auto: more while that makes it faster, fewer when it objects."
+    )
+    request_timeout: float = Field(600.0, gt=0, description="Seconds until an answer is given up and asked for again.")
+    item_timeout: float = Field(1800.0, gt=0, description="Seconds of asking again until a file fails.")
+    shrink: bool = Field(
+        False, description="Send half of a clip's frames, flagged, where the server refuses all as too much."
+    )
+    wait_for_server: str | None = Field(
+        None,
+        pattern=DURATION,
+        description="Wait so long for a server that does not answer. [default: 10m for one that did, 30m for --serve]",
+    )
+    serve: str | None = Field(
+        None,
+        description="Start the server with this command and end it with the run; {model} and {port} are filled in. "
+        "[default with --engine vllm: vllm serve {model} --host 127.0.0.1 --port {port}]",
+    )
+
+    @field_serializer("base_url", "serve", when_used="json")  # as the journal has them
+    def _without_credentials(self, value: str | None) -> str | None:
+        return None if value is None else without_credentials(value)
 
 
 class Conduct(Group):
@@ -310,6 +418,7 @@ class Settings(Group):
     generation: Generation = Generation()
     judging: Judging = Judging()
     model: Model = Model()
+    server: Server = Server()
     conduct: Conduct = Conduct()
     cluster: Cluster = Cluster()
     image: ForKind = ForKind()
@@ -358,14 +467,25 @@ class Settings(Group):
     def max_new_tokens(self, kind: Kind) -> int:
         return getattr(self, kind).max_new_tokens or self.generation.max_new_tokens
 
+    @property
+    def _model_asked(self) -> str:
+        if self.model.engine == "server" and not self.model_is_named and self.server.serve is None:
+            return "the only one of the server"
+        return _settled_name(self.model.model)
+
+    @property
+    def model_is_named(self) -> bool:
+        """Whether --model was given: a server may have one that needs no naming."""
+        return "model" in self.model.model_fields_set
+
     def recipe(self, kind: Kind) -> str:
         """A digest of all that decides what a caption of this kind says: 16 hex digits.
 
-        Where a model runs, how many at once and how exactly its arithmetic is done are left out on purpose: a dataset
-        that moves to another machine is not stale.
+        Where a model runs, in what engine, how many at once and how exactly its arithmetic is done are left out on
+        purpose: a dataset that moves to another machine is not stale.
         """
         said: dict[str, Any] = {
-            "model": _settled_name(self.model.model),
+            "model": self._model_asked,
             "quantize": self.model.quantize,
             "image_tokens": self.model.image_tokens,
             "prompts": self.prompts[kind],
@@ -389,6 +509,7 @@ _GROUPS: dict[str, type[Group]] = {
     "generation": Generation,
     "judging": Judging,
     "model": Model,
+    "server": Server,
     "conduct": Conduct,
     "cluster": Cluster,
 }

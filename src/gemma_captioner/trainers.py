@@ -31,6 +31,7 @@ TRAINERS: dict[str, Trainer] = {
     "finetrainers": Trainer(),
     "onetrainer": Trainer(takes_lines=True),
     "sd-scripts": Trainer(),
+    "huggingface": Trainer(),
 }
 
 

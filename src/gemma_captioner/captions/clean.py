@@ -76,7 +76,7 @@ def bare(raw: str, *, ascii_punctuation: bool = True) -> str:
     """
     text = _ROLE.sub("", _TEMPLATE.sub(" ", _THINKING.sub(" ", raw)).strip())
     if ascii_punctuation:
-        text = re.sub(r"\s*\u2014\s*", " - ", text).translate(_ASCII)
+        text = plain(text)
     text = _without_markdown(_ANOTHER_OPTION.sub("", text))
     text = _OFFER.sub("", text.strip())
     lines = (" ".join(line.split()) for line in text.splitlines())
@@ -91,6 +91,14 @@ def bare(raw: str, *, ascii_punctuation: bool = True) -> str:
             caption = caption[shown.end() :]
             caption = caption[:1].upper() + caption[1:]
     return re.sub(r"\s+([,.;:!?])(?=\s|\Z)", r"\1", caption).strip()
+
+
+def plain(text: str) -> str:
+    """Typographic punctuation to ASCII.
+
+    # "a cat\u2019s tail\u2026" -> "a cat's tail..."
+    """
+    return re.sub(r"\s*\u2014\s*", " - ", text).translate(_ASCII)
 
 
 def _without_markdown(text: str) -> str:

@@ -37,4 +37,4 @@ def judged(
     prefix, suffix = filled(put.prefix, values), filled(put.suffix, values)
     caption = dressed(said, trigger=put.trigger, prefix=prefix, suffix=suffix)
     flags += ("truncated",) * truncated + length_flags(caption, judging.target, count_tokens)
-    return Judged(caption, flags)
+    return Judged(caption, reply.flags + flags)

@@ -76,10 +76,11 @@ _LEAST_TIMES = {1: 5, 2: 4, 3: 4}  # for a run of so many words; longer ones thr
 def _in_a_loop(words: list[str], at_least: int = 0) -> bool:
     """# run, run, run, run, run -> yes      left, right, left, right -> no: twice is rhythm"""
     for length in range(1, min(40, len(words) // 3) + 1):
-        times = max(at_least, _LEAST_TIMES.get(length, 3))
-        for start in range(len(words) - length * times + 1):
-            run = words[start : start + length]
-            if all(words[start + i * length : start + (i + 1) * length] == run for i in range(1, times)):
+        wanted = length * (max(at_least, _LEAST_TIMES.get(length, 3)) - 1)
+        again = 0  # words in a row that are those of `length` before
+        for word, later in zip(words, words[length:], strict=False):
+            again = again + 1 if word == later else 0
+            if again >= wanted:
                 return True
     return False
 

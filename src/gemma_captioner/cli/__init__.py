@@ -6,7 +6,7 @@ Exit codes: 0 everything captioned or skipped; 1 the run could not start, or die
 failed; 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
-from . import caption, dataset, export, first_steps
+from . import caption, check, compare, dataset, export, first_steps, review
 from .shell import main
 
-__all__ = ["caption", "dataset", "export", "first_steps", "main"]
+__all__ = ["caption", "check", "compare", "dataset", "export", "first_steps", "main", "review"]

@@ -53,12 +53,13 @@ _PANELS = (
     "The answer",
     "What is fit",
     "The model",
+    "The server",
     "The run",
     "Past one machine",
 )
 
 
-def _stage(title: str) -> Parameter:
+def stage(title: str) -> Parameter:
     return Parameter(name="*", group=Group(title, sort_key=_PANELS.index(title)))
 
 
@@ -69,25 +70,26 @@ def caption(
     ],
     /,
     *,
-    selection: Annotated[knobs.Selection, _stage("Which files")] = knobs.Selection(),
-    prompting: Annotated[knobs.Prompting, _stage("The prompt and the caption")] = knobs.Prompting(),
-    sampling: Annotated[knobs.Sampling, _stage("Clips")] = knobs.Sampling(),
-    reading: Annotated[knobs.Reading, _stage("Reading files")] = knobs.Reading(),
-    generation: Annotated[knobs.Generation, _stage("The answer")] = knobs.Generation(),
-    judging: Annotated[knobs.Judging, _stage("What is fit")] = knobs.Judging(),
-    model: Annotated[knobs.Model, _stage("The model")] = knobs.Model(),
-    conduct: Annotated[knobs.Conduct, _stage("The run")] = knobs.Conduct(),
-    cluster: Annotated[knobs.Cluster, _stage("Past one machine")] = knobs.Cluster(),
-    talk: Annotated[Conversation, _stage("The run")] = Conversation(),
+    selection: Annotated[knobs.Selection, stage("Which files")] = knobs.Selection(),
+    prompting: Annotated[knobs.Prompting, stage("The prompt and the caption")] = knobs.Prompting(),
+    sampling: Annotated[knobs.Sampling, stage("Clips")] = knobs.Sampling(),
+    reading: Annotated[knobs.Reading, stage("Reading files")] = knobs.Reading(),
+    generation: Annotated[knobs.Generation, stage("The answer")] = knobs.Generation(),
+    judging: Annotated[knobs.Judging, stage("What is fit")] = knobs.Judging(),
+    model: Annotated[knobs.Model, stage("The model")] = knobs.Model(),
+    server: Annotated[knobs.Server, stage("The server")] = knobs.Server(),
+    conduct: Annotated[knobs.Conduct, stage("The run")] = knobs.Conduct(),
+    cluster: Annotated[knobs.Cluster, stage("Past one machine")] = knobs.Cluster(),
+    talk: Annotated[Conversation, stage("The run")] = Conversation(),
 ) -> int:
     """Caption images and clips: a `.txt` beside each.
 
     What has a caption is left alone, so an interrupted run goes on where it was when it is started again.
     """
     flags: dict[str, Any] = {}
-    for group in (selection, prompting, sampling, reading, generation, judging, model, conduct, cluster):
+    for group in (selection, prompting, sampling, reading, generation, judging, model, server, conduct, cluster):
         flags |= group.model_dump(exclude_unset=True)
-    return run_caption(list(map(place, paths)), Settings.of(_read_config(talk.config), flags), talk)
+    return run_caption(list(map(place, paths)), Settings.of(read_config(talk.config), flags), talk)
 
 
 def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> int:
@@ -96,7 +98,7 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
         return _dry_run(paths, settings, talk)
     report = Report(err, show=talk.show)
     run: Run | None = None
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with report:
             run = run_of(paths, settings, tell=report.say)
@@ -142,7 +144,7 @@ def _verdict(run: Run, report: Report) -> int:
     return 3 if tally.failed else 0
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def terminate(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
     raise Terminated
 
@@ -152,7 +154,7 @@ def _trace(talk: Conversation, settings: Settings) -> None:
         err.print(without_token(traceback.format_exc(), settings.model.hf_token), markup=False, soft_wrap=True)
 
 
-def _read_config(path: Path | None) -> dict[str, Any]:
+def read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:

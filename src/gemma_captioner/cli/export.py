@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from .. import settings as knobs
 from ..errors import StartError, UsageError
-from ..media.discover import Root
+from ..media.discover import roots_of
 from ..records import Failed, MediaItem
 from ..report import printable
 from ..settings import Selection
@@ -28,13 +30,7 @@ def export(
         Path | None,
         Parameter(help="Where to. [default: where the trainer looks in the folder, else beside the folder]"),
     ] = None,
-    captions: Annotated[
-        Path | None, Parameter(help="Where the captions are, if not beside the media: what --output of `caption` was.")
-    ] = None,
-    recursive: Annotated[bool, Parameter(help="Walk into subfolders as well.", negative=())] = False,
-    include: Annotated[tuple[str, ...], Parameter(help="Only files that match this glob. Repeatable.")] = (),
-    exclude: Annotated[tuple[str, ...], Parameter(help="No files that match this glob. Repeatable.")] = (),
-    name: Annotated[Literal["stem", "full"], Parameter(help="Captions are `a.txt`, or `a.png.txt`.")] = "stem",
+    exporting: Annotated[knobs.Exporting, Parameter(name="*")] = knobs.Exporting(),
 ) -> int:
     """Write the captions as a trainer reads them: those on disk, edits included.
 
@@ -43,31 +39,35 @@ def export(
     trainer = for_.partition(":")[0]
     if trainer not in EXPORTS:
         raise UsageError(f"--for {for_}: there is no export of that name. Known: {', '.join(EXPORTS)}")
-    form, folder = EXPORTS[trainer], folder.absolute()
+    form = EXPORTS[trainer]
     if not folder.is_dir():
         raise StartError(f"{folder} is no folder: give the one that holds the media")
-    if form.place is None and output is None:
-        out.print(f"{trainer} reads the .txt beside the media: {printable(folder)} is ready as it is.", markup=False)
-        out.print("With --output FOLDER, its media are linked there, with captions of its own.", markup=False)
-        return 0
-    to = output.absolute() if output else _place(form, folder)
-    write = (form.suffixes or {}).get(to.suffix, form.write)
-    selection = Selection(recursive=recursive, include=include, exclude=exclude, name=name)
-    roots = [Root(folder, (captions or folder).absolute(), (captions or folder).absolute())]
+    [root] = roots_of([folder], exporting.captions)
+    selection = Selection(**exporting.model_dump(exclude={"captions"}))
     takes_lines = trainer in TRAINERS and TRAINERS[trainer].takes_lines
     counts: Counter[str] = Counter()
-    found = _captioned(entries(roots, selection, takes_lines=takes_lines), form, counts)
-    paths = list(write(found, to))
-    if not counts["written"]:
+    found = _captioned(entries([root], selection, takes_lines=takes_lines), form, counts)
+    first = next(found, None)
+    if first is None:
         raise StartError(f"{folder} holds no captions for {trainer}: caption it first, or say where with --captions")
-    for path in paths:
-        out.print(printable(path), markup=False)
+    found = chain([first], found)
+    if form.place is None and output is None:
+        counts["there"] = sum(1 for _ in found)
+        del counts["written"]
+        out.print(
+            f"{trainer} reads the .txt beside the media: {printable(root.folder)} is as it wants it.", markup=False
+        )
+        out.print("With --output FOLDER, its media are linked there, with captions of its own.", markup=False)
+    else:
+        to = output.absolute() if output else _place(form, root.folder)
+        for path in (form.suffixes or {}).get(to.suffix, form.write)(found, to):
+            out.print(printable(path), markup=False)
     several = f" ({counts['several']} files have several captions: {form.several})" if counts["several"] else ""
     err.print(", ".join(f"{counts[what]} {what}" for what in _COUNTED if counts[what]) + several, markup=False)
     return 3 if counts["failed"] else 0
 
 
-_COUNTED = ("written", "without a caption", "left out, as it takes no such media", "failed")
+_COUNTED = ("written", "there", "without a caption", "left out, as it takes no such media", "failed")
 
 
 def _captioned(found: Iterator[Entry | MediaItem | Failed], form: Format, counts: Counter[str]) -> Iterator[Entry]:

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
+from .. import settings as knobs
 from ..report import printable
 from ..run import Run
 from ..settings import Settings
@@ -78,11 +79,17 @@ def show(name: Annotated[str, Parameter(help="Which one.")], /) -> int:
 
 
 @app.command
-def doctor() -> int:
-    """Say what is here, what it means for captioning, and what to do about it."""
+def doctor(
+    *,
+    model: Annotated[str | None, Parameter(help="The model to ask for at --base-url.")] = None,
+    server: Annotated[knobs.ServerAddress, Parameter(name="*")] = knobs.ServerAddress(),
+) -> int:
+    """Say what is here, what it means for captioning, and what to do about it; with --base-url, what is there."""
     from ..doctor import examine
+    from ..server_doctor import examine_server
 
-    for finding in examine():
+    asked = server.model_dump(exclude_unset=True) | ({} if model is None else {"model": model})
+    for finding in examine() if server.base_url is None else examine_server(asked):
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]
         out.print(f"[{style}]{mark}[/] ", end="")
         out.print(f"{finding.what}: {finding.meaning}", markup=False)

@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 
+from ..errors import ModelError
 from ..settings import Settings
 from .base import Engine, EngineSpec, Session
 
 __all__ = ["Engine", "EngineSpec", "Session", "engine_for"]
 
+Tell = Callable[[str], None]  # a line for a person
 
-def _local(settings: Settings) -> Engine:
+
+def _local(settings: Settings, tell: Tell) -> Engine:
     # OpenMP's threads wait in a loop for their next work unless told before torch is imported: on a CPU they would take
     # the cores from decoding (measured: 60 s down to 43 s for 260 files on 2 cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -18,14 +22,28 @@ def _local(settings: Settings) -> Engine:
     return LocalEngine(settings)
 
 
-def _scripted(settings: Settings) -> Engine:
+def _server(settings: Settings, tell: Tell) -> Engine:
+    if find_spec("openai") is None:
+        raise ModelError("a server as engine wants the openai client: pip install 'gemma-captioner[server]'")
+    from .server import ServerEngine
+
+    return ServerEngine(settings, tell)
+
+
+def _scripted(settings: Settings, tell: Tell) -> Engine:
     from .scripted import ScriptedEngine
 
     return ScriptedEngine.from_file(settings.model.model)
 
 
-ENGINES: dict[str, Callable[[Settings], Engine]] = {"local": _local, "scripted": _scripted}
+ENGINES: dict[str, Callable[[Settings, Tell], Engine]] = {
+    "local": _local,
+    "server": _server,
+    "vllm": _server,
+    "scripted": _scripted,
+}
 
 
-def engine_for(settings: Settings) -> Engine:
-    return ENGINES[settings.model.engine](settings)
+def engine_for(settings: Settings, tell: Tell = lambda line: None) -> Engine:
+    """tell: given lines for a person while it works, from the thread that polls its session."""
+    return ENGINES[settings.model.engine](settings, tell)

@@ -15,7 +15,8 @@ class EngineSpec:
     size: in pixels, that images are to have. clip_size: that a clip's frames are to have, None for the same
     tokens: the most prompt tokens that an image, or one frame of a clip, costs, markers included
     context: the most tokens a prompt and its answer may have together
-    identity: model name and revision, as the journal records them
+    identity: model name and revision (of a server: where it is), as the journal records them
+    at_once: requests that it would have under way: frames are given room for so many, where there is memory
     """
 
     size: Size
@@ -24,6 +25,7 @@ class EngineSpec:
     model: str
     revision: str | None
     clip_size: Size | None = None
+    at_once: int = 0
 
 
 class Session(Protocol):

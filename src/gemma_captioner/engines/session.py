@@ -190,6 +190,10 @@ class LocalSession:
             return
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
+        if len(batch) == 1 and self.vision.chunk > 1:  # older cards' attention takes far more than was planned for
+            self.vision.chunk //= 2
+            self._answer_or_halve(batch)
+            return
         if len(batch) == 1:
             advice = "out of memory for this one alone: use fewer --frames, or --quantize 4bit"
             self._answers.put(Failed(batch[0].request.item, advice, batch[0].request.id))

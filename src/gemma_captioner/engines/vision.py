@@ -18,6 +18,7 @@ _SAMPLE = 16  # frames are told apart by each sixteenth pixel of each sixteenth 
 class Vision:
     def __init__(self, model: Any, family: Family, processor: Any) -> None:
         self._model, self._family = model, family
+        self.chunk = VISION_CHUNK  # frames encoded at once: halved where even one item does not fit
         images = processor.image_processor
         # All 256 pixel values through the processor's own arithmetic: what it would make of them, to the last bit.
         levels = (np.arange(256, dtype=np.float64) * images.rescale_factor).astype(np.float32)
@@ -31,7 +32,7 @@ class Vision:
         """clips: uint8 [n, height, width, 3] each -> what the model's forward takes of images beside input_ids."""
         frames, places = distinct(clips)
         features: list[torch.Tensor] = []
-        for chunk in _chunks(frames):
+        for chunk in _chunks(frames, self.chunk):
             values = self.normalised(self._to_device(np.stack(chunk)))  # float32: the tower rounds where it means to
             features += self._family.features(self._model, values)
         return self._family.prefill([features[i] for i in places], input_ids == self._model.config.image_token_id)
@@ -48,12 +49,12 @@ class Vision:
         return torch.stack([self._levels[c][pixels[..., c].int()] for c in range(3)], dim=1)
 
 
-def _chunks(frames: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:
+def _chunks(frames: Sequence[Pixels], most: int) -> Iterator[Sequence[Pixels]]:
     """Neighbours of one shape, as many as are encoded at once."""
     for _, alike in groupby(frames, key=np.shape):
         together = list(alike)
-        for start in range(0, len(together), VISION_CHUNK):
-            yield together[start : start + VISION_CHUNK]
+        for start in range(0, len(together), most):
+            yield together[start : start + most]
 
 
 def distinct(clips: Sequence[Pixels]) -> tuple[list[Pixels], list[int]]:

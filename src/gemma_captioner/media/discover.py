@@ -112,7 +112,7 @@ class Discovery:
             )
             return
         # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
-        media = (n for n in listing.files() if _is_media(n) and not self._excluded(inside + n))
+        media = (n for n in listing.files() if is_media(n) and not self._excluded(inside + n))
         for caption_name, sharing in groupby(media, key=self._caption_name):  # of one stem: neighbours, once sorted
             names = list(sharing)
             for name in filter(partial(self._wanted, root, inside), names):
@@ -129,7 +129,7 @@ class Discovery:
                 else:
                     yield Found(item, captioned=caption_name in captions)
         if root.only is None:
-            self.ignored += sum(not _is_media(name) for name in listing.files())
+            self.ignored += sum(not is_media(name) for name in listing.files())
         if self.selection.recursive and root.only is None:
             for name in listing.folders:
                 if not self._excluded(inside + name):
@@ -139,10 +139,10 @@ class Discovery:
         if root.only is not None and name not in root.only:
             return False
         include = self.selection.include
-        return not include or _matches(inside + name, include)
+        return not include or matches(inside + name, include)
 
     def _excluded(self, name: str) -> bool:
-        return _matches(name, self.selection.exclude)
+        return matches(name, self.selection.exclude)
 
     def _caption_name(self, name: str) -> str:
         return (name if self.selection.name == "full" else name.rpartition(".")[0]) + ".txt"
@@ -216,7 +216,7 @@ def _captions_in(folder: Path) -> set[str]:
         return set()
 
 
-def _is_media(name: str) -> bool:
+def is_media(name: str) -> bool:
     stem, dot, extension = name.rpartition(".")
     return bool(stem and dot) and extension.lower() in EXTENSIONS
 
@@ -238,7 +238,7 @@ def _by_length(digits: re.Match[str]) -> str:
     return f"\0{chr(len(number))}{number}"
 
 
-def _matches(name: str, globs: Iterable[str]) -> bool:
+def matches(name: str, globs: Iterable[str]) -> bool:
     """`day1/a.PNG` matches `*.png`, `a.*` and `day1/*`."""
     name = name.lower()
     return any(

@@ -132,6 +132,11 @@ class Decoding:
             self._room = None
 
 
+def processes(workers: int, memory: int) -> ProcessPool:
+    """Where files are opened: one that crashes its process, or wants more bytes than that, costs itself alone."""
+    return ProcessPool(workers, context=_context(), initializer=_prepare_worker, initargs=(memory,))
+
+
 class DecodePool:
     """Decodes files ahead, as many as their pixels have room for."""
 
@@ -143,7 +148,7 @@ class DecodePool:
         frame_bytes = max(most_bytes(size), most_bytes(clip_size))
         self.arena = Arena(max(sampling.frames, pixel_bytes // frame_bytes), frame_bytes)
         limit = int(reading.decode_memory * GIB) + self.arena.bytes  # the arena counts as a worker's own, too
-        self._processes = ProcessPool(workers, context=_context(), initializer=_prepare_worker, initargs=(limit,))
+        self._processes = processes(workers, limit)
 
     def start(self, item: MediaItem) -> Decoding | None:
         """None where there is no room for its pixels now."""

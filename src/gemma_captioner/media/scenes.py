@@ -10,31 +10,24 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import av
 import av.error
 import av.logging
-import numpy as np
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-from av.video.stream import VideoStream
 
 from ..errors import ItemError, StartError
 from ..pages import page, picture
 from ..settings import Reading, Sampling, Splitting
 from ..store.journal import fingerprint
 from ..store.sidecar import DOT_FOLDER, storage_error
-from .colour import EXACTLY, as_srgb, upright_size
+from .encoding import encode
 from .sampling import ROUNDING_S, Timeline
-from .video import decode_clip, frames_from, open_video, timeline_of, video_stream
+from .video import decode_clip, open_video, timeline_of, video_stream
 
 _COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
 _CRF = "14"
-_TICK = Fraction(1, 90_000)
-_BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # said in the file, limited range
 _THUMB = (256, 144)
 
 
@@ -175,7 +168,7 @@ def _write_clip(video: Path, target: Path, piece: Piece, timeline: Timeline) -> 
         name = video_stream(source).codec_context.name
         copies = name in _COPIED and _between_keyframes(start, end, timeline)
     if not (copies and _copy(video, target, start, end, timeline)):
-        _encode(video, target, start, end, timeline)
+        encode(video, target, start, end, timeline, crf=_CRF)
 
 
 def _between_keyframes(start: float, end: float, timeline: Timeline) -> bool:
@@ -217,62 +210,6 @@ def _copy(video: Path, target: Path, start: float, end: float, timeline: Timelin
             clip.mux(packet)
     with open_video(target) as clip:
         return sum(1 for _ in clip.decode(video=0)) == due
-
-
-def _encode(video: Path, target: Path, start: float, end: float, timeline: Timeline) -> None:
-    """From the frame on screen at `start` until `end`, however long its last frame is held."""
-    with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
-        stream = video_stream(source)
-        rate = Fraction(stream.average_rate or 24).limit_denominator(1001)
-        if not 1 <= rate <= 240:
-            rate = Fraction(24)
-        encoder: VideoStream | None = None
-        reformatter, converter = VideoReformatter(), VideoReformatter()
-        said = -1
-        for time, frame in _held(frames_from(source, stream, timeline, start), start, end, float(1 / rate)):
-            width, height = upright_size(frame, stream.sample_aspect_ratio)
-            if encoder is None:
-                encoder = clip.add_stream("libx264", rate=rate, options={"crf": _CRF})
-                encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-                encoder.codec_context.time_base = _TICK
-                for knob, value in _BT709.items():
-                    setattr(encoder.codec_context, knob, value)
-            pixels = as_srgb(frame, (encoder.width, encoder.height), "white", reformatter)
-            drawn = converter.reformat(
-                VideoFrame.from_ndarray(pixels, format="rgb24"),
-                format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=EXACTLY,
-            )
-            said = max(said + 1, round((time - start) / _TICK))
-            drawn.pts, drawn.time_base = said, _TICK
-            clip.mux(encoder.encode(drawn))
-        if encoder is None:
-            raise ItemError("a piece of it has no frames: convert it with another program")
-        clip.mux(encoder.encode())
-
-
-def _held(frames: Iterator[VideoFrame], start: float, end: float, usual_s: float) -> Iterator[tuple[float, VideoFrame]]:
-    """(time, frame) from `start` to before `end`: the one on screen at the start, and one held at the end once more."""
-    shown: VideoFrame | None = None
-    last = start
-    for frame in frames:
-        time = frame.time or 0.0
-        if time >= end - ROUNDING_S:
-            break
-        if time > start + ROUNDING_S:
-            if shown is not None and last == start:
-                yield start, shown
-            yield time, frame
-            last = time
-        shown = frame
-    if shown is None:
-        return
-    if last == start:
-        yield start, shown
-    if end - last > 1.5 * usual_s:
-        yield end - usual_s, shown
 
 
 def _write_sheet(path: Path, clips: list[Path]) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -63,7 +63,8 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise sidecar.storage_error(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 Row = dict[str, Any]
@@ -146,6 +147,20 @@ def _of_one_kind(entries: Iterator[Entry]) -> Iterator[Entry]:
         yield entry
 
 
+def _distinct(entries: Iterator[Entry], key: Callable[[Entry], Any]) -> Iterator[Entry]:
+    seen: dict[Any, Path] = {}
+    for entry in entries:
+        other = seen.setdefault(key(entry), entry.item.path)
+        if other != entry.item.path:
+            raise StartError(f"{other} and {entry.item.path} would be taken for one by this trainer: rename one")
+        yield entry
+
+
+def _without_suffix(entry: Entry) -> Path:
+    """What tells a file from others to a trainer that puts an ending of its own there."""
+    return entry.item.path.with_suffix("")
+
+
 # The trainers
 
 
@@ -160,14 +175,10 @@ def _diffusion_pipe(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
 
 
 def _musubi(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
-    """A file for images and one for clips. Its caches are named after stems: two alike in one file would mix."""
-    stems: dict[Kind, dict[str, Path]] = {"image": {}, "clip": {}}
+    """A file for images and one for clips. Its caches are named after stems alone, wherever a file lies."""
     rows: dict[Kind, list[Row]] = {"image": [], "clip": []}
-    for entry in entries:
+    for entry in _distinct(entries, lambda entry: (entry.item.kind, entry.item.path.stem)):
         path, kind = entry.item.path, entry.item.kind
-        other = stems[kind].setdefault(path.stem, path)
-        if other != path:
-            raise StartError(f"{path} and {other} have one name, and musubi-tuner would mix them: rename one")
         rows[kind].append({"image_path" if kind == "image" else "video_path": str(path), "caption": entry.captions[0]})
     for kind, ending in (("image", "images"), ("clip", "videos")):
         if rows[kind]:
@@ -193,8 +204,11 @@ def _simpletuner(entry: Entry, folder: Path) -> Iterable[Row]:
     yield {"filename": entry.item.name, "caption": list(entry.captions), **size}
 
 
-def _ltx(entry: Entry, folder: Path) -> Iterable[Row]:
-    yield {"caption": entry.captions[0], "media_path": _inside(entry, folder)}
+def _ltx(save: Callable[[Iterable[Row], Path], Path]) -> Write:
+    def row(entry: Entry, folder: Path) -> Iterable[Row]:
+        yield {"caption": entry.captions[0], "media_path": _inside(entry, folder)}
+
+    return lambda entries, to: _rows(save, row)(_distinct(entries, _without_suffix), to)
 
 
 def _metadata(column: str) -> Write:
@@ -263,11 +277,8 @@ def _folder(*, lines: bool) -> Write:
     """Media, linked, and a `.txt` beside each, as these trainers find it whatever ours is called."""
 
     def write(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
-        taken: dict[Path, Path] = {}
-        for entry in entries:
+        for entry in _distinct(entries, _without_suffix):
             media = to / entry.item.name
-            if (other := taken.setdefault(media.with_suffix(".txt"), media)) != media:
-                raise StartError(f"{media} and {other} would share a .txt, and this trainer knows no other: rename one")
             media.parent.mkdir(parents=True, exist_ok=True)
             if not media.exists():
                 _link(entry.item.path, media)
@@ -301,10 +312,10 @@ EXPORTS: Mapping[str, Format] = {
     ),
     "finetrainers": Format(_metadata("caption"), "{folder}/metadata.jsonl", _FIRST),
     "ltx": Format(
-        _rows(_json_list, _ltx),
+        _ltx(_json_list),
         "{parent}/{name}-ltx.json",
         _FIRST,
-        suffixes={".csv": _rows(_table, _ltx), ".jsonl": _rows(_json_lines, _ltx)},
+        suffixes={".csv": _ltx(_table), ".jsonl": _ltx(_json_lines)},
     ),
     "onetrainer": Format(_folder(lines=True), None, _LINES),
     "sd-scripts": Format(_sd_scripts, "{parent}/{name}-sd-scripts.json", _LINES, kind="image"),

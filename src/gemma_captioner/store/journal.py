@@ -5,7 +5,10 @@ Lines, told apart by `kind`:
     caption   one for each caption, written before its `.txt` is renamed into place: a line whose digest is not what
               the `.txt` holds is void (the run died between the two) or a person has edited since
     failure   one for each item that failed
+    edit      one for each caption that a person wrote or (digest null) took away
+    trash     one for each media file that a person moved to the trash or back
     restore   one for each caption brought back
+    fix       one for each caption that `check --fix` mended: a person's from then on
 Never a token or a key.
 
 Object stores cannot append: there a run's lines go out in parts, `<run-id>.<number>.jsonl`, every few seconds, and at
@@ -28,7 +31,7 @@ from typing import Any, BinaryIO
 from ..errors import ItemError, StartError
 from ..places import as_os_errors, is_local, put, version
 from ..settings import Kind
-from . import sidecar
+from . import sidecar, trash
 from .sidecar import DOT_FOLDER
 
 Line = dict[str, Any]
@@ -194,7 +197,7 @@ class History:
 
 
 def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
-    """Bring back what run `run_id` overwrote: (caption file, whether it was restored), one after the other.
+    """Bring back what run `run_id` overwrote or took away: (file, whether it was restored), the last change first.
 
     A caption that was edited since is left as it is. What is taken away is itself kept, by a run of its own.
     Raises `StartError` where there is no such run, listing those that overwrote something.
@@ -207,26 +210,38 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
         raise StartError(f"{store} has no run {run_id!r}. Its runs: {runs}")
     journal = Journal(new_run_id(), {"restores": run_id})
     try:
-        for line in chain.from_iterable(map(read_run, files)):
-            if line.get("replaced") is None:
-                continue
-            caption_path = store / line["caption_file"]
-            try:
-                now = sidecar.read(caption_path)
-            except ItemError:  # a folder, or not to be read: not what we wrote
-                now = None
-            content = line["replaced"].encode("utf-8", "surrogateescape")
-            if now is None or sidecar.digest(now) != line["digest"]:
-                yield caption_path, False
-                continue
-            back: Line = {
-                "kind": "restore",
-                "path": line["path"],
-                "caption_file": line["caption_file"],
-                "digest": sidecar.digest(content),
-                "replaced": now.decode("utf-8", "surrogateescape"),
-            }
-            sidecar.write(caption_path, content, store, lambda back=back: journal.append(store, back))  # type: ignore[misc]
-            yield caption_path, True
+        for line in reversed([line for line in chain.from_iterable(map(read_run, files)) if _took_something(line)]):
+            yield _brought_back(store, line, journal)
     finally:
         journal.close()
+
+
+def _took_something(line: Line) -> bool:
+    return line.get("replaced") is not None or line.get("kind") == "trash"
+
+
+def _brought_back(store: Path, line: Line, journal: Journal) -> tuple[Path, bool]:
+    if line["kind"] == "trash":
+        media = Path(os.path.normpath(store / line["from"]))
+        try:
+            trash.move(store / line["to"], media)
+        except ItemError:  # something else is called that now, or somebody emptied the trash
+            return media, False
+        return media, True
+    caption_path = store / line["caption_file"]
+    try:
+        now = sidecar.read(caption_path)
+    except ItemError:  # a folder, or not to be read: not what we wrote
+        return caption_path, False
+    if (None if now is None else sidecar.digest(now)) != line["digest"]:
+        return caption_path, False
+    content = line["replaced"].encode("utf-8", "surrogateescape")
+    back: Line = {
+        "kind": "restore",
+        "path": line["path"],
+        "caption_file": line["caption_file"],
+        "digest": sidecar.digest(content),
+        "replaced": None if now is None else now.decode("utf-8", "surrogateescape"),
+    }
+    sidecar.write(caption_path, content, store, lambda: journal.append(store, back))
+    return caption_path, True

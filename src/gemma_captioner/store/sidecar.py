@@ -71,6 +71,15 @@ def write(
             temporary.unlink(missing_ok=True)
 
 
+def remove(path: Path, before_removal: Callable[[], None] = lambda: None) -> None:
+    """Take a caption away. Raises what `storage_error` says."""
+    try:
+        before_removal()
+        path.unlink()
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
 def _put_if_free(temporary: Path, path: Path) -> bool:
     """Give the file its name in one step that fails where there is one; False: it is the caller's to replace."""
     try:

@@ -1,0 +1,153 @@
+"""What the engine for servers costs beside a bare HTTP client: a stub answers after 200 ms whatever it is sent.
+
+    python benchmarks/server.py                    # 12-frame clips of 64 and of 896 pixels, 64 at once
+
+ours: `ServerSession` from frames on, pictures made on the way. bare: httpx2, posting the same bodies, made beforehand.
+encoding: bare, too, after making the pictures in as many threads as ours does. One round is each of them once.
+"""
+
+import argparse
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import httpx2
+import numpy as np
+from material import texture
+
+from gemma_captioner.engines import engine_for
+from gemma_captioner.engines.server.pictures import base64_pictures
+from gemma_captioner.engines.server.question import Form, body
+from gemma_captioner.engines.server.session import _ENCODERS
+from gemma_captioner.records import Frames, MediaItem, Reply, Request
+from gemma_captioner.settings import Settings
+
+ANSWER_S, AT_ONCE, FRAMES = 0.2, 64, 12
+SAID = b'{"choices":[{"message":{"content":"A clip."},"finish_reason":"stop"}],"usage":{"completion_tokens":3}}'
+RUNS = {64: (800, 15), 896: (96, 5)}  # by the frames' side: requests, rounds
+ITEM = MediaItem(Path("a.mp4"), "clip", "a.mp4", Path("a.txt"), Path())
+
+
+async def stub(port: int) -> None:
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                left = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+                while left > 0:
+                    left -= len(await reader.read(min(left, 1 << 20)))
+                await asyncio.sleep(ANSWER_S * head.startswith(b"POST"))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(SAID) + SAID)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(connection, "127.0.0.1", port, limit=1 << 21)
+    await server.serve_forever()
+
+
+def clips(side: int) -> list[Frames]:
+    """Four that differ, panning over what is drawn."""
+    made = []
+    for seed in range(4):
+        ground = texture(side + 4 * FRAMES, side, seed)
+        pixels = [ground[:, 4 * n : 4 * n + side] for n in range(FRAMES)]
+        made.append(Frames(np.stack(pixels), tuple(map(float, range(FRAMES))), kind="clip"))
+    return made
+
+
+def ours(settings: Settings, requests: list[Request]) -> float:
+    with engine_for(settings).open() as session:
+        since, waiting, answers = time.perf_counter(), list(requests), 0
+        while answers < len(requests):
+            while waiting and session.free:
+                session.submit(waiting.pop())
+            got = session.poll(0.02)
+            assert all(isinstance(answer, Reply) for answer in got), got
+            answers += len(got)
+        return time.perf_counter() - since
+
+
+def bare(url: str, bodies: Callable[[], list[bytes]]) -> float:
+    since = time.perf_counter()
+    asyncio.run(_post(url, bodies()))
+    return time.perf_counter() - since
+
+
+async def _post(url: str, bodies: list[bytes]) -> None:
+    async def worker(client: httpx2.AsyncClient) -> None:
+        while bodies:
+            reply = await client.post(url, content=bodies.pop(), headers={"content-type": "application/json"})
+            assert reply.json()["choices"]
+
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
+        await asyncio.gather(*(worker(client) for _ in range(AT_ONCE)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, help="instead of 15 and 5")
+    parser.add_argument("--stub", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.stub:
+        return asyncio.run(stub(given.stub))
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = subprocess.Popen([sys.executable, __file__, "--stub", str(port)])
+    print(f"{AT_ONCE} at once, answered after {ANSWER_S} s: {AT_ONCE / ANSWER_S:.0f} requests/s at the most")
+    try:
+        for side, (count, rounds) in RUNS.items():
+            measure(side, count, given.rounds or rounds, f"http://127.0.0.1:{port}/v1")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def measure(side: int, count: int, rounds: int, url: str) -> None:
+    settings = Settings.of(
+        {"engine": "server", "base_url": url, "model": "m", "concurrency": AT_ONCE, "image_size": side},
+        {"wait_for_server": "1m"},
+    )
+    shown = clips(side)
+    requests = [Request(n, ITEM, shown[n % len(shown)], "Describe the clip.", 100) for n in range(count)]
+    form = Form("m", "image/jpeg", "media-first", "", None)
+
+    def made(request: Request) -> bytes:
+        pictures = base64_pictures(request.frames.pixels, settings.server)
+        return body(form, request, [pictures], range(FRAMES), ())
+
+    def all_made() -> list[bytes]:
+        with ThreadPoolExecutor(_ENCODERS) as threads:
+            return list(threads.map(made, requests))
+
+    beforehand = [made(request) for request in requests[: len(shown)]] * (count // len(shown))
+    engine_for(settings).open().close()  # waits for the stub
+    ways = {
+        "ours": partial(ours, settings, requests),
+        "bare": lambda: bare(f"{url}/chat/completions", lambda: list(beforehand)),
+        "encoding": lambda: bare(f"{url}/chat/completions", all_made),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            seconds[name].append(way())
+    ratios = sorted(b / o for o, b in zip(seconds["ours"], seconds["bare"], strict=True))
+    print(
+        f"\n{FRAMES} frames of {side} x {side}, {len(beforehand[0]) / 1024:.0f} KiB a body, {AT_ONCE} at once, ", end=""
+    )
+    print(f"{count} requests, {AT_ONCE / ANSWER_S:.0f}/s at the most")
+    for name, took in seconds.items():
+        rates = sorted(count / s for s in took)
+        print(f"  {name:9} {median(rates):6.1f} requests/s, {rates[0]:.1f} to {rates[-1]:.1f}")
+    print(f"  ours to bare, round by round: {median(ratios):.3f}, {ratios[0]:.3f} to {ratios[-1]:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The bytes of one caption file -> what is wrong with it, and what it would be if mended. Pure."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..captions.clean import bare, to_last_sentence
+from ..captions.encoding import decoded
+from ..captions.judge import judge
+from ..captions.limits import LEAST_WORDS, LIMITS, estimated_tokens
+from ..captions.mend import faults, mended, steps
+from ..settings import Checking
+from ..trainers import trainer_of
+from . import traps
+
+MOST_BYTES = 1 << 16  # ten thousand words: what is longer is no caption
+# The first is what the original scripts wrote into captions.
+_ERROR = re.compile(
+    r"\AError processing \S|^Traceback \(most recent call last\)|\A(?:\w+\.)*\w+(?:Error|Exception): |\A\[?ERROR\]?:",
+    re.MULTILINE,
+)
+_PLACEHOLDER = re.compile(r"\[(?:trigger|name)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """found: (code, what). length: tokens for the target, else words. better: the mended bytes, where a rule can."""
+
+    found: Sequence[tuple[str, str]]
+    text: str = ""  # as it would be mended; "" where it cannot be read, or says nothing
+    length: int = 0
+    better: bytes | None = None
+
+
+def inspected(
+    content: bytes, checking: Checking, count: Callable[[str], int] | None = None, flags: Sequence[str] | None = None
+) -> Inspected:
+    """count: tokens by --tokenizer. flags: the journal's, of a caption that is ours; None for any other."""
+    if len(content) > MOST_BYTES:
+        return Inspected([("unreadable", f"over {MOST_BYTES >> 10} KiB, which is no caption")])
+    text, saved_as = decoded(content)
+    if text is None:
+        return Inspected([("not_utf8", f"as what cannot be told: {saved_as}")])
+    found = [("bom", "")] if "BOM" in saved_as else []
+    if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
+        found.append(("not_utf8", f"it reads as {saved_as}"))
+    takes_lines = checking.for_ is not None and trainer_of(checking.for_).takes_lines
+    by = steps(alternatives=takes_lines, as_asked=flags is not None)
+    mendable = faults(text, by)
+    tidy = mended(text, by) if mendable else text.strip()
+    if not re.search(r"\w", bare(tidy)):
+        return Inspected([*found, ("empty", "")])
+    found += [(fault, "") for fault in mendable]
+    found += traps.of_text(text, checking.trainer)
+    if "first_line_only" in dict(found):  # which says more
+        found = [hit for hit in found if hit[0] != "multi_line"]
+    captions = tidy.split("\n") if takes_lines else [tidy]
+    if "\ufffd" in text:
+        found.append(("lost_characters", ""))
+    if _ERROR.search(text):
+        found.append(("error_message", ""))
+    elif flags is not None:  # judged before prefix and suffix were put around it
+        found += [(flag, "") for flag in flags if flag in traps.CODES and flag not in ("too_long", "too_short")]
+    else:
+        found += dict.fromkeys(flag for caption in captions for flag in _judged(caption, checking))
+    lengths = [_length(caption, checking, count) for caption in captions]
+    found += dict.fromkeys((code, what) for _, code, what in lengths if code)
+    better = tidy.encode() if any(traps.CODES[code].fixed for code, _ in found) else None
+    return Inspected(found, tidy, max(length for length, _, _ in lengths), None if better == content else better)
+
+
+def _judged(caption: str, checking: Checking) -> Iterator[tuple[str, str]]:
+    if checking.trainer == "ai-toolkit":  # which puts a word there
+        caption = _PLACEHOLDER.sub("it", caption)
+    for flag in judge(caption, language=checking.language):
+        yield flag, ""
+    if to_last_sentence(caption) != caption:
+        yield "unfinished", ""
+
+
+def _length(caption: str, checking: Checking, count: Callable[[str], int] | None) -> tuple[int, str, str]:
+    """(in tokens for the target, else in words; the code, "" where it is right; what of it)."""
+    words = len(caption.split())
+    if checking.reader is None:
+        return words, "too_short" if words < LEAST_WORDS else "", ""
+    limit = LIMITS[checking.reader]
+    tokens = count(caption) if count is not None else estimated_tokens(caption, limit.encoder)
+    if words < LEAST_WORDS:
+        return tokens, "too_short", ""
+    if tokens <= limit.most:
+        return tokens, "", ""
+    reads = f"tokens, and {checking.reader} reads {limit.most}"
+    if count is not None:
+        return tokens, "too_long", f"{tokens} {reads}"
+    if words > limit.most:  # no encoder reads several words as one token
+        return tokens, "too_long", f"at least {words} {reads}"
+    return tokens, "maybe_too_long", f"about {tokens} {reads}"

@@ -1,0 +1,105 @@
+"""A dataset's folders -> the names in each: media, captions, and what else lies there. Opens no file."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from ..media.discover import DEBRIS, Root, is_media, matches, natural
+from ..settings import Checking
+
+
+@dataclass
+class Listing:
+    """Names in natural order. inside: the folder's path within the dataset, "" or "a/b/"."""
+
+    folder: Path
+    captions_folder: Path
+    inside: str
+    media: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # hidden files among them: some trainers try those as well
+    folders: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)  # folders
+    hollow: set[str] = field(default_factory=set)  # media of no bytes, or links to nothing
+    error: str = ""  # why it could not be listed
+
+    def nearly(self, media: str) -> str:
+        """A file that may be the caption of `media` under another name, "" where there is none.
+
+        # a.png -> a.TXT, a.caption, a.png.txt
+        """
+        guesses = (f"{base}.{end}" for base in (PurePosixPath(media).stem, media) for end in ("txt", "caption"))
+        return next((self._texts[guess.lower()] for guess in guesses if guess.lower() in self._texts), "")
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        """What is no media, by its name in lower case."""
+        return {name.lower(): name for name in [*self.others, *self.captions]}
+
+
+def listings(root: Root, checking: Checking) -> Iterator[Listing]:
+    """The folder first, then its subfolders where they are asked for; a link to where we have been is not followed."""
+    walked: set[tuple[int, int]] = set()
+    waiting = [""]
+    while waiting:
+        inside = waiting.pop()
+        listing = Listing(root.folder / inside, root.captions / inside, inside)
+        try:
+            at = listing.folder.stat()
+            if (at.st_dev, at.st_ino) in walked:
+                continue
+            walked.add((at.st_dev, at.st_ino))
+            _fill(listing, checking)
+        except OSError as error:
+            listing.error = f"the folder cannot be listed: {error.strerror}"
+        yield listing
+        if checking.recursive:
+            waiting += [f"{inside}{name}/" for name in reversed(listing.folders)]
+
+
+def _fill(listing: Listing, checking: Checking) -> None:
+    apart = listing.captions_folder != listing.folder
+    for entry in _entries(listing.folder, listing, checking):
+        name, is_hidden = entry.name, entry.name.startswith(".")
+        if _is(entry.is_dir):
+            (listing.hidden if is_hidden else listing.folders).append(name)
+        elif is_media(name) and not is_hidden:
+            listing.media.append(name)
+            if not _is(entry.is_file) or not entry.stat().st_size:
+                listing.hollow.add(name)
+        elif not apart and _is_caption(entry, checking):
+            listing.captions.append(name)
+        else:
+            listing.others.append(name)
+    if apart and listing.captions_folder.is_dir():
+        entries = _entries(listing.captions_folder, listing, checking)
+        listing.captions += (entry.name for entry in entries if _is_caption(entry, checking))
+    for names in (listing.media, listing.captions, listing.others, listing.folders):
+        names.sort(key=natural)
+
+
+def _entries(folder: Path, listing: Listing, checking: Checking) -> Iterator["os.DirEntry[str]"]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.lower() not in DEBRIS and not matches(listing.inside + entry.name, checking.exclude):
+                yield entry
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """False for a link to itself."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def _is_caption(entry: "os.DirEntry[str]", checking: Checking) -> bool:
+    stem, dot, extension = entry.name.rpartition(".")
+    return bool(stem and dot) and extension == checking.extension and stem[0] != "." and _is(entry.is_file)
+
+
+def caption_name(media: str, checking: Checking) -> str:
+    """# a.png -> a.txt, with --name full a.png.txt"""
+    return f"{media if checking.name == 'full' else PurePosixPath(media).stem}.{checking.extension}"

@@ -1,0 +1,119 @@
+"""What a survey found, as an HTML page and as JSON. The page is no larger for a hundred thousand findings."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import pages
+from ..captions.limits import LIMITS
+from ..report import printable
+from .codes import Finding
+from .sheet import cards
+from .survey import Survey
+from .traps import CODES
+
+_FILES_A_CODE, _MOST_BARS, _MOST_COMMON = 20, 24, 10
+
+
+def page_of(survey: Survey) -> str:
+    codes = by_code(survey.findings)
+    audit, reader = survey.audit, survey.checking.reader
+    return pages.page(
+        "check.html",
+        title=f"Check of {printable(survey.root.folder)}",
+        survey=survey,
+        reader=reader,
+        most=LIMITS[reader].most if reader else None,
+        exact=survey.count_tokens is not None,
+        codes=[
+            (name, CODES[name], len(found), [_row(survey, f) for f in found[:_FILES_A_CODE]])
+            for name, found in codes.items()
+        ],
+        bars=bars(audit.lengths, LIMITS[reader].most if reader else None),
+        longest=max(audit.lengths, default=0),
+        over=sum(n for length, n in audit.lengths.items() if reader and length > LIMITS[reader].most),
+        openings=_most_common(audit.openings, audit.captions),
+        words=_most_common(audit.words, audit.captions),
+        cards=cards(survey, codes),
+    )
+
+
+def by_code(findings: Iterable[Finding]) -> Mapping[str, list[Finding]]:
+    """In the order of the table: errors first."""
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(finding.code, []).append(finding)
+    order = sorted(CODES, key=lambda code: CODES[code].severity != "error")
+    return {code: found[code] for code in order if code in found}
+
+
+def _row(survey: Survey, finding: Finding) -> tuple[str, str]:
+    return survey.short(finding.path), printable(finding.what)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Captions of `first` to `last` tokens or words. height: 0 to 100, of the tallest. over: past the limit."""
+
+    first: int
+    last: int
+    count: int
+    height: float
+    over: bool
+
+
+def bars(lengths: Counter[int], most: int | None) -> list[Bar]:
+    """At most two dozen, of a round width; a limit falls between two of them where it can.
+
+    # lengths 3, 4, 4, 61, most 75 -> 1-5: 3, 6-10: 0, ..., 61-65: 1
+    """
+    if not lengths:
+        return []
+    top = max(lengths)
+    width = next(w for e in range(9) for w in (10**e, 2 * 10**e, 5 * 10**e) if w * _MOST_BARS >= top)
+    counts = [0] * max(1, math.ceil(top / width))
+    for length, count in lengths.items():
+        counts[max(0, length - 1) // width] += count
+    tallest = max(counts)
+    return [
+        Bar(i * width + 1, (i + 1) * width, count, 100 * count / tallest, most is not None and i * width >= most)
+        for i, count in enumerate(counts)
+    ]
+
+
+def _most_common(counts: Counter[str], captions: int) -> list[tuple[str, int, float]]:
+    """(words, in how many captions, percent of all)."""
+    return [(words, count, 100 * count / captions) for words, count in counts.most_common(_MOST_COMMON)]
+
+
+def as_json(survey: Survey, seconds: float, report: Path | None) -> dict[str, Any]:
+    """What --json prints."""
+    findings = [
+        {
+            "path": f.path,
+            "code": f.code,
+            "severity": (code := CODES[f.code]).severity,
+            "what": told(f),
+            "remedy": code.remedy,
+        }
+        for f in survey.findings
+    ]
+    return {
+        "files": survey.files,
+        "captions": survey.audit.captions,
+        "errors": sum(f["severity"] == "error" for f in findings),
+        "notes": sum(f["severity"] == "note" for f in findings),
+        "fixed": [{"path": f.path, "code": f.code} for f in survey.fixed],
+        "run": survey.run_id if survey.fixed else None,
+        "report": str(report) if report else None,
+        "seconds": round(seconds, 3),
+        "findings": findings,
+    }
+
+
+def told(finding: Finding) -> str:
+    says = CODES[finding.code].says
+    return f"{says}: {finding.what}" if finding.what else says

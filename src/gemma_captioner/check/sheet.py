@@ -1,0 +1,95 @@
+"""The worst of a dataset, a card each: picture, caption, and what is wrong."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import pages
+from ..captions.encoding import decoded
+from ..media.discover import EXTENSIONS
+from ..media.pool import DecodePool, Decoding
+from ..records import Frames, MediaItem, PatchBudget, most_bytes
+from ..report import printable
+from ..settings import Reading, Sampling
+from .codes import Code, Finding
+from .inspect import MOST_BYTES
+from .survey import Survey
+from .traps import CODES
+
+_CARDS, _LETTERS = 24, 600
+_THUMBNAIL = PatchBudget(800, 8)  # of so many squares of 8 pixels: about 260 x 195
+_DECODE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    name: str
+    caption: str
+    tags: list[tuple[str, Code]]
+    picture: str  # a data: URL, "" where there is none
+    no_picture: str  # why
+
+
+def cards(survey: Survey, codes: Mapping[str, list[Finding]]) -> list[Card]:
+    """The worst: one of each code after the other, so that a thousand of one kind hide no other."""
+    queues = {code: iter(found) for code, found in codes.items()}
+    worst: dict[str, None] = {}  # captions or media
+    while queues and len(worst) < _CARDS:
+        for code, queue in list(queues.items()):
+            path = next((f.path for f in queue if f.path not in worst and _media_of(survey, f.path)), None)
+            if path is None:
+                del queues[code]
+            elif len(worst) < _CARDS:
+                worst[path] = None
+    tags: dict[str, list[tuple[str, Code]]] = {path: [] for path in worst}
+    for code, found in codes.items():
+        for finding in found:
+            if finding.path in tags:
+                tags[finding.path].append((code, CODES[code]))
+    pictures = _pictures(survey, [_media_of(survey, path) for path in worst])
+    return [
+        Card(survey.short(path), _text(path) if path in survey.media_of else "", tags[path], *picture)
+        for path, picture in zip(worst, pictures, strict=True)
+    ]
+
+
+def _media_of(survey: Survey, path: str) -> str:
+    """Of a caption or of itself; "" for a caption without, or a folder."""
+    is_media = Path(path).suffix[1:].lower() in EXTENSIONS
+    return survey.media_of.get(path, path if is_media else "")
+
+
+def _text(caption: str) -> str:
+    try:
+        with Path(caption).open("rb") as file:
+            text = decoded(file.read(MOST_BYTES))[0] or ""
+    except OSError:
+        return ""
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]} ..."
+
+
+def _pictures(survey: Survey, media: list[str]) -> list[tuple[str, str]]:
+    """(data: URL, why there is none), decoded where a broken file harms nothing."""
+    if not media:
+        return []
+    reading, sampling = Reading(decode_timeout=_DECODE_S), Sampling(frames=1)
+    room = len(media) * most_bytes(_THUMBNAIL)
+    with DecodePool(_THUMBNAIL, reading, sampling, clip_size=_THUMBNAIL, workers=2, pixel_bytes=room) as pool:
+        begun = [pool.start(_item(survey, Path(path))) for path in media]
+        return [_picture(decoding) for decoding in begun]
+
+
+def _item(survey: Survey, path: Path) -> MediaItem:
+    kind = EXTENSIONS[path.suffix[1:].lower()]
+    return MediaItem(path, kind, path.name, path.with_suffix(".txt"), survey.root.store)
+
+
+def _picture(decoding: Decoding | None) -> tuple[str, str]:
+    assert decoding is not None  # there is room for all
+    while not decoding.done():
+        time.sleep(0.01)
+    frames = decoding.result()
+    if not isinstance(frames, Frames):
+        return "", printable(frames.error)
+    return pages.picture(frames.pixels[0], frames.pixels.shape[2]), ""

@@ -1,0 +1,126 @@
+"""`gemma-captioner check`: what is wrong with a dataset's captions, in the terminal, as JSON and as a page."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from .. import settings as knobs
+from ..errors import StartError, UsageError
+from ..report import printable, span
+from ..store.sidecar import DOT_FOLDER
+from ..trainers import trainer_of
+from .shell import app, err, out, print_json
+
+if TYPE_CHECKING:
+    from ..check.survey import Survey
+
+_FILES_A_CODE = 3
+_TELL_EVERY = 200
+
+
+@app.command
+def check(
+    folder: Annotated[Path, Parameter(help="The dataset, captioned by whatever tool or hand.")],
+    /,
+    *,
+    checking: Annotated[knobs.Checking, Parameter(name="*")] = knobs.Checking(),
+    fix: Annotated[
+        bool, Parameter(help="Mend what can be mended by rule; `restore` takes it back.", negative=())
+    ] = False,
+    html: Annotated[
+        Path | None,
+        Parameter(help="Where to write the page. [default: .gemma-captioner/check/report.html in the folder]"),
+    ] = None,
+    json_: Annotated[
+        bool, Parameter(name="--json", help="Print one JSON object on stdout, and nothing else.", negative=())
+    ] = False,
+) -> int:
+    """Find what is wrong with a dataset's captions: before it is trained on, not after.
+
+    Errors break training or teach rubbish: any of them, and the exit code is 3. Notes are to be looked at. Loads no
+    model, opens no clip but for the pictures on the page.
+    """
+    from ..check.report import as_json, page_of
+    from ..check.survey import Survey
+    from ..media.discover import roots_of
+
+    begun = time.monotonic()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{printable(folder)} is a file: give the folder that it lies in")
+    if checking.for_:
+        trainer_of(checking.for_)
+    [root] = roots_of([folder], checking.captions)
+    survey = Survey(root, checking, _counter(checking))
+    try:
+        with err.status("reading") as status:
+
+            def tell(files: int) -> None:
+                if files % _TELL_EVERY == 0:
+                    status.update(f"{files} images and clips")
+
+            survey.run(fix=fix, tell=tell)
+    finally:
+        if survey.fixed:
+            err.print(f"{len({f.path for f in survey.fixed})} captions mended; to take that back:", markup=False)
+            err.print(f"  {survey.take_back}", markup=False, soft_wrap=True)
+    page = _written(page_of(survey), html or root.folder / DOT_FOLDER / "check" / "report.html")
+    told = as_json(survey, time.monotonic() - begun, page)
+    if json_:
+        print_json(told)
+    else:
+        _print(survey, told)
+    if not survey.files:
+        raise StartError(
+            f"no images or clips in {printable(root.folder)}: check the folder, and --recursive for subfolders"
+        )
+    return 3 if told["errors"] else 0
+
+
+def _counter(checking: knobs.Checking) -> Callable[[str], int] | None:
+    if checking.tokenizer is None:
+        return None
+    from ..engines.tokenizer import token_counter
+
+    return token_counter(checking.tokenizer, None)
+
+
+def _written(text: str, page: Path) -> Path | None:
+    """The page, None where it cannot be written: what was found is told all the same."""
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(text, encoding="utf-8", errors="backslashreplace")
+        return page
+    except OSError as error:
+        remedy = f"cannot be written ({error.strerror}); --html FILE puts it elsewhere"
+        err.print(f"no page: {printable(page)} {remedy}", markup=False, soft_wrap=True)
+        return None
+
+
+def _print(survey: "Survey", told: dict[str, Any]) -> None:
+    from ..check.report import by_code
+    from ..check.traps import CODES
+
+    codes = by_code(survey.findings)
+    width = max(map(len, codes), default=0)
+    for name, found in codes.items():
+        code = CODES[name]
+        style = "bold red" if code.severity == "error" else "yellow"
+        out.print(f"[{style}]{code.severity:5} {name:{width}}[/] {len(found):6,}  ", end="")
+        out.print(code.says, markup=False)
+        for finding in found[:_FILES_A_CODE]:
+            what = f": {printable(finding.what)}" if finding.what else ""
+            out.print(f"      {survey.short(finding.path)}{what}", markup=False)
+        if len(found) > _FILES_A_CODE:
+            out.print(f"      and {len(found) - _FILES_A_CODE} more", markup=False)
+        out.print(f"      -> {code.remedy}{' (--fix does)' * code.fixed}", markup=False, style="dim")
+    out.print(
+        f"{told['files']} images and clips, {told['captions']} captions: "
+        f"{told['errors']} errors, {told['notes']} notes, in {span(told['seconds'])}",
+        markup=False,
+        style="bold",
+    )
+    if told["report"]:
+        out.print(f"All of them, with pictures: {printable(told['report'])}", markup=False)

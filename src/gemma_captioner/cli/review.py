@@ -1,0 +1,78 @@
+"""`gemma-captioner review`: the page, on this machine or with a token for others."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from .. import settings as knobs
+from ..errors import StartError
+from ..report import printable
+from ..settings import Settings
+from .caption import read_config, stage
+from .shell import app, err
+
+
+@app.command
+def review(
+    folder: Annotated[Path, Parameter(help="The dataset.")],
+    /,
+    *,
+    host: Annotated[
+        str | None,
+        Parameter(help="Listen here, 0.0.0.0 say, and ask for a token. [default: this machine alone, without one]"),
+    ] = None,
+    port: Annotated[int, Parameter(help="The page's port.")] = 8080,
+    allow_host: Annotated[
+        tuple[str, ...], Parameter(help="With --host: a name that the page is reached by. Repeatable.")
+    ] = (),
+    open_: Annotated[bool, Parameter(name="--open", help="Open the page in a browser.")] = True,
+    config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None,
+    selection: Annotated[knobs.Selection, stage("Which files")] = knobs.Selection(),
+    prompting: Annotated[knobs.Prompting, stage("The prompt and the caption")] = knobs.Prompting(),
+    sampling: Annotated[knobs.Sampling, stage("Clips")] = knobs.Sampling(),
+    reading: Annotated[knobs.Reading, stage("Reading files")] = knobs.Reading(),
+    generation: Annotated[knobs.Generation, stage("The answer")] = knobs.Generation(),
+    judging: Annotated[knobs.Judging, stage("What is fit")] = knobs.Judging(),
+    model: Annotated[knobs.Model, stage("The model")] = knobs.Model(),
+    conduct: Annotated[knobs.Conduct, stage("The run")] = knobs.Conduct(),
+) -> int:
+    """Read, correct and approve captions on a page in the browser; `?` there lists its keys.
+
+    Every change is on disk at once and can be undone, there and by `restore`. The other options are those of
+    `caption`, for captioning from the page. On a rented machine, forward the port: ssh -L 8080:localhost:8080.
+    """
+    flags: dict[str, Any] = {}
+    for group in (selection, prompting, sampling, reading, generation, judging, model, conduct):
+        flags |= group.model_dump(exclude_unset=True)
+    layers = (read_config(config), flags)
+    settings = Settings.of(*layers)
+    if not folder.is_dir():
+        raise StartError(f"{folder} is no folder: give the one that holds the media")
+    try:
+        import nicegui  # noqa: F401
+        import regex  # noqa: F401
+    except ImportError as error:
+        raise StartError(f"review needs {error.name}: pip install 'gemma-captioner[review]'") from error
+    from ..media.discover import roots_of
+    from ..review.guard import LOOPBACK, Terms
+    from ..review.library import Library
+    from ..review.media import Media
+    from ..review.page.app import serve
+    from ..review.page.desk import Desk
+
+    [root] = roots_of([folder], settings.selection.output)
+    library = Library(root, settings)
+    library.refresh()
+    terms = Terms() if host is None else Terms(LOOPBACK | {host, *allow_host}, secrets.token_urlsafe(32))
+    address = f"http://{'localhost' if host in (None, '0.0.0.0', '::') else host}:{port}/"
+    err.print(f"{printable(root.folder)}: {len(library.entries):,} files", markup=False)
+    err.print(
+        f"{address}{f'?token={terms.token}' if terms.token else ''}   Ctrl-C ends it", markup=False, soft_wrap=True
+    )
+    workers = settings.conduct.workers or os.cpu_count() or 1
+    desk = Desk(library, layers, Media(library, settings.reading, workers))
+    serve(desk, host=host or "127.0.0.1", port=port, terms=terms, opens=open_)
+    return 0

@@ -1,0 +1,103 @@
+"""A model that stays loaded from one run to the next, and tells what it is shown."""
+
+import gc
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from typing import Self
+
+from ..engines import Engine, EngineSpec, Session, engine_for
+from ..records import Failed, Reply, Request
+from ..settings import Kind, Settings
+
+
+class Kept:
+    """One model for several runs, one after the other. `close` gives its memory back."""
+
+    def __init__(self, settings: Settings) -> None:
+        """settings: the most demanding of those that it will be asked by; its memory is planned by them."""
+        self._settings = settings
+        self._session: Session | None = None
+        self._fault: Exception | None = None  # why it cannot be loaded: not tried again for each of its variants
+
+    @cached_property
+    def engine(self) -> Engine:
+        return engine_for(self._settings)
+
+    @property
+    def is_open(self) -> bool:
+        return self._session is not None
+
+    def session(self) -> Session:
+        if self._fault is not None:
+            raise self._fault
+        if self._session is None:
+            try:
+                self._session = self.engine.open()
+            except Exception as error:
+                self._fault = error
+                raise
+        return self._session
+
+    def close(self) -> None:
+        if self._session is None:
+            return
+        self._session.close()
+        self._session = None
+        gc.collect()
+        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what torch holds on to would be missing to the next model
+
+
+class Lent:
+    """The `Engine` of one run: its own prompts are checked, the kept model answers. `watch` sees each request."""
+
+    def __init__(self, kept: Kept, settings: Settings, watch: Callable[[Request], None]) -> None:
+        self._kept = kept
+        self._settings = settings
+        self._watch = watch
+
+    @cached_property
+    def spec(self) -> EngineSpec:
+        return engine_for(self._settings).spec
+
+    def describe(self) -> str:
+        return "the same model, still loaded" if self._kept.is_open else self._kept.engine.describe()
+
+    def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
+        return self._kept.engine.prompt_tokens(prompt, kind, num_frames)
+
+    def open(self) -> Session:
+        return _LentSession(self._kept, self._watch)
+
+
+class _LentSession:
+    def __init__(self, kept: Kept, watch: Callable[[Request], None]) -> None:
+        self._kept = kept
+        self._watch = watch
+        self._session = kept.session()
+        self._unanswered = 0
+
+    @property
+    def free(self) -> int:
+        return self._session.free
+
+    def submit(self, request: Request) -> None:
+        self._watch(request)
+        self._unanswered += 1
+        self._session.submit(request)
+
+    def poll(self, timeout_s: float) -> list[Reply | Failed]:
+        answers = self._session.poll(timeout_s)
+        self._unanswered -= len(answers)
+        return answers
+
+    def close(self) -> None:
+        if self._unanswered:  # left early, or died: answers that are still to come would reach the next run
+            self._kept.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

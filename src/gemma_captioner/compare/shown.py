@@ -1,0 +1,199 @@
+"""A comparison laid out: for the terminal, as a page, as JSON."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..pages import page
+from ..report import printable
+from ..settings import Kind
+from .comparison import Answer, Column, Comparison, Sight
+from .sample import names_of
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One file: what was seen of it, by whom, and what they said."""
+
+    name: str
+    sights: Sequence[tuple[str, Sight]]  # letters of those who saw it so; "" where all did
+    answers: Sequence[tuple[Column, Answer]]
+
+    @property
+    def kind(self) -> Kind | None:
+        """None where it could not be read."""
+        return self.sights[0][1].kind if self.sights else None
+
+    @property
+    def about(self) -> str:
+        """`clip of 2.0 s, 640 x 360`"""
+        if not self.sights:
+            return ""
+        sight = self.sights[0][1]
+        long = f" of {sight.duration_s:.1f} s" if sight.kind == "clip" else ""
+        return f"{sight.kind}{long}, {sight.size[0]} x {sight.size[1]}"
+
+
+def rows(comparison: Comparison) -> Iterator[Row]:
+    for item, name in zip(comparison.items, names_of(comparison.items), strict=True):
+        sights = [(", ".join(c.variant.letter for c in saw), sight) for saw, sight in comparison.sights(item)]
+        yield Row(
+            name=printable(name),
+            sights=sights if len(sights) > 1 else [("", sight) for _, sight in sights],
+            answers=[(c, c.answers[item.path]) for c in comparison.columns if item.path in c.answers],
+        )
+
+
+def measures(column: Column, answer: Answer) -> list[str]:
+    """["0.21 s", "9 words", "14 of 75 tokens"]"""
+    said = [f"{answer.seconds:.2f} s", f"{answer.words} words"]
+    if column.limit is not None:
+        said.append(f"{answer.tokens} of {column.limit.most} tokens")
+    return said
+
+
+def summary(column: Column) -> dict[str, str]:
+    """The variant's figures, by their headings; "" for what there is none of."""
+    seconds, words, loading = column.seconds_a_file, column.mean_words, column.load_seconds
+    return {
+        "s/file": "" if seconds is None else f"{seconds:.2f}",
+        "words": "" if words is None else f"{words:.0f}",
+        "flagged": str(column.flagged) if column.answers else "",
+        "failed": str(column.failed) if column.answers else "",
+        "loading": "" if loading is None else f"{loading:.1f} s",
+    }
+
+
+def errors(comparison: Comparison) -> dict[str, list[str]]:
+    """What ended variants, each once -> their letters."""
+    said: dict[str, list[str]] = {}
+    for column in comparison.columns:
+        if column.error is not None:
+            said.setdefault(column.error, []).append(column.variant.letter)
+    return said
+
+
+def prompts(comparison: Comparison) -> Iterator[str]:
+    """Of each variant, for the kinds of files that there are: "image: ... clip: ..." where they are asked differently,
+    "" where its name or a variant before it says so already."""
+    kinds = sorted({item.kind for item in comparison.items})
+    told = set()
+    for variant in (column.variant for column in comparison.columns):
+        asked = {kind: "\n".join(variant.settings.prompts[kind]) for kind in kinds}
+        alike = len(set(asked.values())) == 1
+        said = asked[kinds[0]] if alike else "\n".join(f"{kind}: {prompt}" for kind, prompt in asked.items())
+        yield "" if said in told or f'"{said}"' in variant.name else said
+        told.add(said)
+
+
+# The terminal
+
+
+def as_text(comparison: Comparison) -> RenderableType:
+    """Every file with its captions beneath one another, then the variants with their figures."""
+    shown: list[RenderableType] = []
+    for row in rows(comparison):
+        shown.append(Text.assemble((row.name, "bold"), "  ", (row.about, "dim")))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=3, justify="right", style="bold cyan")
+        grid.add_column(overflow="fold")
+        for column, answer in row.answers:
+            grid.add_row(column.variant.letter, _said(column, answer))
+        shown += [grid, ""]
+    shown.append(_figures(comparison.columns))
+    for error, letters in errors(comparison).items():
+        shown.append(Text(_harmless(f"{', '.join(letters)} failed: {error}"), style="red"))
+    return Group(*shown)
+
+
+def _said(column: Column, answer: Answer) -> Text:
+    if answer.error is not None:
+        return Text(_harmless(f"failed: {answer.error}"), style="red")
+    said = Text.assemble(_harmless(answer.caption), "\n", (", ".join(measures(column, answer)), "dim"))
+    return said.append(f"  {', '.join(answer.flags)}", style="yellow") if answer.flags else said
+
+
+def _figures(columns: Sequence[Column]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("", width=1, style="bold cyan")
+    table.add_column("variant", overflow="fold")
+    for heading in summary(columns[0]):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for column in columns:
+        name = Text(_harmless(column.variant.name), style="red" if column.error else "")
+        table.add_row(column.variant.letter, name, *summary(column).values())
+    return table
+
+
+def _harmless(text: str) -> str:
+    """Without what a terminal would obey.
+
+    # "a\\x1b[31m" -> "a\\\\x1b[31m"
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+
+
+# The page
+
+
+def as_page(comparison: Comparison, *, title: str, about: str) -> str:
+    return page(
+        "compare.html",
+        title=title,
+        about=about,
+        columns=list(zip(comparison.columns, prompts(comparison), strict=True)),
+        errors=errors(comparison),
+        rows=list(rows(comparison)),
+        measures=measures,
+        summary=summary,
+    )
+
+
+# JSON
+
+
+def as_json(comparison: Comparison) -> list[dict[str, Any]]:
+    """One object a variant."""
+    return [_column_as_json(comparison, column) for column in comparison.columns]
+
+
+def _column_as_json(comparison: Comparison, column: Column) -> dict[str, Any]:
+    settings = column.variant.settings
+    figures: Mapping[str, float | None] = {
+        "load_seconds": column.load_seconds,
+        "seconds_a_file": column.seconds_a_file,
+        "mean_words": column.mean_words,
+    }
+    return {
+        "variant": column.variant.letter,
+        "name": column.variant.name,
+        "model": settings.model.model,
+        "preset": settings.prompting.preset,
+        "frames": settings.sampling.frames,
+        "error": column.error,
+        **{name: None if value is None else round(value, 3) for name, value in figures.items()},
+        "flagged": column.flagged,
+        "failed": column.failed,
+        "limit": None if column.limit is None else column.limit.most,
+        "captions": [
+            {
+                "path": str(item.path),
+                "caption": None if answer.error is not None else answer.caption,
+                "error": answer.error,
+                "flags": answer.flags,
+                "prompt": answer.prompt,
+                "frame_times_s": answer.times_s,
+                "seconds": round(answer.seconds, 3),
+                "words": answer.words,
+                "tokens": answer.tokens,
+                "new_tokens": answer.new_tokens,
+            }
+            for item in comparison.items
+            if (answer := column.answers.get(item.path)) is not None
+        ],
+    }

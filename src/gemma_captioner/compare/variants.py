@@ -1,0 +1,111 @@
+"""What a comparison puts side by side: the product of the models, prompts and frame counts that were given. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+from math import prod
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from ..errors import UsageError
+from ..settings import Settings
+
+Layer = Mapping[str, Any]  # settings by their flat names
+
+MOST = 16
+EVERY_FILE: Layer = {"existing": "overwrite", "only": None, "stop_after": None}  # captioned or not
+_PROMPTS = ("prompt", "prompt_file", "prompts")
+_NAME_LETTERS = 60  # of a prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """What was given several of. Prompts, files of prompts and presets are alternatives: one axis."""
+
+    models: Sequence[str] = ()
+    prompts: Sequence[str] = ()
+    prompt_files: Sequence[Path] = ()
+    presets: Sequence[str] = ()
+    frames: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    letter: str
+    name: str  # what was chosen for it, of what there is a choice
+    layers: tuple[Layer, ...]  # that its settings are made of
+    settings: Settings
+
+
+def variants_of(axes: Axes, *base: Layer) -> list[Variant]:
+    """base: the config file, and the other flags; what an axis does not say is as they have it.
+
+    Those of one model are neighbours. Raises `UsageError` for what makes no sense, and for more than `MOST`.
+
+    # models a, b; presets wan, ltx -> A "a, preset wan", B "a, preset ltx", C "b, preset wan", D "b, preset ltx"
+    """
+    choices = [axis for axis in (_models(axes), _prompts(axes), _frames(axes)) if axis]
+    if (count := prod(map(len, choices))) > MOST:
+        raise UsageError(
+            f"{' x '.join(str(len(axis)) for axis in choices)} make {count} variants, and {MOST} are the most that can "
+            "be read side by side: leave some out"
+        )
+    variants = []
+    for letter, chosen in zip(ascii_uppercase, product(*(axis.items() for axis in choices)), strict=False):
+        layers = *base, *(layer for _, layer in chosen), EVERY_FILE
+        if any("preset" in layer for _, layer in chosen):  # a config's prompt would beat the preset's
+            layers = tuple(map(_without_prompts, layers))
+        settings = Settings.of(*layers)
+        names = [name for (name, _), axis in zip(chosen, choices, strict=True) if len(axis) > 1 or count == 1]
+        variants.append(Variant(letter, ", ".join(names) or settings.model.model, layers, settings))
+    return variants
+
+
+def by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list[Variant]]]:
+    """Variants that one loaded model can answer, with the settings to load it by: the most demanding of theirs."""
+    for _, alike in groupby(variants, key=_session_settings):
+        together = list(alike)
+        settings = [variant.settings for variant in together]
+        demands = {
+            "prompt": tuple(text for each in settings for texts in each.prompts.values() for text in texts),
+            "max_new_tokens": max(each.max_new_tokens(kind) for each in settings for kind in each.prompts),
+            "frames": max(each.sampling.frames for each in settings),
+        }
+        yield Settings.of(*together[0].layers, demands), together
+
+
+def _session_settings(variant: Variant) -> tuple[Any, ...]:
+    """What an engine's session takes from the settings and not from each request."""
+    settings = variant.settings
+    return settings.model, settings.prompting.order, settings.prompting.system, settings.sampling.timestamps
+
+
+def _models(axes: Axes) -> dict[str, Layer]:
+    return {name: {"model": name} for name in axes.models}
+
+
+def _prompts(axes: Axes) -> dict[str, Layer]:
+    asked: dict[str, Layer] = {}
+    for text in dict.fromkeys(axes.prompts):
+        name = _shortened(text)
+        asked[f"{name} ({len(asked) + 1})" if name in asked else name] = {"prompt": text}
+    asked |= {str(path): {"prompt_file": path} for path in axes.prompt_files}
+    return asked | {f"preset {name}": {"preset": name} for name in axes.presets}
+
+
+def _frames(axes: Axes) -> dict[str, Layer]:
+    return {f"{n} frames": {"frames": n} for n in axes.frames}
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return f'"{line}"' if len(line) <= _NAME_LETTERS else f'"{line[: _NAME_LETTERS - 3].rstrip()}..."'
+
+
+def _without_prompts(layer: Layer) -> Layer:
+    said = {name: value for name, value in layer.items() if name.replace("-", "_") not in _PROMPTS}
+    for kind in ("image", "clip"):
+        if isinstance(said.get(kind), Mapping):
+            said[kind] = {name: value for name, value in said[kind].items() if name != "prompt"}
+    return said

@@ -1,0 +1,104 @@
+"""A server of our own: started for a run, in its own session of processes, and ended with all of them.
+
+It ends when it is closed: at the end of a run, after an error, Ctrl-C or SIGTERM. Where we die without a word
+(`kill -9`), a shell that waits at the other end of a pipe ends its process group. Not ended: processes that made a
+session of their own (`setsid`, a container that was started detached).
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
+
+from ...errors import ServerError, UsageError, without_credentials
+
+_LOOK_S = 0.2
+_GRACE_S = 10.0  # from being asked to end until it is made to
+_LOG_LINES = 20
+_LOG_BYTES = 1 << 14
+# Reads until we are gone, however that came about.
+_WATCHDOG = f'read -r _; kill -TERM "-$1"; sleep {_GRACE_S:g}; kill -KILL "-$1"'
+
+
+def filled_in(command: str, *, model: str, port: int) -> str:
+    return command.replace("{model}", shlex.quote(model)).replace("{port}", str(port))
+
+
+class Served:
+    """A server while this lives. Its output is kept in a file without a name, for when it fails."""
+
+    def __init__(self, command: str) -> None:
+        """command: as a shell reads it. Raises `UsageError` on Windows."""
+        if sys.platform == "win32":
+            raise UsageError("--serve and --engine vllm want Linux or macOS: start the server, and use --engine server")
+        self.shown = without_credentials(command)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server
+        self._process = subprocess.Popen(
+            command,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCHDOG, "watchdog", str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def wait_until(self, is_up: Callable[[], bool], patience_s: float) -> None:
+        """Raises `ServerError` with the end of its log where it ends, or does not answer in time."""
+        deadline = time.monotonic() + patience_s
+        while not is_up():
+            self.check()
+            if time.monotonic() > deadline:
+                late = f"does not answer after {patience_s:g} s (--wait-for-server)"
+                raise ServerError(f"{self.shown} {late}{self._tail()}")
+            time.sleep(_LOOK_S)
+
+    def check(self) -> None:
+        """Raises `ServerError` where it has ended."""
+        if (code := self._process.poll()) is not None:
+            raise ServerError(f"{self.shown} ended by itself, exit code {code}{self._tail()}")
+
+    def _tail(self) -> str:
+        size = os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
+        lines = text.splitlines()[-_LOG_LINES:]
+        return ". The end of its log:\n" + without_credentials("\n".join(lines)) if lines else ", and said nothing"
+
+    def close(self) -> None:
+        """End it and all of its processes, kindly first. May be called twice."""
+        deadline = time.monotonic() + _GRACE_S
+        number = signal.SIGTERM
+        while members := self._members():
+            for member in members:
+                with suppress(psutil.NoSuchProcess):
+                    member.send_signal(number)
+            while time.monotonic() < deadline and self._members():
+                time.sleep(_LOOK_S / 4)
+            number = signal.SIGKILL
+        self._process.wait()
+        self._watchdog.kill()
+        self._watchdog.wait()
+        if self._watchdog.stdin is not None:
+            self._watchdog.stdin.close()
+        self._log.close()
+
+    def _members(self) -> list[psutil.Process]:
+        """The processes of its session that live."""
+        members = []
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+                if os.getsid(process.pid) == self._process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    members.append(process)
+        return members

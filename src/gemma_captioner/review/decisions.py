@@ -1,0 +1,56 @@
+"""What a person decided of a caption: `.gemma-captioner/reviews.jsonl`, append-only.
+
+A decision is about words: once other words stand in the `.txt`, it is open again.
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from ..records import MediaItem
+from ..store.sidecar import DOT_FOLDER, storage_error
+from .origins import Tail
+
+Decision = Literal["approved", "rejected"]
+
+
+class Decisions:
+    """Of one store. Several servers may write the file: each line goes to its end in one piece."""
+
+    def __init__(self, store: Path) -> None:
+        self._path = store / DOT_FOLDER / "reviews.jsonl"
+        self._tail = Tail(self._path)
+        self._last: dict[str, tuple[str | None, Decision | None]] = {}  # caption file -> digest of its words, decision
+
+    def refresh(self) -> None:
+        for _, line in self._tail.new():
+            match line:
+                case {"caption_file": str(file), "digest": digest, "decision": "approved" | "rejected" | None as made}:
+                    self._last[file] = digest, made
+
+    def of(self, caption_file: str, digest: str | None) -> Decision | None:
+        about, decision = self._last.get(caption_file, (None, None))
+        return decision if about == digest else None
+
+    def decide(self, item: MediaItem, digest: str | None, decision: Decision | None) -> None:
+        """None takes a decision back. Raises what `storage_error` says."""
+        line = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "path": item.name,
+            "caption_file": item.caption_file,
+            "digest": digest,
+            "decision": decision,
+        }
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                os.write(file, json.dumps(line).encode() + b"\n")
+                os.fsync(file)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise storage_error(error, self._path) from error
+        self._last[item.caption_file] = digest, decision

@@ -1,0 +1,208 @@
+"""What is in the folder: media, captions as they stand on disk, what the journal and a person say of them.
+
+Read when the page starts and again and again meanwhile, since other programs write there too.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..captions.judge import judge
+from ..captions.limits import length_flags
+from ..errors import ItemError
+from ..media.discover import Discovery, Root
+from ..records import Failed, MediaItem
+from ..settings import Settings
+from ..store import sidecar
+from .decisions import Decision, Decisions
+from .guard import CAPTION_SUFFIXES, MEDIA_SUFFIXES, contained
+from .origins import Origin, Origins
+
+
+def readable(text: str) -> str:
+    """Text that any browser takes: stray bytes of a file's name, halves of characters replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A caption as it stood when it was read. text: "" where there is none. digest: of its bytes, None without any."""
+
+    text: str = ""
+    digest: str | None = None
+    stamp: tuple[int, int] | None = None  # nanoseconds of the last change, bytes
+
+    @property
+    def count(self) -> int:
+        return len(self.text.split())
+
+
+@dataclass(slots=True)
+class Entry:
+    """number: what the page calls it, as long as the server runs. fault: why it can be neither shown nor edited."""
+
+    number: int
+    item: MediaItem
+    words: Words = Words()
+    flags: tuple[str, ...] = ()
+    decision: Decision | None = None
+    origin: Origin | None = None
+    failure: str | None = None
+    fault: str | None = None
+    is_there: bool = True
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = readable(self.item.name)
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """All of it that changes."""
+        return self.words, self.flags, self.decision, self.origin, self.failure, self.fault, self.is_there
+
+    @property
+    def folder(self) -> str:
+        """Within the folder that is reviewed, "" for its own top."""
+        return self.name.rpartition("/")[0]
+
+
+Listener = Callable[[set[int]], None]
+
+
+class Library:
+    """Entries by their number. Changes on disk come in by `refresh`; whoever listens is told of each."""
+
+    def __init__(self, root: Root, settings: Settings) -> None:
+        self.root = root
+        self.lock = threading.RLock()  # whoever writes holds it
+        self.entries: list[Entry] = []
+        self.problems: list[str] = []  # folders that cannot be listed
+        self.listeners: list[Listener] = []
+        self._settings = settings
+        self._by_name: dict[str, Entry] = {}
+        self._judged: dict[str, tuple[str, ...]] = {}  # digest -> flags of words that no journal knows
+        self._inside: dict[Path, bool] = {}  # whether a folder lies in the one that is reviewed
+        self._shared: dict[str, str] = {}  # name -> with which others it would share its caption
+        self._origins = Origins(root.store)
+        self.decisions = Decisions(root.store)
+
+    def __getitem__(self, number: int) -> Entry:
+        return self.entries[number]
+
+    def present(self) -> Iterator[Entry]:
+        return (entry for entry in self.entries if entry.is_there)
+
+    def refresh(self) -> set[int]:
+        """Look at the folder anew: the numbers of what has changed. Raises `StartError` for a folder that is gone."""
+        with self.lock:
+            self._origins.refresh()
+            self.decisions.refresh()
+            self._inside.clear()
+            self._shared.clear()
+            seen: set[str] = set()
+            changed: set[int] = set()
+            problems: list[str] = []
+            for found in Discovery([self.root], self._settings.selection):
+                if not isinstance(found.item, MediaItem):
+                    problems.append(f"{readable(str(found.item.path))}: {getattr(found, 'error', '')}")
+                    continue
+                item = found.item
+                seen.add(item.name)
+                if isinstance(found, Failed):
+                    self._shared[item.name] = found.error
+                if (entry := self._by_name.get(item.name)) is None:
+                    entry = self._by_name[item.name] = Entry(len(self.entries), item)
+                    self.entries.append(entry)
+                    changed.add(entry.number)
+                if self._look(entry, self._shared.get(item.name)):
+                    changed.add(entry.number)
+            for entry in self.present():
+                if entry.item.name not in seen:
+                    entry.is_there = False
+                    changed.add(entry.number)
+            self.problems = problems
+        self.tell(changed)
+        return changed
+
+    def look(self, numbers: Iterable[int], *, judge: bool = False) -> set[int]:
+        """Read these captions anew: the numbers of those that have changed. judge: find their flags as well."""
+        with self.lock:
+            self._origins.refresh()
+            self.decisions.refresh()
+            changed = set()
+            for entry in (self[number] for number in numbers):
+                if self._look(entry, self._shared.get(entry.item.name)):
+                    changed.add(entry.number)
+                if judge and self._judge(entry):
+                    entry.flags = self._judged[entry.words.digest or ""]
+                    changed.add(entry.number)
+        self.tell(changed)
+        return changed
+
+    def tell(self, changed: set[int]) -> None:
+        if changed:
+            for listener in list(self.listeners):
+                listener(changed)
+
+    def _look(self, entry: Entry, fault: str | None) -> bool:
+        """Bring an entry up to date: whether anything was to be done."""
+        before = entry.state
+        item = entry.item
+        entry.is_there = os.path.lexists(item.path)
+        try:
+            self._see_inside(item)
+            entry.words = self._words(entry)
+        except ItemError as error:
+            fault, entry.words = fault or str(error), Words()
+        digest = entry.words.digest
+        entry.fault = fault
+        entry.origin = self._origins.of(item.caption_file, digest) if digest else None
+        entry.flags = entry.origin.flags if entry.origin else self._judged.get(digest or "", ())
+        entry.decision = self.decisions.of(item.caption_file, digest)
+        entry.failure = None if digest else self._origins.failure(item.name)
+        return before != entry.state
+
+    def _see_inside(self, item: MediaItem) -> None:
+        """Raises `ItemError` for media that lie elsewhere. A folder is looked up once: who serves looks anew."""
+        folder = item.path.parent
+        if folder not in self._inside:
+            self._inside[folder] = folder.resolve().is_relative_to(self.root.folder.resolve())
+        if not self._inside[folder] or item.path.is_symlink():
+            contained(item.path, self.root.folder, MEDIA_SUFFIXES)
+
+    def _words(self, entry: Entry) -> Words:
+        path = entry.item.caption_path
+        try:
+            stat = path.stat()
+        except OSError:
+            return Words()
+        stamp = stat.st_mtime_ns, stat.st_size
+        return entry.words if entry.words.stamp == stamp else _read(path, self.root.captions, stamp)
+
+    # Flags of captions that no journal knows
+
+    def judge_unknown(self) -> None:
+        """Find them all; it takes a while for each."""
+        for entry in list(self.present()):
+            if entry.words.digest and not entry.origin and entry.words.digest not in self._judged:
+                self.look([entry.number], judge=True)
+
+    def _judge(self, entry: Entry) -> bool:
+        """Whether it is a new finding."""
+        words, judging = entry.words, self._settings.judging
+        if words.digest is None or entry.origin or words.digest in self._judged:
+            return False
+        flags = judge(words.text, language=judging.language) + length_flags(words.text, judging.target)
+        self._judged[words.digest] = flags
+        return True
+
+
+def _read(path: Path, within: Path, stamp: tuple[int, int]) -> Words:
+    """Raises `ItemError` for what is no file inside `within`, or cannot be read."""
+    content = sidecar.read(contained(path, within, CAPTION_SUFFIXES))
+    if not content or not content.strip():
+        return Words(stamp=stamp)
+    text = content.decode("utf-8-sig", "replace").strip()
+    return Words("\n".join(text.splitlines()), sidecar.digest(content), stamp)

@@ -1,0 +1,55 @@
+"""Captions anew, for one, the selection or all that is shown: what is to be asked, of which model."""
+
+from typing import TYPE_CHECKING
+
+from nicegui import ui
+
+from .run_panel import AskFields
+
+if TYPE_CHECKING:
+    from .tab import ReviewTab
+
+
+class AgainSheet:
+    def __init__(self, tab: "ReviewTab") -> None:
+        self._tab = tab
+        self._runs = 0
+        with ui.dialog() as self._dialog, ui.card().classes("sheet"):
+            ui.label("Caption again").classes("sheet-title").props("role=heading aria-level=1")
+            ui.label("The captions that stand there stay until you take the new ones.").classes("muted")
+            self._scope = ui.toggle({}).props('dense no-caps aria-label="Which"')
+            with ui.element("div").classes("fields"):
+                self._fields = AskFields(tab)
+            ui.label("With the same prompt, a temperature above 0 makes it say something else.").classes("muted")
+            with ui.element("div").classes("actions"):
+                ui.button("Start", on_click=self._start).props("unelevated no-caps autofocus").classes("do-again")
+                ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
+
+    def open(self) -> None:
+        tab = self._tab
+        scopes = {
+            "this": "this one",
+            "selected": f"{len(tab.selected):,} selected",
+            "shown": f"{len(tab.shown):,} shown",
+        }
+        if not tab.selected:
+            del scopes["selected"]
+        self._scope.set_options(scopes, value="selected" if tab.selected else "this")
+        self._dialog.open()
+
+    def _start(self) -> None:
+        tab = self._tab
+        numbers = {
+            "this": [tab.current] if tab.current is not None else [],
+            "selected": [number for number in tab.shown if number in tab.selected],
+            "shown": tab.shown,
+        }[self._scope.value]
+        entries = [entry for entry in map(tab.desk.library.__getitem__, numbers) if entry.fault is None]
+        self._runs += 1
+        settings = self._fields.settings(seed=self._runs)
+        if settings is None or not entries:
+            return
+        if tab.desk.runs.propose(entries, settings):
+            self._dialog.close()
+        else:
+            ui.notify("a run is going on already: stop it first", type="warning")

@@ -1,0 +1,85 @@
+"""Changes to many captions: what is to be done, what would change, and then all of it in one step."""
+
+from typing import TYPE_CHECKING
+
+from nicegui import ui
+
+from ...errors import UsageError
+from ..bulk import OPERATIONS, Inputs, Planned, planned
+from .components import Changes
+
+if TYPE_CHECKING:
+    from .tab import ReviewTab
+
+_PAGE = 50  # changes shown at once
+
+
+class BulkSheet:
+    def __init__(self, tab: "ReviewTab") -> None:
+        self._tab = tab
+        self._numbers: list[int] = []
+        self._plan: list[Planned] = []
+        self._from = 0
+        with ui.dialog() as self._dialog, ui.card().classes("sheet"):
+            self._title = ui.label().classes("sheet-title").props("role=heading aria-level=1")
+            with ui.element("div").classes("fields"):
+                self._name = ui.select(list(OPERATIONS), value="find and replace", on_change=self._preview)
+                self._text = ui.input("Find", on_change=self._preview).props("autofocus")
+                self._by = ui.input("Replace by", on_change=self._preview)
+                for field in (self._name, self._text, self._by):
+                    field.props("dense outlined debounce=200")
+                self._regex = ui.checkbox("regular expression", on_change=self._preview).props("dense")
+                self._case = ui.checkbox("any case", on_change=self._preview).props("dense")
+            self._said = ui.label().classes("muted").props("role=status aria-live=polite")
+            with ui.element("div").classes("scroll"):
+                self._changes = Changes()
+            with ui.element("div").classes("actions"):
+                self._apply = ui.button("Change them", on_click=self._do).props("unelevated no-caps")
+                ui.button("Approve all", on_click=lambda: self._decide()).props("outline no-caps")
+                self._earlier = ui.button("Earlier", on_click=lambda: self._turn(-_PAGE)).props("flat no-caps")
+                self._later = ui.button("More", on_click=lambda: self._turn(_PAGE)).props("flat no-caps")
+                ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
+
+    def open(self) -> None:
+        self._numbers = self._tab.aimed_at()
+        what = "selected" if self._tab.selected else "shown"
+        self._title.text = f"Change the {len(self._numbers):,} {what}"
+        self._preview()
+        self._dialog.open()
+
+    def _preview(self) -> None:
+        operation = OPERATIONS[self._name.value]
+        self._text.props["label"] = operation.text
+        self._by.set_visibility(bool(operation.by))
+        self._regex.set_visibility(operation.searches)
+        self._case.set_visibility(operation.searches)
+        inputs = Inputs(self._text.value or "", self._by.value or "", self._regex.value, self._case.value)
+        try:
+            entries = [self._tab.desk.library[number] for number in self._numbers]
+            self._plan = planned(entries, self._name.value, inputs)
+            said = f"{len(self._plan):,} captions would change" if inputs.text else "None is changed before you say so"
+        except UsageError as error:
+            self._plan, said = [], str(error)
+        self._said.text = said
+        self._apply.set_enabled(bool(self._plan))
+        self._turn(-self._from)
+
+    def _turn(self, by: int) -> None:
+        self._from += by
+        part = self._plan[self._from : self._from + _PAGE]
+        self._changes.show([(plan.entry.name, plan.before, plan.draft.text) for plan in part])
+        self._earlier.set_visibility(self._from > 0)
+        self._later.set_visibility(self._from + _PAGE < len(self._plan))
+
+    async def _do(self) -> None:
+        drafts, edits = [plan.draft for plan in self._plan], self._tab.desk.edits
+        self._dialog.close()
+        done = await self._tab.desk.do(edits.save, drafts, by=self._tab.who, what="captions changed")
+        self._tab.say(done)
+        self._tab.show(self._tab.current)
+
+    async def _decide(self) -> None:
+        self._dialog.close()
+        done = await self._tab.desk.do(self._tab.desk.edits.decide, self._numbers, "approved", by=self._tab.who)
+        self._tab.say(done)
+        self._tab.show(self._tab.current)

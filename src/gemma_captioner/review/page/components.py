@@ -1,0 +1,78 @@
+"""The pieces that NiceGUI does not have: the grid, the edit box, the keyboard, captions before and after."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nicegui import ui
+
+from ..bulk import difference
+from ..library import readable
+
+Tile = tuple[int, str, str]  # number, name, marks
+MARKS = {
+    "c": "clip",
+    "a": "approved",
+    "r": "rejected",
+    "f": "flagged",
+    "n": "no caption",
+    "e": "cannot be shown or captioned",
+    "p": "a new caption is offered",
+}
+
+
+class Gallery(ui.element, component="gallery.js"):
+    """Emits `pick` {number, shift, ctrl} and `columns`."""
+
+    def __init__(self, session: str) -> None:
+        """session: differs from server to server, so that a browser keeps a thumbnail no longer than one lives."""
+        super().__init__()
+        self._props["session"] = session
+        self._props["names"] = MARKS
+
+    def show(self, tiles: list[Tile]) -> None:
+        self.run_method("show", tiles)
+
+    def patch(self, tiles: list[Tile]) -> None:
+        self.run_method("patch", tiles)
+
+    def point(self, number: int | None) -> None:
+        self.run_method("point", number)
+
+    def select(self, numbers: Iterable[int]) -> None:
+        self.run_method("select", list(numbers))
+
+
+class Box(ui.element, component="box.js"):
+    """Emits `draft` {number, base, text} as one types, and `save` with `how`: stay, approve, or left."""
+
+    def show(self, number: int | None, base: str | None, text: str, *, editable: bool) -> None:
+        self.run_method("show", number, base, text, editable)
+
+
+class Keys(ui.element, component="keys.js"):
+    """Emits `command`."""
+
+    def __init__(self, keys: Mapping[str, str], focus: Mapping[str, str], moves: Iterable[str]) -> None:
+        """keys: -> command. focus: command -> the field that it goes to. moves: commands that show another item."""
+        super().__init__()
+        self._props["keys"] = dict(keys)
+        self._props["focus"] = dict(focus)
+        self._props["moves"] = list(moves)
+
+
+class Changes(ui.element, component="changes.js"):
+    def __init__(self, *, sides: bool = False) -> None:
+        """sides: before and after beside each other, not within each other."""
+        super().__init__()
+        self._props["sides"] = sides
+        self._props["changes"] = []
+
+    def show(self, changes: Iterable[tuple[str, str, str]]) -> None:
+        """(name, before, after) of each."""
+        self._props["changes"] = [_shown(*change) for change in changes]
+        self.update()
+
+
+def _shown(name: str, before: str, after: str) -> dict[str, Any]:
+    parts = [(kind, readable(text)) for kind, text in difference(before, after)]
+    return {"name": name, "parts": parts}

@@ -1,0 +1,203 @@
+"""The item in front: its picture or clip, the frames the model saw, its caption, flags and origin."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from nicegui import background_tasks, ui
+
+from ...captions.languages import LANGUAGES
+from ...captions.limits import LIMITS, estimated_tokens
+from ...errors import ItemError
+from ..library import Entry
+from ..provenance import facts
+from .components import Box, Changes
+
+if TYPE_CHECKING:
+    from .tab import ReviewTab
+
+_PASSING_S = 0.12  # who holds a key down passes items by: nothing slow is begun for them
+_ACTIONS = (
+    ("Approve", "approve", "a"),
+    ("Reject", "reject", "r"),
+    ("Undo", "undo", "u"),
+    ("Again", "recaption", "c"),
+    ("Trash", "trash", "d"),
+)
+
+
+class Detail:
+    def __init__(self, tab: "ReviewTab") -> None:
+        self._tab = tab
+        self._number: int | None = None
+        self._entry: Entry | None = None
+        with ui.element("section").classes("detail").props('aria-label="The item in front"'):
+            with ui.element("div").classes("stage"):
+                self._image = ui.element("img")
+                self._video = ui.video("", loop=True, autoplay=True, muted=True).props("playsinline")
+                self._state = ui.label().classes("stage-state").props("role=status")
+            self._strip = ui.element("div").classes("strip")
+            with ui.element("div").classes("line"):
+                self._name = ui.label().classes("name")
+                self._decision = ui.label()
+                self._count = ui.label().props("aria-live=polite")
+            tab.box = Box().on("draft", tab.take_draft).on("save", tab.save)
+            tab.box.props(f'lang="{LANGUAGES[tab.desk.settings.judging.language]}"')
+            with ui.element("div").classes("offer").props('aria-label="New caption"') as self._offer:
+                self._sides = Changes(sides=True)
+                with ui.element("div").classes("actions"):
+                    self._buttons((("Take the new", "accept", "y"), ("Keep the old", "keep", "n")))
+            self._flags = ui.element("div").classes("flags")
+            with ui.element("div").classes("actions"):
+                self._buttons(_ACTIONS)
+            self._facts = ui.element("dl").classes("facts")
+            self._facts.set_visibility(False)
+        self._show_media()
+
+    def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> None:
+        """Each a label, a command and its key."""
+        for label, command, key in actions:
+            with ui.button(label, on_click=lambda command=command: self._tab.command(command)) as button:
+                ui.label(key).classes("kbd").props("aria-hidden=true")
+            button.props(f'outline dense no-caps aria-keyshortcuts="{key}"').classes(f"do-{command}")
+
+    def show(self, entry: Entry | None, fill: bool) -> None:
+        """fill: put its caption into the box, too, and not leave there what is being typed."""
+        is_other = entry is None or entry.number != self._number
+        self._entry, self._number = entry, None if entry is None else entry.number
+        if fill:
+            words = entry.words if entry else None
+            text, base = (words.text, words.digest) if words else ("", None)
+            self._tab.box.show(self._number, base, text, editable=entry is not None and entry.fault is None)
+            self.count(text)
+        self._name.text = entry.name if entry else ""
+        self._decision.text = (entry.decision or "") if entry else ""
+        self._decision.classes(replace=f"decision {self._decision.text}")
+        self._show_flags()
+        offer = None if entry is None else self._tab.desk.proposals.of(entry.number)
+        self._offer.set_visibility(offer is not None)
+        if entry is not None and offer is not None:
+            self._sides.show([("", entry.words.text, offer.text)])
+        if self._facts.visible:
+            self._show_facts()
+        if is_other:
+            self._show_media()
+
+    def count(self, text: str) -> None:
+        """Words, and tokens against what the target's text encoder reads."""
+        words, target = len(text.split()), self._tab.desk.settings.judging.target
+        said = f"{words} words"
+        if target is not None:
+            limit = LIMITS[target]
+            tokens = estimated_tokens(text, limit.encoder)
+            said += f", about {tokens} of {limit.most} tokens ({target})"
+            self._count.classes(replace="count over" if tokens > limit.most else "count")
+        else:
+            self._count.classes(replace="count")
+        self._count.text = said
+
+    def play(self) -> None:
+        if self._entry is not None and self._entry.item.kind == "clip":
+            ui.run_javascript(f"const v = getElement({self._video.id}).$el; v.paused ? v.play() : v.pause()")
+
+    def toggle_provenance(self) -> None:
+        self._facts.set_visibility(not self._facts.visible)
+        self._show_facts()
+
+    def _show_flags(self) -> None:
+        self._flags.clear()
+        entry = self._entry
+        if entry is None:
+            return
+        with self._flags:
+            for flag in entry.flags:
+                button = ui.button(flag.replace("_", " "), on_click=lambda flag=flag: self._tab.narrow(flag=flag))
+                button.props("flat dense no-caps").classes("flag").tooltip("show all with this flag")
+            for why in filter(None, (entry.fault, entry.failure)):
+                ui.label(why).classes("fault").props("role=alert")
+
+    def _show_facts(self) -> None:
+        self._facts.clear()
+        if self._entry is None or not self._facts.visible:
+            return
+        with self._facts:
+            for term, said in facts(self._entry):
+                with ui.element("dt"):
+                    ui.label(term)
+                with ui.element("dd"):
+                    ui.label(said)
+
+    # The picture
+
+    def _show_media(self) -> None:
+        entry, session = self._entry, self._tab.desk.session
+        is_clip = entry is not None and entry.item.kind == "clip"
+        self._strip.clear()
+        self._strip.set_visibility(is_clip)
+        self._image.set_visibility(entry is not None and not is_clip)
+        self._video.set_visibility(is_clip)
+        self._say("" if entry else self._nothing())
+        if entry is None:
+            return
+        if entry.fault is not None:
+            self._say(f"Not shown: {entry.fault}")
+        elif is_clip:
+            self._video.props(f'poster="/thumb/{entry.number}?{session}"')
+            self._video.set_source("")
+            background_tasks.create(self._load_clip(entry))
+        else:
+            self._image.props(f'src="/picture/{entry.number}?{session}"')
+            self._image.props["alt"] = entry.words.text or entry.name
+            background_tasks.create(self._check_image(entry))
+
+    async def _check_image(self, entry: Entry) -> None:
+        await self._told(entry, self._tab.desk.media.picture(entry.number))
+
+    async def _load_clip(self, entry: Entry) -> None:
+        desk = self._tab.desk
+        await asyncio.sleep(_PASSING_S)
+        if self._number != entry.number:
+            return
+        self._say("preparing the clip")
+        if await self._told(entry, desk.media.clip(entry.number)) is None:
+            return
+        self._video.set_source(f"/clip/{entry.number}?{desk.session}")
+        strip = await self._told(entry, desk.strip(entry.number))
+        if strip is not None:
+            self._show_strip(entry, strip[1])
+
+    async def _told(self, entry: Entry, coming: Any) -> Any:
+        """What comes, None where it cannot, or where another item is in front by then."""
+        try:
+            found = await coming
+        except ItemError as error:
+            if self._number == entry.number:
+                self._say(f"Not shown: {error}")
+            return None
+        except LookupError:  # gone meanwhile
+            return None
+        if self._number != entry.number:
+            return None
+        self._say("")
+        return found
+
+    def _show_strip(self, entry: Entry, times_s: list[float]) -> None:
+        """The frames side by side are one picture; each has a button over it that goes to its time."""
+        self._strip.clear()
+        with self._strip, ui.element("div"):
+            image = ui.element("img").props(f'src="/strip/{entry.number}?{self._tab.desk.session}"')
+            image.props["alt"] = f"{len(times_s)} frames that the model saw"
+            with ui.element("div").classes("times"):
+                for time_s in times_s:
+                    button = ui.button(f"{time_s:.2f}", on_click=lambda time_s=time_s: self._video.seek(time_s))
+                    button.props(f'flat dense aria-label="Go to {time_s:.2f} seconds"').classes("frame-time")
+
+    def _say(self, what: str) -> None:
+        self._state.text = what
+        self._state.set_visibility(bool(what))
+
+    def _nothing(self) -> str:
+        if not self._tab.who:
+            return "Loading"
+        if self._tab.query.narrows:
+            return "Nothing matches. Esc shows all."
+        return f"No images or clips in {self._tab.desk.library.root.folder}"

@@ -1,0 +1,115 @@
+"""The bar above the grid: what is looked for, in which order, how many there are."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nicegui import ui
+
+from ..query import ANY_FLAG, SORTS, STATES
+
+if TYPE_CHECKING:
+    from .tab import ReviewTab
+
+_ALL = ""
+
+
+class Filters:
+    def __init__(self, tab: "ReviewTab") -> None:
+        self._tab = tab
+        self._is_filling = False
+        with ui.element("search").classes("filters"):
+            self._text = ui.input(placeholder="Search captions and names  ( / )", on_change=self._apply)
+            self._text.props('dense outlined clearable debounce=250 aria-label="Search"').classes("search")
+            with self._text.add_slot("append"):
+                self._regex = ui.checkbox(".*", on_change=self._apply).props('dense aria-label="Regular expression"')
+                self._regex.tooltip("regular expression")
+            self._state = self._choice("state", {_ALL: "any state", **{state: state for state in STATES}})
+            self._flag = self._choice("flag", {_ALL: "flagged or not", ANY_FLAG: "flagged"})
+            self._kind = self._choice("kind", {_ALL: "all media", "image": "images", "clip": "clips"})
+            self._folder = self._choice("folder", {_ALL: "all folders"})
+            self._least = self._words("from")
+            self._most = self._words("to words")
+            self._sort = self._choice("sort", {sort: f"by {sort}" for sort in SORTS}, "name")
+            self._reverse = ui.checkbox("\u2193", on_change=self._apply).props('dense aria-label="Last first"')
+            self._reverse.tooltip("last first")
+        with ui.element("div").classes("counts").props("role=status aria-live=polite"):
+            self._counts = ui.label()
+            self._only = ui.button("", on_click=lambda: tab.command("clear")).props("flat dense no-caps size=sm")
+        tab.on_view.append(self._refresh)
+
+    def _choice(self, name: str, options: dict[Any, str], value: Any = _ALL) -> ui.select:
+        select = ui.select(options, value=value, on_change=self._apply)
+        return select.props(f'dense outlined options-dense aria-label="{name}"').classes("choice")
+
+    def _words(self, name: str) -> ui.number:
+        number = ui.number(placeholder=name, min=0, precision=0, on_change=self._apply)
+        return number.props(f'dense outlined debounce=250 aria-label="words {name}"').classes("words")
+
+    def _apply(self) -> None:
+        if self._is_filling:
+            return
+        least, most = self._least.value, self._most.value
+        self._tab.look_for(
+            replace(
+                self._tab.query,
+                text=self._text.value or "",
+                is_regex=bool(self._regex.value),
+                flag=self._flag.value,
+                kind=self._kind.value or None,
+                state=self._state.value or None,
+                folder=self._folder.value or None,
+                least=None if least is None else int(least),
+                most=None if most is None else int(most),
+                sort=self._sort.value,
+                is_reversed=bool(self._reverse.value),
+            )
+        )
+
+    def _refresh(self) -> None:
+        """The bar as the query has it, which may have been set from elsewhere; flags and folders that there are."""
+        tab, query = self._tab, self._tab.query
+        flags: Counter[str] = Counter()
+        folders: set[str] = set()
+        decided: Counter[str | None] = Counter()
+        for entry in tab.desk.library.present():
+            flags.update(entry.flags)
+            folders.add(entry.folder)
+            decided[entry.decision] += 1
+        named = {flag: f"{flag.replace('_', ' ')} ({times:,})" for flag, times in sorted(flags.items())}
+        self._is_filling = True
+        try:
+            self._offer(self._flag, {_ALL: "flagged or not", ANY_FLAG: "flagged", **named}, query.flag)
+            self._offer(self._folder, {_ALL: "all folders", **{f: f for f in sorted(folders - {""})}}, query.folder)
+            self._folder.set_visibility(len(folders) > 1)
+            for field, value in (
+                (self._text, query.text),
+                (self._regex, query.is_regex),
+                (self._state, query.state or _ALL),
+                (self._kind, query.kind or _ALL),
+                (self._least, query.least),
+                (self._most, query.most),
+                (self._sort, query.sort),
+                (self._reverse, query.is_reversed),
+            ):
+                if field.value != value and (field.value or value):
+                    field.value = value
+        finally:
+            self._is_filling = False
+        place = f"{tab.place + 1:,} of " if tab.current is not None else ""
+        parts = [
+            f"{place}{len(tab.shown):,} shown",
+            f"{decided['approved']:,} approved",
+            f"{decided['rejected']:,} rejected",
+        ]
+        if tab.selected:
+            parts.insert(1, f"{len(tab.selected):,} selected")
+        self._counts.text = "  \u00b7  ".join([*parts, *tab.desk.library.problems])
+        self._only.text = f"{query.why_only}  \u2715"
+        self._only.set_visibility(bool(query.why_only))
+
+    def _offer(self, select: ui.select, options: dict[str, str], value: str | None) -> None:
+        value = value or _ALL
+        options.setdefault(value, f"{value} (0)")
+        if select.options != options or select.value != value:
+            select.set_options(options, value=value)

@@ -1,0 +1,30 @@
+"""The sheet that `?` opens."""
+
+from itertools import groupby
+
+from nicegui import ui
+
+from .keys import KEYS
+
+_SHOWN = {
+    "ArrowRight": "\u2192", "ArrowLeft": "\u2190", "ArrowDown": "\u2193", "ArrowUp": "\u2191", "Escape": "Esc",
+    "Delete": "Del", "Shift+ArrowRight": "Shift+\u2192", "Shift+ArrowLeft": "Shift+\u2190",
+}  # fmt: skip
+
+
+def help_sheet() -> ui.dialog:
+    with ui.dialog() as dialog, ui.card().classes("sheet help"):
+        ui.label("Keys").classes("sheet-title").props("role=heading aria-level=1")
+        with ui.element("div").classes("help-columns"):
+            for group, keys in groupby(KEYS, key=lambda key: key.group):
+                with ui.element("dl"):
+                    ui.label(group).classes("muted")
+                    for key in keys:
+                        with ui.element("dt"):
+                            for name in key.keys:
+                                ui.label(_SHOWN.get(name, name)).classes("kbd")
+                        with ui.element("dd"):
+                            ui.label(key.help)
+        ui.label("Click, Shift+click and Ctrl+click on the grid select one, a row of them, one more.").classes("muted")
+        ui.button("Close", on_click=dialog.close).props("flat no-caps autofocus")
+    return dialog

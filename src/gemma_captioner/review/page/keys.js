@@ -1,0 +1,36 @@
+// Keys -> commands. What must not wait for the server is done here: where the focus goes, so that the letters after `e`
+// are typed and not obeyed.
+const FIELDS = "input, textarea, select, [contenteditable=true]";
+
+export default {
+  template: `<span hidden></span>`,
+  props: { keys: Object, focus: Object, moves: Array },
+  mounted() {
+    document.addEventListener("keydown", this.key);
+  },
+  unmounted() {
+    document.removeEventListener("keydown", this.key);
+  },
+  methods: {
+    key(event) {
+      if (event.isComposing || event.defaultPrevented) return;
+      const ctrl = event.ctrlKey || event.metaKey;
+      const typing = event.target.matches(FIELDS);
+      if (typing && event.key === "Escape") return event.target.blur();
+      if ((typing && !ctrl) || event.altKey || document.querySelector(".q-dialog")) return;
+      if (typing && event.key !== "s") return; // Ctrl+A and Ctrl+Z are the field's own
+      const named = event.key.length > 1 && event.shiftKey ? "Shift+" : "";
+      const command = this.keys[(ctrl ? "Ctrl+" : "") + named + event.key];
+      if (!command) return;
+      event.preventDefault();
+      const field = this.focus[command] && document.querySelector(this.focus[command]);
+      if (field) {
+        field.focus();
+        field.setSelectionRange(field.value.length, field.value.length);
+        return;
+      }
+      if (this.moves.includes(command)) document.dispatchEvent(new Event("captioner-moving"));
+      this.$emit("command", command);
+    },
+  },
+};

@@ -1,0 +1,73 @@
+"""The overview: bars to click through to the items, export and check."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from nicegui import ui
+
+from ...store.export import EXPORTS
+from ..library import readable
+from ..overview import Bar, overview
+
+if TYPE_CHECKING:
+    from .tab import ReviewTab
+
+
+class OverviewPanel:
+    def __init__(self, tab: "ReviewTab") -> None:
+        self._tab = tab
+        with ui.element("div").classes("panel").props('aria-label="Overview"') as self.element:
+            with ui.element("div").classes("actions"):
+                self._trainer = ui.select(list(EXPORTS), value="csv").props('dense outlined aria-label="Export for"')
+                self._trainer.classes("choice")
+                ui.button("Export", on_click=self._export).props("outline dense no-caps").classes("do-export")
+                ui.button("Check", on_click=lambda: self._command("check")).props("outline dense no-caps")
+            self._said = ui.label().classes("output").props("role=status")
+            self._said.set_visibility(False)
+            self._charts = ui.element("div").classes("charts")
+
+    async def show(self) -> None:
+        entries = list(self._tab.desk.library.present())
+        found = await asyncio.to_thread(overview, entries)
+        self._charts.clear()
+        with self._charts:
+            for title, bars in found.charts:
+                if bars:
+                    self._chart(title, bars)
+
+    def _chart(self, title: str, bars: tuple[Bar, ...]) -> None:
+        most = max(bar.count for bar in bars)
+        with ui.element("section").classes("chart"):
+            ui.label(title).classes("muted").props("role=heading aria-level=2")
+            for bar in bars:
+                with ui.element("button").classes("bar").on("click", lambda bar=bar: self._click(bar)):
+                    ui.label(bar.label).classes("bar-label")
+                    ui.label(f"{bar.count:,}").classes("bar-count")
+                    ui.element("span").classes("bar-fill").style(f"width: {100 * bar.count / max(most, 1):.1f}%")
+
+    async def _click(self, bar: Bar) -> None:
+        self._tab.look_for(bar.query)
+        await self._tab.command("captions_tab")
+
+    async def _export(self) -> None:
+        await self._command("export", "--for", self._trainer.value)
+
+    async def _command(self, name: str, *arguments: str) -> None:
+        """The command as it would be typed, and what it prints."""
+        root, selection = self._tab.desk.library.root, self._tab.desk.settings.selection
+        words = [name, *arguments, *(["--recursive"] if selection.recursive else []), "--name", selection.name]
+        words += [word for glob in selection.exclude for word in ("--exclude", glob)]
+        if root.captions != root.folder:
+            words += ["--captions", str(root.captions)]
+        self._say(f"gemma-captioner {' '.join(words)} ...")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gemma_captioner", *words, "--", str(root.folder),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        self._say(output.decode("utf-8", "replace").strip())
+
+    def _say(self, text: str) -> None:
+        self._said.text = readable(text)
+        self._said.set_visibility(bool(text))

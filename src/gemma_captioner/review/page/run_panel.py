@@ -1,0 +1,120 @@
+"""A run of the whole folder: started, watched, paused and stopped from here."""
+
+from typing import TYPE_CHECKING, Any
+
+from nicegui import ui
+
+from ...errors import UsageError
+from ...records import Captioned, Failed
+from ...settings import Settings
+from ..library import readable
+
+if TYPE_CHECKING:
+    from .tab import ReviewTab
+
+_EXISTING = {
+    "skip": "those without a caption",
+    "stale": "those, and captions that other settings made",
+    "overwrite": "all: every caption is replaced (restore brings it back)",
+}
+
+
+class RunPanel:
+    def __init__(self, tab: "ReviewTab") -> None:
+        self._tab, runs = tab, tab.desk.runs
+        self._shown: Any = None
+        with ui.element("div").classes("panel").props('aria-label="Run"') as self.element:
+            with ui.element("div").classes("fields"):
+                self.fields = AskFields(tab)
+                self._existing = ui.select(_EXISTING, value="skip", label="Caption").props("dense outlined")
+            with ui.element("div").classes("actions"):
+                self._start = ui.button("Start", on_click=self._begin).props("unelevated dense no-caps")
+                self._start.classes("do-start")
+                self._pause = ui.button("Pause", on_click=self._pause_or_resume).props("outline dense no-caps")
+                self._stop = ui.button("Stop", on_click=runs.stop).props("outline dense no-caps")
+                self._unload = ui.button("Unload the model", on_click=runs.unload).props("flat dense no-caps")
+            self._pause.classes("do-pause")
+            self._state = ui.label().classes("run-state").props("role=status aria-live=polite")
+            self._progress = ui.linear_progress(show_value=False).props('aria-label="Progress"')
+            self._newest = ui.element("ol").classes("newest")
+        self.refresh()
+
+    def _begin(self) -> None:
+        settings = self.fields.settings(existing=self._existing.value)
+        if settings is not None and not self._tab.desk.runs.caption_folder(settings):
+            ui.notify("a run is going on already: stop it first", type="warning")
+
+    def _pause_or_resume(self) -> None:
+        runs = self._tab.desk.runs
+        runs.resume() if runs.state == "paused" else runs.pause()
+
+    def refresh(self) -> None:
+        """As the run is now; called again and again, so that nothing is drawn that is drawn already."""
+        runs = self._tab.desk.runs
+        now = (runs.state, runs.tally.done, runs.model, runs.total, runs.is_loaded)
+        if now == self._shown:
+            return
+        self._shown = now
+        self._start.set_enabled(not runs.is_busy)
+        self._pause.set_enabled(runs.state in ("running", "paused"))
+        self._pause.text = "Go on" if runs.state == "paused" else "Pause"
+        self._stop.set_enabled(runs.is_busy)
+        self._unload.set_visibility(runs.is_loaded and not runs.is_busy)
+        self._state.text = "\n".join(filter(None, (run_line(self._tab), runs.model, runs.error)))
+        self._progress.value = runs.tally.done / runs.total if runs.total else 0.0
+        self._progress.set_visibility(runs.state != "idle")
+        self._newest.clear()
+        with self._newest:
+            for outcome in list(runs.newest):
+                with ui.element("li"):
+                    ui.label(readable(outcome.item.name)).classes("change-name")
+                    if isinstance(outcome, Captioned):
+                        ui.label(readable(outcome.caption))
+                    elif isinstance(outcome, Failed):
+                        ui.label(readable(outcome.error)).classes("fault")
+
+
+def run_line(tab: "ReviewTab") -> str:
+    """# running: captioning set, 12 of 40, 1 flagged, 3.1 files/s, 9.0s left"""
+    runs = tab.desk.runs
+    if runs.state == "idle":
+        return "no run"
+    tally = runs.tally
+    parts = [f"{runs.state}: {runs.what}", f"{tally.done:,} of {'?' if runs.total is None else f'{runs.total:,}'}"]
+    parts += [f"{count:,} {what}" for count, what in ((tally.flagged, "flagged"), (tally.failed, "failed")) if count]
+    if runs.rate is not None and runs.is_busy:
+        parts.append(f"{runs.rate:.1f} files/s" if runs.rate >= 1 else f"{runs.rate * 60:.1f} files/min")
+    if runs.left:
+        parts.append(f"{runs.left} left")
+    return ", ".join(parts)
+
+
+class AskFields:
+    """What a model is asked, for a run or for captions anew; empty fields leave it as the command has it."""
+
+    def __init__(self, tab: "ReviewTab") -> None:
+        from ...prompts import presets
+
+        self._tab = tab
+        base = tab.desk.settings
+        self._prompt = ui.textarea("Prompt", placeholder=" / ".join(dict.fromkeys(base.prompts["image"])))
+        self._prompt.props("outlined autogrow dense stack-label").classes("wide")
+        self._preset = ui.select({"": "none", **{name: name for name in presets()}}, value="", label="Preset")
+        self._model = ui.input("Model", value=base.model.model)
+        self._temperature = ui.number("Temperature", value=base.generation.temperature, min=0, max=5, step=0.1)
+        for field in (self._preset, self._model, self._temperature):
+            field.props("dense outlined")
+
+    def settings(self, **others: Any) -> Settings | None:
+        """None where they make no sense, which is told."""
+        chosen: dict[str, Any] = {"model": self._model.value, "temperature": self._temperature.value or 0.0, **others}
+        asks_otherwise = bool(self._prompt.value or self._preset.value)
+        if self._prompt.value:
+            chosen["prompt"] = self._prompt.value
+        if self._preset.value:
+            chosen["preset"] = self._preset.value
+        try:
+            return self._tab.desk.settings_with(chosen, asks_otherwise=asks_otherwise)
+        except UsageError as error:
+            ui.notify(str(error), type="warning", timeout=8000)
+            return None

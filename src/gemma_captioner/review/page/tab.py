@@ -1,0 +1,311 @@
+"""One browser tab: what it shows, which item is in front, what is selected, and what each command does."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from nicegui import ui
+from nicegui.events import GenericEventArguments
+
+from ...errors import UsageError
+from ..decisions import Decision
+from ..edits import Done, Draft
+from ..library import Entry
+from ..query import Query, chosen
+from .components import Box, Gallery, Tile
+from .conflict import settle
+from .desk import Desk
+from .detail import Detail
+
+
+class ReviewTab:
+    """Built once for each load of the page; `open` fills it when the browser is there."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.who = ""  # the browser's tab: the same after it was loaded anew
+        self.query = Query()
+        self.shown: list[int] = []
+        self.current: int | None = None
+        self.selected: set[int] = set()
+        self.columns = 4
+        self.draft: Draft | None = None  # what stands in the box and is not saved
+        self.on_view: list[Callable[[], None]] = []  # told when what is shown, or of it, has changed
+        self._places: dict[int, int] = {}
+        self._anchor: int | None = None  # where a selection with Shift begins
+        self.gallery: Gallery
+        self.box: Box
+        self.detail: Detail
+        self.commands: dict[str, Callable[[], Any]] = {
+            "next": lambda: self.step(1),
+            "previous": lambda: self.step(-1),
+            "down": lambda: self.step(self.columns),
+            "up": lambda: self.step(-self.columns),
+            "first": lambda: self.step(-len(self.shown)),
+            "last": lambda: self.step(len(self.shown)),
+            "next_flagged": lambda: self.seek(1, lambda entry: bool(entry.flags)),
+            "previous_flagged": lambda: self.seek(-1, lambda entry: bool(entry.flags)),
+            "next_open": lambda: self.seek(1, lambda entry: entry.decision is None),
+            "play": lambda: self.detail.play(),
+            "provenance": lambda: self.detail.toggle_provenance(),
+            "approve": lambda: self.decide("approved"),
+            "reject": lambda: self.decide("rejected"),
+            "reopen": lambda: self.decide(None),
+            "trash": self.trash,
+            "undo": lambda: self.go_back(self.desk.edits.undo, "nothing to undo"),
+            "redo": lambda: self.go_back(self.desk.edits.redo, "nothing to do again"),
+            "select": self.toggle,
+            "select_next": lambda: self.extend(1),
+            "select_previous": lambda: self.extend(-1),
+            "select_all": lambda: self.select(set(self.shown)),
+            "clear": self.clear,
+            "accept": lambda: self.settle_offer(takes=True),
+            "keep": lambda: self.settle_offer(takes=False),
+            "refresh": lambda: self.look_for(self.query),
+        }
+
+    def open(self, who: str) -> None:
+        """The browser is there. A tab that was loaded anew shows what it showed before."""
+        self.who = who
+        self.query, self.current = self.desk.places.get(who, (Query(), None))
+        self.desk.tabs.append(self)
+        self.look_for(self.query)
+
+    async def keep_draft(self) -> None:
+        """The browser is out of reach: what was typed and not saved is saved, unless somebody else wrote there."""
+        if self.draft is not None:
+            await self.desk.do(self.desk.edits.save, [self.draft], by=self.who)
+
+    def leave(self) -> None:
+        self.desk.tabs.remove(self)
+        self.desk.places[self.who] = self.query, self.current
+
+    # What is shown
+
+    @property
+    def place(self) -> int:
+        """Of the item in front, among those shown."""
+        return self._places.get(-1 if self.current is None else self.current, 0)
+
+    def look_for(self, query: Query) -> None:
+        """Show what the query finds. Raises nothing: what is wrong with it is told."""
+        try:
+            entries = chosen(self.desk.library.present(), query, self.desk.proposals)
+        except UsageError as error:
+            ui.notify(str(error), type="warning")
+            return
+        place, self.query = self.place, query
+        self.shown = [entry.number for entry in entries]
+        self._places = {number: place for place, number in enumerate(self.shown)}
+        self.gallery.show([self.tile(entry) for entry in entries])
+        self.select(self.selected & self._places.keys())
+        if self.current not in self._places:
+            self.current = self.shown[min(place, len(self.shown) - 1)] if self.shown else None
+        self.show(self.current)
+
+    def tile(self, entry: Entry) -> Tile:
+        marks = (
+            ("c", entry.item.kind == "clip"),
+            ("a", entry.decision == "approved"),
+            ("r", entry.decision == "rejected"),
+            ("f", bool(entry.flags)),
+            ("n", entry.words.digest is None),
+            ("p", entry.number in self.desk.proposals),
+            ("e", entry.fault is not None or entry.failure is not None),
+        )
+        return entry.number, entry.name, "".join(mark for mark, is_so in marks if is_so)
+
+    def entry(self) -> Entry | None:
+        return None if self.current is None else self.desk.library[self.current]
+
+    def changed(self, numbers: set[int]) -> None:
+        library = self.desk.library
+        is_new = any(number not in self._places and library[number].is_there for number in numbers)
+        gone = any(number in self._places and not library[number].is_there for number in numbers)
+        if gone or (is_new and not self.query.narrows):
+            self.look_for(self.query)
+        else:
+            self.gallery.patch([self.tile(library[number]) for number in numbers if number in self._places])
+        if self.current in numbers:
+            self.detail.show(self.entry(), self.box_is_free())
+        self._tell()
+
+    def box_is_free(self) -> bool:
+        """Whether the box may be filled anew: nothing that was typed would be lost."""
+        draft = self.draft
+        return draft is None or draft.number != self.current
+
+    def _tell(self) -> None:
+        for listener in self.on_view:
+            listener()
+
+    # Going about
+
+    def show(self, number: int | None) -> None:
+        self.current = number
+        self.gallery.point(number)
+        self.detail.show(self.entry(), fill=True)
+        self._tell()
+
+    def step(self, by: int) -> None:
+        if not self.shown:
+            return
+        self.show(self.shown[min(max(self.place + by, 0), len(self.shown) - 1)])
+
+    def seek(self, direction: int, wanted: Callable[[Entry], bool]) -> None:
+        """To the next that is wanted, and from the end on from the beginning."""
+        around = [self.shown[(self.place + direction * n) % len(self.shown)] for n in range(1, len(self.shown) + 1)]
+        found = next((number for number in around if wanted(self.desk.library[number])), None)
+        if found is None:
+            ui.notify("none of these is shown")
+        self.show(self.current if found is None else found)
+
+    # Selecting
+
+    def select(self, numbers: set[int]) -> None:
+        self.selected = numbers
+        self.gallery.select(numbers)
+        self._tell()
+
+    def pick(self, event: GenericEventArguments) -> None:
+        """A tile was clicked, perhaps with Shift (all from the last one to it) or Ctrl (it too)."""
+        number = event.args["number"]
+        if number not in self._places:
+            return
+        if event.args["shift"] and (anchor := self._places.get(self._anchor_or_current(), None)) is not None:
+            first, last = sorted((anchor, self._places[number]))
+            self.select(self.selected | set(self.shown[first : last + 1]))
+        elif event.args["ctrl"]:
+            self.select(self.selected ^ {number})
+            self._anchor = number
+        else:
+            self._anchor = number
+        self.show(number)
+
+    def _anchor_or_current(self) -> int:
+        anchor = self._anchor if self._anchor in self._places else self.current
+        return -1 if anchor is None else anchor
+
+    def toggle(self) -> None:
+        if self.current is not None:
+            self._anchor = self.current
+            self.select(self.selected ^ {self.current})
+
+    def extend(self, by: int) -> None:
+        if self.current is not None:
+            before = self.current
+            self.step(by)
+            self.select(self.selected | {before, self.current})
+
+    def clear(self) -> None:
+        if self.selected:
+            self.select(set())
+        elif self.query.narrows:
+            self.look_for(Query(sort=self.query.sort, is_reversed=self.query.is_reversed))
+
+    def aimed_at(self) -> list[int]:
+        """What a command for many is about: the selection, or where there is none all that is shown."""
+        return [number for number in self.shown if number in self.selected] or list(self.shown)
+
+    def _one_or_many(self) -> list[int]:
+        """What a decision is about: the selection, or where there is none the item in front."""
+        if self.selected:
+            return [number for number in self.shown if number in self.selected]
+        return [] if self.current is None else [self.current]
+
+    # Changing
+
+    async def take_draft(self, event: GenericEventArguments) -> None:
+        self.draft = _draft(event.args)
+        self.detail.count(self.draft.text)
+
+    async def save(self, event: GenericEventArguments) -> None:
+        draft, how = _draft(event.args), event.args["how"]
+        self.draft = draft
+        done = await self.save_draft(draft, approve=how == "approve")
+        if how == "approve" and not done.refused and self.current == draft.number:
+            self.step(1)
+
+    async def save_draft(self, draft: Draft, *, approve: bool = False) -> Done:
+        edits = self.desk.edits
+        if approve:
+            done: Done = await self.desk.do(edits.save_and_approve, draft, by=self.who)
+        else:
+            done = await self.desk.do(edits.save, [draft], by=self.who)
+        if done.refused:
+            await settle(self, draft, done.refused[draft.number], approve=approve)
+            return done
+        if self.draft == draft:
+            self.draft = None
+        if self.current == draft.number:
+            self.detail.show(self.entry(), fill=True)
+        if done.numbers:
+            self.say(done)
+        return done
+
+    async def decide(self, decision: Decision | None) -> None:
+        numbers, single = self._one_or_many(), not self.selected
+        done = await self.desk.do(self.desk.edits.decide, numbers, decision, by=self.who)
+        self.say(done)
+        if single and decision is not None and not done.refused:
+            self.step(1)
+        else:
+            self.show(self.current)
+
+    async def settle_offer(self, *, takes: bool) -> None:
+        """Of the item in front, or of all those selected: the new caption, or the old one."""
+        library, edits = self.desk.library, self.desk.edits
+        offers = [offer for number in self._one_or_many() if (offer := self.desk.proposals.of(number))]
+        if not offers:
+            ui.notify("no new caption is offered")
+            self.show(self.current)
+            return
+        if takes:
+            drafts = [(Draft(o.number, library[o.number].words.digest, o.text, o.origin), o.path) for o in offers]
+            done = await self.desk.do(edits.take, drafts, by=self.who)
+        else:
+            done = await self.desk.do(edits.decline, [(o.number, o.path) for o in offers], by=self.who)
+        self.say(done)
+        if self.selected or done.refused or self.query.state != "recaptioned":
+            self.show(self.current)
+        else:
+            self.seek(1, lambda entry: entry.number in self.desk.proposals)
+
+    async def trash(self) -> None:
+        self.say(await self.desk.do(self.desk.edits.trash, self._one_or_many(), by=self.who))
+
+    async def go_back(self, way: Callable[[str], Done | None], otherwise: str) -> None:
+        done = await self.desk.do(way, self.who)
+        if done is None:
+            ui.notify(otherwise)
+            self.show(self.current)
+            return
+        self.draft = None
+        self.say(done)
+        await asyncio.sleep(0)  # what came back is shown by then
+        there = [number for number in done.numbers if number in self._places]
+        self.show(there[0] if there else self.current)
+
+    def say(self, done: Done) -> None:
+        """What was done, for a moment; what was not, until it is read."""
+        if done.numbers:
+            ui.notify(done.what, timeout=1200, position="bottom-left")
+        for number, why in list(done.refused.items())[:3]:
+            ui.notify(f"{self.desk.library[number].name}: {why}", type="warning", timeout=8000, close_button="OK")
+        if len(done.refused) > 3:
+            ui.notify(f"and {len(done.refused) - 3:,} more were left alone", type="warning", timeout=8000)
+
+    async def obey(self, event: GenericEventArguments) -> None:
+        await self.command(event.args)
+
+    async def command(self, name: str) -> None:
+        if isinstance(answer := self.commands[name](), Awaitable):
+            await answer
+
+    def narrow(self, **changes: Any) -> None:
+        self.look_for(replace(self.query, **changes))
+
+
+def _draft(told: dict[str, Any]) -> Draft:
+    return Draft(int(told["number"]), told["base"], str(told["text"]))

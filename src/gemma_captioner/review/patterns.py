@@ -1,0 +1,41 @@
+"""Regular expressions as a person types them: said plainly what is wrong with one, and none that runs for ever."""
+
+from functools import lru_cache
+
+import regex
+
+from ..errors import UsageError
+
+TIMEOUT_S = 0.5  # for one caption: `(a+)+$` would hold up the page for hours
+
+
+@lru_cache(64)
+def pattern(text: str, *, is_regex: bool, any_case: bool = True) -> "regex.Pattern[str]":
+    """Raises `UsageError` for an expression that is none."""
+    flags = regex.IGNORECASE if any_case else 0
+    try:
+        return regex.compile(text if is_regex else regex.escape(text), flags)
+    except regex.error as error:
+        raise UsageError(f"{text!r} is no regular expression: {error}") from error
+
+
+def found(wanted: "regex.Pattern[str]", text: str) -> bool:
+    """Raises `UsageError` where looking takes too long."""
+    try:
+        return wanted.search(text, timeout=TIMEOUT_S) is not None
+    except TimeoutError:
+        raise UsageError(_too_slow(wanted)) from None
+
+
+def replaced(wanted: "regex.Pattern[str]", by: str, text: str, *, is_regex: bool) -> str:
+    """by: with `\\1` for groups, where it is a regular expression. Raises `UsageError`."""
+    try:
+        return wanted.sub(by if is_regex else lambda match: by, text, timeout=TIMEOUT_S)
+    except TimeoutError:
+        raise UsageError(_too_slow(wanted)) from None
+    except (regex.error, IndexError) as error:
+        raise UsageError(f"{by!r} cannot be put in its place: {error}") from error
+
+
+def _too_slow(wanted: "regex.Pattern[str]") -> str:
+    return f"{wanted.pattern!r} takes too long: make it simpler"

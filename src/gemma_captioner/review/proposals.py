@@ -1,0 +1,74 @@
+"""New captions for files that have one: made beside the dataset, shown beside the old, taken or declined.
+
+The pipeline runs as ever, with a folder of its own as the store: `.gemma-captioner/proposals/<run-id>/`. A copy of each
+present caption goes in first, for the prompt's {existing}. A server that dies loses none of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import ItemError
+from ..records import MediaItem
+from ..store import sidecar
+from ..store.journal import Line
+from ..store.sidecar import DOT_FOLDER
+from .library import Entry, Library
+from .origins import Origins
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """path: the new caption's; called otherwise, once it was taken or declined. origin: how it came about."""
+
+    number: int
+    text: str
+    path: Path
+    origin: Line
+
+
+class Proposals:
+    """Offered and neither taken nor declined; of several for one file, the last."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._home = library.root.store / DOT_FOLDER / "proposals"
+        self._offered: dict[int, Proposal] = {}
+        self._origins: dict[Path, Origins] = {}
+        by_file = {entry.item.caption_file: entry for entry in library.present()}
+        for folder in sorted(self._home.glob("*")):
+            for path in sorted(folder.rglob("*.txt")):
+                if (entry := by_file.get(path.relative_to(folder).as_posix())) is not None:
+                    self.offer(entry, folder)
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and self.of(number) is not None
+
+    def of(self, number: int) -> Proposal | None:
+        proposal = self._offered.get(number)
+        return proposal if proposal is not None and proposal.path.exists() else None
+
+    def numbers(self) -> set[int]:
+        return {number for number in self._offered if number in self}
+
+    def ordered(self, entries: Iterable[Entry], run_id: str) -> Iterator[MediaItem]:
+        """The items of a run that makes proposals, each with its present caption beside it."""
+        folder = self._home / run_id
+        for entry in entries:
+            path = folder / entry.item.caption_file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(ItemError):
+                path.write_bytes(sidecar.read(entry.item.caption_path) or b"")
+            yield replace(entry.item, caption_path=path, store=folder)
+
+    def offer(self, entry: Entry, folder: Path) -> None:
+        """What the run of this folder made for the entry, where it made something."""
+        path = folder / entry.item.caption_file
+        origins = self._origins.setdefault(folder, Origins(folder))
+        origins.refresh()
+        content = sidecar.read(path) or b""
+        origin = origins.of(entry.item.caption_file, sidecar.digest(content))
+        if origin is not None:
+            told = {**origin.line(), "settings": origin.told_settings()}
+            self._offered[entry.number] = Proposal(entry.number, content.decode(), path, told)

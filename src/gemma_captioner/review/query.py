@@ -1,0 +1,82 @@
+"""What is shown of the library, and in which order. Pure."""
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..media.discover import natural
+from ..settings import Kind
+from .library import Entry
+from .patterns import found, pattern
+
+State = Literal["open", "approved", "rejected", "uncaptioned", "failed", "recaptioned", "by hand"]
+Sort = Literal["name", "length", "flags"]
+STATES: tuple[State, ...] = get_args(State)
+SORTS: tuple[Sort, ...] = get_args(Sort)
+ANY_FLAG = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """text: in the caption or the name. flag: a flag's name, `any`, "" for all. least, most: words. only: numbers."""
+
+    text: str = ""
+    is_regex: bool = False
+    flag: str = ""
+    kind: Kind | None = None
+    state: State | None = None
+    folder: str | None = None
+    least: int | None = None
+    most: int | None = None
+    only: frozenset[int] | None = None
+    why_only: str = ""  # for a person: "39 share the caption ..."
+    sort: Sort = "name"
+    is_reversed: bool = False
+
+    @property
+    def narrows(self) -> bool:
+        return self != Query(sort=self.sort, is_reversed=self.is_reversed)
+
+
+_STATES: Mapping[State, Callable[[Entry, bool], bool]] = {  # (entry, whether a new caption is offered for it)
+    "open": lambda entry, offered: entry.words.digest is not None and entry.decision is None,
+    "approved": lambda entry, offered: entry.decision == "approved",
+    "rejected": lambda entry, offered: entry.decision == "rejected",
+    "uncaptioned": lambda entry, offered: entry.words.digest is None,
+    "failed": lambda entry, offered: entry.failure is not None or entry.fault is not None,
+    "recaptioned": lambda entry, offered: offered,
+    "by hand": lambda entry, offered: entry.words.digest is not None and entry.origin is None,
+}
+
+
+def chosen(entries: Iterable[Entry], query: Query, offered: Container[int] = ()) -> list[Entry]:
+    """offered: numbers that a new caption is there for, neither taken nor declined.
+
+    Raises `UsageError` for a regular expression that is none, or takes too long.
+    """
+    wanted = pattern(query.text, is_regex=query.is_regex) if query.text else None
+
+    def fits(entry: Entry) -> bool:
+        return (
+            (query.only is None or entry.number in query.only)
+            and (query.kind is None or entry.item.kind == query.kind)
+            and (query.state is None or _STATES[query.state](entry, entry.number in offered))
+            and (not query.flag or (bool(entry.flags) if query.flag == ANY_FLAG else query.flag in entry.flags))
+            and (query.folder is None or f"{entry.folder}/".startswith(f"{query.folder}/"))
+            and (query.least is None or entry.words.count >= query.least)
+            and (query.most is None or entry.words.count <= query.most)
+            and (wanted is None or found(wanted, entry.words.text) or found(wanted, entry.name))
+        )
+
+    return sorted(filter(fits, entries), key=_KEYS[query.sort], reverse=query.is_reversed)
+
+
+def _place(entry: Entry) -> tuple[str, str]:
+    return natural(entry.folder), natural(entry.name)
+
+
+_KEYS: Mapping[Sort, Callable[[Entry], tuple[object, ...]]] = {
+    "name": _place,
+    "length": lambda entry: (entry.words.count, *_place(entry)),
+    "flags": lambda entry: (-len(entry.flags), *_place(entry)),
+}

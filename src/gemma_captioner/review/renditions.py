@@ -1,0 +1,93 @@
+"""Pictures of media files for a browser, made in processes of their own: what a file does there costs itself alone.
+
+Each function writes one file, whole or not at all, and is given nothing but what pickles.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ItemError
+from ..media.decode import decode
+from ..media.encoding import encode
+from ..media.video import open_video, timeline_of, video_stream
+from ..records import Failed, Frames, MediaItem, PatchBudget
+from ..settings import Reading, Sampling
+
+_THUMB = PatchBudget(tokens=220 * 160, unit=1)  # pixels in all, whatever the shape
+_PICTURE = PatchBudget(tokens=1600 * 1200, unit=1)
+_STRIP = PatchBudget(tokens=200 * 140, unit=1)
+_PROXY_EDGE, _PROXY_CRF = 1280, "23"
+_PLAYED = {  # container -> codecs that browsers play from it
+    "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "av1", "vp9"},
+    "matroska,webm": {"vp8", "vp9", "av1"},
+}
+_PLAYED_PIXELS = {"yuv420p", "yuvj420p"}  # 8 bits
+
+
+def thumb(item: MediaItem, to: Path) -> None:
+    """A JPEG of the image, or of the clip's middle frame. Raises `ItemError`."""
+    frames = _decoded(item, _THUMB, Reading(animated="first"), Sampling(frames=1))
+    _write(to, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=80))
+
+
+def picture(item: MediaItem, to: Path) -> None:
+    """A JPEG of an image that a browser cannot show, or that is large to send. Raises `ItemError`."""
+    frames = _decoded(item, _PICTURE, Reading(animated="first"), Sampling(frames=1))
+    _write(to, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=88))
+
+
+def clip(item: MediaItem, to: Path) -> bool:
+    """Whether a browser plays the file as it is; if not, an H.264 of it is at `to`. Raises `ItemError`."""
+    try:
+        with open_video(item.path) as container:
+            stream = video_stream(container)
+            codec = stream.codec_context
+            played = codec.name in _PLAYED.get(container.format.name, ()) and codec.pix_fmt in _PLAYED_PIXELS
+        if not played:
+            timeline = timeline_of(item.path)
+            options = {"movflags": "+faststart"}
+
+            def write(path: Path) -> None:
+                start, end = timeline.start, timeline.end
+                encode(item.path, path, start, end, timeline, crf=_PROXY_CRF, longest=_PROXY_EDGE, options=options)
+
+            _write(to, write)
+        return played
+    except (OSError, ValueError) as error:  # FFmpeg's errors are of both kinds
+        raise ItemError(f"it cannot be played ({error})") from error
+
+
+def strip(item: MediaItem, to: Path, reading: Reading, sampling: Sampling) -> None:
+    """The frames that a model sees, side by side in a JPEG, their times in seconds in a `.json` beside it."""
+    frames = _decoded(item, _STRIP, reading, sampling)
+    told = {"times_s": frames.times_s}
+    _write(to.with_suffix(".json"), lambda path: path.write_text(json.dumps(told)))
+    _write(to, lambda path: Image.fromarray(np.hstack(list(frames.pixels))).save(path, "JPEG", quality=80))
+
+
+def _decoded(item: MediaItem, size: PatchBudget, reading: Reading, sampling: Sampling) -> Frames:
+    frames = decode(item, size, reading, sampling)
+    if isinstance(frames, Failed):
+        raise ItemError(frames.error)
+    return frames
+
+
+def _write(to: Path, save: Callable[[Path], object]) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = to.with_name(f"{to.name}.{os.getpid()}")
+    try:
+        save(unfinished)
+        os.replace(unfinished, to)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def opened(item: MediaItem, real: Path) -> MediaItem:
+    """The item as it is opened: where all links lead, so that what was found to lie inside is what is read."""
+    return replace(item, path=real)

@@ -1,0 +1,118 @@
+"""`gemma-captioner review` as it is started from a terminal, and a browser that is used by its keyboard alone."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+expect.set_options(timeout=15_000)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's. Skips without one, and fails where GEMMA_CAPTIONER_REQUIRE_BROWSER=1 promises one."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        if os.environ.get("GEMMA_CAPTIONER_REQUIRE_BROWSER") == "1":
+            pytest.fail("GEMMA_CAPTIONER_REQUIRE_BROWSER=1, and there is no chromium")
+        pytest.skip("needs chromium")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(folder: Path, *options: str, cache: Path) -> Iterator[str]:
+    """The page's address, as the command prints it."""
+    command = [sys.executable, "-m", "gemma_captioner", "review", str(folder), "--no-open", "--port", str(free_port())]
+    # NiceGUI behaves in another way where it finds itself in a test.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            assert server.stderr
+            printed: list[str] = []
+            while (line := server.stderr.readline()) and not line.startswith("http"):
+                printed.append(line)
+            assert line, "".join(printed)
+            address = line.split()[0]
+            _wait_for(address)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(20)
+            logged = server.stderr.read() if server.stderr else ""
+        assert "Traceback" not in logged, logged
+
+
+def _wait_for(address: str) -> None:
+    [port] = re.findall(r":(\d+)/", address)
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", int(port))) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody answers at {address}")
+
+
+class Reader:
+    """A person at the keyboard."""
+
+    def __init__(self, browser: Browser, address: str) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 720})
+        self.page: Page = self.context.new_page()
+        self.faults: list[str] = []
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.goto(address)
+        expect(self.counts).to_contain_text("shown")
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def write(self, text: str) -> None:
+        """Into the edit box, in place of what stands there."""
+        self.press("e", "Control+a")
+        self.page.keyboard.type(text)
+
+    def enter(self, selector: str) -> None:
+        """The Enter key on a button that is there, or soon will be."""
+        button = self.find(selector).first
+        expect(button).to_be_visible()
+        button.focus()
+        self.press("Enter")
+
+    def find(self, selector: str) -> Locator:
+        return self.page.locator(selector)
+
+    @property
+    def counts(self) -> Locator:
+        return self.find(".counts")
+
+    @property
+    def box(self) -> Locator:
+        return self.find(".caption-box")
+
+    def is_at(self, name: str) -> None:
+        expect(self.find(".detail .name")).to_have_text(name)
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.faults == []

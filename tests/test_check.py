@@ -1,0 +1,426 @@
+"""A dataset with one of each fault: found by code and path, mended, and brought back."""
+
+import json
+import os
+import re
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gemma_captioner.captions.audit import Audit, paired
+from gemma_captioner.captions.encoding import decoded
+from gemma_captioner.captions.mend import faults, mended, steps
+from gemma_captioner.check.inspect import inspected
+from gemma_captioner.check.report import bars
+from gemma_captioner.check.survey import Survey
+from gemma_captioner.check.traps import CODES, SOURCES, TRAPS
+from gemma_captioner.media.discover import roots_of
+from gemma_captioner.settings import Checking
+from gemma_captioner.store.journal import restore
+from gemma_captioner.trainers import TRAINERS
+
+GOOD = "A red fox runs across a field of snow at dawn."
+
+FAULTS = {  # code -> the bytes of a caption
+    "empty": b" \n",
+    "not_utf8": "A café at night, and a dog's bowl.".encode("cp1252"),
+    "bom": b"\xef\xbb\xbfA boat lies on the shore.",
+    "mojibake": "A dog\u2019s bowl stands on the floor.".encode().decode("cp1252").encode(),
+    "lost_characters": "A caf\ufffd at night in the rain.".encode(),
+    "control_characters": b"A boat lies\x00 on the wide shore.",
+    "error_message": b"Error processing a.png: CUDA out of memory. Tried to allocate 2 GiB",
+    "leftover": b"Here is a caption: A horse stands in the rain.",
+    "multi_line": b"A tree stands by a river.\nA man sits below it.",
+    "whitespace": b" A ship  sails past the lighthouse.",
+    "typographic": "A woman\u2019s hat hangs on the wall.".encode(),
+    "refusal": b"I'm sorry, but I can't describe this image.",
+    "repetition": b"A man runs and runs and runs and runs and runs and runs.",
+    "prompt_echo": b"Describe the image in one sentence for training data.",
+    "not_in_language": "Ein Hund läuft über die Wiese und bellt die Nachbarn an.".encode(),
+    "absent_things": b"A street at night. There are no people visible in it.",
+    "unfinished": b"A cat sits on a mat. It looks at the",
+    "too_short": b"a cat",
+    "too_long": b"A dog walks past a house and a tree, turns at the corner, and comes back to sleep by the stove. "
+    b"Outside, three women carry baskets of apples up the steps while an old man sweeps leaves into a heap. Beyond "
+    b"them lies the harbour, where two boats are tied to the quay, nets are drying in the sun, and gulls wait on "
+    b"every post for what the fishermen throw away. A boy with a red cap feeds them bread.",
+    "maybe_too_long": b"Dog, cat; cow, pig; hen, fox; elk, owl. They stand, sit, lie, run, swim, fly, jump, eat, "
+    b"drink, look, wait, turn; all day, all night, all week, all year, in rain, in sun, in snow.",
+}  # fmt: skip
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), "red").save(path)
+
+
+def dataset(folder: Path, **captions: bytes) -> Path:
+    """A picture for each caption, by its stem."""
+    for stem, content in captions.items():
+        picture(folder / f"{stem}.png")
+        (folder / f"{stem}.txt").write_bytes(content)
+    return folder
+
+
+def surveyed(folder: Path, *, fix: bool = False, **checking: Any) -> Survey:
+    checking = Checking(**checking)
+    [root] = roots_of([folder], checking.captions)
+    survey = Survey(root, checking)
+    survey.run(fix=fix)
+    return survey
+
+
+def found(survey: Survey) -> set[tuple[str, str]]:
+    """(path within, code)."""
+    return {(str(Path(f.path).relative_to(survey.root.folder)), f.code) for f in survey.findings}
+
+
+@pytest.fixture
+def faulty(tmp_path) -> Path:
+    """Every general fault once, in a file named after it, and one caption without any."""
+    folder = dataset(tmp_path / "faulty", good=GOOD.encode(), **FAULTS)
+    dataset(folder, duplicate=b"A red kite is in the sky.", duplicate2=b"a red KITE is in the sky")
+    picture(folder / "no_caption.png")
+    (folder / "empty_media.png").touch()
+    (folder / "empty_media.txt").write_text("A lamp stands on a desk.")
+    (folder / "no_media.txt").write_text("A clock hangs on a tower.")
+    dataset(folder, collision=b"Two shells lie on the sand.")
+    picture(folder / "collision.jpg")
+    return folder
+
+
+def test_each_fault_is_found_at_its_file(faulty):
+    survey = surveyed(faulty, target="sdxl")
+    expected = {(f"{code}.txt", code) for code in FAULTS}
+    expected |= {("duplicate.txt", "duplicate"), ("duplicate2.txt", "duplicate"), ("no_media.txt", "no_media")}
+    expected |= {(f"{code}.png", code) for code in ("no_caption", "empty_media", "collision")} | {
+        ("collision.jpg", "collision")
+    }
+    assert found(survey) == expected
+    assert survey.files == len(list(faulty.glob("*.png"))) + 1
+
+
+def test_what_is_saved_otherwise_is_told_and_mended(faulty):
+    before = {path: path.read_bytes() for path in faulty.glob("*.txt")}
+    survey = surveyed(faulty, fix=True)
+    mendable = [code for code in FAULTS if CODES[code].fixed]
+    assert {Path(f.path).stem for f in survey.fixed} == set(mendable)
+    assert (faulty / "not_utf8.txt").read_text(encoding="utf-8") == "A café at night, and a dog's bowl."
+    assert (faulty / "mojibake.txt").read_bytes() == b"A dog's bowl stands on the floor."
+    assert (faulty / "leftover.txt").read_bytes() == b"A horse stands in the rain."
+    assert (faulty / "multi_line.txt").read_bytes() == b"A tree stands by a river. A man sits below it."
+    assert not {code for path, code in found(survey) if Path(path).stem in mendable}
+    again = surveyed(faulty, fix=True)
+    assert not again.fixed and found(again) == found(survey)
+    # Taken back, to the last byte; what was edited since stays.
+    (faulty / "bom.txt").write_text("Edited since.")
+    assert sum(done for _, done in restore(faulty, survey.run_id)) == len(mendable) - 1
+    after = {path: path.read_bytes() for path in faulty.glob("*.txt")}
+    assert after == {**before, faulty / "bom.txt": b"Edited since."}
+
+
+def test_a_file_that_cannot_be_read_costs_itself_alone(tmp_path):
+    dataset(tmp_path, good=GOOD.encode(), huge=b"word " * 20_000, odd=b"\x81\xfe\x00\x05\xff", gone=b"")
+    (tmp_path / "gone.txt").unlink()
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "folder.txt").mkdir()
+    survey = surveyed(tmp_path, fix=True)
+    assert found(survey) == {
+        ("loop.png", "empty_media"),
+        ("loop.png", "no_caption"),
+        ("huge.txt", "unreadable"),
+        ("odd.txt", "not_utf8"),
+        ("gone.png", "no_caption"),
+    }
+    assert not survey.fixed
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read and write anything")
+def test_permissions(tmp_path):
+    dataset(tmp_path, locked=GOOD.encode(), sub=GOOD.encode())
+    (tmp_path / "locked.txt").chmod(0)
+    assert found(surveyed(tmp_path)) == {("locked.txt", "unreadable")}
+
+
+@pytest.mark.parametrize(("content", "text", "name"), [
+    (b"A cat.", "A cat.", "UTF-8"),
+    ("Ein Bär.".encode(), "Ein Bär.", "UTF-8"),
+    ("A cat.".encode("utf-16"), "A cat.", "UTF-16"),
+    ("A cat.".encode("utf-16-le"), "A cat.", "UTF-16"),
+    ("A cat.".encode("utf-16-be"), "A cat.", "UTF-16"),
+    ("A cat.".encode("utf-32"), "A cat.", "UTF-32"),
+    ("\ufeffA cat.".encode(), "A cat.", "UTF-8 with a BOM"),
+    ("\u201cA cat\u2019s\u201d".encode("cp1252"), "\u201cA cat\u2019s\u201d", "Windows-1252"),
+    ("Il va à la plage d'été.".encode("cp1252"), "Il va à la plage d'été.", "Windows-1252"),
+    ("Собака бежит по снегу.".encode("cp1251"), "Собака бежит по снегу.", "Windows-1251"),
+    ("犬が雪の上を走る。".encode("cp932"), "犬が雪の上を走る。", "Shift-JIS"),
+    ("\uac1c\uac00 \ub208 \uc704\ub97c \ub2ec\ub9b0\ub2e4.".encode("euc_kr"), None, "GBK or EUC-KR"),
+    (b"\xff\xfe\x00", None, "UTF-16"),
+    (b"A \x81\xfe\x00\x05\xff", None, "nothing known"),
+])  # fmt: skip
+def test_encodings(content, text, name):
+    assert decoded(content) == (text, name)
+
+
+@pytest.mark.parametrize("kept", [
+    "1girl, solo, >_<, ^_^, >_>, blue_hair, (smile:1.2)",
+    "a __color__ dress, {red|blue}, <lora:style:0.8>",
+    "猫在“树”上——睡觉。",
+    "A 3 * 4 grid * of dots",
+    GOOD,
+])  # fmt: skip
+def test_what_is_a_persons_way_to_write_stays(kept):
+    assert mended(kept, steps()) == kept and not faults(kept, steps())
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("Here\u2019s a caption:\r\n\r\nA cat\u2019s tail. ", "A cat's tail."),
+    ("<start_of_turn>model\nblue_hair and_<end_of_turn>", "blue_hair and_"),
+    ("a dog\u00e2\u20ac\u2122s tail, \u00e2\u20ac\u0153long\u00e2\u20ac\x9d", 'a dog\'s tail, "long"'),
+    ("Caption:", "Caption:"),
+])  # fmt: skip
+def test_mending(text, expected):
+    assert mended(text, steps()) == expected
+
+
+FRAGMENTS = [
+    "Here is a caption:", "This image shows ", "Sure! ", "Option 1: ", "Caption:", "Let me know", "<end_of_turn>",
+    "model\n", "A cat sits. ", "blue_hair", "**", "*", "_", "- ", "1. ", "# ", "`", '"', "\u201c", "\u2019", "\x00",
+    "\u00e2\u20ac\u2122", "\ufeff", "\n", "\r\n", "\u2028", " ", "\t", "\u00a0", ",", ".", "\u2014", "\u732b",
+]  # fmt: skip
+
+
+@settings(deadline=None)  # telling languages apart loads its model the first time
+@given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=14), st.booleans())
+def test_what_is_mended_has_no_fault_left(fragments, alternatives):
+    text, by = "".join(fragments), steps(alternatives=alternatives)
+    assert faults(mended(text, by), by) == []
+    better = inspected(text.encode(), Checking(for_="onetrainer" if alternatives else None)).better
+    assert better is None or re.search(r"\w", better.decode())
+
+
+def test_lines_that_are_alternatives_stay_apart():
+    by = steps(alternatives=True)
+    assert mended(" A cat.\n\n  \nHere is a caption: A dog. \n", by) == "A cat.\nA dog."
+    assert "multi_line" not in faults("A cat.\nA dog.", by)
+
+
+# What trips one trainer: the caption of a.png, or files; how it is checked; the finding's path and what it says.
+CAPTIONED = {"a.png": "", "a.txt": GOOD}
+TRIPS: list[tuple[str, str, str | dict[str, str], str, str]] = [
+    ("first_line_only", "sd-scripts:sdxl", "A tree.\nA river runs by.", "a.txt", "A tree."),
+    ("first_line_only", "sd-scripts", "\nA tree by a river.", "a.txt", "the first is blank"),
+    ("several_lines", "onetrainer", "A tree stands here.\nA river runs by.", "a.txt", "2 captions"),
+    ("blank_line", "simpletuner", "A tree stands here.\n \nA river.", "a.txt", ""),
+    ("final_newline", "ai-toolkit", f"{GOOD}\n", "a.txt", ""),
+    ("not_ascii", "diffusion-pipe:wan", "A café at night.", "a.txt", "é"),
+    ("wildcard", "sd-scripts", "A {red|blue} hat lies here.", "a.txt", "{red|blue}"),
+    ("placeholder", "ai-toolkit", "A photo of [trigger] at sea.", "a.txt", "[trigger]"),
+    ("comma_in_number", "ai-toolkit", "A crowd of 1,000 people.", "a.txt", "1,000"),
+    ("media_not_read", "finetrainers", {"a.PNG": "", "a.txt": GOOD}, "a.PNG", "lower case"),
+    ("media_not_read", "huggingface", {"a.webm": "", "a.txt": GOOD}, "a.webm", "mp4"),
+    ("media_not_read", "sd-scripts", {"a.mp4": "", "a.txt": GOOD}, "a.mp4", "png"),
+    ("subfolder_not_read", "musubi:wan", {"s/a.png": "", "s/a.txt": GOOD}, "s", "1 images"),
+    ("stray_file", "diffusion-pipe", {**CAPTIONED, "x.csv": "1"}, "x.csv", ""),
+    ("other_source", "diffusion-pipe", {"a.png": "", "captions.json": "{}"}, "captions.json", ""),
+    ("other_source", "finetrainers", {"a.png": "", "metadata.jsonl": ""}, "metadata.jsonl", ""),
+    ("sidecars_not_read", "ltx", CAPTIONED, ".", ""),
+    ("full_names", "mochi", {"a.png": "", "a.png.txt": GOOD}, ".", ""),
+    ("extension_to_say", "musubi", CAPTIONED, ".", ".txt"),
+    ("hidden_media", "simpletuner", {"a.png": "", ".old/b.png": ""}, ".old/b.png", ""),
+    ("named_like_a_split", "huggingface", {"a.png": "", "test-1.png": ""}, "test-1.png", "'test'"),
+    ("mixed_metadata", "huggingface", {"a.png": "", "metadata.csv": "", "metadata.jsonl": ""}, "metadata.csv", "jsonl"),
+]
+
+
+@pytest.mark.parametrize(("code", "trainer", "files", "path", "what"), TRIPS)
+def test_what_trips_a_trainer(tmp_path, code, trainer, files, path, what):
+    for name, content in ({"a.png": "", "a.txt": files} if isinstance(files, str) else files).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content.encode())
+    how = {"recursive": True, "name": "full" if code == "full_names" else "stem"}
+    [hit] = [f for f in surveyed(tmp_path, for_=trainer, **how).findings if f.code == code]
+    assert Path(hit.path) == tmp_path / path and what in hit.what
+    # Another trainer does not trip over it.
+    other = next(t for t in TRAINERS if t not in TRAPS[code].trainers)
+    assert code not in {f.code for f in surveyed(tmp_path, for_=other, **how).findings}
+
+
+def test_every_trap_is_tried_and_of_a_known_trainer():
+    assert {trip[0] for trip in TRIPS} == set(TRAPS)
+    assert set(SOURCES) == set(TRAINERS) == {t for trap in TRAPS.values() for t in trap.trainers}
+    assert {code for code in CODES if code not in TRAPS} - set(FAULTS) == {
+        "unreadable", "unfixable", "empty_media", "no_caption", "collision", "no_media", "truncated", "partial_video",
+        "duplicate",
+    }  # fmt: skip
+
+
+def test_lines_are_not_joined_where_they_are_alternatives(tmp_path):
+    dataset(tmp_path, a=b" A tree stands by a river.\nA man sits below a tree. ")
+    survey = surveyed(tmp_path, fix=True, for_="onetrainer")
+    assert (tmp_path / "a.txt").read_bytes() == b"A tree stands by a river.\nA man sits below a tree."
+    assert found(survey) == {("a.txt", "several_lines")}
+
+
+def test_captions_elsewhere_otherwise_named_and_in_subfolders(tmp_path):
+    for name in ("a.png", "sub/b.png", "sub/b.jpg"):
+        picture(tmp_path / "media" / name)
+    captions = tmp_path / "captions"
+    (captions / "sub").mkdir(parents=True)
+    for name in ("a.png.caption", "sub/b.png.caption", "sub/b.jpg.caption"):
+        (captions / name).write_text(f"{GOOD[:-1]}, {name}.\n")
+    (captions / "sub" / "c.png.caption").write_text("A lamp stands on a desk. ")
+    survey = surveyed(
+        tmp_path / "media", captions=captions, name="full", extension=".caption", recursive=True, fix=True
+    )
+    assert survey.files == 3
+    assert [(Path(f.path), f.code) for f in survey.findings] == [(captions / "sub" / "c.png.caption", "no_media")]
+    assert (captions / ".gemma-captioner" / "runs" / f"{survey.run_id}.jsonl").is_file()
+    assert not (tmp_path / "media" / ".gemma-captioner").exists()
+    beside = surveyed(tmp_path / "media", recursive=True)
+    assert {(Path(f.path).name, f.code) for f in beside.findings} == {
+        ("a.png", "no_caption"), ("b.png", "no_caption"), ("b.jpg", "no_caption"),
+        ("b.png", "collision"), ("b.jpg", "collision"),
+    }  # fmt: skip
+
+
+def test_a_caption_under_another_name_is_pointed_at(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.TXT").write_text(GOOD)
+    [finding] = surveyed(tmp_path).findings
+    assert finding.code == "no_caption" and "a.TXT is there" in finding.what
+
+
+def test_ours_is_told_by_its_digest_and_its_flags_by_the_journal(command, tmp_path, script):
+    for name in ("01.png", "02.png"):
+        picture(tmp_path / "m" / name)
+    cut = {"text": "\u201cA star\u201d is painted on a wall. It glows in", "finish_reason": "length"}
+    answers = script(replies={"01.png": cut})
+    done = command("caption", tmp_path / "m", "--engine", "scripted", "--model", answers, "--punctuation", "any",
+                   "--prefix", "Caption: ")  # fmt: skip
+    assert done.code == 0, done.err
+    survey = surveyed(tmp_path / "m")
+    assert {c for p, c in found(survey) if p == "01.txt"} == {"truncated"}
+    # The same words from elsewhere are a stranger's, and a person's once they are edited.
+    caption = (tmp_path / "m" / "01.txt").read_text()
+    (tmp_path / "m" / "01.txt").write_text(f"{caption} ")
+    assert {c for p, c in found(surveyed(tmp_path / "m")) if p == "01.txt"} == {
+        "leftover", "typographic", "whitespace"
+    }  # fmt: skip
+
+
+def test_the_command(command, faulty):
+    done = command("check", faulty, "--target", "sdxl", "--json")
+    assert done.code == 3 and done.err == ""
+    told = done.json
+    hits = {(Path(f["path"]).name, f["code"]) for f in told["findings"]}
+    assert {("not_utf8.txt", "not_utf8"), ("no_caption.png", "no_caption")} <= hits
+    assert told["errors"] == sum(f["severity"] == "error" for f in told["findings"]) > 0
+    assert all(f["what"] and f["remedy"] for f in told["findings"])
+    assert Path(told["report"]) == faulty / ".gemma-captioner" / "check" / "report.html"
+    said = command("check", faulty, "--fix")
+    assert said.code == 3 and "not_utf8.txt: it reads as Windows-1252" not in said.out
+    [line] = [line for line in said.err.splitlines() if "restore" in line]
+    before = (faulty / "leftover.txt").read_bytes()
+    assert command(*line.split()[1:]).code == 0
+    assert (faulty / "leftover.txt").read_bytes() == FAULTS["leftover"] != before
+
+
+def test_exit_codes(command, tmp_path):
+    fine = dataset(tmp_path / "fine", a=GOOD.encode())
+    done = command("check", fine, "--json", "--html", tmp_path / "page.html")
+    assert done.code == 0 and done.json["findings"] == [] and (tmp_path / "page.html").is_file()
+    assert not (fine / ".gemma-captioner").exists()
+    (tmp_path / "none").mkdir()
+    none = command("check", tmp_path / "none", "--json")
+    assert none.code == 1 and none.json["files"] == 0 and "no images or clips" in none.err
+    unknown = command("check", fine, "--for", "nonsense")
+    assert unknown.code == 2 and "Known: musubi" in unknown.err
+    assert command("check", fine / "a.png").code == 2
+    notes = command("check", dataset(tmp_path / "notes", a=b"a cat"))
+    assert notes.code == 0 and "note  too_short      1" in notes.out
+
+
+def test_a_page_shows_captions_as_text_and_stays_small(command, tmp_path):
+    folder = dataset(tmp_path, **{"<script>alert(1)": b"Error processing <script>alert(2)</script> " + b"word " * 900})
+    for i in range(60):
+        dataset(folder, **{f"e{i}": b"Error processing it"})
+    assert command("check", folder, "--json").json["errors"] == 61
+    page = (folder / ".gemma-captioner" / "check" / "report.html").read_text()
+    assert "<script>" not in page and "&lt;script&gt;alert(1)" in page and "&lt;script&gt;alert(2)" in page
+    assert page.count("data:image/jpeg") == 24 and "and 41 more" in page
+    assert len(page) < 100_000
+
+
+def test_pairs():
+    named = {"a.png": "a.txt", "a.mp4": "a.txt", "b.png": "b.txt"}
+    assert list(paired(named, ["a.txt", "c.txt"], named.__getitem__)) == [
+        ("a.txt", ("a.png", "a.mp4"), True), ("b.txt", ("b.png",), False), ("c.txt", (), True)
+    ]  # fmt: skip
+
+
+def test_bars_have_a_round_width_and_end_at_the_limit():
+    from collections import Counter
+
+    shown = bars(Counter({3: 1, 4: 2, 75: 1, 76: 4}), 75)
+    assert [(b.first, b.last, b.count) for b in shown if b.count] == [(1, 5, 3), (71, 75, 1), (76, 80, 4)]
+    assert [b.over for b in shown if b.count] == [False, False, True] and shown[-1].height == 100
+    assert bars(Counter(), None) == []
+
+
+def test_tokens_counted_exactly_are_no_estimate():
+    fits = inspected(FAULTS["maybe_too_long"], Checking(target="sdxl"), lambda text: 75)
+    assert not {code for code, _ in fits.found} & {"too_long", "maybe_too_long"} and fits.length == 75
+    [hit] = inspected(GOOD.encode(), Checking(target="sdxl"), lambda text: 76).found
+    assert hit == ("too_long", "76 tokens, and sdxl reads 75")
+
+
+def test_the_table_in_the_docs_is_the_codes():
+    rows = []
+    for name, code in CODES.items():
+        whose = ", ".join(getattr(code, "trainers", ())) or "all"
+        rows.append(
+            f"| `{name}` | {code.severity} | {whose} | {code.says} | {code.remedy}{' (`--fix`)' * code.fixed} |"
+        )
+    docs = (Path(__file__).parents[1] / "docs" / "check.md").read_text(encoding="utf-8")
+    assert "\n".join(rows) in docs
+    assert "\n".join(f"| {trainer} | {source} |" for trainer, source in SOURCES.items()) in docs
+
+
+@pytest.mark.long
+def test_what_an_audit_holds_grows_with_names_not_with_captions():
+    def peak(entries: int) -> int:
+        tracemalloc.start()
+        audit = Audit()
+        for i in range(entries):
+            audit.add(f"/data/set/clip_{i:06}.txt", f"Clip {i} shows a dog. " + "It runs past a tree. " * 40, 200)
+        assert next(audit.duplicates(), None) is None
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held
+
+    small, large = peak(2_000), peak(20_000)
+    assert large < 11 * small
+    assert large < 20_000 * 600  # a caption alone is 860 bytes
+    audit = Audit()
+    for i in range(20_000):
+        audit.add(f"{i}.txt", "The same words.", 3)
+    [names] = audit.duplicates()
+    assert len(names) == 20_000
+
+
+@pytest.mark.long
+def test_twenty_thousand_captions(command, tmp_path):
+    for i in range(20_000):
+        (tmp_path / f"{i}.png").write_bytes(b"x")
+        (tmp_path / f"{i}.txt").write_text("Here is a caption: A dog runs.")
+    done = command("check", tmp_path, "--json", timeout=240)
+    assert len(done.json["findings"]) == 40_000  # a leftover and a duplicate each
+    assert (tmp_path / ".gemma-captioner" / "check" / "report.html").stat().st_size < 200_000
+    assert json.dumps(done.json["findings"][0])

@@ -1,0 +1,353 @@
+"""What the review page does to a folder, without a browser: every change and its way back."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from conftest import captions, journal
+from gemma_captioner import caption
+from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.errors import UsageError
+from gemma_captioner.media.discover import Root
+from gemma_captioner.review.bulk import OPERATIONS, Inputs, difference, planned
+from gemma_captioner.review.edits import Draft, Edits
+from gemma_captioner.review.library import Library
+from gemma_captioner.review.query import Query, chosen
+from gemma_captioner.settings import Settings
+from gemma_captioner.store.journal import restore
+
+
+def opened(folder: Path, **settings) -> Library:
+    library = Library(Root(folder, folder, folder), Settings.of({"recursive": True, **settings}))
+    library.refresh()
+    return library
+
+
+@pytest.fixture(scope="session")
+def captioned(tmp_path_factory) -> Path:
+    """Eight files, captioned by the demo model."""
+    folder = tmp_path_factory.mktemp("captioned")
+    draw_samples(folder, images=5, clips=3, seed=7)
+    list(caption(folder, model="demo"))
+    return folder
+
+
+@pytest.fixture
+def library(captioned, tmp_path) -> Library:
+    return opened(Path(shutil.copytree(captioned, tmp_path / "media")))
+
+
+@pytest.fixture
+def media(library) -> Path:
+    return library.root.folder
+
+
+@pytest.fixture
+def empty(tmp_path) -> Path:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def edits(library) -> Edits:
+    edits = Edits(library)
+    yield edits
+    edits.close()
+
+
+def draft(library: Library, number: int, text: str) -> Draft:
+    return Draft(number, library[number].words.digest, text)
+
+
+def on_disk(library: Library, number: int) -> str | None:
+    path = library[number].item.caption_path
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file that a trainer might see."""
+    files = (p for p in folder.rglob("*") if p.is_file() and ".gemma-captioner" not in p.parts)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def test_an_edit_is_on_disk_at_once_and_in_the_journal(library, edits, media):
+    before = library[0].words.text
+    done = edits.save([draft(library, 0, "  A new\ncaption. ")], by="me")
+    assert (done.numbers, done.refused, done.what) == ((0,), {}, "saved")
+    assert on_disk(library, 0) == library[0].words.text == "A new caption."
+    [line] = [line for line in journal(media) if line["kind"] == "edit"]
+    assert line["replaced"] == before and line["path"] == library[0].item.name
+    assert library[0].origin is None  # a person's from now on
+    edits.undo("me")
+    assert on_disk(library, 0) == before and library[0].origin is not None
+
+
+def test_nothing_is_written_where_nothing_changed(library, edits, media):
+    assert edits.save([draft(library, 0, library[0].words.text + " ")], by="me").numbers == ()
+    assert edits.undo("me") is None
+    assert not [line for line in journal(media) if line["kind"] == "edit"]
+
+
+def test_every_step_can_be_undone_and_done_again(library, edits, media):
+    folder = media
+    states = [(snapshot(folder), library[1].decision)]
+
+    def note() -> None:
+        states.append((snapshot(folder), library[1].decision))
+
+    edits.save([draft(library, n, f"Caption number {n}.") for n in (0, 1, 2)], by="me")
+    note()
+    edits.decide([0, 1], "approved", by="me")
+    note()
+    edits.decide([1], "rejected", by="me")
+    note()
+    edits.save([draft(library, 0, "")], by="me")
+    note()
+    edits.trash([1, 3], by="me")
+    note()
+    edits.save_and_approve(draft(library, 2, "Saved and approved."), by="me")
+    note()
+    for expected in reversed(states[:-1]):
+        assert edits.undo("me").refused == {}
+        assert (snapshot(folder), library[1].decision) == expected
+    assert edits.undo("me") is None
+    for expected in states[1:]:
+        assert edits.redo("me").refused == {}
+        assert (snapshot(folder), library[1].decision) == expected
+    assert edits.redo("me") is None
+
+
+def test_undo_is_ones_own(library, edits):
+    edits.save([draft(library, 0, "Mine, first.")], by="me")
+    edits.save([draft(library, 1, "Yours.")], by="you")
+    edits.undo("me")
+    assert on_disk(library, 1) == "Yours." and on_disk(library, 0) != "Mine, first."
+    edits.save([draft(library, 2, "Mine, second.")], by="me")
+    edits.save([draft(library, 2, "Yours, on top of it.")], by="you")
+    assert edits.undo("me").refused == {2: "something else was written there meanwhile"}
+    assert on_disk(library, 2) == "Yours, on top of it."
+
+
+def test_what_another_program_wrote_is_not_overwritten(library, edits):
+    mine = draft(library, 0, "Mine.")
+    library[0].item.caption_path.write_text("Theirs.")
+    assert edits.save([mine], by="me").refused == {0: "something else was written there meanwhile"}
+    assert on_disk(library, 0) == library[0].words.text == "Theirs."
+    library[1].item.caption_path.unlink()
+    assert 1 in edits.save([Draft(1, library[1].words.digest, "Mine.")], by="me").refused
+    assert on_disk(library, 1) is None
+    free = Draft(1, None, "Mine.")
+    library[1].item.caption_path.write_text("Theirs, where there was none.")
+    assert 1 in edits.save([free], by="me").refused
+    assert on_disk(library, 1) == "Theirs, where there was none."
+
+
+def test_two_at_once_lose_nothing(library, edits, media):
+    """Of two who start from the same words one is told; what each overwrote is in the journal."""
+    base = library[0].words.digest
+    results = []
+    both = threading.Barrier(2)
+
+    def one(name: str) -> None:
+        both.wait()
+        results.append(edits.save([Draft(0, base, f"By {name}.")], by=name))
+
+    threads = [threading.Thread(target=one, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(done.refused) for done in results) == [0, 1]
+    assert on_disk(library, 0) in ("By a.", "By b.")
+    assert [line["kind"] for line in journal(media) if "By" in str(line)] == []  # neither was written over the other
+
+
+def test_restore_takes_back_all_that_was_done(library, edits, media):
+    before = snapshot(media)
+    edits.save([draft(library, 0, "First.")], by="me")
+    edits.save([draft(library, 0, "Second.")], by="me")
+    edits.save([draft(library, 1, "")], by="me")
+    edits.trash([2], by="me")
+    assert all(done for _, done in restore(media, edits.run_id))
+    assert snapshot(media) == before
+
+
+def test_the_trash_holds_nothing_that_a_trainer_would_take(library, edits, media):
+    edits.trash(range(8), by="me")
+    assert snapshot(media) == {} and library[0].is_there is False
+    kept = [p for p in media.rglob("*") if p.is_file()]
+    assert sum(p.suffix == ".deleted" for p in kept) == 8
+    assert {p.suffix for p in kept} == {".deleted", ".jsonl"}
+
+
+def test_a_decision_is_about_words(library, edits):
+    edits.decide([0], "approved", by="me")
+    assert library[0].decision == "approved" and opened(library.root.folder)[0].decision == "approved"
+    edits.save([draft(library, 0, "Other words.")], by="me")
+    assert library[0].decision is None
+    edits.undo("me")
+    assert library[0].decision == "approved"
+    library[1].item.caption_path.unlink()
+    assert edits.decide([1], "approved", by="me").refused == {1: "there is no caption to approve"}
+
+
+def test_lines_that_a_trainer_takes_as_alternatives_stay_lines(library, edits):
+    library[0].item.caption_path.write_text("A cat.\nA small cat.\n")
+    library.refresh()
+    edits.save([draft(library, 0, "A cat.\n\nA small  grey cat.")], by="me")
+    assert on_disk(library, 0) == "A cat.\nA small grey cat."
+
+
+def test_bytes_that_are_no_text_are_shown_and_brought_back(library, edits):
+    path = library[0].item.caption_path
+    path.write_bytes(b"\xef\xbb\xbfA caf\xe9 \xff.\n")
+    library.refresh()
+    assert library[0].words.text == "A caf\ufffd \ufffd."
+    edits.save([draft(library, 0, "A caf\u00e9 \ud800.")], by="me")
+    assert path.read_bytes() == "A caf\u00e9 ?.".encode()
+    edits.undo("me")
+    assert path.read_bytes() == b"\xef\xbb\xbfA caf\xe9 \xff.\n"
+
+
+def test_a_disk_that_refuses_is_told_and_loses_nothing(library, edits, media):
+    before = snapshot(media)
+    caption_path = library[0].item.caption_path
+    caption_path.unlink()
+    caption_path.mkdir()
+    library.refresh()
+    assert "no plain file" in edits.save([Draft(0, None, "New.")], by="me").refused[0]
+    caption_path.rmdir()
+    caption_path.write_bytes(before[caption_path.name])
+    assert snapshot(media) == before
+
+
+def test_other_programs_are_noticed(library, media):
+    told = []
+    library.listeners.append(told.append)
+    library[0].item.caption_path.write_text("Edited elsewhere.")
+    os.rename(library[7].item.path, media / "renamed.mp4")
+    assert library.refresh() == {0, 7, 8}
+    assert told == [{0, 7, 8}]
+    assert library[0].words.text == "Edited elsewhere."
+    assert [e.name for e in library.present()][-1] == "renamed.mp4" and not library[7].is_there
+    assert library.refresh() == set()
+
+
+def test_files_that_share_a_caption_cannot_be_edited(media):
+    (media / "x.png").write_bytes((media / next(p.name for p in media.glob("*.png"))).read_bytes())
+    (media / "x.jpg").write_bytes(b"")
+    library = opened(media)
+    shared = [e for e in library.present() if e.fault]
+    assert [e.name for e in shared] == ["x.jpg", "x.png"]
+    edits = Edits(library)
+    assert "would share x.txt" in edits.save([Draft(shared[0].number, None, "New.")], by="me").refused[shared[0].number]
+
+
+# What is shown
+
+
+def names(library: Library, **query) -> list[str]:
+    return [entry.name for entry in chosen(library.present(), Query(**query))]
+
+
+def test_filters(empty):
+    refusal = "I cannot help with that."
+    texts = {"a1.png": "A red cat sits.", "a10.png": "A blue dog.", "a2.png": "", "day/b.mp4": refusal}
+    library = library_of(empty, texts)
+    library.judge_unknown()
+    assert names(library) == ["a1.png", "a2.png", "a10.png", "day/b.mp4"]
+    assert names(library, text="CAT") == ["a1.png"]
+    assert names(library, text="c.t") == []
+    assert names(library, text="c.t|dog$|dog[.]", is_regex=True) == ["a1.png", "a10.png"]
+    assert names(library, text="day/") == ["day/b.mp4"]
+    assert names(library, kind="clip") == names(library, folder="day") == ["day/b.mp4"]
+    assert names(library, state="uncaptioned") == ["a2.png"]
+    assert names(library, flag="refusal") == names(library, flag="any") == ["day/b.mp4"]
+    assert names(library, least=4, most=4) == ["a1.png"]
+    assert names(library, sort="length", is_reversed=True)[0] == "day/b.mp4"
+    assert names(library, sort="flags")[0] == "day/b.mp4"
+    assert names(library, only=frozenset({1})) == [library[1].name]
+    edits = Edits(library)
+    edits.decide([library.entries[0].number], "approved", by="me")
+    assert names(library, state="approved") == [library[0].name]
+    assert library[0].name not in names(library, state="open")
+    with pytest.raises(UsageError, match="no regular expression"):
+        names(library, text="(", is_regex=True)
+
+
+def library_of(folder: Path, texts: dict[str, str]) -> Library:
+    """Files that hold nothing, which nobody opens here, and their captions."""
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+        if text:
+            (folder / name).with_suffix(".txt").write_text(text)
+    return opened(folder)
+
+
+def test_an_expression_that_would_run_for_ever_is_refused(empty):
+    library = library_of(empty, {"a.png": "a" * 40 + "!"})
+    with pytest.raises(UsageError, match="takes too long"):
+        names(library, text=r"(a|aa|a?)+$", is_regex=True)
+    with pytest.raises(UsageError, match="takes too long"):
+        planned(library.present(), "find and replace", Inputs(r"(a|aa|a?)+$", "b", is_regex=True))
+
+
+# What is done to many
+
+ONE = "A red cat. The image is blurry! It sits."
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "after"),
+    [
+        ("find and replace", Inputs("red", "blue"), "A blue cat. The image is blurry! It sits."),
+        ("find and replace", Inputs("RED", "blue"), None),
+        ("find and replace", Inputs("RED", "blue", any_case=True), "A blue cat. The image is blurry! It sits."),
+        ("find and replace", Inputs(".", ","), "A red cat, The image is blurry! It sits,"),
+        ("find and replace", Inputs(r"(\w+) cat.*", r"\1 \\1 dog", is_regex=True), r"A red \1 dog"),
+        ("find and replace", Inputs("cat", r"\1"), r"A red \1. The image is blurry! It sits."),
+        ("prefix", Inputs("photo of "), "photo of A red cat. The image is blurry! It sits."),
+        ("prefix", Inputs("A red"), None),
+        ("suffix", Inputs(", 35mm"), "A red cat. The image is blurry! It sits., 35mm"),
+        ("trigger", Inputs("ohwx"), "ohwx A red cat. The image is blurry! It sits."),
+        ("trigger", Inputs("cat"), None),
+        ("remove sentence", Inputs("blurry"), "A red cat. It sits."),
+        ("remove sentence", Inputs("^It", is_regex=True), "A red cat. The image is blurry!"),
+        ("remove sentence", Inputs("dog"), None),
+        ("prefix", Inputs(""), None),
+    ],
+)  # fmt: skip
+def test_operations(empty, name, inputs, after):
+    changes = planned(library_of(empty, {"a.png": ONE, "b.png": ""}).present(), name, inputs)
+    assert [change.draft.text for change in changes] == ([] if after is None else [after])
+
+
+def test_a_replacement_that_makes_no_sense_is_told(empty):
+    library = library_of(empty, {"a.png": ONE})
+    with pytest.raises(UsageError, match="cannot be put"):
+        planned(library.present(), "find and replace", Inputs("(cat)", r"\2", is_regex=True))
+
+
+def test_many_at_once_are_one_step(library, edits):
+    before = captions(library.root.folder)
+    changes = planned(library.present(), "prefix", Inputs("photo of "))
+    done = edits.save((change.draft for change in changes), by="me")
+    assert done.what == "8 saved" and len(done.numbers) == 8
+    assert all(text.startswith("photo of ") for text in captions(library.root.folder).values())
+    assert edits.undo("me").what == "undone: 8 saved"
+    assert captions(library.root.folder) == before
+
+
+def test_every_operation_is_tried_above():
+    [mark] = [m for m in test_operations.pytestmark if m.name == "parametrize"]
+    assert {case[0] for case in mark.args[1]} == set(OPERATIONS)
+
+
+def test_a_difference_shows_what_went_and_came():
+    assert difference("a red cat", "a blue cat") == [("same", "a "), ("gone", "red"), ("new", "blue"), ("same", " cat")]
+    assert difference("", "new") == [("new", "new")]

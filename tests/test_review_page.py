@@ -1,0 +1,465 @@
+"""The review page in a browser, by keyboard alone, on real media captioned by the demo model."""
+
+import http.client
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from conftest import captions
+from gemma_captioner import caption
+from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.review.page.keys import COMMANDS, KEYS
+from review_server import Reader, chromium, serving
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory) -> Path:
+    """Five images and three clips, captioned by the demo model."""
+    folder = tmp_path_factory.mktemp("captioned")
+    draw_samples(folder, images=5, clips=3, seed=7)
+    list(caption(folder, model="demo"))
+    return folder
+
+
+@pytest.fixture
+def folder(captioned, tmp_path) -> Path:
+    return Path(shutil.copytree(captioned, tmp_path / "set"))
+
+
+@pytest.fixture
+def opened(browser, folder, tmp_path) -> Iterator[Callable[..., Reader]]:
+    """Open the page, in a tab of its own each time; the first time the server is started, with these options."""
+    with ExitStack() as stack:
+        address: list[str] = []
+
+        def open(*options: str) -> Reader:
+            if not address:
+                address.append(stack.enter_context(serving(folder, *options, cache=tmp_path / "cache")))
+            reader = Reader(browser, address[0])
+            stack.callback(reader.close)
+            return reader
+
+        yield open
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.suffix in (".png", ".jpg", ".mp4"))
+
+
+def test_reading_correcting_approving(folder, opened):
+    reader = opened()
+    files = names(folder)
+    first, second = (folder / Path(name).with_suffix(".txt") for name in files[:2])
+    reader.is_at(files[0])
+    expect(reader.box).to_have_value(before := first.read_text())
+    expect(reader.find(".tile img:not(.broken)")).to_have_count(8)
+
+    reader.write("A corrected caption.")
+    reader.press("Enter")
+    expect(reader.find("text=saved")).to_be_visible()
+    assert first.read_text() == "A corrected caption."
+    reader.press("a")
+    reader.is_at(files[1])
+    expect(reader.counts).to_contain_text("1 approved")
+
+    reader.write("Never mind.")
+    reader.press("Escape", "r")
+    reader.is_at(files[2])
+    expect(reader.counts).to_contain_text("1 rejected")
+    assert second.read_text() != "Never mind."
+
+    reader.write("Saved and approved.")
+    reader.press("Control+Enter")
+    reader.is_at(files[3])
+    expect(reader.counts).to_contain_text("2 approved")
+
+    reader.press("d")
+    expect(reader.counts).to_contain_text("of 7 shown")
+    assert not (folder / files[3]).exists()
+    reader.is_at(files[4])
+
+    for _ in range(5):  # all of it, back to the beginning
+        reader.press("u")
+    expect(reader.counts).to_contain_text("8 shown")
+    expect(reader.counts).to_contain_text("0 approved")
+    reader.is_at(files[0])
+    expect(reader.box).to_have_value(before)
+    assert first.read_text() == before and names(folder) == files
+    reader.press("u")
+    expect(reader.find("text=nothing to undo")).to_be_visible()
+    reader.press("Shift+U")
+    expect(reader.box).to_have_value("A corrected caption.")
+
+
+@pytest.mark.long
+def test_going_about(folder, opened):
+    files = names(folder)
+    flagged = folder / Path(files[4]).with_suffix(".txt")
+    flagged.write_text("I cannot help with that.")
+    reader = opened("--target", "sdxl")
+    reader.press("ArrowRight", "j", "k")
+    reader.is_at(files[1])
+    reader.press("End")
+    reader.is_at(files[-1])
+    reader.press("Home", "ArrowDown")
+    reader.is_at(files[4])
+    expect(reader.find(".detail .flag")).to_have_text("refusal")
+    reader.press("Home", "f")
+    reader.is_at(files[4])
+    expect(reader.find(".detail .count")).to_have_text("5 words, about 9 of 75 tokens (sdxl)")
+    reader.press("e", "End")
+    reader.page.keyboard.type(" word" * 60)
+    expect(reader.find(".detail .count.over")).to_be_visible()
+    reader.press("Escape", "?")
+    expect(reader.find(".help dd").first).to_be_visible()
+    reader.press("j", "Escape")  # the sheet has the keyboard
+    expect(reader.find(".help")).to_have_count(0)
+    reader.is_at(files[4])
+    reader.press("t")
+    expect(reader.find("body.body--dark")).to_be_visible()
+
+
+@pytest.mark.long
+def test_every_key_does_something(opened):
+    """A command that is not known would be a traceback of the server, on which this fails."""
+    reader = opened()
+    for key in KEYS:
+        for name in key.keys:
+            reader.press(name.replace("Ctrl", "Control"), "Escape")
+            expect(reader.find(".q-dialog")).to_have_count(0)
+    assert [key.command for key in KEYS] == list(dict.fromkeys(key.command for key in KEYS))
+    assert sum(len(key.keys) for key in KEYS) == len(COMMANDS)
+
+
+def test_what_is_typed_goes_where_it_was_typed(folder, opened):
+    """However fast: the words of one item are never saved to the next one."""
+    reader = opened()
+    files = names(folder)
+    paths = [folder / Path(name).with_suffix(".txt") for name in files]
+    before = [path.read_text() for path in paths]
+    reader.write("Typed here.")
+    reader.page.evaluate("document.activeElement.blur()")  # as a click elsewhere does
+    reader.press("j", "e", "x", "y", "z")
+    reader.is_at(files[1])
+    reader.press("Escape", "j")
+    reader.is_at(files[2])
+    assert paths[0].read_text() == "Typed here."
+    assert [path.read_text() for path in paths[1:]] == before[1:]
+
+
+@pytest.mark.long
+def test_a_tab_that_is_closed_loses_nothing(folder, opened):
+    reader = opened()
+    path = folder / Path(names(folder)[0]).with_suffix(".txt")
+    reader.write("Typed, and not saved.")
+    expect(reader.find(".detail .count")).to_contain_text("4 words")
+    reader.page.close()
+    other = opened()
+    expect(other.box).to_have_value("Typed, and not saved.")
+    assert path.read_text() == "Typed, and not saved."
+
+
+@pytest.mark.long
+def test_clips_play_with_the_frames_the_model_saw(folder, opened):
+    reader = opened()
+    reader.press("End")
+    clip = names(folder)[-1]
+    reader.is_at(clip)
+    expect(reader.find(".frame-time")).to_have_count(12)
+    reader.page.wait_for_function("document.querySelector('video').readyState >= 2")
+    reader.page.wait_for_function("document.querySelector('video').currentTime > 0")
+    assert reader.page.evaluate("document.querySelector('video').loop")
+    reader.press("p")
+    reader.page.wait_for_function("document.querySelector('video').paused")
+    reader.enter(".frame-time >> nth=6")
+    reader.page.wait_for_function("document.querySelector('video').currentTime === 0.5")
+    reader.press("i")
+    expect(reader.find(".facts")).to_contain_text("Only describe movement as this will be very important")
+    expect(reader.find(".facts")).to_contain_text("demo")
+
+
+@pytest.mark.long
+def test_two_tabs_lose_nothing(folder, opened):
+    """Both edit one caption: the second is told, sees both, and says which is to stand."""
+    one, two = opened(), opened()
+    path = folder / Path(names(folder)[0]).with_suffix(".txt")
+    two.write("By the second.")
+    one.write("By the first.")
+    one.press("Enter")
+    expect(one.find("text=saved")).to_be_visible()
+    two.press("Enter")
+    expect(two.find(".sheet .part-gone")).to_contain_text(["first"])
+    expect(two.find(".sheet .part-new")).to_contain_text(["second"])
+    assert path.read_text() == "By the first."
+    two.press("Enter")  # on "Save mine"
+    expect(two.find(".sheet")).to_have_count(0)
+    expect(one.box).to_have_value("By the second.")
+    assert path.read_text() == "By the second."
+    one.press("u")
+    expect(one.find("text=something else was written there meanwhile")).to_be_visible()
+    assert path.read_text() == "By the second."
+    two.press("u")
+    expect(one.box).to_have_value("By the first.")
+
+
+@pytest.mark.long
+def test_another_program_is_noticed(folder, opened):
+    reader = opened()
+    path = folder / Path(names(folder)[0]).with_suffix(".txt")
+    path.write_text("By an editor.")
+    expect(reader.box).to_have_value("By an editor.")
+    reader.write("Mine.")
+    path.write_text("By the editor again.")
+    reader.press("Enter")
+    expect(reader.find(".sheet")).to_contain_text("Not saved")
+    reader.press("Tab", "Enter")  # keep what stands there
+    expect(reader.box).to_have_value("By the editor again.")
+    assert path.read_text() == "By the editor again."
+
+
+@pytest.mark.long
+def test_finding_and_changing_many(folder, opened):
+    reader = opened()
+    before = captions(folder)
+    reader.press("/")
+    reader.page.keyboard.type("mp4")
+    expect(reader.counts).to_contain_text("of 3 shown")
+    reader.press("Escape", "b")
+    expect(reader.find(".sheet input").first).to_be_visible()
+    reader.page.keyboard.type("A ")
+    reader.press("Tab")
+    reader.page.keyboard.type("The ")
+    expect(reader.find(".sheet")).to_contain_text("3 captions would change")
+    expect(reader.find(".sheet .part-new")).to_have_text(["The"] * 3)
+    reader.enter(".sheet button:has-text('Change them')")
+    expect(reader.find("text=3 captions changed")).to_be_visible()
+    after = captions(folder)
+    assert [name for name in after if after[name] != before[name]] == [
+        Path(name).with_suffix(".txt").name for name in names(folder) if name.endswith("mp4")
+    ]
+    reader.press("Escape")
+    expect(reader.counts).to_contain_text("of 8 shown")
+    reader.press("Home", "x", "Shift+ArrowRight", "Shift+J")
+    expect(reader.counts).to_contain_text("3 selected")
+    reader.press("a")
+    expect(reader.counts).to_contain_text("3 approved")
+    reader.press("Control+a", "r")
+    expect(reader.counts).to_contain_text("8 rejected")
+    reader.press("u", "u", "u")
+    expect(reader.counts).to_contain_text("0 approved")
+    expect(reader.find("text=undone: 3 captions changed")).to_be_visible()
+    assert captions(folder) == before
+
+
+@pytest.mark.long
+def test_selecting_with_the_mouse(opened):
+    reader = opened()
+    tiles = reader.find(".tile")
+    tiles.nth(1).click()
+    tiles.nth(4).click(modifiers=["Shift"])
+    expect(reader.counts).to_contain_text("4 selected")
+    tiles.nth(2).click(modifiers=["Control"])
+    expect(reader.counts).to_contain_text("3 selected")
+
+
+@pytest.mark.long
+def test_captions_anew_are_taken_or_declined(folder, opened):
+    reader = opened("--model", "demo")
+    paths = [folder / Path(name).with_suffix(".txt") for name in names(folder)]
+    right = [path.read_text() for path in paths]
+    for path in paths[:2]:
+        path.write_text("Old words.")
+    expect(reader.box).to_have_value("Old words.")
+    reader.press("x", "Shift+ArrowRight", "c")
+    reader.enter(".do-again")
+    expect(reader.find(".run-line")).to_contain_text("finished", timeout=60_000)
+    assert paths[0].read_text() == "Old words."
+    reader.press("Escape", "Home")
+    expect(reader.find(".offer .side-gone")).to_have_text("Old words.")
+    expect(reader.find(".offer .side-new")).to_have_text(right[0])
+    reader.press("y")
+    expect(reader.box).to_have_value(right[0])
+    expect(reader.find(".offer")).to_be_hidden()
+    reader.press("i")
+    expect(reader.find(".facts")).to_contain_text("demo")  # whose caption it is now
+    reader.press("j", "n")
+    expect(reader.find("text=old caption kept")).to_be_visible()
+    assert [path.read_text() for path in paths[:2]] == [right[0], "Old words."]
+    reader.press("u", "u")
+    expect(reader.find(".tile .mark-p")).to_have_count(2)
+    assert paths[0].read_text() == "Old words."
+
+
+@pytest.mark.long
+def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
+    shutil.rmtree(folder)
+    draw_samples(folder, images=60, clips=4, seed=8)  # enough for a pause to come in time
+    reader = opened("--model", "demo", "--batch-size", "1")
+    expect(reader.box).to_have_value("")
+    reader.press("3")
+    reader.enter(".do-start")
+    expect(reader.find(".newest li").first).to_be_visible(timeout=60_000)
+    reader.enter(".do-pause")
+    expect(reader.find(".run-state")).to_contain_text("paused")
+    done = len(captions(folder))
+    reader.page.wait_for_timeout(1500)
+    assert len(captions(folder)) <= done + 1  # the one that was on its way
+    reader.press("Enter")  # go on
+    expect(reader.find(".run-state")).to_contain_text("finished: captioning set, 64 of 64", timeout=60_000)
+    assert len(captions(folder)) == 64
+    reader.press("1", "Home")
+    expect(reader.box).to_have_value(captions(folder)[Path(names(folder)[0]).with_suffix(".txt").name])
+    reader.press("u")
+    expect(reader.find("text=nothing to undo")).to_be_visible()
+
+
+@pytest.mark.long
+def test_the_overview_leads_to_the_items(folder, opened):
+    for name in names(folder)[:2]:
+        (folder / name).with_suffix(".txt").write_text("The same words twice.")
+    reader = opened()
+    reader.press("2")
+    expect(reader.find(".chart")).to_contain_text(["State", "Words in a caption", "Say the same", "Openings", "Words"])
+    reader.enter(".bar:has-text('the same words')")
+    expect(reader.counts).to_contain_text("of 2 shown")
+    reader.press("2")
+    reader.enter(".chart:has-text('Say the same') .bar")
+    expect(reader.counts).to_contain_text("2 captions that say the same")
+    reader.press("2")
+    reader.enter(".do-export")
+    expect(reader.find(".output")).to_contain_text("8 written", timeout=60_000)
+    assert (folder.parent / "set.csv").read_text().count("The same words twice.") == 2
+
+
+HOSTILE = "<img src=x onerror=\"window.harmed='caption'\"><script>window.harmed='script'</script>{{ 7 * 7 }}"
+
+
+@pytest.mark.long
+def test_captions_names_and_prompts_are_text(folder, opened):
+    """Everywhere: tile, detail, provenance, difference, search, notices, the overview."""
+    (folder / "<img src=x onerror=window.harmed=1>").mkdir()
+    name = "<img src=x onerror=window.harmed=2>{{ 7 * 7 }}.png"
+    first = names(folder)[0]
+    shutil.copy(folder / first, folder / name)
+    shutil.copy(folder / first, folder / "<img src=x onerror=window.harmed=1>" / "a.png")
+    (folder / name).with_suffix(".txt").write_text("")
+    settings = {"prompt": HOSTILE.replace("{", "{{").replace("}", "}}"), "include": "<img*"}
+    list(caption(folder, model="demo", recursive=True, **settings))
+    reader = opened("--recursive", "--model", "demo")
+    reader.press("/")
+    reader.page.keyboard.type("harmed=2")
+    reader.is_at(name)
+    reader.press("Escape")
+    reader.write(HOSTILE)
+    reader.press("Enter", "i")
+    expect(reader.find("text=saved")).to_be_visible()
+    expect(reader.box).to_have_value(HOSTILE)
+    reader.press("u")
+    expect(reader.find(".facts")).to_contain_text("<script>window.harmed='script'</script>")  # the prompt
+    reader.press("Shift+U", "b")
+    reader.enter(".sheet input >> nth=1")
+    reader.page.keyboard.type("<")
+    expect(reader.find(".sheet .part-gone").first).to_have_text("<")
+    reader.press("Escape", "d")
+    expect(reader.find(".sheet")).to_have_count(0)
+    reader.press("2")
+    expect(reader.find(".chart").first).to_be_visible()
+    assert reader.page.evaluate("window.harmed") is None
+    assert reader.find("img[src=x]").count() == 0 and reader.find("text=/^49/").count() == 0
+
+
+ODD_PATHS = (
+    "/picture/../../../etc/passwd", "/picture/..%2f..%2fetc%2fpasswd", "/picture/%2e%2e/%2e%2e/etc/passwd",
+    "/picture//etc/passwd", "/picture/%00", "/picture/-1", "/picture/1e3", "/picture/99999", "/thumb/0.png",
+    "/picture/0/../../../etc/passwd", "/strip/99999", "/clip/-1", "//etc/passwd", "/picture/secret.png",
+    "/_nicegui_ws/../../etc/passwd", "/picture/%u002e", "/picture/%ef%bc%90x", "/docs", "/openapi.json",
+)  # fmt: skip
+
+
+def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tmp_path):
+    """By the addresses themselves, as they are sent; files that are links out, or change into one."""
+    secret = tmp_path / "secret.png"
+    shutil.copy(folder / names(folder)[0], secret)
+    (folder / "link.png").symlink_to(secret)
+    (folder / "link.txt").symlink_to("/etc/hostname")
+    (folder / "txt.png").write_bytes(secret.read_bytes())
+    (folder / "txt.txt").symlink_to("/etc/hostname")
+    with ExitStack() as stack:
+        address = stack.enter_context(serving(folder, cache=tmp_path / "cache"))
+        connection = stack.enter_context(closing(http.client.HTTPConnection(urlsplit(address).netloc)))
+
+        def get(path: str) -> tuple[int, str, bytes]:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.headers.get_content_type(), answer.read()
+
+        for path in ODD_PATHS:
+            status, kind, body = get(path)
+            assert status in (404, 422) and b"root:" not in body and not kind.startswith("image/"), path
+        numbers = {name: number for number, name in enumerate(names(folder))}
+        assert get(f"/picture/{numbers['txt.png']}") == (200, "image/png", secret.read_bytes())
+        for kind in ("picture", "thumb"):
+            status, _, body = get(f"/{kind}/{numbers['link.png']}")
+            assert status == 422 and b"outside the folder" in body
+        (folder / "txt.png").unlink()
+        (folder / "txt.png").symlink_to("/etc/passwd")
+        status, _, body = get(f"/picture/{numbers['txt.png']}")
+        assert status == 422 and b"root:" not in body
+        reader = Reader(browser, address)
+        host = Path("/etc/hostname").read_text()
+        reader.press("End")
+        reader.is_at("txt.png")
+        expect(reader.find(".fault")).to_contain_text("outside the folder")
+        expect(reader.box).not_to_be_editable()
+        assert host.strip() not in reader.box.input_value()
+        reader.press("a", "d")
+        assert Path("/etc/hostname").read_text() == host and (folder / "txt.png").is_symlink()
+        reader.close()
+
+
+def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path):
+    with serving(folder, "--host", "127.0.0.1", cache=tmp_path / "cache") as address:
+        bare = address.partition("?")[0]
+        stranger = browser.new_context(base_url=bare)
+        assert {stranger.request.get(path).status for path in ("/", "/picture/0", "/_nicegui_ws/socket.io/")} == {403}
+        stranger.close()
+        reader = Reader(browser, address)
+        assert reader.page.url == bare
+        [cookie] = reader.context.cookies()
+        assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and cookie["value"] not in address
+        reader.write("Written with a token.")
+        reader.press("Enter")
+        expect(reader.find("text=saved")).to_be_visible()
+        reader.close()
+
+
+def test_a_page_of_another_site_reaches_nothing(folder, browser, tmp_path):
+    """From another port of this machine, whose cookies are ours: by script, by picture, by websocket."""
+    with serving(folder, cache=tmp_path / "a") as address, serving(folder, cache=tmp_path / "b") as other:
+        reader = Reader(browser, other)
+        assert reader.page.evaluate(REACH, other) == ["fetched", "socket", "image"]  # its own server
+        assert reader.page.evaluate(REACH, address) == ["", "", ""]
+        reader.close()
+
+
+REACH = """async (address) => {
+    const socket = new WebSocket(address.replace("http", "ws") + "_nicegui_ws/socket.io/?EIO=4&transport=websocket");
+    const image = new Image();
+    image.src = address + "picture/0";
+    return await Promise.all([
+        fetch(address, { mode: "no-cors", credentials: "include" }).then(() => "fetched", () => ""),
+        new Promise((done) => { socket.onmessage = () => done("socket"); socket.onerror = () => done(""); }),
+        new Promise((done) => { image.onload = () => done("image"); image.onerror = () => done(""); }),
+    ]);
+}"""

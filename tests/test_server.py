@@ -1,0 +1,404 @@
+"""The engine for servers over real connections: what it asks, what it bears, what it never tells."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conftest import captions, journal, served_demo
+from gemma_captioner import Captioned, Skipped, caption
+from gemma_captioner.engines import engine_for
+from gemma_captioner.engines.checkpoint import DEMO
+from gemma_captioner.engines.server.client import Address, Client
+from gemma_captioner.engines.server.refusals import Trouble
+from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
+from gemma_captioner.records import Example, Failed, PatchBudget, Reply
+from gemma_captioner.server_doctor import examine_server
+from gemma_captioner.settings import Server, Settings
+from servers import Asked, FaultProxy, Said, Stub, colours_of, completion, pictures_of, says_the_prompt
+from test_engines import answers, request
+from test_fidelity import requests
+
+SECRET = "sk-S3cret" * 4
+
+
+def session(url: str, tell=lambda line: None, **settings):
+    here = {"engine": "server", "base_url": url, "image_size": 64, "concurrency": 4}
+    return engine_for(Settings.of(here, settings), tell).open()
+
+
+def once(url: str, asked=None, **settings) -> Reply | Failed:
+    with session(url, **settings) as opened:
+        asked = asked or request(1, 2)
+        return answers(opened, [asked])[asked.id]
+
+
+# What is sent
+
+
+@pytest.mark.parametrize(("image_format", "error"), [("png", 0), ("jpeg", 12)])
+def test_frames_arrive_as_they_are(image_format, error):
+    with Stub() as stub:
+        asked = request(1, 3)
+        once(stub.url, asked, image_format=image_format)
+        [arrived] = stub.asked
+    pictures = pictures_of(arrived)
+    assert {p.format for p in pictures} == {image_format.upper()}
+    for picture, frame in zip(pictures, asked.frames.pixels, strict=True):
+        assert np.abs(np.asarray(picture, np.int32) - frame).mean() <= error
+    assert f"data:image/{image_format};base64,".encode() in arrived.body
+
+
+def test_the_quality_of_jpegs_is_a_setting():
+    with Stub() as stub:
+        for quality in (30, 95):
+            once(stub.url, jpeg_quality=quality)
+        low, high = (len(asked.body) for asked in stub.asked)
+    assert low < high
+
+
+def spec(name: str, **settings):
+    return engine_for(Settings.of({"engine": "server", "base_url": "http://nowhere", "model": name}, settings)).spec
+
+
+def test_frames_are_as_large_as_the_model_uses():
+    with pytest.raises(ServerError):  # it is asked for its context
+        spec("google/gemma-3-12b-it", base_url="http://127.0.0.1:9")
+    with Stub(models=("gemma-4-12b", "m")) as stub:
+        here = {"base_url": stub.url}
+        assert spec("gemma3:12b", **here).size == (896, 896)
+        assert spec("gemma-3n-E4B", **here).size == (768, 768)
+        assert spec("google/gemma-4-31B-it", **here).size == PatchBudget(280, 48)
+        assert spec("gemma4:31b", image_tokens=70, **here).size == PatchBudget(70, 48)
+        assert spec("m", image_size=336, **here).size == (336, 336)
+        assert spec("m", **here).context == 8192
+
+
+# Which model
+
+
+def captioned(media, url: str, **settings) -> int:
+    """How many of a folder's files: a whole run, in this process."""
+    outcomes = list(caption(media, engine="server", base_url=url, image_size=64, workers=1, **settings))
+    assert {type(outcome) for outcome in outcomes} <= {Captioned, Skipped}
+    return sum(isinstance(outcome, Captioned) for outcome in outcomes)
+
+
+def says_a_caption(asked: Asked) -> Said:
+    return Said(body=completion(f"A red circle on a white background, {len(pictures_of(asked))} times."))
+
+
+def test_the_only_model_needs_no_naming(media):
+    with Stub(says_a_caption, models=("org/only",)) as stub:
+        assert captioned(media, stub.url) == 8
+        assert {asked.json["model"] for asked in stub.asked} == {"org/only"}
+        lines = [line for line in journal(media) if line["kind"] == "caption"]
+        assert {(line["model"], line["revision"]) for line in lines} == {("org/only", stub.url)}
+        # Where it is said is no part of what a caption says; which model says it is.
+        elsewhere = stub.url.replace("127.0.0.1", "localhost")
+        assert captioned(media, elsewhere, existing="stale") == 0
+        assert captioned(media, stub.url, existing="stale", model="org/other") == 8
+
+
+@pytest.mark.parametrize(("models", "says"), [(("a", "b"), "has a, b: choose with --model"), ((), "does not list")])
+def test_several_models_want_one_named(models, says):
+    with Stub(models=models) as stub, pytest.raises(ModelError, match=says):
+        session(stub.url).close()
+
+
+def test_a_url_without_its_path_is_given_one():
+    with Stub() as stub:
+        assert isinstance(once(stub.url.removesuffix("/v1")), Reply)
+        assert stub.asked[0].path == "/v1/chat/completions"
+
+
+# What ends a run
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "says"),
+    [
+        (401, {"error": {"message": "Incorrect API key provided"}}, "wants a key.*OPENAI_API_KEY"),
+        (403, {"error": "not for you"}, "not for you.*OPENAI_API_KEY"),
+        (404, {"error": {"message": "The model `m` does not exist."}}, "`m` does not exist.*--model"),
+    ],
+)
+def test_a_refused_key_or_model_ends_the_run_at_once(status, error, says):
+    with Stub(lambda asked: Said(status, error)) as stub, session(stub.url, concurrency=1) as opened:
+        for n in range(3):
+            opened.submit(request(n))
+        with pytest.raises(StartError, match=says):
+            for _ in range(100):
+                opened.poll(0.1)
+        assert len(stub.asked) == 1
+
+
+def test_no_server_is_told_at_once(media):
+    with pytest.raises(ServerError, match=r"^http://127\.0\.0\.1:9/v1 does not answer \(.*\): start the server"):
+        captioned(media, "http://me:pw@127.0.0.1:9/v1")
+
+
+def test_no_url_is_a_usage_error():
+    with pytest.raises(UsageError, match="--base-url"):
+        engine_for(Settings.of({"engine": "server"}))
+    with pytest.raises(UsageError, match="begin it with http") as told:
+        Settings.of({"base_url": f"me:{SECRET}@host"})
+    assert SECRET not in str(told.value)
+    with pytest.raises(UsageError, match="its port is no number") as told:
+        Settings.of({"base_url": f"http://me:{SECRET}"})
+    assert SECRET not in str(told.value)
+
+
+def test_a_missing_extra_is_named(media):
+    code = (
+        "import sys; sys.modules['openai'] = None\n"
+        "from gemma_captioner.cli import main\n"
+        "main(['caption', '.', '--engine', 'server', '--base-url', 'http://here'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=media)
+    assert done.returncode == 1 and "pip install 'gemma-captioner[server]'" in done.stderr
+
+
+# What is learnt, shrunk, refused
+
+
+def knows_only(*known: str):
+    def rule(asked: Asked) -> Said:
+        unknown = [name for name in asked.json if name not in ("model", "messages", *known)]
+        if unknown:
+            return Said(400, {"error": {"message": f"Unsupported parameter: '{unknown[0]}' is not supported"}})
+        return says_the_prompt(asked)
+
+    return rule
+
+
+def test_parameters_that_a_server_does_not_know_are_left_out_and_told_once():
+    told: list[str] = []
+    with Stub(knows_only("temperature", "max_completion_tokens")) as stub:
+        with session(stub.url, told.append, concurrency=2) as opened:
+            got = answers(opened, [request(n, temperature=0.7, seed=n) for n in range(12)])
+        assert all(isinstance(answer, Reply) for answer in got.values())
+        assert len(stub.asked) <= 12 + 2 * 2  # two parameters, two requests under way
+        assert stub.asked[-1].json["max_completion_tokens"] == 8
+    assert [re.findall("`(.*?)`", line) for line in told] == [["max_tokens"], ["seed"]]
+
+
+def few(asked: Asked) -> Said:
+    if len(pictures_of(asked)) > 4:
+        return Said(400, {"error": {"message": "This model's maximum context length is 1024 tokens."}})
+    return says_a_caption(asked)
+
+
+def test_too_much_fails_alone_or_is_shrunk():
+    with Stub(few) as stub:
+        refused = once(stub.url, request(1, 12))
+        assert isinstance(refused, Failed)
+        assert "maximum context length is 1024" in refused.error and "--shrink" in refused.error
+        shrunk = once(stub.url, request(1, 12), shrink=True)
+        assert isinstance(shrunk, Reply) and "3 times" in shrunk.text and shrunk.flags == ("fewer_frames",)
+        whole = once(stub.url, request(1, 4), shrink=True)
+        assert isinstance(whole, Reply) and whole.flags == ()
+
+
+def test_a_shrunk_clip_is_flagged_in_the_journal(media):
+    with Stub(few) as stub:
+        assert captioned(media, stub.url, shrink=True) == 8
+    flagged = Counter("fewer_frames" in line["flags"] for line in journal(media) if line["kind"] == "caption")
+    assert flagged == {True: 3, False: 5}
+
+
+# What is borne
+
+
+def test_the_time_of_an_item_ends():
+    with Stub(answer_s=60) as stub:
+        failed = once(stub.url, request_timeout=0.2, item_timeout=1.0)
+    assert isinstance(failed, Failed) and "--item-timeout (1 s)" in failed.error
+
+
+def storm(count: int, *, seed: int, concurrency: int) -> None:
+    """Requests through a proxy that breaks 30% of them; every one has one outcome, its own."""
+    with Stub(answer_s=0.01) as stub, FaultProxy(stub, 0.3, seed) as proxy:
+        restart = threading.Timer(0.5, lambda: (proxy.stop(), time.sleep(0.7), proxy.start()))
+        told: list[str] = []
+        asked = [request(n, 1 + n % 2, prompt=f"Number {n}.") for n in range(count)]
+        with session(proxy.url, told.append, concurrency=concurrency, request_timeout=1.0) as opened:
+            restart.start()
+            got = answers(opened, asked, timeout_s=200)  # fails on a second answer
+        restart.join()
+        assert got.keys() == {a.id for a in asked}
+        for number, answer in got.items():
+            if isinstance(answer, Reply):
+                assert answer.text == f"You asked: Number {number}."
+            else:
+                assert "asked 6 times" in answer.error
+        replies = sum(isinstance(answer, Reply) for answer in got.values())
+        print(f"{count} requests: {replies} answered, {count - replies} failed; met {dict(proxy.met)}; told {told}")
+        assert replies >= 0.98 * count
+        assert proxy.met.keys() - {"none"} == set(proxy.faults)
+        assert len(told) == 2 and "does not answer any more" in told[0] and "answers again" in told[1]
+
+
+def test_faults_of_every_kind_cost_nothing():
+    storm(60, seed=1, concurrency=16)
+
+
+@pytest.mark.long
+def test_2000_requests_with_faults_on_30_percent():
+    storm(2000, seed=2, concurrency=32)
+
+
+def test_what_is_too_much_makes_it_ask_for_less_at_once():
+    def rule(asked: Asked) -> Said:
+        return Said(429, {"error": "busy"}, {"Retry-After": "0.01"}) if stub.under_way > 3 else says_the_prompt(asked)
+
+    with Stub(rule, answer_s=0.02) as stub:
+        with session(stub.url, concurrency="auto") as opened:
+            got = answers(opened, [request(n) for n in range(300)])
+            assert all(isinstance(answer, Reply) for answer in got.values())
+        refused = len(stub.asked) - 300
+        assert stub.most_under_way <= 8 and refused < 60
+
+
+def test_a_server_that_does_not_come_back_ends_the_run_and_progress_is_kept(media):
+    def rule(asked: Asked) -> Said:
+        if len(stub.asked) == 4:
+            stub.loop.call_soon(lambda: stub.loop.create_task(stub.shut()))
+        return says_a_caption(asked)
+
+    with Stub(rule) as stub:
+        with pytest.raises(ServerError, match="did not come back within 1s"):
+            captioned(media, stub.url, concurrency=1, wait_for_server="1s")
+        kept = captions(media)
+        assert 3 <= len(kept) < 8
+        stub.start()
+        assert captioned(media, stub.url) == 8 - len(kept)
+        assert captions(media).items() >= kept.items()
+
+
+def test_a_server_that_is_late_is_waited_for():
+    with Stub() as stub:
+        stub.stop()
+        later = threading.Timer(1.0, stub.start)
+        later.start()
+        assert isinstance(once(stub.url, wait_for_server="30s"), Reply)
+        later.join()
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("drop", "again"), ("reset", "again"), ("garbage", "again"), ("gone", "down")]
+)
+def test_a_broken_connection_is_told_from_a_server_that_is_gone(fault, kind):
+    async def ask(url: str):
+        client = Client(Address.of(Server(base_url=url)))
+        try:
+            return await client.ask(b"{}")
+        finally:
+            await client.close()
+
+    with Stub() as stub, FaultProxy(stub, 1.0, 1, (fault,)) as proxy:
+        if fault == "gone":
+            proxy.stop()
+        trouble = asyncio.run(ask(proxy.url))
+    assert isinstance(trouble, Trouble) and trouble.kind == kind
+
+
+# What is never told
+
+
+def test_keys_and_credentials_reach_the_server_and_nothing_else(command, media):
+    run = ["caption", media, "--engine", "server", "--api-key-env", "MY_KEY", "--debug", "--existing", "overwrite"]
+    with Stub(says_a_caption) as stub:
+        url = stub.url.replace("http://", f"http://me:{SECRET}@") + f"?key={SECRET}"
+        first = command(*run, "--base-url", url)
+        assert first.code == 0, first.err
+        assert stub.asked[-1].headers["authorization"].startswith("Basic ")
+        assert stub.asked[-1].path == f"/v1/chat/completions?key={SECRET}"
+        stub.rule = lambda asked: Said(401, {"error": f"Incorrect key: {asked.headers['authorization']}"})
+        second = command(*run, "--base-url", stub.url, env={"MY_KEY": SECRET})
+    assert second.code == 1 and "refuses the key in MY_KEY: Incorrect key: Bearer [key]" in second.err
+    assert SECRET not in first.out + first.err + second.out + second.err
+    for path in (p for p in media.rglob("*") if p.is_file()):
+        assert SECRET.encode() not in path.read_bytes()
+
+
+# The doctor
+
+
+def sees(asked: Asked) -> Said:
+    return Said(body=completion(colours_of(asked).capitalize() + "."))
+
+
+def doctored(command, *args: object, **env: str) -> dict[str, tuple[str, str]]:
+    """Finding -> (mark, meaning)."""
+    done = command("doctor", *args, env=env)
+    assert done.code == 0, done.err
+    lines = [line.partition(": ") for line in done.out.splitlines()]
+    return {what[3:]: (what[:2], meaning) for what, _, meaning in lines}
+
+
+def test_the_doctor_says_what_is_there(command):
+    with Stub(sees, models=("org/m", "b"), answer_s=0.05) as stub:
+        url = stub.url.replace("http://", "http://me:pw@")
+        found = doctored(command, "--base-url", url, "--model", "org/m", "--image-size", 64)
+        assert found.pop("speed")[0] == "ok" and stub.most_under_way == 8
+    assert found == {
+        "models": ("ok", "org/m, b"),
+        "asked": ("ok", f"org/m at {stub.url}"),
+        "context": ("ok", "8,192 tokens"),
+        "images": ("ok", "red read back"),
+        "several images": ("ok", "red and blue read back"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "images", "several"),
+    [
+        (lambda asked: Said(body=completion("A red cat.")), "ok", "!!"),
+        (lambda asked: Said(body=completion("Blue, then red.")), "ok", "!!"),
+        (lambda asked: Said(400, {"error": "m is not a multimodal model"}), "!!", "!!"),
+    ],
+)
+def test_the_doctor_says_what_is_not(rule, images, several):
+    with Stub(rule) as stub:
+        found = {f.what: f for f in examine_server({"base_url": stub.url, "image_size": 64})}
+    marks = {"good": "ok", "bad": "!!"}
+    assert (marks[found["images"].state], marks[found["several images"].state]) == (images, several)
+
+
+@pytest.mark.long
+def test_the_doctor_of_a_real_server(transformers_serve):
+    here = {"base_url": transformers_serve, "model": str(DEMO), "image_size": 64}
+    found = {f.what: f for f in examine_server(here)}
+    assert found["images"].state == "good", found["images"]
+    assert found["several images"].state == "bad"  # the demo knows clips of one colour alone
+    assert found["speed"].state == "good", found["speed"]
+
+
+def test_the_doctor_of_no_server():
+    [found] = examine_server({"base_url": "http://127.0.0.1:9/v1"})
+    assert found.state == "bad" and "start the server" in found.meaning
+
+
+# Against the local engine
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("order", ["media-first", "text-first"])
+def test_a_real_server_says_what_the_local_engine_says(transformers_serve, order):
+    asked = requests(50, seed=11 if order == "media-first" else 12)  # 100 with both orders
+    shown = (Example(asked[0].prompt, "A red circle.", asked[0].frames), Example("What is it?", "A star."))
+    asked = [replace(a, examples=shown) if n % 5 == 0 else a for n, a in enumerate(asked)]
+    with engine_for(Settings.of({"model": "demo", "order": order})).open() as local:
+        expected = {n: answer.text for n, answer in answers(local, asked).items()}
+    with engine_for(served_demo(transformers_serve, order=order, concurrency=4)).open() as served:
+        got = {n: getattr(answer, "text", answer) for n, answer in answers(served, asked, timeout_s=200).items()}
+    assert got == expected
+    assert sum(text.startswith("A ") for text in got.values()) > 25  # captions, whatever the prompt was

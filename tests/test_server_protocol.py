@@ -1,0 +1,253 @@
+"""What is sent to a server, what its replies mean, how many requests are under way: pure."""
+
+import json
+import time
+from email.utils import formatdate
+from heapq import heappop, heappush
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import openai
+import pytest
+
+from gemma_captioner.engines.server import client
+from gemma_captioner.engines.server.concurrency import MOST, Concurrency
+from gemma_captioner.engines.server.question import Form, body
+from gemma_captioner.engines.server.refusals import Trouble, refusal, retry_after
+from gemma_captioner.engines.server.replies import Answer, read_reply
+from gemma_captioner.errors import without_credentials
+from gemma_captioner.records import Example, Frames, MediaItem, Request
+
+NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
+
+
+def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, shown=(), **options):
+    """The JSON of a request, its content as text with <n> for the frames."""
+    frames = Frames(np.zeros((num_frames, 8, 8, 3), np.uint8), tuple(0.4 + 61.0 * n for n in range(num_frames)))
+    request = Request(0, NOWHERE, frames, prompt, 8, **options)
+    form = {"model": "m", "mime": "image/jpeg", "order": "media-first", "system": "", "time": None} | (form or {})
+    images = [f"<{n}>".encode() for n in range(num_frames)]
+    asked = json.loads(body(Form(**form), request, [*shown, images], places or range(num_frames), left_out))
+    parts = asked.pop("messages")
+    said = "|".join(
+        part["text"] if part["type"] == "text" else part["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
+        for part in parts[-1]["content"]
+    )
+    return asked, said, parts[:-1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "<0>|Say."),
+        ({"num_frames": 3}, "<0>|<1>|<2>|Say."),
+        ({"num_frames": 3, "places": [0, 2]}, "<0>|<2>|Say."),
+        ({"num_frames": 2, "form": {"order": "text-first"}}, "Say.|<0>|<1>"),
+        ({"num_frames": 2, "form": {"time": "[{}]"}}, "[00:00]|<0>|[01:01]|<1>|Say."),
+        ({"num_frames": 2, "form": {"time": "{}"}, "places": [1]}, "<1>|Say."),
+        ({"form": {"time": "{}"}}, "<0>|Say."),
+        ({"prompt": "Look: <start_of_image> what?", "form": {"order": "text-first"}}, "Look: |<0>| what?"),
+        ({"prompt": 'A "quoted"\nünïcode 🙂'}, '<0>|A "quoted"\nünïcode 🙂'),
+    ],
+)
+def test_frames_and_text_are_in_their_order(asked, said):
+    assert sent(**asked)[1] == said
+
+
+def test_examples_are_turns():
+    frames = Frames(np.zeros((1, 8, 8, 3), np.uint8), (0.0,))
+    examples = (Example("What?", "A cat.", frames), Example("What?", "A dog."))
+    _, said, before = sent("What?", examples=examples, shown=[(b"<cat>",), ()])
+    assert said == "<0>|What?"
+    assert [message["role"] for message in before] == ["user", "assistant", "user", "assistant"]
+    assert [len(message["content"]) for message in before[::2]] == [2, 1]
+    assert before[0]["content"][0]["image_url"]["url"].endswith("<cat>")
+    assert [message["content"] for message in before[1::2]] == ["A cat.", "A dog."]
+
+
+def test_parameters():
+    assert sent()[0] == {"model": "m", "max_tokens": 8, "temperature": 0.0}
+    warm = sent(temperature=0.7, seed=2**32 - 1)[0]
+    assert (warm["temperature"], warm["seed"]) == (0.7, 2**31 - 1)
+    assert sent(left_out=["temperature"])[0] == {"model": "m", "max_tokens": 8}
+    assert sent(left_out=["max_tokens"])[0] == {"model": "m", "temperature": 0.0, "max_completion_tokens": 8}
+    assert sent(form={"system": "Be brief."})[2] == [{"role": "system", "content": "Be brief."}]
+
+
+def reply(content="A cat.", finish_reason="stop", usage=True, **message):
+    choice = {"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish_reason}
+    return json.dumps(
+        {"choices": [choice]} | ({"usage": {"prompt_tokens": 5, "completion_tokens": 3}} if usage else {})
+    )
+
+
+def stream(*deltas, finish_reason="stop"):
+    chunks = [{"choices": [{"delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks += [{"choices": [{"delta": {}, "finish_reason": finish_reason}]}]
+    return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (reply(), Answer("A cat.", "stop", 5, 3)),
+        (reply(usage=False), Answer("A cat.", "stop", 0, 0)),
+        (reply(finish_reason="length"), Answer("A cat.", "length", 5, 3)),
+        (reply(finish_reason=None), Answer("A cat.", "stop", 5, 3)),
+        (reply(content=""), Answer("", "stop", 5, 3)),
+        (reply(content=None), Answer("", "stop", 5, 3)),
+        (reply(reasoning_content="Let me see."), Answer("A cat.", "stop", 5, 3)),
+        (reply("<think>Let me see.</think>A cat."), Answer("A cat.", "stop", 5, 3)),
+        (reply("Let me see.</think>A cat."), Answer("A cat.", "stop", 5, 3)),
+        (reply("<|channel>thought\nHm.<channel|>A cat."), Answer("A cat.", "stop", 5, 3)),
+        (reply([{"type": "thinking"}, {"type": "text", "text": "A cat."}]), Answer("A cat.", "stop", 5, 3)),
+        (reply("A cat.<end_of_turn>\n<start_of_turn>user", "length"), Answer("A cat.", "stop", 5, 3)),
+        (stream({"reasoning": "Hm."}, {"content": "A "}, {"content": "cat."}), Answer("A cat.", "stop", 0, 0)),
+        (stream({"content": "A "}, finish_reason="length"), Answer("A ", "length", 0, 0)),
+    ],
+)  # fmt: skip
+def test_replies_are_read(text, answer):
+    assert read_reply(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("", "again"),
+        ("<html>502</html>", "again"),
+        (reply()[:-9], "again"),
+        ("[]", "again"),
+        ('{"result": "a caption"}', "again"),
+        ('{"choices": []}', "again"),
+        ('{"choices": [{"text": "of another protocol"}]}', "again"),
+        ('{"choices": "none"}', "again"),
+        ('data: {"choices": [{"delta": {"content": "cut"}}]}\n\n', "again"),
+        ("data: nonsense\n\n", "again"),
+        (reply(finish_reason="error"), "again"),
+        ('{"error": {"message": "Provider returned error", "code": 502}}', "busy"),
+        ('{"error": {"message": "No credits", "code": 402}}', "key"),
+        (reply(finish_reason="content_filter"), "refused"),
+        (reply("", "length", reasoning="Let me think of"), "refused"),
+        (reply("<think>Let me think of", "length"), "refused"),
+    ],
+)
+def test_replies_that_are_no_answer(text, kind):
+    trouble = read_reply(text)
+    assert isinstance(trouble, Trouble) and trouble.kind == kind
+    assert "\n" not in trouble.said
+
+
+REFUSALS = [json.loads(line) for line in (Path(__file__).parent / "data" / "refusals.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("known", REFUSALS, ids=lambda known: f"{known['who']} {known['status']} {known['kind']}")
+def test_refusals_in_the_servers_own_words(known):
+    trouble = refusal(known["status"], known["body"])
+    assert (trouble.kind, trouble.parameter) == (known["kind"], known["parameter"])
+    assert str(known["status"]) in trouble.said and "\n" not in trouble.said and "<" not in trouble.said
+
+
+def test_retry_after_in_seconds_and_as_a_date():
+    assert retry_after("2.5") == 2.5
+    assert retry_after(formatdate(time.time() + 60, usegmt=True)) == pytest.approx(60, abs=2)
+    assert retry_after("-3") == retry_after(formatdate(0, usegmt=True)) == 0
+    assert retry_after("soon") is None and retry_after(None) is None
+    assert refusal(429, "", {"retry-after": "7"}).retry_after_s == 7
+
+
+def test_every_error_of_the_client_is_known():
+    """Those that a request can raise; each is an APIError."""
+    import httpx2
+
+    request = httpx2.Request("POST", "http://there/v1")
+    refused = httpx2.Response(418, request=request, text="teapot")
+    made = {
+        openai.APIError: lambda c: c("m", request, body=None),
+        openai.APIConnectionError: lambda c: c(request=request),
+        openai.APITimeoutError: lambda c: c(request=request),
+        openai.APIResponseValidationError: lambda c: c(refused, None),
+        openai.OAuthError: lambda c: c(response=refused, body=None),
+    }
+    kinds = {openai.APIError}
+    while (
+        more := {sub for kind in kinds for sub in kind.__subclasses__() if sub.__module__.startswith("openai")} - kinds
+    ):
+        kinds |= more
+    assert len(kinds) >= 12
+    for kind in kinds:
+        error = made.get(kind, lambda c: c("m", response=refused, body=None))(kind)
+        assert isinstance(client.trouble_of(error), Trouble)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("https://me:s3cret@host:8/v1", "https://host:8/v1"),
+        ("see https://me:p@ss@host/v1?key=s3cret&x=1 there", "see https://host/v1 there"),
+        ("vllm serve m --api-key s3cret --port 8", "vllm serve m --api-key [hidden] --port 8"),
+        ("HF_TOKEN=hf_s3cret vllm serve m --max-tokens 5", "HF_TOKEN=[hidden] vllm serve m --max-tokens 5"),
+        ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+    ],
+)
+def test_credentials_are_taken_out(text, left):
+    assert without_credentials(text) == left
+
+
+# How many at once
+
+
+def simulated(answers: int, *, slots: int, answer_s: float = 1.0, too_many: int | None = None, seed: int = 1):
+    """A server with so many slots, others wait; beyond `too_many` it refuses. The limits that were in force."""
+    rng, concurrency, now, limits = Random(seed), Concurrency(), 0.0, []
+    under_way: list[tuple[float, float, bool]] = []  # (ends, asked, whether it is refused)
+    busy_until = [0.0] * slots
+    while len(limits) < answers:
+        while len(under_way) < concurrency.limit:
+            if too_many is not None and len(under_way) >= too_many:
+                heappush(under_way, (now + 0.05, now, True))
+                continue
+            slot = min(range(slots), key=busy_until.__getitem__)
+            busy_until[slot] = max(now, busy_until[slot]) + answer_s * rng.uniform(0.7, 1.3)
+            heappush(under_way, (busy_until[slot], now, False))
+        now, asked, is_refused = heappop(under_way)
+        if is_refused:
+            concurrency.refused(asked, now)
+        else:
+            limits.append(concurrency.limit)
+            concurrency.answered(now)
+    return limits
+
+
+@pytest.mark.parametrize(
+    ("server", "least", "most"),
+    [
+        ({"slots": 1}, 1, 8),  # Ollama as it is: no more than what keeps it busy, and START is 4
+        ({"slots": 8}, 7, 16),
+        ({"slots": 64}, 48, 128),
+        ({"slots": 1000}, 100, MOST),
+        ({"slots": 1000, "too_many": 10}, 5, 13),
+        ({"slots": 1000, "too_many": 1}, 1, 3),
+    ],
+)
+def test_the_right_number_is_found(server, least, most):
+    limits = simulated(4000, **server)[2000:]
+    assert least <= sum(limits) / len(limits) <= most
+    assert min(limits) >= 1 and max(limits) <= MOST
+
+
+def test_a_number_that_was_given_stays():
+    concurrency = Concurrency(7)
+    for n in range(100):
+        concurrency.refused(n, n)
+        concurrency.answered(n)
+    assert concurrency.limit == 7
+
+
+def test_refusals_of_what_was_asked_before_count_once():
+    concurrency = Concurrency()
+    for _ in range(4):
+        concurrency.refused(asked_s=1.0, now_s=2.0)
+    assert concurrency.limit == 2
+    concurrency.refused(asked_s=3.0, now_s=4.0)
+    assert concurrency.limit == 1

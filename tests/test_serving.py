@@ -1,0 +1,160 @@
+"""`--serve` and `--engine vllm`: a server that lives as long as the run, and no longer, however the run ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import captions
+from gemma_captioner.engines import engine_for
+from gemma_captioner.engines.server.serving import Served
+from gemma_captioner.errors import ServerError, UsageError
+from gemma_captioner.settings import Settings
+from test_engines import answers, request
+
+STUB = Path(__file__).with_name("servers.py")
+
+
+@pytest.fixture
+def mark(tmp_path) -> str:
+    """Stands in the command line of every process of a server: it and its child can be found by it."""
+    return f"{tmp_path.name}-{os.getpid()}"
+
+
+def stub(mark: str, answer_s: float = 0.0) -> str:
+    """A command for --serve: a server with a child of its own, which would outlive it."""
+    child = f'{sys.executable} -c "import time; time.sleep(600)" {mark}'
+    return f"{child} & exec {sys.executable} {STUB} {{port}} {answer_s} {mark}"
+
+
+def living(mark: str) -> list[list[str]]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        if mark in words and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(words)
+    return found
+
+
+def gone(mark: str) -> bool:
+    for _ in range(300):
+        if not living(mark):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_server_is_started_asked_and_ended_with_its_child(mark):
+    told: list[str] = []
+    engine = engine_for(
+        Settings.of({"engine": "server", "serve": stub(mark), "model": "m", "image_size": 64}), told.append
+    )
+    with engine.open() as session:
+        assert len(living(mark)) == 2
+        assert answers(session, [request(1)])[1].text.startswith("You asked")
+    assert not living(mark)
+    assert told[0].startswith("waiting for ")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long),  # leaves by the same doors as Ctrl-C
+    ],
+)
+def test_it_ends_with_a_run_that_is_interrupted_or_killed(media, mark, number, code):
+    run = [
+        sys.executable, "-m", "gemma_captioner", "caption", media, "--engine", "server", "--serve", stub(mark, 0.4),
+        "--model", "m", "--concurrency", "1", "--image-size", "64", "--retries", "0", "--prompt", "Three words here.",
+    ]  # fmt: skip
+    process = subprocess.Popen(run, stderr=subprocess.PIPE)
+    for _ in range(600):
+        if captions(media):
+            break
+        time.sleep(0.05)
+    assert len(living(mark)) == 2
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == code
+    assert gone(mark)
+    assert 0 < len(captions(media)) < 8
+
+
+def engine_served(command: str, tell=lambda line: None, **settings):
+    here = {"engine": "server", "serve": command, "model": "a model", "image_size": 64}
+    return engine_for(Settings.of(here, settings), tell)
+
+
+def test_it_ends_where_the_wait_for_it_is_interrupted(mark):
+    def interrupt(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine_served(f'{sys.executable} -c "import time; time.sleep(600)" {{port}} {mark}', interrupt).open()
+    assert not living(mark)
+
+
+def test_its_log_is_shown_where_it_fails():
+    fails = "echo loading {model}; echo no memory for --api-key s3cret; exit 3 # {port}"
+    with pytest.raises(ServerError, match=r"(?s)exit code 3.*loading a model.*no memory") as told:
+        engine_served(fails).open()
+    assert "s3cret" not in str(told.value)
+
+
+def test_one_that_never_answers_is_given_up(mark):
+    with_log = f'echo still loading; exec {sys.executable} -c "import time; time.sleep(600)" {{port}} {mark}'
+    with pytest.raises(ServerError, match=r"(?s)does not answer after 1 s.*still loading"):
+        engine_served(with_log, wait_for_server="1s").open()
+    assert not living(mark)
+
+
+def test_one_that_dies_in_the_middle_ends_the_run_at_once(mark):
+    with engine_served(stub(mark)).open() as session:
+        answers(session, [request(1)])
+        for process in psutil.process_iter(["cmdline"]):
+            if mark in (process.info["cmdline"] or []):
+                process.kill()
+        session.submit(request(2))
+        with pytest.raises(ServerError, match="ended by itself"):
+            for _ in range(200):
+                session.poll(0.1)
+
+
+def test_vllm_is_served_by_its_own_command(tmp_path, mark, monkeypatch):
+    fake = tmp_path / "vllm"
+    fake.write_text(
+        f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\nshift 5\nexec {sys.executable} {STUB} "$1" 0 {mark}\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    engine = engine_for(Settings.of({"engine": "vllm", "model": "org/it's one", "image_size": 64}))
+    with engine.open() as session:
+        assert answers(session, [request(1)])[1].text.startswith("You asked")
+    said = (tmp_path / "arguments").read_text().split()
+    assert said == ["serve", "org/it's", "one", "--host", "127.0.0.1", "--port", str(engine.address.port)]
+    assert engine.spec.model == "org/it's one" and not living(mark)
+
+
+def test_what_a_command_lacks_is_told():
+    with pytest.raises(UsageError, match="wants --model"):
+        engine_for(Settings.of({"engine": "server", "serve": "serve --port {port}"}))
+    with pytest.raises(UsageError, match=r"wants \{port\}"):
+        engine_for(Settings.of({"engine": "server", "serve": "serve {model}"}))
+    engine_for(Settings.of({"engine": "server", "serve": "serve {model}", "base_url": "http://localhost:8000"}))
+
+
+def test_closing_twice_and_a_server_that_will_not_end(mark, monkeypatch):
+    monkeypatch.setattr("gemma_captioner.engines.server.serving._GRACE_S", 0.5)  # ten seconds else
+    served = Served(f'trap "" TERM; while true; do {sys.executable} -c "import time; time.sleep(600)" {mark}; done')
+    while not living(mark):
+        time.sleep(0.05)
+    served.close()
+    served.close()
+    assert not living(mark)
