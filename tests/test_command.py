@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -464,7 +466,9 @@ def test_no_model_is_looked_for_where_nothing_can_be_decoded(command, media, scr
     assert "scripted answers" not in done.err  # said when an engine is opened
 
 
-def test_two_runs_at_once_lose_nothing(media, script):
+def test_two_runs_at_once_lose_nothing_where_there_are_no_locks(media, script):
+    (media / ".gemma-captioner").mkdir()
+    (media / ".gemma-captioner" / "locks").write_text("as some network file systems")
     path = script(delay_s=0.05, batch_size=1, default="{prompt} of {name}.")
     arguments = [sys.executable, "-m", "gemma_captioner", "caption", media, "--engine", "scripted", "--model", path]
     runs = [
@@ -566,6 +570,33 @@ def test_shards_side_by_side_share_a_folder(media, script, command):
     assert len(list((media / ".gemma-captioner" / "runs").iterdir())) == sum(one["captioned"] > 0 for one in told)
     empty = command("caption", next(media.glob("01*.png")), "--shard", "1/1000", *scripted(script), "--json")
     assert (empty.code, empty.json["captioned"], empty.json["skipped"]) == (0, 0, 0)  # nothing to do is no error
+
+
+@contextmanager
+def at_work(folder: Path, *options: object) -> Iterator[None]:
+    """A run that has begun, and is left waiting for its engine until it is killed."""
+    slow = folder.with_name("slow.json")
+    slow.write_text('{"delay_s": 600}')
+    run = [sys.executable, "-m", "gemma_captioner", "caption", folder, "--engine", "scripted", "--model", slow]
+    with subprocess.Popen([*run, *options], stderr=subprocess.DEVNULL) as other:
+        while not list(folder.glob(".gemma-captioner/locks/*")):
+            assert other.poll() is None
+            time.sleep(0.02)
+        yield
+        other.kill()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((), ()), ((), ("--shard", "1/2")), (("--shard", "1/2"), ()), (("--shard", "1/2"), ("--shard", "1/3"))],
+)
+def test_a_second_run_on_a_folder_says_so_and_stops(command, media, script, first, second):
+    with at_work(media, *first):
+        done = command("caption", media, *scripted(script), *second)
+        assert done.code == 1 and "another run is captioning" in done.err and "--shard" in done.err
+        assert captions(media) == {}
+    assert command("caption", media, *scripted(script)).code == 0  # who is killed claims nothing
+    assert len(captions(media)) == 8
 
 
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "1/0", "1-4"])

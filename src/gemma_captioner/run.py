@@ -15,6 +15,7 @@ from .places import place
 from .plan import Plan
 from .records import Failed, MediaItem, Outcome, Skipped
 from .settings import Settings, seconds
+from .store.claims import Claims
 from .store.journal import run_file
 
 
@@ -46,7 +47,8 @@ class Run:
         )
         self.tell = tell
         self.busy: dict[str, float] = {}  # of each actor, where there are several: the share of its time that it worked
-        self._outcomes = self._work()
+        self._claims = Claims(self.stores, settings.selection.shard)
+        self._outcomes = self._alone()
 
     @property
     def run_id(self) -> str:
@@ -76,12 +78,22 @@ class Run:
     def close(self) -> None:
         self._outcomes.close()
 
+    def _alone(self) -> Generator[Outcome]:
+        with self._claims:
+            yield from self._work()
+
     def _work(self) -> Generator[Outcome]:
         return self.pipeline.run(self._steps())
 
+    def _planned(self) -> Iterator[MediaItem | Skipped | Failed]:
+        for step in self.plan:
+            if isinstance(step, MediaItem):
+                self._claims.take()
+            yield step
+
     def _steps(self) -> Generator[MediaItem | Skipped | Failed]:
         counting = threading.Thread(target=self._count, name="count", daemon=True)
-        for step in self.plan:
+        for step in self._planned():
             if isinstance(step, MediaItem) and counting.ident is None:
                 counting.start()  # not before there is work: it walks the folders once more
             yield step

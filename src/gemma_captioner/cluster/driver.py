@@ -67,7 +67,7 @@ class ClusterRun(Run):
     def _work(self) -> Generator[Outcome]:
         packed = Packed()
         with closing(self.pipeline.journal):
-            for step in self.plan:
+            for step in self._planned():
                 if isinstance(step, MediaItem):
                     packed.add(step)
                 else:
