@@ -3,10 +3,10 @@
 python benchmarks/cluster.py                       # both tables
 python benchmarks/cluster.py --only overhead --delay 2 --seconds 40
 
-The engine is the scripted one: a batch of 8 takes --delay seconds, so an actor ideally does 8 / delay. Choose a delay that
-leaves the cores mostly idle; actors are counted in Ray's logical CPUs. The rate is that of the journal's lines from the
-moment when every actor had stored its first caption until the last one: starting is left out, and told beside it; the
-drain at the end is in.
+The engine is the scripted one: a batch of 8 takes --delay seconds, so an actor ideally does 8 / delay. Choose a delay
+that leaves the cores mostly idle; actors are counted in Ray's logical CPUs. The rate is that of the journal's lines
+from the moment when every actor had stored its first caption until the last one: starting is left out, and told beside
+it; the drain at the end is in.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Where files lie: on this machine, or on any file system that fsspec knows (`s3://bucket/folder`, `gs://`, `memory://`).
+"""Where files lie: on this machine, or on what fsspec knows of (`s3://bucket/folder`, `gs://`, `memory://`).
 
 A local place is a `pathlib.Path` and goes past all this. Another is a `UPath`, typed as a `Path` because it has its
 methods; what it has not, or has at the price of many requests, is below. Credentials come from the environment, as each
@@ -6,9 +6,12 @@ file system's own tools take them, and are never asked for nor kept.
 """
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple
 
@@ -17,18 +20,22 @@ from pydantic import PlainSerializer, PlainValidator
 
 from .errors import UsageError
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _READ_AT_ONCE = 8 << 20  # bytes; what is smaller costs less in one request than in several
 _BLOCK_BYTES = 1 << 20  # of what is larger: three seeks in a clip of 61 MB cost 5 requests and 5 MB
 
 
 def place(text: str | Path) -> Path:
     """Raises `UsageError` where the file system is not known, or what it needs is not installed."""
-    if not isinstance(text, str) or not re.match(r"[a-z][a-z0-9+.-]*://", text):
-        return Path(text) if isinstance(text, str) else text
+    if not isinstance(text, str) or not _URL.match(text):
+        return Path(text)
     try:
         from upath import UPath
 
-        found: Any = UPath(text.rstrip("/"), use_listings_cache=False)  # it would keep every name it ever saw
+        options: dict[str, Any] = {"use_listings_cache": False}  # it would keep every name it ever saw
+        if text.startswith("s3"):
+            options["max_concurrency"] = 1  # else it asks for a file's size before each read
+        found: Any = UPath(text.rstrip("/"), **options)
         _ = found.fs
     except ImportError as error:
         raise UsageError(f"{text}: pip install 'gemma-captioner[cloud]' ({error})") from error
@@ -37,6 +44,16 @@ def place(text: str | Path) -> Path:
     return found  # type: ignore[no-any-return]
 
 
+def _local(text: str) -> Path:
+    if _URL.match(text):
+        raise UsageError(
+            f"{text}: this command wants a folder of this machine: copy it here first. `caption` and `restore` alone "
+            "work in object stores"
+        )
+    return Path(text)
+
+
+Local = Annotated[Path, Parameter(converter=lambda _, tokens: _local(tokens[0].value))]
 Place = Annotated[
     Path,
     PlainValidator(place),
@@ -60,6 +77,14 @@ def as_os_errors() -> Iterator[None]:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
+def look(path: Path) -> tuple[bool, bool]:
+    """Whether it is a folder, and whether there is anything of that name, a broken link included."""
+    if is_local(path):
+        return path.is_dir(), os.path.lexists(path)
+    with as_os_errors():
+        return path.is_dir(), path.exists()
+
+
 class Entry(NamedTuple):
     name: str
     is_folder: bool
@@ -76,6 +101,16 @@ def entries(folder: Path) -> Iterator[Entry]:
                 yield Entry(at.rpartition("/")[2], found["type"] == "directory", found["size"] or 0)
 
 
+def matching(folder: Path, glob: str) -> list[Path]:
+    """Files of the folder, sorted; none where there is no such folder."""
+    if is_local(folder):
+        return sorted(folder.glob(glob))
+    try:
+        return sorted((folder / entry.name for entry in entries(folder) if fnmatchcase(entry.name, glob)), key=str)
+    except FileNotFoundError:
+        return []
+
+
 def version(path: Path) -> str:
     """`<bytes>:<what the store changes with each change>` of a file that is not local."""
     remote: Any = path
@@ -85,27 +120,55 @@ def version(path: Path) -> str:
     return f"{said['size']}:{mark}"
 
 
+def read(path: Path) -> bytes:
+    """All of it, in one request."""
+    if is_local(path):
+        return path.read_bytes()
+    remote: Any = path
+    with as_os_errors():
+        return remote.fs.cat_file(remote.path)  # type: ignore[no-any-return]
+
+
 def source(path: Path, *, whole: bool = False) -> str | BinaryIO:
-    """What a decoder opens: a local file by its name; else a small file read at once, a larger one by range."""
+    """What a decoder opens, as often as it likes: a local file by its name, a small one read at once, a larger one by
+    range. `release` it."""
     if is_local(path):
         return str(path)
+    file = _fetched(path, whole)
+    file.seek(0)
+    return file
+
+
+@lru_cache(maxsize=1)
+def _fetched(path: Path, whole: bool) -> BinaryIO:
+    if whole:
+        return io.BytesIO(read(path))
+    remote: Any = path
     with as_os_errors():
-        if whole or path.stat().st_size <= _READ_AT_ONCE:
-            return io.BytesIO(path.read_bytes())
-        remote: Any = path
-        return remote.open("rb", block_size=_BLOCK_BYTES, cache_type="blockcache")  # type: ignore[no-any-return]
+        size = remote.fs.info(remote.path)["size"]
+        if size <= _READ_AT_ONCE:
+            return io.BytesIO(read(path))
+        return remote.fs.open(  # type: ignore[no-any-return]
+            remote.path, size=size, block_size=_BLOCK_BYTES, cache_type="blockcache"
+        )
+
+
+release = _fetched.cache_clear
+
+
+def remove(path: Path) -> None:
+    remote: Any = path
+    with as_os_errors():
+        remote.fs.rm_file(remote.path)
 
 
 def put(path: Path, content: bytes, *, replace: bool = True) -> None:
     """One atomic put. Without `replace` raises FileExistsError where there is a file, if it is not empty."""
     remote: Any = path
     with as_os_errors():
-        if replace:
-            remote.fs.pipe_file(remote.path, content)
-            return
         try:
-            remote.fs.pipe_file(remote.path, content, mode="create")
+            remote.fs.pipe_file(remote.path, content, mode="overwrite" if replace else "create")
         except FileExistsError:
-            if path.stat().st_size:
+            if remote.fs.info(remote.path)["size"]:
                 raise
             remote.fs.pipe_file(remote.path, content)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .media.discover import Discovery, Found, Root
+from .places import read
 from .records import Failed, Folder, MediaItem, Skipped
 from .settings import Selection, Settings
 from .store import sidecar
@@ -51,7 +52,7 @@ class Replacing:
 
     def _made(self, item: MediaItem) -> Made | None:
         try:
-            caption = item.caption_path.read_bytes()
+            caption = read(item.caption_path)
         except OSError:
             return None
         return self.history(item.store).made(item.caption_file, sidecar.digest(caption))

@@ -11,7 +11,7 @@ from .engines import Engine
 from .errors import UsageError
 from .media.discover import roots_of
 from .pipeline import Pipeline
-from .places import place
+from .places import matching, place
 from .plan import Plan
 from .records import Failed, MediaItem, Outcome, Skipped
 from .settings import Settings, seconds
@@ -69,8 +69,9 @@ class Run:
 
     @property
     def journals(self) -> list[Path]:
-        """The files that tell of this run's captions."""
-        return [path for store in self.stores if (path := run_file(store, self.run_id)).exists()]
+        """The files that tell of this run's captions: one in each store, or several, called alike."""
+        of_all = [run_file(store, self.run_id + mark) for store in self.stores for mark in ("", ".*")]
+        return [path for path in of_all if matching(path.parent, path.name)]
 
     def __iter__(self) -> Iterator[Outcome]:
         return self._outcomes

@@ -29,7 +29,7 @@ from .captions.languages import LANGUAGES
 from .captions.limits import LIMITS
 from .errors import UsageError, without_credentials
 from .layering import explain, merged
-from .places import Place
+from .places import Local, Place
 from .trainers import target_for
 
 Kind = Literal["image", "clip"]
@@ -243,7 +243,7 @@ class Judging(Measures):
 class Captions(Places):
     """Which captions of a dataset are read."""
 
-    captions: Path | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
+    captions: Local | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
 
 
 class Exporting(Captions):

@@ -1,24 +1,23 @@
 """The commands for a dataset, before and after captioning: `split`, `restore`."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from .. import settings as knobs
 from ..errors import ItemError, UsageError
-from ..places import place
+from ..places import Local, place
 from ..report import printable
 from .shell import app, err, out
 
 
 @app.command
 def split(
-    videos: Annotated[list[Path], Parameter(help="Long videos.")],
+    videos: Annotated[list[Local], Parameter(help="Long videos.")],
     /,
     *,
-    output: Annotated[Path, Parameter(help="The folder for the clips: what `caption` reads next.")],
+    output: Annotated[Local, Parameter(help="The folder for the clips: what `caption` reads next.")],
     cutting: Annotated[knobs.Splitting, Parameter(name="*")] = knobs.Splitting(),
 ) -> int:
     """Cut long videos into clips at scene cuts.

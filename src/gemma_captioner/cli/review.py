@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from .. import settings as knobs
 from ..errors import StartError
+from ..places import Local
 from ..report import printable
 from ..settings import Settings
 from .caption import read_config, stage
@@ -17,7 +18,7 @@ from .shell import app, err
 
 @app.command
 def review(
-    folder: Annotated[Path, Parameter(help="The dataset.")],
+    folder: Annotated[Local, Parameter(help="The dataset.")],
     /,
     *,
     host: Annotated[

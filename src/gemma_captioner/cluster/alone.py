@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ItemError
+from ..places import matching
 from ..records import Captioned, Failed, MediaItem, Outcome
 from ..store import sidecar
 from ..store.journal import Line, read_run, run_file
@@ -27,7 +28,7 @@ class Finished:
     def outcome(self, item: MediaItem) -> Outcome | None:
         if item.store not in self._lines:
             of_all = run_file(item.store, f"{self._run_id}.*")
-            runs = sorted(of_all.parent.glob(of_all.name))
+            runs = matching(of_all.parent, of_all.name)
             self._lines[item.store] = {line["path"]: line for run in runs for line in read_run(run) if "path" in line}
         line = self._lines[item.store].get(item.name)
         if line is None:

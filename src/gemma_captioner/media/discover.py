@@ -50,12 +50,16 @@ def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
     """
     named: dict[Path, set[str] | None] = {}
     for path in map(_absolute, paths):
-        if path.is_dir():
+        try:
+            is_folder, is_there = places.look(path)
+        except OSError as error:
+            raise StartError(f"{path}: {error}") from error
+        if is_folder:
             named[path] = None
         elif path.suffix[1:].lower() not in EXTENSIONS:
-            what = "is no image or clip" if path.exists() else "does not exist"
+            what = "is no image or clip" if is_there else "does not exist"
             raise StartError(f"{path} {what}: give folders, or files of type {', '.join(EXTENSIONS)}")
-        elif not (os.path.lexists(path) if is_local(path) else path.exists()):
+        elif not is_there:
             raise StartError(f"{path} does not exist: check the spelling")
         elif (files := named.setdefault(path.parent, set())) is not None:
             files.add(path.name)

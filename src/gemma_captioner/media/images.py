@@ -163,7 +163,8 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _not_an_image(path: Path) -> str:
-    with path.open("rb") as file:
+    found = source(path, whole=True)
+    with open(found, "rb") if isinstance(found, str) else found as file:
         head = file.read(16)
     if not head:
         return "the file is empty: replace or remove it"

@@ -77,7 +77,7 @@ def decode_clip(path: Path, size: Size, reading: Reading, sampling: Sampling) ->
     except av.error.PermissionError as error:
         raise ItemError("no permission to read the file: mend it with chmod") from error
     except (av.error.FFmpegError, ValueError) as error:
-        empty = path.exists() and path.stat().st_size == 0
+        empty = is_local(path) and path.exists() and path.stat().st_size == 0
         words = getattr(error, "strerror", None) or error
         reason = "the file is empty" if empty else f"this is no video that can be read ({words})"
         raise ItemError(f"{reason}: replace or remove it") from error
@@ -102,7 +102,7 @@ def timeline_of(path: Path) -> Timeline:
         base = float(stream.time_base or 0)
         entries = list(stream.index_entries)
         read_whole = _READ_WHOLE_BYTES if is_local(path) else 0  # from afar, what need not be read is not
-        if path.stat().st_size > read_whole and 1 < len(entries) == stream.frames:
+        if container.size > read_whole and 1 < len(entries) == stream.frames:
             shift = (stream.start_time or 0) - entries[0].timestamp
             frames = sorted(_Shown((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries)
             frames[-1] = frames[-1]._replace(lasts=frames[-1].begins - frames[-2].begins)

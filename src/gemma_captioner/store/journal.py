@@ -23,13 +23,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from glob import escape
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import ItemError, StartError
-from ..places import as_os_errors, is_local, put, version
+from ..places import is_local, matching, put, read, version
 from ..settings import Kind
 from . import sidecar, trash
 from .sidecar import DOT_FOLDER
@@ -133,7 +133,7 @@ def run_file(store: Path, run_id: str) -> Path:
 
 def read_run(path: Path) -> Iterator[Line]:
     """The lines of a run's file that are whole; a crash may have torn the last one."""
-    with as_os_errors(), path.open("rb") as file:
+    with path.open("rb") if is_local(path) else BytesIO(read(path)) as file:
         for raw in file:
             try:
                 line = json.loads(raw)
@@ -145,7 +145,7 @@ def read_run(path: Path) -> Iterator[Line]:
 
 def read_all(store: Path) -> Iterator[Line]:
     """The lines of all runs, oldest run first."""
-    for path in sorted((store / DOT_FOLDER / "runs").glob("*.jsonl")):
+    for path in matching(store / DOT_FOLDER / "runs", "*.jsonl"):
         try:
             yield from read_run(path)
         except OSError:
@@ -204,9 +204,10 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
     """
     run_id = run_id.removesuffix(".jsonl")
     folder = run_file(store, run_id).parent
-    files = sorted(folder.glob(f"{escape(run_id)}.jsonl")) + sorted(folder.glob(f"{escape(run_id)}.*.jsonl"))
+    every = matching(folder, "*.jsonl")
+    files = [path for path in every if path.name.startswith(f"{run_id}.")]
     if not files:
-        runs = ", ".join(sorted({p.name.partition(".")[0] for p in folder.glob("*.jsonl")})) or "none"
+        runs = ", ".join(sorted({path.name.partition(".")[0] for path in every})) or "none"
         raise StartError(f"{store} has no run {run_id!r}. Its runs: {runs}")
     journal = Journal(new_run_id(), {"restores": run_id})
     try:

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from .. import places
 from ..errors import CaptionerError, ItemError, StorageError
-from ..places import as_os_errors, is_local, put
+from ..places import is_local
 
 DOT_FOLDER = ".gemma-captioner"
 _LEFTOVER_AGE_S = 3600  # a temporary file lives for milliseconds; one of an hour ago is from a run that died
@@ -21,8 +22,7 @@ def digest(content: bytes) -> str:
 def read(path: Path) -> bytes | None:
     """What stands in the file, None where there is none. Raises what `storage_error` says."""
     try:
-        with as_os_errors():
-            return path.read_bytes()
+        return places.read(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -51,7 +51,7 @@ def write(
         if not is_local(path):
             before_rename()
             try:
-                put(path, content, replace=replace)
+                places.put(path, content, replace=replace)
             except FileExistsError:
                 raise Occupied from None
             return
@@ -117,9 +117,10 @@ def prepare(store: Path) -> None:
         write(store / DOT_FOLDER / "tmp" / "probe", b"", store)
     except CaptionerError as error:
         raise StorageError(str(error)) from error
-    if not is_local(store):
-        return
     try:
+        if not is_local(store):
+            places.remove(store / DOT_FOLDER / "tmp" / "probe")
+            return
         for file in (store / DOT_FOLDER / "tmp").iterdir():
             if file.name == "probe" or time.time() - file.stat().st_mtime > _LEFTOVER_AGE_S:
                 file.unlink(missing_ok=True)
