@@ -79,6 +79,11 @@ class Selection(Places):
     output: Place | None = Field(
         None, description="Write the captions here, folders mirrored, instead of beside the media."
     )
+    captions_to: Literal["txt", "parquet"] = Field(
+        "txt",
+        description="txt: a file each. parquet: rows of a few files in --output, where a million small ones would "
+        "hurt; what has a row is done.",
+    )
     existing: Existing = Field(
         "skip",
         description="What has a caption: skip it, overwrite it (`restore` brings it back), or redo what is stale: "
@@ -97,6 +102,17 @@ class Selection(Places):
         description="I/N, 1/8 to 8/8: one of N runs that share a folder, on as many machines. A file's name decides "
         "whose it is.",
     )
+
+    @model_validator(mode="after")
+    def _rows_are_never_written_again(self) -> Self:
+        if self.captions_to == "parquet":
+            if self.output is None:
+                raise ValueError("--captions-to parquet wants --output, where its files go")
+            if self.existing != "skip" or self.only not in (None, "failed"):
+                raise ValueError(
+                    "--captions-to parquet captions what has no row: to caption files again, give another --output"
+                )
+        return self
 
     @field_validator("shard")
     @classmethod

@@ -7,7 +7,7 @@ import fnmatch
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -28,12 +28,13 @@ DEBRIS = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder to walk. `only`: the files in it that were named, where files were given and not the folder."""
+    """A folder to walk, or a tar. `only`: the files in it that were named, where it is they that were given."""
 
     folder: Path
     captions: Path  # the folder's place under --output, else the folder itself
     store: Path  # what holds `.gemma-captioner`: --output itself, else the folder
     only: frozenset[str] | None = None
+    is_tar: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,12 @@ class Found:
 def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
     """What was given on the command line, as folders to walk; files of one folder are walked together.
 
-    Under --output one folder's captions lie at its top, those of several in a folder each, named after theirs.
+    Under --output one folder's captions lie at its top, those of several, and of any tar, in a folder each, named after
+    theirs.
     Raises `StartError` for a path that does not exist or is no media file.
     """
     named: dict[Path, set[str] | None] = {}
+    tars: set[Path] = set()
     for path in map(_absolute, paths):
         try:
             is_folder, is_there = places.look(path)
@@ -56,6 +59,11 @@ def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
             raise StartError(f"{path}: {error}") from error
         if is_folder:
             named[path] = None
+        elif path.suffix == ".tar" and is_there:
+            if output is None:
+                raise StartError(f"{path}: nothing is written into a tar: say where its captions go with --output")
+            named[path] = None
+            tars.add(path)
         elif path.suffix[1:].lower() not in EXTENSIONS:
             what = "is no image or clip" if is_there else "does not exist"
             raise StartError(f"{path} {what}: give folders, or files of type {', '.join(EXTENSIONS)}")
@@ -72,8 +80,10 @@ def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
         )
     roots = []
     for folder, files in named.items():
-        captions = folder if output is None else output if len(named) == 1 else output / folder.name
-        roots.append(Root(folder, captions, output or folder, None if files is None else frozenset(files)))
+        at_the_top = len(named) == 1 and not tars
+        captions = folder if output is None else output if at_the_top else output / folder.name
+        only = None if files is None else frozenset(files)
+        roots.append(Root(folder, captions, output or folder, only, folder in tars))
     return roots
 
 
@@ -95,7 +105,7 @@ class Discovery:
     def __iter__(self) -> Iterator[Found | Failed]:
         self._walked.clear()
         for root in self.roots:
-            yield from self._walk(root, "")
+            yield from self._look_into(root) if root.is_tar else self._walk(root, "")
 
     def _walk(self, root: Root, inside: str) -> Iterator[Found | Failed]:
         """Files of the folder first, then its subfolders. `inside`: path within the root, "" or "a/b/"."""
@@ -115,29 +125,52 @@ class Discovery:
                 "--exclude",
             )
             return
-        # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
-        media = (n for n in listing.files() if is_media(n) and not self._excluded(inside + n))
-        for caption_name, sharing in groupby(media, key=self._caption_name):  # of one stem: neighbours, once sorted
-            names = list(sharing)
-            for name in filter(partial(self._wanted, root, inside), names):
-                item = MediaItem(
-                    path=folder / name,
-                    kind=EXTENSIONS[name.rpartition(".")[2].lower()],
-                    name=inside + name,
-                    caption_path=root.captions / inside / caption_name,
-                    store=root.store,
-                )
-                if len(names) > 1:
-                    others = ", ".join(other for other in names if other != name)
-                    yield Failed(item, f"would share {caption_name} with {others}: rename one, or use --name full")
-                else:
-                    yield Found(item, captioned=caption_name in captions)
+        yield from self._found(root, inside, listing.files(), captions, lambda name: folder / name)
         if root.only is None:
             self.ignored += sum(not is_media(name) for name in listing.files())
         if self.selection.recursive and root.only is None:
             for name in listing.folders:
                 if not self._excluded(inside + name):
                     yield from self._walk(root, f"{inside}{name}/")
+
+    def _look_into(self, root: Root) -> Iterator[Found | Failed]:
+        """The tar's folders, one after the other, each in natural order."""
+        try:
+            members = sorted(
+                (member for member in places.members(root.folder) if not member.name.startswith(".")),
+                key=lambda member: (member.inside, natural(member.name)),
+            )
+        except OSError as error:
+            what = f"the tar cannot be read ({error}): copy or download it again"
+            yield Failed(Folder(root.folder, root.folder.name, root.store), what)
+            return
+        for inside, together in groupby(members, key=lambda member: member.inside):
+            here = {member.name: member for member in together}
+            captions = _captions_in(root.captions / inside)
+            yield from self._found(root, inside, here, captions, lambda name, here=here: here[name])  # type: ignore[misc]
+            self.ignored += sum(not is_media(name) for name in here)
+
+    def _found(
+        self, root: Root, inside: str, names: Iterable[str], captions: set[str], path_of: Callable[[str], Path]
+    ) -> Iterator[Found | Failed]:
+        """Of one folder, whose `names` are sorted. captions: those that are there."""
+        # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
+        media = (name for name in names if is_media(name) and not self._excluded(inside + name))
+        for caption_name, sharing in groupby(media, key=self._caption_name):  # of one stem: neighbours, once sorted
+            together = list(sharing)
+            for name in filter(partial(self._wanted, root, inside), together):
+                item = MediaItem(
+                    path=path_of(name),
+                    kind=EXTENSIONS[name.rpartition(".")[2].lower()],
+                    name=inside + name,
+                    caption_path=root.captions / inside / caption_name,
+                    store=root.store,
+                )
+                if len(together) > 1:
+                    others = ", ".join(other for other in together if other != name)
+                    yield Failed(item, f"would share {caption_name} with {others}: rename one, or use --name full")
+                else:
+                    yield Found(item, captioned=caption_name in captions)
 
     def _wanted(self, root: Root, inside: str, name: str) -> bool:
         if root.only is not None and name not in root.only:
@@ -149,7 +182,8 @@ class Discovery:
         return matches(name, self.selection.exclude)
 
     def _caption_name(self, name: str) -> str:
-        return (name if self.selection.name == "full" else name.rpartition(".")[0]) + ".txt"
+        is_full = self.selection.name == "full" or self.selection.captions_to == "parquet"
+        return (name if is_full else name.rpartition(".")[0]) + ".txt"
 
 
 @dataclass(frozen=True, slots=True)

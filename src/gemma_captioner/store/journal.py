@@ -73,6 +73,14 @@ class Journal:
         except OSError as error:
             raise sidecar.storage_error(error, path) from error
 
+    def keep(self) -> None:
+        """What was appended without. Raises what `sidecar.storage_error` says."""
+        for store, file in self._files.items():
+            try:
+                file.keep(now=True)
+            except OSError as error:
+                raise sidecar.storage_error(error, run_file(store, self.run_id)) from error
+
     def close(self) -> None:
         for store, file in self._files.items():
             try:
@@ -116,15 +124,15 @@ class _InParts:
         self._lines.append(line)
 
     def keep(self, *, now: bool) -> None:
-        if now or len(self._lines) >= _LINES_A_PART or time.monotonic() - self._kept > _SECONDS_A_PART:
+        is_time = now or len(self._lines) >= _LINES_A_PART or time.monotonic() - self._kept > _SECONDS_A_PART
+        if self._lines and is_time:
             self._number += 1
             part = self._path.with_name(f"{self._path.stem}.{self._number:05d}.jsonl")
             put(part, b"".join(self._lines))
             self._lines, self._kept = [], time.monotonic()
 
     def close(self) -> None:
-        if self._lines:
-            self.keep(now=True)
+        self.keep(now=True)
 
 
 def run_file(store: Path, run_id: str) -> Path:
