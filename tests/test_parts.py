@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 from pyarrow import parquet
 
@@ -17,6 +18,7 @@ from gemma_captioner.media.discover import Discovery, roots_of
 from gemma_captioner.places import read
 from gemma_captioner.records import Failed
 from gemma_captioner.settings import Selection
+from kill_actors import title
 
 
 def rows(folder: Path) -> list[dict]:
@@ -107,12 +109,14 @@ def test_tars_that_cannot_be(command, media, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("cluster", [(), ("--cluster", "local", "--actors", "2")])
-def test_killed_runs_lose_no_part_and_write_no_row_twice(tmp_path, script, cluster):
-    files, out = 600, tmp_path / "out"
+@pytest.mark.parametrize(
+    ("files", "delay_s", "cluster"), [(600, 0.05, ()), (900, 0.2, ("--cluster", "local", "--actors", "2"))]
+)
+def test_killed_runs_lose_no_part_and_write_no_row_twice(tmp_path, script, files, delay_s, cluster):
+    out = tmp_path / "out"
     draw_samples(tmp_path / "media", images=files, clips=0, seed=3)
     said = [sys.executable, "-m", "gemma_captioner", "caption", str(tmp_path / "media"), "--output", str(out)]
-    said += ["--captions-to", "parquet", "--json", "--engine", "scripted", "--model", str(script(delay_s=0.05))]
+    said += ["--captions-to", "parquet", "--json", "--engine", "scripted", "--model", str(script(delay_s=delay_s))]
     said += cluster
     seen = 0
     for _ in range(2):
@@ -120,8 +124,10 @@ def test_killed_runs_lose_no_part_and_write_no_row_twice(tmp_path, script, clust
             while len(rows(out)) <= seen:
                 assert run.poll() is None
                 time.sleep(0.1)
+            family = psutil.Process(run.pid).children(recursive=True)
+            actors = [one for one in family if title(one).startswith("ray::MapWorker")]
             run.kill()
-        time.sleep(1)
+        assert psutil.wait_procs(actors, timeout=60)[1] == []  # they outlive their driver for a moment
         seen = len(rows(out))
     kept = rows(out)
     assert seen < files

@@ -129,10 +129,10 @@ class Pipeline:
                     step = None
                 if self._time_is_up():
                     self._drop_undone(jobs)
-                if not jobs and step is None:  # nobody who waits for an outcome is kept waiting
-                    yield from self._written()
-                if not jobs and not more:
-                    return
+                if not jobs:
+                    yield from self._written()  # nobody who waits for an outcome is kept waiting
+                    if not more:
+                        return
                 yield from self._undecodable(jobs)
                 if session is None:
                     if not any(job.is_decoded for job in jobs):  # where none can be, no model is wanted

@@ -125,7 +125,7 @@ class Discovery:
                 "--exclude",
             )
             return
-        yield from self._found(root, inside, listing.files(), captions, lambda name: folder / name)
+        yield from self._found(root, inside, listing.files(), captions, folder.joinpath)
         if root.only is None:
             self.ignored += sum(not is_media(name) for name in listing.files())
         if self.selection.recursive and root.only is None:
@@ -147,7 +147,7 @@ class Discovery:
         for inside, together in groupby(members, key=lambda member: member.inside):
             here = {member.name: member for member in together}
             captions = _captions_in(root.captions / inside)
-            yield from self._found(root, inside, here, captions, lambda name, here=here: here[name])  # type: ignore[misc]
+            yield from self._found(root, inside, here, captions, here.__getitem__)
             self.ignored += sum(not is_media(name) for name in here)
 
     def _found(
