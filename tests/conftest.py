@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # isort: split
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ from gemma_captioner.engines.checkpoint import DEMO
 from gemma_captioner.engines.server.client import Address, Client
 from gemma_captioner.engines.server.serving import Served
 from gemma_captioner.settings import Server, Settings
+
+# In the background of a shell it is ignored, by heirs too: no command could be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

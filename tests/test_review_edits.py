@@ -1,5 +1,6 @@
 """What the review page does to a folder, without a browser: every change and its way back."""
 
+import json
 import os
 import shutil
 import threading
@@ -17,6 +18,7 @@ from gemma_captioner.review.edits import Draft, Edits
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.query import Query, chosen
 from gemma_captioner.settings import Settings
+from gemma_captioner.store import trash
 from gemma_captioner.store.journal import restore
 
 
@@ -181,7 +183,7 @@ def test_the_trash_holds_nothing_that_a_trainer_would_take(library, edits, media
     assert snapshot(media) == {} and library[0].is_there is False
     kept = [p for p in media.rglob("*") if p.is_file()]
     assert sum(p.suffix == ".deleted" for p in kept) == 8
-    assert {p.suffix for p in kept} == {".deleted", ".jsonl"}
+    assert {p.suffix for p in kept} == {".deleted", ".jsonl", ".lock"}
 
 
 def test_a_decision_is_about_words(library, edits):
@@ -351,3 +353,30 @@ def test_every_operation_is_tried_above():
 def test_a_difference_shows_what_went_and_came():
     assert difference("a red cat", "a blue cat") == [("same", "a "), ("gone", "red"), ("new", "blue"), ("same", " cat")]
     assert difference("", "new") == [("new", "new")]
+
+
+@pytest.mark.parametrize(
+    ("place", "of", "is_trash"),
+    [
+        (".gemma-captioner/trash/RUN/a.png.deleted", "a.png", True),
+        (".gemma-captioner/trash/RUN/day/a.png.1.deleted", "day/a.png", True),
+        ("../clips/.gemma-captioner/trash/RUN/a.mp4.deleted", "../clips/a.mp4", True),  # of a journal in --output
+        (".gemma-captioner/trash/RUN/a.png.deleted", "../a.png", False),
+        (".gemma-captioner/trash/RUN/../a.png.deleted", "../a.png", False),
+        (".gemma-captioner/trash/RUN/a.png.deleted", "/etc/a.png", False),
+        ("a.png", "b.png", False),
+    ],
+)
+def test_a_journal_of_a_strangers_dataset_moves_no_files_about(place, of, is_trash):
+    assert trash.is_trash(place, of=of) is is_trash
+
+
+def test_a_journal_of_a_strangers_dataset_writes_nowhere_else(command, tmp_path):
+    runs = tmp_path / "set" / ".gemma-captioner" / "runs"
+    runs.mkdir(parents=True)
+    lines = [{"kind": "caption", "path": "a", "caption_file": name, "digest": None, "replaced": "evil"}
+             for name in ("../out.txt", str(tmp_path / "out.txt"), "x/../../out.txt", "in.txt", 5)]  # fmt: skip
+    (runs / "RUN.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = command("restore", "RUN", tmp_path / "set")
+    assert done.code == 0, done.err
+    assert not (tmp_path / "out.txt").exists() and (tmp_path / "set" / "in.txt").read_text() == "evil"

@@ -79,10 +79,10 @@ class Origins:
         for run in sorted(self._runs.glob("*.jsonl")):
             for at, line in self._tails.setdefault(run, Tail(run)).new():
                 match line:
-                    case {"kind": "caption", "path": path, "caption_file": file, "digest": digest}:
+                    case {"kind": "caption", "path": str(path), "caption_file": str(file), "digest": str(digest)}:
                         self._made[file, digest] = Origin(run, at, tuple(line.get("flags", ())))
                         self._failed.pop(path, None)
-                    case {"kind": "failure", "path": path, "error": error}:
+                    case {"kind": "failure", "path": str(path), "error": str(error)}:
                         self._failed[path] = error
 
     def of(self, caption_file: str, digest: str) -> Origin | None:

@@ -65,7 +65,7 @@ class Journal:
         try:
             file = self._files.get(store)
             if file is None:
-                file = self._files[store] = _Appended(path) if is_local(path) else _InParts(path)
+                file = self._files[store] = _Appended(path, store) if is_local(path) else _InParts(path)
                 file.write(_packed(self._header))
             file.write(_packed({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}))
             if sync:
@@ -97,9 +97,10 @@ def _packed(line: Line) -> bytes:
 class _Appended:
     """A run's file on this machine."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, store: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO = path.open("ab")
+        sidecar.keep_name(path, store)
 
     def write(self, line: bytes) -> None:
         self._file.write(line)
@@ -182,17 +183,17 @@ class History:
         self._failed: set[str] = set()
         for line in read_all(store):
             match line:
-                case {"kind": "caption", "path": path, "caption_file": file, "digest": digest, "recipe": recipe}:
+                case {"kind": "caption", "path": path, "caption_file": str(file), "digest": str(digest)}:
                     several = line.get("captions", [])
                     self._made[file, digest] = Made(
-                        recipe,
+                        line.get("recipe", ""),
                         line.get("media", ""),
                         line.get("media_kind", "image"),
                         tuple(line.get("flags", ())),
                         tuple(several) if len(several) > 1 else (),
                     )
-                    self._failed.discard(path)
-                case {"kind": "failure", "path": path}:
+                    self._failed.discard(str(path))
+                case {"kind": "failure", "path": str(path)}:
                     self._failed.add(path)
 
     def made(self, caption_file: str, digest: str) -> Made | None:
@@ -226,7 +227,14 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
 
 
 def _took_something(line: Line) -> bool:
-    return line.get("replaced") is not None or line.get("kind") == "trash"
+    """Of a file in this folder: a journal that came with somebody's dataset may name any other."""
+    if line.get("kind") == "trash":
+        return trash.is_trash(str(line.get("to")), of=str(line.get("from")))
+    return isinstance(line.get("replaced"), str) and _is_inside(line.get("caption_file"))
+
+
+def _is_inside(name: Any) -> bool:
+    return isinstance(name, str) and not os.path.isabs(name) and os.path.normpath(name).partition(os.sep)[0] != ".."
 
 
 def _brought_back(store: Path, line: Line, journal: Journal) -> tuple[Path, bool]:
@@ -242,12 +250,12 @@ def _brought_back(store: Path, line: Line, journal: Journal) -> tuple[Path, bool
         now = sidecar.read(caption_path)
     except ItemError:  # a folder, or not to be read: not what we wrote
         return caption_path, False
-    if (None if now is None else sidecar.digest(now)) != line["digest"]:
+    if (None if now is None else sidecar.digest(now)) != line.get("digest"):
         return caption_path, False
     content = line["replaced"].encode("utf-8", "surrogateescape")
     back: Line = {
         "kind": "restore",
-        "path": line["path"],
+        "path": line.get("path"),
         "caption_file": line["caption_file"],
         "digest": sidecar.digest(content),
         "replaced": None if now is None else now.decode("utf-8", "surrogateescape"),

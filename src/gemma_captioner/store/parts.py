@@ -25,7 +25,8 @@ _ROWS, _SECONDS = 128, 30.0  # of a part; a kill costs at the most one part of e
 
 
 def path_in(item: MediaItem) -> str:
-    return item.caption_file.removesuffix(".txt")
+    """What a row calls it; bytes that are no UTF-8, which parquet does not hold, escaped."""
+    return item.caption_file.removesuffix(".txt").encode("utf-8", "backslashreplace").decode()
 
 
 def done(store: Path) -> frozenset[str]:
@@ -79,6 +80,8 @@ class Parts:
         part = store / f"captions-{self._run_id}.{self._number:05d}.parquet"
         try:
             sidecar.write(part, content.getvalue(), store)
+            if places.is_local(part):
+                sidecar.keep_name(part, store)
         except CaptionerError as error:
             raise StorageError(str(error)) from error
         written, self._held = [captioned for captioned, _ in self._held], []

@@ -5,6 +5,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .. import places
@@ -93,6 +94,18 @@ def _put_if_free(temporary: Path, path: Path) -> bool:
         if path.exists() and path.stat().st_size:
             raise Occupied from None
         return False
+
+
+def keep_name(path: Path, store: Path) -> None:
+    """That it is found after the power fails, which syncing the file alone does not promise."""
+    folders = [folder for folder in path.parents if folder.is_relative_to(store)]
+    with suppress(OSError):  # Windows syncs no folders
+        for folder in folders:
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _temporary_folder(path: Path, store: Path) -> Path:

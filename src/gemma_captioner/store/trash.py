@@ -4,6 +4,7 @@ Some trainers look for media in any folder, hidden ones too: nothing there has a
 """
 
 import os
+import re
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -25,6 +26,17 @@ def place(item: MediaItem, run_id: str) -> Path:
 def moved(source: Path, target: Path, store: Path) -> dict[str, str]:
     """What the journal keeps of it: both paths from the store, so that the dataset may itself be moved."""
     return {"from": _from(store, source), "to": _from(store, target)}
+
+
+def is_trash(place: str, *, of: str) -> bool:
+    """Whether it is where a file of that name would go: a journal that came with somebody's dataset may say anything.
+
+    # clips/.gemma-captioner/trash/RUN/day1/a.mp4.deleted, of clips/day1/a.mp4 -> yes
+    """
+    home, _, inside = f"/{place}".rpartition(f"/{DOT_FOLDER}/trash/")
+    name, of = inside.partition("/")[2].removesuffix(".deleted"), f"/{of}"
+    names = (name, re.sub(r"[.][0-9]+$", "", name))
+    return ".." not in of[len(home) :].split("/") and of in [f"{home}/{one}" for one in names]
 
 
 def _from(store: Path, path: Path) -> str:

@@ -1,0 +1,116 @@
+"""A million files: what it takes to list and plan them, to find that all are done, and to do the last thousand.
+
+python benchmarks/scale.py [--files 10000,100000,1000000]
+
+Each command is a process of its own, with the scripted engine; beside it the least anybody could do: os.scandir over
+the same folders, with a stat of each caption. The files lie in folders of 10,000, and once all in one.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+_A_FOLDER = 10_000
+_LEFT = 1000
+_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Taken:
+    """seconds: wall. cpu_s: user and system, of all its processes. megabytes: the most that the command itself had."""
+
+    seconds: float
+    cpu_s: float
+    megabytes: float
+
+
+def taken(command: list[str], expected: int) -> Taken:
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr
+    said = process.stderr.read().decode()
+    _, status, used = os.wait4(process.pid, 0)
+    code = process.returncode = os.waitstatus_to_exitcode(status)
+    assert code == expected, said[-2000:]
+    return Taken(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def least(root: Path) -> float:
+    began = time.monotonic()
+    folders = [os.fspath(root)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.name.endswith(".txt"):
+                    entry.stat()
+    return time.monotonic() - began
+
+
+def made(root: Path, files: int, a_folder: int, picture: bytes) -> list[Path]:
+    paths = []
+    for number in range(files):
+        folder = root / f"{number // a_folder:04d}"
+        if number % a_folder == 0:
+            folder.mkdir(parents=True)
+        path = folder / f"{number:07d}.png"
+        path.write_bytes(picture)
+        paths.append(path)
+    return paths
+
+
+def measured(base: Path, files: int, a_folder: int, picture: bytes) -> dict[str, object]:
+    root = base / f"{files}-{a_folder}"
+    script = base / "script.json"
+    script.write_text('{"batch_size": 64, "size": [8, 8]}')
+    paths = made(root, files, a_folder, picture)
+    run = [sys.executable, "-m", "gemma_captioner"]
+    engine = [str(root), "--recursive", "--engine", "scripted", "--model", str(script)]
+    planned = [taken([*run, "caption", "--dry-run", *engine], 0) for _ in range(_RUNS)]
+    for path in paths[:-_LEFT]:
+        path.with_suffix(".txt").write_text("A square.")
+    last = taken([*run, "caption", *engine], 0)
+    finished = [taken([*run, "caption", *engine], 0) for _ in range(_RUNS)]
+    floor = statistics.median(least(root) for _ in range(_RUNS))
+    assert sum(1 for _ in root.rglob("*.txt")) == files
+    subprocess.run(["rm", "-rf", root], check=True)
+    of = {"list and plan, none done": planned, "the last 1,000": [last], "all done": finished}
+    return {
+        "files": files,
+        "a folder": a_folder,
+        "scandir, seconds": round(floor, 2),
+        **{
+            name: {
+                "seconds": round(statistics.median(one.seconds for one in runs), 2),
+                "cpu, seconds": round(statistics.median(one.cpu_s for one in runs), 2),
+                "megabytes": round(statistics.median(one.megabytes for one in runs)),
+            }
+            for name, runs in of.items()
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--files", default="10000,100000,1000000")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as base:
+        drawn = Path(base, "drawn.png")
+        Image.new("RGB", (8, 8)).save(drawn)
+        sizes = [int(one) for one in given.files.split(",")]
+        for files, a_folder in [*((files, _A_FOLDER) for files in sizes), (max(sizes), max(sizes))]:
+            print(json.dumps(measured(Path(base), files, a_folder, drawn.read_bytes())), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Runs that are killed, stopped and interrupted at random moments, and run again until nothing is left to do."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from gemma_captioner.demo.samples import draw_samples
+from kill_actors import chaos
+from servers import Asked, Said, Stub, completion, prompt_of
+
+from .trial import Figures, Trial, case
+
+_HOW = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+# As a shell sees it, whether the command handled the signal or Python was still being imported.
+_CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
+
+
+def _ended_at_random(trial: Trial, most: int, span_s: float) -> int:
+    """Until the folder is complete, or so many endings are done: how many."""
+    done = 0
+    while done < most and not trial.is_complete:
+        process = trial.start()
+        time.sleep(trial.rng.uniform(0, span_s))
+        running, how = process.poll() is None, trial.rng.choice(_HOW)
+        code = trial.ended(process, how)
+        if running:
+            done += 1
+            finished = {3 if trial.bad else 0} if trial.is_complete else set()
+            trial.figures.wrong_exit += code not in _CODES[how] | finished
+        trial.look()
+    return done
+
+
+def _campaign(base: Path, endings: int, span_s: float, new: Callable[[Path], Trial]) -> Figures:
+    total = Figures()
+    while total.faults < endings:
+        trial = new(base / str(total.faults))
+        faults = _ended_at_random(trial, endings - total.faults, span_s)
+        code, said, _ = trial.run()
+        total += trial.judge(code, said)
+        total.faults += faults
+    return total
+
+
+@case("ended at random, scripted engine")
+def scripted(base: Path, rng: Random, short: bool) -> Figures:
+    return _campaign(base, 4 if short else 80, 3.0, lambda at: Trial(at, rng, 150))
+
+
+@case("ended at random, local model")
+def local(base: Path, rng: Random, short: bool) -> Figures:
+    """The demo checkpoint on drawn images and clips; right is what an undisturbed run says."""
+
+    def new(at: Path) -> Trial:
+        trial = Trial(at, rng, 0)
+        names = draw_samples(trial.media, images=60, clips=30, seed=rng.randrange(1 << 30))
+        trial.options = ["--model", "demo", "--batch-size", "4"]
+        code, _, _ = trial.run("--output", at / "alone")
+        trial.right = {path.name: path.read_text() for path in (at / "alone").glob("*.txt")}
+        trial.figures.items, trial.figures.wrong_exit = len(names), int(code != 0 or len(trial.right) != len(names))
+        return trial
+
+    return _campaign(base, 2 if short else 60, 9.0, new)
+
+
+@case("ended at random, server")
+def server(base: Path, rng: Random, short: bool) -> Figures:
+    def says(asked: Asked) -> Said:
+        return Said(body=completion(f"A caption of {prompt_of(asked)}."))
+
+    with Stub(says, answer_s=0.1) as stub:
+
+        def new(at: Path) -> Trial:
+            trial = Trial(at, rng, 120)
+            for name in trial.bad:  # such a server refuses nobody
+                (trial.media / name).write_bytes(b"no image")
+            trial.right = {name: f"A caption of {Path(name).stem}." for name in trial.right}
+            trial.options = ["--engine", "server", "--base-url", stub.url, "--prompt", "{stem}", "--concurrency", "4"]
+            return trial
+
+        return _campaign(base, 2 if short else 40, 5.0, new)
+
+
+@case("ended at random, cluster")
+def cluster(base: Path, rng: Random, short: bool) -> Figures | str:
+    """Drivers in turn by each signal, and one actor after the other."""
+    if short:
+        return "only in the long form: Ray takes 15 s to start"
+    drivers = 20
+    ended = chaos(files=1000, actors=2, every_s=10, driver_kills=drivers, seed=rng.randrange(1000))
+    faults = ended.actors_killed + len(ended.endings)
+    # A caption that was being stored when its actor died is made again: within what is promised.
+    beyond = max(0, ended.repeated - ended.actors_killed - 2 * drivers)
+    wrong = sum(code not in {-9, 130, 143} for code in ended.endings) + (ended.exit_code != 3)
+    return Figures(1000, faults, ended.lost, beyond, ended.wrong, wrong, ended.left)

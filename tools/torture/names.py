@@ -1,0 +1,46 @@
+"""Names that nobody expects, and things in a folder that are no files."""
+
+import os
+import socket
+from pathlib import Path
+from random import Random
+
+from PIL import Image
+
+from .trial import Figures, Trial, case
+
+ODD = (
+    "two\nlines.png", "tab\there.png", "\N{GRINNING FACE}.png", "family \N{WOMAN}\u200d\N{MAN}.png", "trailing...png",
+    "space .png", " leading.png", "\u202egnp.evil.png", "e\u0301.png", "\xe9.png", "CON.png", "NUL.txt.png", "a:b.png",
+    "-rf.png", "--json.png", "$(touch x).png", "'\"`.png", "[bold]red.png", "%s%n.png", "{stem}.png", "a\\b.png",
+    "UPPER.PNG", "upper.png", "Upper.Png", "*?.png", "\x1b[31mred.png", "\x7f.png", "\u2028.png", "a" * 251 + ".png",
+    "\N{GRINNING FACE}" * 62 + ".png",
+)  # fmt: skip
+
+
+@case("names that nobody expects")
+def names(base: Path, rng: Random, short: bool) -> Figures:
+    """With special files, loops of links, and folders called like images among them."""
+    trial = Trial(base, rng, 10)
+    for name in ODD:
+        trial.add(name)
+    raw = os.fsencode(trial.media) + b"/\xff\xfe.png"
+    Image.new("RGB", (8, 8)).save(base / "plain.png")
+    os.rename(base / "plain.png", raw)
+    trial.answers(os.fsdecode(b"\xff\xfe.png"), "A caption of what is no UTF-8.")
+    (trial.media / "loop.png").symlink_to(trial.media / "loop.png")
+    (trial.media / "nowhere.png").symlink_to(base / "nothing.png")
+    trial.bad |= {"loop.png", "nowhere.png"}
+    (trial.media / "round").symlink_to(trial.media)
+    (trial.media / "folder.png").mkdir()
+    os.mkfifo(trial.media / "fifo.png")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(trial.media / "socket.png"))
+    if os.geteuid() == 0:
+        os.mknod(trial.media / "device.png", 0o20666, os.makedev(1, 5))  # /dev/zero
+    trial.figures.faults = len(ODD) + 8
+    code, told, _ = trial.run("--recursive")
+    figures = trial.judge(code, told)
+    again, told, _ = trial.run("--recursive")  # the same once more, and nothing is done twice
+    figures.wrong_exit += again != 3
+    return trial.judge(again, told)
