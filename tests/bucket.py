@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import boto3
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -71,6 +73,12 @@ class Bucket:
 
     def __setitem__(self, key: str, content: bytes) -> None:
         self._client.put_object(Bucket=NAME, Key=key, Body=content)
+
+    def fill(self, keys: Iterable[str]) -> None:
+        """An object of one byte each, past the API: it takes its time."""
+        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        for key in keys:
+            backend.put_object(NAME, key, b"x")
 
     def close(self) -> None:
         self._client.close()

@@ -36,11 +36,13 @@ def tar_of(folder: Path, path: Path, beneath: str = "") -> Path:
 AS_ROWS = ("--captions-to", "parquet", "--json", "--workers", 1)
 
 
-def test_rows_say_what_the_txt_would(command, media, tmp_path):
+def test_rows_say_what_the_txt_would(command, media, tmp_path, script):
     (media / "broken.png").write_bytes(b"no image")
     min(media.glob("*.png")).rename(media / os.fsdecode(b"\xff.png"))
     out = tmp_path / "out"
-    done = command("caption", media, "--model", "demo", "--output", out, *AS_ROWS)
+    said = ("caption", media, "--engine", "scripted", "--output", out, *AS_ROWS)
+    said += ("--model", script(default="A caption of {num_frames} frames."))
+    done = command(*said)
     assert (done.code, done.json["captioned"], done.json["failed"]) == (3, 8, 1), done.err
     assert captions(tmp_path) == {}
     made = rows(out)
@@ -51,7 +53,7 @@ def test_rows_say_what_the_txt_would(command, media, tmp_path):
         line = lines[row["path"].replace("\\udcff", "\udcff")]
         assert [row["caption"]] == row["captions"] == line["captions"] and row["kind"] == line["media_kind"]
         assert (row["media"], row["model"], row["recipe"]) == (line["media"], line["model"], line["recipe"])
-    again = command("caption", media, "--model", "demo", "--output", out, *AS_ROWS)
+    again = command(*said)
     assert (again.json["captioned"], again.json["skipped"], again.json["failed"]) == (0, 8, 1)
     assert rows(out) == made
 
@@ -91,6 +93,7 @@ def test_tars_are_captioned_into_rows(command, media, tmp_path, script):
     assert (one.json["captioned"], one.json["skipped"]) == (0, 8)
 
 
+@pytest.mark.long
 def test_tars_are_read_as_the_files_in_them(command, media, tmp_path):
     shard = tar_of(media, tmp_path / "s.tar")
     for found in Discovery(roots_of([shard], tmp_path / "out"), Selection()):
@@ -113,16 +116,17 @@ def test_tars_that_cannot_be(command, media, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("files", "delay_s", "cluster"), [(600, 0.05, ()), (900, 0.2, ("--cluster", "local", "--actors", "2"))]
+    ("files", "delay_s", "kills", "cluster"),
+    [(500, 0.05, 2, ()), (600, 0.2, 1, ("--cluster", "local", "--actors", "2"))],
 )
-def test_killed_runs_lose_no_part_and_write_no_row_twice(tmp_path, script, files, delay_s, cluster):
+def test_killed_runs_lose_no_part_and_write_no_row_twice(tmp_path, script, files, delay_s, kills, cluster):
     out = tmp_path / "out"
     draw_samples(tmp_path / "media", images=files, clips=0, seed=3)
     said = [sys.executable, "-m", "gemma_captioner", "caption", str(tmp_path / "media"), "--output", str(out)]
     said += ["--captions-to", "parquet", "--json", "--engine", "scripted", "--model", str(script(delay_s=delay_s))]
     said += cluster
     seen = 0
-    for _ in range(2):
+    for _ in range(kills):
         with subprocess.Popen(said, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
             while len(rows(out)) <= seen:
                 assert run.poll() is None

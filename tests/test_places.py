@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from pyarrow.parquet import read_table
 
 from bucket import Bucket
 from conftest import captions
@@ -179,10 +182,8 @@ def test_a_small_file_is_one_request_of_its_content(bucket, media):
     assert Counter(asked.method for asked in bucket.asked) == {"HEAD": 1, "GET": 1}
 
 
-@pytest.mark.long
 def test_a_folder_is_listed_in_pages(bucket):
-    for number in range(1100):  # S3 gives a thousand at once
-        bucket[f"many/{number}.png"] = b"x"
+    bucket.fill(f"many/{number}.png" for number in range(1100))  # S3 gives a thousand at once
     bucket.asked.clear()
     assert sum(1 for _ in entries(place(f"{bucket.url}/many"))) == 1100
     assert Counter(asked.method for asked in bucket.asked) == {"GET": 2}
@@ -209,6 +210,29 @@ def test_what_is_a_place(tmp_path):
         place("nosuch://x")
     settings = Settings.of({"output": "memory://captions"})
     assert settings.selection.model_dump(mode="json")["output"] == "memory://captions"
+
+
+@pytest.mark.long
+def test_actors_caption_a_folder_and_a_tar_in_a_bucket_into_rows_there(command, bucket, media, tmp_path):
+    (media / "broken.png").write_bytes(b"no image")
+    bucket.put(media, "day6")
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(media, "sub")
+    bucket["day6/s.tar"] = (tmp_path / "s.tar").read_bytes()
+    said = [f"{bucket.url}/day6", f"{bucket.url}/day6/s.tar", "--output", f"{bucket.url}/rows", "--json"]
+    said += ["--captions-to", "parquet", "--cluster", "local", "--actors", "2", "--model", "demo"]
+    done = command("caption", *said, variables=bucket.variables)
+    assert (done.code, done.json["captioned"], done.json["failed"]) == (3, 16, 2), done.err
+    made = [row for key in bucket.keys("rows/captions-") for row in read_table(BytesIO(bucket[key])).to_pylist()]
+    here = tmp_path / "here"
+    command("caption", media, "--model", "demo", "--output", here, "--name", "full")
+    expected = {name.removesuffix(".txt"): text for name, text in captions(here).items()}
+    assert {row["path"]: row["caption"] for row in made} == {
+        f"{folder}/{name}": text for folder in ("day6", "s.tar/sub") for name, text in expected.items()
+    }
+    assert len(made) == 16 and bucket.captions("day6") == {}
+    again = command("caption", *said, variables=bucket.variables)
+    assert (again.json["captioned"], again.json["skipped"], again.json["failed"]) == (0, 16, 2)
 
 
 @pytest.mark.long

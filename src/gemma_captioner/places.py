@@ -30,7 +30,9 @@ _BLOCK_BYTES = 1 << 20  # of what is larger: three seeks in a clip of 61 MB cost
 
 def place(text: str | Path) -> Path:
     """Raises `UsageError` where the file system is not known, or what it needs is not installed."""
-    if not isinstance(text, str) or not _URL.match(text):
+    if not isinstance(text, str):
+        return text
+    if not _URL.match(text):
         return Path(text)
     try:
         from upath import UPath
@@ -181,7 +183,7 @@ def _part(path: Path, offset: int, size: int) -> bytes:
             return file.read(size)
     remote: Any = path
     with as_os_errors():
-        return remote.fs.cat_file(remote.path, offset, offset + size) if size else b""
+        return remote.fs.cat_file(remote.path, start=offset, end=offset + size) if size else b""
 
 
 def source(path: Path, *, whole: bool = False) -> str | BinaryIO:

@@ -13,6 +13,8 @@ A part is written whole or not at all, `captions-<run>.<number>.parquet` in --ou
 
 import io
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from ..errors import CaptionerError, StartError, StorageError
 from ..records import Captioned, MediaItem
 from . import sidecar
 
+_READ_AT_ONCE = 16  # parts, which in a bucket are waited for one by one
 _ROWS, _SECONDS = 128, 30.0  # of a part; a kill costs at the most one part of each process
 
 
@@ -31,16 +34,19 @@ def path_in(item: MediaItem) -> str:
 
 def done(store: Path) -> frozenset[str]:
     """The paths that have a row. Raises `StartError` where a part cannot be read."""
+    _pyarrow()
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        return frozenset(chain.from_iterable(pool.map(_paths, places.matching(store, "captions-*.parquet"))))
+
+
+def _paths(part: Path) -> list[str]:
     _, parquet = _pyarrow()
-    found: set[str] = set()
-    for part in places.matching(store, "captions-*.parquet"):
-        try:
-            table = parquet.read_table(io.BytesIO(places.read(part)), columns=["path"])
-            found.update(table["path"].to_pylist())
-        except Exception as error:  # pyarrow's own kinds
-            remedy = "mend it, or take it away to caption its files again"
-            raise StartError(f"{part} cannot be read ({error}): {remedy}") from error
-    return frozenset(found)
+    try:
+        table = parquet.read_table(io.BytesIO(places.read(part)), columns=["path"])
+        return table["path"].to_pylist()  # type: ignore[no-any-return]
+    except Exception as error:  # pyarrow's own kinds
+        remedy = "mend it, or take it away to caption its files again"
+        raise StartError(f"{part} cannot be read ({error}): {remedy}") from error
 
 
 class Parts:
