@@ -71,7 +71,7 @@ def driver(files: int) -> str:
 
 def _settings(base: Path, actors: int, delay_s: float) -> Settings:
     script = base / "script.json"
-    script.write_text(json.dumps({"delay_s": delay_s, "batch_size": _BATCH}))
+    script.write_text(json.dumps({"delay_s": delay_s, "batch_size": _BATCH}), encoding="utf-8")
     return Settings.of({"engine": "scripted", "model": str(script), "cluster": "local", "actors": actors})
 
 

@@ -42,7 +42,7 @@ def soak(base: Path, minutes: float, rows: "csv._writer") -> None:
     draw_samples(media, images=_DRAWN * 3 // 4, clips=_DRAWN // 4, seed=9)
     for number, drawn in enumerate(itertools.islice(itertools.cycle(sorted(media.iterdir())), _FILES - _DRAWN)):
         os.link(drawn, drawn.with_stem(f"{drawn.stem}-{number}"))
-    with (base / "told").open("w+") as told:
+    with (base / "told").open("w+", encoding="utf-8") as told:
         command = [sys.executable, "-c", _PASSES, str(media), str(minutes * 60)]
         run = subprocess.Popen(command, stdout=told, stderr=subprocess.DEVNULL)
         began, process = time.monotonic(), psutil.Process(run.pid)
@@ -52,7 +52,7 @@ def soak(base: Path, minutes: float, rows: "csv._writer") -> None:
             with suppress(psutil.NoSuchProcess):
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                rows.writerow(_row(time.monotonic() - began, (base / "told").read_text(), process))
+                rows.writerow(_row(time.monotonic() - began, (base / "told").read_text(encoding="utf-8"), process))
         if run.returncode:
             raise SystemExit(f"the run ended with {run.returncode}")
 
@@ -102,13 +102,14 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=Path("build/soak.csv"))
     given = parser.parse_args()
     given.table.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as base, given.table.open("w", newline="", buffering=1) as file:
+    table = given.table.open("w", newline="", buffering=1, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as base, table as file:
         soak(Path(base), given.minutes, csv.writer(file))
-    rows = given.table.read_text().splitlines()
+    rows = given.table.read_text(encoding="utf-8").splitlines()
     for row in itertools.chain(rows[:1], rows[len(rows) // 10 :: max(1, len(rows) // 10)], rows[-1:]):
         print(row)
     if given.plot:
-        plot(given.table.read_text(), given.plot)
+        plot(given.table.read_text(encoding="utf-8"), given.plot)
 
 
 if __name__ == "__main__":
