@@ -93,5 +93,5 @@ def cluster(base: Path, rng: Random, short: bool) -> Figures | str:
     faults = ended.actors_killed + len(ended.endings)
     # A caption that was being stored when its actor died is made again: within what is promised.
     beyond = max(0, ended.repeated - ended.actors_killed - 2 * drivers)
-    wrong = sum(code not in {-9, 130, 143} for code in ended.endings) + (ended.exit_code != 3)
+    wrong = sum(code not in set().union(*_CODES.values()) for code in ended.endings) + (ended.exit_code != 3)
     return Figures(1000, faults, ended.lost, beyond, ended.wrong, wrong, ended.left)
