@@ -124,8 +124,8 @@ def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: 
     """Caption images and clips; yields an outcome a file, each on disk when it comes.
 
     paths: folders and files, `s3://BUCKET/FOLDER` as well. settings: the command line's options with `_` for `-`:
-    `model="demo"`, `frames=8`, `existing="stale"`, `image={"prompt": "..."}`. engine: as --engine takes it, or one of your
-    own (see `Engine`).
+    `model="demo"`, `frames=8`, `existing="stale"`, `image={"prompt": "..."}`. engine: as --engine takes it, or one of
+    your own (see `Engine`).
 
     Raises `CaptionerError`: `UsageError` for a setting that makes no sense, `StartError` where the run cannot go on.
     """
