@@ -71,6 +71,13 @@ def test_what_rows_cannot_do(command, media, words, said):
     assert done.code == 2 and said in done.err
 
 
+def test_what_is_done_when_time_is_up_is_told_and_kept(command, media, tmp_path, script):
+    said = ("--engine", "scripted", "--model", script(delay_s=0.8, batch_size=1), "--stop-after", "2s")
+    done = command("caption", media, *said, "--output", tmp_path / "out", *AS_ROWS)
+    assert done.code == 0 and 0 < done.json["captioned"] < 8, done.err
+    assert len(rows(tmp_path / "out")) == done.json["captioned"]
+
+
 def test_a_part_that_is_broken_is_told(command, media, tmp_path):
     (tmp_path / "captions-x.00001.parquet").write_bytes(b"torn")
     done = command("caption", media, "--model", "demo", "--output", tmp_path, "--captions-to", "parquet")

@@ -100,6 +100,7 @@ def test_captions_of_files_here_go_to_a_bucket_and_the_other_way_round(command, 
     assert bucket.captions("day3") == {}
 
 
+@pytest.mark.long
 def test_a_single_file_in_a_bucket(command, bucket, media, script):
     bucket.put(media, "day4")
     one, other = list(media.glob("*.png"))[:2]
@@ -201,7 +202,7 @@ def test_a_put_without_replacing_leaves_what_is_there(bucket):
 
 
 def test_what_is_a_place(tmp_path):
-    assert place(str(tmp_path)) == tmp_path and place("C://x") == Path("C://x")
+    assert place(str(tmp_path)) == place(f"file://{tmp_path}") == tmp_path and place("C://x") == Path("C://x")
     memory = place("memory://captions/of")
     assert not is_local(memory) and matching(memory, "*.txt") == []
     put(memory / "a [1].txt", b"x")

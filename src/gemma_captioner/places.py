@@ -32,6 +32,7 @@ def place(text: str | Path) -> Path:
     """Raises `UsageError` where the file system is not known, or what it needs is not installed."""
     if not isinstance(text, str):
         return text
+    text = text.removeprefix("file://")
     if not _URL.match(text):
         return Path(text)
     try:
