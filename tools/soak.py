@@ -42,7 +42,7 @@ def soak(base: Path, minutes: float, rows: "csv._writer") -> None:
     draw_samples(media, images=_DRAWN * 3 // 4, clips=_DRAWN // 4, seed=9)
     for number, drawn in enumerate(itertools.islice(itertools.cycle(sorted(media.iterdir())), _FILES - _DRAWN)):
         os.link(drawn, drawn.with_stem(f"{drawn.stem}-{number}"))
-    with (base / "told").open("w+") as told:
+    with (base / "told").open("w+", encoding="utf-8") as told:
         command = [sys.executable, "-c", _PASSES, str(media), str(minutes * 60)]
         run = subprocess.Popen(command, stdout=told, stderr=subprocess.DEVNULL)
         began, process = time.monotonic(), psutil.Process(run.pid)
