@@ -69,7 +69,7 @@ def write(root: Path, files: range, a_folder: int, suffix: str, content: bytes) 
 def measured(base: Path, files: int, a_folder: int, picture: bytes) -> dict[str, object]:
     root = base / f"{files}-{a_folder}"
     script = base / "script.json"
-    script.write_text('{"batch_size": 64, "size": [8, 8]}')
+    script.write_text('{"batch_size": 64, "size": [8, 8]}', encoding="utf-8")
     write(root, range(files), a_folder, ".png", picture)
     run = [sys.executable, "-m", "gemma_captioner"]
     engine = [str(root), "--recursive", "--engine", "scripted", "--model", str(script)]

@@ -55,10 +55,11 @@ class Zygote:
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
 
-    def run(self, args: list[str], cwd: Path) -> Finished:
+    def run(self, args: list[str], cwd: Path, variables: dict[str, str]) -> Finished:
         to = [self._folder / f"{next(self._numbers)}-{stream}" for stream in ("out", "err")]
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps({"args": args, "cwd": str(cwd), "to": [str(path) for path in to]}) + "\n")
+        asked = {"args": args, "cwd": str(cwd), "variables": variables, "to": [str(path) for path in to]}
+        self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
         return Finished(code, *(path.read_text(encoding="utf-8") for path in to))
@@ -78,12 +79,21 @@ def zygote(tmp_path_factory) -> Iterator[Zygote]:
 
 @pytest.fixture
 def command(request, tmp_path) -> Callable[..., Finished]:
-    """Run `gemma-captioner ARGS...` in a process of its own; with `env`, in one that Python starts anew."""
+    """Run `gemma-captioner ARGS...` in a process of its own; with `env`, in one that Python starts anew.
 
-    def run(*args: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120) -> Finished:
+    variables: of the environment, which what is imported already need not see.
+    """
+
+    def run(
+        *args: object,
+        cwd: Path = tmp_path,
+        env: dict[str, str] | None = None,
+        variables: dict[str, str] | None = None,
+        timeout: float = 120,
+    ) -> Finished:
         words = list(map(str, args))
         if env is None and sys.platform == "linux":  # elsewhere a process with threads cannot be forked, or none
-            return request.getfixturevalue("zygote").run(words, cwd)
+            return request.getfixturevalue("zygote").run(words, cwd, variables or {})
         done = subprocess.run(
             [sys.executable, "-m", "gemma_captioner", *words],
             capture_output=True,

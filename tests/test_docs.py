@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import yaml
 from rich.console import Console
 
 import gemma_captioner
+from bucket import Bucket
 from conftest import captions
 from gemma_captioner import Settings
 from gemma_captioner.cli.shell import app
@@ -65,7 +67,7 @@ def test_no_block_and_no_command_slips_through():
     for page in PAGES:
         fences = len(re.findall(r"^\s*```\w", page.read_text(encoding="utf-8"), re.MULTILINE))
         assert fences == sum(block.page == page for block in BLOCKS), f"{page}: a fence that is not read"
-    assert {block.language for block in BLOCKS} <= {"bash", "python", "toml"}
+    assert {block.language for block in BLOCKS} <= {"bash", "python", "toml", "yaml"}
     for shown, block in RUN.items():
         assert shown.startswith(("gemma-captioner ", "python gemma3-")), (
             f"{block.page.name} shows {shown!r}, which cannot be run here: say why in a comment before the block"
@@ -95,6 +97,8 @@ def as_drawn(tmp_path_factory) -> Path:
     for shown in (place / "examples").iterdir():
         shown.with_suffix(".txt").write_text("A red circle on a blue background.")
     (place / "script.json").write_text("{}")
+    with tarfile.open(place / "shard-000.tar", "w") as tar:
+        tar.add(place / "images", "sub")
     (place / "prompt.txt").write_text("Describe this.")
     (place / "facts.csv").write_text("file_name,place\n01.png,Lisbon\n")
     [config] = [block.text for block in BLOCKS if (block.page, block.language) == (README, "toml")]
@@ -108,8 +112,14 @@ def as_drawn(tmp_path_factory) -> Path:
 def as_captioned(as_drawn, zygote, tmp_path_factory) -> Path:
     """The same, after a run."""
     place = shutil.copytree(as_drawn, tmp_path_factory.mktemp("captioned") / "place")
-    assert zygote.run(["caption", "dataset", "images", "clips", "--model", "demo"], place).code == 0
+    assert zygote.run(["caption", "dataset", "images", "clips", "--model", "demo"], place, {}).code == 0
     return place
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    with Bucket() as bucket:
+        yield bucket
 
 
 @pytest.fixture
@@ -123,7 +133,8 @@ _AFTER_A_RUN = {"RUN", "export", "check", "--existing", "--only"}
 
 def _costly(shown: str) -> bool:
     """The README's are run each time, the pages' and what takes long by CI."""
-    return RUN[shown].page != README or shown.startswith("python ") or shown == "gemma-captioner doctor"
+    takes_long = ("python ", "gemma-captioner doctor", "s3://", "--cluster")
+    return RUN[shown].page != README or any(words in shown for words in takes_long)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +160,15 @@ def test_a_shown_command_runs(request, command, tmp_path, shown):
     if "RUN" in words:
         [run] = (place / "dataset" / ".gemma-captioner" / "runs").glob("*.jsonl")
         words[words.index("RUN")] = run.stem
-    done = command(*words, cwd=place)
+    bucket = request.getfixturevalue("bucket") if "s3://" in shown else None
+    if bucket:
+        bucket.put(place / "dataset", "dataset")
+    done = command(*words, cwd=place, variables=bucket.variables if bucket else {})
     assert done.code == 0, done.err
     if words[0] == "caption" and "--dry-run" not in words:
-        assert captions(place / (words[words.index("--output") + 1] if "--output" in words else words[1]))
+        at = place / (words[words.index("--output") + 1] if "--output" in words else words[1])
+        made = bucket.captions() if bucket else captions(at) or list(at.glob("**/*.parquet"))
+        assert made or "--shard" in words  # which may be of none of the three
 
 
 EXAMPLES = [block for block in BLOCKS if block.language == "python"]

@@ -1,6 +1,7 @@
 """`gemma-captioner` without the seconds that Python takes to import it: a process that has, and forks for each command.
 
-A line of JSON in for each command (its arguments, its folder, where its output goes), a line with its exit code out.
+A line of JSON in for each command (its arguments, folder and variables, where its output goes), a line with its exit
+code out.
 """
 
 import atexit
@@ -29,6 +30,7 @@ def serve() -> list[str]:
         for stream in (1, 2):
             os.dup2(os.open(asked["to"][stream - 1], os.O_WRONLY | os.O_CREAT), stream)
         os.chdir(asked["cwd"])
+        os.environ.update(asked["variables"])
         return asked["args"]
     os._exit(0)
 

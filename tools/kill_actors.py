@@ -95,7 +95,7 @@ def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: f
             driver.send_signal(_ENDINGS[len(ended.endings) % len(_ENDINGS)])
             ended.endings.append(driver.wait())
             break
-        workers = [child for child in children if _title(child).startswith("ray::MapWorker")]
+        workers = [child for child in children if title(child).startswith("ray::MapWorker")]
         next_kill = next_kill or (time.monotonic() + rng.uniform(0.3, 1) * every_s if workers else None)
         if next_kill and time.monotonic() > next_kill and workers:
             with suppress(psutil.NoSuchProcess):
@@ -106,14 +106,14 @@ def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: f
     else:
         ended.told, ended.exit_code = json.loads(driver.stdout.read()), driver.returncode
     driver.stdout.close()
-    ours = [one for one in family.values() if not _title(one).startswith(_RAYS_OWN)]
+    ours = [one for one in family.values() if not title(one).startswith(_RAYS_OWN)]
     ended.left += len(psutil.wait_procs(ours, timeout=_EXIT_S)[1])
     for one in family.values():
         with suppress(psutil.NoSuchProcess):
             one.kill()
 
 
-def _title(process: psutil.Process) -> str:
+def title(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.Error:

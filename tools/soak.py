@@ -52,7 +52,7 @@ def soak(base: Path, minutes: float, rows: "csv._writer") -> None:
             with suppress(psutil.NoSuchProcess):
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                rows.writerow(_row(time.monotonic() - began, (base / "told").read_text(), process))
+                rows.writerow(_row(time.monotonic() - began, (base / "told").read_text(encoding="utf-8"), process))
         if run.returncode:
             raise SystemExit(f"the run ended with {run.returncode}")
 
@@ -102,13 +102,16 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=Path("build/soak.csv"))
     given = parser.parse_args()
     given.table.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as base, given.table.open("w", newline="", buffering=1) as file:
+    with (
+        tempfile.TemporaryDirectory() as base,
+        given.table.open("w", newline="", buffering=1, encoding="utf-8") as file,
+    ):
         soak(Path(base), given.minutes, csv.writer(file))
-    rows = given.table.read_text().splitlines()
+    rows = given.table.read_text(encoding="utf-8").splitlines()
     for row in itertools.chain(rows[:1], rows[len(rows) // 10 :: max(1, len(rows) // 10)], rows[-1:]):
         print(row)
     if given.plot:
-        plot(given.table.read_text(), given.plot)
+        plot(given.table.read_text(encoding="utf-8"), given.plot)
 
 
 if __name__ == "__main__":

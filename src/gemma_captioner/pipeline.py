@@ -22,10 +22,11 @@ from .job import Job
 from .media.pool import DecodePool
 from .plan import Replacing
 from .prompts import facts_for
-from .records import Failed, MediaItem, Outcome, Skipped, most_bytes
+from .records import Captioned, Failed, MediaItem, Outcome, Skipped, most_bytes
 from .settings import Settings
 from .store import sidecar
 from .store.journal import Journal, Line, fingerprint, new_run_id
+from .store.parts import Parts
 from .trainers import trainer_of
 
 PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome; more for an engine that asks for it
@@ -68,6 +69,7 @@ class Pipeline:
         self._prepared: dict[Path, str | None] = {}  # store -> why it cannot be written
         self._numbers = count()
         self.journal = Journal(self.run_id, self._header())
+        self._parts = Parts(self.run_id) if settings.selection.captions_to == "parquet" else None
 
     @cached_property
     def engine(self) -> Engine:
@@ -97,6 +99,7 @@ class Pipeline:
         session: Session | None = None
         with ExitStack() as stack:
             stack.enter_context(closing(self.journal))
+            stack.callback(self._written)  # whatever ends the run
             step, more = None, True
             while True:
                 while more and len(jobs) < _MOST_JOBS:
@@ -126,8 +129,10 @@ class Pipeline:
                     step = None
                 if self._time_is_up():
                     self._drop_undone(jobs)
-                if not jobs and not more:
-                    return
+                if not jobs:
+                    yield from self._written()  # nobody who waits for an outcome is kept waiting
+                    if not more:
+                        return
                 yield from self._undecodable(jobs)
                 if session is None:
                     if not any(job.is_decoded for job in jobs):  # where none can be, no model is wanted
@@ -145,7 +150,10 @@ class Pipeline:
                     job.hear(answer, self.settings, self._count_tokens)
                     if job.is_over:
                         _drop(job, jobs)
-                        yield self.settled(job.failed or self._stored(job))
+                        if (outcome := job.failed or self._stored(job)) is not None:
+                            yield self.settled(outcome)
+                if self._parts is not None and self._parts.are_due:
+                    yield from self._written()
 
     def _time_is_up(self) -> bool:
         return time.monotonic() > self._deadline
@@ -222,8 +230,18 @@ class Pipeline:
         except ItemError:  # what stands in the caption's way is told where it is written
             return ""
 
-    def _stored(self, job: Job) -> Outcome:
-        """Journal line, then the `.txt`. What somebody wrote there since the run began stays."""
+    def _written(self) -> list[Captioned]:
+        """What comes true as a part is written; the lines about it are in the journal by then."""
+        if self._parts is None:
+            return []
+        self.journal.keep()
+        return self._parts.write()
+
+    def _stored(self, job: Job) -> Outcome | None:
+        """Journal line, then the `.txt`. What somebody wrote there since the run began stays.
+
+        None where it waits for its part of a parquet file to be written.
+        """
         item, captioned = job.item, job.captioned(as_lines=self._as_lines)
         try:
             present = sidecar.read(item.caption_path) or None
@@ -241,6 +259,10 @@ class Pipeline:
                 "digest": sidecar.digest(content),
                 "replaced": replaced,
             }
+            if self._parts is not None:
+                self.journal.append(item.store, line, sync=False)
+                self._parts.add(captioned, line)
+                return None
             sidecar.write(
                 item.caption_path,
                 content,

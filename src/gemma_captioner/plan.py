@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .media.discover import Discovery, Found, Root
+from .places import read
 from .records import Failed, Folder, MediaItem, Skipped
 from .settings import Selection, Settings
-from .store import sidecar
+from .store import parts, sidecar
 from .store.journal import History, Made, fingerprint
 
 
@@ -51,7 +52,7 @@ class Replacing:
 
     def _made(self, item: MediaItem) -> Made | None:
         try:
-            caption = item.caption_path.read_bytes()
+            caption = read(item.caption_path)
         except OSError:
             return None
         return self.history(item.store).made(item.caption_file, sidecar.digest(caption))
@@ -64,6 +65,8 @@ class Plan:
         self._selection = settings.selection
         self._discovery = Discovery(roots, settings.selection)
         self._replacing = Replacing(settings)
+        self._rows: frozenset[str] | None = None  # paths, with --captions-to parquet
+        self._stores = {root.store for root in roots}
         self.of_other_shards = 0  # files seen so far
 
     @property
@@ -73,6 +76,8 @@ class Plan:
 
     def __iter__(self) -> Iterator[MediaItem | Skipped | Failed]:
         limit, pending = self._selection.limit, 0
+        if self._selection.captions_to == "parquet":
+            self._rows = frozenset[str]().union(*map(parts.done, self._stores))
         for found in self._discovery:
             if not self._is_ours(found):
                 self.of_other_shards += 1
@@ -92,7 +97,8 @@ class Plan:
 
     def _reason_to_skip(self, found: Found) -> str | None:
         item, selection = found.item, self._selection
-        if not found.captioned:
+        captioned = found.captioned if self._rows is None else parts.path_in(item) in self._rows
+        if not captioned:
             if selection.only is None:
                 return None
             failed = selection.only == "failed" and self._replacing.history(item.store).failed(item.name)

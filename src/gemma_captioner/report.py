@@ -178,7 +178,7 @@ class Report:
         if tally.failed:
             self.say("Failed, without a caption; run again once they are mended:", "red")
             for failure in tally.failures[:_FAILURES_IN_SUMMARY]:
-                self.say(f"  {printable(Path(failure['path']))}: {failure['error']}")
+                self.say(f"  {printable(failure['path'])}: {failure['error']}")
             if tally.failed > _FAILURES_IN_SUMMARY:
                 self.say(f"  and {tally.failed - _FAILURES_IN_SUMMARY} more")
         if busy:

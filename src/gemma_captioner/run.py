@@ -11,6 +11,7 @@ from .engines import Engine
 from .errors import UsageError
 from .media.discover import roots_of
 from .pipeline import Pipeline
+from .places import matching, place
 from .plan import Plan
 from .records import Failed, MediaItem, Outcome, Skipped
 from .settings import Settings, seconds
@@ -68,8 +69,9 @@ class Run:
 
     @property
     def journals(self) -> list[Path]:
-        """The files that tell of this run's captions."""
-        return [path for store in self.stores if (path := run_file(store, self.run_id)).exists()]
+        """The files that tell of this run's captions: one in each store, or several, called alike."""
+        of_all = [run_file(store, self.run_id + mark) for store in self.stores for mark in ("", ".*")]
+        return [path for path in of_all if matching(path.parent, path.name)]
 
     def __iter__(self) -> Iterator[Outcome]:
         return self._outcomes
@@ -121,7 +123,7 @@ def run_of(
 def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: Any) -> Iterator[Outcome]:
     """Caption images and clips; yields an outcome a file, each on disk when it comes.
 
-    paths: folders and files
+    paths: folders and files, `s3://BUCKET/FOLDER` as well
     engine: as --engine takes it, or one of your own (see `Engine`)
     settings: the command line's options with `_` for `-`: `model="demo"`, `frames=8`, `existing="stale"`,
         `image={"prompt": "..."}`
@@ -130,5 +132,5 @@ def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: 
     """
     own = None if isinstance(engine, str) else engine
     named = {"engine": engine} if isinstance(engine, str) else {}
-    with closing(run_of(map(Path, paths), Settings.of(settings, named), own)) as run:
+    with closing(run_of(map(place, paths), Settings.of(settings, named), own)) as run:
         yield from run

@@ -29,6 +29,7 @@ from .captions.languages import LANGUAGES
 from .captions.limits import LIMITS
 from .errors import UsageError, without_credentials
 from .layering import explain, merged
+from .places import Local, Place
 from .trainers import target_for
 
 Kind = Literal["image", "clip"]
@@ -75,8 +76,13 @@ class Selection(Places):
     """Which files, and where their captions go."""
 
     include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
-    output: Path | None = Field(
+    output: Place | None = Field(
         None, description="Write the captions here, folders mirrored, instead of beside the media."
+    )
+    captions_to: Literal["txt", "parquet"] = Field(
+        "txt",
+        description="txt: a file each. parquet: rows of a few files in --output, where a million small ones would "
+        "hurt; what has a row is done.",
     )
     existing: Existing = Field(
         "skip",
@@ -96,6 +102,17 @@ class Selection(Places):
         description="I/N, 1/8 to 8/8: one of N runs that share a folder, on as many machines. A file's name decides "
         "whose it is.",
     )
+
+    @model_validator(mode="after")
+    def _rows_are_never_written_again(self) -> Self:
+        if self.captions_to == "parquet":
+            if self.output is None:
+                raise ValueError("--captions-to parquet wants --output, where its files go")
+            if self.existing != "skip" or self.only not in (None, "failed"):
+                raise ValueError(
+                    "--captions-to parquet captions what has no row: to caption files again, give another --output"
+                )
+        return self
 
     @field_validator("shard")
     @classmethod
@@ -242,7 +259,7 @@ class Judging(Measures):
 class Captions(Places):
     """Which captions of a dataset are read."""
 
-    captions: Path | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
+    captions: Local | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
 
 
 class Exporting(Captions):

@@ -43,7 +43,7 @@ def main() -> int:
             before[name] = got if isinstance(got, str) else asdict(got)
             print(f"  {before[name]}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             given.results.parent.mkdir(parents=True, exist_ok=True)
-            with given.results.open("a") as file:
+            with given.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"form": form, "seed": given.seed, "case": name, "got": before[name]}) + "\n")
         results[name] = before[name]
     columns = [field.name for field in fields(Figures)]
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _before(results: Path, form: str, seed: int) -> dict[str, dict[str, int] | str]:
-    lines = map(json.loads, results.read_text().splitlines()) if results.exists() else ()
+    lines = map(json.loads, results.read_text(encoding="utf-8").splitlines()) if results.exists() else ()
     return {line["case"]: line["got"] for line in lines if (line["form"], line["seed"]) == (form, seed)}
 
 

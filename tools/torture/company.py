@@ -65,7 +65,7 @@ _YEAR_S = 365 * 86400
 def clocks(base: Path, rng: Random, short: bool) -> Figures:
     """A run a year ago, one now, one a year ago, one that finds other settings; and the clock jumps within each."""
     trial = Trial(base, rng, 100)
-    (base / "sitecustomize.py").write_text(_CLOCK)
+    (base / "sitecustomize.py").write_text(_CLOCK, encoding="utf-8")
     years = iter([(-1, 0.5), (0, -3), (-1, 2), (-2, -2), (-3, 1), (0, 0)])
 
     def run(*options: object) -> tuple[int | None, dict[str, Any], str]:
@@ -84,7 +84,7 @@ def clocks(base: Path, rng: Random, short: bool) -> Figures:
     run("--existing", "overwrite", "--prefix", "New: ")
     newest = max((trial.media / ".gemma-captioner" / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
     undone = subprocess.run(
-        [*trial.command()[:3], "restore", newest.stem, str(trial.media)], capture_output=True, text=True
+        [*trial.command()[:3], "restore", newest.stem, str(trial.media)], capture_output=True, encoding="utf-8"
     )
     trial.figures.wrong_exit += undone.returncode != 0
     trial.figures.lost += trial.captions() != before
@@ -121,7 +121,7 @@ def journals(base: Path, rng: Random, short: bool) -> Figures:
                 run.mkdir()
             case "newer":
                 lines = [newer, {"kind": "sculpture"}, 5, [], {"kind": "failure"}, {"kind": "caption", "schema": 9}]
-                run.write_text("\n".join(map(json.dumps, lines)) + "\n")
+                run.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
         for options in ((), ("--existing", "stale")) if short else ((), ("--existing", "stale"), ("--only", "flagged")):
             code, _, said = trial.run(*options, as_anybody=True)
             trial.figures.wrong_exit += code not in ((0, 1, 3) if harm == "locked" else (0, 3)) or "Traceback" in said

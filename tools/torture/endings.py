@@ -58,7 +58,7 @@ def local(base: Path, rng: Random, short: bool) -> Figures:
         names = draw_samples(trial.media, images=60, clips=30, seed=rng.randrange(1 << 30))
         trial.options = ["--model", "demo", "--batch-size", "4"]
         code, _, _ = trial.run("--output", at / "alone")
-        trial.right = {path.name: path.read_text() for path in (at / "alone").glob("*.txt")}
+        trial.right = {path.name: path.read_text(encoding="utf-8") for path in (at / "alone").glob("*.txt")}
         trial.figures.items, trial.figures.wrong_exit = len(names), int(code != 0 or len(trial.right) != len(names))
         return trial
 

@@ -57,7 +57,7 @@ def read_only(base: Path, rng: Random, short: bool) -> Figures:
     trial.figures.wrong_exit += code != 1 or "--output" not in said
     trial.figures.partial += set(os.listdir(trial.media)) != before
     code, _, _ = trial.run("--output", base / "out", as_anybody=True)
-    captions = {path.name: path.read_text() for path in (base / "out").glob("*.txt")}
+    captions = {path.name: path.read_text(encoding="utf-8") for path in (base / "out").glob("*.txt")}
     trial.figures.lost += captions != trial.right
     trial.media.chmod(0o755)
     code, told, _ = trial.run(as_anybody=True)

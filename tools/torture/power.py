@@ -113,7 +113,7 @@ class _Disk:
 def _calls(log: Path) -> Iterator[tuple[str, list[str], str]]:
     """(name, its strings and the paths of its descriptors in order, all arguments as written)."""
     begun: dict[str, str] = {}
-    for line in log.read_text().splitlines():
+    for line in log.read_text(encoding="utf-8").splitlines():
         process = line.split(" ", 1)[0]
         if line.endswith("<unfinished ...>"):
             begun[process] = line.removesuffix("<unfinished ...>")
@@ -136,7 +136,7 @@ def power(base: Path, rng: Random, short: bool) -> Figures | str:
     trial = Trial(base, rng, 16, bad=0)
     old = {name: f"Somebody's words on {name}." for name in list(trial.right)[::2]}
     for name, caption in old.items():
-        (trial.media / name).write_text(caption)
+        (trial.media / name).write_text(caption, encoding="utf-8")
     disk, log = _Disk.of(trial.media), base / "calls"
     traced = ["strace", "-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={_CALLS}", "-o", str(log)]
     done = subprocess.run([*traced, *trial.command("--existing", "overwrite")], capture_output=True)

@@ -89,7 +89,7 @@ class Trial:
 
     def command(self, *options: object) -> list[str]:
         script = {"delay_s": self._delay_s, "batch_size": 4, "size": [8, 8], "replies": self._replies}
-        self._script.write_text(json.dumps(script))
+        self._script.write_text(json.dumps(script), encoding="utf-8")
         run = [sys.executable, "-m", "gemma_captioner", "caption", str(self.media), *self.options, "--json"]
         return [*run, *map(str, options)]
 
@@ -131,7 +131,7 @@ class Trial:
 
     def captions(self) -> dict[str, str]:
         files = [entry for entry in os.scandir(self.media) if entry.name.endswith(".txt") and entry.is_file()]
-        return {file.name: Path(file.path).read_text() for file in files}
+        return {file.name: Path(file.path).read_text(encoding="utf-8") for file in files}
 
     def look(self) -> None:
         """Whether what is there is right and whole. What a kill voided, a line without its `.txt`, is noted."""

@@ -15,6 +15,7 @@ from cyclopts import Group, Parameter
 
 from .. import settings as knobs
 from ..errors import CaptionerError, StartError, without_token
+from ..places import place
 from ..report import Report, printable
 from ..run import Run, run_of
 from ..settings import Settings
@@ -64,7 +65,9 @@ def stage(title: str) -> Parameter:
 
 @app.command
 def caption(
-    paths: Annotated[list[Path], Parameter(help="Folders and files, images and clips mixed.")],
+    paths: Annotated[
+        list[str], Parameter(help="Folders and files, images and clips mixed; `s3://BUCKET/FOLDER` as well.")
+    ],
     /,
     *,
     selection: Annotated[knobs.Selection, stage("Which files")] = knobs.Selection(),
@@ -86,7 +89,7 @@ def caption(
     flags: dict[str, Any] = {}
     for group in (selection, prompting, sampling, reading, generation, judging, model, server, conduct, cluster):
         flags |= group.model_dump(exclude_unset=True)
-    return run_caption(paths, Settings.of(read_config(talk.config), flags), talk)
+    return run_caption(list(map(place, paths)), Settings.of(read_config(talk.config), flags), talk)
 
 
 def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> int:

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from .. import settings as knobs
 from ..errors import StartError, UsageError
+from ..places import Local
 from ..report import printable, span
 from ..store.sidecar import DOT_FOLDER
 from ..trainers import trainer_of
@@ -23,7 +24,7 @@ _TELL_EVERY = 200
 
 @app.command
 def check(
-    folder: Annotated[Path, Parameter(help="The dataset, captioned by whatever tool or hand.")],
+    folder: Annotated[Local, Parameter(help="The dataset, captioned by whatever tool or hand.")],
     /,
     *,
     checking: Annotated[knobs.Checking, Parameter(name="*")] = knobs.Checking(),

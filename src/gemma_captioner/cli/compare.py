@@ -18,6 +18,7 @@ from ..compare.shown import as_json, as_page, as_text
 from ..compare.variants import Axes, Variant, variants_of
 from ..errors import StorageError
 from ..media.discover import roots_of
+from ..places import Local
 from ..prompts import facts_for
 from ..report import Report, printable, span
 from ..settings import Settings
@@ -75,7 +76,7 @@ class Telling(knobs.Group):
 
 @app.command
 def compare(
-    paths: Annotated[list[Path], Parameter(help="Folders and files, images and clips mixed.")],
+    paths: Annotated[list[Local], Parameter(help="Folders and files, images and clips mixed.")],
     /,
     *,
     sample: Annotated[Sample, stage("Which files")] = Sample(),

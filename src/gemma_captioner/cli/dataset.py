@@ -1,23 +1,23 @@
 """The commands for a dataset, before and after captioning: `split`, `restore`."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from .. import settings as knobs
 from ..errors import ItemError, UsageError
+from ..places import Local, place
 from ..report import printable
 from .shell import app, err, out
 
 
 @app.command
 def split(
-    videos: Annotated[list[Path], Parameter(help="Long videos.")],
+    videos: Annotated[list[Local], Parameter(help="Long videos.")],
     /,
     *,
-    output: Annotated[Path, Parameter(help="The folder for the clips: what `caption` reads next.")],
+    output: Annotated[Local, Parameter(help="The folder for the clips: what `caption` reads next.")],
     cutting: Annotated[knobs.Splitting, Parameter(name="*")] = knobs.Splitting(),
 ) -> int:
     """Cut long videos into clips at scene cuts.
@@ -49,14 +49,14 @@ def split(
 @app.command
 def restore(
     run: Annotated[str, Parameter(help="The run, as `.gemma-captioner/runs/` and a run's summary call it.")],
-    folder: Annotated[Path, Parameter(help="The folder that was captioned, or --output.")] = Path("."),
+    folder: Annotated[str, Parameter(help="The folder that was captioned, or --output.")] = ".",
     /,
 ) -> int:
     """Bring back the captions that a run overwrote. Those edited since stay as they are."""
     from ..store.journal import restore as restored
 
     counts = {True: 0, False: 0}
-    for path, done in restored(folder.absolute(), run):
+    for path, done in restored(place(folder).absolute(), run):
         counts[done] += 1
         if not done:
             err.print(f"left alone, edited since: {printable(path)}", markup=False)

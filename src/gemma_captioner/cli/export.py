@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from .. import settings as knobs
 from ..errors import StartError, UsageError
 from ..media.discover import roots_of
+from ..places import Local
 from ..records import Failed, MediaItem
 from ..report import printable
 from ..settings import Selection
@@ -22,12 +23,12 @@ from .shell import app, err, out
 
 @app.command
 def export(
-    folder: Annotated[Path, Parameter(help="The dataset.")],
+    folder: Annotated[Local, Parameter(help="The dataset.")],
     /,
     *,
     for_: Annotated[str, Parameter(name="--for", help=f"What is to read it: {', '.join(EXPORTS)}.")],
     output: Annotated[
-        Path | None,
+        Local | None,
         Parameter(help="Where to. [default: where the trainer looks in the folder, else beside the folder]"),
     ] = None,
     exporting: Annotated[knobs.Exporting, Parameter(name="*")] = knobs.Exporting(),

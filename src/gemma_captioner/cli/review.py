@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from .. import settings as knobs
-from ..errors import StartError
+from ..errors import StartError, UsageError
+from ..places import Local, is_local
 from ..report import printable
 from ..settings import Settings
 from .caption import read_config, stage
@@ -17,7 +18,7 @@ from .shell import app, err
 
 @app.command
 def review(
-    folder: Annotated[Path, Parameter(help="The dataset.")],
+    folder: Annotated[Local, Parameter(help="The dataset.")],
     /,
     *,
     host: Annotated[
@@ -49,6 +50,9 @@ def review(
         flags |= group.model_dump(exclude_unset=True)
     layers = (read_config(config), flags)
     settings = Settings.of(*layers)
+    selected = settings.selection
+    if selected.captions_to != "txt" or not (selected.output is None or is_local(selected.output)):
+        raise UsageError("review reads the .txt of a folder of this machine: leave out --captions-to and s3://")
     if not folder.is_dir():
         raise StartError(f"{folder} is no folder: give the one that holds the media")
     try:

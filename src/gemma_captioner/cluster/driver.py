@@ -12,7 +12,6 @@ from ..errors import StartError
 from ..records import MediaItem, Outcome
 from ..run import Run
 from ..settings import seconds
-from ..store.journal import run_file
 from .alone import each_alone
 from .crew import Crew, joined
 from .worker import Answer, Errand, Worker
@@ -57,12 +56,6 @@ class Packed:
 
 class ClusterRun(Run):
     """`Run`, with the work done by Ray's actors. Its own pipeline settles what needs none of them."""
-
-    @property
-    def journals(self) -> list[Path]:
-        """Each actor writes its own file."""
-        of_all = [run_file(store, f"{self.run_id}*") for store in self.stores]
-        return [path for path in of_all if any(path.parent.glob(path.name))]
 
     def _work(self) -> Generator[Outcome]:
         packed = Packed()

@@ -62,7 +62,8 @@ class Worker:
         self._errand = errand
         # Whoever begins where another died asks first what that one had finished.
         is_second = errand.alone or context.was_current_actor_reconstructed
-        self._finished = Finished(errand.run_id) if is_second else None
+        as_rows = errand.settings.selection.captions_to == "parquet"
+        self._finished = Finished(errand.run_id, as_rows=as_rows) if is_second else None
         self._inbox: SimpleQueue[MediaItem] = SimpleQueue()
         self._waiting: dict[MediaItem, Future[Outcome | None]] = {}
         self._lock = threading.Lock()

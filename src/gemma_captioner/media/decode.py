@@ -1,6 +1,7 @@
 """Media item -> frames, or the failure that it costs: the one door to the decoders, by kind."""
 
 from ..errors import ItemError
+from ..places import release
 from ..records import Failed, Frames, MediaItem, Size
 from ..settings import Reading, Sampling
 from .images import decode_image
@@ -22,3 +23,5 @@ def decode(
         return Failed(item, "decoding it takes more than --decode-memory: scale it down, or allow more")
     except Exception as error:  # a decoder's own bug must not cost the run; it is reported with the file
         return Failed(item, f"cannot be decoded ({type(error).__name__}: {error}): save it anew, or report this file")
+    finally:
+        release()

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path, PurePosixPath
 
+from .. import places
 from ..errors import StartError
+from ..places import is_local
 from ..records import Failed, Folder, MediaItem
 from ..settings import Kind, Selection
 
@@ -26,12 +28,13 @@ DEBRIS = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder to walk. `only`: the files in it that were named, where files were given and not the folder."""
+    """A folder to walk, or a tar. `only`: the files in it that were named, where it is they that were given."""
 
     folder: Path
     captions: Path  # the folder's place under --output, else the folder itself
     store: Path  # what holds `.gemma-captioner`: --output itself, else the folder
     only: frozenset[str] | None = None
+    is_tar: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +46,28 @@ class Found:
 def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
     """What was given on the command line, as folders to walk; files of one folder are walked together.
 
-    Under --output one folder's captions lie at its top, those of several in a folder each, named after theirs.
+    Under --output one folder's captions lie at its top, those of several, and of any tar, in a folder each, named after
+    theirs.
     Raises `StartError` for a path that does not exist or is no media file.
     """
     named: dict[Path, set[str] | None] = {}
+    tars: set[Path] = set()
     for path in map(_absolute, paths):
-        if path.is_dir():
+        try:
+            is_folder, is_there = places.look(path)
+        except OSError as error:
+            raise StartError(f"{path}: {error}") from error
+        if is_folder:
             named[path] = None
+        elif path.suffix == ".tar" and is_there:
+            if output is None:
+                raise StartError(f"{path}: nothing is written into a tar: say where its captions go with --output")
+            named[path] = None
+            tars.add(path)
         elif path.suffix[1:].lower() not in EXTENSIONS:
-            what = "is no image or clip" if path.exists() else "does not exist"
+            what = "is no image or clip" if is_there else "does not exist"
             raise StartError(f"{path} {what}: give folders, or files of type {', '.join(EXTENSIONS)}")
-        elif not os.path.lexists(path):
+        elif not is_there:
             raise StartError(f"{path} does not exist: check the spelling")
         elif (files := named.setdefault(path.parent, set())) is not None:
             files.add(path.name)
@@ -66,12 +80,16 @@ def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
         )
     roots = []
     for folder, files in named.items():
-        captions = folder if output is None else output if len(named) == 1 else output / folder.name
-        roots.append(Root(folder, captions, output or folder, None if files is None else frozenset(files)))
+        at_the_top = len(named) == 1 and not tars
+        captions = folder if output is None else output if at_the_top else output / folder.name
+        only = None if files is None else frozenset(files)
+        roots.append(Root(folder, captions, output or folder, only, folder in tars))
     return roots
 
 
 def _absolute(path: Path) -> Path:
+    if not is_local(path):
+        return path
     return Path(os.path.abspath(path.expanduser()))
 
 
@@ -82,59 +100,90 @@ class Discovery:
     roots: list[Root]
     selection: Selection
     ignored: int = 0
-    _walked: set[tuple[int, int]] = field(default_factory=set)
+    _walked: set[tuple[int, int] | str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Found | Failed]:
         self._walked.clear()
         for root in self.roots:
-            yield from self._walk(root, "")
+            yield from self._look_into(root) if root.is_tar else self._walk(root, "")
 
     def _walk(self, root: Root, inside: str) -> Iterator[Found | Failed]:
         """Files of the folder first, then its subfolders. `inside`: path within the root, "" or "a/b/"."""
         folder = root.folder / inside
         try:
-            at = folder.stat()
-            if (at.st_dev, at.st_ino) in self._walked:  # a link to where we have been, or given twice
+            at = _identity(folder)
+            if at in self._walked:  # a link to where we have been, or given twice
                 return
             if root.only is None:
-                self._walked.add((at.st_dev, at.st_ino))
+                self._walked.add(at)
             fold = fold_of(root.captions / inside)
             listing = _Listing.of(folder, fold)
             captions = listing.captions if root.captions == root.folder else _captions_in(root.captions / inside, fold)
         except OSError as error:
             yield Failed(
                 Folder(folder, inside or ".", root.store),
-                f"the folder cannot be listed: {error.strerror}. Mend its permissions, or leave it out with --exclude",
+                f"the folder cannot be listed: {error.strerror or error}. Mend its permissions, or leave it out with "
+                "--exclude",
             )
             return
-        # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
-        media = (n for n in listing.files() if is_media(n) and not self._excluded(inside + n))
-        only = root.only and {fold(name) for name in root.only}
-        # Of one stem: neighbours, once sorted.
-        for folded, sharing in groupby(media, key=lambda name: fold(self._caption_name(name))):
-            names = list(sharing)
-            for name in names:
-                if (only is not None and fold(name) not in only) or not self._included(inside + name):
-                    continue
-                caption_name = self._caption_name(name)
-                item = MediaItem(
-                    path=folder / name,
-                    kind=EXTENSIONS[name.rpartition(".")[2].lower()],
-                    name=inside + name,
-                    caption_path=root.captions / inside / caption_name,
-                    store=root.store,
-                )
-                if len(names) > 1:
-                    others = ", ".join(other for other in names if other != name)
-                    yield Failed(item, f"would share {caption_name} with {others}: rename one, or use --name full")
-                else:
-                    yield Found(item, captioned=folded in captions)
+        yield from self._found(root, inside, listing.files(), captions, fold, folder.joinpath)
         if root.only is None:
             self.ignored += sum(not is_media(name) for name in listing.files())
         if self.selection.recursive and root.only is None:
             for name in listing.folders:
                 if not self._excluded(inside + name):
                     yield from self._walk(root, f"{inside}{name}/")
+
+    def _look_into(self, root: Root) -> Iterator[Found | Failed]:
+        """The tar's folders, one after the other, each in natural order."""
+        try:
+            members = sorted(
+                (member for member in places.members(root.folder) if not member.name.startswith(".")),
+                key=lambda member: (member.inside, natural(member.name)),
+            )
+        except OSError as error:
+            what = f"the tar cannot be read ({error}): copy or download it again"
+            yield Failed(Folder(root.folder, root.folder.name, root.store), what)
+            return
+        for inside, together in groupby(members, key=lambda member: member.inside):
+            here = {member.name: member for member in together}
+            fold = fold_of(root.captions / inside)
+            captions = _captions_in(root.captions / inside, fold)
+            yield from self._found(root, inside, here, captions, fold, here.__getitem__)
+            self.ignored += sum(not is_media(name) for name in here)
+
+    def _found(
+        self,
+        root: Root,
+        inside: str,
+        names: Iterable[str],
+        captions: set[str],
+        fold: "Fold",
+        path_of: Callable[[str], Path],
+    ) -> Iterator[Found | Failed]:
+        """Of one folder, whose `names` are sorted. captions: those that are there, folded."""
+        # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
+        media = (name for name in names if is_media(name) and not self._excluded(inside + name))
+        only = root.only and {fold(name) for name in root.only}
+        # Of one stem: neighbours, once sorted.
+        for folded, sharing in groupby(media, key=lambda name: fold(self._caption_name(name))):
+            together = list(sharing)
+            for name in together:
+                if (only is not None and fold(name) not in only) or not self._included(inside + name):
+                    continue
+                caption_name = self._caption_name(name)
+                item = MediaItem(
+                    path=path_of(name),
+                    kind=EXTENSIONS[name.rpartition(".")[2].lower()],
+                    name=inside + name,
+                    caption_path=root.captions / inside / caption_name,
+                    store=root.store,
+                )
+                if len(together) > 1:
+                    others = ", ".join(other for other in together if other != name)
+                    yield Failed(item, f"would share {caption_name} with {others}: rename one, or use --name full")
+                else:
+                    yield Found(item, captioned=folded in captions)
 
     def _included(self, name: str) -> bool:
         return not self.selection.include or matches(name, self.selection.include)
@@ -143,7 +192,8 @@ class Discovery:
         return matches(name, self.selection.exclude)
 
     def _caption_name(self, name: str) -> str:
-        return (name if self.selection.name == "full" else name.rpartition(".")[0]) + ".txt"
+        is_full = self.selection.name == "full" or self.selection.captions_to == "parquet"
+        return (name if is_full else name.rpartition(".")[0]) + ".txt"
 
 
 Fold = Callable[[str], str]
@@ -153,6 +203,8 @@ def fold_of(folder: Path) -> Fold:
     """What makes equal the names that are one file there: case is set aside on most Macs and Windows machines, and on
     many a card or server. Asked of the first thing found there or above with a name that case changes.
     """
+    if not is_local(folder):
+        return str
     for path in chain.from_iterable(map(_within, (folder, *folder.parents))):
         if path.name.isascii() and path.name.swapcase() != path.name:
             other = path.with_name(path.name.swapcase())
@@ -180,6 +232,8 @@ class _Listing:
 
     @classmethod
     def of(cls, folder: Path, fold: Fold) -> "_Listing":
+        if not is_local(folder):
+            return cls._of_store(folder)
         files, folders, captions = [], [], set()
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -196,8 +250,34 @@ class _Listing:
                         files.append(natural(name))
                 except OSError:  # a link to itself
                     files.append(natural(name))
+        return cls._sorted(files, folders, captions)
+
+    @classmethod
+    def _of_store(cls, folder: Path) -> "_Listing":
+        files, folders, captions = [], [], set()
+        for name, is_folder, size in places.entries(folder):
+            if name.startswith(".") or name.lower() in DEBRIS:
+                continue
+            if is_folder:
+                folders.append(name)
+            elif not name.endswith(".txt"):
+                files.append(natural(name))
+            elif size:
+                captions.add(name)
+        return cls._sorted(files, folders, captions)
+
+    @classmethod
+    def _sorted(cls, files: list[str], folders: list[str], captions: set[str]) -> "_Listing":
         files.sort()
         return cls("/".join(key.rpartition("/")[2] for key in files), sorted(folders, key=natural), captions)
+
+
+def _identity(folder: Path) -> tuple[int, int] | str:
+    """The same for one folder, however it was reached."""
+    if not is_local(folder):
+        return str(folder)
+    at = folder.stat()
+    return at.st_dev, at.st_ino
 
 
 def _captions_in(folder: Path, fold: Fold) -> set[str]:

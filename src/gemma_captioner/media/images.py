@@ -16,6 +16,7 @@ from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
+from ..places import source
 from ..records import Frames, Size, fitted
 from ..settings import Reading, Sampling
 from .colour import from_primaries
@@ -42,7 +43,7 @@ def decode_image(path: Path, size: Size, reading: Reading, sampling: Sampling, c
     Raises `ItemError` with the reason and the remedy.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(source(path, whole=True)) as file:
             if reading.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
                 if file.format == "PNG":  # Pillow lays some of its frames on what should be gone by then
                     return decode_clip(path, clip_size or size, reading, sampling)
@@ -162,7 +163,8 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _not_an_image(path: Path) -> str:
-    with path.open("rb") as file:
+    found = source(path, whole=True)
+    with open(found, "rb") if isinstance(found, str) else found as file:
         head = file.read(16)
     if not head:
         return "the file is empty: replace or remove it"

@@ -21,6 +21,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ..errors import ItemError
+from ..places import is_local, source
 from ..records import Frames, Size, fitted
 from ..settings import Reading, Sampling
 from .colour import as_srgb, upright_size
@@ -76,14 +77,14 @@ def decode_clip(path: Path, size: Size, reading: Reading, sampling: Sampling) ->
     except av.error.PermissionError as error:
         raise ItemError("no permission to read the file: mend it with chmod") from error
     except (av.error.FFmpegError, ValueError) as error:
-        empty = path.exists() and path.stat().st_size == 0
+        empty = is_local(path) and path.exists() and path.stat().st_size == 0
         words = getattr(error, "strerror", None) or error
         reason = "the file is empty" if empty else f"this is no video that can be read ({words})"
         raise ItemError(f"{reason}: replace or remove it") from error
 
 
 def open_video(path: Path) -> InputContainer:
-    return av.open(str(path), metadata_errors="ignore")
+    return av.open(source(path), "r", metadata_errors="ignore")
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -100,7 +101,8 @@ def timeline_of(path: Path) -> Timeline:
         stream = video_stream(container)
         base = float(stream.time_base or 0)
         entries = list(stream.index_entries)
-        if path.stat().st_size > _READ_WHOLE_BYTES and 1 < len(entries) == stream.frames:
+        read_whole = _READ_WHOLE_BYTES if is_local(path) else 0  # from afar, what need not be read is not
+        if container.size > read_whole and 1 < len(entries) == stream.frames:
             shift = (stream.start_time or 0) - entries[0].timestamp
             frames = sorted(_Shown((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries)
             frames[-1] = frames[-1]._replace(lasts=frames[-1].begins - frames[-2].begins)

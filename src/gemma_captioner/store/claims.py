@@ -11,6 +11,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from ..errors import StartError
+from ..places import is_local
 from .sidecar import DOT_FOLDER
 
 _PATIENCE_S = 1.0  # another run may be looking whether ours is there
@@ -30,9 +31,10 @@ class Claims:
     def take(self) -> None:
         """Once there is work; more often does nothing. Raises `StartError` where another run has it."""
         for store in self._stores:
-            # Where there can be no lock, on some network file systems, two runs are two bills, but lose nothing.
+            # Without locks, in object stores and on some network file systems, two runs are two bills; nothing is lost.
             with suppress(OSError, NotImplementedError):
-                self._take(store / DOT_FOLDER / "locks")
+                if is_local(store):
+                    self._take(store / DOT_FOLDER / "locks")
         self._stores = []
 
     def _take(self, folder: Path) -> None:

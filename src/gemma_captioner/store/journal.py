@@ -10,24 +10,32 @@ Lines, told apart by `kind`:
     restore   one for each caption brought back
     fix       one for each caption that `check --fix` mended: a person's from then on
 Never a token or a key.
+
+Object stores cannot append: there a run's lines go out in parts, `<run-id>.<number>.jsonl`, every few seconds, and at
+once before a caption is overwritten. What a kill takes with it is where the captions of those seconds came from: they
+then count as a person's. What was overwritten is never lost.
 """
 
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import ItemError, StartError
+from ..places import is_local, matching, put, read, version
 from ..settings import Kind
 from . import sidecar, trash
 from .sidecar import DOT_FOLDER
 
 Line = dict[str, Any]
+_LINES_A_PART, _SECONDS_A_PART = 500, 10.0
 
 
 def new_run_id() -> str:
@@ -37,6 +45,8 @@ def new_run_id() -> str:
 
 def fingerprint(path: Path) -> str:
     """`<bytes>:<nanoseconds of the last change>`: differs once the media has changed."""
+    if not is_local(path):
+        return version(path)
     stat = path.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"
 
@@ -47,7 +57,7 @@ class Journal:
     def __init__(self, run_id: str, header: Line) -> None:
         self.run_id = run_id
         self._header = {"kind": "run", "run": run_id, **header}
-        self._files: dict[Path, BinaryIO] = {}
+        self._files: dict[Path, _Appended | _InParts] = {}
 
     def append(self, store: Path, line: Line, *, sync: bool = True) -> None:
         """Raises what `sidecar.storage_error` says."""
@@ -55,25 +65,75 @@ class Journal:
         try:
             file = self._files.get(store)
             if file is None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file = self._files[store] = path.open("ab")
-                self._write(file, self._header)
-                sidecar.keep_name(path, store)
-            self._write(file, {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **line})
+                file = self._files[store] = _Appended(path, store) if is_local(path) else _InParts(path)
+                file.write(_packed(self._header))
+            file.write(_packed({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}))
             if sync:
-                os.fsync(file.fileno())
+                file.keep(now=line.get("replaced") is not None)
         except OSError as error:
             raise sidecar.storage_error(error, path) from error
 
-    @staticmethod
-    def _write(file: BinaryIO, line: Line) -> None:
-        # ASCII JSON: a file name that is no valid UTF-8 survives as an escaped surrogate.
-        file.write(json.dumps(line).encode() + b"\n")
-        file.flush()
+    def keep(self) -> None:
+        """What was appended without. Raises what `sidecar.storage_error` says."""
+        for store, file in self._files.items():
+            try:
+                file.keep(now=True)
+            except OSError as error:
+                raise sidecar.storage_error(error, run_file(store, self.run_id)) from error
 
     def close(self) -> None:
-        for file in self._files.values():
-            file.close()
+        for store, file in self._files.items():
+            try:
+                file.close()
+            except OSError as error:
+                raise sidecar.storage_error(error, run_file(store, self.run_id)) from error
+
+
+def _packed(line: Line) -> bytes:
+    # ASCII JSON: a file name that is no valid UTF-8 survives as an escaped surrogate.
+    return json.dumps(line).encode() + b"\n"
+
+
+class _Appended:
+    """A run's file on this machine."""
+
+    def __init__(self, path: Path, store: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: BinaryIO = path.open("ab")
+        sidecar.keep_name(path, store)
+
+    def write(self, line: bytes) -> None:
+        self._file.write(line)
+        self._file.flush()
+
+    def keep(self, *, now: bool) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _InParts:
+    """A run's file in an object store: what came since the last part is held until it is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._number = path, 0
+        self._lines: list[bytes] = []
+        self._kept = time.monotonic()
+
+    def write(self, line: bytes) -> None:
+        self._lines.append(line)
+
+    def keep(self, *, now: bool) -> None:
+        is_time = now or len(self._lines) >= _LINES_A_PART or time.monotonic() - self._kept > _SECONDS_A_PART
+        if self._lines and is_time:
+            self._number += 1
+            part = self._path.with_name(f"{self._path.stem}.{self._number:05d}.jsonl")
+            put(part, b"".join(self._lines))
+            self._lines, self._kept = [], time.monotonic()
+
+    def close(self) -> None:
+        self.keep(now=True)
 
 
 def run_file(store: Path, run_id: str) -> Path:
@@ -82,7 +142,7 @@ def run_file(store: Path, run_id: str) -> Path:
 
 def read_run(path: Path) -> Iterator[Line]:
     """The lines of a run's file that are whole; a crash may have torn the last one."""
-    with path.open("rb") as file:
+    with path.open("rb") if is_local(path) else BytesIO(read(path)) as file:
         for raw in file:
             try:
                 line = json.loads(raw)
@@ -94,7 +154,7 @@ def read_run(path: Path) -> Iterator[Line]:
 
 def read_all(store: Path) -> Iterator[Line]:
     """The lines of all runs, oldest run first."""
-    for path in sorted((store / DOT_FOLDER / "runs").glob("*.jsonl")):
+    for path in matching(store / DOT_FOLDER / "runs", "*.jsonl"):
         try:
             yield from read_run(path)
         except OSError:
@@ -153,9 +213,10 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
     """
     run_id = run_id.removesuffix(".jsonl")
     folder = run_file(store, run_id).parent
-    files = sorted(folder.glob(f"{run_id}.jsonl")) + sorted(folder.glob(f"{run_id}.*.jsonl"))  # a cluster's has several
+    every = matching(folder, "*.jsonl")
+    files = [path for path in every if path.name.startswith(f"{run_id}.")]
     if not files:
-        runs = ", ".join(sorted({p.name.partition(".")[0] for p in folder.glob("*.jsonl")})) or "none"
+        runs = ", ".join(sorted({path.name.partition(".")[0] for path in every})) or "none"
         raise StartError(f"{store} has no run {run_id!r}. Its runs: {runs}")
     journal = Journal(new_run_id(), {"restores": run_id})
     try:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from .. import places
 from ..errors import CaptionerError, ItemError, StorageError
+from ..places import is_local
 
 DOT_FOLDER = ".gemma-captioner"
 _LEFTOVER_AGE_S = 3600  # a temporary file lives for milliseconds; one of an hour ago is from a run that died
@@ -21,7 +23,7 @@ def digest(content: bytes) -> str:
 def read(path: Path) -> bytes | None:
     """What stands in the file, None where there is none. Raises what `storage_error` says."""
     try:
-        return path.read_bytes()
+        return places.read(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -40,12 +42,20 @@ def write(
     *,
     replace: bool = True,
 ) -> None:
-    """Put `content` at `path` by a synced temporary file and a rename; `before_rename` runs between the two.
+    """Put `content` at `path` by a synced temporary file and a rename; `before_rename` runs between the two. Where
+    there is no renaming, in an object store, it runs before the one atomic put.
 
     Without `replace`, only where no text stands: raises `Occupied` else. Raises what `storage_error` says.
     """
     temporary = None
     try:
+        if not is_local(path):
+            before_rename()
+            try:
+                places.put(path, content, replace=replace)
+            except FileExistsError:
+                raise Occupied from None
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary_folder(path, store) / f"{os.getpid()}-{time.monotonic_ns()}"
         with temporary.open("xb") as file:
@@ -121,6 +131,9 @@ def prepare(store: Path) -> None:
     except CaptionerError as error:
         raise StorageError(str(error)) from error
     try:
+        if not is_local(store):
+            places.remove(store / DOT_FOLDER / "tmp" / "probe")
+            return
         for file in (store / DOT_FOLDER / "tmp").iterdir():
             if file.name == "probe" or time.time() - file.stat().st_mtime > _LEFTOVER_AGE_S:
                 file.unlink(missing_ok=True)
@@ -144,5 +157,7 @@ _REMEDIES: dict[int, tuple[type[CaptionerError], str]] = {
 
 def storage_error(error: OSError, path: Path) -> CaptionerError:
     """`ItemError` where the fault is this path's own, `StorageError` where no other would fare better."""
-    kind, remedy = _REMEDIES.get(error.errno or 0, (StorageError, f"cannot be written ({error.strerror})"))
+    kind, remedy = _REMEDIES.get(
+        error.errno or 0, (StorageError, f"cannot be read or written ({error.strerror or error})")
+    )
     return kind(f"{path}: {remedy}")

@@ -1,0 +1,110 @@
+"""What running over Ray costs: the throughput of 1, 2, 4 and 8 actors against ideal, and a driver with 100,000 files.
+
+python benchmarks/cluster.py                       # both tables
+python benchmarks/cluster.py --only overhead --delay 2 --seconds 40
+
+The engine is the scripted one: a batch of 8 takes --delay seconds, so an actor ideally does 8 / delay. Choose a delay
+that leaves the cores mostly idle; actors are counted in Ray's logical CPUs. The rate is that of the journal's lines
+from the moment when every actor had stored its first caption until the last one: starting is left out, and told beside
+it; the drain at the end is in.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from random import Random
+
+from PIL import Image
+
+from gemma_captioner.cluster.driver import Packed
+from gemma_captioner.media.discover import roots_of
+from gemma_captioner.plan import Plan
+from gemma_captioner.run import run_of
+from gemma_captioner.settings import Settings
+
+_BATCH = 8
+
+
+def overhead(actors: int, delay_s: float, seconds: float) -> str:
+    ideal = actors * _BATCH / delay_s
+    with tempfile.TemporaryDirectory() as base:
+        folder = _images(Path(base, "media"), int(ideal * seconds))
+        began = time.time()
+        with closing(run_of([folder], _settings(Path(base), actors, delay_s))) as run:
+            files = sum(1 for _ in run)
+        by_actor = [
+            [datetime.fromisoformat(line["at"]).timestamp() for line in map(json.loads, path.open()) if "at" in line]
+            for path in (folder / ".gemma-captioner" / "runs").glob("*.*.jsonl")
+        ]
+    ready, ended = max(min(times) for times in by_actor), max(max(times) for times in by_actor)
+    rate = sum(ready < at <= ended for times in by_actor for at in times) / (ended - ready)
+    return f"| {actors} | {files} | {rate:.2f} | {ideal:.2f} | {rate / ideal:.3f} | {ready - began:.1f} |"
+
+
+def driver(files: int) -> str:
+    """Lists, plans and hands out `files`, and leaves when the first have come back."""
+    with tempfile.TemporaryDirectory() as base:
+        folder = _images(Path(base, "media"), 4)
+        for i in range(files - 4):  # names of the same few files: it is the list that is measured
+            os.link(folder / f"{i % 4:06d}.png", folder / f"again-{i:06d}.png")
+        settings = _settings(Path(base), 2, 0.05)
+        began, packed = time.monotonic(), Packed()
+        for item in Plan(roots_of([folder], None), settings):
+            packed.add(item)
+        planned = time.monotonic() - began
+        del packed
+        began = time.monotonic()
+        with closing(run_of([folder], settings)) as run:
+            next(iter(run))
+            first = time.monotonic() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return f"| {files:,} | {planned:.1f} | {first:.1f} | {peak:.0f} |"
+
+
+def _settings(base: Path, actors: int, delay_s: float) -> Settings:
+    script = base / "script.json"
+    script.write_text(json.dumps({"delay_s": delay_s, "batch_size": _BATCH}), encoding="utf-8")
+    return Settings.of({"engine": "scripted", "model": str(script), "cluster": "local", "actors": actors})
+
+
+def _images(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    rng = Random(1)
+    for i in range(count):
+        Image.new("RGB", (64, 64), tuple(rng.randbytes(3))).save(folder / f"{i:06d}.png")
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", choices=["overhead", "driver"])
+    parser.add_argument("--delay", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--files", type=int, help="with --only driver: this row alone")
+    given = parser.parse_args()
+    if given.files:
+        print(driver(given.files))
+        return
+    if given.only != "driver":
+        print("| actors | files | files/s | ideal | ratio | s until all were ready |\n|---|---|---|---|---|---|")
+        for actors in (1, 2, 4, 8):
+            print(overhead(actors, given.delay, given.seconds), flush=True)
+    if given.only != "overhead":
+        print(
+            "| files | s listing and planning | s to the first outcome | MB, driver's peak |\n|---|---|---|---|",
+            flush=True,
+        )
+        for files in (1_000, 100_000):  # each in a process of its own: a peak stays
+            subprocess.run([sys.executable, __file__, "--only", "driver", "--files", str(files)], check=True)
+
+
+if __name__ == "__main__":
+    main()

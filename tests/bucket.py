@@ -1,0 +1,92 @@
+"""A bucket behind a real S3 API, moto's, on this machine: what is asked of it is counted."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import boto3
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+NAME = "bucket"
+
+
+class Asked(NamedTuple):
+    method: str
+    key: str  # "" for a listing
+    bytes: int  # of the answer
+
+
+class Bucket:
+    """`url`: of the bucket. `variables`: what a process needs in its environment to get there."""
+
+    def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.asked: list[Asked] = []
+        self._app: Callable[..., Iterable[bytes]] = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", 0, self._counted, threaded=True)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"s3://{NAME}"
+        self.variables = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.port}",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        self._client: Any = boto3.client(
+            "s3",
+            endpoint_url=self.variables["AWS_ENDPOINT_URL"],
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+            region_name="us-east-1",
+        )
+        self._client.create_bucket(Bucket=NAME)
+
+    def _counted(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        """A generator: the server iterates it to its end before it closes it."""
+        key = environ["PATH_INFO"].removeprefix(f"/{NAME}").lstrip("/")
+        sent = 0
+        for part in self._app(environ, start_response):
+            sent += len(part)
+            yield part
+        self.asked.append(Asked(environ["REQUEST_METHOD"], key, sent))
+
+    def put(self, folder: Path, to: str) -> None:
+        """Every file below `folder`, beneath `to`."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self[f"{to}/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
+
+    def keys(self, beneath: str = "") -> list[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=NAME, Prefix=beneath)
+        return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
+    def captions(self, beneath: str = "") -> dict[str, str]:
+        return {key: self[key].decode() for key in self.keys(beneath) if key.endswith(".txt")}
+
+    def __getitem__(self, key: str) -> bytes:
+        return self._client.get_object(Bucket=NAME, Key=key)["Body"].read()  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: str, content: bytes) -> None:
+        self._client.put_object(Bucket=NAME, Key=key, Body=content)
+
+    def fill(self, keys: Iterable[str]) -> None:
+        """An object of one byte each, past the API: it takes its time."""
+        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        for key in keys:
+            backend.put_object(NAME, key, b"x")
+
+    def close(self) -> None:
+        self._client.close()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
