@@ -451,7 +451,7 @@ def test_stop_after_also_leaves_what_was_only_decoded(command, tmp_path, script)
     for number in range(60):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
     engine = scripted(script, delay_s=0.5, batch_size=1)
-    done = command("caption", tmp_path, *engine, "--stop-after", "2s", "--json")
+    done = command("caption", tmp_path, *engine, "--stop-after", "4s", "--json")
     assert done.code == 0 and "--stop-after" in done.err
     assert 1 <= done.json["captioned"] < 20
     assert command("caption", tmp_path, *scripted(script), "--json").json["captioned"] == 60 - done.json["captioned"]

@@ -102,10 +102,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=Path("build/soak.csv"))
     given = parser.parse_args()
     given.table.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as base,
-        given.table.open("w", newline="", buffering=1, encoding="utf-8") as file,
-    ):
+    table = given.table.open("w", newline="", buffering=1, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as base, table as file:
         soak(Path(base), given.minutes, csv.writer(file))
     rows = given.table.read_text(encoding="utf-8").splitlines()
     for row in itertools.chain(rows[:1], rows[len(rows) // 10 :: max(1, len(rows) // 10)], rows[-1:]):

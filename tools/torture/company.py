@@ -83,9 +83,7 @@ def clocks(base: Path, rng: Random, short: bool) -> Figures:
     before = trial.captions()
     run("--existing", "overwrite", "--prefix", "New: ")
     newest = max((trial.media / ".gemma-captioner" / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
-    undone = subprocess.run(
-        [*trial.command()[:3], "restore", newest.stem, str(trial.media)], capture_output=True, encoding="utf-8"
-    )
+    undone = subprocess.run([*trial.command()[:3], "restore", newest.stem, str(trial.media)], capture_output=True)
     trial.figures.wrong_exit += undone.returncode != 0
     trial.figures.lost += trial.captions() != before
     trial._void |= {line for line in trial.made() if line[1].startswith(newest.name)}
