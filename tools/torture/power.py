@@ -190,6 +190,6 @@ def _resumed(base: Path, log: Path, trial: Trial, old: dict[str, str], rng: Rand
         path = again.media / Path(name).relative_to(trial.media)
         path.mkdir(exist_ok=True) if content is None else path.write_bytes(content)
     again.right = trial.right | {n: c for n, c in again.captions().items() if c == old.get(n)}  # a person's stays
-    code, said, _ = again.run()
     again.look()
+    code, said, _ = again.run()
     return again.judge(code, said)
