@@ -1,6 +1,7 @@
-"""The review page's screenshots in docs/: drawn media with captions good and bad, light and dark, at 1280 x 720.
+"""The review page's screenshots in docs/review/, of drawn media with captions good and bad.
 
-    python tools/review_pictures.py [FOLDER]      (default docs/review)
+    python tools/review_pictures.py               those of the docs
+    python tools/review_pictures.py FOLDER        all of them, light and dark, to look at
 
 Wants chromium and the extras `review` and `test`.
 """
@@ -25,6 +26,8 @@ _BAD = {
     9: "Ein blauer Kreis liegt auf einem gelben Hintergrund, und nichts bewegt sich.",
     12: "star",
 }
+_DOCS = Path(__file__).parents[1] / "docs" / "review"
+_IN_DOCS = ("captions-dark", "again-light", "overview-light", "run-dark")
 _TALL, _WIDE = {"width": 820, "height": 1180}, {"width": 1280, "height": 720}
 # What each shows: its name, the keys that lead there, and what is to be seen by then.
 _SHOTS: dict[str, tuple[Sequence[str], str]] = {
@@ -33,15 +36,15 @@ _SHOTS: dict[str, tuple[Sequence[str], str]] = {
     "again": (("Home",), ".offer"),
     "bulk": (("Control+a", "b", "write:on a", "Tab", "write:before a"), ".sheet .part-new"),
     "overview": (("Home", "2"), ".chart"),
-    "run": (("Home", "3"), ".newest li"),
     "help": (("?",), ".help dd"),
+    "run": (("Home", "3", "to:.do-start", "Enter", "to:.do-pause", "Enter"), ".newest li >> nth=2"),
 }
 
 
 def dataset(folder: Path) -> None:
     truth = draw_samples(folder, images=30, clips=18, seed=23)
-    list(caption(folder, model="demo"))
     names = sorted(truth)
+    list(caption(folder, model="demo", exclude=["4*"]))
     for number, text in _BAD.items():
         (folder / names[number]).with_suffix(".txt").write_text(text, encoding="utf-8")
 
@@ -51,7 +54,9 @@ def prepare(page: Page) -> None:
     page.keyboard.press("Home")
     for key in "aaarjaaaa":
         page.keyboard.press(key)
+    expect(page.locator(".counts")).to_contain_text("7 approved")
     page.keyboard.press("Home")
+    expect(page.locator(".caption-box")).to_be_editable()
     page.keyboard.press("e")
     page.keyboard.press("Control+a")
     page.keyboard.type("A circle, red, before something blue.")
@@ -63,12 +68,13 @@ def prepare(page: Page) -> None:
     page.keyboard.press("Escape")
 
 
-def shoot(browser: Browser, address: str, to: Path, scheme: str) -> None:
-    for name, (keys, seen) in _SHOTS.items():
-        page = browser.new_page(viewport=_WIDE, color_scheme=scheme)
-        _take(page, address, keys, seen, to / f"{name}-{scheme}.png")
-    tablet = browser.new_page(viewport=_TALL, color_scheme=scheme)
-    _take(tablet, address, ("End", "k"), ".frame-time", to / f"tablet-{scheme}.png")
+def shoot(browser: Browser, address: str, to: Path) -> None:
+    tablet = {"tablet": (("End", "k"), ".frame-time")}
+    for scheme in ("light", "dark"):
+        for name, (keys, seen) in (tablet | _SHOTS).items():
+            if to != _DOCS or f"{name}-{scheme}" in _IN_DOCS:
+                page = browser.new_page(viewport=_TALL if name == "tablet" else _WIDE, color_scheme=scheme)
+                _take(page, address, keys, seen, to / f"{name}-{scheme}.png")
 
 
 def _take(page: Page, address: str, keys: Sequence[str], seen: str, to: Path) -> None:
@@ -77,10 +83,13 @@ def _take(page: Page, address: str, keys: Sequence[str], seen: str, to: Path) ->
     for key in keys:
         if key.startswith("write:"):
             page.keyboard.type(key.removeprefix("write:"))
+        elif key.startswith("to:"):
+            expect(page.locator(key.removeprefix("to:"))).to_be_enabled(timeout=60_000)
+            page.locator(key.removeprefix("to:")).focus()
         else:
             page.keyboard.press(key)
         page.wait_for_timeout(400)  # what a key leads to, before the next
-    expect(page.locator(seen).first).to_be_visible()
+    expect(page.locator(seen).first).to_be_visible(timeout=60_000)
     page.wait_for_timeout(1500)  # pictures
     page.screenshot(path=to)
     page.close()
@@ -91,16 +100,16 @@ def main(to: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary, chromium() as browser:
         folder = Path(temporary) / "garden walk"
         dataset(folder)
-        with serving(folder, "--model", "demo", "--target", "sdxl", cache=Path(temporary)) as address:
+        options = ("--model", "demo", "--target", "sdxl", "--batch-size", "1")
+        with serving(folder, *options, cache=Path(temporary)) as address:
             page = browser.new_page(viewport=_WIDE)
             page.goto(address)
             expect(page.locator(".tile.current")).to_be_visible()
             prepare(page)
             page.close()
-            for scheme in ("light", "dark"):
-                shoot(browser, address, to, scheme)
+            shoot(browser, address, to)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "docs" / "review")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else _DOCS)

@@ -60,7 +60,8 @@ def clip(item: MediaItem, to: Path) -> bool:
             _write(to, write)
         return played
     except (OSError, ValueError) as error:  # FFmpeg's errors are of both kinds
-        raise ItemError(f"it cannot be played ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ItemError(f"it cannot be played ({reason}): replace or remove it") from error
 
 
 def strip(item: MediaItem, to: Path, reading: Reading, sampling: Sampling) -> None:

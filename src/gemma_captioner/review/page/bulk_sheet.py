@@ -31,7 +31,7 @@ class BulkSheet:
                 self._regex = ui.checkbox("regular expression", on_change=self._preview).props("dense")
                 self._case = ui.checkbox("any case", on_change=self._preview).props("dense")
             self._said = ui.label().classes("muted").props("role=status aria-live=polite")
-            with ui.element("div").classes("scroll"):
+            with ui.element("div").classes("bulk-changes"):
                 self._changes = Changes()
             with ui.element("div").classes("actions"):
                 self._apply = ui.button("Change them", on_click=self._do).props("unelevated no-caps")

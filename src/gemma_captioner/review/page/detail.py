@@ -8,7 +8,7 @@ from nicegui import background_tasks, ui
 from ...captions.languages import LANGUAGES
 from ...captions.limits import LIMITS, estimated_tokens
 from ...errors import ItemError
-from ..library import Entry
+from ..library import Entry, readable
 from ..provenance import facts
 from .components import Box, Changes
 
@@ -32,7 +32,7 @@ class Detail:
         self._entry: Entry | None = None
         with ui.element("section").classes("detail").props('aria-label="The item in front"'):
             with ui.element("div").classes("stage"):
-                self._image = ui.element("img")
+                self._image = ui.element("img").on("error", self._explain)
                 self._video = ui.video("", loop=True, autoplay=True, muted=True).props("playsinline")
                 self._state = ui.label().classes("stage-state").props("role=status")
             self._strip = ui.element("div").classes("strip")
@@ -85,7 +85,7 @@ class Detail:
     def count(self, text: str) -> None:
         """Words, and tokens against what the target's text encoder reads."""
         words, target = len(text.split()), self._tab.desk.settings.judging.target
-        said = f"{words} words"
+        said = f"{words} word{'s' * (words != 1)}"
         if target is not None:
             limit = LIMITS[target]
             tokens = estimated_tokens(text, limit.encoder)
@@ -147,10 +147,15 @@ class Detail:
         else:
             self._image.props(f'src="/picture/{entry.number}?{session}"')
             self._image.props["alt"] = entry.words.text or entry.name
-            background_tasks.create(self._check_image(entry))
 
-    async def _check_image(self, entry: Entry) -> None:
-        await self._told(entry, self._tab.desk.media.picture(entry.number))
+    async def _explain(self) -> None:
+        """The browser cannot show the picture: why, as far as our own decoder knows."""
+        entry, media = self._entry, self._tab.desk.media
+        if entry is None or entry.item.kind == "clip":
+            return
+        self._image.set_visibility(False)
+        if await self._told(entry, media.thumb(entry.number)) is not None:
+            self._say("Not shown: the browser cannot read it. Convert it")
 
     async def _load_clip(self, entry: Entry) -> None:
         desk = self._tab.desk
@@ -171,6 +176,7 @@ class Detail:
             found = await coming
         except ItemError as error:
             if self._number == entry.number:
+                self._video.set_visibility(False)
                 self._say(f"Not shown: {error}")
             return None
         except LookupError:  # gone meanwhile
@@ -200,4 +206,5 @@ class Detail:
             return "Loading"
         if self._tab.query.narrows:
             return "Nothing matches. Esc shows all."
-        return f"No images or clips in {self._tab.desk.library.root.folder}"
+        deeper = "" if self._tab.desk.settings.selection.recursive else ". With --recursive its folders are looked into"
+        return f"No images or clips in {readable(str(self._tab.desk.library.root.folder))}{deeper}"

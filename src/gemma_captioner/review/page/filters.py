@@ -28,8 +28,8 @@ class Filters:
             self._flag = self._choice("flag", {_ALL: "flagged or not", ANY_FLAG: "flagged"})
             self._kind = self._choice("kind", {_ALL: "all media", "image": "images", "clip": "clips"})
             self._folder = self._choice("folder", {_ALL: "all folders"})
-            self._least = self._words("from")
-            self._most = self._words("to words")
+            self._least = self._words("from", "words \u2265")
+            self._most = self._words("to", "words \u2264")
             self._sort = self._choice("sort", {sort: f"by {sort}" for sort in SORTS}, "name")
             self._reverse = ui.checkbox("\u2193", on_change=self._apply).props('dense aria-label="Last first"')
             self._reverse.tooltip("last first")
@@ -42,8 +42,8 @@ class Filters:
         select = ui.select(options, value=value, on_change=self._apply)
         return select.props(f'dense outlined options-dense aria-label="{name}"').classes("choice")
 
-    def _words(self, name: str) -> ui.number:
-        number = ui.number(placeholder=name, min=0, precision=0, on_change=self._apply)
+    def _words(self, name: str, hint: str) -> ui.number:
+        number = ui.number(placeholder=hint, min=0, precision=0, on_change=self._apply)
         return number.props(f'dense outlined debounce=250 aria-label="words {name}"').classes("words")
 
     def _apply(self) -> None:

@@ -12,8 +12,15 @@ export default {
     document.removeEventListener("keydown", this.key);
   },
   methods: {
+    enter(field, until) {
+      this.entering = !field.checkVisibility() && performance.now() < until;
+      if (this.entering) return requestAnimationFrame(() => this.enter(field, until));
+      field.focus();
+      field.setSelectionRange(field.value.length, field.value.length);
+    },
     key(event) {
       if (event.isComposing || event.defaultPrevented) return;
+      if (this.entering) return event.preventDefault(); // meant for a field that is not there yet
       const ctrl = event.ctrlKey || event.metaKey;
       const typing = event.target.matches(FIELDS);
       if (typing && event.key === "Escape") return event.target.blur();
@@ -25,9 +32,8 @@ export default {
       event.preventDefault();
       const field = this.focus[command] && document.querySelector(this.focus[command]);
       if (field) {
-        field.focus();
-        field.setSelectionRange(field.value.length, field.value.length);
-        return;
+        if (!field.checkVisibility()) this.$emit("command", "captions_tab");
+        return this.enter(field, performance.now() + 2000);
       }
       if (this.moves.includes(command)) document.dispatchEvent(new Event("captioner-moving"));
       this.$emit("command", command);

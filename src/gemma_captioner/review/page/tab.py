@@ -33,6 +33,7 @@ class ReviewTab:
         self.draft: Draft | None = None  # what stands in the box and is not saved
         self.on_view: list[Callable[[], None]] = []  # told when what is shown, or of it, has changed
         self._places: dict[int, int] = {}
+        self._turn = asyncio.Lock()  # a key acts on what the key before it led to, however fast they come
         self._anchor: int | None = None  # where a selection with Shift begins
         self.gallery: Gallery
         self.box: Box
@@ -223,9 +224,10 @@ class ReviewTab:
     async def save(self, event: GenericEventArguments) -> None:
         draft, how = _draft(event.args), event.args["how"]
         self.draft = draft
-        done = await self.save_draft(draft, approve=how == "approve")
-        if how == "approve" and not done.refused and self.current == draft.number:
-            self.step(1)
+        async with self._turn:
+            done = await self.save_draft(draft, approve=how == "approve")
+            if how == "approve" and not done.refused and self.current == draft.number:
+                self.step(1)
 
     async def save_draft(self, draft: Draft, *, approve: bool = False) -> Done:
         edits = self.desk.edits
@@ -300,8 +302,9 @@ class ReviewTab:
         await self.command(event.args)
 
     async def command(self, name: str) -> None:
-        if isinstance(answer := self.commands[name](), Awaitable):
-            await answer
+        async with self._turn:
+            if isinstance(answer := self.commands[name](), Awaitable):
+                await answer
 
     def narrow(self, **changes: Any) -> None:
         self.look_for(replace(self.query, **changes))
