@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from .languages import LANGUAGES
-from .phrases import ABSENCE, MANNERS, REFUSAL, phrases
+from .phrases import ABSENCE, MANNERS, QUOTED, REFUSAL, phrases
 
 # What keeps a caption from being stored, once --retries are used up.
 UNFIT = {
@@ -36,12 +36,9 @@ def judge(caption: str, *, prompt: str = "", language: str = "english") -> tuple
     return tuple(flag for flag, is_so in found.items() if is_so)
 
 
-_QUOTED = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|\u00ab[^\u00bb]*\u00bb|(?<!\w)'[^']{2,}'(?!\w)")
-
-
 def _unquoted(caption: str) -> str:
     """Without what is quoted: signs and speech may say anything."""
-    return _QUOTED.sub(" ", caption)
+    return QUOTED.sub(" ", caption)
 
 
 def _words(text: str) -> list[str]:

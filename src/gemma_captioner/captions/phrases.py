@@ -6,6 +6,8 @@
 import re
 from collections.abc import Mapping
 
+QUOTED = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|\u00ab[^\u00bb]*\u00bb|(?<!\w)'[^']{2,}'(?!\w)")
+
 LISTS: Mapping[str, str] = {
     "MEDIA": "image video clip picture photo file attachment link",
     "DOES": """
