@@ -192,9 +192,38 @@ def test_flags_against_captions_that_others_labelled():
     "Two hands reach out toward each other.", "The image is not in focus at its edges, a dog in the middle.",
     "A boy sends the ball flying over a hedge.", "A meme of a cat with a caption below it.", "A sorry dog sits.",
     "A road with a sign: do not enter.", "It is impossible to tell the twins apart.", "A patient consults a doctor.",
+    "A protest sign reads I can't breathe in black paint.", "A shirt saying I'm sorry hangs there.",
+    "User interface of a photo editor with sliders on the right.", "System of pipes and valves on a wall.",
+    "Instructions for folding a paper crane on a sheet.", "Summary of what was left after the fire.",
+    "Return of the boats: nets on the quay, a video still.", "A training manual about safety guidelines on a desk.",
+    "A ruler marked 1 2 3 4 5 6 7 8 9 10 11 12.", "A comic of a sleeper: zzzzzzzzzzzzzzzz.", "A comic, AAAAAAAA!",
+    "No one else wears a hat like his.", "An error message on a screen.", "A man insists, null and void.",
+    "A girl inserts a caption card.", "The user interface of a game.", "You have a dog, a cat and a hat.",
 ])  # fmt: skip
 def test_what_would_cost_a_file_its_caption_is_not_flagged_lightly(caption):
     assert not {"refusal", "repetition", "prompt_echo"} & set(judge(caption, prompt="Describe this image."))
+
+
+@pytest.mark.parametrize(("caption", "flag"), [
+    ("N/A", "empty"), ("None", "empty"), ("null", "empty"), ("<image>", "empty"), ("None.", "empty"),
+    ("[Insert description here]", "prompt_echo"), ("Your caption here.", "prompt_echo"),
+    ("User: describe it.", "prompt_echo"), ("We need to produce a caption of a cat.", "prompt_echo"),
+    ("Okay, the user asked for a caption.", "prompt_echo"), ("List the subjects of the image.", "prompt_echo"),
+    ("Summary of what is visible: a cat.", "prompt_echo"),
+    ("Image not found.", "refusal"), ("It is not possible to describe the image.", "refusal"),
+    ("You haven't uploaded an image yet.", "refusal"), ("Error: CUDA out of memory. Tried to", "refusal"),
+    ("This goes against the safety guidelines.", "refusal"),
+    ("cat cat cat cat", "repetition"), ("the the the the", "repetition"), ("A dog, " + "z" * 60, "repetition"),
+    ("A ruler, " + " ".join(map(str, range(1, 20))), "repetition"), ("A dog titititititititititititi", "repetition"),
+])  # fmt: skip
+def test_what_is_no_caption_is_not_stored(caption, flag):
+    assert flag in judge(caption)
+
+
+def test_a_tag_is_not_told_as_absence():
+    assert judge("no humans, scenery, mountain") == judge("scenery, no_humans") == ()
+    assert judge("A street with no humans.") == ("absent_things",)
+    assert judge('A sign reads "STOP" and there are no people.') == ("absent_things",)
 
 
 @pytest.mark.parametrize(("caption", "language", "is_flagged"), [
