@@ -244,11 +244,13 @@ TRIPS: list[tuple[str, str, str | dict[str, str], str, str]] = [
     ("stray_file", "diffusion-pipe", {**CAPTIONED, "x.csv": "1"}, "x.csv", ""),
     ("other_source", "diffusion-pipe", {"a.png": "", "captions.json": "{}"}, "captions.json", ""),
     ("other_source", "finetrainers", {"a.png": "", "metadata.jsonl": ""}, "metadata.jsonl", ""),
+    ("metadata_json", "finetrainers", {**CAPTIONED, "metadata.json": "[]"}, "metadata.json", ""),
     ("sidecars_not_read", "ltx", CAPTIONED, ".", ""),
     ("full_names", "mochi", {"a.png": "", "a.png.txt": GOOD}, ".", ""),
     ("extension_to_say", "musubi", CAPTIONED, ".", ".txt"),
     ("hidden_media", "simpletuner", {"a.png": "", ".old/b.png": ""}, ".old/b.png", ""),
     ("named_like_a_split", "huggingface", {"a.png": "", "test-1.png": ""}, "test-1.png", "'test'"),
+    ("mixed_metadata", "finetrainers", {"a.png": "", "metadata.json": "", "metadata.csv": ""}, "metadata.csv", "json"),
     ("mixed_metadata", "huggingface", {"a.png": "", "metadata.csv": "", "metadata.jsonl": ""}, "metadata.csv", "jsonl"),
 ]
 
