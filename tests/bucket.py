@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -46,14 +46,12 @@ class Bucket:
         )
         self._client.create_bucket(Bucket=NAME)
 
-    def _counted(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        """A generator: the server iterates it to its end before it closes it."""
+    def _counted(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Counted before the first byte leaves: whoever has the answer finds it counted."""
         key = environ["PATH_INFO"].removeprefix(f"/{NAME}").lstrip("/")
-        sent = 0
-        for part in self._app(environ, start_response):
-            sent += len(part)
-            yield part
-        self.asked.append(Asked(environ["REQUEST_METHOD"], key, sent))
+        parts = list(self._app(environ, start_response))
+        self.asked.append(Asked(environ["REQUEST_METHOD"], key, sum(map(len, parts))))
+        return parts
 
     def put(self, folder: Path, to: str) -> None:
         """Every file below `folder`, beneath `to`."""

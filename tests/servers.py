@@ -163,6 +163,7 @@ class Stub(Running):
         port: int = 0,
     ) -> None:
         self.rule, self.models, self.answer_s = rule, models, answer_s
+        self.list: Said | None = None  # in place of the models
         self.asked: list[Asked] = []
         self.under_way = self.most_under_way = 0
         super().__init__(port)
@@ -173,6 +174,8 @@ class Stub(Running):
 
     async def answer(self, asked: Asked) -> Said:
         path = asked.path.partition("?")[0]
+        if path.endswith("/models") and self.list is not None:
+            return self.list
         if path.endswith("/models"):
             return Said(body={"data": [{"id": name, "max_model_len": 8192} for name in self.models]})
         if not path.endswith("/chat/completions"):

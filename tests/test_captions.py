@@ -15,6 +15,27 @@ from gemma_captioner.captions.limits import LIMITS, estimated_tokens, length_fla
 
 LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
 
+# Good captions that once lost words, or could have: neither a model's nor a person's may.
+KEPT = [
+    "A large screen displays a video: a whale breaching.", "A woman holds a caption: 'LOST DOG'.",
+    "The image - a still life - rests on an easel.", "ohwx man, a framed image - golden hour, beach",
+    "masterpiece, best quality, anime image: girl with a sword", "A meme with a caption: so it goes.",
+    "This is an image of a busy market: stalls of fruit line the street.",
+    "Here is a hand-drawn image of a cat: it is orange and fat.",
+    "Here is a description of a busy market: stalls of fruit.", "Here is a woman with a caption: so it goes.",
+    'A poster reads "WELCOME! Feel free to look around." A woman smiles behind the counter.',
+    "A man stands by a poster. Let me know is written on it in red. A dog sleeps.",
+    "A poster. Feel free to look around. A woman smiles.", "A cat. Want a cookie? A jar of them stands there.",
+    "In the photo booth, two friends laugh.", "In the picture frame on the wall, a dog is painted.",
+    "The frame features carved roses and hangs on a nail.", "In the frame of a window, a cat sits.",
+    "This image captures perfectly the mood of a wake.", "The photo shows signs of wear.",
+    "The scene depicts is unclear.", "# 1 is painted on the car", "A grainy black and white image",
+    "10. October poster", "OK! magazine", "OK! magazine on a table. A cup.", "Sure, a cat sits.",
+    "A menu. Option 2 is circled.", "A cat sits. Keywords are sprayed on a wall.", '{"a": 1}', "{red|blue} hat",
+    "A wall 5 m long (3 words on it)", "Title of a book", "Image", "The caption", "A video game: a plumber jumps.",
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+]  # fmt: skip
+
 
 @pytest.mark.parametrize(("raw", "expected"), [
     ("A red circle.", "A red circle."),
@@ -36,7 +57,36 @@ LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
     ("A  cat ,\tand a\ndog .", "A cat, and a dog."),
     ("   \n ", ""),
     ("**", "**"),
+    ('```json {"caption": "A cat sits on a mat."}```', "A cat sits on a mat."),
+    ('```json\n{"description": "A \u201cred\u201d cat."}\n```', 'A "red" cat.'),
+    ("Sure! <caption>A cat.</caption> Hope this helps!", "A cat."),
+    ("Final answer: A cat sits.", "A cat sits."),
+    ("Output: A cat sits.", "A cat sits."),
+    ("Assistant: A cat sits.", "A cat sits."),
+    ("Title: A Cat", "A Cat"),
+    ("Title: A Cat\n\nDescription: It sits.", "A Cat. It sits."),
+    ("<image_soft_token><unused0>A cat<br>sits.", "A cat sits."),
+    ("A cat sits. Hope this helps!", "A cat sits."),
+    ("A cat sits.\n\nWant me to tweak it?", "A cat sits."),
+    ("A cat sits. If you want, I can make it shorter.", "A cat sits."),
+    ("A cat sits. Let me know if you like it! I can also adjust the tone.", "A cat sits."),
+    ("A cat.\n\nTo help me refine it, tell me:\n* The style\n* The mood", "A cat."),
+    ("A cat sits. (3 words)", "A cat sits."),
+    ("A cat sits.\n\n**Keywords:** cat, mat", "A cat sits."),
+    ("A cat sits. Keywords: cat, mat.", "A cat sits."),
+    ("Here is your caption.\n\nA cat sits on a mat.", "A cat sits on a mat."),
+    ("Here is the description of the image. A cat sits.", "A cat sits."),
+    ("A cat<end_of_turn>\n<start_of_turn>model\nA cat", "A cat"),
+    ("A cat<end_of_turn> and more", "A cat"),
+    ("<start_of_turn>user\nSay.<end_of_turn>\n<start_of_turn>model\nA cat.<end_of_turn>", "A cat."),
+    ("Here are a few options: 1. A cat. 2. A big cat. 3. A red cat.", "A cat."),
+    ("Here are three captions:\n\n1. A cat.\n2. A big cat.", "A cat."),
+    ("**Here are some options:**\n\n* A cat.\n* A big cat.", "A cat."),
+    ("<think>Hm.</think>A cat.", "A cat."),
+    ("The user wants one.</think>A cat.", "A cat."),
+    ("This image is of a cat.", "A cat."),
     # what must stay as it is
+    *((kept, kept) for kept in KEPT),
     ('A sign says "Let me know" in red.', 'A sign says "Let me know" in red.'),
     ('"Stop" and "Go" are painted there: "Stop"', '"Stop" and "Go" are painted there: "Stop"'),
     ("The image shows how to tie a knot.", "The image shows how to tie a knot."),
@@ -57,6 +107,23 @@ def test_typographic_punctuation_stays_where_it_is_asked_for():
     assert bare("\u2018a\u2019 \u2013 b", ascii_punctuation=False) == "\u2018a\u2019 \u2013 b"
 
 
+@pytest.mark.parametrize(("kept", "of_a_model"), [
+    *((kept, kept) for kept in KEPT),
+    ("Title: The Fall", "The Fall"),
+    ("Sure! Magazine", "Magazine"),
+    ("Output: a dial", "a dial"),
+    ("A cat. (3 words)", "A cat."),
+    ("A cat sits.\nKeywords: cat", "A cat sits."),
+    ("This image captures Paris.", "Paris."),
+    ("A poster. Let me know if you see my dog.", "A poster."),
+    ("Here are two options: 1. A cat. 2. A dog.", "A cat."),
+    ('{"caption": "A cat."}', "A cat."),
+    ("1. A cat", "1. A cat"),
+])  # fmt: skip
+def test_a_person_keeps_what_a_model_would_not(kept, of_a_model):
+    assert bare(kept, by_a_model=False) == " ".join(kept.split()) and bare(kept) == of_a_model
+
+
 @given(st.text(max_size=300))
 def test_a_caption_is_one_line_and_clean_already(raw):
     caption = bare(raw)
@@ -70,6 +137,16 @@ def test_a_caption_is_one_line_and_clean_already(raw):
     ('He says "Go." Then he', 'He says "Go."'),
     ("Mr. Fox walks and", "Mr. Fox walks and"),
     ("It is 3.5 m long. A", "It is 3.5 m long."),
+    ("A man stands at 5 p.m. by the", "A man stands at 5 p.m. by the"),
+    ("It is 5 p.m. The sun is", "It is 5 p.m."),
+    ("A cat sleeps at 5 p.m.", "A cat sleeps at 5 p.m."),
+    ("A cat. A portrait of Mrs. Smith at the", "A cat."),
+    ("A road. Route No. 66 and", "A road."),
+    ("A box. Tools, e.g. hammers", "A box."),
+    ("A cat. A U.S. Army jeep", "A cat."),
+    ('A cat. A sign says "Go!" in', "A cat."),
+    ("\u732b\u304c\u5ea7\u308b\u3002\u72ac\u304c", "\u732b\u304c\u5ea7\u308b\u3002"),
+    ("\u092c\u093f\u0932\u094d\u0932\u0940\u0964 \u0915\u0941", "\u092c\u093f\u0932\u094d\u0932\u0940\u0964"),
 ])  # fmt: skip
 def test_a_cut_reply_ends_with_its_last_whole_sentence(text, expected):
     assert to_last_sentence(text) == expected
@@ -81,6 +158,21 @@ def test_trigger_prefix_and_suffix_are_put_in_once():
     assert once == "photo: ohwx A man., film"
     assert dressed(once, **wanted) == once
     assert dressed("", **wanted) == ""
+
+
+@pytest.mark.parametrize(("caption", "put", "expected"), [
+    ("Ohwx stands.", {"trigger": "ohwx"}, "ohwx stands."),
+    ("A photo of OHWX", {"trigger": "ohwx"}, "A photo of ohwx"),
+    ("ohwxes", {"trigger": "ohwx"}, "ohwx ohwxes"),
+    ("OHWX and ohwx", {"trigger": "ohwx"}, "OHWX and ohwx"),
+    ("apple tree", {"prefix": "a "}, "a apple tree"),
+    ("a tree", {"prefix": "a "}, "a tree"),
+    ("Photo: a tree", {"prefix": "Photo:\n"}, "Photo: a tree"),
+    ("a cart", {"suffix": " art"}, "a cart art"),
+    ("a cat, art", {"suffix": ", art\n"}, "a cat, art"),
+])  # fmt: skip
+def test_what_is_in_a_caption_already(caption, put, expected):
+    assert dressed(caption, **put) == expected == dressed(expected, **put)
 
 
 def test_flags_against_captions_that_others_labelled():
@@ -100,9 +192,38 @@ def test_flags_against_captions_that_others_labelled():
     "Two hands reach out toward each other.", "The image is not in focus at its edges, a dog in the middle.",
     "A boy sends the ball flying over a hedge.", "A meme of a cat with a caption below it.", "A sorry dog sits.",
     "A road with a sign: do not enter.", "It is impossible to tell the twins apart.", "A patient consults a doctor.",
+    "A protest sign reads I can't breathe in black paint.", "A shirt saying I'm sorry hangs there.",
+    "User interface of a photo editor with sliders on the right.", "System of pipes and valves on a wall.",
+    "Instructions for folding a paper crane on a sheet.", "Summary of what was left after the fire.",
+    "Return of the boats: nets on the quay, a video still.", "A training manual about safety guidelines on a desk.",
+    "A ruler marked 1 2 3 4 5 6 7 8 9 10 11 12.", "A comic of a sleeper: zzzzzzzzzzzzzzzz.", "A comic, AAAAAAAA!",
+    "No one else wears a hat like his.", "An error message on a screen.", "A man insists, null and void.",
+    "A girl inserts a caption card.", "The user interface of a game.", "You have a dog, a cat and a hat.",
 ])  # fmt: skip
 def test_what_would_cost_a_file_its_caption_is_not_flagged_lightly(caption):
     assert not {"refusal", "repetition", "prompt_echo"} & set(judge(caption, prompt="Describe this image."))
+
+
+@pytest.mark.parametrize(("caption", "flag"), [
+    ("N/A", "empty"), ("None", "empty"), ("null", "empty"), ("<image>", "empty"), ("None.", "empty"),
+    ("[Insert description here]", "prompt_echo"), ("Your caption here.", "prompt_echo"),
+    ("User: describe it.", "prompt_echo"), ("We need to produce a caption of a cat.", "prompt_echo"),
+    ("Okay, the user asked for a caption.", "prompt_echo"), ("List the subjects of the image.", "prompt_echo"),
+    ("Summary of what is visible: a cat.", "prompt_echo"),
+    ("Image not found.", "refusal"), ("It is not possible to describe the image.", "refusal"),
+    ("You haven't uploaded an image yet.", "refusal"), ("Error: CUDA out of memory. Tried to", "refusal"),
+    ("This goes against the safety guidelines.", "refusal"),
+    ("cat cat cat cat", "repetition"), ("the the the the", "repetition"), ("A dog, " + "z" * 60, "repetition"),
+    ("A ruler, " + " ".join(map(str, range(1, 20))), "repetition"), ("A dog titititititititititititi", "repetition"),
+])  # fmt: skip
+def test_what_is_no_caption_is_not_stored(caption, flag):
+    assert flag in judge(caption)
+
+
+def test_a_tag_is_not_told_as_absence():
+    assert judge("no humans, scenery, mountain") == judge("scenery, no_humans") == ()
+    assert judge("A street with no humans.") == ("absent_things",)
+    assert judge('A sign reads "STOP" and there are no people.') == ("absent_things",)
 
 
 @pytest.mark.parametrize(("caption", "language", "is_flagged"), [

@@ -25,6 +25,7 @@ from gemma_captioner.media.discover import roots_of
 from gemma_captioner.settings import Checking
 from gemma_captioner.store.journal import restore
 from gemma_captioner.trainers import TRAINERS
+from test_captions import KEPT
 
 # Root may read everything: these two rights of its are left behind.
 _RIGHTS = "-dac_override,-dac_read_search"
@@ -173,6 +174,12 @@ def test_permissions(tmp_path):
     ("\u201cA cat\u2019s\u201d".encode("cp1252"), "\u201cA cat\u2019s\u201d", "Windows-1252"),
     ("Il va à la plage d'été.".encode("cp1252"), "Il va à la plage d'été.", "Windows-1252"),
     ("Собака бежит по снегу.".encode("cp1251"), "Собака бежит по снегу.", "Windows-1251"),
+    ("Кот сидит на коврике".encode("koi8-r"), "Кот сидит на коврике", "KOI8"),
+    ("кот сидит на коврике".encode("koi8-r"), None, "Windows-1251 or KOI8"),
+    ("Кот сидит на коврике".encode("iso-8859-5"), None, "nothing known"),
+    ("Кот сидит на коврике".encode("cp866"), None, "nothing known"),
+    ("一只猫坐在垫子上。".encode("utf-16-le"), None, "nothing known"),
+    ("一只猫坐在垫子上。".encode("utf-16-be"), None, "nothing known"),
     ("犬が雪の上を走る。".encode("cp932"), "犬が雪の上を走る。", "Shift-JIS"),
     ("\uac1c\uac00 \ub208 \uc704\ub97c \ub2ec\ub9b0\ub2e4.".encode("euc_kr"), None, "GBK or EUC-KR"),
     (b"\xff\xfe\x00", None, "UTF-16"),
@@ -188,6 +195,7 @@ def test_encodings(content, text, name):
     "猫在“树”上——睡觉。",
     "A 3 * 4 grid * of dots",
     GOOD,
+    *KEPT,
 ])  # fmt: skip
 def test_what_is_a_persons_way_to_write_stays(kept):
     assert mended(kept, steps()) == kept and not faults(kept, steps())
@@ -198,6 +206,9 @@ def test_what_is_a_persons_way_to_write_stays(kept):
     ("<start_of_turn>model\nblue_hair and_<end_of_turn>", "blue_hair and_"),
     ("a dog\u00e2\u20ac\u2122s tail, \u00e2\u20ac\u0153long\u00e2\u20ac\x9d", 'a dog\'s tail, "long"'),
     ("Caption:", "Caption:"),
+    ("A cat\x0bon\x85a\x0cmat", "A cat on a mat"),
+    ("A \x1b[31mred\x1b[0m cat", "A red cat"),
+    ("A cat<end_of_turn>\n<start_of_turn>model\nA cat", "A cat"),
 ])  # fmt: skip
 def test_mending(text, expected):
     assert mended(text, steps()) == expected
@@ -221,6 +232,7 @@ def test_what_is_mended_has_no_fault_left(fragments, alternatives):
 
 def test_lines_that_are_alternatives_stay_apart():
     by = steps(alternatives=True)
+    assert faults("\nA cat.", by) == ["whitespace"]
     assert mended(" A cat.\n\n  \nHere is a caption: A dog. \n", by) == "A cat.\nA dog."
     assert "multi_line" not in faults("A cat.\nA dog.", by)
 
@@ -244,11 +256,13 @@ TRIPS: list[tuple[str, str, str | dict[str, str], str, str]] = [
     ("stray_file", "diffusion-pipe", {**CAPTIONED, "x.csv": "1"}, "x.csv", ""),
     ("other_source", "diffusion-pipe", {"a.png": "", "captions.json": "{}"}, "captions.json", ""),
     ("other_source", "finetrainers", {"a.png": "", "metadata.jsonl": ""}, "metadata.jsonl", ""),
+    ("metadata_json", "finetrainers", {**CAPTIONED, "metadata.json": "[]"}, "metadata.json", ""),
     ("sidecars_not_read", "ltx", CAPTIONED, ".", ""),
     ("full_names", "mochi", {"a.png": "", "a.png.txt": GOOD}, ".", ""),
     ("extension_to_say", "musubi", CAPTIONED, ".", ".txt"),
     ("hidden_media", "simpletuner", {"a.png": "", ".old/b.png": ""}, ".old/b.png", ""),
     ("named_like_a_split", "huggingface", {"a.png": "", "test-1.png": ""}, "test-1.png", "'test'"),
+    ("mixed_metadata", "finetrainers", {"a.png": "", "metadata.json": "", "metadata.csv": ""}, "metadata.csv", "json"),
     ("mixed_metadata", "huggingface", {"a.png": "", "metadata.csv": "", "metadata.jsonl": ""}, "metadata.csv", "jsonl"),
 ]
 
@@ -280,6 +294,11 @@ def test_lines_are_not_joined_where_they_are_alternatives(tmp_path):
     survey = surveyed(tmp_path, fix=True, for_="onetrainer")
     assert (tmp_path / "a.txt").read_bytes() == b"A tree stands by a river.\nA man sits below a tree."
     assert found(survey) == {("a.txt", "several_lines")}
+
+
+def test_a_placeholder_is_no_prompt_said_again(tmp_path):
+    dataset(tmp_path, a=b"A photo of [trigger] by the sea, [name] beside it.")
+    assert not found(surveyed(tmp_path)) and found(surveyed(tmp_path, for_="ai-toolkit")) == {("a.txt", "placeholder")}
 
 
 def test_captions_elsewhere_otherwise_named_and_in_subfolders(tmp_path):

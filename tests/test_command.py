@@ -347,6 +347,21 @@ def test_usage_errors_exit_with_2(command, media, arguments):
     assert done.err.startswith("error: ") and "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("caption", {"captioned", "skipped", "failed", "flagged", "seconds", "load_seconds", "failures"}),
+        ("check", {"files", "captions", "errors", "notes", "fixed", "run", "report", "seconds", "findings"}),
+        ("compare", {"files", "html", "seconds", "variants"}),
+    ],
+)
+def test_json_of_a_usage_error_is_the_commands_own(command, media, script, name, keys):
+    done = command(name, media, "--json", "--no-such-flag")
+    assert done.code == 2 and done.json.keys() == keys
+    whole = command(name, media, "--json", *(scripted(script) if name != "check" else ()))
+    assert whole.json.keys() == keys
+
+
 def test_usage_without_paths(command):
     assert command("caption").code == 2
     assert command("no-such-command").code == 2

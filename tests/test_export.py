@@ -192,6 +192,59 @@ def test_what_reads_sidecars_gets_a_folder_of_its_own(command, dataset, truth, t
     assert lines == (["A person's words,\nin two lines."] if trainer == "onetrainer" else [])
 
 
+def test_a_folder_of_links_never_puts_a_caption_on_other_media(command, dataset):
+    first, *_ = sorted(dataset.glob("*.png"))
+    to, other = dataset.parent / "training", dataset.parent / "other"
+    exported(command, dataset, "ai-toolkit", "--output", to)
+    (to / "later.txt").write_text("Not ours.")
+    before = captions(to)
+    draw_samples(other, images=1, clips=0, seed=9)
+    [drawn] = other.iterdir()
+    for name in (first.name, f"{first.stem}.jpg"):
+        drawn = drawn.rename(other / name)
+        drawn.with_suffix(".txt").write_text("Of another picture.")
+        done = command("export", other, "--for", "ai-toolkit", "--output", to)
+        assert done.code == 1 and "another --output" in done.err and captions(to) == before
+    exported(command, dataset, "ai-toolkit", "--output", to)  # the same media again, as links or as copies
+    (to / first.name).unlink()
+    (to / first.name).write_bytes(first.read_bytes())
+    exported(command, dataset, "ai-toolkit", "--output", to)
+
+
+def test_links_follow_a_dataset_that_moved(command, dataset):
+    to = dataset.parent / "training"
+    exported(command, dataset, "ai-toolkit", "--output", to)
+    moved = dataset.rename(dataset.parent / "moved")
+    exported(command, moved, "ai-toolkit", "--output", to)
+    first = min(moved.glob("*.png"))
+    assert (to / first.name).samefile(first)
+
+
+@pytest.mark.parametrize("flags", [("--name", "full"), ("--output", "apart")])
+@pytest.mark.parametrize("trainer", ["ai-toolkit", "onetrainer"])
+def test_captions_that_a_trainer_does_not_look_for_are_told(command, media, script, trainer, flags):
+    assert command("caption", media, "--engine", "scripted", "--model", script(default="A {name}."), *flags).code == 0
+    where = ("--captions", "apart") if flags[0] == "--output" else flags
+    done = command("export", media, "--for", trainer, *where)
+    assert done.code == 1 and "give --output FOLDER" in done.err and "as it wants it" not in done.out
+    assert command("export", media, "--for", trainer, *where, "--output", media.parent / "training").code == 0
+    assert len(captions(media.parent / "training")) == 8
+
+
+@pytest.mark.parametrize(
+    ("trainer", "at"),
+    [
+        ("diffusion-pipe", "out/captions.json"), ("diffusion-pipe", "set/foo.json"),
+        ("huggingface", "set/captions.jsonl"), ("finetrainers", "set/metadata.json"),
+    ],
+)  # fmt: skip
+def test_a_file_that_the_trainer_would_not_read_is_not_written(command, dataset, trainer, at):
+    before = sorted(dataset.rglob("*"))
+    done = command("export", dataset, "--for", trainer, "--include", "*.png", "--output", dataset.parent / at)
+    assert done.code == 1 and "Leave --output out" in done.err and not done.out
+    assert sorted(dataset.rglob("*")) == before
+
+
 def test_several_captions_go_where_the_format_can_hold_them(command, media, script):
     path = script(default="{prompt} of {name}.")
     command("caption", media, "--engine", "scripted", "--model", path, "--prompt", "One", "--prompt", "Two")
@@ -216,6 +269,10 @@ def test_what_was_there_is_kept(command, dataset):
     ours = theirs.read_text()
     exported(command, dataset, "diffusion-pipe")
     assert theirs.read_text() == ours and "mine" in (dataset / "captions.json.bak").read_text()
+    min(dataset.glob("*.txt")).write_text("Edited.")
+    exported(command, dataset, "diffusion-pipe")
+    assert "mine" in (dataset / "captions.json.bak").read_text(), "the first is never replaced"
+    assert (dataset / "captions.json.2.bak").read_text() == ours
 
 
 def test_what_cannot_be_exported_is_told(command, dataset, tmp_path):

@@ -1,6 +1,7 @@
 """Presets, and what prompts, prefixes and suffixes may say of the file at hand."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,8 @@ from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.engines.local import LocalEngine
 from gemma_captioner.engines.scripted import ScriptedEngine, ScriptedSession
 from gemma_captioner.errors import UsageError
-from gemma_captioner.prompts import VARIABLES, check, filled, preset_settings, preset_text, presets
+from gemma_captioner.prompts import VARIABLES, Facts, check, filled, preset_settings, preset_text, presets
+from gemma_captioner.records import MediaItem
 from gemma_captioner.settings import Settings
 
 
@@ -45,12 +47,13 @@ def test_the_motion_preset_is_the_originals():
 @pytest.mark.parametrize(("text", "says"), [
     ("A {stemm}", "{stem}, {filename}"), ("A {stem", "twice"), ("A {}", "no variable {}"),
     ("{stem.__class__}", "no variable"),
-    ("{trigger}", "give --trigger"),
+    ("{trigger}", "give --trigger"), ("{stem:d}", "code 'd'"), ("{width!x}", "conversion"), ("{stem:{widht}}", "widht"),
 ])  # fmt: skip
 def test_a_variable_that_is_not_known_is_told_with_those_that_are(text, says):
     with pytest.raises(UsageError) as told:
         check([text], (), "")
     assert says in str(told.value)
+    check(["{width:d} {duration:.1f} {stem:>{width}}"], (), "")
 
 
 def test_braces_are_written_twice_and_numbers_may_be_formatted():
@@ -77,6 +80,34 @@ def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, scri
     clip = next(name for name in names if name.endswith(".mp4"))
     [said] = lines[clip]["prompts"]
     assert "num_frames=12" in said and "duration=0.0" not in said
+
+
+@pytest.mark.parametrize(("name", "text", "says"), [
+    ("f.jsonl", '{"file_name": "a", "place": "x"}\n\n{"place": "y"}\n', "line 3: no 'file_name'"),
+    ("f.jsonl", '{"file_name": "a"}\n["b"]\n', "line 2 is no JSON object"),
+    ("f.jsonl", '{"file_name": "a"}\n{"b\n', "line 2: "),
+    ("f.csv", 'file_name,place\na,"New\nYork"\n,Porto\n', "line 4: no 'file_name'"),
+    ("f.csv", "file_name,place\na,New York, USA\n", "line 2 has more cells"),
+])  # fmt: skip
+def test_facts_that_make_no_sense_are_told_with_their_line(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError) as told:
+        Facts(tmp_path / name)
+    assert says in str(told.value) and str(tmp_path / name) in str(told.value)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("f.jsonl", '{"file_name": "a", "tags": "\u2028"}\n{"file_name": "b", "place": "New\\nYork"}\n'),
+    ("f.csv", '\ufefffile_name,tags,place\r\na,\u2028\r\nb,,"New\nYork"\r\n,,,\r\n'),
+])  # fmt: skip
+def test_columns_of_all_rows_and_cells_of_several_lines(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    facts = Facts(tmp_path / name)
+    assert facts.columns == ["tags", "place"]
+    about = {stem: facts.about(MediaItem(Path(stem), "image", stem, Path(), Path())) for stem in "abc"}
+    assert about == {
+        "a": {"tags": "\u2028", "place": ""}, "b": {"tags": "", "place": "New\nYork"}, "c": {"tags": "", "place": ""},
+    }  # fmt: skip
 
 
 # Several prompts

@@ -227,6 +227,33 @@ def test_a_disk_that_refuses_is_told_and_loses_nothing(library, edits, media):
     assert snapshot(media) == before
 
 
+@pytest.mark.parametrize("swapped", ["caption", "folder"])
+def test_what_becomes_a_link_out_after_it_was_listed_is_left_alone(captioned, tmp_path, swapped):
+    """No look at the folder between the swap and the change: each change looks for itself."""
+    inside, outside = tmp_path / "media" / "inside", tmp_path / "outside"
+    shutil.copytree(captioned, inside)
+    shutil.copytree(captioned, outside)
+    library = opened(inside.parent)
+    edits = Edits(library)
+    before = {path.name: path.read_bytes() for path in outside.iterdir() if path.is_file()}
+    entry = library[0]
+    caption_file = inside / Path(entry.name).with_suffix(".txt").name
+    if swapped == "caption":
+        caption_file.unlink()
+        caption_file.symlink_to(outside / caption_file.name)
+    else:
+        inside.rename(tmp_path / "elsewhere")
+        inside.symlink_to(outside)
+    draft = Draft(0, entry.words.digest, "Written outside.")
+    assert edits.save([draft], by="me").refused
+    assert edits.save_and_approve(draft, by="me").refused
+    edits.decide([0], "approved", by="me")
+    if swapped == "folder":
+        assert edits.trash([0], by="me").refused
+    edits.close()
+    assert {path.name: path.read_bytes() for path in outside.iterdir() if path.is_file()} == before
+
+
 def test_other_programs_are_noticed(library, media):
     told = []
     library.listeners.append(told.append)

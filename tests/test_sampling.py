@@ -121,5 +121,8 @@ def test_trainers_decide_the_span_unless_it_is_given(target, frames, span):
 def test_unknown_trainers_and_models_list_the_known():
     with pytest.raises(UsageError, match=r"Known: musubi, .*sd-scripts"):
         Settings.of({"for": "kohya"})
+    for target in ("musubi:wna", "sd-scripts:nope"):
+        with pytest.raises(UsageError, match=r"Known: wan, .*sdxl"):
+            Settings.of({"for": target})
     with pytest.raises(UsageError, match="musubi:wan"):
         Settings.of({"for": "musubi:flux", "train_frames": 81})

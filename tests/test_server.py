@@ -113,10 +113,67 @@ def test_several_models_want_one_named(models, says):
         session(stub.url).close()
 
 
-def test_a_url_without_its_path_is_given_one():
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (502, b"<html><body>no upstream</body></html>", r"\(no upstream \(502 Bad Gateway\)\)"),
+        (404, {"error": "no such path"}, r"\(no such path \(404 Not Found\)\)"),
+        (200, b"<html>Welcome</html>", r"\(it says 'Welcome'\)"),
+        (200, {"data": []}, r"\(it lists none\)"),
+    ],
+)
+def test_why_no_models_are_listed_is_said(status, body, why):
     with Stub() as stub:
-        assert isinstance(once(stub.url.removesuffix("/v1")), Reply)
-        assert stub.asked[0].path == "/v1/chat/completions"
+        stub.list = Said(status, body)
+        with pytest.raises(ModelError, match=f"does not list its models {why}: choose with --model"):
+            session(stub.url).close()
+        assert isinstance(once(stub.url, model="stub"), Reply)
+
+
+@pytest.mark.parametrize("length", [4096, "4096"])
+def test_a_bare_list_of_models_is_read(length):
+    with Stub() as stub:
+        stub.list = Said(body=[{"id": "org/m", "max_model_len": length}])
+        engine = engine_for(Settings.of({"engine": "server", "base_url": stub.url}))
+        assert (engine.model, engine.spec.context) == ("org/m", 4096)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("", "/v1"), ("/", "/v1"), ("/v1/", "/v1"), ("/v1/chat/completions", "/v1"), ("//ok//v1//", "/ok/v1"),
+        ("/chat/completions/", ""),
+    ],
+)  # fmt: skip
+def test_a_url_is_brought_to_its_path(given, asked):
+    with Stub() as stub:
+        assert isinstance(once(stub.url.removesuffix("/v1") + given), Reply)
+        assert stub.asked[0].path == f"{asked}/chat/completions"
+
+
+@pytest.mark.parametrize("code", [301, 302, 303])
+def test_a_server_that_sends_us_elsewhere_is_told(code):
+    def rule(asked: Asked) -> Said:
+        return Said(code, headers={"Location": "/elsewhere/v1/chat/completions?key=k"})
+
+    with Stub(rule) as stub, session(stub.url) as opened, pytest.raises(ModelError) as told:
+        answers(opened, [request(1)])
+    assert f"sends us to {stub.url.replace('/v1', '/elsewhere/v1')}/chat/completions ({code})" in str(told.value)
+
+
+@pytest.mark.parametrize("key", ["sk-S\u00e9cret", "sk-S\necret", "\x07sk-S"])
+def test_a_key_that_no_header_can_hold_is_told_by_its_variable(monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(UsageError, match="the key in MY_KEY") as told:
+        engine_for(Settings.of({"engine": "server", "base_url": "http://here", "api_key_env": "MY_KEY"}))
+    assert "sk-S" not in str(told.value)
+
+
+def test_a_key_ends_where_its_line_does(monkeypatch):
+    monkeypatch.setenv("MY_KEY", f" {SECRET}\r\n")
+    with Stub() as stub:
+        assert isinstance(once(stub.url, api_key_env="MY_KEY"), Reply)
+        assert stub.asked[0].headers["authorization"] == f"Bearer {SECRET}"
 
 
 # What ends a run

@@ -77,9 +77,11 @@ def test_parameters():
 
 def reply(content="A cat.", finish_reason="stop", usage=True, **message):
     choice = {"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish_reason}
-    return json.dumps(
-        {"choices": [choice]} | ({"usage": {"prompt_tokens": 5, "completion_tokens": 3}} if usage else {})
-    )
+    usage = {"prompt_tokens": 5, "completion_tokens": 3} if usage is True else usage
+    return json.dumps({"choices": [choice]} | ({"usage": usage} if usage else {}))
+
+
+HARMONY = "<|channel|>analysis<|message|>"
 
 
 def stream(*deltas, finish_reason="stop"):
@@ -103,6 +105,18 @@ def stream(*deltas, finish_reason="stop"):
         (reply("<|channel>thought\nHm.<channel|>A cat."), Answer("A cat.", "stop", 5, 3)),
         (reply([{"type": "thinking"}, {"type": "text", "text": "A cat."}]), Answer("A cat.", "stop", 5, 3)),
         (reply("A cat.<end_of_turn>\n<start_of_turn>user", "length"), Answer("A cat.", "stop", 5, 3)),
+        (reply(usage={"prompt_tokens": 1.5, "completion_tokens": "x"}), Answer("A cat.", "stop", 0, 0)),
+        (reply(usage=[3]), Answer("A cat.", "stop", 0, 0)),
+        (reply(finish_reason=0), Answer("A cat.", "stop", 5, 3)),
+        (reply(finish_reason="MAX_TOKENS"), Answer("A cat.", "length", 5, 3)),
+        (reply(["A ", {"text": "cat."}, {"type": "text", "text": None}]), Answer("A cat.", "stop", 5, 3)),
+        (reply([{"type": "reasoning_text", "text": "Hm."}, {"type": "output_text", "text": "A cat."}]),
+         Answer("A cat.", "stop", 5, 3)),
+        (reply("<thinking>Let me see.</thinking>A cat."), Answer("A cat.", "stop", 5, 3)),
+        (reply(f"{HARMONY}I look<|end|><|start|>assistant<|channel|>final<|message|>A cat.<|return|>"),
+         Answer("A cat.", "stop", 5, 3)),
+        (reply(refusal=None), Answer("A cat.", "stop", 5, 3)),
+        (": ping\n\n" + stream({"content": "A cat."}), Answer("A cat.", "stop", 0, 0)),
         (stream({"reasoning": "Hm."}, {"content": "A "}, {"content": "cat."}), Answer("A cat.", "stop", 0, 0)),
         (stream({"content": "A "}, finish_reason="length"), Answer("A ", "length", 0, 0)),
     ],
@@ -129,6 +143,8 @@ def test_replies_are_read(text, answer):
         ('{"error": {"message": "No credits", "code": 402}}', "key"),
         (reply(finish_reason="content_filter"), "refused"),
         (reply("", "length", reasoning="Let me think of"), "refused"),
+        (reply(f"<|start|>assistant{HARMONY}I look", "length"), "refused"),
+        (reply(None, refusal="I will not."), "refused"),
         (reply("<think>Let me think of", "length"), "refused"),
     ],
 )
@@ -136,6 +152,7 @@ def test_replies_that_are_no_answer(text, kind):
     trouble = read_reply(text)
     assert isinstance(trouble, Trouble) and trouble.kind == kind
     assert "\n" not in trouble.said
+    assert "I will not." in trouble.said or "I will not." not in text
 
 
 REFUSALS = [json.loads(line) for line in (Path(__file__).parent / "data" / "refusals.jsonl").read_text().splitlines()]

@@ -26,6 +26,7 @@ VARIABLES = {
     "width": "of the picture, in pixels",
     "height": "of the picture, in pixels",
 }
+_NUMBERS: dict[str, str | int | float] = {"duration": 1.5, "num_frames": 1, "width": 1, "height": 1}  # the rest is text
 _BRACES = "Write a brace that is meant as one twice, {{ and }}"
 _FILE_COLUMNS = ("file_name", "filename", "path", "file", "media_path", "image_path", "video_path", "image", "video")
 
@@ -63,8 +64,11 @@ def _known(name: str) -> Mapping[str, Any]:
 
 
 def check(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str]:
-    """The variables that they use. Raises `UsageError` for one that is not known, before any model is loaded."""
+    """The variables that they use. Raises `UsageError` for one that is not known, before any model is loaded, and for
+    one that cannot be written as it is asked for: `{stem:d}`."""
+    columns = list(columns)
     known, used = [*VARIABLES, *columns], set()
+    tried = dict.fromkeys(VARIABLES, "") | _NUMBERS | dict.fromkeys(columns, "")
     for text in texts:
         try:
             names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
@@ -76,6 +80,10 @@ def check(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str
             )
         if "trigger" in names and not trigger:
             raise UsageError("the prompt uses {trigger}: give --trigger WORD")
+        try:
+            filled(text, tried)
+        except (ValueError, LookupError) as error:
+            raise UsageError(f"in {text!r}: {error}. {_BRACES}") from error
         used |= names
     return used
 
@@ -120,13 +128,16 @@ class Facts:
             return
         try:
             rows = _rows(path)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise UsageError(f"--facts {path}: {error}") from error
-        key = next((name for name in _FILE_COLUMNS if rows and name in rows[0]), None)
+        columns = dict.fromkeys(name for _, row in rows for name in row)
+        key = next((name for name in _FILE_COLUMNS if name in columns), None)
         if key is None:
             raise UsageError(f"--facts {path}: no column says which file a row is about: name one {_FILE_COLUMNS[0]!r}")
-        self.columns = [name for name in rows[0] if name != key]
-        for row in rows:
+        self.columns = [name for name in columns if name != key]
+        for line, row in rows:
+            if row.get(key) in (None, ""):
+                raise UsageError(f"--facts {path}, line {line}: no {key!r} says which file it is about: give one")
             about = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
             self._rows[str(row[key]).replace("\\", "/")] = about
 
@@ -146,8 +157,24 @@ def facts_for(settings: Settings) -> Facts:
     return facts
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8-sig")
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    return list(csv.DictReader(text.splitlines()))
+def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Each with the line that it ends on; those that hold nothing are left out. Raises `ValueError`, `csv.Error`."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() in (".jsonl", ".ndjson"):
+            return [(number, _object(line, number)) for number, line in enumerate(file, 1) if line.strip()]
+        reader = csv.DictReader(file)
+        rows = [(reader.line_num, row) for row in reader if any(cell for cells in row.values() for cell in cells or ())]
+    for number, row in rows:
+        if any(row.pop(None, ())):
+            raise ValueError(f"line {number} has more cells than there are columns: quote a cell that holds a comma")
+    return rows
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f'line {number} is no JSON object: write it as {{"file_name": ...}}')
+    return row

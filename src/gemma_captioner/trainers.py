@@ -36,10 +36,12 @@ TRAINERS: dict[str, Trainer] = {
 
 
 def trainer_of(target: str) -> Trainer:
-    """Of `TRAINER[:MODEL]`. Raises `UsageError` for one that is not known."""
-    name = target.partition(":")[0]
+    """Of `TRAINER[:MODEL]`. Raises `UsageError` where either is not known."""
+    name, _, model = target.partition(":")
     if name not in TRAINERS:
         raise UsageError(f"--for {target}: unknown trainer. Known: {', '.join(TRAINERS)}")
+    if model and not {name, model} & LIMITS.keys():  # LTX and Mochi are read by one encoder, whatever is trained
+        raise UsageError(f"--for {target}: unknown model. Known: {', '.join(LIMITS)}. For another, --for {name} alone")
     return TRAINERS[name]
 
 

@@ -3,44 +3,92 @@
 What is taken away is only what surrounds a caption; the raw reply stays in the journal.
 """
 
+import json
 import re
 
-# What a chat template writes, and thinking aloud between its marks.
-_THINKING = re.compile(r"<\|channel>.*?<channel\|>|<think>.*?</think>", re.DOTALL)
-_TEMPLATE = re.compile(
-    r"</?(?:start_of_turn|end_of_turn|bos|eos|pad|unk|s|start_of_image|end_of_image)>|<\|\w+\|?>|<\w+\|>"
-)
-_ROLE = re.compile(r"\A\s*(?:model|assistant)\s*[:\n]\s*")
+from .phrases import QUOTED
 
-_KIND = r"(?:image|picture|photo|photograph|video|clip|footage|frames?|scene|animation)"
-_ADJECTIVES = r"(?:[\w-]+(?:,\s|\s)){0,6}?"
-_NAMES = r"(?:captions?|descriptions?|summary|prompt|options|versions|image|video)"
+# What a chat template writes, and thinking aloud between its marks.
+_THINKING = re.compile(r"<\|channel>.*?<channel\|>|(?:<think>|\A).*?</think>", re.DOTALL)
+_TURN_START = r"(?:<start_of_turn>|<\|turn>|<\|im_start\|>|<\|start_header_id\|>)"
+_TURN_END = r"(?:<end_of_turn>|<turn\|>|<\|im_end\|>|<\|eot_id\|>|<\|end(?:oftext)?\|>|<eos>)"
+_ASKED = re.compile(rf"\A\s*(?:<bos>)?\s*{_TURN_START}\s*(?:user|system)\b.*?{_TURN_END}", re.DOTALL)
+_NEXT_TURN = re.compile(rf"(?<=\S)\s*{_TURN_END}\s*{_TURN_START}.*", re.DOTALL)
+_AFTER_TURN = re.compile(rf"(?<=[^\s>])\s*{_TURN_END}.*", re.DOTALL)
+_TEMPLATE = re.compile(
+    rf"{_TURN_START}(?:\s*(?:model|assistant)\b)?|</?(?:end_of_turn|bos|eos|pad|unk|s|start_of_image|end_of_image)>"
+    r"|<(?:image_soft_token|unused\d+)>|<br\s*/?>|<\|\w+\|?>|<\w+\|>"
+)
+_ROLE = re.compile(r"\A\s*(?:model|assistant)\s*[:\n]\s*", re.IGNORECASE)
+_FENCED = re.compile(r"\A\s*```\w*\s*(.*?)\s*```\s*\Z", re.DOTALL)
+_TAGGED = re.compile(r"<(caption|description|answer|output)>(.*?\w.*?)</\1>", re.DOTALL)
+_JSON_KEYS = {"caption", "description", "image_caption", "image_description", "video_caption", "text"}
+
+# All lists are closed: whatever word may stand in one may be the caption's subject.
+_KIND = r"(?:image|picture|photo|photograph|video|clip|footage|animation)"
+_ADJECTIVE = (
+    r"(?:(?:single|one|two|\d+)-(?:line|sentence|paragraph|words?)|(?:image|video|photo|clip|training|lora|final|full|"
+    r"short|long|longer|brief|concise|detailed|descriptive|comprehensive|simple|plain|possible|suggested|potential|"
+    r"revised|updated|improved|refined|optimi[sz]ed|alternative|new|good|caption|text|prompt)),?\s+"
+)
+_SINGULAR, _PLURAL = r"(?:caption|description|summary|prompt)", r"(?:captions|descriptions|options|versions|prompts)"
+_OF_IT = rf"(?:\s+(?:for|of)\s+(?:(?:the|this|your)\s+(?:[\w-]+\s+)?|an?\s+){_KIND})?"
+_OF_ELSE = rf"(?!\s+of\s+(?!(?:the|this|your|an?)\s+(?:[\w-]+\s+)?{_KIND}\b))[^:\n.]{{0,160}}"
+_HERE_IS = (
+    r"\A[\s*_#>]*(?:(?:sure|okay|ok|certainly|absolutely|of course|alright|great)\b[,!.]*\s*)?"
+    r"(?:here(?:['\u2019]s| is| are)|this is|below is|the following is)\s+"
+    r"(?:(?:an?|the|your|my|some|one|two|three|four|five|\d|(?:a )?few|several)\s+)?"
+    rf"(?:{_ADJECTIVE}){{0,5}}"
+)
 # "Here's a detailed, single-line caption for the image:"
 _ANNOUNCED = re.compile(
-    rf"\A(?:(?:sure|okay|ok|certainly|absolutely|of course|alright|great)\b[,!.]*\s*)?"
-    rf"(?:here(?:'s| is| are)|this is|below is|the following is)\s+{_ADJECTIVES}{_NAMES}\b[^:\n.]{{0,160}}:\s*",
-    re.IGNORECASE,
+    rf"{_HERE_IS}(?:{_SINGULAR}|(?P<many>{_PLURAL}))\b(?:{_OF_IT}\s*[:.!](?!\w)|{_OF_ELSE}:)\s*(?:\*\*)?", re.IGNORECASE
 )
-_EAGER = re.compile(r"\A(?:sure|okay|ok|certainly|absolutely|of course|alright)\b[,!.:]+\s+", re.IGNORECASE)
+_ANNOUNCED_SURELY = re.compile(rf"{_HERE_IS}{_SINGULAR}{_OF_IT}\s*:\s*", re.IGNORECASE)
+_FIRST_OF_SEVERAL = re.compile(r"\s*(?:1[.)]\s+(.+?)\s+(?:\*\*)?2[.)]\s.*|[-*+]\s+(.+?)\n\s*[-*+]\s.*)\Z", re.DOTALL)
+_EAGER = re.compile(r"\A(?:sure|okay|certainly|absolutely|of course|alright)\b[,!.:]+\s+(?-i:(?![a-z]))", re.IGNORECASE)
 # "**Caption:**", "Image description:", "Option 1 (Concise):"
+_OPTION = r"option\s+\d+(?:\s*\([^)]*\))?"
+_LABELS = rf"(?:(?:{_ADJECTIVE}){{0,4}}{_SINGULAR}|{_OPTION}"
 _LABEL = re.compile(
-    rf"\A(?:(?:{_ADJECTIVES}{_NAMES})|option\s+\d+(?:\s*\([^)]*\))?)\s*[:\u2013\u2014-]\s+(?=\S)", re.IGNORECASE
+    rf"\A(?:{_LABELS}|(?:final )?(?:answer|output)|assistant|title|image|video|keywords))\s*:\s+(?=\S)", re.IGNORECASE
 )
-_LABEL_LINE = re.compile(rf"\A(?:{_ADJECTIVES}{_NAMES}|option\s+\d+(?:\s*\([^)]*\))?)\s*:?\Z", re.IGNORECASE)
-_ANOTHER_OPTION = re.compile(r"^\W*option\s+[2-9]\b.*", re.IGNORECASE | re.DOTALL | re.MULTILINE)
+_LABEL_SURELY = re.compile(
+    rf"\A(?:(?:(?:image|video|photo|detailed|short)\s+)?(?:caption|description)|{_OPTION})\s*:\s+(?=\S)", re.IGNORECASE
+)
+_LABEL_LINE = re.compile(rf"\A{_LABELS})\s*:\Z", re.IGNORECASE)
+_TITLE_LINE = re.compile(rf"\A{_LABELS})\Z", re.IGNORECASE)  # without a colon: of several lines the first
+_ANOTHER_OPTION = re.compile(
+    r"(\A.*?^\W*option\s+1\b.*?)^\W*option\s+2\s*[:(*-].*", re.IGNORECASE | re.DOTALL | re.MULTILINE
+)
+_KEYWORDS = re.compile(r"(?<=[.!?\n])\s*(?:\*\*)?(?:keywords|hashtags):.*\Z", re.IGNORECASE | re.DOTALL)
+_WORD_COUNT = re.compile(r"\s*\((?:word count:\s*)?\d+ words?\)\s*\Z", re.IGNORECASE)
 # "This image shows a cat": what follows must be able to stand alone.
-_SHOWS = re.compile(
+_SHOWS = (
     rf"\A(?:(?:the|this)\s+(?:short\s+|provided\s+|given\s+)?{_KIND}\s+"
     r"(?:shows|depicts|features|captures|presents|displays|showcases|portrays|illustrates|is of|contains)\s+"
-    rf"|in\s+(?:the|this)\s+(?:short\s+)?{_KIND},?\s+(?:there (?:is|are)\s+|we (?:can )?see\s+|you can see\s+)?)"
-    r"(?!how\b|that\b|what\b|no\b|nothing\b|off\b)(?=\w)",
+    rf"|in\s+(?:the|this)\s+(?:short\s+)?(?:{_KIND}|scene)"
+    r"(?:,\s+(?:there (?:is|are)\s+|(?:we|you) (?:can )?see\s+)?|\s+(?:there (?:is|are)|(?:we|you) (?:can )?see)\s+))"
+)
+_SHOWN = re.compile(rf"{_SHOWS}(?!(?:how|that|what|no|nothing|off|only|its|signs|\w+ly)\b)(?=\w)", re.IGNORECASE)
+_SHOWN_SURELY = re.compile(
+    rf"{_SHOWS}(?=(?:an?|the|one|two|three|four|five|several|some|many|multiple|\d+)\s+\w)", re.IGNORECASE
+)
+# Sentences that offer more; they go where all that follows speaks to somebody, too.
+_OFFER = re.compile(
+    r"(?:\A|(?<=[.!?\")*])\s+|\n)[\s*_>#-]*(?:(?:please )?let me know(?: (?:if|whether|what|which|how|should)\b|\W*\Z)|"
+    r"(?:would you like|do you want|want) (?:me to\b|(?:an?|another|more)\b[^.?!]*\b(?:caption|description|version))|"
+    r"(?:i )?hope (?:this|that|it) (?:helps|works|caption|description|is)\b|"
+    r"feel free to (?:ask|adjust|modify|edit|tweak|change|use|reach|customi[sz]e|let me)\b|"
+    r"if you(?:'d| would) like (?:me|an?|another|more|to)\b|if you want(?:, i| me to)\b|"
+    r"i can also (?:adjust|provide|write|give|make|offer|describe|create|generate|tailor)\b|"
+    r"is there anything else\b|to help me (?:refine|improve|give)\b)",
     re.IGNORECASE,
 )
-_OFFER = re.compile(
-    r"(?:\A|(?<=[.!?\")*])\s+|\n\s*)(?:let me know\b|would you like (?:me|a|another)\b|do you want me\b|i hope this\b|"
-    r"feel free to\b|if you(?:'d| would) like (?:me|a|another|more)\b|please let me know\b|i can also\b|"
-    r"is there anything else\b|to help me (?:refine|improve|give)\b).*\Z",
-    re.IGNORECASE | re.DOTALL,
+_TO_YOU = re.compile(r"\b(?:your?|me|i|caption|description|hope (?:this|it))\b|\?\W*\Z|\A\s*[-*+\d]", re.IGNORECASE)
+_OF_THE_CAPTION = re.compile(
+    r"\b(?:captions?|descriptions?|versions?|prompts?|adjust|refine|tweak|describe|another|more detail|helps)\b",
+    re.IGNORECASE,
 )
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb", "`": "`"}
 _ASCII = str.maketrans(
@@ -48,49 +96,114 @@ _ASCII = str.maketrans(
         "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"',
         "\u201e": '"', "\u00ab": '"', "\u00bb": '"', "\u2033": '"', "\u2010": "-", "\u2011": "-", "\u2012": "-",
         "\u2013": "-", "\u2212": "-", "\u2026": "...", "\u2022": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
-        "\u200b": "", "\u200c": "", "\u200d": "", "\ufeff": "", "\u00ad": "", "\u2028": "\n", "\u2029": "\n",
+        "\u200b": "", "\ufeff": "", "\u00ad": "", "\u2028": "\n", "\u2029": "\n",
     }
 )  # fmt: skip
+# Persian and emoji are written with joiners; beside Latin letters an editor has left them behind.
+_JOINERS = re.compile(
+    r"\A[\u200c\u200d]+|(?<=[\0-\u024f])[\u200c\u200d]+|[\u200c\u200d]+(?=[\0-\u024f])|[\u200c\u200d]+\Z"
+)
 
 
 def dressed(caption: str, *, trigger: str = "", prefix: str = "", suffix: str = "") -> str:
-    """With them put in, each once; "" stays "".
+    """With them put in, each once; "" stays "". A trigger in other letter case is written as given.
 
-    # "A red circle.", trigger "ohwx" -> "ohwx A red circle."
+    # "A red circle.", trigger "ohwx" -> "ohwx A red circle."      "Ohwx stands." -> "ohwx stands."
     """
     if not caption:
         return ""
     if trigger and not re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption):
-        caption = f"{trigger} {caption}"
+        caption, found = re.subn(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: trigger, caption, flags=re.IGNORECASE)
+        caption = caption if found else f"{trigger} {caption}"
     # Of what is put around it only the line breaks go: a prefix's own trailing space separates it.
-    prefix = "" if prefix.strip() and caption.startswith(prefix.strip()) else prefix
-    suffix = "" if suffix.strip() and caption.endswith(suffix.strip()) else suffix
+    if (core := prefix.strip()) and (
+        caption.startswith(prefix.lstrip()) or re.match(rf"{re.escape(core)}(?!(?<=\w)\w)", caption)
+    ):
+        prefix = ""
+    if (core := suffix.strip()) and (
+        caption.endswith(suffix.rstrip()) or re.search(rf"(?<!\w(?=\w)){re.escape(core)}\Z", caption)
+    ):
+        suffix = ""
     line = " ".join(f"{prefix}{caption}{suffix}".splitlines()).strip()
     return line.encode("utf-8", "replace").decode()  # a file name's stray bytes are no text
 
 
-def bare(raw: str, *, ascii_punctuation: bool = True) -> str:
+def bare(raw: str, *, ascii_punctuation: bool = True, by_a_model: bool = True) -> str:
     """What the model said of the media, on one line, without what models say around it; "" where it says nothing.
+
+    by_a_model: False for what a person may have written, of which only what no person writes is taken away.
 
     # "Here is a caption:\\n\\n**A red circle.**\\nLet me know!" -> "A red circle."
     """
-    text = _ROLE.sub("", _TEMPLATE.sub(" ", _THINKING.sub(" ", raw)).strip())
+    text = _ASKED.sub("", _THINKING.sub(" ", raw))
+    text = (_AFTER_TURN if by_a_model else _NEXT_TURN).sub("", text)
+    text = _TEMPLATE.sub(" ", text).strip()
+    if by_a_model:
+        text = _unpacked(_ROLE.sub("", text))
+    text = "\n".join(" ".join(line.split()) for line in text.splitlines())  # or patterns would try each run of spaces
     if ascii_punctuation:
         text = plain(text)
-    text = _without_markdown(_ANOTHER_OPTION.sub("", text))
-    text = _OFFER.sub("", text.strip())
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    caption = " ".join(line for line in lines if line and not _LABEL_LINE.match(line))
+    text = _without_offer(_ANOTHER_OPTION.sub(r"\1", text), by_a_model)
+    if by_a_model:
+        text = _first_of_several(_WORD_COUNT.sub("", _KEYWORDS.sub("", text)))
+    lines = [" ".join(line.split()) for line in _without_markdown(text, by_a_model).splitlines()]
+    lines = [line for line in lines if line and not _LABEL_LINE.match(line)]
+    if len(lines) > 1 and _TITLE_LINE.match(lines[0]):
+        lines = lines[1:]
+    elif by_a_model and len(lines) > 1 and _LABEL.match(lines[0]):
+        lines = [_ended(_LABEL.sub("", line)) for line in lines]
+    caption = _opened(" ".join(lines), by_a_model)
+    return re.sub(r"\s+([,.;:!?])(?=\s|\Z)", r"\1", caption).strip()
+
+
+def _unpacked(text: str) -> str:
+    """What stands in a code fence, between tags, or in an object of JSON that holds nothing else."""
+    text = _FENCED.sub(r"\1", text)
+    if tagged := _TAGGED.search(text):
+        text = tagged[2]
+    if text.startswith("{") and text.endswith("}"):
+        try:
+            read = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        match list(read.items()):
+            case [(str(key), str(value))] if key.lower() in _JSON_KEYS:
+                return value.strip()
+    return text
+
+
+def _opened(caption: str, by_a_model: bool) -> str:
+    """Without what it opens with: "Sure! Here is a caption: This image shows a cat", one after the other."""
+    openings = (_ANNOUNCED, _EAGER, _LABEL) if by_a_model else (_ANNOUNCED_SURELY, _LABEL_SURELY)
     before = None
-    while caption != before:  # "Sure! Here is a caption: This image shows a cat": one after the other
+    while caption != before:
         before = caption
-        for opening in (_ANNOUNCED, _EAGER, _LABEL):
+        for opening in openings:
             caption = opening.sub("", caption.strip())
         caption = _unquoted(caption)
-        if shown := _SHOWS.match(caption):
+        if shown := (_SHOWN if by_a_model else _SHOWN_SURELY).match(caption):
             caption = caption[shown.end() :]
             caption = caption[:1].upper() + caption[1:]
-    return re.sub(r"\s+([,.;:!?])(?=\s|\Z)", r"\1", caption).strip()
+    return caption
+
+
+def _without_offer(text: str, by_a_model: bool) -> str:
+    """Without offers of more at its end: signs may say anything, and what goes on to caption stays."""
+    seen = QUOTED.sub(lambda quote: f'"{"x" * (len(quote[0]) - 2)}"', text)
+    for offer in _OFFER.finditer(seen):
+        rest = seen[offer.start() :].strip()
+        sentences = re.split(r"(?<=[.!?])\s+|\s*\n\s*", rest)
+        if all(map(_TO_YOU.search, sentences)) and (by_a_model or _OF_THE_CAPTION.search(rest)):
+            return text[: offer.start()]
+    return text
+
+
+def _first_of_several(text: str) -> str:
+    """# Here are two options: 1. A cat. 2. A dog. -> A cat."""
+    announced = _ANNOUNCED.match(text)
+    if announced and announced["many"] and (first := _FIRST_OF_SEVERAL.match(text, announced.end())):
+        return str(first[1] or first[2])
+    return text
 
 
 def plain(text: str) -> str:
@@ -98,24 +211,33 @@ def plain(text: str) -> str:
 
     # "a cat\u2019s tail\u2026" -> "a cat's tail..."
     """
-    return re.sub(r"\s*\u2014\s*", " - ", text).translate(_ASCII)
+    return _JOINERS.sub("", re.sub(r"\s*\u2014\s*", " - ", text).translate(_ASCII))
 
 
-def _without_markdown(text: str) -> str:
-    """Marks gone, the words kept; list items become sentences of one paragraph."""
+def _without_markdown(text: str, by_a_model: bool) -> str:
+    """Marks gone, the words kept; list items become sentences of one paragraph. A model's headings go."""
     text = re.sub(r"^\s*```\w*\s*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"\[([^\]]+)\]\((?:https?:|/)[^)]*\)", r"\1", text)
     text = re.sub(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"\2", text)
     text = re.sub(r"(?<![\w*])([*_])(?=[^\s*_])([^*_\n]+?)(?<=\S)\1(?![\w*])", r"\2", text)
-    lines = []
-    for line in text.splitlines():
-        if re.match(r"\s*(?:[-*_]\s*){3,}$", line) or (re.match(r"\s*#{1,6}\s+\S.{0,60}$", line) and "." not in line):
-            continue  # a rule, or a heading that is no sentence
-        item = re.sub(r"^\s*(?:[-*+]\s+|\d{1,2}[.)]\s+(?=[A-Z]))", "", line).rstrip()
-        if item != line.rstrip() and item[-1:].isalnum():
-            item += "."
-        lines.append(re.sub(r"^\s*(?:#{1,6}|>)\s+", "", item).replace("`", ""))
-    return "\n".join(lines)
+    is_list = all(re.search(rf"^\s*{number}[.)]\s", text, re.MULTILINE) for number in (1, 2))
+    mark = re.compile(r"\s*(?:[-*+]\s+(?!\d)|\d{1,2}[.)]\s+)" if is_list else r"\s*[-*+]\s+(?!\d)")
+    lines: list[str] = []
+    headings = False  # whether those that follow have text below them
+    for line in reversed(text.splitlines()):
+        if re.match(r"\s*(?:[-*_]\s*){3,}$", line):
+            continue
+        if by_a_model and headings and "." not in line and re.match(r"\s*#{1,6}\s+[^\W\d].{0,60}$", line):
+            continue
+        item = mark.sub("", line, count=1).rstrip() if mark.match(line) else line.rstrip()
+        headings = headings or (bool(item.strip()) and not re.match(r"\s*#{1,6}\s", line))
+        item = _ended(item) if item != line.rstrip() else item
+        lines.append(re.sub(r"^\s*(?:#{1,6}|>)\s+(?!\d)", "", item).replace("`", ""))
+    return "\n".join(reversed(lines))
+
+
+def _ended(sentence: str) -> str:
+    return f"{sentence}." if sentence[-1:].isalnum() else sentence
 
 
 def _unquoted(caption: str) -> str:
@@ -127,10 +249,24 @@ def _unquoted(caption: str) -> str:
     return caption if caption[0] in inside or closing in inside.replace("'s", "").replace("n't", "") else inside.strip()
 
 
+# Unless it is a capital's or an abbreviation's; "5 p.m. The" and "5 p.m." at the very end are ends.
+_END = re.compile(
+    r"(?<![\w.])(?P<word>[\w.]*)(?:[.!?]+(?:[\"')\]]+(?!\s+[a-z]))?(?=\s+(?P<next>\S)|\s*\Z)"
+    r"|[\u3002\uff01\uff1f\u0964\u0965\u061f\u06d4]+[\u300d\u300f\u201d\uff09\")]*)"
+)
+_NEVER_LAST = frozenset("Mr Mrs Ms Dr St Mt Prof Sgt Capt Lt Col Gen Rev Fig No vs e.g i.e approx ca".split())
+_SELDOM_LAST = frozenset("a.m p.m etc Jr Sr Inc Ltd Co Corp ft Ave Blvd".split())
+
+
 def to_last_sentence(caption: str) -> str:
     """Cut back to where its last whole sentence ends; as it is where it holds none.
 
     # "A cat sits. It looks at the" -> "A cat sits."
     """
-    ends = [m.end() for m in re.finditer(r"(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St|vs))[.!?][\"')\]]*(?=\s|\Z)", caption)]
-    return caption[: ends[-1]] if ends else caption
+    end = None
+    for found in _END.finditer(caption):
+        word, after = found["word"].rstrip("."), found["next"] or ""
+        is_capital = re.fullmatch(r"(?:[A-Z]\.)*[A-Z]", word)
+        if not (is_capital or word in _NEVER_LAST or (word in _SELDOM_LAST and after.islower())):
+            end = found.end()
+    return caption[:end]

@@ -23,9 +23,16 @@ _WESTERN = (  # without the Icelandic letters, which stand where other pages hav
 )
 _CYRILLIC = "\u0401\u0404\u0406\u0407\u0410-\u044f\u0451\u0454\u0456\u0457"
 _WIDE = "\u3000-\u303f\uff00-\uff65\u2010-\u2027"
+_CONTROLS = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")  # of no text: another encoding's halves
+# One Cyrillic page's small letters are another's capitals: read in the wrong one, a "Word" is a "wORD".
+_CYRILLIC_WORD = re.compile(f"[{_CYRILLIC}]+")
+_CASED = re.compile(
+    "[\u0401\u0404\u0406\u0407\u0410-\u042f]*|[\u0401\u0404\u0406\u0407\u0410-\u042f]?[\u0430-\u044f\u0451\u0454\u0456\u0457]*"
+)
 _PAGES = {
     "Windows-1252": ("cp1252", f"[{_TYPOGRAPHY}{_WESTERN}]*", 0.0, 0.3),
     "Windows-1251": ("cp1251", f"[{_TYPOGRAPHY}{_CYRILLIC}]*", 0.3, 1.0),
+    "KOI8": ("koi8-u", f"[{_TYPOGRAPHY}{_CYRILLIC}]*", 0.3, 1.0),
     "Shift-JIS": ("cp932", f"(?=.*[\u3041-\u30fe])[\u3041-\u30fe\u4e00-\u9fff{_WIDE}]*", 0.0, 1.0),
     "GBK": ("gb2312", f"[\u4e00-\u9fff{_WIDE}]*", 0.3, 1.0),
     "EUC-KR": ("euc_kr", f"[\uac00-\ud7a3{_WIDE}]*", 0.3, 1.0),
@@ -57,6 +64,8 @@ def _by_page(content: bytes, codec: str, alphabet: str, least: float, most: floa
     """The text, where all of it that is not ASCII is of this alphabet, and so much of its letters."""
     text = _read_as(content, codec)
     if text is None or not re.fullmatch(alphabet, re.sub(r"[\x00-\x7f]", "", text)):
+        return None
+    if _CONTROLS.search(text) or any(not _CASED.fullmatch(word) for word in _CYRILLIC_WORD.findall(text)):
         return None
     letters = [c for c in text if c.isalpha()]
     share = sum(not c.isascii() for c in letters) / max(1, len(letters))

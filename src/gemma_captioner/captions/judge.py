@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from .languages import LANGUAGES
-from .phrases import ABSENCE, MANNERS, REFUSAL, phrases
+from .phrases import ABSENCE, MANNERS, QUOTED, REFUSAL, phrases
 
 # What keeps a caption from being stored, once --retries are used up.
 UNFIT = {
@@ -24,7 +24,7 @@ UNFIT = {
 
 def judge(caption: str, *, prompt: str = "", language: str = "english") -> tuple[str, ...]:
     """What the text alone shows, as flags in a fixed order. One in `UNFIT` keeps a caption from being stored."""
-    if not re.search(r"\w", caption):
+    if not re.search(r"\w", caption) or _NOTHING.fullmatch(caption):
         return ("empty",)
     found = {
         "repetition": repeats(caption),
@@ -36,12 +36,18 @@ def judge(caption: str, *, prompt: str = "", language: str = "english") -> tuple
     return tuple(flag for flag, is_so in found.items() if is_so)
 
 
-_QUOTED = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|\u00ab[^\u00bb]*\u00bb|(?<!\w)'[^']{2,}'(?!\w)")
+_NOTHING = re.compile(r"\W*(?:n/a|none|null|nil|undefined|<image>)\W*", re.IGNORECASE)
+# "A protest sign reads I can't breathe", up to the sentence's end; a man who reads a book quotes nothing.
+_READS = re.compile(
+    r"\b(?:(?:reads|says)|(?:sign|poster|banner|shirt|text|label|letters|lettering|board)\s+(?:reading|saying)):?"
+    r"\s+(?!\"|(?:an?|the|his|her|their|its|from|in|on|to|aloud|by|with|of)\b)[^.!?;]*",
+    re.IGNORECASE,
+)
 
 
 def _unquoted(caption: str) -> str:
     """Without what is quoted: signs and speech may say anything."""
-    return _QUOTED.sub(" ", caption)
+    return _READS.sub(" ", QUOTED.sub('"', caption))
 
 
 def _words(text: str) -> list[str]:
@@ -59,6 +65,7 @@ def repeats(caption: str) -> bool:
     return (
         _LETTERS_AGAIN.search(caption) is not None
         or _in_a_loop(spoken)
+        or (len(spoken) >= 4 and len(set(spoken)) == 1)
         or _in_a_loop([w for w in _words(caption) if w.isalpha()], at_least=10)  # quoted, too, that is no sign
         or _same_items(text)
         or _turns_in_place(spoken, 60, 23)
@@ -69,7 +76,8 @@ def repeats(caption: str) -> bool:
     )
 
 
-_LETTERS_AGAIN = re.compile(r"(\S{1,6}?|\S\s)\1{11,}")  # titititititi, . . . . . .
+# titititititi, . . . . . .; one letter more often than a comic's sleeper, zzzzzzzzzzzzzzzz
+_LETTERS_AGAIN = re.compile(r"((\S)(?!\2)\S{1,5}?|\S\s)\1{11,}|(\S)\3{39,}")
 _LEAST_TIMES = {1: 5, 2: 4, 3: 4}  # for a run of so many words; longer ones three times
 
 
@@ -118,12 +126,12 @@ def _compresses_too_well(caption: str) -> bool:
 
 
 def _counts_on(words: list[str]) -> bool:
-    """# 1, 2, 3, ... 9 -> yes      A1, A2, ... A9 -> yes      1961, 1962, ... 1969 -> yes"""
+    """# 1, 2, 3, ... 13 -> yes      A1, A2, ... A13 -> yes      1, 2, 3, ... 12 -> no: a clock, a ruler"""
     numbers = [int(digits[1]) if (digits := re.fullmatch(r"[a-z]?(\d{1,6})", word)) else None for word in words]
     run = 1
     for before, after in pairwise(numbers):
         run = run + 1 if before is not None and after == before + 1 else 1
-        if run >= 9:
+        if run >= 13:
             return True
     return False
 
@@ -139,9 +147,9 @@ def refuses(caption: str) -> bool:
 # prompt_echo
 
 _INSTRUCTION = phrases(r"""
-    (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:describe|provide|caption|write|generate|create|give|explain|focus_on|include|list)\b
+    (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:describe|provide|caption|write|generate|create|give|explain|focus_on|include|list)\b(?!_of\b)
     (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:only_describe|mention|use_(?:simple|short|plain|clear|concise)|make_sure|ensure)\b
-    (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:keep_(?:it|the|your)|limit|output|start_with|begin_with|return|respond|answer)\b
+    (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:keep_(?:it|the|your)|limit|output|start_with|begin_with|return|respond|answer)\b(?!_of\b)
     (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:be_(?:concise|specific|detailed|brief)|the_(?:caption|description)_should)\b
 """)
 _OF_CAPTIONING = re.compile(
@@ -227,7 +235,9 @@ def _identifier() -> Any:
 
 # absent_things
 
+_NO_HUMANS = re.compile(r"(?:\A|,)\s*no[ _]humans\s*(?=,|\Z)", re.IGNORECASE)  # the booru tag for animals and places
+
 
 def tells_of_absence(caption: str) -> bool:
     """Whether it tells of what is not there, which a text encoder reads as if it were."""
-    return bool(ABSENCE.search(_unquoted(caption.replace("\u2019", "'"))))
+    return bool(ABSENCE.search(_NO_HUMANS.sub("", _unquoted(caption.replace("\u2019", "'")))))

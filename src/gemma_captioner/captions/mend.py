@@ -10,6 +10,8 @@ from .clean import bare, plain
 
 # Control characters but tab and line break, and marks that steer a line's direction or a file's encoding.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
+_BREAKS = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")  # what stands between words
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours
 _NOT_LATIN = re.compile(r"[\u0370-\u1cff\u2c00-\ud7ff\uf900-\ufaff]")
 _CP1252_GAPS = "\x81\x8d\x8f\x90\x9d"
 # Underscores are a tag's own (blue_hair, >_<, __wildcard__), no Markdown; those of <start_of_turn> are a template's.
@@ -28,7 +30,7 @@ def steps(*, alternatives: bool = False, as_asked: bool = False) -> Mapping[str,
         taken["typographic"] = _plain
     if not alternatives:
         taken["multi_line"] = _joined
-    taken["whitespace"] = _each_line(_spaced) if alternatives else _tidy
+    taken["whitespace"] = _lines_spaced if alternatives else _tidy
     return taken
 
 
@@ -52,7 +54,7 @@ def _one_break(text: str) -> str:
 
 
 def _each_line(step: Callable[[str], str]) -> Callable[[str], str]:
-    return lambda text: "\n".join(filter(None, map(step, text.split("\n"))))
+    return lambda text: "\n".join(map(step, text.split("\n")))
 
 
 def _read_again(text: str) -> str:
@@ -70,13 +72,13 @@ def _read_again(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    return _UNSEEN.sub("", text)
+    return _UNSEEN.sub("", _BREAKS.sub(" ", _ANSI.sub("", text)))
 
 
 def _undressed(text: str) -> str:
     """Without what models say around a caption, if that leaves one; spaces and quotes are other steps' to mend."""
     hidden = _TAG_MARKS.sub(lambda mark: _HIDDEN[mark[0]], text)
-    left = bare(hidden)
+    left = bare(hidden, by_a_model=False)
     for mark, stand_in in _HIDDEN.items():
         left = left.replace(stand_in, mark)
     return left if left and "".join(left.split()) != "".join(plain(text).split()) else text
@@ -93,6 +95,10 @@ def _joined(text: str) -> str:
 
 def _spaced(line: str) -> str:
     return " ".join(line.split())
+
+
+def _lines_spaced(text: str) -> str:
+    return "\n".join(filter(None, map(_spaced, text.split("\n"))))
 
 
 def _tidy(text: str) -> str:

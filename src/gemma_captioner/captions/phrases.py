@@ -6,6 +6,8 @@
 import re
 from collections.abc import Mapping
 
+QUOTED = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|\u00ab[^\u00bb]*\u00bb|(?<!\w)'[^']{2,}'(?!\w)")
+
 LISTS: Mapping[str, str] = {
     "MEDIA": "image video clip picture photo file attachment link",
     "DOES": """
@@ -80,7 +82,11 @@ REFUSAL = phrases(r"""
     \b(?:can_?not|can't|unable_to|not_able_to)_(?:fulfil+|comply_with|assist_with|help_with|complete|provide|generate|process)
     \b(?:can_?not|can't|unable_to|not_able_to)_identify_(?:the_|this_|any_|real_)?(?:person|people|individual)
     \b(?:against|violates?|not_in_line_with)_(?:my|our|the)_(?:\w+_)?(?:guidelines|polic|programming|principles|content)
-    \b(?:content|safety|usage)_(?:policy|policies|guidelines)\b
+    \b(?:against|violates?|because_of|due_to|under|with|per)_(?:\w+_)?(?:content|safety|usage)_(?:policy|policies|guidelines)\b
+    \bit_is_(?:not_|im)possible_to_(?:describe|caption|see|view|analy[sz]e)_(?:the|this)_{MEDIA}\b
+    \A{MEDIA}_not_found\b
+    \b(?:you_have_not|you_haven't|you_did_not|you_didn't)_(?:\w+ly_)?(?:upload|attach|provide|share|include|send|sent)
+    (?-i:\A\[?(?:Error|ERROR)\]?:_)
     \(note:_(?:i|this|the)\b
     \bnote:_(?:i_have|this_(?:description|caption|is))\b
     \bdisclaimer:
@@ -104,9 +110,14 @@ MANNERS = phrases(r"""
     \b(?:the|this|my|your)_caption_(?:avoids|should|will|must|focuses|mentions|is_written)\b
     \bi_(?:will_)?(?:mention|describe|focus_on|caption|write)\b
     \Ahere(?:'s|_is|_are)_(?:an?_)?[^:]{0,80}?\b(?:captions?|descriptions?|tags)\b
-    \A(?:user|system|prompt|instructions?)\b:?\s
+    \A(?:user|system|prompt|instructions?)\s*:\s
+    \A(?:\w+,_)?(?:we|i)_(?:need|have|are_asked)_to_(?:produce|write|generate|create|describe|caption|provide|output)\b
+    \bthe_user_(?:asked|asks|requested|wants_(?:me|a|an)|is_asking)\b
+    \A\W*(?:insert|add|write|put)_(?:\w+_){0,3}(?:caption|description|text)_here\b
+    \A\W*insert_(?:\w+_){0,3}(?:caption|description)\b
+    \A\W*(?:your|the)_(?:caption|description)_(?:goes_)?here\b
     \b(?:should_i|shall_i|let's|let_us)_(?:describe|caption|write)\b
-    \Asummary_of_what\b
+    \Asummary_of_what_(?:is_|can_be_)?(?:seen|visible|shown|depicted|happens|you_see|the_(?:image|video))\b
     \[(?:trigger|subject|place|action|style|lighting)\]
     \A\W*the_rules:
     \bmotion_described_using\b

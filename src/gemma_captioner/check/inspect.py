@@ -48,7 +48,7 @@ def inspected(
     by = steps(alternatives=takes_lines, as_asked=flags is not None)
     mendable = faults(text, by)
     tidy = mended(text, by) if mendable else text.strip()
-    if not re.search(r"\w", bare(tidy)):
+    if not re.search(r"\w", bare(tidy, by_a_model=False)):
         return Inspected([*found, ("empty", "")])
     found += [(fault, "") for fault in mendable]
     found += traps.of_text(text, checking.trainer)
@@ -70,7 +70,7 @@ def inspected(
 
 
 def _judged(caption: str, checking: Checking) -> Iterator[tuple[str, str]]:
-    if checking.trainer == "ai-toolkit":  # which puts a word there
+    if checking.trainer in ("", "ai-toolkit"):  # which puts a word there
         caption = _PLACEHOLDER.sub("it", caption)
     for flag in judge(caption, language=checking.language):
         yield flag, ""

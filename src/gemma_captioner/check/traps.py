@@ -38,7 +38,11 @@ _READS: Mapping[str, tuple[Collection[str], str]] = {
 _NOT_TRIED = (".txt", ".npz", ".json", ".parquet", ".bak", ".db")  # by diffusion-pipe, as media
 _BEATS_TXT = {
     "diffusion-pipe": r"captions\.json",
-    "finetrainers": r"metadata\.(?:json|jsonl|csv)|.*\.(?:tar|parquet)",
+    "finetrainers": r"metadata\.(?:jsonl|csv)|.*\.(?:tar|parquet)",
+}
+_METADATA = {
+    "huggingface": ("metadata.csv", "metadata.jsonl", "metadata.parquet"),
+    "finetrainers": ("metadata.csv", "metadata.jsonl", "metadata.json"),
 }
 _OF_SPLIT = re.compile(
     r"(?:\A|[-._ 0-9/])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)[-._ 0-9/]"
@@ -72,6 +76,11 @@ def _other_source(listing: Listing, checking: Checking) -> Hits:
     for name in listing.others:
         if re.fullmatch(_BEATS_TXT[checking.trainer], name):
             yield name, ""
+
+
+def _mistaken_for_metadata(listing: Listing, checking: Checking) -> Hits:
+    if "metadata.json" in listing.others and not listing.inside:
+        yield "metadata.json", ""
 
 
 def _sidecars(listing: Listing, checking: Checking) -> Hits:
@@ -110,7 +119,7 @@ def _named_like_a_split(listing: Listing, checking: Checking) -> Hits:
 
 
 def _mixed_metadata(listing: Listing, checking: Checking) -> Hits:
-    kinds = [name for name in listing.others if name in ("metadata.csv", "metadata.jsonl", "metadata.parquet")]
+    kinds = [name for name in listing.others if name in _METADATA[checking.trainer]]
     if len(kinds) > 1:
         yield kinds[0], f"and {', '.join(kinds[1:])}"
 
@@ -183,6 +192,10 @@ TRAPS: Mapping[str, Trap] = {
         "note", "captions are read from here, and every .txt is ignored",
         "write it anew with `gemma-captioner export`, or remove it",
         False, tuple(_BEATS_TXT), _other_source),
+    "metadata_json": Trap(
+        "error", "is taken for where the captions are, and not read: every .txt is ignored",
+        "remove it, or `gemma-captioner export` to metadata.jsonl",
+        False, ("finetrainers",), _mistaken_for_metadata),
     "sidecars_not_read": Trap(
         "note", "captions in files beside the media are not read", "`gemma-captioner export` writes what is",
         False, ("ltx", "huggingface"), _sidecars),
@@ -200,7 +213,7 @@ TRAPS: Mapping[str, Trap] = {
         "error", "a name that reads as a split (train, test, ...): files of other names are dropped",
         'rename it, or load with data_files={"train": "DIR/**"}', False, ("huggingface",), _named_like_a_split),
     "mixed_metadata": Trap(
-        "error", "metadata in several formats raises", "leave one of them", False, ("huggingface",), _mixed_metadata),
+        "error", "metadata in several formats raises", "leave one of them", False, tuple(_METADATA), _mixed_metadata),
 }
 # fmt: on
 

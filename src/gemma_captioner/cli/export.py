@@ -17,7 +17,7 @@ from ..report import printable
 from ..settings import Selection
 from ..store.dataset import Entry, entries
 from ..store.export import EXPORTS, Format
-from ..trainers import TRAINERS
+from ..trainers import TRAINERS, trainer_of
 from .shell import app, err, out
 
 
@@ -35,17 +35,17 @@ def export(
 ) -> int:
     """Write the captions as a trainer reads them: those on disk, edits included.
 
-    A file is written whole or not at all, and one that is there and differs is kept as `.bak`.
+    A file is written whole or not at all, and one that is there and differs is kept as `.bak`, no `.bak` replaced.
     """
     trainer = for_.partition(":")[0]
     if trainer not in EXPORTS:
         raise UsageError(f"--for {for_}: there is no export of that name. Known: {', '.join(EXPORTS)}")
+    takes_lines = trainer in TRAINERS and trainer_of(for_).takes_lines
     form = EXPORTS[trainer]
     if not folder.is_dir():
         raise StartError(f"{folder} is no folder: give the one that holds the media")
     [root] = roots_of([folder], exporting.captions)
     selection = Selection(**exporting.model_dump(exclude={"captions"}))
-    takes_lines = trainer in TRAINERS and TRAINERS[trainer].takes_lines
     counts: Counter[str] = Counter()
     found = _captioned(entries([root], selection, takes_lines=takes_lines), form, counts)
     first = next(found, None)
@@ -53,7 +53,7 @@ def export(
         raise StartError(f"{folder} holds no captions for {trainer}: caption it first, or say where with --captions")
     found = chain([first], found)
     if form.place is None and output is None:
-        counts["there"] = sum(1 for _ in found)
+        counts["there"] = sum(1 for _ in _beside(found, trainer))
         del counts["written"]
         out.print(
             f"{trainer} reads the .txt beside the media: {printable(root.folder)} is as it wants it.", markup=False
@@ -85,6 +85,15 @@ def _captioned(found: Iterator[Entry | MediaItem | Failed], form: Format, counts
             counts["written"] += 1
             counts["several"] += len(one.captions) > 1
             yield one
+
+
+def _beside(found: Iterator[Entry], trainer: str) -> Iterator[Entry]:
+    """All of them. Raises `StartError` for a caption that is not where a trainer looks that reads `.txt`."""
+    for entry in found:
+        at, wanted = entry.item.caption_path, entry.item.path.with_suffix(".txt")
+        if at != wanted:
+            raise StartError(f"{trainer} looks for {wanted}, not {at}: give --output FOLDER, where both will be")
+        yield entry
 
 
 def _place(form: Format, folder: Path) -> Path:

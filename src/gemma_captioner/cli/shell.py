@@ -34,6 +34,14 @@ app = App(
 
 
 _json_printed: list[bool] = []
+# What --json prints where it ended before there was anything to tell of, if it is another than `caption`'s.
+_NOTHING: dict[str, dict[str, Any]] = {
+    "check": {
+        **{"files": 0, "captions": 0, "errors": 0, "notes": 0, "fixed": [], "run": None, "report": None},
+        **{"seconds": 0.0, "findings": []},
+    },
+    "compare": {"files": 0, "html": None, "seconds": 0.0, "variants": []},
+}
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -51,8 +59,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _main(argv: list[str]) -> int:
     code = _answer(argv)
-    if "--json" in argv and not _json_printed:  # it ended before there was a run to tell of
-        print_json(Tally().as_json(0.0, 0.0))
+    if "--json" in argv and not _json_printed:
+        print_json(_NOTHING.get(argv[0]) or Tally().as_json(0.0, 0.0))
     return code
 
 

@@ -13,11 +13,12 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import chain, count, groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import StartError
+from ..media.discover import is_media
 from ..media.probe import probe
 from ..settings import Kind
 from . import sidecar
@@ -46,7 +47,7 @@ class Format:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that has its name once it is whole and synced; what was there and differs is kept as `.bak`.
+    """A file that has its name once it is whole and synced; what was there and differs is kept beside it.
 
     Raises what `sidecar.storage_error` says.
     """
@@ -58,13 +59,19 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         if path.exists() and not filecmp.cmp(temporary, path, shallow=False):
-            os.replace(path, path.with_name(f"{path.name}.bak"))
+            os.replace(path, _backup(path))
         os.replace(temporary, path)
     except OSError as error:
         raise sidecar.storage_error(error, path) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _backup(path: Path) -> Path:
+    """x.json.bak, x.json.2.bak and so on: the first that is free. All end in what trainers pass over."""
+    names = chain([f"{path.name}.bak"], (f"{path.name}.{number}.bak" for number in count(2)))
+    return next(backup for name in names if not os.path.lexists(backup := path.with_name(name)))
 
 
 Row = dict[str, Any]
@@ -137,6 +144,11 @@ def _inside(entry: Entry, folder: Path) -> str:
         ) from None
 
 
+def _see_that_it_is_read(to: Path, name: str, is_there: bool = True) -> None:
+    if to.name != name or not is_there:
+        raise StartError(f"{to} would not be read: this trainer reads {name} in the media folder. Leave --output out")
+
+
 def _of_one_kind(entries: Iterator[Entry]) -> Iterator[Entry]:
     first = next(entries, None)
     if first is None:
@@ -167,6 +179,7 @@ def _without_suffix(entry: Entry) -> Path:
 def _diffusion_pipe(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
     """A captions.json in every folder: it reads none but that of a folder given."""
     for folder, together in groupby(entries, key=lambda entry: entry.item.path.parent):
+        _see_that_it_is_read(to, "captions.json", folder.is_relative_to(to.parent))
         captions = {entry.item.path.name: list(entry.captions) for entry in together}
         path = folder / to.name
         with _whole(path) as file:
@@ -215,8 +228,11 @@ def _metadata(column: str) -> Write:
     def row(entry: Entry, folder: Path) -> Iterable[Row]:
         yield {"file_name": _inside(entry, folder), column: entry.captions[0]}
 
-    write = _rows(_json_lines, row)
-    return lambda entries, to: write(_of_one_kind(entries), to)
+    def write(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+        _see_that_it_is_read(to, "metadata.jsonl")
+        yield from _rows(_json_lines, row)(_of_one_kind(entries), to)
+
+    return write
 
 
 def _plain(entry: Entry, folder: Path) -> Iterable[Row]:
@@ -277,16 +293,34 @@ def _folder(*, lines: bool) -> Write:
     """Media, linked, and a `.txt` beside each, as these trainers find it whatever ours is called."""
 
     def write(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
-        for entry in _distinct(entries, _without_suffix):
-            media = to / entry.item.name
+        laid = [(entry, to / entry.item.name) for entry in _distinct(entries, _without_suffix)]
+        _see_that_captions_stay_apart(laid)
+        for entry, media in laid:
             media.parent.mkdir(parents=True, exist_ok=True)
             if not media.exists():
+                media.unlink(missing_ok=True)  # a link to where the dataset was
                 _link(entry.item.path, media)
             with _whole(media.with_suffix(".txt")) as file:
                 file.write("\n".join(dict.fromkeys(entry.captions) if lines else entry.captions[:1]).encode())
         yield to
 
     return write
+
+
+def _see_that_captions_stay_apart(laid: Sequence[tuple[Entry, Path]]) -> None:
+    """Raises `StartError` where other media than an entry's lies where its caption would be taken for theirs."""
+    there: dict[Path, list[Path]] = {}
+    for folder in {media.parent for _, media in laid}:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if is_media(path.name) and path.exists():
+                there.setdefault(path.with_suffix(""), []).append(path)
+    for entry, media in laid:
+        for other in there.get(media.with_suffix(""), ()):
+            same = other.samefile(entry.item.path) or filecmp.cmp(other, entry.item.path, shallow=False)
+            if other != media or not same:
+                raise StartError(
+                    f"{other} is not {entry.item.path}, and would have its caption: remove it, or name another --output"
+                )
 
 
 def _link(media: Path, at: Path) -> None:

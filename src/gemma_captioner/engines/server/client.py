@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from base64 import b64encode
 from collections.abc import Mapping
@@ -14,9 +15,9 @@ import aiohttp
 import httpx2
 import openai
 
-from ...errors import ModelError, ServerError, StartError, UsageError
+from ...errors import ModelError, ServerError, StartError, UsageError, without_credentials
 from ...settings import Server
-from .refusals import Trouble, refusal
+from .refusals import Trouble, one_line, refusal
 from .replies import Answer, read_reply
 
 _CONNECT_S = 5.0
@@ -38,22 +39,27 @@ class Address:
 
     @classmethod
     def of(cls, settings: Server) -> "Address":
-        """Raises `UsageError` where no URL is given and no server is to be started, on a free port of this machine."""
+        """Raises `UsageError` where no URL is given and no server is to be started, on a free port of this machine, and
+        for a key that no header can hold."""
         url = settings.base_url
         if url is None:
             if settings.serve is None:
                 raise UsageError("--engine server wants --base-url: http://localhost:8000/v1, or what the server says")
             url = f"http://127.0.0.1:{_free_port()}/v1"
+        key = os.environ.get(settings.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UsageError(f"the key in {settings.api_key_env} holds a character that no key has: copy it anew")
         parts = urlsplit(url)
+        path = re.sub("/+", "/", parts.path).rstrip("/")
         headers = {}
         credentials, _, host = parts.netloc.rpartition("@")
         if credentials:
             headers["Authorization"] = f"Basic {b64encode(unquote(credentials).encode()).decode()}"
         return cls(
-            url=f"{parts.scheme}://{host}{parts.path.rstrip('/') or '/v1'}",
+            url=f"{parts.scheme}://{host}{path.removesuffix('/chat/completions') if path else '/v1'}",
             headers=headers,
             query=dict(parse_qsl(parts.query)),
-            key=os.environ.get(settings.api_key_env) or None,
+            key=key or None,
             key_env=settings.api_key_env,
         )
 
@@ -111,7 +117,7 @@ class Client:
             if (fatal := self._fatal(trouble)) is not None:
                 raise fatal from error
             return trouble
-        answer = read_reply(reply.text)
+        answer = _moved(reply) or read_reply(reply.text)
         if isinstance(answer, Trouble) and (fatal := self._fatal(answer)) is not None:
             raise fatal
         return answer
@@ -128,20 +134,24 @@ class Client:
             case _:
                 return None
 
-    def models(self) -> list[Mapping[str, Any]] | None:
-        """What the server lists, None where it lists nothing. Raises `ServerError` where it does not answer."""
+    def models(self) -> list[dict[str, Any]] | str:
+        """What the server lists, or why it lists nothing. Raises `ServerError` where it does not answer."""
+        text = ""
         try:
-            listed = json.loads(self._get("/models").text)["data"]
-            return [model for model in listed if isinstance(model, dict) and isinstance(model.get("id"), str)]
+            text = self._get("/models").text
+            listed = json.loads(text)
+            models = listed if isinstance(listed, list) else listed["data"]
+            found = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
+            return found or "it lists none"
         except openai.APIError as error:
             trouble = trouble_of(error)
             if trouble.kind in ("down", "key"):
                 remedy = "start the server, or check --base-url; --wait-for-server waits for it"
                 gone = ServerError(f"{self.address.url} does not answer ({trouble.said}): {remedy}")
                 raise self._fatal(trouble) or gone from error
-            return None
+            return self.address.hushed(trouble.said)
         except (ValueError, LookupError, TypeError):
-            return None
+            return f"it says {one_line(text)!r}"
 
     def is_up(self) -> bool:
         """Whether it answers, and does not say that it is loading. A server need not know these paths."""
@@ -163,6 +173,8 @@ class Client:
 def trouble_of(error: openai.APIError) -> Trouble:
     """Every error that the client raises."""
     if isinstance(error, openai.APIStatusError):
+        if (moved := _moved(error.response)) is not None:
+            return moved
         text = error.response.text
         try:
             said = json.loads(text)
@@ -176,6 +188,15 @@ def trouble_of(error: openai.APIError) -> Trouble:
     if isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout):
         return Trouble("busy", "no answer in time")
     return Trouble("again", f"the connection broke: {said}")
+
+
+def _moved(response: httpx2.Response) -> Trouble | None:
+    """Where a question was asked again elsewhere, without its body: what came of that means nothing."""
+    for passed in response.history:
+        if passed.status_code in (301, 302, 303) and passed.request.method == "POST":
+            there = without_credentials(str(passed.request.url.join(passed.headers["location"])))
+            return Trouble("model", f"it sends us to {there} ({passed.status_code}), which --base-url is to name")
+    return None
 
 
 def _nobody_listens(error: BaseException) -> bool:

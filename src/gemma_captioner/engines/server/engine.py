@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 from ...errors import ModelError, UsageError
 from ...records import PatchBudget, Size
@@ -43,13 +44,17 @@ class ServerEngine:
             if "{port}" not in server.serve and server.base_url is None:
                 raise UsageError("--serve wants {port} in its command, or --base-url: where the server will answer")
 
-    @cached_property
-    def models(self) -> list[dict[str, object]]:
+    @property
+    def models(self) -> list[dict[str, Any]]:
         """What a server that runs already lists, waited for if that was asked for. Raises `ServerError`."""
+        return [] if isinstance(self._listed, str) else self._listed
+
+    @cached_property
+    def _listed(self) -> list[dict[str, Any]] | str:
         deadline = time.monotonic() + seconds(self._server.wait_for_server or "0s")
         while time.monotonic() < deadline and not self.client.is_up():
             time.sleep(_LOOK_S)
-        return [dict(model) for model in self.client.models() or ()]
+        return self.client.models()
 
     @cached_property
     def model(self) -> str:
@@ -59,8 +64,10 @@ class ServerEngine:
         names = [str(model["id"]) for model in self.models]
         if len(names) == 1:
             return names[0]
-        listed = f"has {', '.join(names[:20])}" if names else "does not list its models"
-        raise ModelError(f"{self.address.url} {listed}: choose with --model")
+        if names:
+            raise ModelError(f"{self.address.url} has {', '.join(names[:20])}: choose with --model")
+        why = f"{self.address.url} does not list its models ({self._listed})"
+        raise ModelError(f"{why}: choose with --model, or check --base-url")
 
     @cached_property
     def spec(self) -> EngineSpec:
@@ -89,8 +96,8 @@ class ServerEngine:
         """In tokens, where a server that runs already tells it."""
         for model in self.models if self._server.serve is None else ():
             if model["id"] == self.model:
-                told = [model.get(name) for name in _CONTEXT_NAMES]
-                return next((n for n in told if isinstance(n, int)), None)
+                told = [str(model.get(name)) for name in _CONTEXT_NAMES]
+                return next((int(n) for n in told if n.isdecimal()), None)
         return None
 
     def describe(self) -> str:
