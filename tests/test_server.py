@@ -151,7 +151,7 @@ def test_a_url_is_brought_to_its_path(given, asked):
         assert stub.asked[0].path == f"{asked}/chat/completions"
 
 
-@pytest.mark.parametrize("code", [301, 302, 303])
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_server_that_sends_us_elsewhere_is_told(code):
     def rule(asked: Asked) -> Said:
         return Said(code, headers={"Location": "/elsewhere/v1/chat/completions?key=k"})

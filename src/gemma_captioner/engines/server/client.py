@@ -101,7 +101,7 @@ class Client:
         # How long an answer may take is for the caller to say, and how many connections there are follows from that.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
         timeout = httpx2.Timeout(None, connect=_CONNECT_S)
-        http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout)  # see decisions.md
+        http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)  # see decisions.md
         return openai.AsyncOpenAI(**self._options(timeout), http_client=http)
 
     def _get(self, path: str) -> httpx2.Response:
@@ -117,7 +117,7 @@ class Client:
             if (fatal := self._fatal(trouble)) is not None:
                 raise fatal from error
             return trouble
-        answer = _moved(reply) or read_reply(reply.text)
+        answer = read_reply(reply.text)
         if isinstance(answer, Trouble) and (fatal := self._fatal(answer)) is not None:
             raise fatal
         return answer
@@ -191,12 +191,11 @@ def trouble_of(error: openai.APIError) -> Trouble:
 
 
 def _moved(response: httpx2.Response) -> Trouble | None:
-    """Where a question was asked again elsewhere, without its body: what came of that means nothing."""
-    for passed in response.history:
-        if passed.status_code in (301, 302, 303) and passed.request.method == "POST":
-            there = without_credentials(str(passed.request.url.join(passed.headers["location"])))
-            return Trouble("model", f"it sends us to {there} ({passed.status_code}), which --base-url is to name")
-    return None
+    """Most redirects would have the question asked again without its body."""
+    if not response.is_redirect:
+        return None
+    there = without_credentials(str(response.request.url.join(response.headers["location"])))
+    return Trouble("model", f"it sends us to {there} ({response.status_code}), which --base-url is to name")
 
 
 def _nobody_listens(error: BaseException) -> bool:
