@@ -52,7 +52,7 @@ class Zygote:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env={"HF_HUB_OFFLINE": "1", **os.environ},
         )
 
     def run(self, args: list[str], cwd: Path, variables: dict[str, str]) -> Finished:
@@ -79,7 +79,7 @@ def zygote(tmp_path_factory) -> Iterator[Zygote]:
 
 @pytest.fixture
 def command(request, tmp_path) -> Callable[..., Finished]:
-    """Run `gemma-captioner ARGS...` in a process of its own; with `env`, in one that Python starts anew.
+    """Run `gemma-captioner ARGS...`, or `python SCRIPT.py ARGS...`, in a process of its own; with `env`, in one that Python starts anew.
 
     variables: of the environment, which what is imported already need not see.
     """
@@ -95,12 +95,12 @@ def command(request, tmp_path) -> Callable[..., Finished]:
         if env is None and sys.platform == "linux":  # elsewhere a process with threads cannot be forked, or none
             return request.getfixturevalue("zygote").run(words, cwd, variables or {})
         done = subprocess.run(
-            [sys.executable, "-m", "gemma_captioner", *words],
+            [sys.executable, *(words if words[0].endswith(".py") else ["-m", "gemma_captioner", *words])],
             capture_output=True,
             text=True,
             timeout=timeout,
             cwd=cwd,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})},
+            env={"HF_HUB_OFFLINE": "1", **os.environ, **(env or {})},
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 

@@ -3,12 +3,13 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from conftest import captions
+from conftest import Zygote, captions
 from gemma_captioner.engines.checkpoint import DEMO
 
 COMMIT = "a" * 40
@@ -77,23 +78,34 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture
-def environment(hub, tmp_path) -> dict[str, str]:
-    return {
+@pytest.fixture(scope="module", autouse=True)
+def environment(hub, tmp_path_factory) -> Iterator[dict[str, str]]:
+    variables = {
         "HF_ENDPOINT": hub,
-        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HOME": str(tmp_path_factory.mktemp("hf")),
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield variables
+
+
+@pytest.fixture(scope="module")
+def zygote(environment, tmp_path_factory) -> Iterator[Zygote]:
+    """Of its own: the hub's client reads these variables when it is imported."""
+    with closing(Zygote(tmp_path_factory.mktemp("zygote"))) as zygote:
+        yield zygote
 
 
 def test_a_model_is_downloaded_once_and_then_works_offline(command, media, environment):
-    first = command("caption", media, "--model", "owner/tiny", "--json", env=environment)
+    first = command("caption", media, "--model", "owner/tiny", "--json")
     assert (first.code, first.json["captioned"]) == (0, 8), first.err
     written = captions(media)
-    environment["HF_HUB_OFFLINE"] = "1"
-    again = command("caption", media, "--model", "owner/tiny", "--existing", "overwrite", "--json", env=environment)
+    offline = {**environment, "HF_HUB_OFFLINE": "1"}
+    again = command("caption", media, "--model", "owner/tiny", "--existing", "overwrite", "--json", env=offline)
     assert (again.code, again.json["captioned"]) == (0, 8), again.err
     assert captions(media) == written
 
@@ -101,17 +113,17 @@ def test_a_model_is_downloaded_once_and_then_works_offline(command, media, envir
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        pytest.param("google/gated", "accept its licence", marks=pytest.mark.long),
+        ("google/gated", "accept its licence"),
         ("nobody/misspelt", "check the spelling"),
-        pytest.param("nobody/private", "--hf-token", marks=pytest.mark.long),
-        pytest.param("nobody/broken", "try again later", marks=pytest.mark.long),
-        pytest.param("nobody/limited", "429", marks=pytest.mark.long),
+        ("nobody/private", "--hf-token"),
+        ("nobody/broken", "try again later"),
+        ("nobody/limited", "429"),
         ("not//a/model", "owner/name"),
-        pytest.param("owner/huge", "of disk", marks=pytest.mark.long),
+        ("owner/huge", "of disk"),
     ],
 )
-def test_a_model_that_cannot_be_had_is_one_line_with_the_remedy(command, media, environment, model, says):
-    done = command("caption", media, "--model", model, "--hf-token", SECRET, "--debug", env=environment)
+def test_a_model_that_cannot_be_had_is_one_line_with_the_remedy(command, media, model, says):
+    done = command("caption", media, "--model", model, "--hf-token", SECRET, "--debug")
     assert done.code == 1
     line = next(line for line in done.err.splitlines() if line.startswith("error: "))
     assert says in line, done.err
@@ -119,22 +131,22 @@ def test_a_model_that_cannot_be_had_is_one_line_with_the_remedy(command, media, 
     assert captions(media) == {}
 
 
-def test_an_invalid_token_is_told(command, media, environment):
-    done = command("caption", media, "--model", "owner/tiny", "--hf-token", "hf_invalidinvalid", env=environment)
+def test_an_invalid_token_is_told(command, media):
+    done = command("caption", media, "--model", "owner/other", "--hf-token", "hf_invalidinvalid")
     assert done.code == 1
     assert "token is not valid" in done.err
     assert "hf_invalid" not in done.err
 
 
 def test_no_network(command, media, environment):
-    done = command("caption", media, "--model", "owner/tiny", env={**environment, "HF_ENDPOINT": "http://127.0.0.1:9"})
+    done = command("caption", media, "--model", "owner/elsewhere", env={**environment, "HF_ENDPOINT": "http://127.0.0.1:9"})
     assert done.code == 1
     assert "hub cannot be reached" in done.err
     assert done.err.count("\n") == 1
 
 
-def test_the_token_reaches_no_file(command, media, environment, tmp_path):
-    done = command("caption", media, "--model", "owner/tiny", "--hf-token", SECRET, "--debug", env=environment)
+def test_the_token_reaches_no_file(command, media):
+    done = command("caption", media, "--model", "owner/tiny", "--hf-token", SECRET, "--debug")
     assert done.code == 0, done.err
     for path in [p for p in Path(media).rglob("*") if p.is_file()]:
         assert SECRET.encode() not in path.read_bytes()

@@ -39,6 +39,7 @@ PIL.Image.open = open
 """
 
 
+@pytest.mark.long
 def test_each_of_three_faults_becomes_one_failure(command, tmp_path, script):
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "sitecustomize.py").write_text(BROKEN_LIBRARY)

@@ -221,8 +221,8 @@ def test_actors_caption_a_folder_and_a_tar_in_a_bucket_into_rows_there(command, 
         tar.add(media, "sub")
     bucket["day6/s.tar"] = (tmp_path / "s.tar").read_bytes()
     said = [f"{bucket.url}/day6", f"{bucket.url}/day6/s.tar", "--output", f"{bucket.url}/rows", "--json"]
-    said += ["--captions-to", "parquet", "--cluster", "local", "--actors", "2", "--model", "demo"]
-    done = command("caption", *said, variables=bucket.variables)
+    said += ["--captions-to", "parquet", "--model", "demo"]
+    done = command("caption", *said, "--cluster", "local", "--actors", "2", variables=bucket.variables)
     assert (done.code, done.json["captioned"], done.json["failed"]) == (3, 16, 2), done.err
     made = [row for key in bucket.keys("rows/captions-") for row in read_table(BytesIO(bucket[key])).to_pylist()]
     here = tmp_path / "here"
@@ -237,7 +237,7 @@ def test_actors_caption_a_folder_and_a_tar_in_a_bucket_into_rows_there(command, 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("files", [300])
+@pytest.mark.parametrize("files", [150])
 def test_a_run_that_is_killed_goes_on(bucket, tmp_path, script, files):
     draw_samples(tmp_path / "media", images=files * 4 // 5, clips=files // 5, seed=5)
     bucket.put(tmp_path / "media", "killed")

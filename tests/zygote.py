@@ -1,12 +1,13 @@
 """`gemma-captioner` without the seconds that Python takes to import it: a process that has, and forks for each command.
 
-A line of JSON in for each command (its arguments, folder and variables, where its output goes), a line with its exit
-code out.
+A line of JSON in for each command (its arguments, a script first or none, folder and variables, where its output goes),
+a line with its exit code out.
 """
 
 import atexit
 import json
 import os
+import runpy
 import sys
 import traceback
 
@@ -39,10 +40,14 @@ if __name__ == "__main__":
     assert draw_samples and AutoModelForImageTextToText
     _ = LocalEngine(Settings.of({"model": "demo"})).spec  # what is imported at its first use
     arguments = serve()
-    sys.argv = ["gemma-captioner", *arguments]
+    script = next((argument for argument in arguments[:1] if argument.endswith(".py")), None)
+    sys.argv = arguments if script else ["gemma-captioner", *arguments]
     code: object = 1
     try:
-        main(arguments)
+        if script:
+            runpy.run_path(script, run_name="__main__")
+        else:
+            main(arguments)
     except SystemExit as ended:
         code = ended.code or 0
     except BaseException:
