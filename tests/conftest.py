@@ -79,8 +79,9 @@ def zygote(tmp_path_factory) -> Iterator[Zygote]:
 
 @pytest.fixture
 def command(request, tmp_path) -> Callable[..., Finished]:
-    """Run `gemma-captioner ARGS...`, or `python SCRIPT.py ARGS...`, in a process of its own; with `env`, in one that Python starts anew.
+    """Run `gemma-captioner ARGS...`, or `python SCRIPT.py ARGS...`, in a process of its own.
 
+    env: of the environment, for a process that Python starts anew.
     variables: of the environment, which what is imported already need not see.
     """
 

@@ -139,7 +139,9 @@ def test_an_invalid_token_is_told(command, media):
 
 
 def test_no_network(command, media, environment):
-    done = command("caption", media, "--model", "owner/elsewhere", env={**environment, "HF_ENDPOINT": "http://127.0.0.1:9"})
+    done = command(
+        "caption", media, "--model", "owner/elsewhere", env={**environment, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    )
     assert done.code == 1
     assert "hub cannot be reached" in done.err
     assert done.err.count("\n") == 1
