@@ -92,6 +92,7 @@ def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: f
         children = process.children(recursive=True) if process.is_running() else []
         family |= {child.pid: child for child in children}
         if until is not None and sum(1 for _ in folder.glob("*.txt")) >= until:
+            time.sleep(rng.uniform(0.2, 8))  # Ray takes some to start; a Python of 0.1 s has no Ctrl-C of its own yet
             driver.send_signal(_ENDINGS[len(ended.endings) % len(_ENDINGS)])
             ended.endings.append(driver.wait())
             break

@@ -94,4 +94,6 @@ def cluster(base: Path, rng: Random, short: bool) -> Figures | str:
     # A caption that was being stored when its actor died is made again: within what is promised.
     beyond = max(0, ended.repeated - ended.actors_killed - 2 * drivers)
     wrong = sum(code not in set().union(*_CODES.values()) for code in ended.endings) + (ended.exit_code != 3)
+    if wrong:
+        print(f"  exit codes {ended.endings}, {ended.exit_code} at the end")
     return Figures(1000, faults, ended.lost, beyond, ended.wrong, wrong, ended.left)
