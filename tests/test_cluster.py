@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from conftest import captions, journal
-from gemma_captioner.cluster.alone import Finished
 from gemma_captioner.cluster.crew import crew_of
 from gemma_captioner.cluster.driver import Packed
+from gemma_captioner.cluster.finished import Finished
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import StartError
 from gemma_captioner.media.discover import Discovery, roots_of

@@ -14,13 +14,13 @@ import pytest
 
 from conftest import captions, journal, served_demo
 from gemma_captioner import Captioned, Skipped, caption
+from gemma_captioner.doctor.server import examine_server
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.checkpoint import DEMO
 from gemma_captioner.engines.server.client import Address, Client
 from gemma_captioner.engines.server.refusals import Trouble
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
 from gemma_captioner.records import Example, Failed, PatchBudget, Reply
-from gemma_captioner.server_doctor import examine_server
 from gemma_captioner.settings import Server, Settings
 from servers import Asked, FaultProxy, Said, Stub, colours_of, completion, pictures_of, says_the_prompt
 from test_engines import answers, request

@@ -104,8 +104,8 @@ def doctor(
     server: Annotated[knobs.ServerAddress, Parameter(name="*")] = knobs.ServerAddress(),
 ) -> int:
     """Say what is here, what it means for captioning, and what to do about it; with --base-url, what is there."""
-    from ..doctor import examine
-    from ..server_doctor import examine_server
+    from ..doctor.here import examine
+    from ..doctor.server import examine_server
 
     asked = server.model_dump(exclude_unset=True) | ({} if model is None else {"model": model})
     for finding in examine() if server.base_url is None else examine_server(asked):

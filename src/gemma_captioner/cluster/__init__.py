@@ -3,7 +3,8 @@
 driver.py    ClusterRun: lists, plans, hands out, counts
 crew.py      Ray: joining or starting it, how many actors there are and what each has
 worker.py    an actor: one engine, one pipeline, fed by several batches at once
-alone.py     what never came back, one file at a time; what the dead had finished
+finished.py  what actors that died had finished
+alone.py     what never came back, one file at a time
 
 Ray is imported where it is used, so that nothing else waits for it.
 """

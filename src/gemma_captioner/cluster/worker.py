@@ -22,7 +22,7 @@ from ..errors import CaptionerError
 from ..pipeline import Pipeline
 from ..records import Failed, MediaItem, Outcome, Reply, Request
 from ..settings import Kind, Settings
-from .alone import Finished
+from .finished import Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from ..pages import page, picture
 from ..settings import Reading, Sampling, Splitting
 from ..store.journal import fingerprint
 from ..store.sidecar import DOT_FOLDER, storage_error
-from .encoding import encode
+from .encode import encode
 from .sampling import ROUNDING_S, Timeline
 from .video import decode_clip, open_video, timeline_of, video_stream
 

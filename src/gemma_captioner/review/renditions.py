@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..errors import ItemError
 from ..media.decode import decode
-from ..media.encoding import encode
+from ..media.encode import encode
 from ..media.video import open_video, timeline_of, video_stream
 from ..records import Failed, Frames, MediaItem, PatchBudget
 from ..settings import Reading, Sampling

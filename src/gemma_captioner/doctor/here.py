@@ -1,30 +1,30 @@
-"""`doctor`: what is here and what it means for captioning."""
+"""What is on this machine."""
 
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
-from .engines import memory
-from .engines.memory import GEMMA3_SIZES, GIB
-from .settings import DEFAULT_MODEL, Sampling
+from ..engines import memory
+from ..engines.memory import GEMMA3_SIZES, GIB
+from ..settings import DEFAULT_MODEL, Sampling
+from . import Finding
 
-EXTRAS = {"quantize": "bitsandbytes", "scenes": "scenedetect-headless", "server": "openai"}
+EXTRAS = {  # and the package by which each is known to be there
+    "quantize": "bitsandbytes",
+    "scenes": "scenedetect-headless",
+    "server": "openai",
+    "review": "nicegui",
+    "export": "pyarrow",
+    "cluster": "ray",
+    "cloud": "universal-pathlib",
+}
 _REQUEST_TOKENS = Sampling().frames * 260 + 1024  # a clip of the default length, its prompt and its caption
 
 
-@dataclass(frozen=True)
-class Finding:
-    state: Literal["good", "note", "bad"]
-    what: str
-    meaning: str
-
-
 def examine() -> Iterator[Finding]:
-    from .engines import hardware  # torch: seconds to import
+    from ..engines import hardware  # torch: seconds to import
 
     yield Finding("good", "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Finding(
@@ -47,9 +47,9 @@ def examine() -> Iterator[Finding]:
         yield Finding("good", "GPU", f"{name}, which torch sees as {device}")
     yield from _memory(device, hardware.free_memory(device))
     yield from _hub()
-    for extra, module in EXTRAS.items():
+    for extra, package in EXTRAS.items():
         try:
-            yield Finding("good", f"extra {extra}", f"{module} {version(module)}")
+            yield Finding("good", f"extra {extra}", f"{package} {version(package)}")
         except PackageNotFoundError:
             yield Finding("note", f"extra {extra}", f"not installed: pip install 'gemma-captioner[{extra}]'")
 
