@@ -3,12 +3,15 @@
 import json
 import re
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import captions, journal
-from gemma_captioner.cluster.crew import crew_of
+from gemma_captioner.cli.caption import Terminated, terminate
+from gemma_captioner.cluster.crew import _signals_wait, crew_of
 from gemma_captioner.cluster.driver import Packed
 from gemma_captioner.cluster.finished import Finished
 from gemma_captioner.demo.samples import draw_samples
@@ -60,6 +63,24 @@ def test_whatever_dies_each_file_has_one_outcome():
     assert ended.repeated <= ended.actors_killed + 2 * 2, ended
     [poison] = [failure["error"] for failure in ended.told["failures"] if "kills the process" in failure["error"]]
     assert "2 times alone" in poison and "Worker unexpectedly exits" in poison
+
+
+@pytest.mark.parametrize(
+    ("number", "comes"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)], ids=["int", "term"]
+)
+def test_a_signal_waits_until_ray_has_started(number, comes):
+    before = signal.signal(signal.SIGTERM, terminate)
+    reached = []
+    try:
+        with pytest.raises(comes), _signals_wait():
+            signal.raise_signal(number)
+            reached.append("the end of what must not be disturbed")
+        with pytest.raises(Terminated), _signals_wait():
+            sys.exit(15)  # as Ray does at SIGTERM
+        assert reached
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ray_that_is_not_there_is_told_in_one_line(command, media):

@@ -5,9 +5,11 @@ import os
 import re
 import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any
 
 from ..errors import StartError
@@ -60,32 +62,56 @@ def crew_of(nodes: Sequence[Mapping[str, float]], wanted: Cluster) -> Crew:
 def joined(wanted: Cluster) -> Iterator[Crew]:
     """Ray for as long as this lasts; one that was started here ends with it. Raises `StartError`."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # an actor without a GPU sees none
-    try:
-        import pyarrow  # noqa: F401  # Ray Data wants it; plain `ray` comes without
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise StartError(f"--cluster needs Ray: pip install 'gemma-captioner[cluster]' ({error})") from error
-    if ray.is_initialized():
-        raise StartError("this process runs Ray already: call ray.shutdown() first, or caption from another process")
-    at_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        if at := re.fullmatch(
-            r"ray://\[?(.+?)\]?:(\d+)", wanted.cluster or ""
-        ):  # Ray itself would try for half a minute
-            socket.create_connection((at[1], int(at[2])), timeout=10).close()
-        context = ray.init(**_how_to_join(wanted))
-    except Exception as error:  # grpc's, Ray's and the socket's own kinds
-        ray.shutdown()
-        raise StartError(f"--cluster {wanted.cluster}: no Ray there ({str(error).strip()[:300]})") from error
-    try:
-        signal.signal(signal.SIGTERM, at_sigterm)  # Ray takes it for its own
+    with ExitStack() as stack:
+        with _signals_wait():
+            try:
+                import pyarrow  # noqa: F401  # Ray Data wants it; plain `ray` comes without
+                import ray
+                import ray.data
+            except ImportError as error:
+                raise StartError(f"--cluster needs Ray: pip install 'gemma-captioner[cluster]' ({error})") from error
+            if ray.is_initialized():
+                raise StartError("this process runs Ray already: call ray.shutdown(), or caption from another process")
+            stack.callback(ray.shutdown)
+            try:
+                if at := re.fullmatch(r"ray://\[?(.+?)\]?:(\d+)", wanted.cluster or ""):
+                    socket.create_connection((at[1], int(at[2])), timeout=10).close()  # Ray would try for 30 s
+                context = ray.init(**_how_to_join(wanted))
+            except Exception as error:  # grpc's, Ray's and the socket's own kinds
+                raise StartError(f"--cluster {wanted.cluster}: no Ray there ({str(error).strip()[:300]})") from error
         ray._private.worker._worker_logs_enabled = False  # else it tells of dead actors on stdout, which is --json's
         nodes: Any = ray.nodes()  # type: ignore[no-untyped-call]
         crew = crew_of([node["Resources"] for node in nodes if node["Alive"]], wanted)
-        yield Crew(crew.actors, crew.cpus, crew.gpus, getattr(context, "dashboard_url", None) or None)
+        yield replace(crew, dashboard=getattr(context, "dashboard_url", None) or None)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C and SIGTERM are heard when this ends, as Ray would crash of one and exits with 15 at the other.
+
+    A second one does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone hears them
+        yield
+        return
+    heard: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if heard:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        heard.append(number)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except SystemExit:  # Ray has put its own handler of SIGTERM in place of ours
+        heard.append(signal.SIGTERM)
     finally:
-        ray.shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def _how_to_join(wanted: Cluster) -> dict[str, Any]:
