@@ -75,6 +75,7 @@ def test_a_signal_waits_until_ray_has_started(number, comes):
         with pytest.raises(comes), _signals_wait():
             signal.raise_signal(number)
             reached.append("the end of what must not be disturbed")
+        signal.signal(signal.SIGTERM, terminate)  # it hears one
         with pytest.raises(Terminated), _signals_wait():
             sys.exit(15)  # as Ray does at SIGTERM
         assert reached
