@@ -5,8 +5,8 @@ export default {
     <textarea class="caption-box" rows="5" spellcheck="true" aria-label="Caption" :lang="lang"
               :value="text" :readonly="moving || !editable" @input="typed" @blur="save('left')"
               @keydown="key"></textarea>`,
-  props: { lang: String },
-  data: () => ({ number: null, base: null, text: "", before: "", editable: false, moving: false }),
+  props: { lang: String, folder: String },
+  data: () => ({ number: null, name: "", base: null, text: "", before: "", editable: false, moving: false }),
   mounted() {
     this.wait = () => {
       this.moving = true;
@@ -19,14 +19,35 @@ export default {
     document.removeEventListener("captioner-moving", this.wait);
   },
   methods: {
-    show(number, base, text, editable) {
-      if (number !== this.number) this.save("left");
-      Object.assign(this, { number, base, text, before: text, editable, moving: false });
+    show(number, base, text, editable, name) {
+      if (this.number === null) this.tellLeft();
+      else if (number !== this.number) this.save("left");
+      else if (this.text !== this.before) return Object.assign(this, { editable, moving: false });
+      Object.assign(this, { number, name, base, text, before: text, editable, moving: false });
       this.$el.value = text; // also where Vue sees no change
+      this.keep(null);
+    },
+    rebase(number, from, base, text) {
+      if (number === this.number && from === this.base) Object.assign(this, { base, before: text });
     },
     typed(event) {
       this.text = event.target.value;
+      if (!this.text.isWellFormed?.()) this.text = this.text.toWellFormed?.() ?? this.text; // the server takes no half characters
+      this.keep(JSON.stringify({ name: this.name, base: this.base, text: this.text }));
       this.$emit("draft", this.draft());
+    },
+    keep(what) {
+      // For when the server is out of reach, and the page is loaded anew before it has heard of it.
+      try {
+        if (what === null) sessionStorage.removeItem(this.folder);
+        else sessionStorage.setItem(this.folder, what);
+      } catch {} // a browser that keeps nothing
+    },
+    tellLeft() {
+      try {
+        const left = JSON.parse(sessionStorage.getItem(this.folder));
+        if (left) this.$emit("left", left);
+      } catch {}
     },
     draft() {
       return { number: this.number, base: this.base, text: this.text };
@@ -49,6 +70,7 @@ export default {
       } else if (event.key === "Escape") {
         this.text = this.$el.value = this.before;
         this.$emit("draft", this.draft());
+        this.keep(null);
         this.$el.blur();
       } else return;
       event.stopPropagation();
