@@ -1,7 +1,9 @@
 """The review page in a browser, by keyboard alone, on real media captioned by the demo model."""
 
 import http.client
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -67,7 +69,7 @@ def test_reading_correcting_approving(folder, opened):
 
     reader.write("A corrected caption.")
     reader.press("Enter")
-    expect(reader.find("text=saved")).to_be_visible()
+    expect(reader.find("text=/^saved/")).to_be_visible()
     assert first.read_text() == "A corrected caption."
     reader.press("a")
     reader.is_at(files[1])
@@ -171,6 +173,65 @@ def test_a_tab_that_is_closed_loses_nothing(folder, opened):
 
 
 @pytest.mark.long
+def test_what_is_typed_outlives_what_others_do_meanwhile(folder, opened):
+    """Files come and go, the one that is in front too; it is saved again and again as one goes on."""
+    reader = opened()
+    files = names(folder)
+    before = captions(folder)
+    path = folder / Path(files[0]).with_suffix(".txt")
+    reader.write("One")
+    shutil.copy(folder / files[1], folder / "aa.png")
+    expect(reader.counts).to_contain_text("9 shown")
+    (folder / files[2]).unlink()
+    expect(reader.counts).to_contain_text("8 shown")
+    for word in (" two", " three"):
+        reader.page.keyboard.type(word)
+        reader.press("Control+s")
+    reader.page.keyboard.type(" four")
+    expect(reader.find("text=/^saved/").first).to_be_visible()
+    expect(reader.box).to_have_value("One two three four")
+    (folder / files[0]).unlink()
+    expect(reader.counts).to_contain_text("7 shown")
+    reader.page.keyboard.type(" five")
+    reader.is_at(files[0])
+    expect(reader.find("text=/^saved/")).to_have_count(0)
+    reader.press("Enter")
+    expect(reader.find("text=/^saved/").first).to_be_visible()
+    assert path.read_text() == "One two three four five"
+    reader.press("j")
+    reader.is_at(files[1])
+    reader.write("Dropped.")
+    reader.press("Escape")
+    (folder / files[1]).with_suffix(".txt").write_text("By an editor.")
+    expect(reader.box).to_have_value("By an editor.")
+    changed = {path.name, Path(files[1]).with_suffix(".txt").name}
+    assert [name for name, text in captions(folder).items() if text != before.get(name)] == sorted(changed)
+
+
+@pytest.mark.long
+def test_a_server_that_is_killed_loses_nothing(folder, browser, tmp_path):
+    """What was typed before and after; the page waits for the next server, and tells it."""
+    path = folder / Path(names(folder)[0]).with_suffix(".txt")
+    with ExitStack() as stack:
+        first = stack.enter_context(serving(folder, cache=tmp_path / "cache"))
+        reader = Reader(browser, first)
+        reader.write("Typed before")
+        os.kill(first.pid, signal.SIGKILL)
+        reader.page.keyboard.type(" and after. ")
+        reader.page.evaluate("document.execCommand('insertText', false, '\\ud83d')")  # half a character
+        port = urlsplit(first).port
+        stack.enter_context(serving(folder, cache=tmp_path / "cache", port=port))
+        expect(reader.find("text=/^saved/").first).to_be_visible(timeout=30_000)
+        reader.is_at(names(folder)[0])
+        expect(reader.box).to_have_value("Typed before and after. \ufffd")
+        assert path.read_text() == "Typed before and after. \ufffd"
+        reader.page.reload()
+        expect(reader.box).to_have_value("Typed before and after. \ufffd")
+        expect(reader.find(".sheet")).to_have_count(0)
+        reader.close()
+
+
+@pytest.mark.long
 def test_clips_play_with_the_frames_the_model_saw(folder, opened):
     reader = opened()
     reader.press("End")
@@ -197,7 +258,7 @@ def test_two_tabs_lose_nothing(folder, opened):
     two.write("By the second.")
     one.write("By the first.")
     one.press("Enter")
-    expect(one.find("text=saved")).to_be_visible()
+    expect(one.find("text=/^saved/")).to_be_visible()
     two.press("Enter")
     expect(two.find(".sheet .part-gone")).to_contain_text(["first"])
     expect(two.find(".sheet .part-new")).to_contain_text(["second"])
@@ -363,7 +424,7 @@ def test_captions_names_and_prompts_are_text(folder, opened):
     reader.press("Escape")
     reader.write(HOSTILE)
     reader.press("Enter", "i")
-    expect(reader.find("text=saved")).to_be_visible()
+    expect(reader.find("text=/^saved/")).to_be_visible()
     expect(reader.box).to_have_value(HOSTILE)
     reader.press("u")
     expect(reader.find(".facts")).to_contain_text("<script>window.harmed='script'</script>")  # the prompt
@@ -440,7 +501,7 @@ def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path):
         assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and cookie["value"] not in address
         reader.write("Written with a token.")
         reader.press("Enter")
-        expect(reader.find("text=saved")).to_be_visible()
+        expect(reader.find("text=/^saved/")).to_be_visible()
         reader.close()
 
 

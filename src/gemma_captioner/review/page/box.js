@@ -6,7 +6,8 @@ export default {
               :value="text" :readonly="moving || !editable" @input="typed" @blur="save('left')"
               @keydown="key"></textarea>`,
   props: { lang: String, folder: String },
-  data: () => ({ number: null, name: "", base: null, text: "", before: "", editable: false, moving: false }),
+  // before: what stands on the disk, as far as the server has said. told: what was sent to be saved last.
+  data: () => ({ number: null, name: "", base: null, text: "", before: "", told: "", editable: false, moving: false }),
   mounted() {
     this.wait = () => {
       this.moving = true;
@@ -22,13 +23,22 @@ export default {
     show(number, base, text, editable, name) {
       if (this.number === null) this.tellLeft();
       else if (number !== this.number) this.save("left");
-      else if (this.text !== this.before) return Object.assign(this, { editable, moving: false });
-      Object.assign(this, { number, name, base, text, before: text, editable, moving: false });
+      else if (this.isTyping()) return Object.assign(this, { editable, moving: false });
+      Object.assign(this, { number, name, base, text, before: text, told: text, editable, moving: false });
       this.$el.value = text; // also where Vue sees no change
       this.keep(null);
     },
-    rebase(number, from, base, text) {
-      if (number === this.number && from === this.base) Object.assign(this, { base, before: text });
+    rebase(number, base, saved, text) {
+      if (number !== this.number) return;
+      if (this.text === saved || !this.isTyping()) this.text = this.$el.value = text;
+      Object.assign(this, { base, before: text });
+      if (this.text === text) this.keep(null);
+    },
+    drop() {
+      this.text = this.$el.value = this.before;
+    },
+    isTyping() {
+      return this.text !== this.before && document.activeElement === this.$el;
     },
     typed(event) {
       this.text = event.target.value;
@@ -53,9 +63,9 @@ export default {
       return { number: this.number, base: this.base, text: this.text };
     },
     save(how) {
-      if (this.number === null || (this.text === this.before && how === "left")) return;
+      if (this.number === null || (how === "left" && [this.before, this.told].includes(this.text))) return;
+      this.told = this.text;
       this.$emit("save", { ...this.draft(), how });
-      this.before = this.text; // told once
     },
     key(event) {
       if (event.isComposing) return;
@@ -68,7 +78,7 @@ export default {
         event.preventDefault();
         this.save("stay");
       } else if (event.key === "Escape") {
-        this.text = this.$el.value = this.before;
+        this.drop();
         this.$emit("draft", this.draft());
         this.keep(null);
         this.$el.blur();

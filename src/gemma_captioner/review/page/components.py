@@ -7,7 +7,7 @@ from nicegui import ui
 
 from ..bulk import difference
 from ..edits import Draft
-from ..library import readable
+from ..library import Words, readable
 
 Tile = tuple[int, str, str]  # number, name, marks
 MARKS = {
@@ -58,9 +58,13 @@ class Box(ui.element, component="box.js"):
         """Not where more has been typed meanwhile."""
         self.run_method("show", number, base, text, editable, name)
 
-    def rebase(self, draft: Draft, base: str | None) -> None:
-        """The draft was saved: what is typed from then on starts from it."""
-        self.run_method("rebase", draft.number, draft.base, base, readable(draft.text))
+    def rebase(self, draft: Draft, words: Words) -> None:
+        """The draft was saved, as this: what is typed from then on starts from it."""
+        self.run_method("rebase", draft.number, words.digest, readable(draft.text), words.text)
+
+    def drop(self) -> None:
+        """What was typed is not to stand."""
+        self.run_method("drop")
 
 
 class Keys(ui.element, component="keys.js"):

@@ -30,4 +30,5 @@ async def settle(tab: "ReviewTab", draft: Draft, why: str, *, approve: bool) -> 
     if answer == "mine":
         await tab.save_draft(replace(draft, base=entry.words.digest), approve=approve)
     elif tab.current == draft.number:
+        tab.box.drop()
         tab.detail.show(entry, fill=True)

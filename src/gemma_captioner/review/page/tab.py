@@ -165,7 +165,11 @@ class ReviewTab:
     def step(self, by: int) -> None:
         if not self.shown:
             return
-        self.show(self.shown[min(max(self.place + by, 0), len(self.shown) - 1)])
+        by -= by > 0 and self.current not in self._places  # another one has its place by now
+        to = min(max(self.place + by, 0), len(self.shown) - 1)
+        if by and self.shown[to] == self.current:
+            ui.notify("the last one" if by > 0 else "the first one", timeout=1200, position="bottom-left")
+        self.show(self.shown[to])
 
     def seek(self, direction: int, wanted: Callable[[Entry], bool]) -> None:
         """To the next that is wanted, and from the end on from the beginning."""
@@ -255,9 +259,10 @@ class ReviewTab:
 
     def _saved(self, draft: Draft) -> None:
         """What was typed since then starts from it."""
-        base = self.desk.library[draft.number].words.digest
-        self._since = (draft.number, draft.base), base
-        self.box.rebase(draft, base)
+        words = self.desk.library[draft.number].words
+        if words.text.split() == draft.text.split():  # nobody has written there since
+            self._since = (draft.number, draft.base), words.digest
+            self.box.rebase(draft, words)
         if self.draft is not None:
             is_all = (self.draft.number, self.draft.text) == (draft.number, draft.text)
             self.draft = None if is_all else self._rebased(self.draft)
@@ -287,7 +292,7 @@ class ReviewTab:
             return done
         self._saved(draft)
         if self.current == draft.number:
-            self.detail.show(self.entry(), fill=True)
+            self.detail.show(self.entry(), self.box_is_free())
         if done.numbers:
             self.say(done)
         return done
