@@ -440,6 +440,57 @@ def test_captions_names_and_prompts_are_text(folder, opened):
     assert reader.find("img[src=x]").count() == 0 and reader.find("text=/^49/").count() == 0
 
 
+@pytest.mark.long
+def test_what_is_not_there_or_broken_is_told(opened, folder):
+    """Nothing at all, nothing that matches, what cannot be shown; each with what to do."""
+    kept = folder.parent / "kept"
+    folder.rename(kept)
+    folder.mkdir()
+    reader = opened()
+    expect(reader.find(".stage-state")).to_contain_text("No images or clips in")
+    expect(reader.find(".stage-state")).to_contain_text("--recursive")
+    reader.press("a", "d", "End", "j", "f", "o", "x", "u", "i")  # nothing to do any of it to
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.mp4").write_bytes(b"no clip")
+    expect(reader.counts).to_contain_text("2 shown")
+    for name in ("broken.mp4", "broken.png"):
+        reader.press("Home" if name == "broken.mp4" else "End")
+        reader.is_at(name)
+        expect(reader.find(".stage-state")).to_contain_text("Not shown: ")
+        expect(reader.find(".stage-state")).to_contain_text("replace")
+    for path in kept.iterdir():
+        if path.is_file():
+            shutil.move(path, folder)
+    expect(reader.counts).to_contain_text("10 shown")
+    reader.press("/")
+    reader.page.keyboard.type("no such thing")
+    expect(reader.find(".stage-state")).to_have_text("Nothing matches. Esc shows all.")
+    reader.press("Escape", "Escape")
+    expect(reader.counts).to_contain_text("10 shown")
+    reader.press("/")
+    reader.page.keyboard.type("(")
+    expect(reader.counts).to_contain_text("0 shown")
+    reader.press("Tab", "Space")
+    expect(reader.find("text=is no regular expression")).to_be_visible()
+
+
+NAMELESS = """() => [...document.querySelectorAll("button, a, input, textarea, img, video, [tabindex='0']")]
+    .filter((e) => e.checkVisibility() && e.alt !== "" && !e.closest("[aria-hidden=true], [aria-label], label")
+                   && !e.labels?.length && !(e.innerText || e.alt || "").trim())
+    .map((e) => e.outerHTML.slice(0, 200))"""
+
+
+@pytest.mark.long
+def test_everything_that_takes_the_focus_has_a_name(opened):
+    reader = opened("--model", "demo")
+    for key in ("End", "b", "?", "c", "2", "3"):
+        reader.press(key)
+        reader.page.wait_for_timeout(500)
+        assert reader.page.evaluate(NAMELESS) == [], key
+        reader.press("Escape")
+        expect(reader.find(".q-dialog")).to_have_count(0)
+
+
 ODD_PATHS = (
     "/picture/../../../etc/passwd", "/picture/..%2f..%2fetc%2fpasswd", "/picture/%2e%2e/%2e%2e/etc/passwd",
     "/picture//etc/passwd", "/picture/%00", "/picture/-1", "/picture/1e3", "/picture/99999", "/thumb/0.png",

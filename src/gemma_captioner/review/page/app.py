@@ -40,7 +40,7 @@ def serve(desk: Desk, *, host: str, port: int, terms: Terms, opens: bool) -> Non
     app.on_startup(desk.start)
     app.on_shutdown(desk.close)
     ui.dialog.default_props("transition-duration=0")
-    app.colors(primary="#1f6feb")
+    app.colors(primary="#1b66dc")
     ui.page("/", title=readable(f"{desk.library.root.folder.name} - review"))(lambda client: _page(desk, client))
     ui.run(
         host=host,
