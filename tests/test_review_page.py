@@ -335,6 +335,31 @@ def test_selecting_with_the_mouse(opened):
 
 
 @pytest.mark.long
+def test_the_grid_stays_where_one_looks(folder, opened):
+    """A tile that is in sight is picked without a jump; what comes in meanwhile does not bring one back."""
+    for n in range(80):
+        shutil.copy(folder / names(folder)[0], folder / f"b{n:02}.png")
+    reader = opened()
+    scrolled = "document.querySelector('.q-virtual-scroll').scrollTop"
+    reader.page.mouse.move(300, 500)
+    reader.page.mouse.wheel(0, 1000)
+    reader.page.wait_for_function(f"{scrolled} === 1000")
+    shutil.copy(folder / names(folder)[0], folder / "zz.png")
+    expect(reader.counts).to_contain_text("89 shown")
+    assert reader.page.evaluate(scrolled) == 1000
+    reader.page.mouse.click(300, 650)
+    expect(reader.find(".detail .name")).to_contain_text("b")
+    assert reader.page.evaluate(scrolled) == 1000
+    reader.press("j", "a")  # no caption there: it is told, and nothing moves
+    expect(reader.find("text=there is no caption to approve")).to_be_visible()
+    reader.press("End")
+    reader.is_at("zz.png")
+    expect(reader.find(".tile.current")).to_be_in_viewport()
+    reader.press("j")
+    expect(reader.find("text=the last one")).to_be_visible()
+
+
+@pytest.mark.long
 def test_captions_anew_are_taken_or_declined(folder, opened):
     reader = opened("--model", "demo")
     paths = [folder / Path(name).with_suffix(".txt") for name in names(folder)]
@@ -450,11 +475,11 @@ def test_what_is_not_there_or_broken_is_told(opened, folder):
     expect(reader.find(".stage-state")).to_contain_text("No images or clips in")
     expect(reader.find(".stage-state")).to_contain_text("--recursive")
     reader.press("a", "d", "End", "j", "f", "o", "x", "u", "i")  # nothing to do any of it to
-    (folder / "broken.png").write_bytes(b"no picture")
-    (folder / "broken.mp4").write_bytes(b"no clip")
+    (folder / "b2.png").write_bytes(b"no picture")
+    (folder / "b1.mp4").write_bytes(b"no clip")
     expect(reader.counts).to_contain_text("2 shown")
-    for name in ("broken.mp4", "broken.png"):
-        reader.press("Home" if name == "broken.mp4" else "End")
+    for key, name in (("Home", "b1.mp4"), ("End", "b2.png")):
+        reader.press(key)
         reader.is_at(name)
         expect(reader.find(".stage-state")).to_contain_text("Not shown: ")
         expect(reader.find(".stage-state")).to_contain_text("replace")
@@ -489,6 +514,8 @@ def test_everything_that_takes_the_focus_has_a_name(opened):
         assert reader.page.evaluate(NAMELESS) == [], key
         reader.press("Escape")
         expect(reader.find(".q-dialog")).to_have_count(0)
+    reader.page.evaluate("document.body.append(document.createElement('button'))")
+    assert reader.page.evaluate(NAMELESS) == ["<button></button>"]  # it can be seen
 
 
 ODD_PATHS = (

@@ -34,6 +34,7 @@ class ReviewTab:
         self.columns = 4
         self.draft: Draft | None = None  # what stands in the box and is not saved
         self._since: tuple[tuple[int, str | None], str | None] = _NEVER  # (number, base) of what was saved, new base
+        self.changes = 0  # that were heard of
         self._place = 0  # of what was in front, where it is not shown any more
         self.on_view: list[Callable[[], None]] = []  # told when what is shown, or of it, has changed
         self._places: dict[int, int] = {}
@@ -134,6 +135,7 @@ class ReviewTab:
         return None if self.current is None else self.desk.library[self.current]
 
     def changed(self, numbers: set[int]) -> None:
+        self.changes += 1
         library = self.desk.library
         is_new = any(number not in self._places and library[number].is_there for number in numbers)
         gone = any(number in self._places and not library[number].is_there for number in numbers)
@@ -167,7 +169,7 @@ class ReviewTab:
             return
         by -= by > 0 and self.current not in self._places  # another one has its place by now
         to = min(max(self.place + by, 0), len(self.shown) - 1)
-        if by and self.shown[to] == self.current:
+        if abs(by) == 1 and self.shown[to] == self.current:
             ui.notify("the last one" if by > 0 else "the first one", timeout=1200, position="bottom-left")
         self.show(self.shown[to])
 
