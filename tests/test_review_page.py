@@ -368,6 +368,8 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
         path.write_text("Old words.")
     expect(reader.box).to_have_value("Old words.")
     reader.press("x", "Shift+ArrowRight", "c")
+    reader.find(".sheet textarea").first.focus()
+    reader.page.keyboard.type("Say what is there.")
     reader.enter(".do-again")
     expect(reader.find(".run-line")).to_contain_text("finished", timeout=60_000)
     assert paths[0].read_text() == "Old words."
@@ -379,6 +381,7 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".offer")).to_be_hidden()
     reader.press("i")
     expect(reader.find(".facts")).to_contain_text("demo")  # whose caption it is now
+    expect(reader.find(".facts")).to_contain_text("Say what is there.")
     reader.press("j", "n")
     expect(reader.find("text=old caption kept")).to_be_visible()
     assert [path.read_text() for path in paths[:2]] == [right[0], "Old words."]
@@ -390,7 +393,8 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
 @pytest.mark.long
 def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
     shutil.rmtree(folder)
-    draw_samples(folder, images=60, clips=4, seed=8)  # enough for a pause to come in time
+    draw_samples(folder, images=86, clips=4, seed=8)  # enough for a pause to come in time
+    (folder / "00.png").write_bytes(b"no picture")
     reader = opened("--model", "demo", "--batch-size", "1")
     expect(reader.box).to_have_value("")
     reader.press("3")
@@ -401,11 +405,17 @@ def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
     done = len(captions(folder))
     reader.page.wait_for_timeout(1500)
     assert len(captions(folder)) <= done + 1  # the one that was on its way
+    expect(reader.find(".newest li .fault")).to_contain_text("no image")
     reader.press("Enter")  # go on
-    expect(reader.find(".run-state")).to_contain_text("finished: captioning set, 64 of 64", timeout=60_000)
-    assert len(captions(folder)) == 64
-    reader.press("1", "Home")
-    expect(reader.box).to_have_value(captions(folder)[Path(names(folder)[0]).with_suffix(".txt").name])
+    expect(reader.find(".run-state")).to_contain_text("running: captioning set")
+    reader.enter(".do-stop")
+    expect(reader.find(".run-state")).to_contain_text("stopped: captioning set, ")
+    assert done < len(captions(folder)) < 90
+    reader.enter(".do-start")
+    expect(reader.find(".run-state")).to_contain_text("finished: captioning set, ", timeout=60_000)
+    assert len(captions(folder)) == 90
+    reader.press("1", "Home", "j")
+    expect(reader.box).to_have_value(captions(folder)[Path(names(folder)[1]).with_suffix(".txt").name])
     reader.press("u")
     expect(reader.find("text=nothing to undo")).to_be_visible()
 

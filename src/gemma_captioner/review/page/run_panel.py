@@ -34,6 +34,7 @@ class RunPanel:
                 self._stop = ui.button("Stop", on_click=runs.stop).props("outline dense no-caps")
                 self._unload = ui.button("Unload the model", on_click=runs.unload).props("flat dense no-caps")
             self._pause.classes("do-pause")
+            self._stop.classes("do-stop")
             self._state = ui.label().classes("run-state").props("role=status aria-live=polite")
             self._progress = ui.linear_progress(show_value=False).props('aria-label="Progress"')
             self._newest = ui.element("ol").classes("newest")
