@@ -263,7 +263,8 @@ def test_two_tabs_lose_nothing(folder, opened):
     expect(two.find(".sheet .part-gone")).to_contain_text(["first"])
     expect(two.find(".sheet .part-new")).to_contain_text(["second"])
     assert path.read_text() == "By the first."
-    two.press("Enter")  # on "Save mine"
+    expect(two.find(".sheet button:has-text('Save mine')")).to_be_focused()
+    two.press("Enter")
     expect(two.find(".sheet")).to_have_count(0)
     expect(one.box).to_have_value("By the second.")
     assert path.read_text() == "By the second."
@@ -284,6 +285,7 @@ def test_another_program_is_noticed(folder, opened):
     path.write_text("By the editor again.")
     reader.press("Enter")
     expect(reader.find(".sheet")).to_contain_text("Not saved")
+    expect(reader.find(".sheet button:has-text('Save mine')")).to_be_focused()
     reader.press("Tab", "Enter")  # keep what stands there
     expect(reader.box).to_have_value("By the editor again.")
     assert path.read_text() == "By the editor again."
@@ -406,6 +408,7 @@ def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
     reader.page.wait_for_timeout(1500)
     assert len(captions(folder)) <= done + 1  # the one that was on its way
     expect(reader.find(".newest li .fault")).to_contain_text("no image")
+    assert reader.page.evaluate("document.querySelector('.panel [role=progressbar]').clientHeight") > 1  # not squeezed
     reader.press("Enter")  # go on
     expect(reader.find(".run-state")).to_contain_text("running: captioning set")
     reader.enter(".do-stop")
