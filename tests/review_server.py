@@ -38,10 +38,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Address(str):
+    """As the command prints it. pid: of the server."""
+
+    pid: int
+
+
 @contextmanager
-def serving(folder: Path, *options: str, cache: Path) -> Iterator[str]:
-    """The page's address, as the command prints it."""
-    command = [sys.executable, "-m", "gemma_captioner", "review", str(folder), "--no-open", "--port", str(free_port())]
+def serving(folder: Path, *options: str, cache: Path, port: int | None = None) -> Iterator[Address]:
+    words = ["review", str(folder), "--no-open", "--port", str(port or free_port())]
+    command = [sys.executable, "-m", "gemma_captioner", *words]
     # NiceGUI behaves in another way where it finds itself in a test.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment |= {"XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
@@ -52,7 +58,8 @@ def serving(folder: Path, *options: str, cache: Path) -> Iterator[str]:
             while (line := server.stderr.readline()) and not line.startswith("http"):
                 printed.append(line)
             assert line, "".join(printed)
-            address = line.split()[0]
+            address = Address(line.split()[0])
+            address.pid = server.pid
             _wait_for(address)
             yield address
         finally:

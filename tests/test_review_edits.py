@@ -1,8 +1,10 @@
 """What the review page does to a folder, without a browser: every change and its way back."""
 
+import errno
 import json
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -11,15 +13,18 @@ import pytest
 from conftest import captions, journal
 from gemma_captioner import caption
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.errors import UsageError
+from gemma_captioner.errors import StartError, UsageError
 from gemma_captioner.media.discover import Root
+from gemma_captioner.review import patterns
 from gemma_captioner.review.bulk import OPERATIONS, Inputs, difference, planned
 from gemma_captioner.review.edits import Draft, Edits
 from gemma_captioner.review.library import Library
+from gemma_captioner.review.provenance import facts, way_of_seeing
 from gemma_captioner.review.query import Query, chosen
 from gemma_captioner.settings import Settings
-from gemma_captioner.store import trash
+from gemma_captioner.store import sidecar, trash
 from gemma_captioner.store.journal import restore
+from gemma_captioner.store.sidecar import storage_error
 
 
 def opened(folder: Path, **settings) -> Library:
@@ -227,6 +232,113 @@ def test_a_disk_that_refuses_is_told_and_loses_nothing(library, edits, media):
     assert snapshot(media) == before
 
 
+@pytest.mark.parametrize("blank", [b"\n", b" \t", b"\xef\xbb\xbf", "\u00a0".encode()])
+def test_a_caption_of_nothing_but_white_space_is_none(library, edits, blank):
+    library[0].item.caption_path.write_bytes(blank)
+    library.refresh()
+    assert library[0].words.digest is None
+    assert edits.decide([0], "approved", by="me").refused == {0: "there is no caption to approve"}
+    assert edits.save([Draft(0, None, "Now there is one.")], by="me").refused == {}
+    edits.undo("me")
+    assert library[0].item.caption_path.read_bytes() == blank
+
+
+def test_words_that_nobody_has_seen_are_not_approved(library, edits):
+    library[0].item.caption_path.write_text("Written since the page was drawn.")
+    refused = {0: "something else was written there meanwhile"}
+    assert edits.decide([0], "approved", by="me").refused == refused and library[0].decision is None
+    assert edits.decide([0], "approved", by="me").refused == {} and library[0].decision == "approved"
+
+
+def test_a_disk_that_fills_in_the_middle_costs_nothing(library, edits, media, monkeypatch):
+    """Of many changes those that were made can be undone, of an undo the rest can be tried again."""
+    before, write, left = snapshot(media), sidecar.write, [2]
+
+    def filling(*args, **more):
+        left[0] -= 1
+        if left[0] < 0:
+            raise storage_error(OSError(errno.ENOSPC, "full"), args[0])
+        write(*args, **more)
+
+    monkeypatch.setattr(sidecar, "write", filling)  # a real one wants root
+    done = edits.save([draft(library, n, f"Caption {n}.") for n in range(8)], by="me")
+    assert (done.numbers, list(done.refused), done.left) == ((0, 1), [2], 5) and "disk is full" in done.refused[2]
+    left[0] = 1
+    assert len(edits.undo("me").numbers) == 1
+    left[0] = 9
+    assert edits.undo("me").numbers == (0,) and snapshot(media) == before
+    assert edits.undo("me") is None
+
+
+def test_what_vanishes_meanwhile_costs_itself_alone(captioned, tmp_path):
+    for day in ("a", "b"):
+        shutil.copytree(captioned, tmp_path / "set" / day)
+    library = opened(tmp_path / "set")
+    edits = Edits(library)
+    shutil.rmtree(tmp_path / "set" / "a")
+    done = edits.trash(range(16), by="me")
+    assert (sorted(done.refused), done.numbers) == (list(range(8)), tuple(range(8, 16)))
+    assert edits.undo("me").refused == {}
+    edits.close()
+
+
+def test_a_decision_survives_a_line_that_was_torn_before_it(library, edits, media):
+    """By a disk that was full, or a power cut."""
+    edits.decide([0], "approved", by="me")
+    reviews = media / ".gemma-captioner" / "reviews.jsonl"
+    reviews.write_bytes(reviews.read_bytes() + b'{"at": "2026')
+    edits.decide([1], "rejected", by="me")
+    assert [entry.decision for entry in opened(media).entries[:3]] == ["approved", "rejected", None]
+
+
+@pytest.mark.parametrize("name", ["", "runs", "tmp", "trash", "proposals", "reviews.jsonl"])
+def test_a_strangers_dataset_has_us_write_nowhere_else(captioned, tmp_path, name):
+    """`reviews.jsonl -> ~/.profile` and a file called `$(command).png` would be a command that is run."""
+    folder = Path(shutil.copytree(captioned, tmp_path / "set"))
+    link = folder / ".gemma-captioner" / name
+    shutil.rmtree(link, ignore_errors=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StartError, match="is a link to outside the folder: remove it"):
+        opened(folder)
+    link.unlink()
+    library = opened(folder)
+    if name == "reviews.jsonl":  # a link since then
+        link.symlink_to(tmp_path / "elsewhere")
+        assert Edits(library).decide([0], "approved", by="me").refused
+        assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_journal_may_say_anything(library, media):
+    """It may have come with somebody's dataset."""
+    content = library[0].item.caption_path.read_bytes()
+    known = {"kind": "caption", "path": library[0].item.name, "caption_file": library[0].item.caption_file,
+             "digest": sidecar.digest(content)}  # fmt: skip
+    for odd in (None, 5, "x", {"a": 1}, [None, {"a": []}, 5], [[1]]):
+        line = known | dict.fromkeys(
+            ("flags", "prompts", "raw", "captions", "rejected", "frame_times_s", "settings", "model", "at"), odd
+        )
+        run = media / ".gemma-captioner" / "runs" / "9.jsonl"
+        run.write_text(json.dumps(line | {"media_kind": "clip"}) + "\n")
+        entry = opened(media)[0]
+        assert all(isinstance(flag, str) for flag in entry.flags)
+        assert facts(entry) and way_of_seeing(entry, Settings())
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are text there")
+def test_names_that_are_no_text_can_be_told(captioned, tmp_path):
+    folder = Path(shutil.copytree(captioned, tmp_path / "set"))
+    for name in (b"\xff.png", b"\xff.jpg", b"new\nline.png", "\u202egnp.png".encode()):
+        shutil.copy(next(captioned.glob("*.png")), os.fsencode(folder) + b"/" + name)
+    library = opened(folder)
+    edits = Edits(library)
+    done = edits.save([Draft(entry.number, None, "Words.") for entry in library.entries[8:]], by="me")
+    edits.close()
+    assert len(done.refused) == 2
+    for entry in library.entries:
+        f"{entry.name} {entry.fault} {entry.failure} {done.refused}".encode()
+    assert captions(folder)["new\nline.txt"] == captions(folder)["\u202egnp.txt"] == "Words."
+
+
 @pytest.mark.parametrize("swapped", ["caption", "folder"])
 def test_what_becomes_a_link_out_after_it_was_listed_is_left_alone(captioned, tmp_path, swapped):
     """No look at the folder between the swap and the change: each change looks for itself."""
@@ -324,6 +436,16 @@ def test_an_expression_that_would_run_for_ever_is_refused(empty):
         names(library, text=r"(a|aa|a?)+$", is_regex=True)
     with pytest.raises(UsageError, match="takes too long"):
         planned(library.present(), "find and replace", Inputs(r"(a|aa|a?)+$", "b", is_regex=True))
+
+
+def test_many_captions_take_no_longer_than_one_waits(empty, monkeypatch):
+    library = library_of(empty, {"a.png": "A cat.", "b.png": "A dog."})
+    monkeypatch.setattr(patterns, "PATIENCE_S", -1)
+    with pytest.raises(UsageError, match="on so many"):
+        names(library, text="cat", is_regex=True)
+    with pytest.raises(UsageError, match="on so many"):
+        planned(library.present(), "find and replace", Inputs("cat", "dog", is_regex=True))
+    assert names(library, text="cat") == ["a.png"]
 
 
 # What is done to many

@@ -1,7 +1,9 @@
 """The review page in a browser, by keyboard alone, on real media captioned by the demo model."""
 
 import http.client
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -67,7 +69,7 @@ def test_reading_correcting_approving(folder, opened):
 
     reader.write("A corrected caption.")
     reader.press("Enter")
-    expect(reader.find("text=saved")).to_be_visible()
+    expect(reader.find("text=/^saved/")).to_be_visible()
     assert first.read_text() == "A corrected caption."
     reader.press("a")
     reader.is_at(files[1])
@@ -171,6 +173,65 @@ def test_a_tab_that_is_closed_loses_nothing(folder, opened):
 
 
 @pytest.mark.long
+def test_what_is_typed_outlives_what_others_do_meanwhile(folder, opened):
+    """Files come and go, the one that is in front too; it is saved again and again as one goes on."""
+    reader = opened()
+    files = names(folder)
+    before = captions(folder)
+    path = folder / Path(files[0]).with_suffix(".txt")
+    reader.write("One")
+    shutil.copy(folder / files[1], folder / "aa.png")
+    expect(reader.counts).to_contain_text("9 shown")
+    (folder / files[2]).unlink()
+    expect(reader.counts).to_contain_text("8 shown")
+    for word in (" two", " three"):
+        reader.page.keyboard.type(word)
+        reader.press("Control+s")
+    reader.page.keyboard.type(" four")
+    expect(reader.find("text=/^saved/").first).to_be_visible()
+    expect(reader.box).to_have_value("One two three four")
+    (folder / files[0]).unlink()
+    expect(reader.counts).to_contain_text("7 shown")
+    reader.page.keyboard.type(" five")
+    reader.is_at(files[0])
+    expect(reader.find("text=/^saved/")).to_have_count(0)
+    reader.press("Enter")
+    expect(reader.find("text=/^saved/").first).to_be_visible()
+    assert path.read_text() == "One two three four five"
+    reader.press("j")
+    reader.is_at(files[1])
+    reader.write("Dropped.")
+    reader.press("Escape")
+    (folder / files[1]).with_suffix(".txt").write_text("By an editor.")
+    expect(reader.box).to_have_value("By an editor.")
+    changed = {path.name, Path(files[1]).with_suffix(".txt").name}
+    assert [name for name, text in captions(folder).items() if text != before.get(name)] == sorted(changed)
+
+
+@pytest.mark.long
+def test_a_server_that_is_killed_loses_nothing(folder, browser, tmp_path):
+    """What was typed before and after; the page waits for the next server, and tells it."""
+    path = folder / Path(names(folder)[0]).with_suffix(".txt")
+    with ExitStack() as stack:
+        first = stack.enter_context(serving(folder, cache=tmp_path / "cache"))
+        reader = Reader(browser, first)
+        reader.write("Typed before")
+        os.kill(first.pid, signal.SIGKILL)
+        reader.page.keyboard.type(" and after. ")
+        reader.page.evaluate("document.execCommand('insertText', false, '\\ud83d')")  # half a character
+        port = urlsplit(first).port
+        stack.enter_context(serving(folder, cache=tmp_path / "cache", port=port))
+        expect(reader.find("text=/^saved/").first).to_be_visible(timeout=30_000)
+        reader.is_at(names(folder)[0])
+        expect(reader.box).to_have_value("Typed before and after. \ufffd")
+        assert path.read_text() == "Typed before and after. \ufffd"
+        reader.page.reload()
+        expect(reader.box).to_have_value("Typed before and after. \ufffd")
+        expect(reader.find(".sheet")).to_have_count(0)
+        reader.close()
+
+
+@pytest.mark.long
 def test_clips_play_with_the_frames_the_model_saw(folder, opened):
     reader = opened()
     reader.press("End")
@@ -197,12 +258,13 @@ def test_two_tabs_lose_nothing(folder, opened):
     two.write("By the second.")
     one.write("By the first.")
     one.press("Enter")
-    expect(one.find("text=saved")).to_be_visible()
+    expect(one.find("text=/^saved/")).to_be_visible()
     two.press("Enter")
     expect(two.find(".sheet .part-gone")).to_contain_text(["first"])
     expect(two.find(".sheet .part-new")).to_contain_text(["second"])
     assert path.read_text() == "By the first."
-    two.press("Enter")  # on "Save mine"
+    expect(two.find(".sheet button:has-text('Save mine')")).to_be_focused()
+    two.press("Enter")
     expect(two.find(".sheet")).to_have_count(0)
     expect(one.box).to_have_value("By the second.")
     assert path.read_text() == "By the second."
@@ -223,6 +285,7 @@ def test_another_program_is_noticed(folder, opened):
     path.write_text("By the editor again.")
     reader.press("Enter")
     expect(reader.find(".sheet")).to_contain_text("Not saved")
+    expect(reader.find(".sheet button:has-text('Save mine')")).to_be_focused()
     reader.press("Tab", "Enter")  # keep what stands there
     expect(reader.box).to_have_value("By the editor again.")
     assert path.read_text() == "By the editor again."
@@ -274,6 +337,31 @@ def test_selecting_with_the_mouse(opened):
 
 
 @pytest.mark.long
+def test_the_grid_stays_where_one_looks(folder, opened):
+    """A tile that is in sight is picked without a jump; what comes in meanwhile does not bring one back."""
+    for n in range(80):
+        shutil.copy(folder / names(folder)[0], folder / f"b{n:02}.png")
+    reader = opened()
+    scrolled = "document.querySelector('.q-virtual-scroll').scrollTop"
+    reader.page.mouse.move(300, 500)
+    reader.page.mouse.wheel(0, 1000)
+    reader.page.wait_for_function(f"{scrolled} === 1000")
+    shutil.copy(folder / names(folder)[0], folder / "zz.png")
+    expect(reader.counts).to_contain_text("89 shown")
+    assert reader.page.evaluate(scrolled) == 1000
+    reader.page.mouse.click(300, 650)
+    expect(reader.find(".detail .name")).to_contain_text("b")
+    assert reader.page.evaluate(scrolled) == 1000
+    reader.press("j", "a")  # no caption there: it is told, and nothing moves
+    expect(reader.find("text=there is no caption to approve")).to_be_visible()
+    reader.press("End")
+    reader.is_at("zz.png")
+    expect(reader.find(".tile.current")).to_be_in_viewport()
+    reader.press("j")
+    expect(reader.find("text=the last one")).to_be_visible()
+
+
+@pytest.mark.long
 def test_captions_anew_are_taken_or_declined(folder, opened):
     reader = opened("--model", "demo")
     paths = [folder / Path(name).with_suffix(".txt") for name in names(folder)]
@@ -282,6 +370,8 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
         path.write_text("Old words.")
     expect(reader.box).to_have_value("Old words.")
     reader.press("x", "Shift+ArrowRight", "c")
+    reader.find(".sheet textarea").first.focus()
+    reader.page.keyboard.type("Say what is there.")
     reader.enter(".do-again")
     expect(reader.find(".run-line")).to_contain_text("finished", timeout=60_000)
     assert paths[0].read_text() == "Old words."
@@ -293,6 +383,7 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".offer")).to_be_hidden()
     reader.press("i")
     expect(reader.find(".facts")).to_contain_text("demo")  # whose caption it is now
+    expect(reader.find(".facts")).to_contain_text("Say what is there.")
     reader.press("j", "n")
     expect(reader.find("text=old caption kept")).to_be_visible()
     assert [path.read_text() for path in paths[:2]] == [right[0], "Old words."]
@@ -304,7 +395,8 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
 @pytest.mark.long
 def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
     shutil.rmtree(folder)
-    draw_samples(folder, images=60, clips=4, seed=8)  # enough for a pause to come in time
+    draw_samples(folder, images=86, clips=4, seed=8)  # enough for a pause to come in time
+    (folder / "00.png").write_bytes(b"no picture")
     reader = opened("--model", "demo", "--batch-size", "1")
     expect(reader.box).to_have_value("")
     reader.press("3")
@@ -315,11 +407,18 @@ def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
     done = len(captions(folder))
     reader.page.wait_for_timeout(1500)
     assert len(captions(folder)) <= done + 1  # the one that was on its way
+    expect(reader.find(".newest li .fault")).to_contain_text("no image")
+    assert reader.page.evaluate("document.querySelector('.panel [role=progressbar]').clientHeight") > 1  # not squeezed
     reader.press("Enter")  # go on
-    expect(reader.find(".run-state")).to_contain_text("finished: captioning set, 64 of 64", timeout=60_000)
-    assert len(captions(folder)) == 64
-    reader.press("1", "Home")
-    expect(reader.box).to_have_value(captions(folder)[Path(names(folder)[0]).with_suffix(".txt").name])
+    expect(reader.find(".run-state")).to_contain_text("running: captioning set")
+    reader.enter(".do-stop")
+    expect(reader.find(".run-state")).to_contain_text("stopped: captioning set, ")
+    assert done < len(captions(folder)) < 90
+    reader.enter(".do-start")
+    expect(reader.find(".run-state")).to_contain_text("finished: captioning set, ", timeout=60_000)
+    assert len(captions(folder)) == 90
+    reader.press("1", "Home", "j")
+    expect(reader.box).to_have_value(captions(folder)[Path(names(folder)[1]).with_suffix(".txt").name])
     reader.press("u")
     expect(reader.find("text=nothing to undo")).to_be_visible()
 
@@ -363,7 +462,7 @@ def test_captions_names_and_prompts_are_text(folder, opened):
     reader.press("Escape")
     reader.write(HOSTILE)
     reader.press("Enter", "i")
-    expect(reader.find("text=saved")).to_be_visible()
+    expect(reader.find("text=/^saved/")).to_be_visible()
     expect(reader.box).to_have_value(HOSTILE)
     reader.press("u")
     expect(reader.find(".facts")).to_contain_text("<script>window.harmed='script'</script>")  # the prompt
@@ -377,6 +476,59 @@ def test_captions_names_and_prompts_are_text(folder, opened):
     expect(reader.find(".chart").first).to_be_visible()
     assert reader.page.evaluate("window.harmed") is None
     assert reader.find("img[src=x]").count() == 0 and reader.find("text=/^49/").count() == 0
+
+
+@pytest.mark.long
+def test_what_is_not_there_or_broken_is_told(opened, folder):
+    """Nothing at all, nothing that matches, what cannot be shown; each with what to do."""
+    kept = folder.parent / "kept"
+    folder.rename(kept)
+    folder.mkdir()
+    reader = opened()
+    expect(reader.find(".stage-state")).to_contain_text("No images or clips in")
+    expect(reader.find(".stage-state")).to_contain_text("--recursive")
+    reader.press("a", "d", "End", "j", "f", "o", "x", "u", "i")  # nothing to do any of it to
+    (folder / "b2.png").write_bytes(b"no picture")
+    (folder / "b1.mp4").write_bytes(b"no clip")
+    expect(reader.counts).to_contain_text("2 shown")
+    for key, name in (("Home", "b1.mp4"), ("End", "b2.png")):
+        reader.press(key)
+        reader.is_at(name)
+        expect(reader.find(".stage-state")).to_contain_text("Not shown: ")
+        expect(reader.find(".stage-state")).to_contain_text("replace")
+    for path in kept.iterdir():
+        if path.is_file():
+            shutil.move(path, folder)
+    expect(reader.counts).to_contain_text("10 shown")
+    reader.press("/")
+    reader.page.keyboard.type("no such thing")
+    expect(reader.find(".stage-state")).to_have_text("Nothing matches. Esc shows all.")
+    reader.press("Escape", "Escape")
+    expect(reader.counts).to_contain_text("10 shown")
+    reader.press("/")
+    reader.page.keyboard.type("(")
+    expect(reader.counts).to_contain_text("0 shown")
+    reader.press("Tab", "Space")
+    expect(reader.find("text=is no regular expression")).to_be_visible()
+
+
+NAMELESS = """() => [...document.querySelectorAll("button, a, input, textarea, img, video, [tabindex='0']")]
+    .filter((e) => e.checkVisibility() && e.alt !== "" && !e.closest("[aria-hidden=true], [aria-label], label")
+                   && !e.labels?.length && !(e.innerText || e.alt || "").trim())
+    .map((e) => e.outerHTML.slice(0, 200))"""
+
+
+@pytest.mark.long
+def test_everything_that_takes_the_focus_has_a_name(opened):
+    reader = opened("--model", "demo")
+    for key in ("End", "b", "?", "c", "2", "3"):
+        reader.press(key)
+        reader.page.wait_for_timeout(500)
+        assert reader.page.evaluate(NAMELESS) == [], key
+        reader.press("Escape")
+        expect(reader.find(".q-dialog")).to_have_count(0)
+    reader.page.evaluate("document.body.append(document.createElement('button'))")
+    assert reader.page.evaluate(NAMELESS) == ["<button></button>"]  # it can be seen
 
 
 ODD_PATHS = (
@@ -440,7 +592,7 @@ def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path):
         assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and cookie["value"] not in address
         reader.write("Written with a token.")
         reader.press("Enter")
-        expect(reader.find("text=saved")).to_be_visible()
+        expect(reader.find("text=/^saved/")).to_be_visible()
         reader.close()
 
 

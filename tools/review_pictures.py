@@ -37,7 +37,7 @@ _SHOTS: dict[str, tuple[Sequence[str], str]] = {
     "bulk": (("Control+a", "b", "write:on a", "Tab", "write:before a"), ".sheet .part-new"),
     "overview": (("Home", "2"), ".chart"),
     "help": (("?",), ".help dd"),
-    "run": (("Home", "3", "click:.do-start", "click:.do-pause"), ".newest li >> nth=2"),
+    "run": (("Home", "3", "click:.do-start", "await:.newest li >> nth=2", "click:.do-pause"), ".newest li >> nth=2"),
 }
 
 
@@ -70,9 +70,13 @@ def prepare(page: Page) -> None:
 
 def shoot(browser: Browser, address: str, to: Path) -> None:
     tablet = {"tablet": (("End", "k"), ".frame-time")}
+    taken: set[str] = set()
     for scheme in ("light", "dark"):
         for name, (keys, seen) in (tablet | _SHOTS).items():
             if to != _DOCS or f"{name}-{scheme}" in _IN_DOCS:
+                clicks = name not in taken  # a run is started once, and stays paused
+                keys = [key for key in keys if clicks or not key.startswith(("click:", "await:"))]
+                taken.add(name)
                 page = browser.new_page(viewport=_TALL if name == "tablet" else _WIDE, color_scheme=scheme)
                 _take(page, address, keys, seen, to / f"{name}-{scheme}.png")
 
@@ -85,6 +89,9 @@ def _take(page: Page, address: str, keys: Sequence[str], seen: str, to: Path) ->
             page.keyboard.type(key.removeprefix("write:"))
         elif key.startswith("click:"):
             page.click(key.removeprefix("click:"), timeout=60_000)
+            continue
+        elif key.startswith("await:"):
+            expect(page.locator(key.removeprefix("await:"))).to_be_visible(timeout=60_000)
             continue
         else:
             page.keyboard.press(key)

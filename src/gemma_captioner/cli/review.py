@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from .. import settings as knobs
 from ..errors import StartError, UsageError
@@ -25,7 +26,7 @@ def review(
         str | None,
         Parameter(help="Listen here, 0.0.0.0 say, and ask for a token. [default: this machine alone, without one]"),
     ] = None,
-    port: Annotated[int, Parameter(help="The page's port.")] = 8080,
+    port: Annotated[int, Parameter(help="The page's port.", validator=Number(gte=1, lte=65535))] = 8080,
     allow_host: Annotated[
         tuple[str, ...], Parameter(help="With --host: a name that the page is reached by. Repeatable.")
     ] = (),
@@ -71,7 +72,8 @@ def review(
     library = Library(root, settings)
     library.refresh()
     terms = Terms() if host is None else Terms(LOOPBACK | {host, *allow_host}, secrets.token_urlsafe(32))
-    address = f"http://{'localhost' if host in (None, '0.0.0.0', '::') else host}:{port}/"
+    name = "localhost" if host in (None, "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    address = f"http://{name}:{port}/"
     err.print(f"{printable(root.folder)}: {len(library.entries):,} files", markup=False)
     err.print(
         f"{address}{f'?token={terms.token}' if terms.token else ''}   Ctrl-C ends it", markup=False, soft_wrap=True

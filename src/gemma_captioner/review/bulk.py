@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from ..captions.clean import dressed
 from .edits import Draft, one_line
 from .library import Entry
-from .patterns import found, pattern, replaced
+from .patterns import found, patiently, pattern, replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def planned(entries: Iterable[Entry], name: str, inputs: Inputs) -> list[Planned
     if not inputs.text:
         return []
     changes = []
-    for entry in entries:
+    for entry in patiently(entries, is_regex=inputs.is_regex):
         words = entry.words
         if words.digest is None or entry.fault is not None:
             continue

@@ -3,6 +3,7 @@
 A decision is about words: once other words stand in the `.txt`, it is open again.
 """
 
+import errno
 import json
 import os
 from datetime import UTC, datetime
@@ -45,9 +46,14 @@ class Decisions:
         }
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             try:
-                os.write(file, json.dumps(line).encode() + b"\n")
+                end = os.lseek(file, 0, os.SEEK_END)
+                os.lseek(file, max(0, end - 1), os.SEEK_SET)
+                is_torn = os.read(file, 1) not in (b"", b"\n")  # by a disk that was full
+                packed = b"\n" * is_torn + json.dumps(line).encode() + b"\n"
+                if os.write(file, packed) < len(packed):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file)
             finally:
                 os.close(file)

@@ -6,7 +6,7 @@ person wrote is never overwritten unseen.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
@@ -18,7 +18,7 @@ from ..store import sidecar, trash
 from ..store.journal import Journal, Line, new_run_id
 from .decisions import Decision
 from .guard import CAPTION_SUFFIXES, contained
-from .library import Library
+from .library import Library, readable, text_of
 
 _JUDGED_AT_ONCE = 50  # of more, the flags come a little later
 
@@ -112,11 +112,13 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """refused: number -> why nothing was done there."""
+    """refused: number -> why nothing was done there. is_cut: by the disk; then so many were left, and not tried."""
 
     what: str
     numbers: tuple[int, ...]
     refused: dict[int, str]
+    is_cut: bool = False
+    left: int = 0
 
 
 Actions = Iterable[tuple[int, Iterator[Change]]]  # (number, what is done to it, each change as it is done)
@@ -143,7 +145,7 @@ class Edits:
         return self._step(((n, self._decided(n, decision)) for n in numbers), by, decision or "open again")
 
     def save_and_approve(self, draft: Draft, *, by: str) -> Done:
-        acts = (self._saved(draft), self._decided(draft.number, "approved"))
+        acts = (self._saved(draft), self._decided(draft.number, "approved", sees=False))
         return self._step(((draft.number, act) for act in acts), by, "saved and approved")
 
     def take(self, offers: Iterable[tuple[Draft, Path]], *, by: str) -> Done:
@@ -180,12 +182,16 @@ class Edits:
         done, applied = self._apply(((c.number, self._performed(c)) for c in changes), step.what)
         if applied:
             opposite.append(Step(step.what, tuple(applied)))
-        return Done(f"{said}: {step.what}", done.numbers, done.refused)
+        if done.is_cut:  # to be tried again, once the disk has room
+            gone = set(map(id, applied))
+            steps.append(Step(step.what, tuple(c.back() for c in reversed(changes) if id(c) not in gone)))
+        return replace(done, what=f"{said}: {step.what}")
 
     def _apply(self, actions: Actions, what: str) -> tuple[Done, list[Change]]:
         """One after the other. What is refused costs itself alone; a full disk ends it, and what was done is kept."""
         applied: list[Change] = []
         refused: dict[int, str] = {}
+        is_cut, actions = False, iter(actions)
         with self._library.lock:
             for number, action in actions:
                 if number in refused:
@@ -193,16 +199,18 @@ class Edits:
                 try:
                     for change in action:
                         applied.append(change)  # what was done before a refusal counts
-                except ItemError as error:
-                    refused[number] = str(error)
-                except StorageError as error:
-                    refused[number] = str(error)
-                    break
+                except (ItemError, StorageError, OSError) as error:
+                    path = self._library[number].item.path
+                    why = sidecar.storage_error(error, path) if isinstance(error, OSError) else error
+                    refused[number] = readable(str(why))
+                    if is_cut := isinstance(why, StorageError):
+                        break
             touched = list(dict.fromkeys([*(change.number for change in applied), *refused]))
             changed = self._library.look(touched, judge=len(touched) <= _JUDGED_AT_ONCE)
         self._library.tell(set(touched) - changed)  # an offer that was declined changes nothing else
         numbers = tuple(number for number in touched if number not in refused)
-        return Done(what if len(numbers) == 1 else f"{len(numbers):,} {what}", numbers, refused), applied
+        said = what if len(numbers) == 1 else f"{len(numbers):,} {what}"
+        return Done(said, numbers, refused, is_cut, sum(1 for _ in actions)), applied
 
     # What is done to one item
 
@@ -216,12 +224,15 @@ class Edits:
             raise Changed
         yield from self._performed(Rewording(draft.number, before, after, draft.origin))
 
-    def _decided(self, number: int, decision: Decision | None) -> Iterator[Change]:
+    def _decided(self, number: int, decision: Decision | None, *, sees: bool = True) -> Iterator[Change]:
+        """sees: that the words are those which the page shows."""
         entry = self._library[number]
         digest = _digest(self._read(number))
         before = self._library.decisions.of(entry.item.caption_file, digest)
         if decision == "approved" and digest is None:
             raise ItemError("there is no caption to approve")
+        if sees and digest != entry.words.digest:
+            raise Changed
         if decision != before:
             yield from self._performed(Verdict(number, digest, before, decision))
 
@@ -259,8 +270,8 @@ class Edits:
             sidecar.remove(item.caption_path, at_last)
             return
         try:
-            replace = change.before is not None
-            sidecar.write(item.caption_path, change.after, item.store, at_last, replace=replace)
+            over = change.before is not None
+            sidecar.write(item.caption_path, change.after, item.store, at_last, replace=over)
         except sidecar.Occupied:
             raise Changed from None
 
@@ -289,7 +300,8 @@ class Edits:
 
 
 def _digest(content: bytes | None) -> str | None:
-    return None if content is None else sidecar.digest(content)
+    """As `Words` has it: None also for nothing but white space."""
+    return sidecar.digest(content) if content and text_of(content) else None
 
 
 _PERFORM: dict[type, Callable[[Edits, Any], None]] = {

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ..errors import ItemError
+from ..errors import ItemError, StartError
 from ..media.discover import EXTENSIONS
+from ..store.sidecar import DOT_FOLDER
 
 CAPTION_SUFFIXES = (".txt",)
 MEDIA_SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)
@@ -36,6 +37,17 @@ def contained(path: Path, within: Path, suffixes: Collection[str] = ()) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a name that no file can have
         raise ItemError(f"it cannot be found ({error}): mend or remove it") from error
     return real
+
+
+def see_that_ours(store: Path) -> None:
+    """That what the page writes for itself stays in the folder, which may be a stranger's.
+
+    Raises `StartError` where a link leads out: of `reviews.jsonl -> ~/.profile`, file names would be what a shell runs.
+    """
+    home = store / DOT_FOLDER
+    for path in (home, *(home / name for name in ("runs", "tmp", "trash", "proposals", "reviews.jsonl"))):
+        if not path.resolve().is_relative_to(store.resolve()):
+            raise StartError(f"{path} is a link to outside the folder: remove it")
 
 
 # Who may speak
@@ -67,7 +79,7 @@ class Terms:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        return name in self.names or (self.token is not None and _is_address(name))
+        return name in {known.lower() for known in self.names} or (self.token is not None and _is_address(name))
 
 
 def _is_address(name: str) -> bool:

@@ -11,19 +11,24 @@ from pathlib import Path
 
 from ..captions.judge import judge
 from ..captions.limits import length_flags
-from ..errors import ItemError
+from ..errors import ItemError, StorageError
 from ..media.discover import Discovery, Root
 from ..records import Failed, MediaItem
 from ..settings import Settings
 from ..store import sidecar
 from .decisions import Decision, Decisions
-from .guard import CAPTION_SUFFIXES, MEDIA_SUFFIXES, contained
+from .guard import CAPTION_SUFFIXES, MEDIA_SUFFIXES, contained, see_that_ours
 from .origins import Origin, Origins
 
 
 def readable(text: str) -> str:
     """Text that any browser takes: stray bytes of a file's name, halves of characters replaced."""
     return text.encode("utf-8", "replace").decode()
+
+
+def text_of(content: bytes | None) -> str:
+    """What a `.txt` says, "" for nothing but white space."""
+    return "" if content is None else content.decode("utf-8-sig", "replace").strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Library:
     """Entries by their number. Changes on disk come in by `refresh`; whoever listens is told of each."""
 
     def __init__(self, root: Root, settings: Settings) -> None:
+        """Raises `StartError` for a folder whose journal would lie elsewhere."""
+        see_that_ours(root.store)
         self.root = root
         self.lock = threading.RLock()  # whoever writes holds it
         self.entries: list[Entry] = []
@@ -106,7 +113,7 @@ class Library:
             problems: list[str] = []
             for found in Discovery([self.root], self._settings.selection):
                 if not isinstance(found.item, MediaItem):
-                    problems.append(f"{readable(str(found.item.path))}: {getattr(found, 'error', '')}")
+                    problems.append(readable(f"{found.item.path}: {getattr(found, 'error', '')}"))
                     continue
                 item = found.item
                 seen.add(item.name)
@@ -154,14 +161,15 @@ class Library:
         try:
             self._see_inside(item)
             entry.words = self._words(entry)
-        except ItemError as error:
+        except (ItemError, StorageError) as error:
             fault, entry.words = fault or str(error), Words()
         digest = entry.words.digest
-        entry.fault = fault
+        entry.fault = fault and readable(fault)
         entry.origin = self._origins.of(item.caption_file, digest) if digest else None
         entry.flags = entry.origin.flags if entry.origin else self._judged.get(digest or "", ())
         entry.decision = self.decisions.of(item.caption_file, digest)
-        entry.failure = None if digest else self._origins.failure(item.name)
+        failure = None if digest else self._origins.failure(item.name)
+        entry.failure = failure and readable(failure)
         return before != entry.state
 
     def _see_inside(self, item: MediaItem) -> None:
@@ -202,7 +210,7 @@ class Library:
 def _read(path: Path, within: Path, stamp: tuple[int, int]) -> Words:
     """Raises `ItemError` for what is no file inside `within`, or cannot be read."""
     content = sidecar.read(contained(path, within, CAPTION_SUFFIXES))
-    if not content or not content.strip():
+    text = text_of(content)
+    if not content or not text:
         return Words(stamp=stamp)
-    text = content.decode("utf-8-sig", "replace").strip()
     return Words("\n".join(text.splitlines()), sidecar.digest(content), stamp)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as OutOfTime
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ class Media:
         self.cache = cache or platformdirs.user_cache_path("gemma-captioner") / "review"
         self._processes = processes(workers, int(reading.decode_memory * GIB))
         self._turns = _LatestFirst(workers)
+        self._clips = _LatestFirst(max(1, workers - 1))  # one is left for pictures, however long a clip takes
         self._going: dict[Path, asyncio.Task[Any]] = {}
         self._played: set[Path] = set()  # clips that a browser plays as they are
         _prune(self.cache)
@@ -143,12 +144,16 @@ class Media:
         return answer if result else place
 
     async def _work(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
-        async with self._turns.turn():
+        async with self._clips.turn() if function is renditions.clip else nullcontext(), self._turns.turn():
             future = self._processes.schedule(function, args=arguments, timeout=timeout_s)
             try:
                 return await asyncio.wrap_future(future)
             except OutOfTime:
                 raise ItemError("it takes too long to decode: convert it") from None
+            except OSError as error:
+                raise ItemError(
+                    f"it cannot be kept in {self.cache} ({error.strerror}): make room, or set XDG_CACHE_HOME"
+                ) from error
             except ProcessExpired:
                 raise ItemError("the decoder crashed on it: convert it with another program") from None
 

@@ -38,6 +38,12 @@ class Tail:
                     yield at, line
 
 
+def listed(line: Line, key: str) -> list[Any]:
+    """A journal that came with somebody's dataset may say anything: what is no list is an empty one."""
+    value = line.get(key)
+    return value if isinstance(value, list) else []
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where the journal tells of a caption: all but what a list shows stays on disk until it is asked for."""
@@ -55,8 +61,8 @@ class Origin:
     def told_settings(self) -> dict[str, Any]:
         """As the run wrote them; of a caption that was offered and taken, as the run that made it."""
         header: Line = next((line for _, line in Tail(self.run).new()), {})
-        settings: dict[str, Any] = self.line().get("settings") or header.get("settings", {})
-        return settings
+        settings = self.line().get("settings") or header.get("settings")
+        return settings if isinstance(settings, dict) else {}
 
     def settings(self) -> Settings | None:
         """None where another version wrote them in another way."""
@@ -80,7 +86,8 @@ class Origins:
             for at, line in self._tails.setdefault(run, Tail(run)).new():
                 match line:
                     case {"kind": "caption", "path": str(path), "caption_file": str(file), "digest": str(digest)}:
-                        self._made[file, digest] = Origin(run, at, tuple(line.get("flags", ())))
+                        flags = (flag for flag in listed(line, "flags") if isinstance(flag, str))
+                        self._made[file, digest] = Origin(run, at, tuple(flags))
                         self._failed.pop(path, None)
                     case {"kind": "failure", "path": str(path), "error": str(error)}:
                         self._failed[path] = error

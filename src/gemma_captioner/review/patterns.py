@@ -1,12 +1,18 @@
 """Regular expressions as a person types them: said plainly what is wrong with one, and none that runs for ever."""
 
+import time
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import TypeVar
 
 import regex
 
 from ..errors import UsageError
 
 TIMEOUT_S = 0.5  # for one caption: `(a+)+$` would hold up the page for hours
+PATIENCE_S = 5.0  # for all of them
+
+T = TypeVar("T")
 
 
 @lru_cache(64)
@@ -35,6 +41,15 @@ def replaced(wanted: "regex.Pattern[str]", by: str, text: str, *, is_regex: bool
         raise UsageError(_too_slow(wanted)) from None
     except (regex.error, IndexError) as error:
         raise UsageError(f"{by!r} cannot be put in its place: {error}") from error
+
+
+def patiently(entries: Iterable[T], *, is_regex: bool) -> Iterator[T]:
+    """As they are, for `PATIENCE_S`. Raises `UsageError` then."""
+    until = time.monotonic() + PATIENCE_S
+    for entry in entries:
+        if is_regex and time.monotonic() > until:
+            raise UsageError("the expression takes too long on so many: make it simpler, or show fewer")
+        yield entry
 
 
 def _too_slow(wanted: "regex.Pattern[str]") -> str:

@@ -71,4 +71,4 @@ class Proposals:
         origin = origins.of(entry.item.caption_file, sidecar.digest(content))
         if origin is not None:
             told = {**origin.line(), "settings": origin.told_settings()}
-            self._offered[entry.number] = Proposal(entry.number, content.decode(), path, told)
+            self._offered[entry.number] = Proposal(entry.number, content.decode("utf-8", "replace"), path, told)

@@ -5,6 +5,7 @@ from typing import Any
 from ..settings import Reading, Sampling, Settings
 from ..store.journal import Line
 from .library import Entry, readable
+from .origins import listed
 
 
 def facts(entry: Entry) -> list[tuple[str, str]]:
@@ -17,11 +18,11 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
     told = [
         ("Model", " ".join(filter(None, (str(line.get("model", "")), str(line.get("revision") or ""))))),
         ("When", str(line.get("at", ""))[:19].replace("T", " ")),
-        *_each("Prompt", line.get("prompts", ())),
-        *_each("Raw reply", line.get("raw", ())),
-        *_each("Another caption", line.get("captions", ())[1:]),
-        *_each("Rejected", line.get("rejected", ())),
-        ("Frames", ", ".join(f"{time:.2f} s" for time in line.get("frame_times_s", ())) if _is_clip(line) else ""),
+        *_each("Prompt", listed(line, "prompts")),
+        *_each("Raw reply", listed(line, "raw")),
+        *_each("Another caption", listed(line, "captions")[1:]),
+        *_each("Rejected", listed(line, "rejected")),
+        ("Frames", _times(line) if line.get("media_kind") == "clip" else ""),
         ("Tokens", f"{line.get('prompt_tokens')} read, {line.get('new_tokens')} written in {line.get('seconds')} s"),
         ("Settings", _settings(entry.origin.told_settings())),
         ("Run", entry.origin.run.stem),
@@ -35,12 +36,12 @@ def way_of_seeing(entry: Entry, otherwise: Settings) -> tuple[Reading, Sampling]
     return settings.reading, settings.sampling
 
 
-def _each(term: str, texts: Any) -> list[tuple[str, str]]:
+def _each(term: str, texts: list[Any]) -> list[tuple[str, str]]:
     return [(term, str(text)) for text in texts]
 
 
-def _is_clip(line: Line) -> bool:
-    return line.get("media_kind") == "clip"
+def _times(line: Line) -> str:
+    return ", ".join(f"{time:.2f} s" for time in listed(line, "frame_times_s") if isinstance(time, int | float))
 
 
 def _settings(said: dict[str, Any]) -> str:
@@ -49,6 +50,7 @@ def _settings(said: dict[str, Any]) -> str:
     return ", ".join(
         f"{knob.rstrip('_')} {value}"
         for group, knobs in said.items()
+        if isinstance(knobs, dict)
         for knob, value in knobs.items()
         if group not in ("prompting", "conduct", "selection") and default.get(group, {}).get(knob) != value
     )

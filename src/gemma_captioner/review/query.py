@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from ..media.discover import natural
 from ..settings import Kind
 from .library import Entry
-from .patterns import found, pattern
+from .patterns import found, patiently, pattern
 
 State = Literal["open", "approved", "rejected", "uncaptioned", "failed", "recaptioned", "by hand"]
 Sort = Literal["name", "length", "flags"]
@@ -68,7 +68,8 @@ def chosen(entries: Iterable[Entry], query: Query, offered: Container[int] = ())
             and (wanted is None or found(wanted, entry.words.text) or found(wanted, entry.name))
         )
 
-    return sorted(filter(fits, entries), key=_KEYS[query.sort], reverse=query.is_reversed)
+    tried = patiently(entries, is_regex=query.is_regex)
+    return sorted(filter(fits, tried), key=_KEYS[query.sort], reverse=query.is_reversed)
 
 
 def _place(entry: Entry) -> tuple[str, str]:

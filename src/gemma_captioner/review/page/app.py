@@ -40,8 +40,8 @@ def serve(desk: Desk, *, host: str, port: int, terms: Terms, opens: bool) -> Non
     app.on_startup(desk.start)
     app.on_shutdown(desk.close)
     ui.dialog.default_props("transition-duration=0")
-    app.colors(primary="#1f6feb")
-    ui.page("/", title=f"{desk.library.root.folder.name} - review")(lambda client: _page(desk, client))
+    app.colors(primary="#1b66dc")
+    ui.page("/", title=readable(f"{desk.library.root.folder.name} - review"))(lambda client: _page(desk, client))
     ui.run(
         host=host,
         port=port,
@@ -80,7 +80,7 @@ def _answering(find: Callable[[int], Awaitable[Shown]]) -> Callable[[int], Await
     async def answer(number: int) -> Response:
         try:
             shown = await find(number)
-        except LookupError:
+        except (LookupError, FileNotFoundError):  # the latter between two looks at the folder
             return PlainTextResponse("no such item", 404)
         except ItemError as error:
             return PlainTextResponse(readable(str(error)), 422)
@@ -126,7 +126,8 @@ async def _page(desk: Desk, client: Client) -> None:
     turn_to("captions_tab")
     Keys(COMMANDS, FOCUS, MOVES).on("command", tab.obey)
     await client.connected()
-    tab.open(client.tab_id or client.id)
-    ui.timer(_RUN_EVERY_S, refresh_run)
     client.on_disconnect(tab.keep_draft)
     client.on_delete(tab.leave)
+    tab.open(client.tab_id or client.id)
+    ui.timer(_RUN_EVERY_S, refresh_run)
+    await tab.pick_up()

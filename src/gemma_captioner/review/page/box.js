@@ -5,8 +5,9 @@ export default {
     <textarea class="caption-box" rows="5" spellcheck="true" aria-label="Caption" :lang="lang"
               :value="text" :readonly="moving || !editable" @input="typed" @blur="save('left')"
               @keydown="key"></textarea>`,
-  props: { lang: String },
-  data: () => ({ number: null, base: null, text: "", before: "", editable: false, moving: false }),
+  props: { lang: String, folder: String },
+  // before: what stands on the disk, as far as the server has said. told: what was sent to be saved last.
+  data: () => ({ number: null, name: "", base: null, text: "", before: "", told: "", editable: false, moving: false }),
   mounted() {
     this.wait = () => {
       this.moving = true;
@@ -19,22 +20,52 @@ export default {
     document.removeEventListener("captioner-moving", this.wait);
   },
   methods: {
-    show(number, base, text, editable) {
-      if (number !== this.number) this.save("left");
-      Object.assign(this, { number, base, text, before: text, editable, moving: false });
+    show(number, base, text, editable, name) {
+      if (this.number === null) this.tellLeft();
+      else if (number !== this.number) this.save("left");
+      else if (this.isTyping()) return Object.assign(this, { editable, moving: false });
+      Object.assign(this, { number, name, base, text, before: text, told: text, editable, moving: false });
       this.$el.value = text; // also where Vue sees no change
+      this.keep(null);
+    },
+    rebase(number, base, saved, text) {
+      if (number !== this.number) return;
+      if (this.text === saved || !this.isTyping()) this.text = this.$el.value = text;
+      Object.assign(this, { base, before: text });
+      if (this.text === text) this.keep(null);
+    },
+    drop() {
+      this.text = this.$el.value = this.before;
+    },
+    isTyping() {
+      return this.text !== this.before && document.activeElement === this.$el;
     },
     typed(event) {
       this.text = event.target.value;
+      if (!this.text.isWellFormed?.()) this.text = this.text.toWellFormed?.() ?? this.text; // the server takes no half characters
+      this.keep(JSON.stringify({ name: this.name, base: this.base, text: this.text }));
       this.$emit("draft", this.draft());
+    },
+    keep(what) {
+      // For when the server is out of reach, and the page is loaded anew before it has heard of it.
+      try {
+        if (what === null) sessionStorage.removeItem(this.folder);
+        else sessionStorage.setItem(this.folder, what);
+      } catch {} // a browser that keeps nothing
+    },
+    tellLeft() {
+      try {
+        const left = JSON.parse(sessionStorage.getItem(this.folder));
+        if (left) this.$emit("left", left);
+      } catch {}
     },
     draft() {
       return { number: this.number, base: this.base, text: this.text };
     },
     save(how) {
-      if (this.number === null || (this.text === this.before && how === "left")) return;
+      if (this.number === null || (how === "left" && [this.before, this.told].includes(this.text))) return;
+      this.told = this.text;
       this.$emit("save", { ...this.draft(), how });
-      this.before = this.text; // told once
     },
     key(event) {
       if (event.isComposing) return;
@@ -47,8 +78,9 @@ export default {
         event.preventDefault();
         this.save("stay");
       } else if (event.key === "Escape") {
-        this.text = this.$el.value = this.before;
+        this.drop();
         this.$emit("draft", this.draft());
+        this.keep(null);
         this.$el.blur();
       } else return;
       event.stopPropagation();

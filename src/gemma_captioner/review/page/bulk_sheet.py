@@ -72,14 +72,10 @@ class BulkSheet:
         self._later.set_visibility(self._from + _PAGE < len(self._plan))
 
     async def _do(self) -> None:
-        drafts, edits = [plan.draft for plan in self._plan], self._tab.desk.edits
+        drafts = [plan.draft for plan in self._plan]
         self._dialog.close()
-        done = await self._tab.desk.do(edits.save, drafts, by=self._tab.who, what="captions changed")
-        self._tab.say(done)
-        self._tab.show(self._tab.current)
+        await self._tab.carry_out(self._tab.desk.edits.save, drafts, what="captions changed")
 
     async def _decide(self) -> None:
         self._dialog.close()
-        done = await self._tab.desk.do(self._tab.desk.edits.decide, self._numbers, "approved", by=self._tab.who)
-        self._tab.say(done)
-        self._tab.show(self._tab.current)
+        await self._tab.carry_out(self._tab.desk.edits.decide, self._numbers, "approved")

@@ -6,7 +6,8 @@ from typing import Any
 from nicegui import ui
 
 from ..bulk import difference
-from ..library import readable
+from ..edits import Draft
+from ..library import Words, readable
 
 Tile = tuple[int, str, str]  # number, name, marks
 MARKS = {
@@ -43,10 +44,27 @@ class Gallery(ui.element, component="gallery.js"):
 
 
 class Box(ui.element, component="box.js"):
-    """Emits `draft` {number, base, text} as one types, and `save` with `how`: stay, approve, or left."""
+    """Emits `draft` {number, base, text} as one types, and `save` with `how`: stay, approve, or left.
 
-    def show(self, number: int | None, base: str | None, text: str, *, editable: bool) -> None:
-        self.run_method("show", number, base, text, editable)
+    Where the page had to be loaded anew, `left` {name, base, text}: what was typed and never reached the server.
+    """
+
+    def __init__(self, folder: str) -> None:
+        """folder: of what is typed; another one's may be served at the same address later."""
+        super().__init__()
+        self._props["folder"] = readable(folder)
+
+    def show(self, number: int | None, base: str | None, text: str, *, editable: bool, name: str) -> None:
+        """Not where more has been typed meanwhile."""
+        self.run_method("show", number, base, text, editable, name)
+
+    def rebase(self, draft: Draft, words: Words) -> None:
+        """The draft was saved, as this: what is typed from then on starts from it."""
+        self.run_method("rebase", draft.number, words.digest, readable(draft.text), words.text)
+
+    def drop(self) -> None:
+        """What was typed is not to stand."""
+        self.run_method("drop")
 
 
 class Keys(ui.element, component="keys.js"):

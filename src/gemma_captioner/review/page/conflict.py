@@ -19,7 +19,7 @@ async def settle(tab: "ReviewTab", draft: Draft, why: str, *, approve: bool) -> 
         ui.label(f"Not saved: {entry.name}").classes("sheet-title")
         ui.label(f"{why[:1].upper()}{why[1:]}.")
         ui.label("What stands there, and what you typed in its place:").classes("muted")
-        Changes().show([("", entry.words.text, draft.text)])
+        Changes(sides=True).show([("", entry.words.text, draft.text)])
         with ui.row():
             if entry.fault is None:
                 ui.button("Save mine", on_click=lambda: dialog.submit("mine")).props("unelevated no-caps autofocus")
@@ -30,4 +30,5 @@ async def settle(tab: "ReviewTab", draft: Draft, why: str, *, approve: bool) -> 
     if answer == "mine":
         await tab.save_draft(replace(draft, base=entry.words.digest), approve=approve)
     elif tab.current == draft.number:
+        tab.box.drop()
         tab.detail.show(entry, fill=True)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ...errors import CaptionerError
 from ...layering import without_prompts
 from ...settings import Settings
-from ..edits import Edits
+from ..edits import Draft, Edits
 from ..library import Library
 from ..media import Media, Shown
 from ..proposals import Proposals
@@ -23,6 +23,10 @@ _LOOK_AGAIN_S, _SHARE_OF_TIME = 3.0, 0.05  # how often other programs' work is l
 class Tab(Protocol):
     def changed(self, numbers: set[int]) -> None:
         """These entries are not what they were."""
+        ...
+
+    async def keep_draft(self) -> None:
+        """Save what was typed and not saved."""
         ...
 
 
@@ -39,6 +43,7 @@ class Desk:
         self.session = secrets.token_hex(4)
         self.tabs: list[Tab] = []
         self.places: dict[str, Any] = {}  # what a tab showed, by its id, for when it is loaded anew
+        self.unsaved: list[Draft] = []  # of tabs that are gone, where somebody else had written meanwhile
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -53,6 +58,8 @@ class Desk:
         self._tasks.append(loop.create_task(self._watch()))
 
     async def close(self) -> None:
+        for tab in self.tabs:
+            await tab.keep_draft()
         for task in self._tasks:
             task.cancel()
         await asyncio.to_thread(self.runs.close)

@@ -40,7 +40,8 @@ class Detail:
                 self._name = ui.label().classes("name")
                 self._decision = ui.label()
                 self._count = ui.label().props("aria-live=polite")
-            tab.box = Box().on("draft", tab.take_draft).on("save", tab.save)
+            tab.box = Box(str(tab.desk.library.root.folder)).on("draft", tab.take_draft).on("save", tab.save)
+            tab.box.on("left", tab.take_left)
             tab.box.props(f'lang="{LANGUAGES[tab.desk.settings.judging.language]}"')
             with ui.element("div").classes("offer").props('aria-label="New caption"') as self._offer:
                 self._sides = Changes(sides=True)
@@ -67,7 +68,8 @@ class Detail:
         if fill:
             words = entry.words if entry else None
             text, base = (words.text, words.digest) if words else ("", None)
-            self._tab.box.show(self._number, base, text, editable=entry is not None and entry.fault is None)
+            name, editable = (entry.name, entry.fault is None) if entry else ("", False)
+            self._tab.box.show(self._number, base, text, editable=editable, name=name)
             self.count(text)
         self._name.text = entry.name if entry else ""
         self._decision.text = (entry.decision or "") if entry else ""
@@ -198,7 +200,7 @@ class Detail:
                     button.props(f'flat dense aria-label="Go to {time_s:.2f} seconds"').classes("frame-time")
 
     def _say(self, what: str) -> None:
-        self._state.text = what
+        self._state.text = readable(what)
         self._state.set_visibility(bool(what))
 
     def _nothing(self) -> str:
@@ -207,4 +209,4 @@ class Detail:
         if self._tab.query.narrows:
             return "Nothing matches. Esc shows all."
         deeper = "" if self._tab.desk.settings.selection.recursive else ". With --recursive its folders are looked into"
-        return f"No images or clips in {readable(str(self._tab.desk.library.root.folder))}{deeper}"
+        return f"No images or clips in {self._tab.desk.library.root.folder}{deeper}"

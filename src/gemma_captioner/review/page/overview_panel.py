@@ -29,6 +29,11 @@ class OverviewPanel:
 
     async def show(self) -> None:
         entries = list(self._tab.desk.library.present())
+        self._charts.clear()
+        with self._charts:
+            ui.label("Counting" if entries else "There is nothing to count yet").classes("muted")
+        if not entries:
+            return
         found = await asyncio.to_thread(overview, entries)
         self._charts.clear()
         with self._charts:

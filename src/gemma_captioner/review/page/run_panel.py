@@ -34,6 +34,7 @@ class RunPanel:
                 self._stop = ui.button("Stop", on_click=runs.stop).props("outline dense no-caps")
                 self._unload = ui.button("Unload the model", on_click=runs.unload).props("flat dense no-caps")
             self._pause.classes("do-pause")
+            self._stop.classes("do-stop")
             self._state = ui.label().classes("run-state").props("role=status aria-live=polite")
             self._progress = ui.linear_progress(show_value=False).props('aria-label="Progress"')
             self._newest = ui.element("ol").classes("newest")
@@ -60,7 +61,7 @@ class RunPanel:
         self._pause.text = "Go on" if runs.state == "paused" else "Pause"
         self._stop.set_enabled(runs.is_busy)
         self._unload.set_visibility(runs.is_loaded and not runs.is_busy)
-        self._state.text = "\n".join(filter(None, (run_line(self._tab), runs.model, runs.error)))
+        self._state.text = readable("\n".join(filter(None, (run_line(self._tab), runs.model, runs.error))))
         self._progress.value = runs.tally.done / runs.total if runs.total else 0.0
         self._progress.set_visibility(runs.state != "idle")
         self._newest.clear()
@@ -86,7 +87,7 @@ def run_line(tab: "ReviewTab") -> str:
         parts.append(f"{runs.rate:.1f} files/s" if runs.rate >= 1 else f"{runs.rate * 60:.1f} files/min")
     if runs.left:
         parts.append(f"{runs.left} left")
-    return ", ".join(parts)
+    return readable(", ".join(parts))
 
 
 class AskFields:

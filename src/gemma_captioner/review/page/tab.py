@@ -18,6 +18,8 @@ from .conflict import settle
 from .desk import Desk
 from .detail import Detail
 
+_NEVER = (-1, None), None
+
 
 class ReviewTab:
     """Built once for each load of the page; `open` fills it when the browser is there."""
@@ -31,6 +33,9 @@ class ReviewTab:
         self.selected: set[int] = set()
         self.columns = 4
         self.draft: Draft | None = None  # what stands in the box and is not saved
+        self._since: tuple[tuple[int, str | None], str | None] = _NEVER  # (number, base) of what was saved, new base
+        self.changes = 0  # that were heard of
+        self._place = 0  # of what was in front, where it is not shown any more
         self.on_view: list[Callable[[], None]] = []  # told when what is shown, or of it, has changed
         self._places: dict[int, int] = {}
         self._turn = asyncio.Lock()  # a key acts on what the key before it led to, however fast they come
@@ -75,10 +80,13 @@ class ReviewTab:
 
     async def keep_draft(self) -> None:
         """The browser is out of reach: what was typed and not saved is saved, unless somebody else wrote there."""
-        if self.draft is not None:
-            await self.desk.do(self.desk.edits.save, [self.draft], by=self.who)
+        if (draft := self.draft) is not None:
+            done = await self.desk.do(self.desk.edits.save, [draft], by=self.who)
+            if not done.refused:
+                self._saved(draft)
 
     def leave(self) -> None:
+        self.desk.unsaved += [self.draft] if self.draft else []
         self.desk.tabs.remove(self)
         self.desk.places[self.who] = self.query, self.current
 
@@ -87,20 +95,26 @@ class ReviewTab:
     @property
     def place(self) -> int:
         """Of the item in front, among those shown."""
-        return self._places.get(-1 if self.current is None else self.current, 0)
+        return self._places.get(-1 if self.current is None else self.current, self._place)
 
-    def look_for(self, query: Query) -> None:
-        """Show what the query finds. Raises nothing: what is wrong with it is told."""
+    def look_for(self, query: Query, *, by_itself: bool = False) -> None:
+        """Show what the query finds. Raises nothing: what is wrong with it is told.
+
+        by_itself: nobody asked. What is in front stays there, as long as it is among them or is being edited.
+        """
         try:
             entries = chosen(self.desk.library.present(), query, self.desk.proposals)
         except UsageError as error:
             ui.notify(str(error), type="warning")
             return
-        place, self.query = self.place, query
+        place = self._place = self.place
+        self.query = query
         self.shown = [entry.number for entry in entries]
         self._places = {number: place for place, number in enumerate(self.shown)}
         self.gallery.show([self.tile(entry) for entry in entries])
         self.select(self.selected & self._places.keys())
+        if by_itself and (self.current in self._places or not self.box_is_free()):
+            return
         if self.current not in self._places:
             self.current = self.shown[min(place, len(self.shown) - 1)] if self.shown else None
         self.show(self.current)
@@ -121,11 +135,12 @@ class ReviewTab:
         return None if self.current is None else self.desk.library[self.current]
 
     def changed(self, numbers: set[int]) -> None:
+        self.changes += 1
         library = self.desk.library
         is_new = any(number not in self._places and library[number].is_there for number in numbers)
         gone = any(number in self._places and not library[number].is_there for number in numbers)
         if gone or (is_new and not self.query.narrows):
-            self.look_for(self.query)
+            self.look_for(self.query, by_itself=True)
         else:
             self.gallery.patch([self.tile(library[number]) for number in numbers if number in self._places])
         if self.current in numbers:
@@ -144,7 +159,7 @@ class ReviewTab:
     # Going about
 
     def show(self, number: int | None) -> None:
-        self.current = number
+        self.current, self._since = number, _NEVER
         self.gallery.point(number)
         self.detail.show(self.entry(), fill=True)
         self._tell()
@@ -152,7 +167,11 @@ class ReviewTab:
     def step(self, by: int) -> None:
         if not self.shown:
             return
-        self.show(self.shown[min(max(self.place + by, 0), len(self.shown) - 1)])
+        by -= by > 0 and self.current not in self._places  # another one has its place by now
+        to = min(max(self.place + by, 0), len(self.shown) - 1)
+        if abs(by) == 1 and self.shown[to] == self.current:
+            ui.notify("the last one" if by > 0 else "the first one", timeout=1200, position="bottom-left")
+        self.show(self.shown[to])
 
     def seek(self, direction: int, wanted: Callable[[Entry], bool]) -> None:
         """To the next that is wanted, and from the end on from the beginning."""
@@ -218,13 +237,48 @@ class ReviewTab:
     # Changing
 
     async def take_draft(self, event: GenericEventArguments) -> None:
-        self.draft = _draft(event.args)
-        self.detail.count(self.draft.text)
+        draft = _draft(event.args)
+        self.draft = None if draft.text == self.desk.library[draft.number].words.text else draft
+        self.detail.count(draft.text)
+
+    async def take_left(self, event: GenericEventArguments) -> None:
+        """What was typed while the server was out of reach, before the page had to be loaded anew."""
+        name, base, text = (event.args[key] for key in ("name", "base", "text"))
+        number = next((entry.number for entry in self.desk.library.present() if entry.name == name), None)
+        if number is not None:
+            await self._pick_up(Draft(number, base, text))
+
+    async def pick_up(self) -> None:
+        """What tabs that are gone could not save."""
+        while self.desk.unsaved:
+            await self._pick_up(self.desk.unsaved.pop())
+
+    async def _pick_up(self, draft: Draft) -> None:
+        async with self._turn:
+            self.show(draft.number)
+            self.draft = draft
+            await self.save_draft(draft)
+
+    def _saved(self, draft: Draft) -> None:
+        """What was typed since then starts from it."""
+        words = self.desk.library[draft.number].words
+        if words.text.split() == draft.text.split():  # nobody has written there since
+            self._since = (draft.number, draft.base), words.digest
+            self.box.rebase(draft, words)
+        if self.draft is not None:
+            is_all = (self.draft.number, self.draft.text) == (draft.number, draft.text)
+            self.draft = None if is_all else self._rebased(self.draft)
+
+    def _rebased(self, draft: Draft) -> Draft:
+        """Sent by the box before it had heard that an earlier one was saved."""
+        before, base = self._since
+        return replace(draft, base=base) if before == (draft.number, draft.base) else draft
 
     async def save(self, event: GenericEventArguments) -> None:
         draft, how = _draft(event.args), event.args["how"]
         self.draft = draft
         async with self._turn:
+            draft = self._rebased(draft)
             done = await self.save_draft(draft, approve=how == "approve")
             if how == "approve" and not done.refused and self.current == draft.number:
                 self.step(1)
@@ -238,10 +292,9 @@ class ReviewTab:
         if done.refused:
             await settle(self, draft, done.refused[draft.number], approve=approve)
             return done
-        if self.draft == draft:
-            self.draft = None
+        self._saved(draft)
         if self.current == draft.number:
-            self.detail.show(self.entry(), fill=True)
+            self.detail.show(self.entry(), self.box_is_free())
         if done.numbers:
             self.say(done)
         return done
@@ -277,6 +330,15 @@ class ReviewTab:
     async def trash(self) -> None:
         self.say(await self.desk.do(self.desk.edits.trash, self._one_or_many(), by=self.who))
 
+    async def carry_out(self, work: Callable[..., Done], *arguments: Any, **named: Any) -> None:
+        """What is done to many, in its turn: it may take a while."""
+        async with self._turn:
+            working = ui.notification("at work", spinner=True, timeout=None, position="bottom-left")
+            done = await self.desk.do(work, *arguments, by=self.who, **named)
+            working.dismiss()
+            self.say(done)
+            self.show(self.current)
+
     async def go_back(self, way: Callable[[str], Done | None], otherwise: str) -> None:
         done = await self.desk.do(way, self.who)
         if done is None:
@@ -295,8 +357,8 @@ class ReviewTab:
             ui.notify(done.what, timeout=1200, position="bottom-left")
         for number, why in list(done.refused.items())[:3]:
             ui.notify(f"{self.desk.library[number].name}: {why}", type="warning", timeout=8000, close_button="OK")
-        if len(done.refused) > 3:
-            ui.notify(f"and {len(done.refused) - 3:,} more were left alone", type="warning", timeout=8000)
+        if more := max(0, len(done.refused) - 3) + done.left:
+            ui.notify(f"and {more:,} more were left alone", type="warning", timeout=8000)
 
     async def obey(self, event: GenericEventArguments) -> None:
         await self.command(event.args)
