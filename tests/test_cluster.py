@@ -59,7 +59,7 @@ def _kept(folder: Path) -> list[str]:
 def test_whatever_dies_each_file_has_one_outcome():
     ended = chaos(files=240, actors=2, every_s=10, driver_kills=2, seed=3)  # 2,000 in docs/cluster.md
     assert (ended.lost, ended.wrong, ended.left, ended.exit_code) == (0, 0, 0, 3), ended
-    assert ended.endings == [-9, 130]
+    assert ended.endings[0] == -9 and ended.endings[1] in (130, -2)  # -2: while Python was still importing
     assert ended.repeated <= ended.actors_killed + 2 * 2, ended
     [poison] = [failure["error"] for failure in ended.told["failures"] if "kills the process" in failure["error"]]
     assert "2 times alone" in poison and "Worker unexpectedly exits" in poison
