@@ -132,13 +132,19 @@ def test_going_about(folder, opened):
     expect(reader.find("body.body--dark")).to_be_visible()
 
 
+OPENED = {"b": ".sheet input", "?": ".help dd", "c": ".sheet textarea", "2": ".chart", "3": ".do-start"}
+
+
 @pytest.mark.long
 def test_every_key_does_something(opened):
     """A command that is not known would be a traceback of the server, on which this fails."""
     reader = opened()
     for key in KEYS:
         for name in key.keys:
-            reader.press(name.replace("Ctrl", "Control"), "Escape")
+            reader.press(name.replace("Ctrl", "Control"))
+            if name in OPENED:
+                expect(reader.find(OPENED[name]).first).to_be_visible()
+            reader.press("Escape")
             expect(reader.find(".q-dialog")).to_have_count(0)
     assert [key.command for key in KEYS] == list(dict.fromkeys(key.command for key in KEYS))
     assert sum(len(key.keys) for key in KEYS) == len(COMMANDS)
@@ -311,6 +317,7 @@ def test_finding_and_changing_many(folder, opened):
     assert [name for name in after if after[name] != before[name]] == [
         Path(name).with_suffix(".txt").name for name in names(folder) if name.endswith("mp4")
     ]
+    expect(reader.find(".q-dialog")).to_have_count(0)
     reader.press("Escape")
     expect(reader.counts).to_contain_text("of 8 shown")
     reader.press("Home", "x", "Shift+ArrowRight", "Shift+J")
@@ -521,9 +528,9 @@ NAMELESS = """() => [...document.querySelectorAll("button, a, input, textarea, i
 @pytest.mark.long
 def test_everything_that_takes_the_focus_has_a_name(opened):
     reader = opened("--model", "demo")
-    for key in ("End", "b", "?", "c", "2", "3"):
+    for key, opened_by_it in {"End": ".detail video", **OPENED}.items():
         reader.press(key)
-        reader.page.wait_for_timeout(500)
+        expect(reader.find(opened_by_it).first).to_be_visible()
         assert reader.page.evaluate(NAMELESS) == [], key
         reader.press("Escape")
         expect(reader.find(".q-dialog")).to_have_count(0)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .settings import Kind
 
 FinishReason = Literal["stop", "length"]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Frames:
     source_size: (width, height) of the file's own picture, upright
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     times_s: tuple[float, ...]
     duration_s: float = 0.0
     flags: tuple[str, ...] = ()

@@ -11,8 +11,9 @@ from random import Random
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
+
+from ..records import Pixels
 
 SIZE = 64
 COLOURS = {
@@ -86,7 +87,7 @@ class Scene:
         return f"A {self.colour} {self.shape}{moves} on a {self.background} background."
 
 
-def draw(scene: Scene, num_frames: int = 1) -> npt.NDArray[np.uint8]:
+def draw(scene: Scene, num_frames: int = 1) -> Pixels:
     """Draw the scene at `num_frames` evenly spaced moments: uint8 [num_frames, 64, 64, 3]."""
     frames = []
     for i in range(num_frames):
@@ -96,7 +97,7 @@ def draw(scene: Scene, num_frames: int = 1) -> npt.NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def _draw_one(scene: Scene, x: float, y: float) -> npt.NDArray[np.uint8]:
+def _draw_one(scene: Scene, x: float, y: float) -> Pixels:
     s = _SUPERSAMPLING
     mask = Image.new("L", (SIZE * s, SIZE * s))
     SHAPES[scene.shape](ImageDraw.Draw(mask), x * s, y * s, scene.radius * s, scene.fullness)

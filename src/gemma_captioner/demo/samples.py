@@ -6,11 +6,10 @@ from random import Random
 from typing import cast
 
 import av
-import numpy as np
-import numpy.typing as npt
 from av.video.stream import VideoStream
 from PIL import Image
 
+from ..records import Pixels
 from .drawing import Scene, draw, random_scene
 
 SEED = 2026  # training uses seeds of its own
@@ -41,7 +40,7 @@ def write_scene(path: Path, scene: Scene, *, num_frames: int = CLIP_FRAMES) -> N
         Image.fromarray(draw(scene)[0]).save(path, quality=92)
 
 
-def write_clip(path: Path, frames: npt.NDArray[np.uint8], *, fps: int = FPS, codec: str = "libx264") -> None:
+def write_clip(path: Path, frames: Pixels, *, fps: int = FPS, codec: str = "libx264") -> None:
     """uint8 [n, height, width, 3] -> a video file, as visually lossless as its codec does by default."""
     with av.open(str(path), "w") as container:
         stream = cast(VideoStream, container.add_stream(codec, rate=Fraction(fps), options={"crf": "14"}))

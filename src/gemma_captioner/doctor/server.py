@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from ..engines import engine_for
 from ..engines.base import Engine
 from ..errors import CaptionerError
-from ..records import Failed, Frames, MediaItem, Reply, Request, fitted
+from ..records import Failed, Frames, MediaItem, Pixels, Reply, Request, fitted
 from ..settings import Settings
 from . import Finding
 
@@ -55,15 +54,15 @@ def _engine(asked: Mapping[str, Any]) -> "ServerEngine":
     return cast("ServerEngine", engine_for(Settings.of(asked)))
 
 
-def _square(engine: Engine, colour: str) -> npt.NDArray[np.uint8]:
+def _square(engine: Engine, colour: str) -> Pixels:
     """uint8 [height, width, 3], as large as the model's frames."""
     width, height = fitted(engine.spec.size, 896, 896)
-    pixels = np.full((height, width, 3), _GROUND, np.uint8)
+    pixels: Pixels = np.full((height, width, 3), _GROUND, np.uint8)
     pixels[height // 4 : -height // 4, width // 4 : -width // 4] = _COLOURS[colour]
     return pixels
 
 
-def _request(number: int, prompt: str, pictures: Sequence[npt.NDArray[np.uint8]], max_new_tokens: int) -> Request:
+def _request(number: int, prompt: str, pictures: Sequence[Pixels], max_new_tokens: int) -> Request:
     item = MediaItem(Path("square.png"), "image", "square.png", Path("square.txt"), Path())
     frames = Frames(np.stack(pictures), tuple(float(i) for i in range(len(pictures))))
     return Request(number, item, frames, prompt, max_new_tokens)
@@ -82,7 +81,7 @@ def _answers(engine: Engine, requests: Sequence[Request]) -> tuple[list[Reply | 
         return answers, time.monotonic() - since
 
 
-def _sees(engine: Engine, what: str, prompt: str, pictures: Sequence[npt.NDArray[np.uint8]], *colours: str) -> Finding:
+def _sees(engine: Engine, what: str, prompt: str, pictures: Sequence[Pixels], *colours: str) -> Finding:
     [answer], _ = _answers(engine, [_request(0, prompt, pictures, _SPEED_TOKENS)])
     if isinstance(answer, Failed):
         return Finding("bad", what, f"refused: {answer.error}")
@@ -94,7 +93,7 @@ def _sees(engine: Engine, what: str, prompt: str, pictures: Sequence[npt.NDArray
     return Finding("bad", what, f"{' and '.join(colours)} sent, and read back as {answer.text!r}: does it see images?")
 
 
-def _speed(asked: Mapping[str, Any], picture: npt.NDArray[np.uint8]) -> Finding:
+def _speed(asked: Mapping[str, Any], picture: Pixels) -> Finding:
     said = []
     for at_once in _AT_ONCE:
         engine = _engine({**asked, "concurrency": at_once})

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from transformers import GenerationConfig
 
-from ..records import Failed, Reply, Request
+from ..records import Failed, Pixels, Reply, Request
 from ..settings import Settings
 from .base import EngineSpec
 from .decoding import LineEnds, RowSampling, ending, first_line
@@ -19,7 +19,7 @@ from .families import Family
 from .loop import Steps, answer_tokens
 from .memory import MemoryPlan, Precision
 from .prompting import tokens_of, turns_of
-from .vision import Pixels, Vision
+from .vision import Vision
 
 
 @dataclass(frozen=True, slots=True)

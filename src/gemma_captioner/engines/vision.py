@@ -5,13 +5,12 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from ..records import Pixels
 from .families import Family
 from .memory import VISION_CHUNK
 
-Pixels = npt.NDArray[np.uint8]
 _SAMPLE = 16  # frames are told apart by each sixteenth pixel of each sixteenth row first
 
 

@@ -7,7 +7,7 @@ that skin, which lies far below it, keeps its brightness and its hue.
 
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from PIL import Image
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
+from ..records import Pixels
+
+Floats: TypeAlias = npt.NDArray[np.float32]
 
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 _WHITE_NITS, _KNEE = 203.0, 0.7
@@ -173,7 +174,7 @@ def _linear_table() -> Floats:
 
 
 @cache
-def _gamma_table() -> npt.NDArray[np.uint8]:
+def _gamma_table() -> Pixels:
     """16-bit linear light -> 8-bit sRGB: IEC 61966-2-1."""
     x = np.arange(65536) / 65535
     y = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-9) ** (1 / 2.4) - 0.055)

@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
 from ..places import source
-from ..records import Frames, Size, fitted
+from ..records import Frames, Pixels, Size, fitted
 from ..settings import Reading, Sampling
 from .colour import from_primaries
 from .sampling import Timeline, wanted_frames
 from .video import decode_clip
-
-Pixels = npt.NDArray[np.uint8]
 
 register_heif_opener()
 # Pillow warns from 89.5 megapixels and refuses from 179: the refusal is ours to report, the warning is noise.

@@ -21,11 +21,10 @@ from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from ..records import Failed, Frames, MediaItem, Size, most_bytes
+from ..records import Failed, Frames, MediaItem, Pixels, Size, most_bytes
 from ..settings import Reading, Sampling
 from .decode import decode
 
@@ -75,7 +74,7 @@ class Arena:
                 gaps.append((at, count))
         self._gaps = gaps
 
-    def view(self, first: int, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    def view(self, first: int, shape: tuple[int, ...]) -> Pixels:
         return np.ndarray(shape, np.uint8, self._memory, first * self.frame_bytes)
 
     def close(self) -> None:

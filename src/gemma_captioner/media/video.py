@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from ..errors import ItemError
 from ..places import is_local, source
-from ..records import Frames, Size, fitted
+from ..records import Frames, Pixels, Size, fitted
 from ..settings import Reading, Sampling
 from .colour import as_srgb, upright_size
 from .sampling import ROUNDING_S, Timeline, wanted_frames
@@ -48,7 +48,7 @@ def decode_clip(path: Path, size: Size, reading: Reading, sampling: Sampling) ->
         wanted = [timeline.times[i] for i in indexes]
         with open_video(path) as container:
             stream = video_stream(container)
-            pixels = np.empty((0, 1, 1, 3), np.uint8)
+            pixels: Pixels = np.empty((0, 1, 1, 3), np.uint8)
             times, reformatter, source_size = [], VideoReformatter(), (0, 0)
             for number, frame in enumerate(_frames_at(container, stream, wanted, timeline)):
                 if number == 0:  # which tells the clip's shape

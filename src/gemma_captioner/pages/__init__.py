@@ -8,10 +8,10 @@ import io
 from functools import cache
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
+
+from ..records import Pixels
 
 
 @cache
@@ -30,7 +30,7 @@ def page(template: str, **values: Any) -> str:
     return _templates().get_template(template).render(**values)
 
 
-def picture(pixels: npt.NDArray[np.uint8], width: int, height: int | None = None) -> str:
+def picture(pixels: Pixels, width: int, height: int | None = None) -> str:
     """uint8 [height, width, 3] -> a data: URL of a JPEG, `width` pixels wide; height: where the shape is to change."""
     image = Image.fromarray(pixels)
     image = image.resize((width, height or max(1, round(width * image.height / image.width))))
