@@ -215,6 +215,28 @@ def test_what_is_typed_outlives_what_others_do_meanwhile(folder, opened):
 
 
 @pytest.mark.long
+def test_letters_go_where_the_keys_before_them_lead(folder, opened):
+    """However soon they come: into that item's words or nowhere."""
+    reader = opened()
+    for way in (("a",), ("j", "k", "j"), ("End", "Home", "click"), ("e", "Control+Enter")):
+        reader.press("Home")
+        for number in range(1, 6):
+            for key in way:
+                if key == "click":
+                    reader.find(".tile").nth(number).click()
+                else:
+                    reader.press(key)
+            reader.press("e")
+            reader.page.keyboard.type(str(number) * 20)
+            reader.press("Enter")
+            reader.is_at(names(folder)[number])
+    reader.press("End")
+    reader.is_at(names(folder)[-1])
+    for number, text in enumerate(captions(folder).values()):
+        assert {letter for letter in text if letter.isdigit()} <= {str(number)}, (number, text)
+
+
+@pytest.mark.long
 def test_a_server_that_is_killed_loses_nothing(folder, browser, tmp_path):
     """What was typed before and after; the page waits for the next server, and tells it."""
     path = folder / Path(names(folder)[0]).with_suffix(".txt")

@@ -3,16 +3,17 @@
 export default {
   template: `
     <textarea class="caption-box" rows="5" spellcheck="true" aria-label="Caption" :lang="lang"
-              :value="text" :readonly="moving || !editable" @input="typed" @blur="save('left')"
+              :value="text" :readonly="moving > 0 || !editable" @input="typed" @blur="save('left')"
               @keydown="key"></textarea>`,
   props: { lang: String, folder: String },
+  // moving: commands that lead to another item and are not answered yet; what is typed meanwhile is not taken.
   // before: what stands on the disk, as far as the server has said. told: what was sent to be saved last.
-  data: () => ({ number: null, name: "", base: null, text: "", before: "", told: "", editable: false, moving: false }),
+  data: () => ({ number: null, name: "", base: null, text: "", before: "", told: "", editable: false, moving: 0 }),
   mounted() {
     this.wait = () => {
-      this.moving = true;
+      this.moving++;
       clearTimeout(this.timer);
-      this.timer = setTimeout(() => (this.moving = false), 2000);
+      this.timer = setTimeout(() => (this.moving = 0), 10000); // an answer that was lost
     };
     document.addEventListener("captioner-moving", this.wait);
   },
@@ -23,10 +24,13 @@ export default {
     show(number, base, text, editable, name) {
       if (this.number === null) this.tellLeft();
       else if (number !== this.number) this.save("left");
-      else if (this.isTyping()) return Object.assign(this, { editable, moving: false });
-      Object.assign(this, { number, name, base, text, before: text, told: text, editable, moving: false });
+      else if (this.isTyping()) return (this.editable = editable);
+      Object.assign(this, { number, name, base, text, before: text, told: text, editable });
       this.$el.value = text; // also where Vue sees no change
       this.keep(null);
+    },
+    arrived() {
+      this.moving = Math.max(0, this.moving - 1);
     },
     rebase(number, base, saved, text) {
       if (number !== this.number) return;
@@ -65,6 +69,7 @@ export default {
     save(how) {
       if (this.number === null || (how === "left" && [this.before, this.told].includes(this.text))) return;
       this.told = this.text;
+      if (how === "approve") this.wait();
       this.$emit("save", { ...this.draft(), how });
     },
     key(event) {

@@ -58,6 +58,10 @@ class Box(ui.element, component="box.js"):
         """Not where more has been typed meanwhile."""
         self.run_method("show", number, base, text, editable, name)
 
+    def arrived(self) -> None:
+        """One of the commands that lead to another item is obeyed."""
+        self.run_method("arrived")
+
     def rebase(self, draft: Draft, words: Words) -> None:
         """The draft was saved, as this: what is typed from then on starts from it."""
         self.run_method("rebase", draft.number, words.digest, readable(draft.text), words.text)
@@ -76,6 +80,11 @@ class Keys(ui.element, component="keys.js"):
         self._props["keys"] = dict(keys)
         self._props["focus"] = dict(focus)
         self._props["moves"] = list(moves)
+
+
+def clicked(command: str) -> str:
+    """What a button does that stands for a key, in JavaScript."""
+    return f"() => document.dispatchEvent(new CustomEvent('captioner-command', {{ detail: '{command}' }}))"
 
 
 class Changes(ui.element, component="changes.js"):

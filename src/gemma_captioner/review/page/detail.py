@@ -10,7 +10,7 @@ from ...captions.limits import LIMITS, estimated_tokens
 from ...errors import ItemError
 from ..library import Entry, readable
 from ..provenance import facts
-from .components import Box, Changes
+from .components import Box, Changes, clicked
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -57,7 +57,7 @@ class Detail:
     def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> None:
         """Each a label, a command and its key."""
         for label, command, key in actions:
-            with ui.button(label, on_click=lambda command=command: self._tab.command(command)) as button:
+            with ui.button(label).on("click", js_handler=clicked(command)) as button:
                 ui.label(key).classes("kbd").props("aria-hidden=true")
             button.props(f'outline dense no-caps aria-keyshortcuts="{key}"').classes(f"do-{command}")
 

@@ -58,6 +58,7 @@ export default {
       return [...marks].map((mark) => this.names[mark]).join(", ");
     },
     pick(number, event) {
+      document.dispatchEvent(new Event("captioner-moving"));
       this.$emit("pick", { number, shift: event.shiftKey, ctrl: event.ctrlKey || event.metaKey });
     },
     show(tiles) {

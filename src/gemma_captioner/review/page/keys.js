@@ -1,4 +1,4 @@
-// Keys -> commands. What must not wait for the server is done here: where the focus goes, so that the letters after `e`
+// Keys and buttons -> commands. What must not wait for the server is done here: where the focus goes, so that the letters after `e`
 // are typed and not obeyed.
 const FIELDS = "input, textarea, select, [contenteditable=true]";
 
@@ -6,10 +6,13 @@ export default {
   template: `<span hidden></span>`,
   props: { keys: Object, focus: Object, moves: Array },
   mounted() {
+    this.clicked = (event) => this.command(event.detail);
     document.addEventListener("keydown", this.key);
+    document.addEventListener("captioner-command", this.clicked);
   },
   unmounted() {
     document.removeEventListener("keydown", this.key);
+    document.removeEventListener("captioner-command", this.clicked);
   },
   methods: {
     enter(field, until) {
@@ -35,6 +38,9 @@ export default {
         if (!field.checkVisibility()) this.$emit("command", "captions_tab");
         return this.enter(field, performance.now() + 2000);
       }
+      this.command(command);
+    },
+    command(command) {
       if (this.moves.includes(command)) document.dispatchEvent(new Event("captioner-moving"));
       this.$emit("command", command);
     },

@@ -1,7 +1,8 @@
 """One browser tab: what it shows, which item is in front, what is selected, and what each command does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from .components import Box, Gallery, Tile
 from .conflict import settle
 from .desk import Desk
 from .detail import Detail
+from .keys import MOVES
 
 _NEVER = (-1, None), None
 
@@ -191,12 +193,15 @@ class ReviewTab:
     def pick(self, event: GenericEventArguments) -> None:
         """A tile was clicked, perhaps with Shift (all from the last one to it) or Ctrl (it too)."""
         number = event.args["number"]
-        if number not in self._places:
-            return
-        if event.args["shift"] and (anchor := self._places.get(self._anchor_or_current(), None)) is not None:
+        with self._moving():
+            if number in self._places:
+                self._pick(number, shift=event.args["shift"], ctrl=event.args["ctrl"])
+
+    def _pick(self, number: int, *, shift: bool, ctrl: bool) -> None:
+        if shift and (anchor := self._places.get(self._anchor_or_current(), None)) is not None:
             first, last = sorted((anchor, self._places[number]))
             self.select(self.selected | set(self.shown[first : last + 1]))
-        elif event.args["ctrl"]:
+        elif ctrl:
             self.select(self.selected ^ {number})
             self._anchor = number
         else:
@@ -277,11 +282,13 @@ class ReviewTab:
     async def save(self, event: GenericEventArguments) -> None:
         draft, how = _draft(event.args), event.args["how"]
         self.draft = draft
-        async with self._turn:
-            draft = self._rebased(draft)
-            done = await self.save_draft(draft, approve=how == "approve")
-            if how == "approve" and not done.refused and self.current == draft.number:
-                self.step(1)
+        approves = how == "approve"
+        with self._moving(approves):
+            async with self._turn:
+                draft = self._rebased(draft)
+                done = await self.save_draft(draft, approve=approves)
+                if approves and not done.refused and self.current == draft.number:
+                    self.step(1)
 
     async def save_draft(self, draft: Draft, *, approve: bool = False) -> Done:
         edits = self.desk.edits
@@ -361,7 +368,18 @@ class ReviewTab:
             ui.notify(f"and {more:,} more were left alone", type="warning", timeout=8000)
 
     async def obey(self, event: GenericEventArguments) -> None:
-        await self.command(event.args)
+        """A key, or a button that stands for one."""
+        with self._moving(event.args in MOVES):
+            await self.command(event.args)
+
+    @contextmanager
+    def _moving(self, does: bool = True) -> Iterator[None]:
+        """Around what leads to another item: until the box has heard that it did, it takes no letters."""
+        try:
+            yield
+        finally:
+            if does:
+                self.box.arrived()
 
     async def command(self, name: str) -> None:
         async with self._turn:
