@@ -96,6 +96,7 @@ class Reader:
 
     def write(self, text: str) -> None:
         """Into the edit box, in place of what stands there."""
+        expect(self.box).to_be_editable()  # the name is there a moment before its words
         self.press("e", "Control+a")
         self.page.keyboard.type(text)
 
@@ -105,6 +106,17 @@ class Reader:
         expect(button).to_be_visible()
         button.focus()
         self.press("Enter")
+
+    def choose(self, label: str, option: str) -> None:
+        """From a list that drops down, by its keys."""
+        self.page.get_by_role("combobox", name=label).focus()
+        self.press("Enter")
+        items = self.find(".q-menu .q-item")
+        expect(items.first).to_be_visible()
+        texts = [text.partition(" (")[0] for text in items.all_inner_texts()]  # "refusal (1)"
+        at = [n for n in range(len(texts)) if "--focused" in (items.nth(n).get_attribute("class") or "")]
+        self.press(*["ArrowDown"] * ((texts.index(option) - (at or [-1])[0]) % len(texts)), "Enter")
+        expect(items).to_have_count(0)
 
     def find(self, selector: str) -> Locator:
         return self.page.locator(selector)

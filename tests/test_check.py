@@ -445,7 +445,7 @@ def test_what_an_audit_holds_grows_with_names_not_with_captions():
     assert large < 11 * small
     assert large < 20_000 * 600  # a caption alone is 860 bytes
     audit = Audit()
-    for i in range(5_000):
+    for i in range(20_000):
         audit.add(f"{i}.txt", "The same words.", 3)
     [names] = audit.duplicates()
     assert len(names) == 20_000

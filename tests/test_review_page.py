@@ -221,6 +221,8 @@ def test_letters_go_where_the_keys_before_them_lead(folder, opened):
     for way in (("a",), ("j", "k", "j"), ("End", "Home", "click"), ("e", "Control+Enter")):
         reader.press("Home")
         for number in range(1, 6):
+            reader.is_at(names(folder)[number - 1])
+            expect(reader.box).to_be_editable()
             for key in way:
                 if key == "click":
                     reader.find(".tile").nth(number).click()
@@ -229,7 +231,6 @@ def test_letters_go_where_the_keys_before_them_lead(folder, opened):
             reader.press("e")
             reader.page.keyboard.type(str(number) * 20)
             reader.press("Enter")
-            reader.is_at(names(folder)[number])
     reader.press("End")
     reader.is_at(names(folder)[-1])
     for number, text in enumerate(captions(folder).values()):
@@ -355,6 +356,36 @@ def test_finding_and_changing_many(folder, opened):
 
 
 @pytest.mark.long
+def test_filters_and_orders(folder, opened):
+    (folder / "more").mkdir()
+    shutil.copy(folder / names(folder)[0], folder / "more" / "z.png")
+    (folder / "more" / "z.txt").write_text("I cannot help with that.")
+    reader = opened("--recursive")
+    reader.press("r")
+    expect(reader.counts).to_contain_text("1 rejected")
+    for label, option, shown in (
+        ("kind", "clips", 3), ("kind", "images", 6), ("flag", "refusal", 1), ("flag", "flagged", 1),
+        ("folder", "more", 1), ("state", "rejected", 1), ("state", "by hand", 1), ("state", "open", 8),
+    ):  # fmt: skip
+        reader.choose(label, option)
+        expect(reader.counts).to_contain_text(f"of {shown} shown")
+        reader.press("Escape", "Escape")
+        expect(reader.counts).to_contain_text("of 9 shown")
+    reader.find('[aria-label="words to"]').focus()
+    reader.page.keyboard.type("5")
+    expect(reader.counts).to_contain_text("of 1 shown")
+    reader.is_at("more/z.png")
+    reader.press("Escape", "Escape")
+    expect(reader.counts).to_contain_text("of 9 shown")
+    reader.choose("sort", "by length")
+    reader.press("Escape", "Home")
+    reader.is_at("more/z.png")
+    reader.find('[aria-label="Last first"]').focus()
+    reader.press("Space", "Escape", "End")
+    reader.is_at("more/z.png")
+
+
+@pytest.mark.long
 def test_selecting_with_the_mouse(opened):
     reader = opened()
     tiles = reader.find(".tile")
@@ -419,6 +450,17 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     reader.press("u", "u")
     expect(reader.find(".tile .mark-p")).to_have_count(2)
     assert paths[0].read_text() == "Old words."
+    paths[-1].write_text("Old words.")
+    reader.press("End")
+    expect(reader.box).to_have_value("Old words.")
+    reader.press("c")
+    reader.find(".sheet textarea").first.focus()
+    reader.press("Control+a", "Delete")
+    reader.choose("Preset", "wan")
+    reader.enter(".do-again")
+    expect(reader.find(".tile .mark-p")).to_have_count(3, timeout=60_000)
+    reader.press("y")
+    expect(reader.find(".facts")).to_contain_text("Describe this in one paragraph of 80 to 100 words")
 
 
 @pytest.mark.long
@@ -468,6 +510,8 @@ def test_the_overview_leads_to_the_items(folder, opened):
     reader.enter(".do-export")
     expect(reader.find(".output")).to_contain_text("8 written", timeout=60_000)
     assert (folder.parent / "set.csv").read_text().count("The same words twice.") == 2
+    reader.enter("button:has-text('Check')")
+    expect(reader.find(".output")).to_contain_text("duplicate", timeout=60_000)
 
 
 HOSTILE = "<img src=x onerror=\"window.harmed='caption'\"><script>window.harmed='script'</script>{{ 7 * 7 }}"
@@ -475,7 +519,7 @@ HOSTILE = "<img src=x onerror=\"window.harmed='caption'\"><script>window.harmed=
 
 @pytest.mark.long
 def test_captions_names_and_prompts_are_text(folder, opened):
-    """Everywhere: tile, detail, provenance, difference, search, notices, the overview."""
+    """Everywhere: tile, detail, provenance, difference, search, notices, the overview, what a run tells."""
     (folder / "<img src=x onerror=window.harmed=1>").mkdir()
     name = "<img src=x onerror=window.harmed=2>{{ 7 * 7 }}.png"
     first = names(folder)[0]
@@ -503,6 +547,11 @@ def test_captions_names_and_prompts_are_text(folder, opened):
     expect(reader.find(".sheet")).to_have_count(0)
     reader.press("2")
     expect(reader.find(".chart").first).to_be_visible()
+    (folder / "<img src=x onerror=window.harmed=3>.png").write_bytes(b"no picture")
+    reader.press("3")
+    reader.enter(".do-start")
+    expect(reader.find(".newest .fault")).to_contain_text("no image", timeout=60_000)
+    expect(reader.find(".newest .change-name").first).to_contain_text("<img src=x")
     assert reader.page.evaluate("window.harmed") is None
     assert reader.find("img[src=x]").count() == 0 and reader.find("text=/^49/").count() == 0
 

@@ -1,5 +1,6 @@
 """The server: what it sends, to whom, and the page."""
 
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 
 from nicegui import Client, app, ui
 from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from ...errors import ItemError, StartError
 from ..guard import Guard, Terms
@@ -81,12 +83,26 @@ def _answering(find: Callable[[int], Awaitable[Shown]]) -> Callable[[int], Await
         try:
             shown = await find(number)
         except (LookupError, FileNotFoundError):  # the latter between two looks at the folder
-            return PlainTextResponse("no such item", 404)
+            return _gone()
         except ItemError as error:
             return PlainTextResponse(readable(str(error)), 422)
-        return FileResponse(shown.path, media_type=shown.type, headers=_KEPT)
+        return _File(shown.path, media_type=shown.type, headers=_KEPT)
 
     return answer
+
+
+def _gone() -> Response:
+    return PlainTextResponse("no such item", 404)
+
+
+class _File(FileResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except RuntimeError:
+            if os.path.exists(self.path):
+                raise
+            await _gone()(scope, receive, send)  # moved to the trash since it was found
 
 
 async def _page(desk: Desk, client: Client) -> None:

@@ -77,7 +77,7 @@ export default {
       const ctrl = event.ctrlKey || event.metaKey;
       if (event.key === "Enter" && !event.shiftKey) {
         event.preventDefault();
-        this.save(ctrl ? "approve" : "stay");
+        if (this.moving === 0) this.save(ctrl ? "approve" : "stay"); // else it is not meant for what is still shown
         this.$el.blur();
       } else if (ctrl && event.key === "s") {
         event.preventDefault();

@@ -22,11 +22,12 @@ export default {
       field.setSelectionRange(field.value.length, field.value.length);
     },
     key(event) {
-      if (event.isComposing || event.defaultPrevented) return;
+      if (event.isComposing) return;
+      const typing = event.target.matches(FIELDS);
+      if (typing && event.key === "Escape") return event.target.blur(); // a list says that it is its own, and does nothing
+      if (event.defaultPrevented) return;
       if (this.entering) return event.preventDefault(); // meant for a field that is not there yet
       const ctrl = event.ctrlKey || event.metaKey;
-      const typing = event.target.matches(FIELDS);
-      if (typing && event.key === "Escape") return event.target.blur();
       if ((typing && !ctrl) || event.altKey || document.querySelector(".q-dialog")) return;
       if (typing && event.key !== "s") return; // Ctrl+A and Ctrl+Z are the field's own
       const named = event.key.length > 1 && event.shiftKey ? "Shift+" : "";

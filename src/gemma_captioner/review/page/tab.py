@@ -190,12 +190,13 @@ class ReviewTab:
         self.gallery.select(numbers)
         self._tell()
 
-    def pick(self, event: GenericEventArguments) -> None:
+    async def pick(self, event: GenericEventArguments) -> None:
         """A tile was clicked, perhaps with Shift (all from the last one to it) or Ctrl (it too)."""
         number = event.args["number"]
         with self._moving():
-            if number in self._places:
-                self._pick(number, shift=event.args["shift"], ctrl=event.args["ctrl"])
+            async with self._turn:
+                if number in self._places:
+                    self._pick(number, shift=event.args["shift"], ctrl=event.args["ctrl"])
 
     def _pick(self, number: int, *, shift: bool, ctrl: bool) -> None:
         if shift and (anchor := self._places.get(self._anchor_or_current(), None)) is not None:
