@@ -10,7 +10,6 @@ import pytest
 from gemma_captioner.errors import ItemError
 from gemma_captioner.review import guard
 from gemma_captioner.review.guard import MEDIA_SUFFIXES, Guard, Terms, contained
-from gemma_captioner.review.page.app import _File
 
 HERE = {"host": "localhost:8080"}
 TOKEN = "t0ken"
@@ -193,13 +192,3 @@ def test_links_that_lead_out_are_refused(folder):
     for path in ("file.png", "up/out.png", "key.png", "loop.png", "pipe.png"):
         with pytest.raises(ItemError):
             contained(folder / path, folder, MEDIA_SUFFIXES)
-
-
-def test_a_file_that_is_gone_by_the_time_it_is_sent_is_not_found(tmp_path):
-    sent: list[dict] = []
-
-    async def send(message: dict) -> None:
-        sent.append(message)
-
-    asyncio.run(_File(tmp_path / "gone.png")({"type": "http", "method": "GET", "headers": []}, None, send))
-    assert sent[0]["status"] == 404

@@ -17,6 +17,7 @@ from gemma_captioner.errors import ItemError
 from gemma_captioner.media.discover import Root
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.media import Media, Shown
+from gemma_captioner.review.page.sending import sent
 from gemma_captioner.settings import Reading, Sampling, Settings
 
 
@@ -121,3 +122,33 @@ def test_all_text_can_be_read(theme):
     for ink, on in [*pairs, ("ink", "gone"), ("ink", "new")]:
         dark, light = sorted((colours[ink], colours[on]))
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, on)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "said", "body"),
+    [
+        (None, 200, None, b"0123456789"),
+        ("bytes=0-", 206, "bytes 0-9/10", b"0123456789"),
+        ("bytes=3-5", 206, "bytes 3-5/10", b"345"),
+        ("bytes=8-99", 206, "bytes 8-9/10", b"89"),
+        ("bytes=10-", 416, "bytes */10", b"no such part"),
+        ("bytes=5-3", 416, "bytes */10", b"no such part"),
+        ("bytes=-4", 200, None, b"0123456789"),
+        ("bytes=0-1,4-5", 200, None, b"0123456789"),
+    ],
+)
+def test_a_file_is_sent_whole_or_in_part_though_it_moves_meanwhile(tmp_path, wanted, status, said, body):
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(b"0123456789")
+    answer = sent(file, "video/mp4", wanted)
+    file.rename(tmp_path / "trashed.mp4")
+    messages: list[dict] = []
+
+    async def send(message: dict) -> None:
+        messages.append(message)
+
+    asyncio.run(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, None, send))
+    headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+    assert (messages[0]["status"], headers.get("content-range")) == (status, said)
+    assert b"".join(message["body"] for message in messages[1:]) == body
+    assert int(headers["content-length"]) == len(body)

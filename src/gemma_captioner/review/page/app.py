@@ -1,6 +1,6 @@
 """The server: what it sends, to whom, and the page."""
 
-import os
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -8,8 +8,8 @@ from importlib.resources import files
 from typing import Any
 
 from nicegui import Client, app, ui
-from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from ...errors import ItemError, StartError
 from ..guard import Guard, Terms
@@ -25,12 +25,12 @@ from .help import help_sheet
 from .keys import COMMANDS, FOCUS, MOVES
 from .overview_panel import OverviewPanel
 from .run_panel import RunPanel, run_line
+from .sending import sent
 from .tab import ReviewTab
 
 _PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
 _RUN_EVERY_S = 0.5
 _RECONNECT_S = 30.0  # a laptop's lid, a tunnel that is dialled anew
-_KEPT = {"cache-control": "private, max-age=86400"}  # addresses differ from server to server
 
 
 def serve(desk: Desk, *, host: str, port: int, terms: Terms, opens: bool) -> None:
@@ -78,31 +78,17 @@ def _routes(desk: Desk) -> None:
         app.get(f"/{kind}/{{number}}")(_answering(find))
 
 
-def _answering(find: Callable[[int], Awaitable[Shown]]) -> Callable[[int], Awaitable[Response]]:
-    async def answer(number: int) -> Response:
+def _answering(find: Callable[[int], Awaitable[Shown]]) -> Callable[..., Awaitable[Response]]:
+    async def answer(number: int, request: Request) -> Response:
         try:
             shown = await find(number)
+            return await asyncio.to_thread(sent, shown.path, shown.type, request.headers.get("range"))
         except (LookupError, FileNotFoundError):  # the latter between two looks at the folder
-            return _gone()
-        except ItemError as error:
+            return PlainTextResponse("no such item", 404)
+        except (ItemError, OSError) as error:
             return PlainTextResponse(readable(str(error)), 422)
-        return _File(shown.path, media_type=shown.type, headers=_KEPT)
 
     return answer
-
-
-def _gone() -> Response:
-    return PlainTextResponse("no such item", 404)
-
-
-class _File(FileResponse):
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except RuntimeError:
-            if os.path.exists(self.path):
-                raise
-            await _gone()(scope, receive, send)  # moved to the trash since it was found
 
 
 async def _page(desk: Desk, client: Client) -> None:

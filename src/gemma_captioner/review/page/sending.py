@@ -1,0 +1,41 @@
+"""A media file -> the browser, which may ask for a part of it. It is open before the answer begins, so that whoever
+moves it to the trash meanwhile takes nothing away."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from starlette.background import BackgroundTask
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+_CHUNK = 1 << 18
+_KEPT = {"cache-control": "private, max-age=86400", "accept-ranges": "bytes"}  # addresses differ from server to server
+
+
+def sent(path: Path, media_type: str, wanted: str | None) -> Response:
+    """wanted: the request's Range header; of several parts, or the last so many bytes, all is sent.
+
+    Raises `FileNotFoundError`.
+    """
+    file = path.open("rb")
+    size = os.fstat(file.fileno()).st_size
+    part = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "")
+    first = int(part[1]) if part else 0
+    end = min(int(part[2]) + 1, size) if part and part[2] else size
+    headers = {"content-length": str(end - first), **_KEPT}
+    if part:
+        headers["content-range"] = f"bytes {first}-{end - 1}/{size}"
+        if first >= end:
+            file.close()
+            return PlainTextResponse("no such part", 416, {"content-range": f"bytes */{size}"})
+    chunks = _chunks(file, first, end)
+    return StreamingResponse(chunks, 206 if part else 200, headers, media_type, BackgroundTask(file.close))
+
+
+def _chunks(file: BinaryIO, first: int, end: int) -> Iterator[bytes]:
+    file.seek(first)
+    while first < end and (chunk := file.read(min(_CHUNK, end - first))):
+        first += len(chunk)
+        yield chunk
