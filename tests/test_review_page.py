@@ -394,6 +394,15 @@ def test_selecting_with_the_mouse(opened):
     expect(reader.counts).to_contain_text("4 selected")
     tiles.nth(2).click(modifiers=["Control"])
     expect(reader.counts).to_contain_text("3 selected")
+    for button, said in (("reject", "3 rejected"), ("undo", "0 rejected"), ("approve", "3 approved")):
+        reader.find(f".do-{button}").click()
+        expect(reader.counts).to_contain_text(said)
+    reader.press("Escape")
+    for button, said in (("trash", "of 7 shown"), ("undo", "of 8 shown")):
+        reader.find(f".do-{button}").click()
+        expect(reader.counts).to_contain_text(said)
+    reader.find(".do-recaption").click()
+    expect(reader.find(".sheet")).to_contain_text("Caption again")
 
 
 @pytest.mark.long
@@ -444,7 +453,8 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     reader.press("i")
     expect(reader.find(".facts")).to_contain_text("demo")  # whose caption it is now
     expect(reader.find(".facts")).to_contain_text("Say what is there.")
-    reader.press("j", "n")
+    reader.press("j")
+    reader.enter(".do-keep")
     expect(reader.find("text=old caption kept")).to_be_visible()
     assert [path.read_text() for path in paths[:2]] == [right[0], "Old words."]
     reader.press("u", "u")
