@@ -131,10 +131,9 @@ def test_killed_runs_lose_no_part_and_write_no_row_twice(tmp_path, script, files
     draw_samples(tmp_path / "media", images=files, clips=0, seed=3)
     said = [sys.executable, "-m", "gemma_captioner", "caption", str(tmp_path / "media"), "--output", str(out)]
     said += ["--captions-to", "parquet", "--json", "--engine", "scripted", "--model", str(script(delay_s=delay_s))]
-    said += cluster
     seen = 0
     for _ in range(kills):
-        with subprocess.Popen(said, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        with subprocess.Popen([*said, *cluster], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
             while len(rows(out)) <= seen:
                 assert run.poll() is None
                 time.sleep(0.1)
