@@ -36,6 +36,8 @@ _SHOTS: dict[str, tuple[Sequence[str], str]] = {
     "again": (("Home",), ".offer"),
     "bulk": (("Control+a", "b", "write:on a", "Tab", "write:before a"), ".sheet .part-new"),
     "overview": (("Home", "2"), ".chart"),
+    "editing": (("Home", "e", "write: and then much more"), ".detail .count"),
+    "nothing": (("/", "write:no such thing"), ".stage-state"),
     "help": (("?",), ".help dd"),
     "run": (("Home", "3", "click:.do-start", "await:.newest li >> nth=2", "click:.do-pause"), ".newest li >> nth=2"),
 }
