@@ -7,10 +7,12 @@ import pytest
 from grade_demo_model import grade
 
 
-@pytest.mark.parametrize("order", ["media-first", pytest.param("text-first", marks=pytest.mark.long)])
-def test_the_demo_is_right(order):
-    """200 of each; the figures for 500 are in docs/decisions.md."""
-    graded = grade(200, order)
+@pytest.mark.parametrize(
+    ("order", "files"), [("media-first", 200), pytest.param("text-first", 100, marks=pytest.mark.long)]
+)
+def test_the_demo_is_right(order, files):
+    """The figures for 500 are in docs/decisions.md."""
+    graded = grade(files, order)
     assert graded.share(".png") >= 0.97, graded.wrong
     assert graded.share(".mp4") >= 0.95, graded.wrong
 

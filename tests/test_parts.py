@@ -124,7 +124,7 @@ def test_tars_that_cannot_be(command, media, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("files", "delay_s", "kills", "cluster"),
-    [(500, 0.05, 2, ()), (400, 0.1, 1, ("--cluster", "local", "--actors", "2"))],
+    [(320, 0.05, 2, ()), (400, 0.1, 1, ("--cluster", "local", "--actors", "2"))],
 )
 def test_killed_runs_lose_no_part_and_write_no_row_twice(tmp_path, script, files, delay_s, kills, cluster):
     out = tmp_path / "out"

@@ -308,8 +308,8 @@ def test_faults_of_every_kind_cost_nothing():
 
 
 @pytest.mark.long
-def test_600_requests_with_faults_on_30_percent():  # 2,000 in docs/servers.md
-    storm(600, seed=2, concurrency=32)
+def test_300_requests_with_faults_on_30_percent():  # 2,000 in docs/servers.md
+    storm(300, seed=2, concurrency=32)
 
 
 def test_what_is_too_much_makes_it_ask_for_less_at_once():
