@@ -50,7 +50,7 @@ def media(folder, tmp_path) -> Iterator[Media]:
     library = Library(Root(folder, folder, folder), Settings())
     library.refresh()
     media = Media(library, Reading(), 1, tmp_path / "cache")
-    media.number = {entry.name: entry.number for entry in library.entries}  # type: ignore[attr-defined]
+    media.number = {entry.name: entry.number for entry in library.entries}
     yield media
     media.close()
 

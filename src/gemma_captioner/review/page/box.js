@@ -45,8 +45,8 @@ export default {
       return this.text !== this.before && document.activeElement === this.$el;
     },
     typed(event) {
-      this.text = event.target.value;
-      if (!this.text.isWellFormed?.()) this.text = this.text.toWellFormed?.() ?? this.text; // the server takes no half characters
+      const value = event.target.value;
+      this.text = value.toWellFormed?.() ?? value; // the server takes no half characters
       this.keep(JSON.stringify({ name: this.name, base: this.base, text: this.text }));
       this.$emit("draft", this.draft());
     },

@@ -17,7 +17,7 @@ _KEPT = {"cache-control": "private, max-age=86400", "accept-ranges": "bytes"}  #
 def sent(path: Path, media_type: str, wanted: str | None) -> Response:
     """wanted: the request's Range header; of several parts, or the last so many bytes, all is sent.
 
-    Raises `FileNotFoundError`.
+    Raises `OSError` where it cannot be opened, `FileNotFoundError` where it is gone.
     """
     file = path.open("rb")
     size = os.fstat(file.fileno()).st_size
