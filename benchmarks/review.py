@@ -1,6 +1,6 @@
 """The review page on many files: time to the first thumbnails, to the end of the list, memory of server and page.
 
-    python benchmarks/review.py [--items 20000] [--folder DIR]
+    python -m benchmarks.review [--items 20000] [--folder DIR]
 
 Prints one JSON object. Wants chromium and the extras `review` and `test`. The folder is made once, of drawn images and
 captions with a journal, and kept where --folder says.
@@ -8,7 +8,6 @@ captions with a journal, and kept where --folder says.
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,12 +16,10 @@ from random import Random
 import psutil
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.store import sidecar
 from gemma_captioner.store.journal import Journal, new_run_id
-from review_server import chromium, serving
+from tests.support.review_server import chromium, serving
 
 _SIZE = (768, 512)
 _SEEN = """() => [...document.querySelectorAll('.tile img')].filter(image => {

@@ -25,7 +25,7 @@ from gemma_captioner.media.discover import roots_of
 from gemma_captioner.settings import Checking
 from gemma_captioner.store.journal import restore
 from gemma_captioner.trainers import TRAINERS
-from test_captions import KEPT
+from tests.support.good_captions import KEPT
 
 # Root may read everything: these two rights of its are left behind.
 _RIGHTS = "-dac_override,-dac_read_search"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import captions, journal
 from gemma_captioner.cli.caption import Terminated, terminate
 from gemma_captioner.cluster.crew import _signals_wait, crew_of
 from gemma_captioner.cluster.driver import Packed
@@ -19,7 +18,8 @@ from gemma_captioner.errors import StartError
 from gemma_captioner.media.discover import Discovery, roots_of
 from gemma_captioner.records import Captioned, Failed
 from gemma_captioner.settings import Cluster, Selection
-from kill_actors import chaos
+from tests.support.files import captions, journal
+from tools.kill_actors import chaos
 
 LOCAL = ("--cluster", "local", "--actors", 2)
 

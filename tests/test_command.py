@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import captions, journal
+from tests.support.command import Zygote
+from tests.support.files import captions, journal
 
 ALL = ["01", "02", "03", "04", "05", "06", "07", "08"]
 
@@ -408,24 +407,20 @@ def test_on_finish_runs_with_the_exit_code(command, media, script, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interruption_keeps_what_is_finished(media, script, number, code):
+def test_an_interruption_keeps_what_is_finished(zygote, media, script, number, code):
     path = script(delay_s=0.4, batch_size=1)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gemma_captioner", "caption", media, "--engine", "scripted", "--model", path, "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 30
-    while not list(media.glob("*.txt")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == code, err
+    words = ["caption", str(media), "--engine", "scripted", "--model", str(path), "--json"]
+    with zygote.start(words, media) as running:
+        while not list(media.glob("*.txt")):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(number)
+        done = running.wait()
+    assert done.code == code, done.err
     written = captions(media)
     assert 1 <= len(written) < 8
-    assert json.loads(out)["captioned"] == len(written)
-    assert "Traceback" not in err
+    assert done.json["captioned"] == len(written)
+    assert "Traceback" not in done.err
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_model_loads(command, media, script):
@@ -481,20 +476,16 @@ def test_no_model_is_looked_for_where_nothing_can_be_decoded(command, media, scr
     assert "scripted answers" not in done.err  # said when an engine is opened
 
 
-def test_two_runs_at_once_lose_nothing_where_there_are_no_locks(media, script):
+def test_two_runs_at_once_lose_nothing_where_there_are_no_locks(zygote, media, script):
     (media / ".gemma-captioner").mkdir()
     (media / ".gemma-captioner" / "locks").write_text("as some network file systems")
     path = script(delay_s=0.05, batch_size=1, default="{prompt} of {name}.")
-    arguments = [sys.executable, "-m", "gemma_captioner", "caption", media, "--engine", "scripted", "--model", path]
-    runs = [
-        subprocess.Popen([*arguments, "--json", "--prompt", word], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for word in ("one", "two")
-    ]
-    ended = [(run.communicate(timeout=60)[0], run.returncode) for run in runs]
-    assert [code for _, code in ended] == [0, 0]
-    said = [json.loads(out) for out, _ in ended]
-    assert sum(one["captioned"] for one in said) == 8  # each file by one of them
-    assert all(one["captioned"] + one["skipped"] == 8 for one in said)
+    words = ["caption", str(media), "--engine", "scripted", "--model", str(path), "--json", "--prompt"]
+    runs = [zygote.start([*words, word], media) for word in ("one", "two")]
+    ended = [run.wait() for run in runs]
+    assert [done.code for done in ended] == [0, 0]
+    assert sum(done.json["captioned"] for done in ended) == 8  # each file by one of them
+    assert all(done.json["captioned"] + done.json["skipped"] == 8 for done in ended)
     assert len(captions(media)) == 8
 
 
@@ -572,14 +563,11 @@ def test_a_journal_that_is_not_whole_makes_no_trouble(command, media, script):
     assert (done.code, done.json["skipped"]) == (0, 8), done.err
 
 
-def test_shards_side_by_side_share_a_folder(media, script, command):
-    run = [sys.executable, "-m", "gemma_captioner", "caption", media, *scripted(script), "--json"]
-    runs = [
-        subprocess.Popen([*run, "--shard", f"{i}/3"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for i in (1, 2, 3)
-    ]
-    told = [json.loads(run.communicate(timeout=60)[0]) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0, 0]
+def test_shards_side_by_side_share_a_folder(zygote, media, script, command):
+    words = list(map(str, ["caption", media, *scripted(script), "--json", "--shard"]))
+    ended = [run.wait() for run in [zygote.start([*words, f"{i}/3"], media) for i in (1, 2, 3)]]
+    told = [done.json for done in ended]
+    assert [done.code for done in ended] == [0, 0, 0]
     assert sum(one["captioned"] for one in told) == len(captions(media)) == 8
     assert sum(one["skipped"] for one in told) == 0  # each sees its own files alone
     assert len(list((media / ".gemma-captioner" / "runs").iterdir())) == sum(one["captioned"] > 0 for one in told)
@@ -588,25 +576,24 @@ def test_shards_side_by_side_share_a_folder(media, script, command):
 
 
 @contextmanager
-def at_work(folder: Path, *options: object) -> Iterator[None]:
+def at_work(zygote: Zygote, folder: Path, *options: str) -> Iterator[None]:
     """A run that has begun, and is left waiting for its engine until it is killed."""
     slow = folder.with_name("slow.json")
     slow.write_text('{"delay_s": 600}')
-    run = [sys.executable, "-m", "gemma_captioner", "caption", folder, "--engine", "scripted", "--model", slow]
-    with subprocess.Popen([*run, *options], stderr=subprocess.DEVNULL) as other:
+    words = ["caption", str(folder), "--engine", "scripted", "--model", str(slow), *options]
+    with zygote.start(words, folder) as other:
         while not list(folder.glob(".gemma-captioner/locks/*")):
             assert other.poll() is None
             time.sleep(0.02)
         yield
-        other.kill()
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [((), ()), ((), ("--shard", "1/2")), (("--shard", "1/2"), ()), (("--shard", "1/2"), ("--shard", "1/3"))],
 )
-def test_a_second_run_on_a_folder_says_so_and_stops(command, media, script, first, second):
-    with at_work(media, *first):
+def test_a_second_run_on_a_folder_says_so_and_stops(command, zygote, media, script, first, second):
+    with at_work(zygote, media, *first):
         done = command("caption", media, *scripted(script), *second)
         assert done.code == 1 and "another run is captioning" in done.err and "--shard" in done.err
         assert captions(media) == {}

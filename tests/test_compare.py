@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Finished, captions
-from gemma_captioner.cli import main
 from gemma_captioner.compare.kept import Kept, Lent
 from gemma_captioner.compare.sample import spread
 from gemma_captioner.compare.variants import MOST, Axes, by_model, variants_of
@@ -20,6 +18,8 @@ from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import UsageError
 from gemma_captioner.records import Frames, MediaItem, Request
 from gemma_captioner.settings import Settings
+from tests.support.command import Command
+from tests.support.files import captions
 
 
 class Page(HTMLParser):
@@ -40,15 +40,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def compare(capsys):
-    """Run `gemma-captioner compare ARGS...` here: only one test in this file needs a process of its own."""
-
-    def run(*args: object) -> Finished:
-        with pytest.raises(SystemExit) as exit:
-            main(["compare", *map(str, args)])
-        return Finished(exit.value.code, *capsys.readouterr())
-
-    return run
+def compare(command) -> Command:
+    """Run `gemma-captioner compare ARGS...`."""
+    return lambda *args: command("compare", *args)
 
 
 def scripted(folder: Path, name: str = "script.json", **values: object) -> Path:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import captions
-from review_server import _wait_for, free_port
+from tests.support.files import captions
+from tests.support.review_server import _wait_for, free_port
 
 ROOT = Path(__file__).parents[1]
 START = [sys.executable, ROOT / "docker" / "start.py"]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from grade_demo_model import grade
+from tools.grade_demo_model import grade
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,15 @@ import yaml
 from rich.console import Console
 
 import gemma_captioner
-from bucket import Bucket
-from conftest import captions
 from gemma_captioner import Settings
 from gemma_captioner.cli.shell import app
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.prompts import presets
-from servers import Said, Stub, completion
-from site_pages import GENERATED, commands
+from tests.support.bucket import Bucket
+from tests.support.command import run_here
+from tests.support.files import captions
+from tests.support.servers import Said, Stub, completion
+from tools.site_pages import GENERATED, commands
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -109,10 +110,10 @@ def as_drawn(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def as_captioned(as_drawn, zygote, tmp_path_factory) -> Path:
+def as_captioned(as_drawn, printed, tmp_path_factory) -> Path:
     """The same, after a run."""
     place = shutil.copytree(as_drawn, tmp_path_factory.mktemp("captioned") / "place")
-    assert zygote.run(["caption", "dataset", "images", "clips", "--model", "demo"], place, {}).code == 0
+    assert run_here(["caption", "dataset", "images", "clips", "--model", "demo"], printed, place).code == 0
     return place
 
 

@@ -5,15 +5,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conftest import served_demo
-from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines import Engine, engine_for
 from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate
 from gemma_captioner.engines.families import FAMILIES
@@ -23,32 +20,10 @@ from gemma_captioner.engines.memory import GEMMA3_SIZES, GIB, Architecture, plan
 from gemma_captioner.engines.prompting import prompt_text
 from gemma_captioner.engines.vision import distinct
 from gemma_captioner.errors import MemoryShortageError, ModelError, without_token
-from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
+from gemma_captioner.records import Failed, Reply
 from gemma_captioner.settings import Settings
-from servers import Asked, Said, Stub, prompt_of, says_the_prompt
-
-
-def request(number: int, num_frames: int = 1, **options) -> Request:
-    name = f"{number}.png"
-    item = MediaItem(Path(name), "image", name, Path(f"{number}.txt"), Path())
-    pixels = draw(random_scene(Random(number), clip=num_frames > 1), num_frames)
-    frames = Frames(pixels, tuple(float(i) for i in range(num_frames)))
-    return Request(
-        number, item, frames, options.pop("prompt", "Describe this."), options.pop("max_new_tokens", 8), **options
-    )
-
-
-def answers(session, requests: list[Request], timeout_s: float = 60) -> dict[int, Reply | Failed]:
-    waiting, got = list(requests), {}
-    deadline = time.monotonic() + timeout_s
-    while len(got) < len(requests):
-        assert time.monotonic() < deadline
-        while waiting and session.free:
-            session.submit(waiting.pop(0))
-        for answer in session.poll(0.5):
-            assert answer.request_id not in got, "answered twice"
-            got[answer.request_id] = answer
-    return got
+from tests.support.engines import answers, request, served_demo
+from tests.support.servers import Asked, Said, Stub, prompt_of, says_the_prompt
 
 
 def refuses_the_third(asked: Asked) -> Said:

@@ -5,30 +5,39 @@ What was run with the trainers themselves, and at which version: docs/trainers.m
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
 
-from conftest import captions
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.store.export import EXPORTS
+from tests.support.command import run_here
+from tests.support.files import captions
 
 
-@pytest.fixture
-def dataset(tmp_path, command, script) -> Path:
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory, printed) -> Path:
     """Three images and two clips, a folder below with one of each, all but one captioned, one by a person."""
-    folder = tmp_path / "set"
+    base = tmp_path_factory.mktemp("captioned")
+    folder = base / "set"
     draw_samples(folder, images=3, clips=2, seed=3)
     for name in draw_samples(folder / "more", images=1, clips=1, seed=4):
         (folder / "more" / name).rename(folder / "more" / f"more-{name}")
     last = sorted(p for p in folder.iterdir() if p.suffix == ".png")[-1]
-    path = script(default="\u201cIt\u2019s\u201d {name}, d\u00e9j\u00e0 vu.")
-    engine = ("--engine", "scripted", "--model", path, "--recursive", "--punctuation", "any")
-    assert command("caption", folder, *engine, "--exclude", last.name).code == 0
+    path = base / "script.json"
+    path.write_text(json.dumps({"default": "\u201cIt\u2019s\u201d {name}, d\u00e9j\u00e0 vu."}))
+    words = ["caption", str(folder), "--engine", "scripted", "--model", str(path), "--recursive"]
+    assert run_here([*words, "--punctuation", "any", "--exclude", last.name], printed, base).code == 0
     first = min(folder.glob("*.txt"))
     first.write_text("\ufeffA person's words,\nin two lines.\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def dataset(captioned, tmp_path) -> Path:
+    return Path(shutil.copytree(captioned, tmp_path / "set"))
 
 
 @pytest.fixture

@@ -17,12 +17,9 @@ from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines.checkpoint import DEMO
 from gemma_captioner.engines.local import LocalEngine
 from gemma_captioner.media.images import decode_image
-from gemma_captioner.records import Frames, MediaItem, Reply, Request
+from gemma_captioner.records import Frames, Reply, Request
 from gemma_captioner.settings import Reading, Sampling, Settings
-
-NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
-WORDS = "Describe the picture or clip in one sentence with all that you see and where it is going to".split()
-NEW_TOKENS = 20
+from tests.support.engines import NOWHERE, requests
 
 
 @pytest.fixture(scope="module")
@@ -96,19 +93,6 @@ class Ours:
                 self.session.submit(waiting.pop(0))
             answers += self.session.poll(1)
         return {a.request_id: (row[: a.new_tokens], a) for a, row in zip(answers, self.rows, strict=True)}
-
-
-def requests(count: int, *, seed: int, most_frames: int = 16, new_tokens: int = NEW_TOKENS) -> list[Request]:
-    """Half images, half clips of 1 to `most_frames` frames, prompts of 1 to 40 words."""
-    rng = Random(seed)
-    made = []
-    for number in range(count):
-        num_frames = 1 if rng.random() < 0.5 else rng.randint(1, most_frames)
-        pixels = draw(random_scene(rng, clip=num_frames > 1), num_frames)
-        prompt = " ".join(rng.choices(WORDS, k=rng.randint(1, 40))) + rng.choice([".", ""])
-        frames = Frames(pixels, tuple(float(i) for i in range(num_frames)))
-        made.append(Request(number, NOWHERE, frames, prompt, new_tokens))
-    return made
 
 
 @pytest.mark.parametrize(

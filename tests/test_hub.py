@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Zygote, captions
 from gemma_captioner.engines.checkpoint import DEMO
+from tests.support.command import Command, Finished, Zygote, run_anew
+from tests.support.files import captions
 
 COMMIT = "a" * 40
 SECRET = "hf_" + "S3cret" * 5
@@ -94,10 +95,19 @@ def environment(hub, tmp_path_factory) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def zygote(environment, tmp_path_factory) -> Iterator[Zygote]:
+def zygote(environment, printed) -> Iterator[Zygote]:
     """Of its own: the hub's client reads these variables when it is imported."""
-    with closing(Zygote(tmp_path_factory.mktemp("zygote"))) as zygote:
+    with closing(Zygote(printed)) as zygote:
         yield zygote
+
+
+@pytest.fixture
+def command(zygote, tmp_path) -> Command:
+    def run(*args: object, env: dict[str, str] | None = None) -> Finished:
+        words = list(map(str, args))
+        return zygote.start(words, tmp_path).wait() if env is None else run_anew(words, tmp_path, env)
+
+    return run
 
 
 def test_a_model_is_downloaded_once_and_then_works_offline(command, media, environment):

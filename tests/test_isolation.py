@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import captions
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.media.pool import Arena
+from tests.support.files import captions
 
 BROKEN_LIBRARY = """
 import PIL.Image

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from review_server import serving
+from tests.support.review_server import serving
 
 WATCHED = """
 import os, socket

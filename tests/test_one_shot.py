@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import captions, journal
+from tests.support.files import captions, journal
 
 ROOT = Path(__file__).parents[1]
 IMAGES, CLIPS = (ROOT / f"gemma3-{kind}-captioning.py" for kind in ("image", "video"))

@@ -13,13 +13,13 @@ import psutil
 import pytest
 from pyarrow import parquet
 
-from conftest import captions, journal
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.media.discover import Discovery, roots_of
 from gemma_captioner.places import read
 from gemma_captioner.records import Failed
 from gemma_captioner.settings import Selection
-from kill_actors import title
+from tests.support.files import captions, journal
+from tools.kill_actors import title
 
 
 def rows(folder: Path) -> list[dict]:

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from pyarrow.parquet import read_table
 
-from bucket import Bucket
-from conftest import captions
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.places import entries, is_local, matching, place, put, read, release
 from gemma_captioner.settings import Reading, Sampling, Settings
+from tests.support.bucket import Bucket
+from tests.support.files import captions
 
 
 @pytest.fixture(scope="session")

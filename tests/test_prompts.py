@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import captions, journal
 from gemma_captioner import Captioned, Request, caption
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.engines.local import LocalEngine
@@ -14,6 +13,7 @@ from gemma_captioner.errors import UsageError
 from gemma_captioner.prompts import VARIABLES, Facts, check, filled, preset_settings, preset_text, presets
 from gemma_captioner.records import MediaItem
 from gemma_captioner.settings import Settings
+from tests.support.files import captions, journal
 
 
 def test_every_preset_is_whole_and_says_why():

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import captions, journal
 from gemma_captioner import caption
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import StartError, UsageError
@@ -25,6 +24,7 @@ from gemma_captioner.settings import Settings
 from gemma_captioner.store import sidecar, trash
 from gemma_captioner.store.journal import restore
 from gemma_captioner.store.sidecar import storage_error
+from tests.support.files import captions, journal
 
 
 def opened(folder: Path, **settings) -> Library:

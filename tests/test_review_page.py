@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
-from conftest import captions
 from gemma_captioner import caption
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.review.page.keys import COMMANDS, KEYS
-from review_server import Reader, chromium, serving
+from tests.support.files import captions
+from tests.support.review_server import Reader, chromium, serving
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conftest import captions, journal, served_demo
 from gemma_captioner import Captioned, Skipped, caption
 from gemma_captioner.doctor.server import examine_server
 from gemma_captioner.engines import engine_for
@@ -22,9 +21,9 @@ from gemma_captioner.engines.server.refusals import Trouble
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
 from gemma_captioner.records import Example, Failed, PatchBudget, Reply
 from gemma_captioner.settings import Server, Settings
-from servers import Asked, FaultProxy, Said, Stub, colours_of, completion, pictures_of, says_the_prompt
-from test_engines import answers, request
-from test_fidelity import requests
+from tests.support.engines import answers, request, requests, served_demo
+from tests.support.files import captions, journal
+from tests.support.servers import Asked, FaultProxy, Said, Stub, colours_of, completion, pictures_of, says_the_prompt
 
 SECRET = "sk-S3cret" * 4
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import captions
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.server.serving import Served
 from gemma_captioner.errors import ServerError, UsageError
 from gemma_captioner.settings import Settings
-from test_engines import answers, request
+from tests.support.engines import answers, request
+from tests.support.files import captions
 
-STUB = Path(__file__).with_name("servers.py")
+STUB = Path(__file__).parent / "support" / "servers.py"
 
 
 @pytest.fixture

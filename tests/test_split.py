@@ -17,7 +17,7 @@ from gemma_captioner.errors import ItemError
 from gemma_captioner.media.scenes import pieces_of, split
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.settings import Reading, Sampling, Splitting
-from test_video import number_of, numbered, with_matrix, write
+from tests.support.clips import number_of, numbered, with_matrix, write
 
 STRIP = 16  # rows on top that hold the number: too few for a detector to take for a cut
 COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40)]

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from torture import CASES
-from torture.trial import ground
+from tools.torture import CASES
+from tools.torture.trial import ground
 
 # Those of the long form alone take half a minute each, and test_cluster.py kills actors and drivers.
 LONG_FORM = {

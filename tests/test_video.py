@@ -11,44 +11,7 @@ from PIL import Image
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.settings import Reading, Sampling
-
-BITS = 10
-
-
-def numbered(number: int, width: int = 160, height: int = 64) -> np.ndarray:
-    """A frame whose upper half shows `number` in binary: white and black fields, left to right."""
-    frame = np.full((height, width, 3), 128, np.uint8)
-    field = width // BITS
-    for bit in range(BITS):
-        frame[: height // 2, bit * field : (bit + 1) * field] = 255 if number >> bit & 1 else 0
-    return frame
-
-
-def number_of(frame: np.ndarray) -> int:
-    field = frame.shape[1] // BITS
-    fields = [frame[2 : frame.shape[0] // 2 - 2, i * field + 2 : (i + 1) * field - 2].mean() for i in range(BITS)]
-    return sum(1 << bit for bit, brightness in enumerate(fields) if brightness > 128)
-
-
-PIXEL_FORMATS = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le"}
-
-
-def write(
-    path: Path, times: list[int], *, rate: int = 24, codec: str = "libx264", gop: int = 12, options=(), pix_fmt=None
-) -> Path:
-    """A clip of numbered frames; `times`: presentation times in units of 1 / rate seconds."""
-    with av.open(str(path), "w") as container:
-        settings = {"g": str(gop)} if codec not in ("mjpeg", "prores_ks") else {}
-        stream = container.add_stream(codec, rate=rate, options={**settings, **dict(options)})
-        stream.width, stream.height = 160, 64
-        stream.pix_fmt = pix_fmt or PIXEL_FORMATS.get(codec, "yuv420p")
-        stream.codec_context.time_base = Fraction(1, rate)
-        for number, pts in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
-            frame.pts, frame.time_base = pts, Fraction(1, rate)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+from tests.support.clips import number_of, numbered, with_matrix, write
 
 
 def rewrapped(path: Path, target: Path, movflags: str) -> Path:
@@ -196,16 +159,6 @@ def test_frames_a_second_with_a_cap(tmp_path):
 
 
 # What a person sees
-
-
-def with_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    """Overwrite the display matrix [[a, b], [c, d]] in an mp4's track header."""
-    content = bytearray(path.read_bytes())
-    at = content.index(b"tkhd") + 4 + 40
-    a, b, c, d = (value << 16 for value in matrix)
-    content[at : at + 36] = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
-    path.write_bytes(content)
-    return path
 
 
 CORNERS = np.zeros((64, 160, 3), np.uint8)

@@ -1,7 +1,7 @@
 """The review page's screenshots in docs/review/, of drawn media with captions good and bad.
 
-    python tools/review_pictures.py               those of the docs
-    python tools/review_pictures.py FOLDER        all of them, light and dark, to look at
+    python -m tools.review_pictures            those of the docs
+    python -m tools.review_pictures FOLDER     all of them, light and dark, to look at
 
 Wants chromium and the extras `review` and `test`.
 """
@@ -12,13 +12,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from playwright.sync_api import Browser, Page, expect
 
 from gemma_captioner import caption
 from gemma_captioner.demo.samples import draw_samples
-from review_server import chromium, serving
+from tests.support.review_server import chromium, serving
 
 _BAD = {
     2: "I'm sorry, but I cannot help with describing this image.",

@@ -1,4 +1,4 @@
-"""python -m torture: a campaign of faults against the real command line, seeded, and taken up where it was left.
+"""python -m tools.torture: a campaign of faults against the real command line, seeded, and taken up where it was left.
 
 scripts/torture                    # all of it, in about an hour
 scripts/torture --short            # a few minutes, as CI does

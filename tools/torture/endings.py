@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 
 from gemma_captioner.demo.samples import draw_samples
-from kill_actors import chaos
-from servers import Asked, Said, Stub, completion, prompt_of
+from tests.support.servers import Asked, Said, Stub, completion, prompt_of
+from tools.kill_actors import chaos
 
 from .trial import Figures, Trial, case
 

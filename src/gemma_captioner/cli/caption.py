@@ -127,7 +127,10 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
         print_json(report.tally.as_json(report.seconds, load_seconds))
     if talk.on_finish and code not in (130, 143):
         environment = os.environ | {"GEMMA_CAPTIONER_EXIT_CODE": str(code)}
-        subprocess.run(talk.on_finish, shell=True, env=environment, stdout=sys.stderr, check=False)
+        try:
+            subprocess.run(talk.on_finish, shell=True, env=environment, stdout=sys.stderr, check=False)
+        except KeyboardInterrupt:
+            return 130
     return code
 
 

@@ -33,7 +33,6 @@ app = App(
 )
 
 
-_json_printed: list[bool] = []
 # What --json prints where it ended before there was anything to tell of, if it is another than `caption`'s.
 _NOTHING: dict[str, dict[str, Any]] = {
     "check": {
@@ -45,7 +44,6 @@ _NOTHING: dict[str, dict[str, Any]] = {
 
 
 def print_json(value: dict[str, Any]) -> None:
-    _json_printed.append(True)
     out.file.write(json.dumps(value, indent=2) + "\n")
 
 
@@ -58,27 +56,23 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _main(argv: list[str]) -> int:
-    code = _answer(argv)
-    if "--json" in argv and not _json_printed:
-        print_json(_NOTHING.get(argv[0]) or Tally().as_json(0.0, 0.0))
-    return code
-
-
-def _answer(argv: list[str]) -> int:
     try:
         result = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        return result if isinstance(result, int) else 0
     except CycloptsError as error:
         cause = error.__cause__
         message = explain(cause) if isinstance(cause, ValidationError) else str(error)
         err.print(f"error: {message}", markup=False, style="bold red", soft_wrap=True)
         err.print("`gemma-captioner --help` and `gemma-captioner COMMAND --help` list what there is")
-        return 2
+        code = 2
     except CaptionerError as error:
         err.print(f"error: {error}", markup=False, style="bold red", soft_wrap=True)
-        return error.exit_code
+        code = error.exit_code
     except OSError as error:
         err.print(f"error: {error}: mend it and run again", markup=False, style="bold red", soft_wrap=True)
-        return 1
+        code = 1
     except KeyboardInterrupt:
-        return 130
-    return result if isinstance(result, int) else 0
+        code = 130
+    if "--json" in argv:  # a command prints its own as the last thing that it does
+        print_json(_NOTHING.get(argv[0]) or Tally().as_json(0.0, 0.0))
+    return code

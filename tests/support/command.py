@@ -1,0 +1,242 @@
+"""`gemma-captioner` as a test runs it: in this process, in a warm one that is forked for it, or in a new one.
+
+In this process it costs least: what Python imports is there, and the server that forks decode workers is warm. A test
+of signals, locks or crashes takes a fork, a test of the environment that imports read a new process.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any, TextIO
+
+from gemma_captioner.cli import main
+
+_OUTPUTS = count()
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+
+def execute(words: list[str]) -> int:
+    """Run `gemma-captioner WORDS...`, or `python WORDS...` where the first is a script, here: its exit code."""
+    try:
+        if words and words[0].endswith(".py"):
+            sys.argv = words
+            runpy.run_path(words[0], run_name="__main__")
+        else:
+            sys.argv = ["gemma-captioner", *words]
+            main(words)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def run_here(words: list[str], folder: Path, cwd: Path, variables: dict[str, str] | None = None) -> Finished:
+    """In this process, which is left as it was. folder: for what the command prints."""
+    outputs = _outputs(folder)
+    streams, argv, path, before = (sys.stdout, sys.stderr), sys.argv, sys.path[:], dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _redirected(1, outputs[0]), _redirected(2, outputs[1]), contextlib.chdir(cwd):
+        sys.stdout, sys.stderr = _OUT, _ERR
+        _redirect_loggers(_ERR)
+        os.environ.update(variables or {})
+        try:
+            code = execute(words)
+        finally:
+            _OUT.flush()
+            _ERR.flush()
+            os.environ.clear()
+            os.environ.update(before)
+            (sys.stdout, sys.stderr), sys.argv, sys.path[:] = streams, argv, path
+            _redirect_loggers(sys.stderr)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return Finished(code, *(p.read_text(encoding="utf-8") for p in outputs))
+
+
+def _outputs(folder: Path) -> tuple[Path, Path]:
+    number = next(_OUTPUTS)
+    return folder / f"{os.getpid()}-{number}-out", folder / f"{os.getpid()}-{number}-err"
+
+
+# Libraries keep the stream that they found as they were imported, so these are never closed: what a command prints
+# goes to where their file descriptor leads at the time.
+_OUT, _ERR = (os.fdopen(number, "w", 1, "utf-8", closefd=False) for number in (1, 2))
+
+
+@contextlib.contextmanager
+def _redirected(number: int, path: Path) -> Iterator[None]:
+    kept = os.dup(number)
+    to = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.dup2(to, number)
+    os.close(to)
+    try:
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
+
+
+def _redirect_loggers(stream: TextIO) -> None:
+    for reference in list(logging._handlerList):  # type: ignore[attr-defined]
+        if type(handler := reference()) is logging.StreamHandler:
+            handler.setStream(stream)
+
+
+class Forked:
+    """A command on its way in a process forked for it, as `subprocess.Popen` has them."""
+
+    def __init__(self, zygote: "Zygote", pid: int, outputs: tuple[Path, Path]) -> None:
+        self.pid, self.outputs, self._zygote = pid, outputs, zygote
+        self.returncode: int | None = None
+
+    @property
+    def err(self) -> str:
+        """What it has printed there so far."""
+        return self.outputs[1].read_text(encoding="utf-8")
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._zygote._ask(poll=self.pid)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float = 60) -> Finished:
+        """Raises `TimeoutError`, and kills it, where it does not end."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                raise TimeoutError(f"still running after {timeout:g} s:\n{self.err}")
+            time.sleep(0.01)
+        return Finished(code, *(path.read_text(encoding="utf-8") for path in self.outputs))
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+        self.wait()
+
+
+class Zygote:
+    """A process that has imported everything, and forks for each command. folder: for what commands print."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def _process(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def start(self, words: list[str], cwd: Path, variables: dict[str, str] | None = None) -> Forked:
+        outputs = _outputs(self._folder)
+        said = {"words": words, "cwd": str(cwd), "variables": variables or {}, "outputs": list(map(str, outputs))}
+        return Forked(self, self._ask(start=said), outputs)
+
+    def _ask(self, **what: Any) -> Any:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        if "_process" in vars(self):
+            self._process.communicate(timeout=60)
+
+
+Command = Callable[..., Finished]
+
+
+def run_anew(words: list[str], cwd: Path, env: dict[str, str], timeout: float = 120) -> Finished:
+    """In a process that Python starts anew, with these in its environment."""
+    done = subprocess.run(
+        [sys.executable, *(words if words[0].endswith(".py") else ["-m", "gemma_captioner", *words])],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=cwd,
+        env={**os.environ, **env},
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+# The process that forks
+
+
+def _import_everything() -> None:
+    from transformers import AutoModelForImageTextToText
+
+    from gemma_captioner.demo.samples import draw_samples
+    from gemma_captioner.engines.local import LocalEngine
+    from gemma_captioner.settings import Settings
+
+    assert draw_samples and AutoModelForImageTextToText
+    _ = LocalEngine(Settings.of({"model": "demo"})).spec  # what is imported at its first use
+
+
+def _serve() -> dict[str, Any]:
+    """In the child that is to run a command: which."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if (pid := asked.get("poll")) is not None:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            print(json.dumps(os.waitstatus_to_exitcode(status) if ended else None), flush=True)
+        elif pid := os.fork():
+            print(json.dumps(pid), flush=True)
+        else:
+            return dict(asked["start"])
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+    _import_everything()
+    asked = _serve()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, path in enumerate(asked["outputs"], 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(asked["cwd"])
+    os.environ.update(asked["variables"])
+    code = execute(asked["words"])
+    import atexit
+
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking the interpreter down costs a second

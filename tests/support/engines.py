@@ -1,0 +1,58 @@
+"""Requests for an engine, made of drawn pictures, and how to have them answered."""
+
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from gemma_captioner.demo.drawing import draw, random_scene
+from gemma_captioner.engines.checkpoint import DEMO
+from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
+from gemma_captioner.settings import Settings
+
+NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
+WORDS = "Describe the picture or clip in one sentence with all that you see and where it is going to".split()
+NEW_TOKENS = 20
+
+
+def request(number: int, num_frames: int = 1, **options: Any) -> Request:
+    name = f"{number}.png"
+    item = MediaItem(Path(name), "image", name, Path(f"{number}.txt"), Path())
+    pixels = draw(random_scene(Random(number), clip=num_frames > 1), num_frames)
+    frames = Frames(pixels, tuple(float(i) for i in range(num_frames)))
+    return Request(
+        number, item, frames, options.pop("prompt", "Describe this."), options.pop("max_new_tokens", 8), **options
+    )
+
+
+def requests(count: int, *, seed: int, most_frames: int = 16, new_tokens: int = NEW_TOKENS) -> list[Request]:
+    """Half images, half clips of 1 to `most_frames` frames, prompts of 1 to 40 words."""
+    rng = Random(seed)
+    made = []
+    for number in range(count):
+        num_frames = 1 if rng.random() < 0.5 else rng.randint(1, most_frames)
+        pixels = draw(random_scene(rng, clip=num_frames > 1), num_frames)
+        prompt = " ".join(rng.choices(WORDS, k=rng.randint(1, 40))) + rng.choice([".", ""])
+        frames = Frames(pixels, tuple(float(i) for i in range(num_frames)))
+        made.append(Request(number, NOWHERE, frames, prompt, new_tokens))
+    return made
+
+
+def answers(session: Any, requests: list[Request], timeout_s: float = 60) -> dict[int, Reply | Failed]:
+    """Submit all of them as slots become free: request id -> its one answer."""
+    waiting, got = list(requests), {}
+    deadline = time.monotonic() + timeout_s
+    while len(got) < len(requests):
+        assert time.monotonic() < deadline
+        while waiting and session.free:
+            session.submit(waiting.pop(0))
+        for answer in session.poll(0.5):
+            assert answer.request_id not in got, "answered twice"
+            got[answer.request_id] = answer
+    return got
+
+
+def served_demo(url: str, **more: Any) -> Settings:
+    """Settings for the demo checkpoint behind a server: as exact as it can be sent."""
+    asked = {"engine": "server", "base_url": url, "model": str(DEMO), "image_size": 64, "image_format": "png"}
+    return Settings.of(asked, more)
