@@ -39,7 +39,8 @@ def printed(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def zygote(printed) -> Iterator[Zygote]:
-    with closing(Zygote(printed)) as zygote:
+    """For runs of the scripted engine: no model is imported."""
+    with closing(Zygote(printed, "gemma_captioner.media.pool", "gemma_captioner.engines.scripted")) as zygote:
         yield zygote
 
 

@@ -1,10 +1,9 @@
 """`compare`: which files, which variants, what is shown of them, and what is left alone."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -215,21 +214,19 @@ def test_a_model_is_lent_again_and_again_unless_it_still_owes_an_answer(tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
-def test_ctrl_c_keeps_what_is_there(media, tmp_path):
+def test_ctrl_c_keeps_what_is_there(zygote, media, tmp_path):
     script = scripted(tmp_path, delay_s=0.3, batch_size=1)
-    running = subprocess.Popen(
-        [
-            sys.executable, "-m", "gemma_captioner", "compare", media, "--engine", "scripted", "--model", script,
-            "--limit", "2", "--prompt", "One.", "--prompt", "Two.", "--html", tmp_path / "page.html",
-        ],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
-    assert running.stderr is not None
-    while "B (of 2)" not in (line := running.stderr.readline()):
-        assert line, "it ended before its second variant"
-    running.send_signal(signal.SIGINT)
-    out, _ = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert "A scripted caption" in out
+    words = [
+        "compare", media, "--engine", "scripted", "--model", script, "--limit", "2", "--prompt", "One.",
+        "--prompt", "Two.", "--html", tmp_path / "page.html",
+    ]  # fmt: skip
+    with zygote.start(list(map(str, words)), media, {"COLUMNS": "200"}) as running:
+        while "B (of 2)" not in running.err:
+            assert running.poll() is None, "it ended before its second variant"
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        done = running.wait()
+    assert done.code == 130
+    assert "A scripted caption" in done.out
     assert Page((tmp_path / "page.html").read_text()).text.count("A scripted caption") >= 2
     assert captions(media) == {}

@@ -8,8 +8,6 @@ import io
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import tarfile
 import tomllib
 from collections.abc import Iterator
@@ -146,10 +144,8 @@ def test_a_shown_command_runs(request, command, tmp_path, shown):
     before = "as_captioned" if _AFTER_A_RUN & set(words) else "as_drawn"
     place = shutil.copytree(request.getfixturevalue(before), tmp_path / "place")
     if program == "python":
-        done = subprocess.run(
-            [sys.executable, *words, "--model_id", "demo"], cwd=place, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr
+        done = command(*words, "--model_id", "demo", cwd=place)
+        assert done.code == 0, done.err
         assert captions(place / words[-1])
         return
     if "--base-url" in words:
@@ -179,12 +175,11 @@ EXAMPLES = [block for block in BLOCKS if block.language == "python"]
     "example",
     [pytest.param(e, marks=() if e.page == README else pytest.mark.long, id=e.page.stem) for e in EXAMPLES],
 )
-def test_a_python_example_runs(as_drawn, tmp_path, example):
+def test_a_python_example_runs(command, as_drawn, tmp_path, example):
     place = shutil.copytree(as_drawn, tmp_path / "place")
-    words = [sys.executable, "-c", example.text]
-    done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 3
+    done = command("-c", example.text, cwd=place)
+    assert done.code == 0, done.err
+    assert len(done.out.splitlines()) == 3
 
 
 def test_a_shown_config_is_understood():

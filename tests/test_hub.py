@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -70,52 +70,71 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
+class Running:
+    """The hub, and how to reach it."""
+
+    def __init__(self) -> None:
+        self._address = ("127.0.0.1", 0)
+        self._start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def _start(self) -> None:
+        self._server = ThreadingHTTPServer(self._address, Hub)
+        self._address = ("127.0.0.1", self._server.server_port)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Its address refuses connections."""
+        self.close()
+        try:
+            yield
+        finally:
+            self._start()
+
+
 @pytest.fixture(scope="module")
-def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def hub() -> Iterator[Running]:
+    with closing(Running()) as hub:
+        yield hub
 
 
-@pytest.fixture(scope="module", autouse=True)
-def environment(hub, tmp_path_factory) -> Iterator[dict[str, str]]:
-    variables = {
-        "HF_ENDPOINT": hub,
+@pytest.fixture(scope="module")
+def environment(hub, tmp_path_factory) -> dict[str, str]:
+    return {
+        "HF_ENDPOINT": hub.url,
         "HF_HOME": str(tmp_path_factory.mktemp("hf")),
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        yield variables
 
 
 @pytest.fixture(scope="module")
 def zygote(environment, printed) -> Iterator[Zygote]:
     """Of its own: the hub's client reads these variables when it is imported."""
-    with closing(Zygote(printed)) as zygote:
+    with closing(Zygote(printed, "tests.support.warm_model", env=environment)) as zygote:
         yield zygote
 
 
 @pytest.fixture
 def command(zygote, tmp_path) -> Command:
-    def run(*args: object, env: dict[str, str] | None = None) -> Finished:
-        words = list(map(str, args))
-        return zygote.start(words, tmp_path).wait() if env is None else run_anew(words, tmp_path, env)
+    def run(*args: object, variables: dict[str, str] | None = None) -> Finished:
+        return zygote.start(list(map(str, args)), tmp_path, variables).wait()
 
     return run
 
 
-def test_a_model_is_downloaded_once_and_then_works_offline(command, media, environment):
+def test_a_model_is_downloaded_once_and_then_works_offline(command, media, environment, tmp_path):
     first = command("caption", media, "--model", "owner/tiny", "--json")
     assert (first.code, first.json["captioned"]) == (0, 8), first.err
     written = captions(media)
-    offline = {**environment, "HF_HUB_OFFLINE": "1"}
-    again = command("caption", media, "--model", "owner/tiny", "--existing", "overwrite", "--json", env=offline)
+    words = ["caption", str(media), "--model", "owner/tiny", "--existing", "overwrite", "--json"]
+    again = run_anew(words, tmp_path, {**environment, "HF_HUB_OFFLINE": "1"})
     assert (again.code, again.json["captioned"]) == (0, 8), again.err
     assert captions(media) == written
 
@@ -148,10 +167,9 @@ def test_an_invalid_token_is_told(command, media):
     assert "hf_invalid" not in done.err
 
 
-def test_no_network(command, media, environment):
-    done = command(
-        "caption", media, "--model", "owner/elsewhere", env={**environment, "HF_ENDPOINT": "http://127.0.0.1:9"}
-    )
+def test_no_network(command, media, hub):
+    with hub.away():
+        done = command("caption", media, "--model", "owner/elsewhere")
     assert done.code == 1
     assert "hub cannot be reached" in done.err
     assert done.err.count("\n") == 1
@@ -164,8 +182,8 @@ def test_the_token_reaches_no_file(command, media):
         assert SECRET.encode() not in path.read_bytes()
 
 
-def test_doctor_says_that_the_hub_answers_and_never_the_token(command, environment):
-    done = command("doctor", env={**environment, "HF_TOKEN": SECRET})
+def test_doctor_says_that_the_hub_answers_and_never_the_token(command):
+    done = command("doctor", variables={"HF_TOKEN": SECRET})
     assert done.code == 0, done.err
     assert "hub: answers" in done.out and "token: set" in done.out
     assert SECRET not in done.out + done.err

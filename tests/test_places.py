@@ -140,9 +140,11 @@ def test_what_cannot_be_is_told_in_one_line(command, bucket, words, code, said):
     assert "Traceback" not in done.err
 
 
-def test_without_credentials_it_says_so(command, bucket):
+def test_without_credentials_it_says_so(zygote, bucket, tmp_path):
     nobody = {name: "" for name in bucket.variables if "KEY" in name} | {"AWS_EC2_METADATA_DISABLED": "true"}
-    done = command("caption", f"{bucket.url}/day1", "--model", "demo", variables=bucket.variables | nobody)
+    done = zygote.start(
+        ["caption", f"{bucket.url}/day1", "--model", "demo"], tmp_path, bucket.variables | nobody
+    ).wait()
     assert done.code == 1 and "credentials" in done.err.lower() and "Traceback" not in done.err
 
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, expect
 from gemma_captioner import caption
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.review.page.keys import COMMANDS, KEYS
+from tests.support.command import Zygote
 from tests.support.files import captions
 from tests.support.review_server import Reader, chromium, serving
 
@@ -23,6 +24,13 @@ from tests.support.review_server import Reader, chromium, serving
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def warm(printed) -> Iterator[Zygote]:
+    """What servers are forked from."""
+    with closing(Zygote(printed, "gemma_captioner.review.page.app", "tests.support.warm_model")) as zygote:
+        yield zygote
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +48,14 @@ def folder(captioned, tmp_path) -> Path:
 
 
 @pytest.fixture
-def opened(browser, folder, tmp_path) -> Iterator[Callable[..., Reader]]:
+def opened(browser, warm, folder, tmp_path) -> Iterator[Callable[..., Reader]]:
     """Open the page, in a tab of its own each time; the first time the server is started, with these options."""
     with ExitStack() as stack:
         address: list[str] = []
 
         def open(*options: str) -> Reader:
             if not address:
-                address.append(stack.enter_context(serving(folder, *options, cache=tmp_path / "cache")))
+                address.append(stack.enter_context(serving(folder, *options, cache=tmp_path / "cache", zygote=warm)))
             reader = Reader(browser, address[0])
             stack.callback(reader.close)
             return reader
@@ -238,18 +246,18 @@ def test_letters_go_where_the_keys_before_them_lead(folder, opened):
 
 
 @pytest.mark.long
-def test_a_server_that_is_killed_loses_nothing(folder, browser, tmp_path):
+def test_a_server_that_is_killed_loses_nothing(folder, browser, tmp_path, warm):
     """What was typed before and after; the page waits for the next server, and tells it."""
     path = folder / Path(names(folder)[0]).with_suffix(".txt")
     with ExitStack() as stack:
-        first = stack.enter_context(serving(folder, cache=tmp_path / "cache"))
+        first = stack.enter_context(serving(folder, cache=tmp_path / "cache", zygote=warm))
         reader = Reader(browser, first)
         reader.write("Typed before")
         os.kill(first.pid, signal.SIGKILL)
         reader.page.keyboard.type(" and after. ")
         reader.page.evaluate("document.execCommand('insertText', false, '\\ud83d')")  # half a character
         port = urlsplit(first).port
-        stack.enter_context(serving(folder, cache=tmp_path / "cache", port=port))
+        stack.enter_context(serving(folder, cache=tmp_path / "cache", port=port, zygote=warm))
         expect(reader.find("text=/^saved/").first).to_be_visible(timeout=30_000)
         reader.is_at(names(folder)[0])
         expect(reader.box).to_have_value("Typed before and after. \ufffd")
@@ -627,7 +635,7 @@ ODD_PATHS = (
 )  # fmt: skip
 
 
-def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tmp_path):
+def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tmp_path, warm):
     """By the addresses themselves, as they are sent; files that are links out, or change into one."""
     secret = tmp_path / "secret.png"
     shutil.copy(folder / names(folder)[0], secret)
@@ -636,7 +644,7 @@ def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tm
     (folder / "txt.png").write_bytes(secret.read_bytes())
     (folder / "txt.txt").symlink_to("/etc/hostname")
     with ExitStack() as stack:
-        address = stack.enter_context(serving(folder, cache=tmp_path / "cache"))
+        address = stack.enter_context(serving(folder, cache=tmp_path / "cache", zygote=warm))
         connection = stack.enter_context(closing(http.client.HTTPConnection(urlsplit(address).netloc)))
 
         def get(path: str) -> tuple[int, str, bytes]:
@@ -668,8 +676,8 @@ def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tm
         reader.close()
 
 
-def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path):
-    with serving(folder, "--host", "127.0.0.1", cache=tmp_path / "cache") as address:
+def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path, warm):
+    with serving(folder, "--host", "127.0.0.1", cache=tmp_path / "cache", zygote=warm) as address:
         bare = address.partition("?")[0]
         stranger = browser.new_context(base_url=bare)
         assert {stranger.request.get(path).status for path in ("/", "/picture/0", "/_nicegui_ws/socket.io/")} == {403}
@@ -684,9 +692,12 @@ def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path):
         reader.close()
 
 
-def test_a_page_of_another_site_reaches_nothing(folder, browser, tmp_path):
+def test_a_page_of_another_site_reaches_nothing(folder, browser, tmp_path, warm):
     """From another port of this machine, whose cookies are ours: by script, by picture, by websocket."""
-    with serving(folder, cache=tmp_path / "a") as address, serving(folder, cache=tmp_path / "b") as other:
+    with (
+        serving(folder, cache=tmp_path / "a", zygote=warm) as address,
+        serving(folder, cache=tmp_path / "b", zygote=warm) as other,
+    ):
         reader = Reader(browser, other)
         assert reader.page.evaluate(REACH, other) == ["fetched", "socket", "image"]  # its own server
         assert reader.page.evaluate(REACH, address) == ["", "", ""]

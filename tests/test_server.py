@@ -378,7 +378,7 @@ def test_keys_and_credentials_reach_the_server_and_nothing_else(command, media):
         assert stub.asked[-1].headers["authorization"].startswith("Basic ")
         assert stub.asked[-1].path == f"/v1/chat/completions?key={SECRET}"
         stub.rule = lambda asked: Said(401, {"error": f"Incorrect key: {asked.headers['authorization']}"})
-        second = command(*run, "--base-url", stub.url, env={"MY_KEY": SECRET})
+        second = command(*run, "--base-url", stub.url, variables={"MY_KEY": SECRET})
     assert second.code == 1 and "refuses the key in MY_KEY: Incorrect key: Bearer [key]" in second.err
     assert SECRET not in first.out + first.err + second.out + second.err
     for path in (p for p in media.rglob("*") if p.is_file()):
@@ -392,9 +392,9 @@ def sees(asked: Asked) -> Said:
     return Said(body=completion(colours_of(asked).capitalize() + "."))
 
 
-def doctored(command, *args: object, **env: str) -> dict[str, tuple[str, str]]:
+def doctored(command, *args: object) -> dict[str, tuple[str, str]]:
     """Finding -> (mark, meaning)."""
-    done = command("doctor", *args, env=env)
+    done = command("doctor", *args)
     assert done.code == 0, done.err
     lines = [line.partition(": ") for line in done.out.splitlines()]
     return {what[3:]: (what[:2], meaning) for what, _, meaning in lines}

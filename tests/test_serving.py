@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -69,20 +68,18 @@ def test_a_server_is_started_asked_and_ended_with_its_child(mark):
         pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long),  # leaves by the same doors as Ctrl-C
     ],
 )
-def test_it_ends_with_a_run_that_is_interrupted_or_killed(media, mark, number, code):
-    run = [
-        sys.executable, "-m", "gemma_captioner", "caption", media, "--engine", "server", "--serve", stub(mark, 0.4),
-        "--model", "m", "--concurrency", "1", "--image-size", "64", "--retries", "0", "--prompt", "Three words here.",
+def test_it_ends_with_a_run_that_is_interrupted_or_killed(zygote, media, mark, number, code):
+    words = [
+        "caption", str(media), "--engine", "server", "--serve", stub(mark, 0.4), "--model", "m", "--concurrency", "1",
+        "--image-size", "64", "--retries", "0", "--prompt", "Three words here.",
     ]  # fmt: skip
-    process = subprocess.Popen(run, stderr=subprocess.PIPE)
-    for _ in range(600):
-        if captions(media):
-            break
-        time.sleep(0.05)
-    assert len(living(mark)) == 2
-    process.send_signal(number)
-    process.communicate(timeout=30)
-    assert process.returncode == code
+    with zygote.start(words, media) as running:
+        while not captions(media):
+            assert running.poll() is None, running.err
+            time.sleep(0.05)
+        assert len(living(mark)) == 2
+        running.send_signal(number)
+        assert running.wait().code == code
     assert gone(mark)
     assert 0 < len(captions(media)) < 8
 

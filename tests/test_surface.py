@@ -1,6 +1,7 @@
 """The public surface, the version and what starting costs, as facts."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -45,28 +46,38 @@ def test_text_is_utf8_whatever_the_machine_takes_it_for():
         assert _text_without_encoding(ast.parse(wrong, mode="eval").body)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["caption", "--help"], ["review", "--help"], ["--version"]])
-def test_help_and_import_load_nothing_heavy(arguments):
-    code = (
-        "import sys, gemma_captioner.cli as cli\n"
-        f"try: {'cli.main(' + repr(arguments) + ')' if arguments else 'pass'}\n"
-        "except SystemExit: pass\n"
-        "print([m for m in ('torch', 'transformers', 'ray', 'nicegui') if m in sys.modules], file=sys.stderr)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stderr.strip() == "[]"
+STARTS: list[list[str]] = [[], ["--help"], ["caption", "--help"], ["review", "--help"], ["--version"]]
+_HEAVY = """
+import json, sys
+import gemma_captioner.cli as cli
+for arguments in json.loads(sys.argv[1]):
+    try:
+        if arguments: cli.main(arguments)
+    except SystemExit: pass
+    print([m for m in ("torch", "transformers", "ray", "nicegui") if m in sys.modules], file=sys.stderr)
+"""
 
 
-def test_help_names_every_setting():
-    done = subprocess.run(
-        [sys.executable, "-m", "gemma_captioner", "caption", "--help"],
-        capture_output=True, text=True, timeout=60, check=True, env={"COLUMNS": "80", "PATH": ""},
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def heavy() -> list[str]:
+    """After each of STARTS, one after the other in a new process: what was imported by then."""
+    words = [sys.executable, "-c", _HEAVY, json.dumps(STARTS)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("arguments", STARTS)
+def test_help_and_import_load_nothing_heavy(heavy, arguments):
+    assert heavy[STARTS.index(arguments)] == "[]"
+
+
+def test_help_names_every_setting(zygote, tmp_path):
+    done = zygote.start(["caption", "--help"], tmp_path, {"COLUMNS": "80"}).wait()
     groups = gemma_captioner.Settings.model_fields
     for group in set(groups) - {"image", "clip"}:
         for knob in groups[group].annotation.model_fields:
-            assert f"--{knob.rstrip('_').replace('_', '-')}" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+            assert f"--{knob.rstrip('_').replace('_', '-')}" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
 
 
 def test_python_use(media):

@@ -5,6 +5,7 @@ of signals, locks or crashes takes a fork, a test of the environment that import
 """
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -38,9 +39,11 @@ class Finished:
 
 
 def execute(words: list[str]) -> int:
-    """Run `gemma-captioner WORDS...`, or `python WORDS...` where the first is a script, here: its exit code."""
+    """Run `gemma-captioner WORDS...`, or `python WORDS...` where the first is a script or `-c`, here: its exit code."""
     try:
-        if words and words[0].endswith(".py"):
+        if words[:1] == ["-c"]:
+            exec(words[1], {"__name__": "__main__"})
+        elif words and words[0].endswith(".py"):
             sys.argv = words
             runpy.run_path(words[0], run_name="__main__")
         else:
@@ -79,7 +82,10 @@ def run_here(words: list[str], folder: Path, cwd: Path, variables: dict[str, str
 
 def _outputs(folder: Path) -> tuple[Path, Path]:
     number = next(_OUTPUTS)
-    return folder / f"{os.getpid()}-{number}-out", folder / f"{os.getpid()}-{number}-err"
+    out, err = (folder / f"{os.getpid()}-{number}-{stream}" for stream in ("out", "err"))
+    out.touch()
+    err.touch()
+    return out, err
 
 
 # Libraries keep the stream that they found as they were imported, so these are never closed: what a command prints
@@ -90,7 +96,7 @@ _OUT, _ERR = (os.fdopen(number, "w", 1, "utf-8", closefd=False) for number in (1
 @contextlib.contextmanager
 def _redirected(number: int, path: Path) -> Iterator[None]:
     kept = os.dup(number)
-    to = os.open(path, os.O_WRONLY | os.O_CREAT)
+    to = os.open(path, os.O_WRONLY)
     os.dup2(to, number)
     os.close(to)
     try:
@@ -148,20 +154,41 @@ class Forked:
         self.wait()
 
 
-class Zygote:
-    """A process that has imported everything, and forks for each command. folder: for what commands print."""
+class Spawned(Forked):
+    """The same in a process that Python starts anew."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, words: list[str], folder: Path, env: dict[str, str]) -> None:
+        out, err = self.outputs = _outputs(folder)
+        command = [sys.executable, "-m", "gemma_captioner", *words]
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            self._process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env={**os.environ, **env})
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+
+class Zygote:
+    """A process that has imported these modules, and forks for each command.
+
+    folder: for what commands print. env: what it finds in its environment as it imports them.
+    """
+
+    def __init__(self, folder: Path, *modules: str, env: dict[str, str] | None = None) -> None:
         self._folder = folder
+        self._modules = modules
+        self._env = os.environ | (env or {})
 
     @cached_property
     def _process(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, *self._modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
+            # NiceGUI behaves in another way where it finds itself in a test.
+            env={name: value for name, value in self._env.items() if not name.startswith("PYTEST_")},
         )
 
     def start(self, words: list[str], cwd: Path, variables: dict[str, str] | None = None) -> Forked:
@@ -199,17 +226,6 @@ def run_anew(words: list[str], cwd: Path, env: dict[str, str], timeout: float = 
 # The process that forks
 
 
-def _import_everything() -> None:
-    from transformers import AutoModelForImageTextToText
-
-    from gemma_captioner.demo.samples import draw_samples
-    from gemma_captioner.engines.local import LocalEngine
-    from gemma_captioner.settings import Settings
-
-    assert draw_samples and AutoModelForImageTextToText
-    _ = LocalEngine(Settings.of({"model": "demo"})).spec  # what is imported at its first use
-
-
 def _serve() -> dict[str, Any]:
     """In the child that is to run a command: which."""
     for line in sys.stdin:
@@ -226,11 +242,12 @@ def _serve() -> dict[str, Any]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
-    _import_everything()
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     asked = _serve()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, path in enumerate(asked["outputs"], 1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(path, os.O_WRONLY), number)
     os.chdir(asked["cwd"])
     os.environ.update(asked["variables"])
     code = execute(asked["words"])

@@ -3,9 +3,8 @@
 import os
 import re
 import shutil
+import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.support.command import Spawned, Zygote
 
 expect.set_options(timeout=15_000)
 
@@ -45,28 +46,26 @@ class Address(str):
 
 
 @contextmanager
-def serving(folder: Path, *options: str, cache: Path, port: int | None = None) -> Iterator[Address]:
-    words = ["review", str(folder), "--no-open", "--port", str(port or free_port())]
-    command = [sys.executable, "-m", "gemma_captioner", *words]
-    # NiceGUI behaves in another way where it finds itself in a test.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment |= {"XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, env=environment) as server:
-        try:
-            assert server.stderr
-            printed: list[str] = []
-            while (line := server.stderr.readline()) and not line.startswith("http"):
-                printed.append(line)
-            assert line, "".join(printed)
-            address = Address(line.split()[0])
-            address.pid = server.pid
-            _wait_for(address)
-            yield address
-        finally:
-            server.terminate()
-            server.wait(20)
-            logged = server.stderr.read() if server.stderr else ""
-        assert "Traceback" not in logged, logged
+def serving(
+    folder: Path, *options: str, cache: Path, port: int | None = None, zygote: Zygote | None = None
+) -> Iterator[Address]:
+    """zygote: to fork the server from; else it is a process that Python starts anew."""
+    words = ["review", str(folder), "--no-open", "--port", str(port or free_port()), *options]
+    variables = {"XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+    cache.mkdir(exist_ok=True)
+    server = zygote.start(words, cache, variables) if zygote else Spawned(words, cache, variables)
+    try:
+        while not (found := re.search(r"^(http\S+).*\n", server.err, re.MULTILINE)):
+            assert server.poll() is None, server.err
+            time.sleep(0.01)
+        address = Address(found[1])
+        address.pid = server.pid
+        _wait_for(address)
+        yield address
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(20)
+    assert "Traceback" not in server.err, server.err
 
 
 def _wait_for(address: str) -> None:

@@ -1,0 +1,10 @@
+"""Imports what the demo model imports at its first use, for a process that is forked afterwards."""
+
+from transformers import AutoModelForImageTextToText
+
+from gemma_captioner.demo import samples  # noqa: F401
+from gemma_captioner.engines.local import LocalEngine
+from gemma_captioner.settings import Settings
+
+assert AutoModelForImageTextToText
+_ = LocalEngine(Settings.of({"model": "demo"})).spec
