@@ -1,11 +1,13 @@
 """Real media drawn into a folder, and the command line run as a user runs it."""
 
 import os
+import tempfile
 
-# Before they are imported, here and in the commands that are run: it is the tests that run side by side, and no test
-# but those of the hub's client may ask a hub.
+# Before they are imported, here and in the commands that are run: it is the tests that run side by side, no test but
+# those of the hub's client asks a hub, and none finds what this machine has downloaded.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HOME"] = (_HOME := tempfile.TemporaryDirectory(prefix="gemma-captioner-hf-")).name
 
 # isort: split
 
@@ -29,6 +31,11 @@ from tests.support.command import Command, Finished, Zygote, run_anew, run_here
 
 # In the background of a shell it is ignored, by heirs too: no command could be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait, for servers, clocks and the disk, a fifth of their time."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")

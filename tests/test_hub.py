@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gemma_captioner.engines.checkpoint import DEMO
-from tests.support.command import Command, Finished, Zygote, run_anew
+from tests.support.command import Command, Finished, Zygote, run_here
 from tests.support.files import captions
 
 COMMIT = "a" * 40
@@ -104,10 +104,9 @@ def hub() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def environment(hub, tmp_path_factory) -> dict[str, str]:
+def environment(hub) -> dict[str, str]:
     return {
         "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path_factory.mktemp("hf")),
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -129,12 +128,12 @@ def command(zygote, tmp_path) -> Command:
     return run
 
 
-def test_a_model_is_downloaded_once_and_then_works_offline(command, media, environment, tmp_path):
+def test_a_model_is_downloaded_once_and_then_works_offline(command, media, printed, tmp_path):
     first = command("caption", media, "--model", "owner/tiny", "--json")
     assert (first.code, first.json["captioned"]) == (0, 8), first.err
     written = captions(media)
     words = ["caption", str(media), "--model", "owner/tiny", "--existing", "overwrite", "--json"]
-    again = run_anew(words, tmp_path, {**environment, "HF_HUB_OFFLINE": "1"})
+    again = run_here(words, printed, tmp_path)  # HF_HUB_OFFLINE=1
     assert (again.code, again.json["captioned"]) == (0, 8), again.err
     assert captions(media) == written
 
