@@ -1,6 +1,7 @@
 """Real media drawn into a folder, and the command line run as a user runs it."""
 
 import os
+import socket
 import tempfile
 
 # Before they are imported, here and in the commands that are run: it is the tests that run side by side, no test but
@@ -8,6 +9,18 @@ import tempfile
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["HF_HOME"] = (_HOME := tempfile.TemporaryDirectory(prefix="gemma-captioner-hf-")).name
+
+
+with socket.socket() as _probe:
+    _probe.bind(("127.0.0.1", 0))
+    BUCKET_PORT = _probe.getsockname()[1]
+# Decode workers and file systems, once they are there, keep what they found.
+os.environ |= {
+    "AWS_ENDPOINT_URL": f"http://127.0.0.1:{BUCKET_PORT}",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 # isort: split
 
@@ -27,6 +40,7 @@ from gemma_captioner.engines.checkpoint import DEMO
 from gemma_captioner.engines.server.client import Address, Client
 from gemma_captioner.engines.server.serving import Served
 from gemma_captioner.settings import Server
+from tests.support.bucket import Bucket
 from tests.support.command import Command, Finished, Zygote, run_anew, run_here
 
 # In the background of a shell it is ignored, by heirs too: no command could be interrupted.
@@ -52,24 +66,35 @@ def zygote(printed) -> Iterator[Zygote]:
 
 
 @pytest.fixture
-def command(printed, tmp_path) -> Command:
+def command(request, printed, tmp_path) -> Command:
     """Run `gemma-captioner ARGS...`, or `python SCRIPT.py ARGS...`, in this process.
 
-    env: of the environment, for a process that Python starts anew.
-    variables: of the environment, which what is imported already need not see.
+    env: of the environment, for a process that Python starts anew. Ray is started in a process of its own, too.
     """
 
-    def run(
-        *args: object,
-        cwd: Path = tmp_path,
-        env: dict[str, str] | None = None,
-        variables: dict[str, str] | None = None,
-        timeout: float = 120,
-    ) -> Finished:
+    def run(*args: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120) -> Finished:
         words = list(map(str, args))
-        return run_here(words, printed, cwd, variables or {}) if env is None else run_anew(words, cwd, env, timeout)
+        if env is not None:
+            return run_anew(words, cwd, env, timeout)
+        if "--cluster" in words:
+            zygote: Zygote = request.getfixturevalue("zygote")
+            return zygote.start(words, cwd).wait(timeout)
+        return run_here(words, printed, cwd)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def one_bucket() -> Iterator[Bucket]:
+    with Bucket(BUCKET_PORT) as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def bucket(one_bucket) -> Bucket:
+    """An empty bucket."""
+    one_bucket.clear()
+    return one_bucket
 
 
 @pytest.fixture(scope="session")

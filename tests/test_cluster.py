@@ -24,9 +24,10 @@ from tools.kill_actors import chaos
 LOCAL = ("--cluster", "local", "--actors", 2)
 
 
-@pytest.mark.long
-def test_two_actors_do_what_one_machine_does(command, tmp_path):
-    files = 48  # 500 in docs/cluster.md
+@pytest.mark.parametrize(
+    "files", [pytest.param(48, marks=pytest.mark.long), pytest.param(500, marks=pytest.mark.prove)]
+)  # docs/cluster.md
+def test_two_actors_do_what_one_machine_does(command, tmp_path, files):
     alone, spread = tmp_path / "alone", tmp_path / "spread"
     draw_samples(alone, images=files * 3 // 4, clips=files // 4, seed=11)
     next(alone.glob("01*")).write_bytes(b"no image")
@@ -55,9 +56,12 @@ def _kept(folder: Path) -> list[str]:
     return sorted(json.dumps({k: v for k, v in line.items() if k not in ("at", "seconds", "media")}) for line in lines)
 
 
-@pytest.mark.long
-def test_whatever_dies_each_file_has_one_outcome():
-    ended = chaos(files=240, actors=2, every_s=10, driver_kills=2, seed=3)  # 2,000 in docs/cluster.md
+@pytest.mark.parametrize(
+    ("files", "every_s"),
+    [pytest.param(240, 10, marks=pytest.mark.long), pytest.param(2000, 4, marks=pytest.mark.prove)],  # docs/cluster.md
+)
+def test_whatever_dies_each_file_has_one_outcome(files, every_s):
+    ended = chaos(files=files, actors=2, every_s=every_s, driver_kills=2, seed=3)
     assert (ended.lost, ended.wrong, ended.left, ended.exit_code) == (0, 0, 0, 3), ended
     assert ended.endings[0] == -9 and ended.endings[1] in (130, -2)  # -2: while Python was still importing
     assert ended.repeated <= ended.actors_killed + 2 * 2, ended

@@ -8,10 +8,15 @@ from tools.grade_demo_model import grade
 
 
 @pytest.mark.parametrize(
-    ("order", "files"), [("media-first", 200), pytest.param("text-first", 100, marks=pytest.mark.long)]
+    ("order", "files"),
+    [
+        ("media-first", 200),
+        pytest.param("text-first", 100, marks=pytest.mark.long),
+        pytest.param("media-first", 500, marks=pytest.mark.prove),  # docs/decisions.md
+        pytest.param("text-first", 500, marks=pytest.mark.prove),
+    ],
 )
 def test_the_demo_is_right(order, files):
-    """The figures for 500 are in docs/decisions.md."""
     graded = grade(files, order)
     assert graded.share(".png") >= 0.97, graded.wrong
     assert graded.share(".mp4") >= 0.95, graded.wrong

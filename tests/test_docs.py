@@ -23,7 +23,6 @@ from gemma_captioner import Settings
 from gemma_captioner.cli.shell import app
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.prompts import presets
-from tests.support.bucket import Bucket
 from tests.support.command import run_here
 from tests.support.files import captions
 from tests.support.servers import Said, Stub, completion
@@ -116,12 +115,6 @@ def as_captioned(as_drawn, printed, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def bucket() -> Iterator[Bucket]:
-    with Bucket() as bucket:
-        yield bucket
-
-
-@pytest.fixture
 def stub() -> Iterator[Stub]:
     with Stub(lambda asked: Said(body=completion("A red circle on a blue background."))) as stub:
         yield stub
@@ -160,7 +153,7 @@ def test_a_shown_command_runs(request, command, tmp_path, shown):
     bucket = request.getfixturevalue("bucket") if "s3://" in shown else None
     if bucket:
         bucket.put(place / "dataset", "dataset")
-    done = command(*words, cwd=place, variables=bucket.variables if bucket else {})
+    done = command(*words, cwd=place)
     assert done.code == 0, done.err
     if words[0] == "caption" and "--dry-run" not in words:
         at = place / (words[words.index("--output") + 1] if "--output" in words else words[1])

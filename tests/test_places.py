@@ -6,7 +6,6 @@ import sys
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -20,23 +19,7 @@ from gemma_captioner.errors import UsageError
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.places import entries, is_local, matching, place, put, read, release
 from gemma_captioner.settings import Reading, Sampling, Settings
-from tests.support.bucket import Bucket
 from tests.support.files import captions
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Bucket]:
-    with Bucket() as bucket:
-        yield bucket
-
-
-@pytest.fixture
-def bucket(server, monkeypatch, tmp_path) -> Bucket:
-    """Beneath `s3://bucket/<the test's own folder>`."""
-    for name, value in server.variables.items():
-        monkeypatch.setenv(name, value)
-    server.asked.clear()
-    return server
 
 
 @pytest.mark.long
@@ -47,7 +30,7 @@ def test_what_is_captioned_in_a_bucket_is_what_is_captioned_here(command, bucket
     bucket.put(media, "day1")
     expected = command("caption", media, "--model", "demo", "--recursive", "--json")
     there = f"{bucket.url}/day1"
-    done = command("caption", there, "--model", "demo", "--recursive", "--json", variables=bucket.variables)
+    done = command("caption", there, "--model", "demo", "--recursive", "--json")
     assert done.code == expected.code == 3, done.err
     assert bucket.captions("day1") == {f"day1/{name}": text for name, text in captions(media).items()}
     [failure] = done.json["failures"]
@@ -59,7 +42,7 @@ def test_what_is_captioned_in_a_bucket_is_what_is_captioned_here(command, bucket
     assert "testing" not in bucket[keys[0]].decode()  # credentials
 
     bucket.asked.clear()
-    again = command("caption", there, "--model", "demo", "--recursive", "--json", variables=bucket.variables)
+    again = command("caption", there, "--model", "demo", "--recursive", "--json")
     assert (again.json["captioned"], again.json["skipped"], again.json["failed"]) == (0, 9, 1)
     pictures = {asked.key for asked in bucket.asked if asked.method == "GET" and asked.key.endswith((".png", ".mp4"))}
     assert pictures == {"day1/broken.png"}  # what is done is neither read nor decoded
@@ -70,31 +53,30 @@ def test_what_is_captioned_in_a_bucket_is_what_is_captioned_here(command, bucket
 @pytest.mark.long
 def test_stale_overwrite_and_restore_in_a_bucket(command, bucket, media):
     bucket.put(media, "day2")
-    there, how = f"{bucket.url}/day2", {"variables": bucket.variables}
-    assert command("caption", there, "--model", "demo", **how).code == 0
+    there = f"{bucket.url}/day2"
+    assert command("caption", there, "--model", "demo").code == 0
     before = bucket.captions("day2")
     edited, changed = sorted(before)[:2]
     bucket[edited] = b"A person's."
-    done = command("caption", there, "--model", "demo", "--prefix", "New: ", "--existing", "stale", "--json", **how)
+    done = command("caption", there, "--model", "demo", "--prefix", "New: ", "--existing", "stale", "--json")
     assert (done.json["captioned"], done.json["skipped"]) == (7, 1), done.err
     now = bucket.captions("day2")
     assert now == {key: f"New: {text}" for key, text in before.items()} | {edited: "A person's."}
     bucket[changed] = b"Another person's."
     [run] = {Path(key).name.partition(".")[0] for key in bucket.keys("day2/.gemma-captioner/runs")[-1:]}
-    back = command("restore", run, there, **how)
+    back = command("restore", run, there)
     assert "6 captions brought back, 1 left alone" in back.out
     assert bucket.captions("day2") == before | {edited: "A person's.", changed: "Another person's."}
 
 
 @pytest.mark.long
 def test_captions_of_files_here_go_to_a_bucket_and_the_other_way_round(command, bucket, media, tmp_path):
-    how = {"variables": bucket.variables}
     (tmp_path / "there.toml").write_text(f'output = "{bucket.url}/out"\n')
-    done = command("caption", media, "--model", "demo", "--config", tmp_path / "there.toml", **how)
+    done = command("caption", media, "--model", "demo", "--config", tmp_path / "there.toml")
     assert done.code == 0, done.err
     assert len(bucket.captions("out")) == 8 and captions(media) == {}
     bucket.put(media, "day3")
-    done = command("caption", f"{bucket.url}/day3", "--model", "demo", "--output", tmp_path / "here", **how)
+    done = command("caption", f"{bucket.url}/day3", "--model", "demo", "--output", tmp_path / "here")
     assert done.code == 0, done.err
     assert {f"out/{name}": text for name, text in captions(tmp_path / "here").items()} == bucket.captions("out")
     assert bucket.captions("day3") == {}
@@ -106,7 +88,7 @@ def test_a_single_file_in_a_bucket(command, bucket, media, script):
     one, other = list(media.glob("*.png"))[:2]
     said = ("--engine", "scripted", "--model", script(), "--workers", 1)
     bucket.asked.clear()
-    done = command("caption", f"{bucket.url}/day4/{one.name}", *said, variables=bucket.variables)
+    done = command("caption", f"{bucket.url}/day4/{one.name}", *said)
     assert done.code == 0, done.err
     assert bucket.captions("day4") == {f"day4/{one.stem}.txt": f"A scripted caption of {one.name}."}
     assert not any(asked.key == f"day4/{other.name}" for asked in bucket.asked)
@@ -116,8 +98,7 @@ def test_a_single_file_in_a_bucket(command, bucket, media, script):
 
 def test_a_dry_run_in_a_bucket(command, bucket, media):
     bucket.put(media, "day5")
-    how = {"variables": bucket.variables}
-    done = command("caption", f"{bucket.url}/day5", "--model", "demo", "--dry-run", "--json", **how)
+    done = command("caption", f"{bucket.url}/day5", "--model", "demo", "--dry-run", "--json")
     assert (done.json["images"], done.json["clips"]) == (5, 3)
 
 
@@ -135,16 +116,16 @@ def test_a_dry_run_in_a_bucket(command, bucket, media):
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(command, bucket, words, code, said):
-    done = command(*words, variables=bucket.variables)
+    done = command(*words)
     assert done.code == code and said in done.err, done.err
     assert "Traceback" not in done.err
 
 
 def test_without_credentials_it_says_so(zygote, bucket, tmp_path):
-    nobody = {name: "" for name in bucket.variables if "KEY" in name} | {"AWS_EC2_METADATA_DISABLED": "true"}
-    done = zygote.start(
-        ["caption", f"{bucket.url}/day1", "--model", "demo"], tmp_path, bucket.variables | nobody
-    ).wait()
+    nobody = {name: "" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")} | {
+        "AWS_EC2_METADATA_DISABLED": "true"
+    }
+    done = zygote.start(["caption", f"{bucket.url}/day1", "--model", "demo"], tmp_path, nobody).wait()
     assert done.code == 1 and "credentials" in done.err.lower() and "Traceback" not in done.err
 
 
@@ -224,7 +205,7 @@ def test_actors_caption_a_folder_and_a_tar_in_a_bucket_into_rows_there(command, 
     bucket["day6/s.tar"] = (tmp_path / "s.tar").read_bytes()
     said = [f"{bucket.url}/day6", f"{bucket.url}/day6/s.tar", "--output", f"{bucket.url}/rows", "--json"]
     said += ["--captions-to", "parquet", "--model", "demo"]
-    done = command("caption", *said, "--cluster", "local", "--actors", "2", variables=bucket.variables)
+    done = command("caption", *said, "--cluster", "local", "--actors", "2")
     assert (done.code, done.json["captioned"], done.json["failed"]) == (3, 16, 2), done.err
     made = [row for key in bucket.keys("rows/captions-") for row in read_table(BytesIO(bucket[key])).to_pylist()]
     here = tmp_path / "here"
@@ -234,12 +215,13 @@ def test_actors_caption_a_folder_and_a_tar_in_a_bucket_into_rows_there(command, 
         f"{folder}/{name}": text for folder in ("day6", "s.tar/sub") for name, text in expected.items()
     }
     assert len(made) == 16 and bucket.captions("day6") == {}
-    again = command("caption", *said, variables=bucket.variables)
+    again = command("caption", *said)
     assert (again.json["captioned"], again.json["skipped"], again.json["failed"]) == (0, 16, 2)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("files", [100])  # 300 in docs/cluster.md
+@pytest.mark.parametrize(
+    "files", [pytest.param(100, marks=pytest.mark.long), pytest.param(300, marks=pytest.mark.prove)]
+)  # docs/cluster.md
 def test_a_run_that_is_killed_goes_on(bucket, tmp_path, script, files):
     draw_samples(tmp_path / "media", images=files * 4 // 5, clips=files // 5, seed=5)
     bucket.put(tmp_path / "media", "killed")

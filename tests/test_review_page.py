@@ -477,6 +477,8 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     reader.choose("Preset", "wan")
     reader.enter(".do-again")
     expect(reader.find(".tile .mark-p")).to_have_count(3, timeout=60_000)
+    expect(reader.find(".q-dialog")).to_have_count(0)  # until it has faded out, it has the keyboard
+    expect(reader.find(".offer .side-new")).to_be_visible()
     reader.press("y")
     expect(reader.find(".facts")).to_contain_text("Describe this in one paragraph of 80 to 100 words")
 

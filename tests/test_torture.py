@@ -8,8 +8,8 @@ import pytest
 from tools.torture import CASES
 from tools.torture.trial import ground
 
-# Those of the long form alone take half a minute each, and test_cluster.py kills actors and drivers.
-LONG_FORM = {
+# These take half a minute each, and test_cluster.py kills actors and drivers.
+SLOW = {
     "ended at random, local model",
     "ended at random, cluster",
     "clocks that jump",
@@ -17,8 +17,9 @@ LONG_FORM = {
 }
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", sorted(CASES.keys() - LONG_FORM))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.prove if n in SLOW else pytest.mark.long) for n in sorted(CASES)]
+)
 def test_no_fault_costs_anything(name):
     with ground() as base:
         ended = CASES[name](base, Random(f"1 {name}"), True)

@@ -22,28 +22,16 @@ class Asked(NamedTuple):
 
 
 class Bucket:
-    """`url`: of the bucket. `variables`: what a process needs in its environment to get there."""
+    """`url`: of the bucket. port: as AWS_ENDPOINT_URL has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.asked: list[Asked] = []
         self._app: Callable[..., Iterable[bytes]] = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._counted, threaded=True)
+        self._server = make_server("127.0.0.1", port, self._counted, threaded=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"s3://{NAME}"
-        self.variables = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.port}",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        self._client: Any = boto3.client(
-            "s3",
-            endpoint_url=self.variables["AWS_ENDPOINT_URL"],
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-            region_name="us-east-1",
-        )
+        self._client: Any = boto3.client("s3")
         self._client.create_bucket(Bucket=NAME)
 
     def _counted(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -77,6 +65,11 @@ class Bucket:
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
         for key in keys:
             backend.put_object(NAME, key, b"x")
+
+    def clear(self) -> None:
+        for key in self.keys():
+            self._client.delete_object(Bucket=NAME, Key=key)
+        self.asked.clear()
 
     def close(self) -> None:
         self._client.close()

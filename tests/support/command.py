@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,7 +58,7 @@ def execute(words: list[str]) -> int:
     return 0
 
 
-def run_here(words: list[str], folder: Path, cwd: Path, variables: dict[str, str] | None = None) -> Finished:
+def run_here(words: list[str], folder: Path, cwd: Path) -> Finished:
     """In this process, which is left as it was. folder: for what the command prints."""
     outputs = _outputs(folder)
     streams, argv, path, before = (sys.stdout, sys.stderr), sys.argv, sys.path[:], dict(os.environ)
@@ -65,9 +66,9 @@ def run_here(words: list[str], folder: Path, cwd: Path, variables: dict[str, str
     with _redirected(1, outputs[0]), _redirected(2, outputs[1]), contextlib.chdir(cwd):
         sys.stdout, sys.stderr = _OUT, _ERR
         _redirect_loggers(_ERR)
-        os.environ.update(variables or {})
         try:
-            code = execute(words)
+            with _pythons_warnings():
+                code = execute(words)
         finally:
             _OUT.flush()
             _ERR.flush()
@@ -104,6 +105,16 @@ def _redirected(number: int, path: Path) -> Iterator[None]:
     finally:
         os.dup2(kept, number)
         os.close(kept)
+
+
+@contextlib.contextmanager
+def _pythons_warnings() -> Iterator[None]:
+    """As a command meets them, not a test, to which each is an error."""
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        for unseen in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", unseen)
+        yield
 
 
 def _redirect_loggers(stream: TextIO) -> None:
@@ -154,6 +165,11 @@ class Forked:
         self.wait()
 
 
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    """Of a process to start. NiceGUI behaves in another way where it finds itself in a test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | more
+
+
 class Spawned(Forked):
     """The same in a process that Python starts anew."""
 
@@ -161,7 +177,7 @@ class Spawned(Forked):
         out, err = self.outputs = _outputs(folder)
         command = [sys.executable, "-m", "gemma_captioner", *words]
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            self._process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env={**os.environ, **env})
+            self._process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=_environment(env))
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
@@ -177,7 +193,7 @@ class Zygote:
     def __init__(self, folder: Path, *modules: str, env: dict[str, str] | None = None) -> None:
         self._folder = folder
         self._modules = modules
-        self._env = os.environ | (env or {})
+        self._env = _environment(env or {})
 
     @cached_property
     def _process(self) -> subprocess.Popen[str]:
@@ -187,8 +203,7 @@ class Zygote:
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
-            # NiceGUI behaves in another way where it finds itself in a test.
-            env={name: value for name, value in self._env.items() if not name.startswith("PYTEST_")},
+            env=self._env,
         )
 
     def start(self, words: list[str], cwd: Path, variables: dict[str, str] | None = None) -> Forked:
@@ -218,7 +233,7 @@ def run_anew(words: list[str], cwd: Path, env: dict[str, str], timeout: float = 
         text=True,
         timeout=timeout,
         cwd=cwd,
-        env={**os.environ, **env},
+        env=_environment(env),
     )
     return Finished(done.returncode, done.stdout, done.stderr)
 
