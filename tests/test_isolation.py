@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import psutil
 import pytest
 
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.media.pool import Arena
+from gemma_captioner.media.pool import Arena, DecodePool
+from gemma_captioner.records import Frames, MediaItem
+from gemma_captioner.settings import Reading, Sampling
 from tests.support.files import captions
 
 BROKEN_LIBRARY = """
@@ -143,3 +147,43 @@ def test_decoding_as_windows_does_it(command, tmp_path):
     assert "exit code 3" in failure["error"]
     assert captions(media) == {Path(name).with_suffix(".txt").name: said for name, said in truth.items()}
     assert list(tmp_path.glob("gemma-captioner-*"))
+
+
+def test_workers_that_are_killed_while_idle_are_replaced(media):
+    """As the kernel does where memory runs out. pebble gives its whole pool up then."""
+    size = (64, 64)
+    items = [MediaItem(path, "image", path.name, path.with_suffix(".txt"), media) for path in media.glob("*.png")]
+    with DecodePool(size, Reading(), Sampling(), clip_size=size, workers=2, pixel_bytes=1 << 20) as pool:
+        for item in items[:2] * 2:
+            decoding = pool.start(item)
+            assert decoding is not None
+            _until(decoding.done)
+            assert isinstance(decoding.result(), Frames), decoding.result()
+            decoding.release()
+            before = pool._processes._pool
+            for worker in _workers_of(before):
+                worker.kill()
+            _until(lambda before=before: not before.active)
+
+
+def test_a_file_under_way_when_the_workers_break_down_is_read_again(media):
+    size = (64, 64)
+    path = next(media.glob("*.png"))
+    item = MediaItem(path, "image", path.name, path.with_suffix(".txt"), media)
+    with DecodePool(size, Reading(), Sampling(), clip_size=size, workers=1, pixel_bytes=1 << 20) as pool:
+        decoding = pool.start(item)
+        assert decoding is not None and decoding._scheduled is not None
+        pool._processes._pool._pool_manager.handle_broken_pool(BrokenProcessPool("All workers expired"))
+        _until(decoding.done)
+        assert isinstance(decoding.result(), Frames), decoding.result()
+
+
+def _workers_of(pool) -> list[psutil.Process]:
+    return [psutil.Process(worker.pid) for worker in pool._pool_manager.worker_manager.workers.values()]
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

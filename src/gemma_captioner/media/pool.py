@@ -13,8 +13,9 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as OutOfTime
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -22,15 +23,14 @@ from typing import Any, Self
 
 import numpy as np
 import psutil
-from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from ..records import Failed, Frames, MediaItem, Pixels, Size, most_bytes
 from ..settings import Reading, Sampling
 from .decode import decode
 
 GIB = 1 << 30
-
-CONSTS.sleep_unit = 0.02  # how often pebble looks; at its 0.1 s, closing a pool takes 0.25 s
+_ATTEMPTS = 3  # for a file among those under way when the workers broke down
 
 
 class Arena:
@@ -116,25 +116,29 @@ class Decoding:
     def __init__(self, pool: "DecodePool", item: MediaItem, frames: int, first: int) -> None:
         self._pool, self._item = pool, item
         self._room: tuple[int, int] | None = (first, frames)
-        self._future: ProcessFuture[Any] | None = pool._schedule(item, first, frames)
+        self._scheduled: Scheduled | None = pool._schedule(item, first, frames)
         self._result: Frames | Failed | None = None
         self._wants = 0
+        self._breakdowns = 0
 
     def done(self) -> bool:
         if self._result is not None:
             return True
-        if self._future is not None:
-            if not self._future.done():
+        if self._scheduled is not None:
+            if self._scheduled.is_lost() and self._room is not None and self._breakdowns < _ATTEMPTS:
+                self._breakdowns += 1
+                self._scheduled = self._pool._schedule(self._item, *self._room)
+            if not self._scheduled.future.done():
                 return False
-            answer = self._pool._answer(self._future, self._item, self._room)
+            answer = self._pool._answer(self._scheduled.future, self._item, self._room)
             if not isinstance(answer, _NeedsRoom):
                 self._result = answer
                 return True
             self.release()
-            self._future, self._wants = None, answer.frames
+            self._scheduled, self._wants = None, answer.frames
         if (first := self._pool.arena.take(self._wants)) is not None:
             self._room = (first, self._wants)
-            self._future = self._pool._schedule(self._item, first, self._wants)
+            self._scheduled = self._pool._schedule(self._item, first, self._wants)
         return False
 
     def result(self) -> Frames | Failed:
@@ -147,9 +151,45 @@ class Decoding:
             self._room = None
 
 
-def processes(workers: int, memory: int) -> ProcessPool:
-    """Where files are opened: one that crashes its process, or wants more bytes than that, costs itself alone."""
-    return ProcessPool(workers, context=_context(), initializer=_prepare_worker, initargs=(memory,))
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A task, and the pool that it was given to."""
+
+    future: "ProcessFuture[Any]"
+    pool: ProcessPool
+
+    def is_lost(self) -> bool:
+        """The pool broke down with it, so that it has no answer of its own."""
+        if self.future.done():
+            return not self.future.cancelled() and isinstance(self.future.exception(), BrokenProcessPool)
+        return not self.pool.active
+
+
+class Processes:
+    """Where files are opened: one that crashes its process, or wants more bytes than `memory`, costs itself alone.
+
+    pebble's pool breaks down, with all that is under way, where a worker dies that it does not know to be at work:
+    an idle one that is killed, or one that crashes in the moment that it begins. The next task is given to a new pool.
+    """
+
+    def __init__(self, workers: int, memory: int) -> None:
+        self._workers, self._memory = workers, memory
+        self._pool = self._new()
+
+    def _new(self) -> ProcessPool:
+        return ProcessPool(self._workers, context=_context(), initializer=_prepare_worker, initargs=(self._memory,))
+
+    def schedule(self, function: Callable[..., Any], *, args: tuple[Any, ...], timeout: float) -> Scheduled:
+        try:
+            return Scheduled(self._pool.schedule(function, args=args, timeout=timeout), self._pool)
+        except RuntimeError:  # what pebble raises where it broke down
+            self.close()
+            self._pool = self._new()
+            return Scheduled(self._pool.schedule(function, args=args, timeout=timeout), self._pool)
+
+    def close(self) -> None:
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join(timeout=10)
 
 
 class DecodePool:
@@ -163,7 +203,7 @@ class DecodePool:
         frame_bytes = max(most_bytes(size), most_bytes(clip_size))
         self.arena = Arena(max(sampling.frames, pixel_bytes // frame_bytes), frame_bytes)
         limit = int(reading.decode_memory * GIB) + self.arena.bytes  # the arena counts as a worker's own, too
-        self._processes = processes(workers, limit)
+        self._processes = Processes(workers, limit)
 
     def start(self, item: MediaItem) -> Decoding | None:
         """None where there is no room for its pixels now."""
@@ -171,7 +211,7 @@ class DecodePool:
         first = self.arena.take(frames)
         return None if first is None else Decoding(self, item, frames, first)
 
-    def _schedule(self, item: MediaItem, first: int, frames: int) -> "ProcessFuture[Any]":
+    def _schedule(self, item: MediaItem, first: int, frames: int) -> Scheduled:
         where = (self.arena.path, self.arena.bytes, first * self.arena.frame_bytes, frames)
         timeout = self._how[1].decode_timeout
         return self._processes.schedule(_decode_into, args=(where, item, *self._how), timeout=timeout)
@@ -186,6 +226,8 @@ class DecodePool:
             return Failed(item, f"still not decoded after {seconds:g} s: convert it, or raise --decode-timeout")
         except ProcessExpired as error:
             return Failed(item, f"the decoder crashed on it ({_cause(error)}): convert it with another program")
+        except BrokenProcessPool:
+            return Failed(item, f"the decoders crashed {_ATTEMPTS + 1} times as it was read: caption it by itself")
         if not isinstance(said, _Landed):
             return said  # type: ignore[no-any-return]
         assert room is not None
@@ -193,8 +235,7 @@ class DecodePool:
         return Frames(pixels, said.times_s, said.duration_s, said.flags, said.kind, said.source_size)
 
     def close(self) -> None:
-        self._processes.stop()  # type: ignore[no-untyped-call]
-        self._processes.join(timeout=10)
+        self._processes.close()
         self.arena.close()
 
     def __enter__(self) -> Self:

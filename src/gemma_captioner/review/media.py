@@ -8,8 +8,10 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as OutOfTime
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import platformdirs
 from pebble import ProcessExpired
 
 from ..errors import ItemError
-from ..media.pool import GIB, processes
+from ..media.pool import GIB, Processes
 from ..settings import Reading, Sampling
 from ..store.journal import fingerprint
 from . import renditions
@@ -76,7 +78,7 @@ class Media:
         self._library = library
         self._reading = reading
         self.cache = cache or platformdirs.user_cache_path("gemma-captioner") / "review"
-        self._processes = processes(workers, int(reading.decode_memory * GIB))
+        self._processes = Processes(workers, int(reading.decode_memory * GIB))
         self._turns = _LatestFirst(workers)
         self._clips = _LatestFirst(max(1, workers - 1))  # one is left for pictures, however long a clip takes
         self._going: dict[Path, asyncio.Task[Any]] = {}
@@ -84,8 +86,7 @@ class Media:
         _prune(self.cache)
 
     def close(self) -> None:
-        self._processes.stop()  # type: ignore[no-untyped-call]
-        self._processes.join(timeout=10)
+        self._processes.close()
 
     async def thumb(self, number: int) -> Shown:
         return Shown(await self._made(number, "thumb"), "image/jpeg")
@@ -145,16 +146,19 @@ class Media:
 
     async def _work(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
         async with self._clips.turn() if function is renditions.clip else nullcontext(), self._turns.turn():
-            future = self._processes.schedule(function, args=arguments, timeout=timeout_s)
+            schedule = partial(self._processes.schedule, function, args=arguments, timeout=timeout_s)
             try:
-                return await asyncio.wrap_future(future)
+                try:
+                    return await asyncio.wrap_future(schedule().future)
+                except BrokenProcessPool:  # by another file, perhaps
+                    return await asyncio.wrap_future(schedule().future)
             except OutOfTime:
                 raise ItemError("it takes too long to decode: convert it") from None
             except OSError as error:
                 raise ItemError(
                     f"it cannot be kept in {self.cache} ({error.strerror}): make room, or set XDG_CACHE_HOME"
                 ) from error
-            except ProcessExpired:
+            except (ProcessExpired, BrokenProcessPool):
                 raise ItemError("the decoder crashed on it: convert it with another program") from None
 
 
