@@ -508,14 +508,14 @@ class Settings(Group):
             "image_tokens": self.model.image_tokens,
             "prompts": self.prompts[kind],
             "max_new_tokens": self.max_new_tokens(kind),
-            **self.prompting.model_dump(include={"order", "prefix", "suffix", "trigger", "punctuation", "system"}),
-            **self.generation.model_dump(include={"temperature", "seed"}),
+            **_hashed(self.prompting, {"order", "prefix", "suffix", "trigger", "punctuation", "system"}),
+            **_hashed(self.generation, {"temperature", "seed"}),
         }
         if self.prompting.examples is not None:
             said["examples"] = _settled_name(str(self.prompting.examples))
-        said |= self.reading.model_dump(include={"background", "exact_pixels"})
+        said |= _hashed(self.reading, {"background", "exact_pixels"})
         if kind == "clip":
-            said |= self.sampling.model_dump()
+            said |= _hashed(self.sampling)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -531,6 +531,23 @@ _GROUPS: dict[str, type[Group]] = {
     "conduct": Conduct,
     "cluster": Cluster,
 }
+
+
+# Settings that have been in every hash since the first. A newer one is in it only where it is not at its default, so that
+# no update makes captions stale.
+_HASHED_AT_DEFAULT = frozenset(
+    "order prefix suffix trigger punctuation system temperature seed background exact_pixels "
+    "frames sampling fps span timestamps for_ train_frames".split()
+)
+
+
+def _hashed(group: Group, names: set[str] | None = None) -> dict[str, Any]:
+    fields = type(group).model_fields
+    return {
+        name: value
+        for name, value in group.model_dump(include=names).items()
+        if name in _HASHED_AT_DEFAULT or value != fields[name].default
+    }
 
 
 def _settled_name(model: str) -> str:
