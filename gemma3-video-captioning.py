@@ -9,7 +9,7 @@ from pathlib import Path
 # Run from a checkout: the package lies beside this script.
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from gemma_captioner.one_shot import run_one_shot
+from gemma_captioner.cli.one_shot import run_one_shot
 
 # Settings
 MODEL_ID = "unsloth/gemma-3-12b-it"

@@ -24,11 +24,11 @@ from random import Random
 
 from PIL import Image
 
-from gemma_captioner.cluster.driver import Packed
-from gemma_captioner.media.discover import roots_of
-from gemma_captioner.plan import Plan
-from gemma_captioner.run import run_of
-from gemma_captioner.settings import Settings
+from gemma_captioner.api import run_for
+from gemma_captioner.config.settings import Settings
+from gemma_captioner.dataset.discover import roots_of
+from gemma_captioner.executors.ray.driver import Packed
+from gemma_captioner.pipeline.planner import Plan
 
 _BATCH = 8
 
@@ -38,7 +38,7 @@ def overhead(actors: int, delay_s: float, seconds: float) -> str:
     with tempfile.TemporaryDirectory() as base:
         folder = _images(Path(base, "media"), int(ideal * seconds))
         began = time.time()
-        with closing(run_of([folder], _settings(Path(base), actors, delay_s))) as run:
+        with closing(run_for([folder], _settings(Path(base), actors, delay_s))) as run:
             files = sum(1 for _ in run)
         by_actor = [
             [datetime.fromisoformat(line["at"]).timestamp() for line in map(json.loads, path.open()) if "at" in line]
@@ -62,7 +62,7 @@ def driver(files: int) -> str:
         planned = time.monotonic() - began
         del packed
         began = time.monotonic()
-        with closing(run_of([folder], settings)) as run:
+        with closing(run_for([folder], settings)) as run:
             next(iter(run))
             first = time.monotonic() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.media import video
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.settings import Reading, Sampling
 
 SIZE = (896, 896)
 FRAMES = 12

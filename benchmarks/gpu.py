@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, Gemma3Processor
 
-from gemma_captioner.engines.checkpoint import DEMO
-from gemma_captioner.engines.local import LocalEngine
-from gemma_captioner.engines.memory import GEMMA3_SIZES, Architecture
-from gemma_captioner.records import Failed, Frames, MediaItem, Request
-from gemma_captioner.settings import CLIP_PROMPT, IMAGE_PROMPT, Settings
+from gemma_captioner.config.settings import CLIP_PROMPT, IMAGE_PROMPT, Settings
+from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.engine import LocalEngine
+from gemma_captioner.engines.local.memory import GEMMA3_SIZES, Architecture
+from gemma_captioner.types import Failed, Frames, MediaItem, Request
 
 NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 WINDOW, GLOBAL_EVERY = 1024, 6  # sliding windows, but for every sixth layer

@@ -16,9 +16,9 @@ from random import Random
 import psutil
 from PIL import Image
 
+from gemma_captioner.dataset import sidecar
+from gemma_captioner.dataset.journal import Journal, new_run_id
 from gemma_captioner.demo.drawing import draw, random_scene
-from gemma_captioner.store import sidecar
-from gemma_captioner.store.journal import Journal, new_run_id
 from tests.support.review_server import chromium, serving
 
 _SIZE = (768, 512)

@@ -22,12 +22,12 @@ import httpx2
 import numpy as np
 from material import texture
 
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import engine_for
-from gemma_captioner.engines.server.pictures import base64_pictures
-from gemma_captioner.engines.server.question import Form, body
-from gemma_captioner.engines.server.session import _ENCODERS
-from gemma_captioner.records import Frames, MediaItem, Reply, Request
-from gemma_captioner.settings import Settings
+from gemma_captioner.engines.openai.pictures import base64_pictures
+from gemma_captioner.engines.openai.question import Form, body
+from gemma_captioner.engines.openai.session import _ENCODERS
+from gemma_captioner.types import Frames, MediaItem, Reply, Request
 
 ANSWER_S, AT_ONCE, FRAMES = 0.2, 64, 12
 SAID = b'{"choices":[{"message":{"content":"A clip."},"finish_reason":"stop"}],"usage":{"completion_tokens":3}}'

@@ -35,9 +35,9 @@ from baselines import FRAMES, SIZE
 from material import fill
 from PIL import Image, ImageDraw, ImageFont
 
+from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.media.images import decode_image
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.settings import Reading, Sampling
 
 BASELINES = Path(__file__).with_name("baselines.py")
 PHOTOS, CLIPS = 8, 2  # that host reads in one run

@@ -35,11 +35,11 @@ from typing import Any
 
 import pytest
 
+from gemma_captioner.config.settings import Server
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.engines.checkpoint import DEMO
-from gemma_captioner.engines.server.client import Address, Client
-from gemma_captioner.engines.server.serving import Served
-from gemma_captioner.settings import Server
+from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.openai.client import Address, Client
+from gemma_captioner.engines.openai.serving import Served
 from tests.support.bucket import Bucket
 from tests.support.command import Command, Finished, Zygote, run_anew, run_here
 

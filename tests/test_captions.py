@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gemma_captioner.captions.clean import bare, dressed, to_last_sentence
 from gemma_captioner.captions.judge import judge
-from gemma_captioner.captions.limits import LIMITS, estimated_tokens, length_flags
+from gemma_captioner.captions.limits import estimated_tokens, length_flags
+from gemma_captioner.config.targets import LIMITS
 from tests.support.files import captions, journal
 from tests.support.good_captions import KEPT
 

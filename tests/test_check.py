@@ -21,10 +21,10 @@ from gemma_captioner.check.inspect import inspected
 from gemma_captioner.check.report import bars
 from gemma_captioner.check.survey import Survey
 from gemma_captioner.check.traps import CODES, SOURCES, TRAPS
-from gemma_captioner.media.discover import roots_of
-from gemma_captioner.settings import Checking
-from gemma_captioner.store.journal import restore
-from gemma_captioner.trainers import TRAINERS
+from gemma_captioner.config.settings import Checking
+from gemma_captioner.config.targets import TRAINERS
+from gemma_captioner.dataset.discover import roots_of
+from gemma_captioner.dataset.journal import restore
 from tests.support.good_captions import KEPT
 
 # Root may read everything: these two rights of its are left behind.

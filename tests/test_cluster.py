@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from gemma_captioner.cli.caption import Terminated, terminate
-from gemma_captioner.cluster.crew import _signals_wait, crew_of
-from gemma_captioner.cluster.driver import Packed
-from gemma_captioner.cluster.finished import Finished
+from gemma_captioner.config.settings import Cluster, Selection
+from gemma_captioner.dataset.discover import Discovery, roots_of
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import StartError
-from gemma_captioner.media.discover import Discovery, roots_of
-from gemma_captioner.records import Captioned, Failed
-from gemma_captioner.settings import Cluster, Selection
+from gemma_captioner.executors.ray.crew import _signals_wait, crew_of
+from gemma_captioner.executors.ray.driver import Packed
+from gemma_captioner.executors.ray.finished import Finished
+from gemma_captioner.types import Captioned, Failed
 from tests.support.files import captions, journal
 from tools.kill_actors import chaos
 

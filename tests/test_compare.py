@@ -13,10 +13,10 @@ import pytest
 from gemma_captioner.compare.kept import Kept, Lent
 from gemma_captioner.compare.sample import spread
 from gemma_captioner.compare.variants import MOST, Axes, by_model, variants_of
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import UsageError
-from gemma_captioner.records import Frames, MediaItem, Request
-from gemma_captioner.settings import Settings
+from gemma_captioner.types import Frames, MediaItem, Request
 from tests.support.command import Command
 from tests.support.files import captions
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gemma_captioner.config.settings import Selection
+from gemma_captioner.dataset.discover import EXTENSIONS, Discovery, Found, fold_of, natural, roots_of
 from gemma_captioner.errors import StartError
-from gemma_captioner.media.discover import EXTENSIONS, Discovery, Found, fold_of, natural, roots_of
-from gemma_captioner.plan import in_shard
-from gemma_captioner.records import Failed
-from gemma_captioner.settings import Selection
+from gemma_captioner.pipeline.planner import in_shard
+from gemma_captioner.types import Failed
 
 
 def names(*paths: Path, **selection) -> list[str]:
@@ -113,7 +113,7 @@ def test_whether_case_is_set_aside_is_asked_of_the_folder(tmp_path):
 
 
 def test_where_case_is_set_aside_so_it_is_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("gemma_captioner.media.discover.fold_of", lambda folder: str.casefold)
+    monkeypatch.setattr("gemma_captioner.dataset.discover.fold_of", lambda folder: str.casefold)
     touch(tmp_path, "A1.png", "a1.jpg", "a01.jpg", "B.png", "b.TXT", "c.png")
     found = list(Discovery(roots_of([tmp_path], None), Selection()))
     assert {f.item.name for f in found if isinstance(f, Failed)} == {"A1.png", "a1.jpg"}

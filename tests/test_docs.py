@@ -21,8 +21,8 @@ from rich.console import Console
 import gemma_captioner
 from gemma_captioner import Settings
 from gemma_captioner.cli.shell import app
+from gemma_captioner.config.presets import presets
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.prompts import presets
 from tests.support.command import run_here
 from tests.support.files import captions
 from tests.support.servers import Said, Stub, completion

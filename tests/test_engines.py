@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import Engine, engine_for
-from gemma_captioner.engines.checkpoint import DEMO, Checkpoint, locate
-from gemma_captioner.engines.families import FAMILIES
-from gemma_captioner.engines.local import LocalEngine
-from gemma_captioner.engines.loop import Steps
-from gemma_captioner.engines.memory import GEMMA3_SIZES, GIB, Architecture, plan
-from gemma_captioner.engines.prompting import prompt_text
-from gemma_captioner.engines.vision import distinct
+from gemma_captioner.engines.local.checkpoint import DEMO, Checkpoint, locate
+from gemma_captioner.engines.local.engine import LocalEngine
+from gemma_captioner.engines.local.families import FAMILIES
+from gemma_captioner.engines.local.loop import Steps
+from gemma_captioner.engines.local.memory import GEMMA3_SIZES, GIB, Architecture, plan
+from gemma_captioner.engines.local.prompting import prompt_text
+from gemma_captioner.engines.local.vision import distinct
 from gemma_captioner.errors import MemoryShortageError, ModelError, without_token
-from gemma_captioner.records import Failed, Reply
-from gemma_captioner.settings import Settings
+from gemma_captioner.types import Failed, Reply
 from tests.support.engines import answers, request, served_demo
 from tests.support.servers import Asked, Said, Stub, prompt_of, says_the_prompt
 
@@ -225,7 +225,7 @@ def test_sampling_depends_on_the_seed_and_not_on_the_batch(demo):
 
 
 def test_a_sampled_token_is_drawn_from_the_softmax():
-    from gemma_captioner.engines.decoding import RowSampling
+    from gemma_captioner.engines.local.decoding import RowSampling
 
     logits = torch.tensor([[0.0, 1.0, 2.0]])
     draws = 4000

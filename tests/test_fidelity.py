@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from gemma_captioner.config.settings import Reading, Sampling, Settings
 from gemma_captioner.demo.drawing import draw, random_scene
-from gemma_captioner.engines.checkpoint import DEMO
-from gemma_captioner.engines.local import LocalEngine
+from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.media.images import decode_image
-from gemma_captioner.records import Frames, Reply, Request
-from gemma_captioner.settings import Reading, Sampling, Settings
+from gemma_captioner.types import Frames, Reply, Request
 from tests.support.engines import NOWHERE, requests
 
 

@@ -13,11 +13,11 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTo
 from transformers.models.gemma4.configuration_gemma4 import Gemma4Config, Gemma4TextConfig, Gemma4VisionConfig
 from transformers.models.gemma4.image_processing_pil_gemma4 import get_aspect_ratio_preserving_size
 
-from gemma_captioner.engines.checkpoint import DEMO
-from gemma_captioner.engines.local import LocalEngine
+from gemma_captioner.config.settings import Settings
+from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.errors import UsageError
-from gemma_captioner.records import Frames, MediaItem, PatchBudget, Request
-from gemma_captioner.settings import Settings
+from gemma_captioner.types import Frames, MediaItem, PatchBudget, Request
 
 RENAMED = {
     "<start_of_image>": "<|image>",
@@ -125,7 +125,7 @@ def test_batches_give_what_transformers_gives_one_by_one(checkpoint):
 
 
 def _waiting(session, asked):
-    from gemma_captioner.engines.session import _Waiting
+    from gemma_captioner.engines.local.session import _Waiting
 
     return _Waiting(asked, session.tokens_of(asked), 0.0)
 

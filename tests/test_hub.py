@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gemma_captioner.engines.checkpoint import DEMO
+from gemma_captioner.engines.local.checkpoint import DEMO
 from tests.support.command import Command, Finished, Zygote, run_here
 from tests.support.files import captions
 

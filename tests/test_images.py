@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 
+from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.images import decode_image
-from gemma_captioner.settings import Reading, Sampling
 
 SIZE = (96, 64)
 

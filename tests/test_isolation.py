@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.media.pool import Arena, DecodePool
-from gemma_captioner.records import Frames, MediaItem
-from gemma_captioner.settings import Reading, Sampling
+from gemma_captioner.types import Frames, MediaItem
 from tests.support.files import captions
 
 BROKEN_LIBRARY = """

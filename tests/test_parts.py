@@ -13,11 +13,11 @@ import psutil
 import pytest
 from pyarrow import parquet
 
+from gemma_captioner.config.settings import Selection
+from gemma_captioner.dataset.discover import Discovery, roots_of
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.media.discover import Discovery, roots_of
-from gemma_captioner.places import read
-from gemma_captioner.records import Failed
-from gemma_captioner.settings import Selection
+from gemma_captioner.storage.places import read
+from gemma_captioner.types import Failed
 from tests.support.files import captions, journal
 from tools.kill_actors import title
 

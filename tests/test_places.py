@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from pyarrow.parquet import read_table
 
+from gemma_captioner.config.settings import Reading, Sampling, Settings
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.places import entries, is_local, matching, place, put, read, release
-from gemma_captioner.settings import Reading, Sampling, Settings
+from gemma_captioner.storage.places import entries, is_local, matching, place, put, read, release
 from tests.support.files import captions
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from gemma_captioner import Captioned, Request, caption
+from gemma_captioner.config.presets import preset_settings, preset_text, presets
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.engines.local import LocalEngine
+from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.scripted import ScriptedEngine, ScriptedSession
 from gemma_captioner.errors import UsageError
-from gemma_captioner.prompts import VARIABLES, Facts, check, filled, preset_settings, preset_text, presets
-from gemma_captioner.records import MediaItem
-from gemma_captioner.settings import Settings
+from gemma_captioner.prompts.facts import Facts
+from gemma_captioner.prompts.variables import VARIABLES, check, filled
+from gemma_captioner.types import MediaItem
 from tests.support.files import captions, journal
 
 
@@ -39,7 +41,7 @@ def test_a_flag_beats_for_and_for_beats_a_preset():
 
 
 def test_the_motion_preset_is_the_originals():
-    from gemma_captioner.settings import CLIP_PROMPT
+    from gemma_captioner.config.settings import CLIP_PROMPT
 
     assert Settings.of({"preset": "motion"}).prompts["clip"] == (CLIP_PROMPT,)
 

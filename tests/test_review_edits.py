@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from gemma_captioner import caption
+from gemma_captioner.config.settings import Settings
+from gemma_captioner.dataset import sidecar, trash
+from gemma_captioner.dataset.discover import Root
+from gemma_captioner.dataset.journal import restore
+from gemma_captioner.dataset.sidecar import storage_error
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import StartError, UsageError
-from gemma_captioner.media.discover import Root
 from gemma_captioner.review import patterns
 from gemma_captioner.review.bulk import OPERATIONS, Inputs, difference, planned
 from gemma_captioner.review.edits import Draft, Edits
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.provenance import facts, way_of_seeing
 from gemma_captioner.review.query import Query, chosen
-from gemma_captioner.settings import Settings
-from gemma_captioner.store import sidecar, trash
-from gemma_captioner.store.journal import restore
-from gemma_captioner.store.sidecar import storage_error
 from tests.support.files import captions, journal
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gemma_captioner.config.settings import Reading, Sampling, Settings
+from gemma_captioner.dataset.discover import Root
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import ItemError
-from gemma_captioner.media.discover import Root
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.media import Media, Shown
 from gemma_captioner.review.page.sending import sent
-from gemma_captioner.settings import Reading, Sampling, Settings
 
 
 def clip(path: Path, codec: str, pix_fmt: str = "yuv420p") -> None:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gemma_captioner.config.settings import Sampling, Settings
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.sampling import Timeline, covering, span_of, wanted_frames, wanted_indexes, wanted_times
-from gemma_captioner.settings import Sampling, Settings
 
 counts = st.integers(1, 200)
 durations = st.floats(0.01, 36000)

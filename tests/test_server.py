@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from gemma_captioner import Captioned, Skipped, caption
+from gemma_captioner.config.settings import Server, Settings
 from gemma_captioner.doctor.server import examine_server
 from gemma_captioner.engines import engine_for
-from gemma_captioner.engines.checkpoint import DEMO
-from gemma_captioner.engines.server.client import Address, Client
-from gemma_captioner.engines.server.refusals import Trouble
+from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.openai.client import Address, Client
+from gemma_captioner.engines.openai.refusals import Trouble
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
-from gemma_captioner.records import Example, Failed, PatchBudget, Reply
-from gemma_captioner.settings import Server, Settings
+from gemma_captioner.types import Example, Failed, PatchBudget, Reply
 from tests.support.engines import answers, request, requests, served_demo
 from tests.support.files import captions, journal
 from tests.support.servers import Asked, FaultProxy, Said, Stub, colours_of, completion, pictures_of, says_the_prompt

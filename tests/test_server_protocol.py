@@ -11,13 +11,13 @@ import numpy as np
 import openai
 import pytest
 
-from gemma_captioner.engines.server import client
-from gemma_captioner.engines.server.concurrency import MOST, Concurrency
-from gemma_captioner.engines.server.question import Form, body
-from gemma_captioner.engines.server.refusals import Trouble, refusal, retry_after
-from gemma_captioner.engines.server.replies import Answer, read_reply
+from gemma_captioner.engines.openai import client
+from gemma_captioner.engines.openai.concurrency import MOST, Concurrency
+from gemma_captioner.engines.openai.question import Form, body
+from gemma_captioner.engines.openai.refusals import Trouble, refusal, retry_after
+from gemma_captioner.engines.openai.replies import Answer, read_reply
 from gemma_captioner.errors import without_credentials
-from gemma_captioner.records import Example, Frames, MediaItem, Request
+from gemma_captioner.types import Example, Frames, MediaItem, Request
 
 NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 

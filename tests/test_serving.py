@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import engine_for
-from gemma_captioner.engines.server.serving import Served
+from gemma_captioner.engines.openai.serving import Served
 from gemma_captioner.errors import ServerError, UsageError
-from gemma_captioner.settings import Settings
 from tests.support.engines import answers, request
 from tests.support.files import captions
 
@@ -148,7 +148,7 @@ def test_what_a_command_lacks_is_told():
 
 
 def test_closing_twice_and_a_server_that_will_not_end(mark, monkeypatch):
-    monkeypatch.setattr("gemma_captioner.engines.server.serving._GRACE_S", 0.5)  # ten seconds else
+    monkeypatch.setattr("gemma_captioner.engines.openai.serving._GRACE_S", 0.5)  # ten seconds else
     served = Served(f'trap "" TERM; while true; do {sys.executable} -c "import time; time.sleep(600)" {mark}; done')
     while not living(mark):
         time.sleep(0.05)

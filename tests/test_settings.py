@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gemma_captioner import Settings
-from gemma_captioner.settings import Sampling, _hashed
+from gemma_captioner.config.settings import Sampling, _hashed
 
 # (of images, of clips) at commit f4aee51: a change makes every user's captions stale.
 HASHES: list[tuple[dict[str, Any], str, str]] = [

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from gemma_captioner.config.settings import Reading, Sampling, Splitting
 from gemma_captioner.errors import ItemError
-from gemma_captioner.media.scenes import pieces_of, split
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.settings import Reading, Sampling, Splitting
+from gemma_captioner.split.scenes import pieces_of, split
 from tests.support.clips import number_of, numbered, with_matrix, write
 
 STRIP = 16  # rows on top that hold the number: too few for a detector to take for a cut

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.settings import Reading, Sampling
 from tests.support.clips import number_of, numbered, with_matrix, write
 
 

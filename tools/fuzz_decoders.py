@@ -16,11 +16,11 @@ from random import Random
 import psutil
 from PIL import Image
 
+from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.demo.samples import write_clip
 from gemma_captioner.media.pool import DecodePool
-from gemma_captioner.records import Failed, MediaItem
-from gemma_captioner.settings import Kind, Reading, Sampling
+from gemma_captioner.types import Failed, Kind, MediaItem
 
 IMAGE_TYPES = {
     "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF",

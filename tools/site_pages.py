@@ -8,7 +8,7 @@ from cyclopts import App
 
 import gemma_captioner.cli  # noqa: F401
 from gemma_captioner.cli.shell import app
-from gemma_captioner.prompts import preset_text, presets
+from gemma_captioner.config.presets import preset_text, presets
 
 _ROOT = Path(__file__).parents[1]
 

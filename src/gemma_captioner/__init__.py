@@ -8,6 +8,8 @@ for outcome in caption("images/", model="demo"):
 """
 
 from . import telemetry  # noqa: F401  # first of all
+from .api import caption
+from .config.settings import Settings
 from .engines import Engine, EngineSpec, Session
 from .errors import (
     CaptionerError,
@@ -19,9 +21,8 @@ from .errors import (
     StorageError,
     UsageError,
 )
-from .records import Captioned, Failed, Folder, Frames, MediaItem, Outcome, Reply, Request, Skipped
-from .run import Run, caption
-from .settings import Settings
+from .executors.local import Run
+from .types import Captioned, Failed, Folder, Frames, MediaItem, Outcome, Reply, Request, Skipped
 
 __all__ = [
     "Captioned",

@@ -5,10 +5,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.drawing import draw, random_scene
-from gemma_captioner.engines.checkpoint import DEMO
-from gemma_captioner.records import Failed, Frames, MediaItem, Reply, Request
-from gemma_captioner.settings import Settings
+from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.types import Failed, Frames, MediaItem, Reply, Request
 
 NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 WORDS = "Describe the picture or clip in one sentence with all that you see and where it is going to".split()

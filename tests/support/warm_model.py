@@ -2,9 +2,9 @@
 
 from transformers import AutoModelForImageTextToText
 
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo import samples  # noqa: F401
-from gemma_captioner.engines.local import LocalEngine
-from gemma_captioner.settings import Settings
+from gemma_captioner.engines.local.engine import LocalEngine
 
 assert AutoModelForImageTextToText
 _ = LocalEngine(Settings.of({"model": "demo"})).spec

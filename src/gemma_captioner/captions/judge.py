@@ -10,7 +10,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from .languages import LANGUAGES
+from ..config.languages import LANGUAGES
 from .phrases import ABSENCE, MANNERS, QUOTED, REFUSAL, phrases
 
 # What keeps a caption from being stored, once --retries are used up.

@@ -6,33 +6,10 @@ short enough is short enough.
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
+from ..config.targets import LIMITS
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """most: tokens of the text encoder, its own marks left out. encoder: whose tokens they are."""
-
-    most: int
-    encoder: str
-
-
-# From the models' own pipelines and their trainers (snapshots of 2025-03 to 2026-08).
-LIMITS: Mapping[str, Limit] = {
-    "wan": Limit(512, "umT5"),
-    "hunyuan": Limit(256, "LLaMA"),
-    "framepack": Limit(256, "LLaMA"),
-    "ltx": Limit(256, "T5"),
-    "ltx2": Limit(1024, "Gemma"),
-    "mochi": Limit(256, "T5"),
-    "flux": Limit(512, "T5"),
-    "flux-schnell": Limit(256, "T5"),
-    "sdxl": Limit(75, "CLIP"),
-    "sdxl-150": Limit(150, "CLIP"),
-    "sdxl-225": Limit(225, "CLIP"),
-    "sd": Limit(75, "CLIP"),
-}
 LEAST_WORDS = 3  # fewer describe nothing that could be learnt
 _PIECE = {"CLIP": 6, "T5": 4, "umT5": 4, "LLaMA": 5, "Gemma": 5}  # letters of a long word a token
 

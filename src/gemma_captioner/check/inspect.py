@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from ..captions.clean import bare, to_last_sentence
 from ..captions.encoding import decoded
 from ..captions.judge import judge
-from ..captions.limits import LEAST_WORDS, LIMITS, estimated_tokens
+from ..captions.limits import LEAST_WORDS, estimated_tokens
 from ..captions.mend import faults, mended, steps
-from ..settings import Checking
-from ..trainers import trainer_of
+from ..config.settings import Checking
+from ..config.targets import LIMITS, trainer_of
 from . import traps
 
 MOST_BYTES = 1 << 16  # ten thousand words: what is longer is no caption

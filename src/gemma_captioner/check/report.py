@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import pages
-from ..captions.limits import LIMITS
-from ..report import printable
+from ..config.targets import LIMITS
+from ..text import printable
 from .codes import Finding
 from .sheet import cards
 from .survey import Survey

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from .. import pages
 from ..captions.encoding import decoded
-from ..media.discover import EXTENSIONS
+from ..config.settings import Reading, Sampling
+from ..dataset.discover import EXTENSIONS
 from ..media.pool import DecodePool, Decoding
-from ..records import Frames, MediaItem, PatchBudget, most_bytes
-from ..report import printable
-from ..settings import Reading, Sampling
+from ..text import printable
+from ..types import Frames, MediaItem, PatchBudget, most_bytes
 from .codes import Code, Finding
 from .inspect import MOST_BYTES
 from .survey import Survey

@@ -8,12 +8,12 @@ from pathlib import Path
 from shlex import quote
 
 from ..captions.audit import Audit, paired
+from ..config.settings import Checking
+from ..dataset import sidecar
+from ..dataset.discover import Root, fold_of
+from ..dataset.journal import History, Journal, new_run_id
 from ..errors import ItemError
-from ..media.discover import Root, fold_of
-from ..report import printable
-from ..settings import Checking
-from ..store import sidecar
-from ..store.journal import History, Journal, new_run_id
+from ..text import printable
 from . import traps
 from .codes import Finding
 from .inspect import MOST_BYTES, inspected

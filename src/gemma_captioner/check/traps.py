@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..media.discover import EXTENSIONS
-from ..settings import Checking
+from ..config.settings import Checking
+from ..dataset.discover import EXTENSIONS
 from .codes import GENERAL, Code
 from .listing import Listing
 

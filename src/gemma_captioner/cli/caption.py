@@ -13,12 +13,14 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from .. import settings as knobs
+from ..api import run_for
+from ..config import settings as knobs
+from ..config.settings import Settings
 from ..errors import CaptionerError, StartError, without_token
-from ..places import place
-from ..report import Report, printable
-from ..run import Run, run_of
-from ..settings import Settings
+from ..executors.local import Run
+from ..storage.places import place
+from ..text import printable
+from .progress import Report
 from .shell import app, err, out, print_json
 
 
@@ -101,7 +103,7 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with report:
-            run = run_of(paths, settings, tell=report.say)
+            run = run_for(paths, settings, tell=report.say)
             with closing(run):
                 for outcome in run:
                     report.tell(outcome, run.total, run.busy)
@@ -169,7 +171,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
 
 
 def _dry_run(paths: list[Path], settings: Settings, talk: Conversation) -> int:
-    from ..dry_run import survey
+    from ..pipeline.dry_run import survey
 
     found = survey(paths, settings)
     if talk.json_:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from .. import settings as knobs
+from ..config import settings as knobs
+from ..config.targets import trainer_of
+from ..dataset.sidecar import DOT_FOLDER
 from ..errors import StartError, UsageError
-from ..places import Local
-from ..report import printable, span
-from ..store.sidecar import DOT_FOLDER
-from ..trainers import trainer_of
+from ..storage.places import Local
+from ..text import printable, span
 from .shell import app, err, out, print_json
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def check(
     """
     from ..check.report import as_json, page_of
     from ..check.survey import Survey
-    from ..media.discover import roots_of
+    from ..dataset.discover import roots_of
 
     begun = time.monotonic()
     if folder.exists() and not folder.is_dir():
@@ -83,7 +83,7 @@ def check(
 def _counter(checking: knobs.Checking) -> Callable[[str], int] | None:
     if checking.tokenizer is None:
         return None
-    from ..engines.tokenizer import token_counter
+    from ..engines.local.tokenizer import token_counter
 
     return token_counter(checking.tokenizer, None)
 

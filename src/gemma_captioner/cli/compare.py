@@ -11,19 +11,20 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import Field
 
-from .. import settings as knobs
 from ..compare.comparison import Comparison
 from ..compare.sample import page_path, sample_of
 from ..compare.shown import as_json, as_page, as_text
 from ..compare.variants import Axes, Variant, variants_of
+from ..config import settings as knobs
+from ..config.settings import Settings
+from ..dataset.discover import roots_of
+from ..dataset.journal import new_run_id
 from ..errors import StorageError
-from ..media.discover import roots_of
-from ..places import Local
-from ..prompts import facts_for
-from ..report import Report, printable, span
-from ..settings import Settings
-from ..store.journal import new_run_id
+from ..prompts.facts import facts_for
+from ..storage.places import Local
+from ..text import printable, span
 from .caption import Terminated, read_config, stage, terminate
+from .progress import Report
 from .shell import app, err, out, print_json
 
 _WHICH = knobs.Selection.model_fields
@@ -156,7 +157,7 @@ def _token_counter(settings: Settings) -> Callable[[str], int] | None:
     """Of --tokenizer, None where tokens are to be estimated."""
     if settings.judging.tokenizer is None:
         return None
-    from ..engines.tokenizer import token_counter
+    from ..engines.local.tokenizer import token_counter
 
     return token_counter(settings.judging.tokenizer, settings.model.hf_token)
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .. import settings as knobs
+from ..config import settings as knobs
 from ..errors import ItemError, UsageError
-from ..places import Local, place
-from ..report import printable
+from ..storage.places import Local, place
+from ..text import printable
 from .shell import app, err, out
 
 
@@ -26,7 +26,7 @@ def split(
     The cuts and a contact sheet are put under `.gemma-captioner/split/` in the output folder. Goes on where it was
     interrupted.
     """
-    from ..media.scenes import split as cut
+    from ..split.scenes import split as cut
 
     twice = [stem for stem, times in Counter(video.stem for video in videos).items() if times > 1]
     if twice:
@@ -53,7 +53,7 @@ def restore(
     /,
 ) -> int:
     """Bring back the captions that a run overwrote. Those edited since stay as they are."""
-    from ..store.journal import restore as restored
+    from ..dataset.journal import restore as restored
 
     counts = {True: 0, False: 0}
     for path, done in restored(place(folder).absolute(), run):

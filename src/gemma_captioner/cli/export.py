@@ -8,16 +8,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .. import settings as knobs
+from ..config import settings as knobs
+from ..config.settings import Selection
+from ..config.targets import TRAINERS, trainer_of
+from ..dataset.contents import Entry, entries
+from ..dataset.discover import roots_of
 from ..errors import StartError, UsageError
-from ..media.discover import roots_of
-from ..places import Local
-from ..records import Failed, MediaItem
-from ..report import printable
-from ..settings import Selection
-from ..store.dataset import Entry, entries
-from ..store.export import EXPORTS, Format
-from ..trainers import TRAINERS, trainer_of
+from ..export.export import EXPORTS, Format
+from ..storage.places import Local
+from ..text import printable
+from ..types import Failed, MediaItem
 from .shell import app, err, out
 
 

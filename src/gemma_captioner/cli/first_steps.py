@@ -9,11 +9,11 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from .. import settings as knobs
+from ..config import settings as knobs
+from ..config.settings import Settings
 from ..errors import UsageError
-from ..report import printable
-from ..run import Run
-from ..settings import Settings
+from ..executors.local import Run
+from ..text import printable
 from .shell import app, out
 
 
@@ -29,7 +29,7 @@ def demo(
     The embedded model is real, and tiny: it knows one coloured shape on a plain background, and nothing else.
     """
     from ..demo.samples import draw_samples
-    from ..records import Captioned, Failed
+    from ..types import Captioned, Failed
 
     folder = folder or Path(tempfile.mkdtemp(prefix="gemma-captioner-demo-"))
     truth = draw_samples(folder)
@@ -60,7 +60,7 @@ app.command(presets_app)
 @presets_app.default
 def presets() -> int:
     """List the presets."""
-    from ..prompts import presets as known
+    from ..config.presets import presets as known
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, preset in known().items():
@@ -73,7 +73,7 @@ def presets() -> int:
 @presets_app.command
 def show(name: Annotated[str, Parameter(help="Which one.")], /) -> int:
     """Print a preset as a config file, to start from."""
-    from ..prompts import preset_text
+    from ..config.presets import preset_text
 
     out.file.write(preset_text(name))
     return 0

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from .. import settings as knobs
+from ..config import settings as knobs
+from ..config.settings import Settings
 from ..errors import StartError, UsageError
-from ..places import Local, is_local
-from ..report import printable
-from ..settings import Settings
+from ..storage.places import Local, is_local
+from ..text import printable
 from .caption import read_config, stage
 from .shell import app, err
 
@@ -61,7 +61,7 @@ def review(
         import regex  # noqa: F401
     except ImportError as error:
         raise StartError(f"review needs {error.name}: pip install 'gemma-captioner[review]'") from error
-    from ..media.discover import roots_of
+    from ..dataset.discover import roots_of
     from ..review.guard import LOOPBACK, Terms
     from ..review.library import Library
     from ..review.media import Media

@@ -10,9 +10,9 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 
+from ..config.precedence import explain
 from ..errors import CaptionerError
-from ..layering import explain
-from ..report import Tally
+from ..executors.tally import Tally
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
-from ..captions.limits import LIMITS, Limit, estimated_tokens
+from ..captions.limits import estimated_tokens
+from ..config.targets import LIMITS, Limit
+from ..dataset import sidecar
 from ..errors import CaptionerError, ItemError, without_token
 from ..pages import picture
-from ..pipeline import Pipeline
-from ..records import Captioned, Failed, Frames, MediaItem, Outcome, Request
-from ..settings import Kind
-from ..store import sidecar
+from ..pipeline.scheduler import Pipeline
+from ..types import Captioned, Failed, Frames, Kind, MediaItem, Outcome, Request
 from .kept import Kept, Lent
 from .variants import Variant, by_model
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Self
 
+from ..config.settings import Settings
 from ..engines import Engine, EngineSpec, Session, engine_for
-from ..records import Failed, Reply, Request
-from ..settings import Kind, Settings
+from ..types import Failed, Kind, Reply, Request
 
 
 class Kept:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ..config.settings import Selection
+from ..dataset.discover import Discovery, Root
 from ..errors import StartError
-from ..media.discover import Discovery, Root
-from ..records import Failed, Folder, MediaItem
-from ..report import printable
-from ..settings import Selection
+from ..text import printable
+from ..types import Failed, Folder, MediaItem
 
 
 def spread(total: int, count: int) -> list[int]:

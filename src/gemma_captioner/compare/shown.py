@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..pages import page
-from ..report import printable
-from ..settings import Kind
+from ..text import printable
+from ..types import Kind
 from .comparison import Answer, Column, Comparison, Sight
 from .sample import names_of
 

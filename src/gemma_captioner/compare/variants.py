@@ -8,8 +8,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from ..config.settings import Settings
 from ..errors import UsageError
-from ..settings import Settings
 
 Layer = Mapping[str, Any]  # settings by their flat names
 

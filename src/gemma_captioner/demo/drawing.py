@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..records import Pixels
+from ..types import Pixels
 
 SIZE = 64
 COLOURS = {

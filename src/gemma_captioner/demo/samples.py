@@ -9,7 +9,7 @@ import av
 from av.video.stream import VideoStream
 from PIL import Image
 
-from ..records import Pixels
+from ..types import Pixels
 from .drawing import Scene, draw, random_scene
 
 SEED = 2026  # training uses seeds of its own

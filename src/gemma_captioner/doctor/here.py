@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..engines import memory
-from ..engines.memory import GEMMA3_SIZES, GIB
-from ..settings import DEFAULT_MODEL, Sampling
+from ..config.settings import DEFAULT_MODEL, Sampling
+from ..engines.local import memory
+from ..engines.local.memory import GEMMA3_SIZES, GIB
 from . import Finding
 
 EXTRAS = {  # and the package by which each is known to be there
@@ -24,7 +24,7 @@ _REQUEST_TOKENS = Sampling().frames * 260 + 1024  # a clip of the default length
 
 
 def examine() -> Iterator[Finding]:
-    from ..engines import hardware  # torch: seconds to import
+    from ..engines.local import hardware  # torch: seconds to import
 
     yield Finding("good", "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Finding(

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ..config.settings import Settings
 from ..engines import engine_for
 from ..engines.base import Engine
 from ..errors import CaptionerError
-from ..records import Failed, Frames, MediaItem, Pixels, Reply, Request, fitted
-from ..settings import Settings
+from ..types import Failed, Frames, MediaItem, Pixels, Reply, Request, fitted
 from . import Finding
 
 if TYPE_CHECKING:  # it wants an extra, which `engine_for` names where it is missing
-    from ..engines.server import ServerEngine
+    from ..engines.openai import ServerEngine
 
 _COLOURS = {"red": (220, 40, 40), "blue": (50, 80, 220)}
 _GROUND = (240, 240, 240)

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from ..records import Failed, Reply, Request, Size
-from ..settings import Kind
+from ..types import Failed, Kind, Reply, Request, Size
 
 
 @dataclass(frozen=True, slots=True)

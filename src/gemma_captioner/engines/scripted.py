@@ -22,8 +22,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelError
-from ..records import Failed, FinishReason, Reply, Request
-from ..settings import Kind
+from ..types import Failed, FinishReason, Kind, Reply, Request
 from .base import EngineSpec
 
 

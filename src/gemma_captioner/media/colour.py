@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from PIL import Image
 
-from ..records import Pixels
+from ..types import Pixels
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 

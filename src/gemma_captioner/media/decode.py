@@ -1,9 +1,9 @@
 """Media item -> frames, or the failure that it costs: the one door to the decoders, by kind."""
 
+from ..config.settings import Reading, Sampling
 from ..errors import ItemError
-from ..places import release
-from ..records import Failed, Frames, MediaItem, Size
-from ..settings import Reading, Sampling
+from ..storage.places import release
+from ..types import Failed, Frames, MediaItem, Size
 from .images import decode_image
 from .video import decode_clip
 

@@ -14,10 +14,10 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 
+from ..config.settings import Reading, Sampling
 from ..errors import ItemError
-from ..places import source
-from ..records import Frames, Pixels, Size, fitted
-from ..settings import Reading, Sampling
+from ..storage.places import source
+from ..types import Frames, Pixels, Size, fitted
 from .colour import from_primaries
 from .sampling import Timeline, wanted_frames
 from .video import decode_clip

@@ -25,8 +25,8 @@ import numpy as np
 import psutil
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from ..records import Failed, Frames, MediaItem, Pixels, Size, most_bytes
-from ..settings import Reading, Sampling
+from ..config.settings import Reading, Sampling
+from ..types import Failed, Frames, MediaItem, Pixels, Size, most_bytes
 from .decode import decode
 
 GIB = 1 << 30

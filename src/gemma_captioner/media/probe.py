@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from ..config.settings import Reading, Sampling
 from ..errors import ItemError
-from ..records import Failed, MediaItem
-from ..settings import Reading, Sampling
+from ..types import Failed, MediaItem
 from .decode import decode
 from .video import timeline_of
 

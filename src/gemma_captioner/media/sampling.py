@@ -5,8 +5,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..config.settings import SPAN, Sampling, SamplingRule
 from ..errors import ItemError
-from ..settings import SPAN, Sampling, SamplingRule
 
 # Containers round times to their time base (Matroska: 1 ms): a frame that begins this soon after a wanted moment
 # is the frame of that moment.

@@ -20,10 +20,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from ..config.settings import Reading, Sampling
 from ..errors import ItemError
-from ..places import is_local, source
-from ..records import Frames, Pixels, Size, fitted
-from ..settings import Reading, Sampling
+from ..storage.places import is_local, source
+from ..types import Frames, Pixels, Size, fitted
 from .colour import as_srgb, upright_size
 from .sampling import ROUNDING_S, Timeline, wanted_frames
 

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from ..records import Pixels
+from ..types import Pixels
 
 
 @cache

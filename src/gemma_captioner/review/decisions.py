@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from ..records import MediaItem
-from ..store.sidecar import DOT_FOLDER, storage_error
+from ..dataset.sidecar import DOT_FOLDER, storage_error
+from ..types import MediaItem
 from .origins import Tail
 
 Decision = Literal["approved", "rejected"]

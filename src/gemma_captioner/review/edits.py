@@ -13,9 +13,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ..dataset import sidecar, trash
+from ..dataset.journal import Journal, Line, new_run_id
 from ..errors import ItemError, StorageError
-from ..store import sidecar, trash
-from ..store.journal import Journal, Line, new_run_id
 from .decisions import Decision
 from .guard import CAPTION_SUFFIXES, contained
 from .library import Library, readable, text_of

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ..dataset.discover import EXTENSIONS
+from ..dataset.sidecar import DOT_FOLDER
 from ..errors import ItemError, StartError
-from ..media.discover import EXTENSIONS
-from ..store.sidecar import DOT_FOLDER
 
 CAPTION_SUFFIXES = (".txt",)
 MEDIA_SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)

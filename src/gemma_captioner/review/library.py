@@ -11,11 +11,11 @@ from pathlib import Path
 
 from ..captions.judge import judge
 from ..captions.limits import length_flags
+from ..config.settings import Settings
+from ..dataset import sidecar
+from ..dataset.discover import Discovery, Root
 from ..errors import ItemError, StorageError
-from ..media.discover import Discovery, Root
-from ..records import Failed, MediaItem
-from ..settings import Settings
-from ..store import sidecar
+from ..types import Failed, MediaItem
 from .decisions import Decision, Decisions
 from .guard import CAPTION_SUFFIXES, MEDIA_SUFFIXES, contained, see_that_ours
 from .origins import Origin, Origins

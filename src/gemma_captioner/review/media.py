@@ -18,10 +18,10 @@ from typing import Any
 import platformdirs
 from pebble import ProcessExpired
 
+from ..config.settings import Reading, Sampling
+from ..dataset.journal import fingerprint
 from ..errors import ItemError
 from ..media.pool import GIB, Processes
-from ..settings import Reading, Sampling
-from ..store.journal import fingerprint
 from . import renditions
 from .guard import MEDIA_SUFFIXES, contained
 from .library import Library

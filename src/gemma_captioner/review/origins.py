@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..settings import Settings
-from ..store.journal import Line
-from ..store.sidecar import DOT_FOLDER
+from ..config.settings import Settings
+from ..dataset.journal import Line
+from ..dataset.sidecar import DOT_FOLDER
 
 
 class Tail:

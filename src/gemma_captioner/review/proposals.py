@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..dataset import sidecar
+from ..dataset.journal import Line
+from ..dataset.sidecar import DOT_FOLDER
 from ..errors import ItemError
-from ..records import MediaItem
-from ..store import sidecar
-from ..store.journal import Line
-from ..store.sidecar import DOT_FOLDER
+from ..types import MediaItem
 from .library import Entry, Library
 from .origins import Origins
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..settings import Reading, Sampling, Settings
-from ..store.journal import Line
+from ..config.settings import Reading, Sampling, Settings
+from ..dataset.journal import Line
 from .library import Entry, readable
 from .origins import listed
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..media.discover import natural
-from ..settings import Kind
+from ..dataset.discover import natural
+from ..types import Kind
 from .library import Entry
 from .patterns import found, patiently, pattern
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..config.settings import Reading, Sampling
 from ..errors import ItemError
 from ..media.decode import decode
 from ..media.encode import encode
 from ..media.video import open_video, timeline_of, video_stream
-from ..records import Failed, Frames, MediaItem, PatchBudget
-from ..settings import Reading, Sampling
+from ..types import Failed, Frames, MediaItem, PatchBudget
 
 _THUMB = PatchBudget(tokens=220 * 160, unit=1)  # pixels in all, whatever the shape
 _PICTURE = PatchBudget(tokens=1600 * 1200, unit=1)

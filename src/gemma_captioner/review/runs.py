@@ -8,12 +8,13 @@ from contextlib import closing
 from typing import Any, Literal
 
 from ..compare.kept import Kept, Lent
+from ..config.settings import Settings
 from ..errors import CaptionerError, without_token
-from ..pipeline import Pipeline
-from ..records import Captioned, Failed, MediaItem, Outcome
-from ..report import Tally, span
-from ..run import Run
-from ..settings import Settings
+from ..executors.local import Run
+from ..executors.tally import Tally
+from ..pipeline.scheduler import Pipeline
+from ..text import span
+from ..types import Captioned, Failed, MediaItem, Outcome
 from .library import Entry, Library
 from .proposals import Proposals
 

@@ -109,7 +109,8 @@ async def _page(desk: Desk, client: Client) -> None:
                 tab.gallery = Gallery(desk.session).on("pick", tab.pick)
                 tab.gallery.on("columns", lambda event: setattr(tab, "columns", event.args))
             overview, runs = OverviewPanel(tab), RunPanel(tab)
-        tab.detail = Detail(tab)
+        tab.detail = Detail(desk, narrow=tab.narrow, why_nothing=tab.why_nothing)
+        tab.box.on("draft", tab.take_draft).on("save", tab.save).on("left", tab.take_left)
     panels = {"captions_tab": captions, "overview_tab": overview.element, "run_tab": runs.element}
 
     def turn_to(name: str) -> Any:

@@ -1,20 +1,14 @@
 """Somebody else wrote there meanwhile: both are shown, and the person says which is to stand."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 from nicegui import ui
 
 from ..edits import Draft
+from ..library import Entry
 from .components import Changes
 
-if TYPE_CHECKING:
-    from .tab import ReviewTab
 
-
-async def settle(tab: "ReviewTab", draft: Draft, why: str, *, approve: bool) -> None:
-    """What is not chosen is lost from sight, not from the disk: the journal keeps what is overwritten."""
-    entry = tab.desk.library[draft.number]
+async def choose_mine(entry: Entry, draft: Draft, why: str) -> bool:
+    """Whether what was typed is to stand, and not what was written there meanwhile."""
     with ui.dialog().props("persistent") as dialog, ui.card().classes("sheet"):
         ui.label(f"Not saved: {entry.name}").classes("sheet-title")
         ui.label(f"{why[:1].upper()}{why[1:]}.")
@@ -26,9 +20,4 @@ async def settle(tab: "ReviewTab", draft: Draft, why: str, *, approve: bool) -> 
             ui.button("Keep what stands there", on_click=lambda: dialog.submit("theirs")).props("flat no-caps")
     answer = await dialog
     dialog.delete()
-    tab.draft = None
-    if answer == "mine":
-        await tab.save_draft(replace(draft, base=entry.words.digest), approve=approve)
-    elif tab.current == draft.number:
-        tab.box.drop()
-        tab.detail.show(entry, fill=True)
+    return bool(answer == "mine")

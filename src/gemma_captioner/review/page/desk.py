@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from ...config.precedence import without_prompts
+from ...config.settings import Settings
 from ...errors import CaptionerError
-from ...layering import without_prompts
-from ...settings import Settings
 from ..edits import Draft, Edits
 from ..library import Library
 from ..media import Media, Shown

@@ -1,19 +1,19 @@
 """The item in front: its picture or clip, the frames the model saw, its caption, flags and origin."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from nicegui import background_tasks, ui
 
-from ...captions.languages import LANGUAGES
-from ...captions.limits import LIMITS, estimated_tokens
+from ...captions.limits import estimated_tokens
+from ...config.languages import LANGUAGES
+from ...config.targets import LIMITS
 from ...errors import ItemError
 from ..library import Entry, readable
 from ..provenance import facts
 from .components import Box, Changes, clicked
-
-if TYPE_CHECKING:
-    from .tab import ReviewTab
+from .desk import Desk
 
 _PASSING_S = 0.12  # who holds a key down passes items by: nothing slow is begun for them
 _ACTIONS = (
@@ -26,8 +26,12 @@ _ACTIONS = (
 
 
 class Detail:
-    def __init__(self, tab: "ReviewTab") -> None:
-        self._tab = tab
+    """box: what is typed. narrow: shows what has this flag alone. why_nothing: said where no item is shown."""
+
+    def __init__(self, desk: Desk, *, narrow: Callable[..., None], why_nothing: Callable[[], str]) -> None:
+        self._desk = desk
+        self._narrow = narrow
+        self._why_nothing = why_nothing
         self._number: int | None = None
         self._entry: Entry | None = None
         with ui.element("section").classes("detail").props('aria-label="The item in front"'):
@@ -40,9 +44,8 @@ class Detail:
                 self._name = ui.label().classes("name")
                 self._decision = ui.label()
                 self._count = ui.label().props("aria-live=polite")
-            tab.box = Box(str(tab.desk.library.root.folder)).on("draft", tab.take_draft).on("save", tab.save)
-            tab.box.on("left", tab.take_left)
-            tab.box.props(f'lang="{LANGUAGES[tab.desk.settings.judging.language]}"')
+            self.box = Box(str(desk.library.root.folder))
+            self.box.props(f'lang="{LANGUAGES[desk.settings.judging.language]}"')
             with ui.element("div").classes("offer").props('aria-label="New caption"') as self._offer:
                 self._sides = Changes(sides=True)
                 with ui.element("div").classes("actions"):
@@ -69,13 +72,13 @@ class Detail:
             words = entry.words if entry else None
             text, base = (words.text, words.digest) if words else ("", None)
             name, editable = (entry.name, entry.fault is None) if entry else ("", False)
-            self._tab.box.show(self._number, base, text, editable=editable, name=name)
+            self.box.show(self._number, base, text, editable=editable, name=name)
             self.count(text)
         self._name.text = entry.name if entry else ""
         self._decision.text = (entry.decision or "") if entry else ""
         self._decision.classes(replace=f"decision {self._decision.text}")
         self._show_flags()
-        offer = None if entry is None else self._tab.desk.proposals.of(entry.number)
+        offer = None if entry is None else self._desk.proposals.of(entry.number)
         self._offer.set_visibility(offer is not None)
         if entry is not None and offer is not None:
             self._sides.show([("", entry.words.text, offer.text)])
@@ -86,7 +89,7 @@ class Detail:
 
     def count(self, text: str) -> None:
         """Words, and tokens against what the target's text encoder reads."""
-        words, target = len(text.split()), self._tab.desk.settings.judging.target
+        words, target = len(text.split()), self._desk.settings.judging.target
         said = f"{words} word{'s' * (words != 1)}"
         if target is not None:
             limit = LIMITS[target]
@@ -112,7 +115,7 @@ class Detail:
             return
         with self._flags:
             for flag in entry.flags:
-                button = ui.button(flag.replace("_", " "), on_click=lambda flag=flag: self._tab.narrow(flag=flag))
+                button = ui.button(flag.replace("_", " "), on_click=lambda flag=flag: self._narrow(flag=flag))
                 button.props("flat dense no-caps").classes("flag").tooltip("show all with this flag")
             for why in filter(None, (entry.fault, entry.failure)):
                 ui.label(why).classes("fault").props("role=alert")
@@ -131,13 +134,13 @@ class Detail:
     # The picture
 
     def _show_media(self) -> None:
-        entry, session = self._entry, self._tab.desk.session
+        entry, session = self._entry, self._desk.session
         is_clip = entry is not None and entry.item.kind == "clip"
         self._strip.clear()
         self._strip.set_visibility(is_clip)
         self._image.set_visibility(entry is not None and not is_clip)
         self._video.set_visibility(is_clip)
-        self._say("" if entry else self._nothing())
+        self._say("" if entry else self._why_nothing())
         if entry is None:
             return
         if entry.fault is not None:
@@ -152,7 +155,7 @@ class Detail:
 
     async def _explain(self) -> None:
         """The browser cannot show the picture: why, as far as our own decoder knows."""
-        entry, media = self._entry, self._tab.desk.media
+        entry, media = self._entry, self._desk.media
         if entry is None or entry.item.kind == "clip":
             return
         self._image.set_visibility(False)
@@ -160,7 +163,7 @@ class Detail:
             self._say("Not shown: the browser cannot read it. Convert it")
 
     async def _load_clip(self, entry: Entry) -> None:
-        desk = self._tab.desk
+        desk = self._desk
         await asyncio.sleep(_PASSING_S)
         if self._number != entry.number:
             return
@@ -192,7 +195,7 @@ class Detail:
         """The frames side by side are one picture; each has a button over it that goes to its time."""
         self._strip.clear()
         with self._strip, ui.element("div"):
-            image = ui.element("img").props(f'src="/strip/{entry.number}?{self._tab.desk.session}"')
+            image = ui.element("img").props(f'src="/strip/{entry.number}?{self._desk.session}"')
             image.props["alt"] = f"{len(times_s)} frames that the model saw"
             with ui.element("div").classes("times"):
                 for time_s in times_s:
@@ -202,11 +205,3 @@ class Detail:
     def _say(self, what: str) -> None:
         self._state.text = readable(what)
         self._state.set_visibility(bool(what))
-
-    def _nothing(self) -> str:
-        if not self._tab.who:
-            return "Loading"
-        if self._tab.query.narrows:
-            return "Nothing matches. Esc shows all."
-        deeper = "" if self._tab.desk.settings.selection.recursive else ". With --recursive its folders are looked into"
-        return f"No images or clips in {self._tab.desk.library.root.folder}{deeper}"

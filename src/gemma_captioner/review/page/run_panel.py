@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
+from ...config.settings import Settings
 from ...errors import UsageError
-from ...records import Captioned, Failed
-from ...settings import Settings
+from ...types import Captioned, Failed
 from ..library import readable
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class AskFields:
     """What a model is asked, for a run or for captions anew; empty fields leave it as the command has it."""
 
     def __init__(self, tab: "ReviewTab") -> None:
-        from ...prompts import presets
+        from ...config.presets import presets
 
         self._tab = tab
         base = tab.desk.settings

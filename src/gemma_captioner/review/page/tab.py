@@ -15,7 +15,7 @@ from ..edits import Done, Draft
 from ..library import Entry
 from ..query import Query, chosen
 from .components import Box, Gallery, Tile
-from .conflict import settle
+from .conflict import choose_mine
 from .desk import Desk
 from .detail import Detail
 from .keys import MOVES
@@ -43,7 +43,6 @@ class ReviewTab:
         self._turn = asyncio.Lock()  # a key acts on what the key before it led to, however fast they come
         self._anchor: int | None = None  # where a selection with Shift begins
         self.gallery: Gallery
-        self.box: Box
         self.detail: Detail
         self.commands: dict[str, Callable[[], Any]] = {
             "next": lambda: self.step(1),
@@ -92,6 +91,10 @@ class ReviewTab:
         self.desk.tabs.remove(self)
         self.desk.places[self.who] = self.query, self.current
 
+    @property
+    def box(self) -> Box:
+        return self.detail.box
+
     # What is shown
 
     @property
@@ -120,6 +123,14 @@ class ReviewTab:
         if self.current not in self._places:
             self.current = self.shown[min(place, len(self.shown) - 1)] if self.shown else None
         self.show(self.current)
+
+    def why_nothing(self) -> str:
+        if not self.who:
+            return "Loading"
+        if self.query.narrows:
+            return "Nothing matches. Esc shows all."
+        deeper = "" if self.desk.settings.selection.recursive else ". With --recursive its folders are looked into"
+        return f"No images or clips in {self.desk.library.root.folder}{deeper}"
 
     def tile(self, entry: Entry) -> Tile:
         marks = (
@@ -291,6 +302,17 @@ class ReviewTab:
                 if approves and not done.refused and self.current == draft.number:
                     self.step(1)
 
+    async def _settle(self, draft: Draft, why: str, *, approve: bool) -> None:
+        """What is not chosen is lost from sight, not from the disk: the journal keeps what is overwritten."""
+        entry = self.desk.library[draft.number]
+        mine = await choose_mine(entry, draft, why)
+        self.draft = None
+        if mine:
+            await self.save_draft(replace(draft, base=entry.words.digest), approve=approve)
+        elif self.current == draft.number:
+            self.box.drop()
+            self.detail.show(entry, fill=True)
+
     async def save_draft(self, draft: Draft, *, approve: bool = False) -> Done:
         edits = self.desk.edits
         if approve:
@@ -298,7 +320,7 @@ class ReviewTab:
         else:
             done = await self.desk.do(edits.save, [draft], by=self.who)
         if done.refused:
-            await settle(self, draft, done.refused[draft.number], approve=approve)
+            await self._settle(draft, done.refused[draft.number], approve=approve)
             return done
         self._saved(draft)
         if self.current == draft.number:

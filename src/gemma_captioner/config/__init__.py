@@ -1,0 +1,1 @@
+"""Settings, each once; where their values come from; presets; what trainers and text encoders take."""

@@ -1,0 +1,35 @@
+"""Presets: settings for the models that people train, by name, each a file in preset_files/."""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ..errors import UsageError
+
+
+@cache
+def presets() -> Mapping[str, Mapping[str, Any]]:
+    """Name -> its file, read: description, why, settings."""
+    found = {entry.name.removesuffix(".toml"): entry for entry in files(__package__).joinpath("preset_files").iterdir()}
+    return {name: tomllib.loads(found[name].read_text(encoding="utf-8")) for name in sorted(found)}
+
+
+def preset_text(name: str) -> str:
+    """The settings of a preset as a config file, its description and reasons as comments."""
+    preset = _known(name)
+    comment = "\n".join(f"# {line}" for line in [preset["description"], *preset["why"].strip().splitlines()])
+    text = files(__package__).joinpath("preset_files", f"{name}.toml").read_text(encoding="utf-8")
+    settings = text.partition("[settings]\n")[2].replace("[settings.", "[")
+    return f"{comment}\n\n{settings}"
+
+
+def preset_settings(name: str) -> dict[str, Any]:
+    return dict(_known(name)["settings"])
+
+
+def _known(name: str) -> Mapping[str, Any]:
+    if name not in presets():
+        raise UsageError(f"--preset {name}: there is none of that name. Known: {', '.join(presets())}")
+    return presets()[name]

@@ -1,0 +1,1 @@
+"""Gemma by transformers, in this process: checkpoint -> loading -> prompting, vision -> session -> loop."""

@@ -1,0 +1,189 @@
+"""A model's name -> its files on this disk, and the one place where the hub's and the loader's errors become ours."""
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import ModelError, without_token
+
+DEMO = Path(__file__).parents[2] / "demo" / "checkpoint"
+FAMILIES = ("gemma3", "gemma4")  # what tells them apart is in families.py
+_DESCRIPTION = ["*.json", "*.jinja", "tokenizer.model"]
+_WEIGHTS = "*.safetensors"
+_WRONG_FORMATS = {
+    ".gguf": "GGUF files, which llama.cpp or Ollama serve",
+    ".bin": "PyTorch pickles, which may run code when loaded",
+    ".pth": "PyTorch pickles, which may run code when loaded",
+    ".npz": "JAX arrays",
+}
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """name: as it was given. folder: holds at least its configuration, tokenizer and processor.
+
+    revision: the hub's commit, or for a folder a digest of its configuration and its weight files' sizes
+    """
+
+    name: str
+    folder: Path
+    revision: str
+    config: dict[str, Any]
+    on_hub: bool
+    token: str | None = None
+
+    @property
+    def family(self) -> str:
+        return str(self.config["model_type"])
+
+    def __repr__(self) -> str:  # never the token
+        return f"Checkpoint({self.name!r}, revision={self.revision!r})"
+
+
+def locate(model: str, token: str | None) -> Checkpoint:
+    """Find the model and fetch its description, not its weights. Raises `ModelError`."""
+    on_hub = False
+    with explained(model, token):
+        if model == "demo":
+            folder = DEMO
+        elif Path(model).expanduser().exists() or model.startswith((".", "/", "~")):
+            folder = Path(model).expanduser()
+        else:
+            from huggingface_hub import snapshot_download
+
+            on_hub = True
+            folder = Path(snapshot_download(model, allow_patterns=_DESCRIPTION, token=token))
+        config = _read_config(model, folder)
+    if config.get("model_type") not in FAMILIES:
+        raise ModelError(_wrong_family(model, str(config.get("model_type"))))
+    if not on_hub and not any(folder.glob(_WEIGHTS)):
+        raise ModelError(f"{model} holds no weights in safetensors{_what_instead(folder)}")
+    revision = folder.name if on_hub else _digest(folder)
+    return Checkpoint(model, folder, revision, config, on_hub, token)
+
+
+def fetch_weights(checkpoint: Checkpoint) -> None:
+    """Download what is missing, resuming what was begun, after a look at the disk. Raises `ModelError`."""
+    if not checkpoint.on_hub or _complete(checkpoint.folder):
+        return
+    from huggingface_hub import HfApi, snapshot_download
+
+    with explained(checkpoint.name, checkpoint.token):
+        info = HfApi(token=checkpoint.token).model_info(
+            checkpoint.name, revision=checkpoint.revision, files_metadata=True
+        )
+        sizes = [file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".safetensors")]
+        if not sizes:
+            raise ModelError(f"{checkpoint.name} has no weights in safetensors: take a repository that has")
+        here = sum(file.stat().st_size for file in checkpoint.folder.glob(_WEIGHTS))
+        free = shutil.disk_usage(checkpoint.folder).free
+        if sum(sizes) - here > free:
+            raise ModelError(
+                f"{checkpoint.name} needs {(sum(sizes) - here) / _GIB:.1f} GiB of disk and {free / _GIB:.1f} are free: "
+                "free some, or point HF_HOME at a larger disk"
+            )
+        snapshot_download(
+            checkpoint.name, revision=checkpoint.revision, allow_patterns=[_WEIGHTS], token=checkpoint.token
+        )
+
+
+def _complete(folder: Path) -> bool:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return all((folder / f).is_file() for f in set(json.loads(index.read_bytes())["weight_map"].values()))
+    return any(folder.glob(_WEIGHTS))
+
+
+def _read_config(model: str, folder: Path) -> dict[str, Any]:
+    if not folder.exists():
+        raise ModelError(f"{folder} does not exist: give a folder, a Hugging Face id, or `demo`")
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file: give the folder that holds config.json{_what_instead(folder.parent)}")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{model} holds no model: there is no config.json in it{_what_instead(folder)}. "
+            "Give the folder of a checkpoint saved by transformers, or a Hugging Face id"
+        )
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is no model configuration: download it again")
+    return config
+
+
+def _what_instead(folder: Path) -> str:
+    for suffix, what in _WRONG_FORMATS.items():
+        if any(folder.glob(f"*{suffix}")):
+            return f" (it holds {what}): take the checkpoint in safetensors"
+    return ""
+
+
+def _wrong_family(model: str, model_type: str) -> str:
+    if model_type == "gemma3_text":
+        return f"{model} reads text only: take a Gemma 3 that sees images, 4b, 12b or 27b"
+    return f"{model} is of the family {model_type!r}, which is not supported: take one of {', '.join(FAMILIES)}"
+
+
+def _digest(folder: Path) -> str:
+    said = (folder / "config.json").read_text(encoding="utf-8")
+    said += str(sorted((f.name, f.stat().st_size) for f in folder.glob(_WEIGHTS)))
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+@contextmanager
+def explained(model: str, token: str | None) -> Iterator[None]:
+    """Turn whatever the hub or the loader raises into a `ModelError` of one line that names the remedy."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError) as error:
+        raise ModelError(without_token(_remedy(model, error), token)) from error
+    except Exception as error:
+        # safetensors, huggingface_hub and its HTTP client raise classes of their own that share no other base.
+        raise ModelError(without_token(_remedy(model, error), token)) from error
+
+
+def _remedy(model: str, error: BaseException) -> str:
+    from huggingface_hub import errors as hub
+
+    if isinstance(error, hub.LocalEntryNotFoundError) and isinstance(error.__cause__, hub.HfHubHTTPError):
+        error = error.__cause__  # the hub did answer; that nothing is on this machine says less
+    for kind, message in (
+        (
+            hub.GatedRepoError,
+            f"{model} is gated: accept its licence on the model's page, then `hf auth login` or --hf-token",
+        ),
+        (
+            hub.RepositoryNotFoundError,
+            f"{model} is not on the hub, or is private: check the spelling; if it is private, `hf auth login` or "
+            "--hf-token",
+        ),
+        (hub.DisabledRepoError, f"{model} was disabled on the hub: take another model"),
+        (hub.HFValidationError, f"{model!r} is no model: give a Hugging Face id (owner/name), a folder, or `demo`"),
+        (
+            (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError, TimeoutError),
+            f"{model} is not on this machine and the hub cannot be reached: check the network (and HF_HUB_OFFLINE), "
+            "or give a local folder",
+        ),
+    ):
+        if isinstance(error, kind):
+            return message
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status == 401:
+        return "the Hugging Face token is not valid: `hf auth login` again, or another --hf-token"
+    if status in (403, 429):
+        return f"the hub refused {model} ({status}): check that your token may read it, or wait a while"
+    if isinstance(error, hub.HfHubHTTPError):
+        return f"the hub failed on {model} ({status}): try again later"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no disk space for {model}: free some, or point HF_HOME at a larger disk"
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return f"{model} cannot be loaded ({type(error).__name__}: {reason}): download it again, or take another model"

@@ -1,0 +1,144 @@
+"""A checkpoint on this machine, through transformers: what is known of it before any weight is read, and opening it."""
+
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import transformers
+
+from ...config.settings import Settings
+from ...errors import ModelError, UsageError
+from ...prompts.examples import Shown, of_kind, read_examples
+from ...types import Kind, PatchBudget, Size
+from ..base import EngineSpec
+from . import checkpoint as checkpoints
+from . import hardware, memory
+from .families import FAMILIES, Family
+from .loading import load_model
+from .memory import Architecture, MemoryPlan
+from .prompting import Turn, tokens_of
+from .session import LocalSession
+
+_MARKERS = 8  # tokens around an image's own at the most: line breaks, start, end, or its time
+_SLOW_ON_A_CPU_BYTES = 1 << 30
+_PROMPT_ALLOWANCE = 512  # tokens that the memory plan leaves room for: variables, once they are filled in
+
+
+class LocalEngine:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def checkpoint(self) -> checkpoints.Checkpoint:
+        return checkpoints.locate(self._settings.model.model, self._settings.model.hf_token)
+
+    @cached_property
+    def processor(self) -> Any:
+        with checkpoints.explained(self.checkpoint.name, self.checkpoint.token):
+            return self.family.processor(self.checkpoint.folder)
+
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.checkpoint.family]
+
+    @cached_property
+    def config(self) -> Any:
+        with checkpoints.explained(self.checkpoint.name, self.checkpoint.token):
+            return transformers.AutoConfig.from_pretrained(self.checkpoint.folder, local_files_only=True)
+
+    @cached_property
+    def spec(self) -> EngineSpec:
+        self._check_prompts()
+        size, clip_size = (self.family.size(self.processor, self._settings, kind) for kind in ("image", "clip"))
+        return EngineSpec(
+            size=size,
+            clip_size=clip_size,
+            tokens={"image": self._most_tokens(size), "clip": self._most_tokens(clip_size)},
+            context=self.config.get_text_config().max_position_embeddings,
+            model=self.checkpoint.name,
+            revision=self.checkpoint.revision,
+        )
+
+    def _most_tokens(self, size: Size) -> int:
+        """Of one frame."""
+        if isinstance(size, PatchBudget):
+            return size.tokens + _MARKERS
+        return self.family.soft_tokens(self.processor, size[1], size[0]) + _MARKERS
+
+    def _check_prompts(self) -> None:
+        """Raises `UsageError` for a prompt that would be taken for frames that are not there."""
+        tokenizer = self.processor.tokenizer
+        marker = self.family.marker(self.processor)
+        for prompt in {prompt for prompts in self._settings.prompts.values() for prompt in prompts}:
+            for token in {tokenizer.image_token, tokenizer.boi_token, tokenizer.eoi_token} - {marker}:
+                if token in prompt:
+                    raise UsageError(f"the prompt holds {token}, which the model takes for an image: leave it out")
+            if prompt.count(marker) > 1:
+                raise UsageError(f"the prompt holds {marker} more than once: all frames go to one place")
+
+    @cached_property
+    def _examples(self) -> list[Shown]:
+        return read_examples(self._settings.prompting.examples)
+
+    @cached_property
+    def device(self) -> str:
+        return hardware.choose_device(self._settings.model.device)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        return hardware.choose_dtype(self._settings.model, self.device, _name(self.config.dtype))
+
+    @cached_property
+    def memory_plan(self) -> MemoryPlan:
+        settings = self._settings
+        longest = max(settings.max_new_tokens("image"), settings.max_new_tokens("clip"))
+        most_asked = max(
+            self.prompt_tokens(prompt, kind, settings.frames(kind))
+            for kind, prompts in settings.prompts.items()
+            for prompt in prompts
+        )
+        counted = None if self.family.parameters is None else self.family.parameters(self.config)
+        chosen = memory.plan(
+            Architecture.of(self.config, counted),
+            name=self.checkpoint.name,
+            quantize=settings.model.quantize,
+            device=self.device,
+            dtype_bytes=self.dtype.itemsize,
+            available=hardware.free_memory(self.device),
+            on_other_gpus=hardware.memory_of_other_gpus() if self.device == "cuda" else 0,
+            request_tokens=most_asked + _PROMPT_ALLOWANCE + longest,
+        )
+        if chosen.precision != "none" and find_spec("bitsandbytes") is None:  # before a download, not after it
+            raise ModelError(
+                f"{self.checkpoint.name} in {chosen.precision} needs bitsandbytes: "
+                "pip install 'gemma-captioner[quantize]'"
+            )
+        return chosen
+
+    def describe(self) -> str:
+        precision = {"none": _name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
+        said = f"{self.checkpoint.name} in {precision}, {self.memory_plan}"
+        if self.device == "cpu" and self.memory_plan.weights > _SLOW_ON_A_CPU_BYTES:
+            said += f"\n{hardware.cpu_only_torch() or 'No GPU is here'}. On a CPU this takes minutes a file."
+        return said
+
+    def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
+        def turn(prompt: str, kind: Kind, num_frames: int, answer: str | None = None) -> Turn:
+            return Turn(prompt, [self.spec.tokens[kind] - _MARKERS] * num_frames, (0.0,) * num_frames, answer)
+
+        turns = [
+            turn(prompt, kind, 0 if shown.item is None else self._settings.frames(kind), shown.answer)
+            for shown in of_kind(self._examples, kind)
+        ]
+        return len(tokens_of(self.family, self.processor, [*turns, turn(prompt, kind, num_frames)], self._settings))
+
+    def open(self) -> "LocalSession":
+        plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download
+        checkpoints.fetch_weights(self.checkpoint)
+        model = load_model(self.checkpoint, self.dtype, plan)
+        return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings)
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")

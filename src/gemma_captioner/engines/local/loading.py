@@ -1,0 +1,52 @@
+"""A checkpoint's files -> the model, on its device, in its precision."""
+
+from typing import Any
+
+import torch
+import transformers
+from transformers.utils import logging as transformers_logging
+
+from ...errors import ModelError
+from .checkpoint import Checkpoint, explained
+from .memory import MemoryPlan
+
+transformers_logging.set_verbosity_error()
+
+
+def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
+    """Raises `ModelError`, also for a checkpoint that lacks weights: transformers would fill in random ones."""
+    options: dict[str, Any] = {}
+    if plan.precision != "none":
+        options["quantization_config"] = _quantization(plan.precision)
+    if plan.spread or plan.precision != "none":
+        options["device_map"] = "auto" if plan.spread else {"": plan.device}
+    transformers_logging.disable_progress_bar()
+    with explained(found.name, found.token):
+        load: Any = transformers.AutoModelForImageTextToText.from_pretrained  # its annotation forgets the report
+        model, report = load(
+            found.folder,
+            dtype=dtype,
+            attn_implementation="sdpa",  # flash attention makes image tokens causal; eager takes 1 GB an image
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    if missing := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
+        raise ModelError(f"{found.name} lacks weights ({missing[0]} and {len(missing) - 1} more): download it again")
+    if "device_map" not in options:
+        model.to(plan.device)
+    return model.eval()
+
+
+def _quantization(precision: str) -> Any:
+    # The vision tower's layer widths are no multiple of 64, and it is small: it stays exact, as does the output.
+    skipped = ["model.vision_tower", "model.multi_modal_projector", "model.embed_vision", "lm_head"]
+    skipped += [r".*\.router", r".*\.per_layer_(model_projection|input_gate|projection)"]
+    return transformers.BitsAndBytesConfig(
+        load_in_8bit=precision == "8bit",
+        load_in_4bit=precision == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=skipped,
+    )

@@ -1,0 +1,196 @@
+"""How much memory a Gemma 3 needs, before anything of it is read. Imports neither torch nor transformers.
+
+Parameters are counted from the configuration (a test holds the count against the real classes). What a run takes
+besides is estimated from above: cache and activations of what runs at once, the vision tower's own, a margin.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from ...config.settings import Quantize
+from ...errors import MemoryShortageError
+
+GIB = 2**30
+Precision = Literal["none", "8bit", "4bit"]
+# Bytes a weight of the language model's linear layers; the rest stays in 16 bits. 4 bits: one 32-bit scale for 64.
+LINEAR_BYTES: dict[Precision, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
+_MOST_IMAGE_TOKENS, _MOST_PATCHES_ASIDE = 1120, 101  # Gemma 4: 1120 tokens of 3 x 3 patches
+_MASK_BYTES = 7  # for each pair of a prompt's tokens, while it is read: two masks, and one of them in 16 bits
+VISION_CHUNK = 4  # frames encoded at once
+_RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator slack
+_MOST_AT_ONCE = {"cuda": 64, "mps": 8, "cpu": 16}  # requests: past this, waiting costs more than it gains
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The numbers of a configuration that memory depends on."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int = 262_208
+    vision_layers: int = 27
+    vision_hidden: int = 1152
+    vision_intermediate: int = 4304
+    image_size: int = 896
+    patch_size: int = 14
+    image_tokens: int = 256
+    counted: tuple[int, int] | None = None  # linear and other parameters, where no formula is known
+
+    @classmethod
+    def of(cls, config: Any, counted: tuple[int, int] | None = None) -> Self:
+        """From a configuration of transformers'."""
+        text, vision = config.get_text_config(), config.vision_config
+        return cls(
+            counted=counted,
+            layers=text.num_hidden_layers,
+            hidden=text.hidden_size,
+            intermediate=text.intermediate_size,
+            heads=text.num_attention_heads,
+            kv_heads=text.num_key_value_heads,
+            head_dim=text.head_dim,
+            vocabulary=text.vocab_size,
+            vision_layers=vision.num_hidden_layers,
+            vision_hidden=vision.hidden_size,
+            vision_intermediate=vision.intermediate_size,
+            # Where a picture keeps its shape, a square of as many patches as it may have at the most.
+            image_size=getattr(vision, "image_size", _MOST_PATCHES_ASIDE * vision.patch_size),
+            patch_size=vision.patch_size,
+            image_tokens=getattr(config, "mm_tokens_per_image", _MOST_IMAGE_TOKENS),
+        )
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the language model's linear layers: those that quantization shrinks."""
+        if self.counted is not None:
+            return self.counted[0]
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def other_parameters(self) -> int:
+        """Embeddings (shared with the output), norms, vision tower and projector."""
+        if self.counted is not None:
+            return self.counted[1]
+        text = self.vocabulary * self.hidden + self.layers * (4 * self.hidden + 2 * self.head_dim) + self.hidden
+        v, i = self.vision_hidden, self.vision_intermediate
+        patches = (self.image_size // self.patch_size) ** 2
+        layer = 4 * (v * v + v) + 2 * v * i + v + i + 4 * v
+        vision = self.vision_layers * layer + 3 * self.patch_size**2 * v + v + patches * v + 2 * v
+        return text + vision + v * self.hidden + v
+
+    @property
+    def parameters(self) -> int:
+        return self.linear_parameters + self.other_parameters
+
+    def weight_bytes(self, precision: Precision, dtype_bytes: int) -> int:
+        linear = LINEAR_BYTES.get(precision, dtype_bytes)
+        return int(self.linear_parameters * linear + self.other_parameters * dtype_bytes)
+
+    def token_bytes(self, dtype_bytes: int) -> int:
+        """Cache and activations of one token in flight, every layer's cache kept in full."""
+        cache = 2 * self.layers * self.kv_heads * self.head_dim
+        activations = 8 * self.hidden + 3 * self.intermediate
+        return (cache + activations) * dtype_bytes
+
+    def vision_bytes(self, dtype_bytes: int) -> int:
+        """The vision tower's activations for one chunk of frames."""
+        patches = (self.image_size // self.patch_size) ** 2
+        return VISION_CHUNK * patches * (8 * self.vision_hidden + 2 * self.vision_intermediate) * dtype_bytes
+
+
+GEMMA3_SIZES = {
+    "gemma-3-4b": Architecture(34, 2560, 10240, 8, 4, 256),
+    "gemma-3-12b": Architecture(48, 3840, 15360, 16, 8, 256),
+    "gemma-3-27b": Architecture(62, 5376, 21504, 32, 16, 128),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes, and what follows from them. `tokens_at_once`: prompt and answer tokens of a batch together."""
+
+    precision: Precision
+    device: str
+    available: int
+    weights: int
+    working: int
+    tokens_at_once: int
+    most_at_once: int
+    spread: bool = False  # over all GPUs, as one does not hold it
+
+    @property
+    def needed(self) -> int:
+        return self.weights + self.working
+
+    def __str__(self) -> str:
+        spread = ", spread over all GPUs" if self.spread else ""
+        return (
+            f"{self.needed / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free on {self.device}{spread} "
+            f"(weights {self.weights / GIB:.1f}, cache and activations for one file {self.working / GIB:.1f}); "
+            f"at once up to {self.most_at_once} files or {self.tokens_at_once:,} tokens"
+        )
+
+
+def needed_bytes(
+    architecture: Architecture, precision: Precision, device: str, dtype_bytes: int, tokens: int
+) -> tuple[int, int]:
+    """(weights, all else for one request of `tokens`)."""
+    per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * tokens
+    working = architecture.vision_bytes(dtype_bytes) + tokens * per_token
+    return architecture.weight_bytes(precision, dtype_bytes), working + _RUNTIME_BYTES[device]
+
+
+def precisions(quantize: Quantize, device: str) -> tuple[Precision, ...]:
+    """What --quantize allows, the most exact first. bitsandbytes has no kernels for Apple's GPUs."""
+    if quantize != "auto":
+        return (quantize,)
+    return ("none",) if device == "mps" else ("none", "8bit", "4bit")
+
+
+def plan(
+    architecture: Architecture,
+    *,
+    name: str,
+    quantize: Quantize,
+    device: str,
+    dtype_bytes: int,
+    available: int,
+    request_tokens: int,
+    on_other_gpus: int = 0,
+) -> MemoryPlan:
+    """The most exact precision that fits, on one device or over all. Raises `MemoryShortageError`: names what would."""
+    for precision in precisions(quantize, device):
+        weights, working = needed_bytes(architecture, precision, device, dtype_bytes, request_tokens)
+        for room in (available, int(0.9 * (available + on_other_gpus))):  # whole layers go to each: some is wasted
+            if weights + working > room:
+                continue
+            # A batch may take what is left but for a tenth: the estimate is rough and the allocator fragments.
+            spare = int(0.9 * (room - weights)) - working
+            per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * request_tokens
+            at_once = request_tokens + max(0, spare) // per_token
+            spread = room > available
+            return MemoryPlan(precision, device, room, weights, working, at_once, _MOST_AT_ONCE[device], spread)
+    least = sum(needed_bytes(architecture, precision, device, dtype_bytes, request_tokens))
+    raise MemoryShortageError(
+        f"{name} needs {least / GIB:.1f} GiB on {device} even at --quantize {precision}, and "
+        f"{available / GIB:.1f} are free: {_what_would_fit(device, dtype_bytes, available, request_tokens, quantize)}"
+    )
+
+
+def _what_would_fit(device: str, dtype_bytes: int, available: int, tokens: int, quantize: Quantize) -> str:
+    if (fit := largest_that_fits(device, dtype_bytes, available, tokens)) is None:
+        return "no Gemma 3 fits; free some memory, use fewer --frames, or a larger machine"
+    size, precision = fit
+    return f"the largest that fits is {size} with --quantize {precision} (fewer --frames need less)"
+
+
+def largest_that_fits(device: str, dtype_bytes: int, available: int, tokens: int) -> tuple[str, Precision] | None:
+    for size, architecture in reversed(GEMMA3_SIZES.items()):
+        for precision in precisions("auto", device):
+            if sum(needed_bytes(architecture, precision, device, dtype_bytes, tokens)) <= available:
+                return size, precision
+    return None

@@ -1,0 +1,112 @@
+"""Prompts, images and examples -> the text that a checkpoint is asked with, image markers included, and its tokens.
+
+A checkpoint with a chat template (`-it`) is asked through it, examples being turns before the last. One without (`-pt`,
+a base model that continues text) gets a raw prompt; where that reads as an instruction, or examples stand before it,
+`Caption:` tells it where the answer begins.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...config.settings import Order, Settings
+from ...types import Frames, Request
+from .families import Family
+
+ENDS_AN_INSTRUCTION = (".", "!", "?")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question, and its answer where it is an example. soft_tokens, times_s: of each frame, empty without frames."""
+
+    prompt: str
+    soft_tokens: Sequence[int]
+    times_s: Sequence[float]
+    answer: str | None = None
+
+
+def turns_of(request: Request, soft_tokens: Callable[[int, int], int]) -> list[Turn]:
+    """soft_tokens: (height, width) of a frame -> its number of them."""
+    return [
+        *(_turn(shown.prompt, shown.frames, soft_tokens, shown.answer) for shown in request.examples),
+        _turn(request.prompt, request.frames, soft_tokens),
+    ]
+
+
+def _turn(
+    prompt: str, frames: Frames | None, soft_tokens: Callable[[int, int], int], answer: str | None = None
+) -> Turn:
+    if frames is None:
+        return Turn(prompt, (), (), answer)
+    _, height, width, _ = frames.pixels.shape
+    return Turn(prompt, [soft_tokens(height, width)] * len(frames.times_s), frames.times_s, answer)
+
+
+def prompt_text(
+    processor: Any,
+    turns: Sequence[tuple[str, str, str | None]],
+    *,
+    marker: str,
+    order: Order,
+    system: str = "",
+    **template_options: Any,
+) -> str:
+    """The text of (prompt, media, answer) turns, `media` standing for all of a turn's frames; the last has no answer.
+
+    marker: what the chat template writes for an image. A prompt that holds it once itself has the frames there,
+    whatever the order.
+    """
+    if processor.chat_template is None:
+        said = "\n\n".join(_raw(*turn, marker=marker, order=order, is_alone=len(turns) == 1) for turn in turns)
+        return f"{system}\n{said}" if system else said
+    messages: list[dict[str, Any]] = []
+    if system:
+        messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
+    for prompt, media, answer in turns:
+        messages.append({"role": "user", "content": _content(prompt, media, marker, order)})
+        if answer is not None:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    said = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template_options)
+    first, *rest = str(said).split(marker)
+    return first + "".join(media + text for media, text in zip((m for _, m, _ in turns if m), rest, strict=True))
+
+
+def _content(prompt: str, media: str, marker: str, order: Order) -> list[dict[str, str]]:
+    image = [{"type": "image"}] if media else []
+    text = [{"type": "text", "text": prompt}]
+    before, asked, after = prompt.partition(marker)
+    if asked:
+        return [{"type": "text", "text": before}, *image, {"type": "text", "text": after}]
+    return image + text if order == "media-first" else text + image
+
+
+def _raw(prompt: str, media: str, answer: str | None, *, marker: str, order: Order, is_alone: bool) -> str:
+    # "Describe it.", 1 image -> "<start_of_image>Describe it.\nCaption:"   "A photo of" -> "<start_of_image>A photo of"
+    before, asked, after = prompt.partition(marker)
+    if asked:
+        said = before + media + after
+    else:
+        said = media + prompt.strip() if order == "media-first" else prompt.strip() + media
+        if not is_alone or prompt.strip().endswith(ENDS_AN_INSTRUCTION):
+            said += "\nCaption:"
+    return said if answer is None else f"{said} {answer}"
+
+
+def tokens_of(family: Family, processor: Any, turns: Sequence[Turn], settings: Settings) -> list[int]:
+    """Prompt token ids, each frame as its run of soft tokens: what transformers' own processor makes of it."""
+    marker = family.marker(processor)
+    timestamps = settings.sampling.timestamps
+    text = prompt_text(
+        processor,
+        [(t.prompt, family.media(marker, t.times_s, timestamps) if t.times_s else "", t.answer) for t in turns],
+        marker=marker,
+        order=settings.prompting.order,
+        system=settings.prompting.system,
+        **family.template_options,
+    )
+    first, *rest = text.split(marker)
+    counts = [count for turn in turns for count in turn.soft_tokens]
+    text = first + "".join(family.placeholder(processor, n) + said for n, said in zip(counts, rest, strict=True))
+    special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes it itself
+    return list(processor.tokenizer(text, add_special_tokens=special)["input_ids"])

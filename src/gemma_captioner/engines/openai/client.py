@@ -1,0 +1,205 @@
+"""The one place that talks to a server, through the `openai` client: its errors become `Trouble`, or end the run."""
+
+import json
+import os
+import re
+import socket
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import aiohttp
+import httpx2
+import openai
+
+from ...config.settings import Server
+from ...errors import ModelError, ServerError, StartError, UsageError, without_credentials
+from .refusals import Trouble, one_line, refusal
+from .replies import Answer, read_reply
+
+_CONNECT_S = 5.0
+_ASIDE_S = 10.0  # for questions other than for a caption
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is. url: with its /v1, without credentials, which are in `headers`, or the query.
+
+    headers, query: what goes with every question. key: from the environment variable `key_env`.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)
+    key: str | None = field(repr=False)
+    key_env: str
+
+    @classmethod
+    def of(cls, settings: Server) -> "Address":
+        """Raises `UsageError` where no URL is given and no server is to be started, on a free port of this machine, and
+        for a key that no header can hold."""
+        url = settings.base_url
+        if url is None:
+            if settings.serve is None:
+                raise UsageError("--engine server wants --base-url: http://localhost:8000/v1, or what the server says")
+            url = f"http://127.0.0.1:{_free_port()}/v1"
+        key = os.environ.get(settings.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UsageError(f"the key in {settings.api_key_env} holds a character that no key has: copy it anew")
+        parts = urlsplit(url)
+        path = re.sub("/+", "/", parts.path).rstrip("/")
+        headers = {}
+        credentials, _, host = parts.netloc.rpartition("@")
+        if credentials:
+            headers["Authorization"] = f"Basic {b64encode(unquote(credentials).encode()).decode()}"
+        return cls(
+            url=f"{parts.scheme}://{host}{path.removesuffix('/chat/completions') if path else '/v1'}",
+            headers=headers,
+            query=dict(parse_qsl(parts.query)),
+            key=key or None,
+            key_env=settings.api_key_env,
+        )
+
+    @property
+    def port(self) -> int:
+        parts = urlsplit(self.url)
+        return parts.port or (443 if parts.scheme == "https" else 80)
+
+    def hushed(self, text: str) -> str:
+        """The text without the key."""
+        return text.replace(self.key, "[key]") if self.key else text
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Client:
+    """Questions to one server. `ask` belongs to one event loop; the others may be asked from any thread."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def _options(self, timeout: httpx2.Timeout) -> dict[str, Any]:
+        # Retries are ours; a server without a key is content with any.
+        return {
+            "base_url": self.address.url,
+            "default_headers": self.address.headers,
+            "default_query": self.address.query,
+            "api_key": self.address.key or "none",
+            "max_retries": 0,
+            "timeout": timeout,
+        }
+
+    @cached_property
+    def _asking(self) -> openai.AsyncOpenAI:
+        # How long an answer may take is for the caller to say, and how many connections there are follows from that.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        timeout = httpx2.Timeout(None, connect=_CONNECT_S)
+        http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)  # see decisions.md
+        return openai.AsyncOpenAI(**self._options(timeout), http_client=http)
+
+    def _get(self, path: str) -> httpx2.Response:
+        with openai.OpenAI(**self._options(httpx2.Timeout(_ASIDE_S, connect=_CONNECT_S))) as client:
+            return client.get(path, cast_to=httpx2.Response)
+
+    async def ask(self, body: bytes) -> Answer | Trouble:
+        """A chat completion. Raises `ServerError` and `ModelError` for what no other request would fare better with."""
+        try:
+            reply = await self._asking.post("/chat/completions", content=body, cast_to=httpx2.Response)
+        except openai.APIError as error:
+            trouble = trouble_of(error)
+            if (fatal := self._fatal(trouble)) is not None:
+                raise fatal from error
+            return trouble
+        answer = read_reply(reply.text)
+        if isinstance(answer, Trouble) and (fatal := self._fatal(answer)) is not None:
+            raise fatal
+        return answer
+
+    def _fatal(self, trouble: Trouble) -> StartError | None:
+        said, url, key_env = self.address.hushed(trouble.said), self.address.url, self.address.key_env
+        match trouble.kind:
+            case "key" if self.address.key is None:
+                return ServerError(f"{url} wants a key: {said}. Put it into the environment as {key_env}")
+            case "key":
+                return ServerError(f"{url} refuses the key in {key_env}: {said}. Check it, and what it may be used for")
+            case "model":
+                return ModelError(f"{url} does not have that: {said}. Check --model, and --base-url with its /v1")
+            case _:
+                return None
+
+    def models(self) -> list[dict[str, Any]] | str:
+        """What the server lists, or why it lists nothing. Raises `ServerError` where it does not answer."""
+        text = ""
+        try:
+            text = self._get("/models").text
+            listed = json.loads(text)
+            models = listed if isinstance(listed, list) else listed["data"]
+            found = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
+            return found or "it lists none"
+        except openai.APIError as error:
+            trouble = trouble_of(error)
+            if trouble.kind in ("down", "key"):
+                remedy = "start the server, or check --base-url; --wait-for-server waits for it"
+                gone = ServerError(f"{self.address.url} does not answer ({trouble.said}): {remedy}")
+                raise self._fatal(trouble) or gone from error
+            return self.address.hushed(trouble.said)
+        except (ValueError, LookupError, TypeError):
+            return f"it says {one_line(text)!r}"
+
+    def is_up(self) -> bool:
+        """Whether it answers, and does not say that it is loading. A server need not know these paths."""
+        root = self.address.url.removesuffix("/v1")
+        return all(self._status(path) not in (None, 502, 503, 504) for path in (f"{root}/health", "/models"))
+
+    def _status(self, path: str) -> int | None:
+        try:
+            return self._get(path).status_code
+        except openai.APIStatusError as error:
+            return error.status_code
+        except openai.APIError:
+            return None
+
+    async def close(self) -> None:
+        await self._asking.close()
+
+
+def trouble_of(error: openai.APIError) -> Trouble:
+    """Every error that the client raises."""
+    if isinstance(error, openai.APIStatusError):
+        if (moved := _moved(error.response)) is not None:
+            return moved
+        text = error.response.text
+        try:
+            said = json.loads(text)
+        except ValueError:
+            said = text
+        return refusal(error.status_code, said, error.response.headers)
+    cause = error.__cause__ or error
+    said = str(cause) or type(cause).__name__
+    if _nobody_listens(cause):
+        return Trouble("down", said)
+    if isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout):
+        return Trouble("busy", "no answer in time")
+    return Trouble("again", f"the connection broke: {said}")
+
+
+def _moved(response: httpx2.Response) -> Trouble | None:
+    """Most redirects would have the question asked again without its body."""
+    if not response.is_redirect:
+        return None
+    there = without_credentials(str(response.request.url.join(response.headers["location"])))
+    return Trouble("model", f"it sends us to {there} ({response.status_code}), which --base-url is to name")
+
+
+def _nobody_listens(error: BaseException) -> bool:
+    """Rather than that a connection broke, which aiohttp's errors are also called a ConnectTimeout for."""
+    if isinstance(error.__cause__, aiohttp.ClientError):
+        return isinstance(error.__cause__, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    return isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))

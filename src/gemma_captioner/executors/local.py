@@ -1,0 +1,102 @@
+"""paths -> plan -> pipeline: one pass over what was given, on this machine."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..config.settings import Settings, seconds
+from ..dataset.claims import Claims
+from ..dataset.discover import roots_of
+from ..dataset.journal import run_file
+from ..engines import Engine
+from ..pipeline.planner import Plan
+from ..pipeline.scheduler import Pipeline
+from ..storage.places import matching
+from ..types import Failed, MediaItem, Outcome, Skipped
+
+
+class Run:
+    """One pass over `paths`: iterate it for the outcomes; when one comes, its caption is on disk.
+
+    `close` it when leaving early: the work in flight is dropped, what is finished is kept. `tell` is given lines for a
+    person: which model is loaded, and in which precision. Raises `StartError` and its kin.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        settings: Settings,
+        engine: Engine | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.settings = settings
+        self.roots = roots_of(paths, settings.selection.output)
+        self.plan = Plan(self.roots, settings)
+        self.total: int | None = None  # files to caption, once they are counted
+        stop_after = settings.conduct.stop_after
+        self.pipeline = Pipeline(
+            settings,
+            engine,
+            stores=len(self.stores),
+            tell=tell,
+            deadline=time.monotonic() + seconds(stop_after) if stop_after else float("inf"),
+        )
+        self.tell = tell
+        self.busy: dict[str, float] = {}  # of each actor, where there are several: the share of its time that it worked
+        self._claims = Claims(self.stores, settings.selection.shard)
+        self._outcomes = self._alone()
+
+    @property
+    def run_id(self) -> str:
+        return self.pipeline.run_id
+
+    @property
+    def load_seconds(self) -> float:
+        return self.pipeline.load_seconds
+
+    @property
+    def left_by_deadline(self) -> bool:
+        return self.pipeline.left_by_deadline
+
+    @property
+    def stores(self) -> list[Path]:
+        """The folders that hold a journal of this run, each once."""
+        return list(dict.fromkeys(root.store for root in self.roots))
+
+    @property
+    def journals(self) -> list[Path]:
+        """The files that tell of this run's captions: one in each store, or several, called alike."""
+        of_all = [run_file(store, self.run_id + mark) for store in self.stores for mark in ("", ".*")]
+        return [path for path in of_all if matching(path.parent, path.name)]
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return self._outcomes
+
+    def close(self) -> None:
+        self._outcomes.close()
+
+    def _alone(self) -> Generator[Outcome]:
+        with self._claims:
+            yield from self._work()
+
+    def _work(self) -> Generator[Outcome]:
+        return self.pipeline.run(self._steps())
+
+    def _planned(self) -> Iterator[MediaItem | Skipped | Failed]:
+        for step in self.plan:
+            if isinstance(step, MediaItem):
+                self._claims.take()
+            yield step
+
+    def _steps(self) -> Generator[MediaItem | Skipped | Failed]:
+        counting = threading.Thread(target=self._count, name="count", daemon=True)
+        for step in self._planned():
+            if isinstance(step, MediaItem) and counting.ident is None:
+                counting.start()  # not before there is work: it walks the folders once more
+            yield step
+
+    def _count(self) -> None:
+        with suppress(OSError):  # without a total there is no estimate; the run itself says what is wrong
+            self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))

@@ -1,0 +1,54 @@
+"""What a run came to, counted as its outcomes come."""
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..types import Captioned, Failed, Outcome, Skipped
+
+
+@dataclass
+class Tally:
+    """What the run came to; `as_json` is what --json prints."""
+
+    captioned: int = 0
+    skipped: int = 0
+    failed: int = 0
+    flagged: int = 0
+    failures: list[dict[str, str]] = field(default_factory=list)
+    _said: "array[int]" = field(default_factory=lambda: array("q"))  # a hash of each caption
+
+    def add(self, outcome: Outcome) -> None:
+        match outcome:
+            case Captioned():
+                self.captioned += 1
+                self.flagged += bool(outcome.flags)
+                self._said.append(hash(outcome.caption))
+            case Skipped():
+                self.skipped += 1
+            case Failed():
+                self.failed += 1
+                self.failures.append({"path": str(outcome.item.path), "error": outcome.error})
+
+    @property
+    def done(self) -> int:
+        return self.captioned + self.failed
+
+    @property
+    def repeated(self) -> int:
+        """How many captions are word for word another file's."""
+        _, times = np.unique(np.asarray(self._said, np.int64), return_counts=True)
+        return int(times[times > 1].sum())
+
+    def as_json(self, seconds: float, load_seconds: float) -> dict[str, Any]:
+        return {
+            "captioned": self.captioned,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "flagged": self.flagged,
+            "seconds": round(seconds, 3),
+            "load_seconds": round(load_seconds, 3),
+            "failures": self.failures,
+        }

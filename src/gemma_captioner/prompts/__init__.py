@@ -1,0 +1,1 @@
+"""What the model is asked: variables, facts about a file, examples to follow."""

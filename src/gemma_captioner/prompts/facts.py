@@ -1,0 +1,78 @@
+"""Facts about files, from a table: what --facts gives to prompts."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config.settings import Settings
+from ..errors import UsageError
+from ..types import MediaItem
+from .variables import check
+
+_FILE_COLUMNS = ("file_name", "filename", "path", "file", "media_path", "image_path", "video_path", "image", "video")
+
+
+class Facts:
+    """Columns of a table about the files, CSV or JSON lines, found by a file's path, its name or its stem."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Raises `UsageError` for a table that cannot be read or does not say which file a row is about."""
+        self.columns: list[str] = []
+        self.used: set[str] = set()  # the variables that the run's texts hold
+        self._rows: dict[str, dict[str, str]] = {}
+        if path is None:
+            return
+        try:
+            rows = _rows(path)
+        except (OSError, ValueError, csv.Error) as error:
+            raise UsageError(f"--facts {path}: {error}") from error
+        columns = dict.fromkeys(name for _, row in rows for name in row)
+        key = next((name for name in _FILE_COLUMNS if name in columns), None)
+        if key is None:
+            raise UsageError(f"--facts {path}: no column says which file a row is about: name one {_FILE_COLUMNS[0]!r}")
+        self.columns = [name for name in columns if name != key]
+        for line, row in rows:
+            if row.get(key) in (None, ""):
+                raise UsageError(f"--facts {path}, line {line}: no {key!r} says which file it is about: give one")
+            about = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
+            self._rows[str(row[key]).replace("\\", "/")] = about
+
+    def about(self, item: MediaItem) -> Mapping[str, str]:
+        """Empty values for a file that the table does not tell of."""
+        for name in (item.name, item.path.name, item.path.stem):
+            if name in self._rows:
+                return self._rows[name]
+        return dict.fromkeys(self.columns, "")
+
+
+def facts_for(settings: Settings) -> Facts:
+    """The facts of a run. Raises `UsageError` where its prompts ask for what nobody knows."""
+    facts, put = Facts(settings.prompting.facts), settings.prompting
+    prompts = [prompt for of_kind in settings.prompts.values() for prompt in of_kind]
+    facts.used = check([*prompts, put.prefix, put.suffix], facts.columns, put.trigger)
+    return facts
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Each with the line that it ends on; those that hold nothing are left out. Raises `ValueError`, `csv.Error`."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() in (".jsonl", ".ndjson"):
+            return [(number, _object(line, number)) for number, line in enumerate(file, 1) if line.strip()]
+        reader = csv.DictReader(file)
+        rows = [(reader.line_num, row) for row in reader if any(cell for cells in row.values() for cell in cells or ())]
+    for number, row in rows:
+        if any(row.pop(None, ())):
+            raise ValueError(f"line {number} has more cells than there are columns: quote a cell that holds a comma")
+    return rows
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f'line {number} is no JSON object: write it as {{"file_name": ...}}')
+    return row

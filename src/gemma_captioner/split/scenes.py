@@ -1,0 +1,226 @@
+"""Long videos -> clips at scene cuts, for `caption` to read: pieces between a shortest and a longest length.
+
+A piece that lies between keyframes is copied as it is; any other is encoded anew, visually lossless, upright and in
+8-bit sRGB as the model would see it. Sound is left out. A clip has its name only once it is whole.
+"""
+
+import csv
+import glob
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import av.error
+import av.logging
+
+from ..config.settings import Reading, Sampling, Splitting
+from ..dataset.journal import fingerprint
+from ..dataset.sidecar import DOT_FOLDER, storage_error
+from ..errors import ItemError, StartError
+from ..media.encode import encode
+from ..media.sampling import ROUNDING_S, Timeline
+from ..media.video import decode_clip, open_video, timeline_of, video_stream
+from ..pages import page, picture
+
+_COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
+_CRF = "14"
+_THUMB = (256, 144)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """start, end: seconds from the video's first frame."""
+
+    number: int
+    start: float
+    end: float
+
+
+def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
+    """Cut one video; yields each clip's path once it is there. Clips that are there already are not made again.
+
+    Beside them, under `.gemma-captioner/split/`: a table of the cuts (CSV) and a contact sheet (HTML). Raises
+    `ItemError` where the video cannot be read, `StartError` where PySceneDetect is not installed.
+    """
+    records = output / DOT_FOLDER / "split"
+    temporary = output / DOT_FOLDER / "tmp"
+    if not video.is_file():
+        raise ItemError("there is no such file: check the spelling, and give videos, not their folder")
+    try:
+        records.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(parents=True, exist_ok=True)
+        timeline = timeline_of(video)
+        table = records / f"{video.stem}.csv"
+        key = f"{fingerprint(video)} {settings.detector} {settings.min} {settings.max}"
+        scenes = _known_scenes(table, key)
+        if scenes is None:
+            if any(output.glob(f"{glob.escape(video.stem)}-[0-9][0-9][0-9][0-9].mp4")):
+                raise ItemError(
+                    f"{output} holds clips of another split of a {video.stem}: remove them, or give another --output"
+                )
+            scenes = _DETECTORS[settings.detector](video, timeline)
+            _write_table(table, scenes, key)
+        pieces = pieces_of(scenes, settings.min_seconds, settings.max_seconds)
+        clips = []
+        for piece in pieces:
+            clip = output / f"{video.stem}-{piece.number:04d}.mp4"
+            if not (clip.exists() and clip.stat().st_size):
+                unfinished = temporary / f"{os.getpid()}-{clip.name}"
+                try:
+                    _write_clip(video, unfinished, piece, timeline)
+                    os.replace(unfinished, clip)
+                finally:
+                    unfinished.unlink(missing_ok=True)
+            clips.append(clip)
+            yield clip
+        _write_sheet(records / f"{video.stem}.html", clips)
+    except av.error.FFmpegError as error:
+        raise ItemError(f"cannot be split ({error.strerror}): convert it with another program") from error
+    except OSError as error:
+        raise storage_error(error, output) from error
+
+
+def pieces_of(scenes: list[tuple[float, float]], shortest_s: float, longest_s: float) -> list[Piece]:
+    """Scenes longer than the longest cut evenly, what is shorter than the shortest left out.
+
+    # scenes 0-12, 12-13 s, shortest 2, longest 5 -> 0-4, 4-8, 8-12
+    """
+    pieces: list[Piece] = []
+    for start, end in scenes:
+        count = max(1, math.ceil((end - start) / longest_s - 1e-9))
+        edges = [start + (end - start) * i / count for i in range(count + 1)]
+        for a, b in pairwise(edges):
+            if b - a >= shortest_s - 1e-9:
+                pieces.append(Piece(len(pieces) + 1, a, b))
+    return pieces
+
+
+def _no_detector(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
+    return [(0.0, timeline.duration)]
+
+
+def _detect(detector_name: str) -> Callable[[Path, Timeline], list[tuple[float, float]]]:
+    def detect(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
+        try:
+            import scenedetect
+        except ImportError as error:
+            raise StartError("split needs PySceneDetect: pip install 'gemma-captioner[scenes]'") from error
+        manager = scenedetect.SceneManager()
+        manager.add_detector(getattr(scenedetect, detector_name)())
+        manager.detect_scenes(scenedetect.open_video(str(video), backend="pyav"))
+        av.logging.set_level(None)  # which it has turned on
+        cuts = [start.seconds for start, _ in manager.get_scene_list()][1:]
+        if timeline.by_place:
+            cuts = _by_place(video, timeline, cuts)
+        edges = [0.0, *cuts, timeline.duration]
+        return list(pairwise(edges))
+
+    return detect
+
+
+def _by_place(video: Path, timeline: Timeline, cuts: list[float]) -> list[float]:
+    """What PySceneDetect says in the decoder's times, where those are wrong -> when it is."""
+    with open_video(video) as source:
+        stream = video_stream(source)
+        start = float((stream.start_time or 0) * (stream.time_base or 1))
+        told = [round((frame.time or 0.0) - start, 3) for frame in source.decode(stream)]
+    if len(set(told)) < len(told):
+        raise ItemError(
+            "its clock was set anew in the middle, so that scene cuts cannot be placed: "
+            "convert it with another program, or use --detector none"
+        )
+    places = {time: place for place, time in enumerate(told)}
+    return sorted(timeline.times[places[round(cut, 3)]] - timeline.start for cut in cuts if round(cut, 3) in places)
+
+
+_DETECTORS: dict[str, Callable[[Path, Timeline], list[tuple[float, float]]]] = {
+    "adaptive": _detect("AdaptiveDetector"),
+    "content": _detect("ContentDetector"),
+    "none": _no_detector,
+}
+
+
+def _known_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
+    """What an earlier call found in this very file with these settings: finding cuts takes longest."""
+    try:
+        rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
+        return [(float(start), float(end)) for start, end, found_by in rows[1:] if found_by == key] or None
+    except (OSError, ValueError):
+        return None
+
+
+def _write_table(table: Path, scenes: list[tuple[float, float]], key: str) -> None:
+    unfinished = table.with_suffix(".part")
+    with unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("start_s", "end_s", "found in (bytes:time) by (detector, min, max)"))
+        writer.writerows((f"{start:.6f}", f"{end:.6f}", key) for start, end in scenes)
+    os.replace(unfinished, table)
+
+
+def _write_clip(video: Path, target: Path, piece: Piece, timeline: Timeline) -> None:
+    start, end = timeline.start + piece.start, timeline.start + piece.end
+    with open_video(video) as source:
+        name = video_stream(source).codec_context.name
+        copies = name in _COPIED and _between_keyframes(start, end, timeline)
+    if not (copies and _copy(video, target, start, end, timeline)):
+        encode(video, target, start, end, timeline, crf=_CRF)
+
+
+def _between_keyframes(start: float, end: float, timeline: Timeline) -> bool:
+    """Whether it begins at a keyframe, and what follows it does, so that no frame refers across its edges."""
+
+    def at_keyframe(time: float) -> bool:
+        return any(abs(time - keyframe) <= ROUNDING_S for keyframe in timeline.keyframes)
+
+    return at_keyframe(start) and (end >= timeline.end - ROUNDING_S or at_keyframe(end))
+
+
+def _copy(video: Path, target: Path, start: float, end: float, timeline: Timeline) -> bool:
+    """Whether every frame of the piece could be taken as it is, and can be decoded without what lay around it.
+
+    Not so where frames refer across its edges (open groups of pictures), or where the order of decoding is not told
+    (Matroska).
+    """
+    due = sum(start - ROUNDING_S <= time < end - ROUNDING_S for time in timeline.times)
+    with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
+        stream = video_stream(source)
+        base = float(stream.time_base or 1)
+        first = round(start / base)
+        source.seek(first, stream=stream, backward=True)
+        copied = clip.add_stream_from_template(stream)
+        at_next = False  # past the keyframe that the next piece begins with, in the order of decoding
+        for packet in source.demux(stream):
+            if packet.pts is None:
+                continue
+            if packet.dts is None:
+                return False
+            if packet.dts * base >= end - ROUNDING_S:
+                break
+            at_next = at_next or (packet.is_keyframe and packet.pts * base >= end - ROUNDING_S)
+            if not start - ROUNDING_S <= packet.pts * base < end - ROUNDING_S:
+                continue
+            if at_next:
+                return False
+            packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copied
+            clip.mux(packet)
+    with open_video(target) as clip:
+        return sum(1 for _ in clip.decode(video=0)) == due
+
+
+def _write_sheet(path: Path, clips: list[Path]) -> None:
+    """The middle frame of every clip with its name, for a person to look over.
+
+    A page and no picture: some trainers would train on a picture even here.
+    """
+    if not clips:
+        return
+    middles = ((clip.name, decode_clip(clip, _THUMB, Reading(), Sampling(frames=1)).pixels[0]) for clip in clips)
+    shown = [(name, picture(pixels, *_THUMB)) for name, pixels in middles]
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(page("sheet.html", title=path.stem, clips=shown), encoding="utf-8")
+    os.replace(unfinished, path)

@@ -1,0 +1,18 @@
+"""Text for people: paths as any stream takes them, durations."""
+
+from pathlib import Path
+
+
+def printable(path: Path | str) -> str:
+    """The path, or a text with one in it, as any stream takes it: stray bytes and control characters escaped."""
+    text = str(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def span(seconds: float) -> str:
+    """4.2 -> 4.2s, 75 -> 1m15s, 7380 -> 2h03m"""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)}m{int(seconds % 60):02d}s"
+    return f"{int(seconds // 3600)}h{int(seconds % 3600 // 60):02d}m"

@@ -1,0 +1,76 @@
+"""The layout: imports point one way, and never in a circle."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import gemma_captioner
+
+PACKAGE = Path(gemma_captioner.__file__).parent
+# Each may import from its own layer and those before it.
+LAYERS = (
+    {"telemetry", "errors", "types", "text"},
+    {"config", "storage"},
+    {"dataset", "media", "prompts", "captions", "engines", "pages"},
+    {"pipeline"},
+    {"executors"},
+    {"api"},
+    {"check", "compare", "split", "export", "doctor", "review", "demo"},
+    {"cli"},
+)
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+
+
+def modules() -> dict[str, Path]:
+    """By name within the package: "" is the package itself, "media" and "media.video"."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(name: str) -> Iterator[str]:
+    """The modules of the package that it imports, at its head or later."""
+    path = MODULES[name]
+    package = name.split(".") if name else []
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            for alias in node.names:
+                submodule = f"{module}.{alias.name}".strip(".")
+                yield submodule if submodule in MODULES else module
+
+
+GRAPH = {name: set(imported(name)) - {name} for name in MODULES}
+
+
+def test_every_module_has_a_layer():
+    assert {name.partition(".")[0] for name in MODULES} - {"", "__main__"} == LAYER.keys()
+
+
+def test_imports_point_one_way():
+    def layer(name: str) -> int:
+        return LAYER[name.partition(".")[0]]
+
+    upward = [
+        f"{name} imports {other}"
+        for name, others in GRAPH.items()
+        for other in others
+        if name not in ("", "__main__") and (other == "" or layer(other) > layer(name))
+    ]
+    assert upward == []
+
+
+def test_there_is_no_cycle():
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(name or "gemma_captioner" for name in error.args[1])) from None
