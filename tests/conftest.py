@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pebble import CONSTS
 
 from gemma_captioner.config.settings import Server
 from gemma_captioner.demo.samples import draw_samples
@@ -42,6 +43,8 @@ from gemma_captioner.engines.openai.client import Address, Client
 from gemma_captioner.engines.openai.serving import Served
 from tests.support.bucket import Bucket
 from tests.support.command import Command, Finished, Zygote, run_anew, run_here
+
+CONSTS.sleep_unit = 0.02  # how often pebble looks at its workers: hundreds of pools end 0.2 s sooner
 
 # In the background of a shell it is ignored, by heirs too: no command could be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)

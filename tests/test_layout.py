@@ -1,6 +1,8 @@
 """The layout: imports point one way, and never in a circle."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -74,3 +76,13 @@ def test_there_is_no_cycle():
         TopologicalSorter(GRAPH).prepare()
     except CycleError as error:
         raise AssertionError(" -> ".join(name or "gemma_captioner" for name in error.args[1])) from None
+
+
+def test_a_decode_worker_imports_the_decoders_and_what_they_need():
+    """Hundreds are started in a long run. Ours alone: what they import of others is told in docs/decisions.md."""
+    code = (
+        "import gemma_captioner.media.pool, sys; print(*(m for m in sys.modules if m.startswith('gemma_captioner.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ours = {name.split(".")[1] for name in done.stdout.split()}
+    assert ours == {"telemetry", "errors", "types", "config", "storage", "media"}

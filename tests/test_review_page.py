@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def warm(printed) -> Iterator[Zygote]:
     """What servers are forked from."""
-    with closing(Zygote(printed, "gemma_captioner.review.page.app", "tests.support.warm_model")) as zygote:
+    with closing(Zygote(printed, "gemma_captioner.review.page.app")) as zygote:
         yield zygote
 
 

@@ -7,22 +7,27 @@ for outcome in caption("images/", model="demo"):
         print(outcome.item.path, outcome.caption)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import telemetry  # noqa: F401  # first of all
-from .api import caption
-from .config.settings import Settings
-from .engines import Engine, EngineSpec, Session
-from .errors import (
-    CaptionerError,
-    ItemError,
-    MemoryShortageError,
-    ModelError,
-    ServerError,
-    StartError,
-    StorageError,
-    UsageError,
-)
-from .executors.local import Run
-from .types import Captioned, Failed, Folder, Frames, MediaItem, Outcome, Reply, Request, Skipped
+
+if TYPE_CHECKING:
+    from .api import caption
+    from .config.settings import Settings
+    from .engines import Engine, EngineSpec, Session
+    from .errors import (
+        CaptionerError,
+        ItemError,
+        MemoryShortageError,
+        ModelError,
+        ServerError,
+        StartError,
+        StorageError,
+        UsageError,
+    )
+    from .executors.local import Run
+    from .types import Captioned, Failed, Folder, Frames, MediaItem, Outcome, Reply, Request, Skipped
 
 __all__ = [
     "Captioned",
@@ -49,3 +54,23 @@ __all__ = [
     "UsageError",
     "caption",
 ]
+
+# Where each is. They are imported when they are asked for: a decode worker wants none of them.
+_HOMES = {
+    "api": ("caption",),
+    "config.settings": ("Settings",),
+    "engines": ("Engine", "EngineSpec", "Session"),
+    "executors.local": ("Run",),
+    "types": ("Captioned", "Failed", "Folder", "Frames", "MediaItem", "Outcome", "Reply", "Request", "Skipped"),
+}  # the rest in errors
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME.get(name, 'errors')}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

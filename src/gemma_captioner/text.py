@@ -16,3 +16,8 @@ def span(seconds: float) -> str:
     if seconds < 3600:
         return f"{int(seconds // 60)}m{int(seconds % 60):02d}s"
     return f"{int(seconds // 3600)}h{int(seconds % 3600 // 60):02d}m"
+
+
+def clock(time_s: float) -> str:
+    """The moment of a clip as models are told of it: 65.4 -> 01:05"""
+    return f"{int(time_s) // 60:02d}:{int(time_s) % 60:02d}"

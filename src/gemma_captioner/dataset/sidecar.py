@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import CaptionerError, ItemError, StorageError
 from ..storage import places
+from ..storage.atomic import atomic
 from ..storage.places import is_local
 
 DOT_FOLDER = ".gemma-captioner"
@@ -47,7 +48,12 @@ def write(
 
     Without `replace`, only where no text stands: raises `Occupied` else. Raises what `storage_error` says.
     """
-    temporary = None
+
+    def rename(unfinished: Path, to: Path) -> None:
+        before_rename()
+        if replace or not _put_if_free(unfinished, to):
+            os.replace(unfinished, to)
+
     try:
         if not is_local(path):
             before_rename()
@@ -57,19 +63,11 @@ def write(
                 raise Occupied from None
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary_folder(path, store) / f"{os.getpid()}-{time.monotonic_ns()}"
-        with temporary.open("xb") as file:
+        unfinished = _temporary_folder(path, store) / f"{os.getpid()}-{time.monotonic_ns()}"
+        with atomic(path, unfinished, rename=rename), unfinished.open("xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        before_rename()
-        if replace or not _put_if_free(temporary, path):
-            os.replace(temporary, path)
     except OSError as error:
         raise storage_error(error, path) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def remove(path: Path, before_removal: Callable[[], None] = lambda: None) -> None:

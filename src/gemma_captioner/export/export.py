@@ -11,7 +11,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count, groupby, islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from ..dataset.contents import Entry
 from ..dataset.discover import is_media
 from ..errors import StartError
 from ..media.probe import probe
+from ..storage.atomic import atomic
 from ..types import Kind
 
 Write = Callable[[Iterator[Entry], Path], Iterator[Path]]
@@ -51,21 +52,17 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
     Raises what `sidecar.storage_error` says.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with atomic(path, rename=_replace_keeping) as unfinished, unfinished.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists() and not filecmp.cmp(temporary, path, shallow=False):
-            os.replace(path, _backup(path))
-        os.replace(temporary, path)
     except OSError as error:
         raise sidecar.storage_error(error, path) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+
+
+def _replace_keeping(unfinished: Path, path: Path) -> None:
+    if path.exists() and not filecmp.cmp(unfinished, path, shallow=False):
+        os.replace(path, _backup(path))
+    os.replace(unfinished, path)
 
 
 def _backup(path: Path) -> Path:

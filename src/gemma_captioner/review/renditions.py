@@ -4,7 +4,6 @@ Each function writes one file, whole or not at all, and is given nothing but wha
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..errors import ItemError
 from ..media.decode import decode
 from ..media.encode import encode
 from ..media.video import open_video, timeline_of, video_stream
+from ..storage.atomic import atomic
 from ..types import Failed, Frames, MediaItem, PatchBudget
 
 _THUMB = PatchBudget(tokens=220 * 160, unit=1)  # pixels in all, whatever the shape
@@ -80,13 +80,8 @@ def _decoded(item: MediaItem, size: PatchBudget, reading: Reading, sampling: Sam
 
 
 def _write(to: Path, save: Callable[[Path], object]) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = to.with_name(f"{to.name}.{os.getpid()}")
-    try:
+    with atomic(to, sync=False) as unfinished:  # a cache
         save(unfinished)
-        os.replace(unfinished, to)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def opened(item: MediaItem, real: Path) -> MediaItem:

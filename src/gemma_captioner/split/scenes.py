@@ -25,6 +25,7 @@ from ..media.encode import encode
 from ..media.sampling import ROUNDING_S, Timeline
 from ..media.video import decode_clip, open_video, timeline_of, video_stream
 from ..pages import page, picture
+from ..storage.atomic import atomic
 
 _COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
 _CRF = "14"
@@ -69,12 +70,8 @@ def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
         for piece in pieces:
             clip = output / f"{video.stem}-{piece.number:04d}.mp4"
             if not (clip.exists() and clip.stat().st_size):
-                unfinished = temporary / f"{os.getpid()}-{clip.name}"
-                try:
+                with atomic(clip, temporary / f"{os.getpid()}-{clip.name}") as unfinished:
                     _write_clip(video, unfinished, piece, timeline)
-                    os.replace(unfinished, clip)
-                finally:
-                    unfinished.unlink(missing_ok=True)
             clips.append(clip)
             yield clip
         _write_sheet(records / f"{video.stem}.html", clips)
@@ -154,12 +151,10 @@ def _known_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
 
 
 def _write_table(table: Path, scenes: list[tuple[float, float]], key: str) -> None:
-    unfinished = table.with_suffix(".part")
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
+    with atomic(table) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("start_s", "end_s", "found in (bytes:time) by (detector, min, max)"))
         writer.writerows((f"{start:.6f}", f"{end:.6f}", key) for start, end in scenes)
-    os.replace(unfinished, table)
 
 
 def _write_clip(video: Path, target: Path, piece: Piece, timeline: Timeline) -> None:
@@ -221,6 +216,5 @@ def _write_sheet(path: Path, clips: list[Path]) -> None:
         return
     middles = ((clip.name, decode_clip(clip, _THUMB, Reading(), Sampling(frames=1)).pixels[0]) for clip in clips)
     shown = [(name, picture(pixels, *_THUMB)) for name, pixels in middles]
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(page("sheet.html", title=path.stem, clips=shown), encoding="utf-8")
-    os.replace(unfinished, path)
+    with atomic(path) as unfinished:
+        unfinished.write_text(page("sheet.html", title=path.stem, clips=shown), encoding="utf-8")

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ...config.settings import Settings
 from ...errors import UsageError
+from ...text import clock
 from ...types import Kind, PatchBudget, Size
 
 _GEMMA4_TOKENS: Mapping[Kind, int] = {"image": 280, "clip": 70}  # as its own image and video processors have it
@@ -45,10 +46,6 @@ class Family:
     parameters: Callable[[Any], tuple[int, int]] | None = None
 
 
-def _minutes(time_s: float) -> str:
-    return f"{int(time_s) // 60:02d}:{int(time_s) % 60:02d}"
-
-
 # Gemma 3
 
 
@@ -61,7 +58,7 @@ def _gemma3_size(processor: Any, settings: Settings, kind: Kind) -> Size:
 
 def _gemma3_media(marker: str, times_s: Sequence[float], timestamps: bool) -> str:
     told = timestamps and len(times_s) > 1
-    return "".join((f"[{_minutes(time)}]" if told else "") + marker for time in times_s)
+    return "".join((f"[{clock(time)}]" if told else "") + marker for time in times_s)
 
 
 def _gemma3_prefill(features: Sequence[torch.Tensor], is_image: torch.Tensor) -> dict[str, Any]:
@@ -102,7 +99,7 @@ def _gemma4_soft_tokens(processor: Any, height: int, width: int) -> int:
 
 
 def _gemma4_media(marker: str, times_s: Sequence[float], timestamps: bool) -> str:
-    return " ".join(f"{_minutes(time)} {marker}" for time in times_s) if len(times_s) > 1 else marker
+    return " ".join(f"{clock(time)} {marker}" for time in times_s) if len(times_s) > 1 else marker
 
 
 def _gemma4_features(model: Any, values: torch.Tensor) -> Sequence[torch.Tensor]:
