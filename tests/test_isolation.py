@@ -166,16 +166,17 @@ def test_workers_that_are_killed_while_idle_are_replaced(media):
             _until(lambda before=before: not before.active)
 
 
-def test_a_file_under_way_when_the_workers_break_down_is_read_again(media):
+def test_files_under_way_when_the_workers_break_down_are_read_again(media):
+    """The one that a worker has, and those that wait for one."""
     size = (64, 64)
-    path = next(media.glob("*.png"))
-    item = MediaItem(path, "image", path.name, path.with_suffix(".txt"), media)
+    items = [MediaItem(path, "image", path.name, path.with_suffix(".txt"), media) for path in media.glob("*.png")]
     with DecodePool(size, Reading(), Sampling(), clip_size=size, workers=1, pixel_bytes=1 << 20) as pool:
-        decoding = pool.start(item)
-        assert decoding is not None and decoding._scheduled is not None
+        under_way = [decoding for item in items * 5 if (decoding := pool.start(item)) is not None]
+        assert len(under_way) >= 10
         pool._processes._pool._pool_manager.handle_broken_pool(BrokenProcessPool("All workers expired"))
-        _until(decoding.done)
-        assert isinstance(decoding.result(), Frames), decoding.result()
+        for decoding in under_way:
+            _until(decoding.done)
+            assert isinstance(decoding.result(), Frames), decoding.result()
 
 
 def _workers_of(pool) -> list[psutil.Process]:

@@ -51,6 +51,8 @@ def execute(words: list[str]) -> int:
             sys.argv = ["gemma-captioner", *words]
             main(words)
     except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         traceback.print_exc()

@@ -1,4 +1,4 @@
-"""`gemma-captioner caption`; what it prints of a run is laid out in report.py."""
+"""`gemma-captioner caption`; what it prints of a run is laid out in progress.py."""
 
 import os
 import signal
@@ -129,10 +129,7 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
         print_json(report.tally.as_json(report.seconds, load_seconds))
     if talk.on_finish and code not in (130, 143):
         environment = os.environ | {"GEMMA_CAPTIONER_EXIT_CODE": str(code)}
-        try:
-            subprocess.run(talk.on_finish, shell=True, env=environment, stdout=sys.stderr, check=False)
-        except KeyboardInterrupt:
-            return 130
+        subprocess.run(talk.on_finish, shell=True, env=environment, stdout=sys.stderr, check=False)
     return code
 
 

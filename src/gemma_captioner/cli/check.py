@@ -67,16 +67,16 @@ def check(
         if survey.fixed:
             err.print(f"{len({f.path for f in survey.fixed})} captions mended; to take that back:", markup=False)
             err.print(f"  {survey.take_back}", markup=False, soft_wrap=True)
-    if not survey.files:
-        raise StartError(
-            f"no images or clips in {printable(root.folder)}: check the folder, and --recursive for subfolders"
-        )
     page = _written(page_of(survey), html or root.folder / DOT_FOLDER / "check" / "report.html")
     told = as_json(survey, time.monotonic() - begun, page)
     if json_:
         print_json(told)
     else:
         _print(survey, told)
+    if not survey.files:
+        raise StartError(
+            f"no images or clips in {printable(root.folder)}: check the folder, and --recursive for subfolders"
+        )
     return 3 if told["errors"] else 0
 
 

@@ -123,17 +123,16 @@ def _compare(paths: list[Path], variants: list[Variant], limit: int, telling: Te
     interrupted = _run(comparison, report)
     if telling.debug:
         err.print("".join(column.trace for column in comparison.columns), markup=False, soft_wrap=True)
-    if comparison.has_answers:
-        what = f"{len(items)} of {files:,} files, {len(variants)} variants"
-        where = ", ".join(printable(root.folder) for root in roots)
-        page = as_page(comparison, title=f"Captions of {where}", about=f"{what}, {datetime.now():%Y-%m-%d %H:%M}")
-        html.write_text(page, encoding="utf-8", errors="backslashreplace")
     if telling.json_:
         whole = {"files": files, "html": str(html) if comparison.has_answers else None}
         print_json({**whole, "seconds": round(report.seconds, 3), "variants": as_json(comparison)})
     elif comparison.has_answers:
         out.print(as_text(comparison), soft_wrap=False)
     if comparison.has_answers:
+        what = f"{len(items)} of {files:,} files, {len(variants)} variants"
+        where = ", ".join(printable(root.folder) for root in roots)
+        page = as_page(comparison, title=f"Captions of {where}", about=f"{what}, {datetime.now():%Y-%m-%d %H:%M}")
+        html.write_text(page, encoding="utf-8", errors="backslashreplace")
         report.say(f"{what} in {span(report.seconds)}. With the frames: {printable(html)}", "bold")
     return interrupted or comparison.exit_code
 

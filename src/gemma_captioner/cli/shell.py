@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from importlib.metadata import version
 from typing import Any
 
@@ -43,7 +44,11 @@ _NOTHING: dict[str, dict[str, Any]] = {
 }
 
 
+_json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)  # by the command that is running
+
+
 def print_json(value: dict[str, Any]) -> None:
+    _json_printed.set(True)
     out.file.write(json.dumps(value, indent=2) + "\n")
 
 
@@ -56,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _main(argv: list[str]) -> int:
+    _json_printed.set(False)
     try:
         result = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
@@ -73,6 +79,6 @@ def _main(argv: list[str]) -> int:
         code = 1
     except KeyboardInterrupt:
         code = 130
-    if "--json" in argv:  # a command prints its own as the last thing that it does
+    if "--json" in argv and not _json_printed.get():
         print_json(_NOTHING.get(argv[0]) or Tally().as_json(0.0, 0.0))
     return code

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
+from weakref import WeakSet
 
 import numpy as np
 import psutil
@@ -125,7 +126,11 @@ class Decoding:
         if self._result is not None:
             return True
         if self._scheduled is not None:
-            if self._scheduled.is_lost() and self._room is not None and self._breakdowns < _ATTEMPTS:
+            if self._scheduled.is_lost() and self._room is not None:
+                if self._breakdowns == _ATTEMPTS:
+                    times = f"{_ATTEMPTS + 1} times"
+                    self._result = Failed(self._item, f"the decoders crashed {times} as it was read: run it again")
+                    return True
                 self._breakdowns += 1
                 self._scheduled = self._pool._schedule(self._item, *self._room)
             if not self._scheduled.future.done():
@@ -161,7 +166,7 @@ class Scheduled:
     def is_lost(self) -> bool:
         """The pool broke down with it, so that it has no answer of its own."""
         if self.future.done():
-            return not self.future.cancelled() and isinstance(self.future.exception(), BrokenProcessPool)
+            return self.future.cancelled() or isinstance(self.future.exception(), BrokenProcessPool)
         return not self.pool.active
 
 
@@ -174,22 +179,39 @@ class Processes:
 
     def __init__(self, workers: int, memory: int) -> None:
         self._workers, self._memory = workers, memory
+        self._futures: WeakSet[ProcessFuture[Any]] = WeakSet()
+        self._closed = False
         self._pool = self._new()
 
     def _new(self) -> ProcessPool:
         return ProcessPool(self._workers, context=_context(), initializer=_prepare_worker, initargs=(self._memory,))
 
     def schedule(self, function: Callable[..., Any], *, args: tuple[Any, ...], timeout: float) -> Scheduled:
+        """Raises `RuntimeError` after `close`."""
         try:
-            return Scheduled(self._pool.schedule(function, args=args, timeout=timeout), self._pool)
-        except RuntimeError:  # what pebble raises where it broke down
-            self.close()
-            self._pool = self._new()
-            return Scheduled(self._pool.schedule(function, args=args, timeout=timeout), self._pool)
+            future = self._pool.schedule(function, args=args, timeout=timeout)
+        except RuntimeError:  # what pebble raises where it broke down, and where it was stopped
+            if self._closed:
+                raise
+            self._replace()
+            future = self._pool.schedule(function, args=args, timeout=timeout)
+        self._futures.add(future)
+        return Scheduled(future, self._pool)
 
-    def close(self) -> None:
+    def _replace(self) -> None:
+        for future in list(self._futures):  # those that had not reached a worker are told by nobody else
+            if not future.done():
+                future.set_exception(BrokenProcessPool("All workers expired"))
+        self._stop()
+        self._pool = self._new()
+
+    def _stop(self) -> None:
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join(timeout=10)
+
+    def close(self) -> None:
+        self._closed = True
+        self._stop()
 
 
 class DecodePool:
@@ -226,8 +248,6 @@ class DecodePool:
             return Failed(item, f"still not decoded after {seconds:g} s: convert it, or raise --decode-timeout")
         except ProcessExpired as error:
             return Failed(item, f"the decoder crashed on it ({_cause(error)}): convert it with another program")
-        except BrokenProcessPool:
-            return Failed(item, f"the decoders crashed {_ATTEMPTS + 1} times as it was read: caption it by itself")
         if not isinstance(said, _Landed):
             return said  # type: ignore[no-any-return]
         assert room is not None
