@@ -4,6 +4,7 @@ In this process it costs least: what Python imports is there, and the server tha
 of signals, locks or crashes takes a fork, a test of the environment that imports read a new process.
 """
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -268,8 +269,6 @@ if __name__ == "__main__":
     os.chdir(asked["cwd"])
     os.environ.update(asked["variables"])
     code = execute(asked["words"])
-    import atexit
-
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import UsageError, without_token
+from .presets import preset_settings
 from .targets import span_for, target_for
 
 _PROMPTS = ("prompt", "prompt_file", "prompts")
@@ -26,8 +27,6 @@ def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         if target := target_for(flat["for_"]):  # a trainer alone names no model, and leaves the preset's
             flat.setdefault("target", target)
     if flat.get("preset") is not None:
-        from .presets import preset_settings
-
         beneath = preset_settings(flat["preset"])
         _lay_over(beneath, flat)
         flat = beneath

@@ -25,13 +25,12 @@ from pydantic import (
     model_validator,
 )
 
-from ..config.targets import LIMITS
 from ..errors import UsageError, without_credentials
 from ..storage.places import Local, Place
 from ..types import Kind
 from .languages import LANGUAGES
 from .precedence import explain, merged
-from .targets import target_for
+from .targets import LIMITS, target_for
 
 Order = Literal["media-first", "text-first"]
 Existing = Literal["skip", "overwrite", "stale"]
