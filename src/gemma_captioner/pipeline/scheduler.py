@@ -168,7 +168,7 @@ class Pipeline:
     @cached_property
     def engine(self) -> Engine:
         """Made when the first file needs it: a finished folder asks for no model."""
-        return self._own_engine or engine_for(self.settings, self._tell)
+        return self._own_engine or engine_for(self.settings, self._tell, self._examples)
 
     def _load_model(self) -> Session:
         """While it loads, the next files decode."""
