@@ -9,9 +9,10 @@ from gemma_captioner import Captioned, Request, caption
 from gemma_captioner.config.presets import preset_settings, preset_text, presets
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.engines.local.engine import LocalEngine
+from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.scripted import ScriptedEngine, ScriptedSession
 from gemma_captioner.errors import UsageError
+from gemma_captioner.prompts.examples import read_examples
 from gemma_captioner.prompts.facts import Facts
 from gemma_captioner.prompts.variables import VARIABLES, check, filled
 from gemma_captioner.types import MediaItem
@@ -183,7 +184,10 @@ def test_examples_reach_the_model_as_turns_with_their_frames(media, tmp_path):
 def test_examples_change_what_the_demo_model_reads_and_are_counted(tmp_path):
     (tmp_path / "lines.txt").write_text("A red circle on a blue background.\n\nA star.\n")
     plain, shown = (Settings.of({"model": "demo"}, more) for more in ({}, {"examples": tmp_path / "lines.txt"}))
-    few, many = (LocalEngine(settings).prompt_tokens("Describe this.", "image", 1) for settings in (plain, shown))
+    few, many = (
+        engine_for(settings, examples=read_examples(settings.prompting.examples)).prompt_tokens("Say.", "image", 1)
+        for settings in (plain, shown)
+    )
     assert many - few > 15
     assert plain.recipe("image") != shown.recipe("image")
 

@@ -8,6 +8,7 @@ from typing import Self
 
 from ..config.settings import Settings
 from ..engines import Engine, EngineSpec, Session, engine_for
+from ..prompts.examples import read_examples
 from ..types import Failed, Kind, Reply, Request
 
 
@@ -22,7 +23,7 @@ class Kept:
 
     @cached_property
     def engine(self) -> Engine:
-        return engine_for(self._settings)
+        return engine_for(self._settings, examples=read_examples(self._settings.prompting.examples))
 
     @property
     def is_open(self) -> bool:

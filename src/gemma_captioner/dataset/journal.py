@@ -140,16 +140,48 @@ def run_file(store: Path, run_id: str) -> Path:
     return store / DOT_FOLDER / "runs" / f"{run_id}.jsonl"
 
 
+class JournalReader:
+    """Reads a file of JSON lines as it grows. The one parser of `runs/*.jsonl` and `reviews.jsonl`.
+
+    It skips what is no JSON object. A last line that a crash has torn, or that is still being written, is read again
+    the next time.
+    """
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        """offset: in bytes, of the line to begin with."""
+        self._path, self._offset = path, offset
+
+    def read(self) -> Iterator[tuple[int, Line]]:
+        """(offset, line) of each line that was added since the last call. Raises `OSError`."""
+        with self._path.open("rb") if is_local(self._path) else BytesIO(read(self._path)) as file:
+            file.seek(self._offset)
+            for raw in file:
+                line, offset = _unpacked(raw), self._offset
+                if line is not None or raw.endswith(b"\n"):
+                    self._offset += len(raw)
+                if line is not None:
+                    yield offset, line
+
+
+def _unpacked(raw: bytes) -> Line | None:
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
+
+
 def read_run(path: Path) -> Iterator[Line]:
-    """The lines of a run's file that are whole; a crash may have torn the last one."""
-    with path.open("rb") if is_local(path) else BytesIO(read(path)) as file:
-        for raw in file:
-            try:
-                line = json.loads(raw)
-            except ValueError:
-                continue
-            if isinstance(line, dict):
-                yield line
+    """The lines of a run's file. Raises `OSError`."""
+    return (line for _, line in JournalReader(path).read())
+
+
+def read_line(path: Path, offset: int) -> Line:
+    """The line that begins at this byte. Raises `OSError`, and `ValueError` where none begins there."""
+    at, line = next(JournalReader(path, offset).read(), (None, {}))
+    if at != offset:
+        raise ValueError(f"{path}: no line begins at byte {offset}")
+    return line
 
 
 def read_all(store: Path) -> Iterator[Line]:

@@ -1,11 +1,12 @@
 """Engines: what turns a prompt with frames into a reply. A table from name to maker."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from ..config.settings import Settings
 from ..errors import ModelError
+from ..prompts.examples import Shown
 from .base import Engine, EngineSpec, Session
 
 __all__ = ["Engine", "EngineSpec", "Session", "engine_for"]
@@ -13,16 +14,16 @@ __all__ = ["Engine", "EngineSpec", "Session", "engine_for"]
 Tell = Callable[[str], None]  # a line for a person
 
 
-def _local(settings: Settings, tell: Tell) -> Engine:
+def _local(settings: Settings, tell: Tell, examples: Sequence[Shown]) -> Engine:
     # OpenMP's threads wait in a loop for their next work unless told before torch is imported: on a CPU they would take
     # the cores from decoding (measured: 60 s down to 43 s for 260 files on 2 cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .local.engine import LocalEngine  # torch and transformers: seconds to import
 
-    return LocalEngine(settings)
+    return LocalEngine(settings, examples)
 
 
-def _server(settings: Settings, tell: Tell) -> Engine:
+def _server(settings: Settings, tell: Tell, examples: Sequence[Shown]) -> Engine:
     if find_spec("openai") is None:
         raise ModelError("a server as engine wants the openai client: pip install 'gemma-captioner[server]'")
     from .openai import ServerEngine
@@ -30,13 +31,13 @@ def _server(settings: Settings, tell: Tell) -> Engine:
     return ServerEngine(settings, tell)
 
 
-def _scripted(settings: Settings, tell: Tell) -> Engine:
+def _scripted(settings: Settings, tell: Tell, examples: Sequence[Shown]) -> Engine:
     from .scripted import ScriptedEngine
 
     return ScriptedEngine.from_file(settings.model.model)
 
 
-ENGINES: dict[str, Callable[[Settings, Tell], Engine]] = {
+ENGINES: dict[str, Callable[[Settings, Tell, Sequence[Shown]], Engine]] = {
     "local": _local,
     "server": _server,
     "vllm": _server,
@@ -44,6 +45,9 @@ ENGINES: dict[str, Callable[[Settings, Tell], Engine]] = {
 }
 
 
-def engine_for(settings: Settings, tell: Tell = lambda line: None) -> Engine:
-    """tell: given lines for a person while it works, from the thread that polls its session."""
-    return ENGINES[settings.model.engine](settings, tell)
+def engine_for(settings: Settings, tell: Tell = lambda line: None, examples: Sequence[Shown] = ()) -> Engine:
+    """tell: given lines for a person while it works, from the thread that polls its session.
+
+    examples: those that every request will carry; the engine counts their tokens when it plans memory.
+    """
+    return ENGINES[settings.model.engine](settings, tell, examples)

@@ -10,6 +10,7 @@ from ..config.settings import Settings
 from ..dataset.discover import roots_of
 from ..engines import engine_for
 from ..errors import StartError
+from ..prompts.examples import read_examples
 from ..prompts.facts import facts_for
 from ..types import Failed, Kind, MediaItem
 from .planner import Plan
@@ -80,7 +81,7 @@ def survey(paths: Iterable[Path], settings: Settings) -> Survey:
             existing += 1
     model, shortage, prompt_tokens = settings.model.model, None, None
     try:
-        engine = engine_for(settings)
+        engine = engine_for(settings, examples=read_examples(settings.prompting.examples))
         prompt_tokens = sum(
             n * engine.prompt_tokens(prompt, kind, settings.frames(kind))
             for kind, n in pending.items()

@@ -6,13 +6,14 @@ A decision is about words: once other words stand in the `.txt`, it is open agai
 import errno
 import json
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from ..dataset.journal import JournalReader
 from ..dataset.sidecar import DOT_FOLDER, storage_error
 from ..types import MediaItem
-from .origins import Tail
 
 Decision = Literal["approved", "rejected"]
 
@@ -22,14 +23,15 @@ class Decisions:
 
     def __init__(self, store: Path) -> None:
         self._path = store / DOT_FOLDER / "reviews.jsonl"
-        self._tail = Tail(self._path)
+        self._reader = JournalReader(self._path)
         self._last: dict[str, tuple[str | None, Decision | None]] = {}  # caption file -> digest of its words, decision
 
     def refresh(self) -> None:
-        for _, line in self._tail.new():
-            match line:
-                case {"caption_file": str(file), "digest": digest, "decision": "approved" | "rejected" | None as made}:
-                    self._last[file] = digest, made
+        with suppress(OSError):  # none yet, or not to be read: nothing is known from it
+            for _, line in self._reader.read():
+                match line:
+                    case {"caption_file": str(f), "digest": digest, "decision": "approved" | "rejected" | None as made}:
+                        self._last[f] = digest, made
 
     def of(self, caption_file: str, digest: str | None) -> Decision | None:
         about, decision = self._last.get(caption_file, (None, None))

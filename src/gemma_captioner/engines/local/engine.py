@@ -1,5 +1,6 @@
 """A checkpoint on this machine, through transformers: what is known of it before any weight is read, and opening it."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
@@ -9,7 +10,7 @@ import transformers
 
 from ...config.settings import Settings
 from ...errors import ModelError, UsageError
-from ...prompts.examples import Shown, of_kind, read_examples
+from ...prompts.examples import Shown, of_kind
 from ...types import Kind, PatchBudget, Size
 from ..base import EngineSpec
 from . import checkpoint as checkpoints
@@ -26,8 +27,10 @@ _PROMPT_ALLOWANCE = 512  # tokens that the memory plan leaves room for: variable
 
 
 class LocalEngine:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, examples: Sequence[Shown] = ()) -> None:
+        """examples: those that every request will carry, decoded or not: prompts and memory are counted with them."""
         self._settings = settings
+        self._examples = examples
 
     @cached_property
     def checkpoint(self) -> checkpoints.Checkpoint:
@@ -76,10 +79,6 @@ class LocalEngine:
                     raise UsageError(f"the prompt holds {token}, which the model takes for an image: leave it out")
             if prompt.count(marker) > 1:
                 raise UsageError(f"the prompt holds {marker} more than once: all frames go to one place")
-
-    @cached_property
-    def _examples(self) -> list[Shown]:
-        return read_examples(self._settings.prompting.examples)
 
     @cached_property
     def device(self) -> str:

@@ -59,12 +59,12 @@ class ClusterRun(Run):
 
     def _work(self) -> Generator[Outcome]:
         packed = Packed()
-        with closing(self.pipeline.journal):
+        with closing(self.pipeline.writer):
             for step in self._planned():
                 if isinstance(step, MediaItem):
                     packed.add(step)
                 else:
-                    yield self.pipeline.settled(step)
+                    yield self.pipeline.writer.record(step)
             packed.close()
             self.total = packed.files
             if not packed.files:
@@ -79,7 +79,7 @@ class ClusterRun(Run):
                     if isinstance(answer, Answer):
                         yield from self._heard(answer)
                     else:
-                        yield self.pipeline.settled(answer)
+                        yield self.pipeline.writer.record(answer)
 
     def _errand(self, crew: Crew) -> Errand:
         """The settings as they hold on any machine: paths absolute, decoding processes by an actor's share."""

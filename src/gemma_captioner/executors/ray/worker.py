@@ -21,6 +21,7 @@ from ...config.settings import Settings
 from ...engines import Engine, EngineSpec, Session, engine_for
 from ...errors import CaptionerError
 from ...pipeline.scheduler import Pipeline
+from ...prompts.examples import read_examples
 from ...types import Failed, Kind, MediaItem, Outcome, Reply, Request
 from .finished import Finished
 
@@ -107,7 +108,8 @@ class Worker:
         """The pipeline's thread, and the actor's life: what it cannot go on after, the actor does not survive."""
         try:
             errand = self._errand
-            self._engine = Metered(engine_for(errand.settings), errand.gpus)
+            examples = read_examples(errand.settings.prompting.examples)
+            self._engine = Metered(engine_for(errand.settings, examples=examples), errand.gpus)
             pipeline = Pipeline(
                 errand.settings,
                 self._engine,

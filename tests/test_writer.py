@@ -1,0 +1,147 @@
+"""What reaches the disk, and in which order: the journal's line, then the caption."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gemma_captioner.config.settings import Settings
+from gemma_captioner.dataset import sidecar
+from gemma_captioner.dataset.journal import Journal, JournalReader, Line, read_line
+from gemma_captioner.errors import StorageError
+from gemma_captioner.pipeline.writer import CaptionWriter, OutcomeWriter, RowWriter, TxtWriter
+from gemma_captioner.types import Captioned, Failed, Folder, MediaItem, Skipped
+from tests.support.files import captions, journal
+
+LINE: Line = {"kind": "caption", "path": "a.png", "media": "1:2", "media_kind": "image", "model": "m", "recipe": "r"}
+
+
+@pytest.fixture
+def captioned(tmp_path) -> Captioned:
+    item = MediaItem(tmp_path / "a.png", "image", "a.png", tmp_path / "a.txt", tmp_path)
+    return Captioned(item, "A red circle.", ("A red circle.",))
+
+
+def writer(folder: Path, **settings) -> OutcomeWriter:
+    return OutcomeWriter(Settings.of({"output": folder, **settings}), "run", stores=1)
+
+
+def parts(folder: Path) -> list[Path]:
+    return list(folder.glob("captions-*.parquet"))
+
+
+class FullDisk(Journal):
+    """Takes lines until it is to sync them."""
+
+    def append(self, store, line, *, sync=True):
+        super().append(store, line, sync=False)
+        if sync:
+            self.keep()
+
+    def keep(self):
+        raise StorageError("the disk is full")
+
+
+@pytest.mark.parametrize("captions_to", ["txt", "parquet"])
+def test_a_present_caption_is_skipped_and_leaves_no_line(captioned, tmp_path, captions_to):
+    captioned.item.caption_path.write_text("By hand.")
+    outcomes = writer(tmp_path, captions_to=captions_to)
+    assert isinstance(outcomes.store(captioned, LINE), Skipped)
+    outcomes.close()
+    assert captions(tmp_path) == {"a.txt": "By hand."} and parts(tmp_path) == []
+    assert not (tmp_path / ".gemma-captioner" / "runs").exists()
+
+
+def test_an_overwritten_caption_is_in_the_journal(captioned, tmp_path):
+    captioned.item.caption_path.write_text("By hand.")
+    outcomes = writer(tmp_path, existing="overwrite")
+    assert outcomes.store(captioned, LINE) == captioned
+    outcomes.close()
+    assert captions(tmp_path) == {"a.txt": "A red circle."}
+    assert journal(tmp_path)[-1]["replaced"] == "By hand."
+    assert journal(tmp_path)[-1]["digest"] == sidecar.digest(b"A red circle.")
+
+
+def test_a_txt_that_appears_as_it_is_written_stays(captioned, tmp_path):
+    txt = captioned.item.caption_path
+
+    class Racing(Journal):
+        def append(self, store, line, *, sync=True):
+            super().append(store, line, sync=sync)
+            txt.write_text("By hand.")
+
+    with closing(Racing("run", {})) as racing, pytest.raises(sidecar.Occupied):
+        TxtWriter(racing).write(captioned, LINE, replace=False)
+    assert captions(tmp_path) == {"a.txt": "By hand."}
+
+
+def test_rows_are_outcomes_once_their_file_is_written(captioned, tmp_path):
+    outcomes = writer(tmp_path, captions_to="parquet")
+    assert outcomes.store(captioned, LINE) is None and parts(tmp_path) == []
+    assert [line["kind"] for line in journal(tmp_path)] == ["run", "caption"]
+    assert outcomes.flush() == [captioned] and len(parts(tmp_path)) == 1
+    assert outcomes.flush() == []
+    outcomes.close()
+
+
+def test_what_is_held_is_stored_when_the_run_ends(captioned, tmp_path):
+    outcomes = writer(tmp_path, captions_to="parquet")
+    outcomes.store(captioned, LINE)
+    outcomes.close()
+    assert len(parts(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("kind", [TxtWriter, RowWriter])
+def test_no_caption_is_stored_before_its_line_is_synced(captioned, tmp_path, kind):
+    with closing(FullDisk("run", {})) as full, pytest.raises(StorageError):
+        to_disk: CaptionWriter = kind(full)
+        to_disk.write(captioned, LINE, replace=False)
+        to_disk.flush()
+    assert captions(tmp_path) == {} and parts(tmp_path) == []
+    assert not list(tmp_path.glob(".gemma-captioner/tmp/*"))
+
+
+def test_a_caption_that_cannot_be_written_is_a_failure_in_the_journal(captioned, tmp_path):
+    captioned.item.caption_path.mkdir()
+    outcomes = writer(tmp_path)
+    failed = outcomes.store(captioned, LINE)
+    outcomes.close()
+    assert isinstance(failed, Failed) and "a folder stands where the caption should be" in failed.error
+    assert (journal(tmp_path)[-1]["kind"], journal(tmp_path)[-1]["error"]) == ("failure", failed.error)
+
+
+def test_failures_are_recorded_where_there_is_a_journal(captioned, tmp_path):
+    outcomes = writer(tmp_path)
+    failed = Failed(captioned.item, "refused", rejected=("No.",))
+    assert outcomes.record(failed) is failed
+    (tmp_path / "file").touch()
+    nowhere = Failed(Folder(tmp_path / "file", "file", tmp_path / "file"), "cannot be listed")
+    assert outcomes.record(nowhere) is nowhere
+    outcomes.close()
+    assert [line.get("rejected") for line in journal(tmp_path)] == [None, ["No."]]
+
+
+def test_only_a_single_folder_that_cannot_be_written_ends_the_run(tmp_path):
+    (store := tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        OutcomeWriter(Settings(), "run", stores=1).write_error(store)
+    one_of_two = OutcomeWriter(Settings(), "run", stores=2)
+    assert "a file stands where a folder should be" in (one_of_two.write_error(store) or "")
+    assert one_of_two.write_error(tmp_path) is None
+
+
+def test_a_journal_is_read_as_it_grows(tmp_path):
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b'{"n": 1}\nno JSON\n[2]\n{"n": ')
+    reader = JournalReader(path)
+    assert list(reader.read()) == [(0, {"n": 1})] and list(reader.read()) == []
+    with path.open("ab") as file:
+        file.write(b'3}\n{"n": 4}')  # only the line break is missing
+    added = list(reader.read())
+    assert [line for _, line in added] == [{"n": 3}, {"n": 4}] and list(reader.read()) == []
+    for offset, line in added:
+        assert read_line(path, offset) == line == json.loads(path.read_bytes()[offset:].splitlines()[0])
+    for none_begins in (1, 9, 1000):
+        with pytest.raises(ValueError, match="no line begins"):
+            read_line(path, none_begins)
