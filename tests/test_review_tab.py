@@ -197,6 +197,28 @@ def test_of_two_tabs_the_second_is_refused_and_keeps_its_draft(tab, library, edi
     assert written(library) == "By the second." and other.drafts.unsaved is None
 
 
+class Overtaken(Edits):
+    """As soon as it has saved, another program writes there."""
+
+    def save(self, drafts, **named):
+        done = super().save(drafts, **named)
+        self.library[0].item.caption_path.write_text("By an editor.")
+        self.library.refresh()
+        return done
+
+
+def test_what_another_program_wrote_right_after_a_save_is_not_overwritten(library):
+    edits = Overtaken(library)
+    edits.library = library
+    tab, base = Tab(library, edits, "one"), library[0].words.digest
+    first = tab.type("One", base)
+    later = tab.type("One two", base)
+    assert tab.save(first)
+    assert tab.told == [] and tab.drafts.unsaved == later == tab.drafts.rebased(later)
+    assert not tab.save(later) and written(library) == "By an editor."
+    edits.close()
+
+
 def test_undo_is_not_taken_for_words_that_the_box_starts_from(tab, library, edits):
     """After an undo, words that were typed over the saved ones are refused: something else stands there."""
     first = tab.type("One", library[0].words.digest)
