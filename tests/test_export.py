@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.export.export import EXPORTS
+from gemma_captioner.export.formats import EXPORTS
 from tests.support.command import run_here
 from tests.support.files import captions
 

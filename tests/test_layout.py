@@ -1,6 +1,7 @@
-"""The layout: imports point one way, and never in a circle."""
+"""The layout: imports point one way, and never in a circle; only the command line prints."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,35 @@ def test_there_is_no_cycle():
         TopologicalSorter(GRAPH).prepare()
     except CycleError as error:
         raise AssertionError(" -> ".join(name or "gemma_captioner" for name in error.args[1])) from None
+
+
+# Outside cli/, and why.
+PRINTS = {
+    "executors.ray.worker": "the last words of a process that ends itself, for Ray's log: nothing can be returned"
+}
+
+
+def printing(name: str) -> Iterator[str]:
+    """What a module prints with: `print`, the standard streams, `traceback.print_exc` and its kin, rich."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                used = [alias.name for alias in names]
+            case ast.ImportFrom(level=0, module=module, names=names):
+                used = [f"{module}.{alias.name}" for alias in names]
+            case ast.Name() | ast.Attribute():
+                used = [ast.unparse(node)]
+            case _:
+                continue
+        yield from (use for use in used if re.match(r"(print|rich|sys\.(stdout|stderr)|traceback\.print_\w+)\b", use))
+
+
+def test_only_the_command_line_prints():
+    found = {name: sorted(printing(name)) for name in MODULES if name.partition(".")[0] != "cli"}
+    assert {name: uses for name, uses in found.items() if uses and name not in PRINTS} == {}
+    assert all(found[name] for name in PRINTS)
+    seen = {use for name in MODULES for use in printing(name)}
+    assert {"print", "rich.console.Console"} <= seen  # in cli/: the test knows them when it sees them
 
 
 def test_a_decode_worker_imports_the_decoders_and_what_they_need():

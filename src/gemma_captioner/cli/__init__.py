@@ -1,4 +1,4 @@
-"""The command line: argv -> Settings -> run -> exit code. The only room that prints.
+"""The command line: argv -> Settings -> run -> exit code. The only package that prints, held by a test.
 
 shell.py: the application, and its one exit. The commands are beside it: caption.py is the one that matters.
 

@@ -1,4 +1,4 @@
-"""`gemma-captioner compare`; how a comparison is laid out is in compare/shown.py."""
+"""`gemma-captioner compare`; how a comparison is laid out is in compare/shown.py and comparison.py."""
 
 import signal
 import tempfile
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ..compare.comparison import Comparison
 from ..compare.sample import page_path, sample_of
-from ..compare.shown import as_json, as_page, as_text
+from ..compare.shown import as_json, as_page
 from ..compare.variants import Axes, Variant, variants_of
 from ..config import settings as knobs
 from ..config.settings import Settings
@@ -24,6 +24,7 @@ from ..prompts.facts import facts_for
 from ..storage.places import Local
 from ..text import printable, span
 from .caption import Terminated, read_config, stage, terminate
+from .comparison import as_text
 from .progress import Report
 from .shell import app, err, out, print_json
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,7 +13,8 @@ from ..config.targets import TRAINERS, trainer_of
 from ..dataset.contents import Entry, entries
 from ..dataset.discover import roots_of
 from ..errors import StartError, UsageError
-from ..export.export import EXPORTS, Format
+from ..export.entries import beside_media
+from ..export.formats import EXPORTS, Format
 from ..storage.places import Local
 from ..text import printable
 from ..types import Failed, MediaItem
@@ -52,16 +52,16 @@ def export(
     if first is None:
         raise StartError(f"{folder} holds no captions for {trainer}: caption it first, or say where with --captions")
     found = chain([first], found)
-    if form.place is None and output is None:
-        counts["there"] = sum(1 for _ in _beside(found, trainer))
+    to = output.absolute() if output else form.default_path(root.folder)
+    if to is None:
+        counts["there"] = sum(1 for _ in beside_media(found, trainer))
         del counts["written"]
         out.print(
             f"{trainer} reads the .txt beside the media: {printable(root.folder)} is as it wants it.", markup=False
         )
         out.print("With --output FOLDER, its media are linked there, with captions of its own.", markup=False)
     else:
-        to = output.absolute() if output else _place(form, root.folder)
-        for path in (form.suffixes or {}).get(to.suffix, form.write)(found, to):
+        for path in form.writer_for(to)(found, to):
             out.print(printable(path), markup=False)
     several = f" ({counts['several']} files have several captions: {form.several})" if counts["several"] else ""
     err.print(", ".join(f"{counts[what]} {what}" for what in _COUNTED if counts[what]) + several, markup=False)
@@ -85,17 +85,3 @@ def _captioned(found: Iterator[Entry | MediaItem | Failed], form: Format, counts
             counts["written"] += 1
             counts["several"] += len(one.captions) > 1
             yield one
-
-
-def _beside(found: Iterator[Entry], trainer: str) -> Iterator[Entry]:
-    """All of them. Raises `StartError` for a caption that is not where a trainer looks that reads `.txt`."""
-    for entry in found:
-        at, wanted = entry.item.caption_path, entry.item.path.with_suffix(".txt")
-        if at != wanted:
-            raise StartError(f"{trainer} looks for {wanted}, not {at}: give --output FOLDER, where both will be")
-        yield entry
-
-
-def _place(form: Format, folder: Path) -> Path:
-    assert form.place is not None
-    return Path(form.place.format(folder=folder, parent=folder.parent, name=folder.name))

@@ -1,13 +1,8 @@
-"""A comparison laid out: for the terminal, as a page, as JSON."""
+"""A comparison laid out: its rows and figures, as a page, as JSON."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from ..pages import page
 from ..text import printable
@@ -89,53 +84,6 @@ def prompts(comparison: Comparison) -> Iterator[str]:
         said = asked[kinds[0]] if alike else "\n".join(f"{kind}: {prompt}" for kind, prompt in asked.items())
         yield "" if said in told or f'"{said}"' in variant.name else said
         told.add(said)
-
-
-# The terminal
-
-
-def as_text(comparison: Comparison) -> RenderableType:
-    """Every file with its captions beneath one another, then the variants with their figures."""
-    shown: list[RenderableType] = []
-    for row in rows(comparison):
-        shown.append(Text.assemble((row.name, "bold"), "  ", (row.about, "dim")))
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(width=3, justify="right", style="bold cyan")
-        grid.add_column(overflow="fold")
-        for column, answer in row.answers:
-            grid.add_row(column.variant.letter, _said(column, answer))
-        shown += [grid, ""]
-    shown.append(_figures(comparison.columns))
-    for error, letters in errors(comparison).items():
-        shown.append(Text(_harmless(f"{', '.join(letters)} failed: {error}"), style="red"))
-    return Group(*shown)
-
-
-def _said(column: Column, answer: Answer) -> Text:
-    if answer.error is not None:
-        return Text(_harmless(f"failed: {answer.error}"), style="red")
-    said = Text.assemble(_harmless(answer.caption), "\n", (", ".join(measures(column, answer)), "dim"))
-    return said.append(f"  {', '.join(answer.flags)}", style="yellow") if answer.flags else said
-
-
-def _figures(columns: Sequence[Column]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("", width=1, style="bold cyan")
-    table.add_column("variant", overflow="fold")
-    for heading in summary(columns[0]):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for column in columns:
-        name = Text(_harmless(column.variant.name), style="red" if column.error else "")
-        table.add_row(column.variant.letter, name, *summary(column).values())
-    return table
-
-
-def _harmless(text: str) -> str:
-    """Without what a terminal would obey.
-
-    # "a\\x1b[31m" -> "a\\\\x1b[31m"
-    """
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 # The page

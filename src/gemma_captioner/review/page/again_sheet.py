@@ -29,20 +29,20 @@ class AgainSheet:
         tab = self._tab
         scopes = {
             "this": "this one",
-            "selected": f"{len(tab.selected):,} selected",
-            "shown": f"{len(tab.shown):,} shown",
+            "selected": f"{len(tab.selection.selected):,} selected",
+            "shown": f"{len(tab.selection.shown):,} shown",
         }
-        if not tab.selected:
+        if not tab.selection.selected:
             del scopes["selected"]
-        self._scope.set_options(scopes, value="selected" if tab.selected else "this")
+        self._scope.set_options(scopes, value="selected" if tab.selection.selected else "this")
         self._dialog.open()
 
     def _start(self) -> None:
         tab = self._tab
         numbers = {
-            "this": [tab.current] if tab.current is not None else [],
-            "selected": [number for number in tab.shown if number in tab.selected],
-            "shown": tab.shown,
+            "this": [tab.selection.current] if tab.selection.current is not None else [],
+            "selected": tab.selection.selected_in_order,
+            "shown": tab.selection.shown,
         }[self._scope.value]
         entries = [entry for entry in map(tab.desk.library.__getitem__, numbers) if entry.fault is None]
         self._runs += 1

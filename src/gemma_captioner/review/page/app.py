@@ -15,6 +15,7 @@ from ...errors import ItemError, StartError
 from ..guard import Guard, Terms
 from ..library import readable
 from ..media import Shown
+from .actions import Actions
 from .again_sheet import AgainSheet
 from .bulk_sheet import BulkSheet
 from .components import Gallery, Keys
@@ -123,6 +124,7 @@ async def _page(desk: Desk, client: Client) -> None:
         runs.refresh()
         run.text = run_line(tab) if desk.runs.state != "idle" else ""
 
+    tab.commands |= Actions(tab).commands
     tab.commands |= {name: partial(turn_to, name) for name in panels}
     tab.commands |= {"help": sheet.open, "bulk": bulk.open, "recaption": again.open}
     tab.commands["dark"] = lambda: dark.set_value(not dark.value)

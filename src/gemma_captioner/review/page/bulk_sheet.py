@@ -41,8 +41,8 @@ class BulkSheet:
                 ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
 
     def open(self) -> None:
-        self._numbers = self._tab.aimed_at()
-        what = "selected" if self._tab.selected else "shown"
+        self._numbers = self._tab.selection.many()
+        what = "selected" if self._tab.selection.selected else "shown"
         self._title.text = f"Change the {len(self._numbers):,} {what}"
         self._preview()
         self._dialog.open()

@@ -7,7 +7,7 @@ from nicegui import ui
 
 from ..bulk import difference
 from ..edits import Draft
-from ..library import Words, readable
+from ..library import Entry, Words, readable
 
 Tile = tuple[int, str, str]  # number, name, marks
 MARKS = {
@@ -19,6 +19,20 @@ MARKS = {
     "e": "cannot be shown or captioned",
     "p": "a new caption is offered",
 }
+
+
+def tile(entry: Entry, *, is_offered: bool) -> Tile:
+    """is_offered: there is a new caption, neither taken nor declined."""
+    marks = (
+        ("c", entry.item.kind == "clip"),
+        ("a", entry.decision == "approved"),
+        ("r", entry.decision == "rejected"),
+        ("f", bool(entry.flags)),
+        ("n", entry.words.digest is None),
+        ("p", is_offered),
+        ("e", entry.fault is not None or entry.failure is not None),
+    )
+    return entry.number, entry.name, "".join(mark for mark, is_so in marks if is_so)
 
 
 class Gallery(ui.element, component="gallery.js"):

@@ -106,14 +106,14 @@ class Filters:
                     field.value = value
         finally:
             self._is_filling = False
-        place = f"No. {tab.place + 1:,} of " if tab.current is not None else ""
+        place = f"No. {tab.selection.place + 1:,} of " if tab.selection.current is not None else ""
         parts = [
-            f"{place}{len(tab.shown):,} shown",
+            f"{place}{len(tab.selection.shown):,} shown",
             f"{decided['approved']:,} approved",
             f"{decided['rejected']:,} rejected",
         ]
-        if tab.selected:
-            parts.insert(1, f"{len(tab.selected):,} selected")
+        if tab.selection.selected:
+            parts.insert(1, f"{len(tab.selection.selected):,} selected")
         self._counts.text = "  \u00b7  ".join([*parts, *tab.desk.library.problems])
         self._only.text = f"{query.why_only}  \u2715"
         self._only.set_visibility(bool(query.why_only))

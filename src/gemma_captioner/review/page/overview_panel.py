@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from ...export.export import EXPORTS
+from ...export.formats import EXPORTS
 from ..library import readable
 from ..overview import Bar, overview
 

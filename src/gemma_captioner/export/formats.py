@@ -1,0 +1,158 @@
+"""What each trainer reads its captions from, as a table: which rows, in which file. Details: docs/trainers.md."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from ..dataset.contents import Entry
+from ..errors import StartError
+from ..media.probe import probe
+from ..types import Kind
+from .entries import distinct, of_one_kind, path_inside, without_suffix
+from .folders import write_folder
+from .shards import write_shards
+from .writers import (
+    Row,
+    Writer,
+    write_csv,
+    write_json,
+    write_json_lines,
+    write_json_list,
+    write_json_object,
+    write_parquet,
+)
+
+Write = Callable[[Iterator[Entry], Path], Iterator[Path]]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """write: (entries in the order of their folders, where to) -> the files that came of it, each whole when it comes.
+
+    place: where to, unless the user says: {folder} is the media folder, {parent} what it lies in, {name} its name;
+    None: the trainer reads the `.txt` beside the media, and --output is a folder to lay both in.
+    several: what becomes of several captions of one file. kind: the only one that it takes.
+    """
+
+    write: Write
+    place: str | None
+    several: str
+    kind: Kind | None = None
+    suffixes: Mapping[str, Write] = field(default_factory=dict)  # other ways, by the ending of --output
+
+    def default_path(self, folder: Path) -> Path | None:
+        """Where to, for this media folder. None where the trainer reads the `.txt` beside the media."""
+        if self.place is None:
+            return None
+        return Path(self.place.format(folder=folder, parent=folder.parent, name=folder.name))
+
+    def writer_for(self, path: Path) -> Write:
+        return self.suffixes.get(path.suffix, self.write)
+
+
+def _rows(writer: Writer, rows_of: Callable[[Entry, Path], Iterable[Row]]) -> Write:
+    """Entries as rows of one file. rows_of: (entry, the file's folder) -> its rows."""
+
+    def write(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+        writer((row for entry in entries for row in rows_of(entry, to.parent)), to)
+        yield to
+
+    return write
+
+
+def _see_that_it_is_read(to: Path, name: str, is_there: bool = True) -> None:
+    if to.name != name or not is_there:
+        raise StartError(f"{to} would not be read: this trainer reads {name} in the media folder. Leave --output out")
+
+
+def _diffusion_pipe(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+    """A captions.json in every folder: it reads none but that of a folder given."""
+    for folder, together in groupby(entries, key=lambda entry: entry.item.path.parent):
+        _see_that_it_is_read(to, "captions.json", folder.is_relative_to(to.parent))
+        path = folder / to.name
+        write_json({entry.item.path.name: list(entry.captions) for entry in together}, path)
+        yield path
+
+
+def _musubi(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+    """A file for images and one for clips. Its caches are named after stems alone, wherever a file lies."""
+    rows: dict[Kind, list[Row]] = {"image": [], "clip": []}
+    for entry in distinct(entries, lambda entry: (entry.item.kind, entry.item.path.stem)):
+        path, kind = entry.item.path, entry.item.kind
+        rows[kind].append({"image_path" if kind == "image" else "video_path": str(path), "caption": entry.captions[0]})
+    for kind, ending in (("image", "images"), ("clip", "videos")):
+        if rows[kind]:
+            path = to.with_name(f"{to.stem}-{ending}{to.suffix}")
+            write_json_lines(rows[kind], path)
+            yield path
+
+
+def _sd_scripts(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+    """It takes the first line, and any of them with `enable_wildcard`."""
+    write_json_object(((str(entry.item.path), {"caption": "\n".join(entry.captions)}) for entry in entries), to)
+    yield to
+
+
+def _simpletuner(entry: Entry, folder: Path) -> Iterable[Row]:
+    seen = probe(entry.item)
+    size = {"width": seen.width, "height": seen.height, "num_frames": seen.frames, "fps": seen.fps}
+    # Its name within the folder that was given, which is to be the instance_data_dir.
+    yield {"filename": entry.item.name, "caption": list(entry.captions), **size}
+
+
+def _ltx(writer: Writer) -> Write:
+    def row(entry: Entry, folder: Path) -> Iterable[Row]:
+        yield {"caption": entry.captions[0], "media_path": path_inside(entry, folder)}
+
+    return lambda entries, to: _rows(writer, row)(distinct(entries, without_suffix), to)
+
+
+def _metadata(column: str) -> Write:
+    def row(entry: Entry, folder: Path) -> Iterable[Row]:
+        yield {"file_name": path_inside(entry, folder), column: entry.captions[0]}
+
+    def write(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+        _see_that_it_is_read(to, "metadata.jsonl")
+        yield from _rows(write_json_lines, row)(of_one_kind(entries), to)
+
+    return write
+
+
+def _plain(entry: Entry, folder: Path) -> Iterable[Row]:
+    for caption in entry.captions:
+        yield {"file_name": entry.item.name, "path": str(entry.item.path), "kind": entry.item.kind, "caption": caption}
+
+
+def _plain_list(entry: Entry, folder: Path) -> Iterable[Row]:
+    [first, *_] = _plain(entry, folder)
+    yield first | {"captions": list(entry.captions)}
+
+
+_FIRST, _ALL, _LINES = "the first is written", "all are written", "as lines, of which it takes one at a time"
+EXPORTS: Mapping[str, Format] = {
+    "diffusion-pipe": Format(_diffusion_pipe, "{folder}/captions.json", _ALL),
+    "musubi": Format(_musubi, "{parent}/{name}-musubi.jsonl", _FIRST),
+    "ai-toolkit": Format(write_folder, None, _FIRST),
+    "simpletuner": Format(
+        _rows(write_json_lines, _simpletuner),
+        "{parent}/{name}-simpletuner.jsonl",
+        _ALL,
+        suffixes={".parquet": _rows(write_parquet, _simpletuner)},
+    ),
+    "finetrainers": Format(_metadata("caption"), "{folder}/metadata.jsonl", _FIRST),
+    "ltx": Format(
+        _ltx(write_json_list),
+        "{parent}/{name}-ltx.json",
+        _FIRST,
+        suffixes={".csv": _ltx(write_csv), ".jsonl": _ltx(write_json_lines)},
+    ),
+    "onetrainer": Format(partial(write_folder, lines=True), None, _LINES),
+    "sd-scripts": Format(_sd_scripts, "{parent}/{name}-sd-scripts.json", _LINES, kind="image"),
+    "mochi": Format(write_folder, None, _FIRST, kind="clip"),
+    "huggingface": Format(_metadata("text"), "{folder}/metadata.jsonl", _FIRST),
+    "webdataset": Format(write_shards, "{parent}/{name}.tar", _ALL),
+    "csv": Format(_rows(write_csv, _plain), "{parent}/{name}.csv", "a row each"),
+    "parquet": Format(_rows(write_parquet, _plain_list), "{parent}/{name}.parquet", _ALL),
+}

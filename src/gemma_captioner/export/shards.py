@@ -1,0 +1,56 @@
+"""Entries -> WebDataset: tars of samples `00000000.png`, `.txt`, `.json`."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..dataset.contents import Entry
+from .writers import whole_file
+
+_SHARD_BYTES = 1 << 30  # of media in one tar
+
+
+def write_shards(entries: Iterable[Entry], to: Path) -> Iterator[Path]:
+    """One extension a tar, as `datasets` wants it."""
+    by_suffix: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_suffix.setdefault(entry.item.path.suffix.lower(), []).append(entry)
+    number = 0
+    for suffix, alike in by_suffix.items():
+        for shard, together in enumerate(_by_size(alike)):
+            path = to.with_name(f"{to.stem}{suffix.replace('.', '-')}-{shard:06d}.tar")
+            with whole_file(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
+                for entry in together:
+                    known = {"file_name": entry.item.name, "caption": entry.captions[0], "captions": entry.captions}
+                    tar.add(entry.item.path, f"{number:08d}{suffix}", recursive=False, filter=_as_file)
+                    _add(tar, f"{number:08d}.txt", entry.captions[0].encode())
+                    _add(tar, f"{number:08d}.json", json.dumps(known).encode())
+                    number += 1
+            yield path
+
+
+def _by_size(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    shard: list[Entry] = []
+    size = 0
+    for entry in entries:
+        shard.append(entry)
+        size += entry.item.path.stat().st_size
+        if size >= _SHARD_BYTES:
+            yield shard
+            shard, size = [], 0
+    if shard:
+        yield shard
+
+
+def _as_file(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))

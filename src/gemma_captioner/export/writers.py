@@ -1,0 +1,107 @@
+"""Rows -> one file: JSON, JSON lines, CSV, parquet. Which rows: formats.py.
+
+JSON is plain ASCII (some trainers open it in the machine's own encoding), and no line of a JSONL is empty.
+"""
+
+import csv
+import filecmp
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..dataset import sidecar
+from ..errors import StartError
+from ..storage.atomic import atomic
+
+Row = dict[str, Any]
+Writer = Callable[[Iterable[Row], Path], None]
+_PARQUET_ROWS = 10_000  # that are written at once
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that has its name once it is whole and synced; what was there and differs is kept beside it.
+
+    Raises what `sidecar.storage_error` says.
+    """
+    try:
+        with atomic(path, rename=_replace_keeping) as unfinished, unfinished.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise sidecar.storage_error(error, path) from error
+
+
+def _replace_keeping(unfinished: Path, path: Path) -> None:
+    if path.exists() and not filecmp.cmp(unfinished, path, shallow=False):
+        os.replace(path, _backup(path))
+    os.replace(unfinished, path)
+
+
+def _backup(path: Path) -> Path:
+    """x.json.bak, x.json.2.bak and so on: the first that is free. All end in what trainers pass over."""
+    names = chain([f"{path.name}.bak"], (f"{path.name}.{number}.bak" for number in count(2)))
+    return next(backup for name in names if not os.path.lexists(backup := path.with_name(name)))
+
+
+def write_json(value: Any, path: Path) -> None:
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1).encode())
+
+
+def write_json_lines(rows: Iterable[Row], path: Path) -> None:
+    with whole_file(path) as file:
+        for row in rows:
+            file.write(json.dumps(row).encode() + b"\n")
+
+
+def write_json_list(rows: Iterable[Row], path: Path) -> None:
+    _write_json_parts("[]", (json.dumps(row) for row in rows), path)
+
+
+def write_json_object(members: Iterable[tuple[str, Any]], path: Path) -> None:
+    _write_json_parts("{}", (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in members), path)
+
+
+def _write_json_parts(brackets: str, parts: Iterable[str], path: Path) -> None:
+    """One part a line, each written as it comes."""
+    with whole_file(path) as file:
+        file.write(brackets[0].encode())
+        separator = "\n"
+        for part in parts:
+            file.write(f"{separator}{part}".encode())
+            separator = ",\n"
+        file.write(f"\n{brackets[1]}\n".encode())
+
+
+def write_csv(rows: Iterable[Row], path: Path) -> None:
+    with whole_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = None
+        for row in rows:
+            if writer is None:
+                writer = csv.DictWriter(text, list(row))
+                writer.writeheader()
+            writer.writerow(row)
+        text.detach()
+
+
+def write_parquet(rows: Iterable[Row], path: Path) -> None:
+    """A column of lists where a row holds one. Raises `StartError` without pyarrow."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise StartError("parquet needs pyarrow: pip install 'gemma-captioner[export]'") from error
+    with whole_file(path) as file:
+        writer, rest = None, iter(rows)
+        while some := list(islice(rest, _PARQUET_ROWS)):
+            table = pa.Table.from_pylist(some, schema=writer and writer.schema)
+            writer = writer or parquet.ParquetWriter(file, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
