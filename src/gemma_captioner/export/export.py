@@ -21,7 +21,6 @@ from ..dataset import sidecar
 from ..dataset.contents import Entry
 from ..dataset.discover import is_media
 from ..errors import StartError
-from ..media.probe import probe
 from ..storage.atomic import atomic
 from ..types import Kind
 
@@ -208,6 +207,8 @@ def _sd_scripts(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
 
 
 def _simpletuner(entry: Entry, folder: Path) -> Iterable[Row]:
+    from ..media.probe import probe  # the decoders, which no other format needs
+
     seen = probe(entry.item)
     size = {"width": seen.width, "height": seen.height, "num_frames": seen.frames, "fps": seen.fps}
     # Its name within the folder that was given, which is to be the instance_data_dir.
