@@ -21,7 +21,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-from gemma_captioner.config.settings import CLIP_PROMPT, IMAGE_PROMPT
+from gemma_captioner.config.prompting import CLIP_PROMPT, IMAGE_PROMPT
 from gemma_captioner.engines.local.checkpoint import DEMO
 
 FRAMES = 12

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.media import video
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
 
 SIZE = (896, 896)
@@ -52,7 +52,7 @@ def ours(path: Path) -> int:
 
     video._decode = counting
     try:
-        decode_clip(path, SIZE, Reading(), Sampling(frames=FRAMES))
+        decode_clip(path, SIZE, DecodeSettings(frames=FRAMES))
     finally:
         video._decode = decode
     return counted

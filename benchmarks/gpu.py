@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, Gemma3Processor
 
-from gemma_captioner.config.settings import CLIP_PROMPT, IMAGE_PROMPT, Settings
+from gemma_captioner.config.prompting import CLIP_PROMPT, IMAGE_PROMPT
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.local.checkpoint import DEMO
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.local.memory import GEMMA3_SIZES, Architecture

@@ -35,8 +35,8 @@ from baselines import FRAMES, SIZE
 from material import fill
 from PIL import Image, ImageDraw, ImageFont
 
-from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.media.images import decode_image
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
 
 BASELINES = Path(__file__).with_name("baselines.py")
@@ -89,9 +89,9 @@ def in_turn(ways: dict[str, Callable[[], Run]], runs: int, within_s: float = mat
 def host(args: argparse.Namespace, media: Path) -> Iterator[Row]:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    stock, sampling = baselines.stock_processor(), Sampling(frames=FRAMES, sampling="index")
+    stock, settings = baselines.stock_processor(), DecodeSettings(frames=FRAMES, sampling="index")
     ways: dict[str, Callable[[Path], Any]] = {
-        "ours": lambda path: (decode_clip if path.suffix == ".mp4" else decode_image)(path, SIZE, Reading(), sampling),
+        "ours": lambda path: (decode_clip if path.suffix == ".mp4" else decode_image)(path, SIZE, settings),
         "a": lambda path: stock(baselines.read_by_seeking(path), return_tensors="pt"),
         "limit": baselines.read_barely,
     }

@@ -36,7 +36,7 @@ from typing import Any
 import pytest
 from pebble import CONSTS
 
-from gemma_captioner.config.settings import Server
+from gemma_captioner.config.model import Server
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.engines.local.checkpoint import DEMO
 from gemma_captioner.engines.openai.client import Address, Client

@@ -19,9 +19,9 @@ from gemma_captioner.captions.encoding import decoded
 from gemma_captioner.captions.mend import faults, mended, steps
 from gemma_captioner.check.inspect import inspected
 from gemma_captioner.check.report import bars
+from gemma_captioner.check.settings import Checking
 from gemma_captioner.check.survey import Survey
 from gemma_captioner.check.traps import CODES, SOURCES, TRAPS
-from gemma_captioner.config.settings import Checking
 from gemma_captioner.config.targets import TRAINERS
 from gemma_captioner.dataset.discover import roots_of
 from gemma_captioner.dataset.journal import restore

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gemma_captioner.cli.caption import Terminated, terminate
-from gemma_captioner.config.settings import Cluster, Selection
+from gemma_captioner.config.run import Cluster
+from gemma_captioner.config.selection import Selection
 from gemma_captioner.dataset.discover import Discovery, roots_of
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import StartError

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemma_captioner.config.settings import Selection
+from gemma_captioner.config.selection import Selection
 from gemma_captioner.dataset.discover import EXTENSIONS, Discovery, Found, fold_of, natural, roots_of
 from gemma_captioner.errors import StartError
 from gemma_captioner.pipeline.planner import in_shard

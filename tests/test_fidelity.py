@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from gemma_captioner.config.settings import Reading, Sampling, Settings
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines.local.checkpoint import DEMO
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.media.images import decode_image
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Frames, Reply, Request
 from tests.support.engines import NOWHERE, requests
 
@@ -179,6 +180,6 @@ def test_pixels_equal_the_processors(tmp_path, mode, size):
     Image.fromarray(noise).convert(mode).save(path)
     ours = Ours(DEMO, "media-first", 1)
     expected = Reference(DEMO).processor.image_processor(Image.open(path), return_tensors="pt")["pixel_values"]
-    pixels = decode_image(path, (64, 64), Reading(), Sampling()).pixels.copy()
+    pixels = decode_image(path, (64, 64), DecodeSettings()).pixels.copy()
     with ours.session:
         assert torch.equal(ours.session.vision.normalised(torch.from_numpy(pixels)), expected)

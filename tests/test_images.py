@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 
-from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.images import decode_image
+from gemma_captioner.media.settings import DecodeSettings
 
 SIZE = (96, 64)
 
@@ -29,8 +29,8 @@ def picture(size: tuple[int, int] = SIZE) -> Image.Image:
     return image
 
 
-def read(path: Path, size=SIZE, sampling=None, **reading):
-    return decode_image(path, size, Reading(**reading), sampling or Sampling())
+def read(path: Path, size=SIZE, **settings):
+    return decode_image(path, size, DecodeSettings(**settings))
 
 
 def far(pixels, expected) -> float:
@@ -183,7 +183,7 @@ def test_an_animated_image_is_a_clip(tmp_path, suffix):
     first, *rest = frames_of(10)
     options = {"lossless": True} if suffix == "webp" else {"quality": 100} if suffix == "avif" else {}
     first.save(path, save_all=True, append_images=rest, duration=100, **options)
-    got = read(path, sampling=Sampling(frames=5))
+    got = read(path, frames=5)
     assert got.kind == "clip" and len(got.pixels) == 5
     assert got.times_s == pytest.approx((0.1, 0.3, 0.5, 0.7, 0.9), abs=0.002)
     assert got.duration_s == pytest.approx(1, abs=0.002)
@@ -332,4 +332,4 @@ def test_a_picture_for_viewers_without_animation_is_no_frame(tmp_path):
     first.save(tmp_path / "a.png", save_all=True, append_images=rest, default_image=True, duration=100)
     assert len(read(tmp_path / "a.png").pixels) == 3
     assert read(tmp_path / "a.png", animated="first").kind == "image"
-    assert len(read(tmp_path / "a.png", sampling=Sampling(frames=1)).pixels) == 1
+    assert len(read(tmp_path / "a.png", frames=1).pixels) == 1

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.media.pool import Arena, DecodePool
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Frames, MediaItem
 from tests.support.files import captions
 
@@ -153,7 +153,7 @@ def test_workers_that_are_killed_while_idle_are_replaced(media):
     """As the kernel does where memory runs out. pebble gives its whole pool up then."""
     size = (64, 64)
     items = [MediaItem(path, "image", path.name, path.with_suffix(".txt"), media) for path in media.glob("*.png")]
-    with DecodePool(size, Reading(), Sampling(), clip_size=size, workers=2, pixel_bytes=1 << 20) as pool:
+    with DecodePool(size, DecodeSettings(), clip_size=size, workers=2, pixel_bytes=1 << 20) as pool:
         for item in items[:2] * 2:
             decoding = pool.start(item)
             assert decoding is not None
@@ -170,7 +170,7 @@ def test_files_under_way_when_the_workers_break_down_are_read_again(media):
     """The one that a worker has, and those that wait for one."""
     size = (64, 64)
     items = [MediaItem(path, "image", path.name, path.with_suffix(".txt"), media) for path in media.glob("*.png")]
-    with DecodePool(size, Reading(), Sampling(), clip_size=size, workers=1, pixel_bytes=1 << 20) as pool:
+    with DecodePool(size, DecodeSettings(), clip_size=size, workers=1, pixel_bytes=1 << 20) as pool:
         under_way = [decoding for item in items * 5 if (decoding := pool.start(item)) is not None]
         assert len(under_way) >= 10
         pool._processes._pool._pool_manager.handle_broken_pool(BrokenProcessPool("All workers expired"))

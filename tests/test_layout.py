@@ -1,12 +1,15 @@
 """The layout: imports point one way, and never in a circle; only the command line prints."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import gemma_captioner
 
@@ -108,11 +111,56 @@ def test_only_the_command_line_prints():
     assert {"print", "rich.console.Console"} <= seen  # in cli/: the test knows them when it sees them
 
 
+def test_the_command_line_alone_knows_of_cyclopts():
+    def foreign(name: str) -> Iterator[str]:
+        for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield (node.module or "").partition(".")[0]
+
+    assert {name.partition(".")[0] for name in MODULES if "cyclopts" in foreign(name)} == {"cli"}
+
+
+# What is imported in a new process by then: folders of ours, and packages of others.
+_IMPORTED = """
+import json, sys
+before = set(sys.modules)
+{}
+print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr)
+"""
+
+
+def imported_by(code: str) -> tuple[set[str], set[str]]:
+    words = [sys.executable, "-c", _IMPORTED.format(code)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    names = [name.split(".") for name in json.loads(done.stderr.splitlines()[-1])]
+    ours = {name[1] for name in names if name[0] == "gemma_captioner" and len(name) > 1}
+    return ours, {name[0] for name in names} - {"gemma_captioner"} - sys.stdlib_module_names
+
+
 def test_a_decode_worker_imports_the_decoders_and_what_they_need():
-    """Hundreds are started in a long run. Ours alone: what they import of others is told in docs/decisions.md."""
-    code = (
-        "import gemma_captioner.media.pool, sys; print(*(m for m in sys.modules if m.startswith('gemma_captioner.')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    ours = {name.split(".")[1] for name in done.stdout.split()}
-    assert ours == {"telemetry", "errors", "types", "config", "storage", "media"}
+    """Hundreds are started in a long run."""
+    ours, others = imported_by("import gemma_captioner.media.pool")
+    assert ours == {"telemetry", "errors", "types", "storage", "media"}
+    known = {"PIL", "pillow_heif", "av", "numpy", "pebble", "psutil"}
+    assert known <= others
+    assert others.isdisjoint({"pydantic", "cyclopts", "rich", "torch", "transformers", "filelock", "jinja2"})
+
+
+_HELP = """
+from gemma_captioner.cli import main
+try: main({})
+except SystemExit: pass
+"""
+_NOT_FOR_HELP = {
+    *("torch", "transformers", "accelerate", "safetensors", "ray", "nicegui", "openai", "pyarrow"),
+    *("av", "PIL", "pillow_heif", "numpy", "pebble", "psutil", "jinja2", "py3langid"),
+}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["caption", "--help"]])
+def test_help_imports_neither_models_nor_decoders(arguments):
+    ours, others = imported_by(_HELP.format(arguments))
+    assert "cyclopts" in others and others.isdisjoint(_NOT_FOR_HELP)
+    assert ours.isdisjoint({"media", "engines", "pipeline", "review", "compare"})

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from pyarrow import parquet
 
-from gemma_captioner.config.settings import Selection
+from gemma_captioner.config.selection import Selection
 from gemma_captioner.dataset.discover import Discovery, roots_of
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.storage.places import read

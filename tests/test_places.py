@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from pyarrow.parquet import read_table
 
-from gemma_captioner.config.settings import Reading, Sampling, Settings
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import UsageError
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.storage.places import entries, is_local, matching, place, put, read, release
 from tests.support.files import captions
@@ -148,12 +149,12 @@ def test_a_large_clip_is_read_by_range(bucket, tmp_path, index_first):
     assert (content.index(b"moov") < content.index(b"mdat")) == index_first and len(content) > 32 << 20
     bucket["large/a.mp4"] = content
     bucket.asked.clear()
-    far = decode_clip(place(f"{bucket.url}/large/a.mp4"), (64, 64), Reading(), Sampling(frames=3))
+    far = decode_clip(place(f"{bucket.url}/large/a.mp4"), (64, 64), DecodeSettings(frames=3))
     release()
     read_bytes = sum(asked.bytes for asked in bucket.asked)
     assert read_bytes < len(content) // 3, (read_bytes, len(content))
     assert len(bucket.asked) < 16
-    here = decode_clip(tmp_path / "a.mp4", (64, 64), Reading(), Sampling(frames=3))
+    here = decode_clip(tmp_path / "a.mp4", (64, 64), DecodeSettings(frames=3))
     assert np.array_equal(far.pixels, here.pixels) and far.times_s == here.times_s
 
 
@@ -161,7 +162,7 @@ def test_a_small_file_is_one_request_of_its_content(bucket, media):
     [name] = [path.name for path in media.glob("*.mp4")][:1]
     bucket.put(media, "small")
     bucket.asked.clear()
-    decode_clip(place(f"{bucket.url}/small/{name}"), (64, 64), Reading(), Sampling(frames=3))
+    decode_clip(place(f"{bucket.url}/small/{name}"), (64, 64), DecodeSettings(frames=3))
     release()
     assert Counter(asked.method for asked in bucket.asked) == {"HEAD": 1, "GET": 1}
 

@@ -42,7 +42,7 @@ def test_a_flag_beats_for_and_for_beats_a_preset():
 
 
 def test_the_motion_preset_is_the_originals():
-    from gemma_captioner.config.settings import CLIP_PROMPT
+    from gemma_captioner.config.prompting import CLIP_PROMPT
 
     assert Settings.of({"preset": "motion"}).prompts["clip"] == (CLIP_PROMPT,)
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gemma_captioner.config.settings import Reading, Sampling, Settings
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.dataset.discover import Root
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import ItemError
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.media import Media, Shown
 from gemma_captioner.review.page.sending import sent
@@ -49,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
 def media(folder, tmp_path) -> Iterator[Media]:
     library = Library(Root(folder, folder, folder), Settings())
     library.refresh()
-    media = Media(library, Reading(), 1, tmp_path / "cache")
+    media = Media(library, DecodeSettings(), 1, tmp_path / "cache")
     media.number = {entry.name: entry.number for entry in library.entries}
     yield media
     media.close()
@@ -80,7 +81,7 @@ def test_what_a_browser_is_sent(media, folder):
             assert await media.clip(number[name]) == made and made.path.stat().st_mtime_ns == stamp
         made = await media.picture(number["a.tiff"])
         assert made.type == "image/jpeg" and size_of(made.path) == (1600, 1200)
-        strip, times_s = await media.strip(number["old.avi"], Reading(), Sampling(frames=4))
+        strip, times_s = await media.strip(number["old.avi"], DecodeSettings(frames=4))
         assert len(times_s) == 4
         width, height = size_of(strip.path)
         assert width == 4 * height

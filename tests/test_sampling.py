@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemma_captioner.config.settings import Sampling, Settings
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.sampling import Timeline, covering, span_of, wanted_frames, wanted_indexes, wanted_times
+from gemma_captioner.media.settings import DecodeSettings
 
 counts = st.integers(1, 200)
 durations = st.floats(0.01, 36000)
@@ -71,7 +72,7 @@ spans = st.one_of(
 
 @given(timelines(), counts, st.sampled_from(["midpoints", "ends", "index"]), spans, st.none() | st.floats(0.1, 60))
 def test_chosen_frames_are_sorted_unique_and_inside_the_span(timeline, n, rule, span, fps):
-    indexes, missing = wanted_frames(timeline, Sampling(frames=n, sampling=rule, span=span, fps=fps))
+    indexes, missing = wanted_frames(timeline, DecodeSettings(frames=n, sampling=rule, span=span, fps=fps))
     begin, until = span_of(span, timeline.duration)
     assert missing == 0
     assert indexes == sorted(set(indexes)) and 1 <= len(indexes) <= n
@@ -82,14 +83,14 @@ def test_chosen_frames_are_sorted_unique_and_inside_the_span(timeline, n, rule, 
 
 @given(timelines(), counts, st.sampled_from(["midpoints", "ends", "index"]))
 def test_fewer_frames_than_asked_are_all_shown(timeline, extra, rule):
-    indexes, _ = wanted_frames(timeline, Sampling(frames=len(timeline.times) + extra, sampling=rule))
+    indexes, _ = wanted_frames(timeline, DecodeSettings(frames=len(timeline.times) + extra, sampling=rule))
     assert indexes == list(range(len(timeline.times)))
 
 
 @given(st.integers(1, 60), st.sampled_from(["midpoints", "ends", "index"]))
 def test_an_even_clip_gives_exactly_as_many_as_asked(n, rule):
     timeline = Timeline([i / 24 for i in range(240)], end=10)
-    assert len(wanted_frames(timeline, Sampling(frames=n, sampling=rule))[0]) == n
+    assert len(wanted_frames(timeline, DecodeSettings(frames=n, sampling=rule))[0]) == n
 
 
 def test_span_examples():

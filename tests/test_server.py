@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from gemma_captioner import Captioned, Skipped, caption
-from gemma_captioner.config.settings import Server, Settings
+from gemma_captioner.config.model import Server
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.doctor.server import examine_server
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.local.checkpoint import DEMO

@@ -1,11 +1,15 @@
 """Settings: what counts as another way to make a caption."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from gemma_captioner import Settings
-from gemma_captioner.config.settings import Sampling, _hashed
+from gemma_captioner.config.decoding import Sampling
+from gemma_captioner.config.settings_hash import hashed
+from gemma_captioner.media.settings import DecodeSettings
+from gemma_captioner.pipeline.decoding import decode_settings
 
 # (of images, of clips) at commit f4aee51: a change makes every user's captions stale.
 HASHES: list[tuple[dict[str, Any], str, str]] = [
@@ -50,5 +54,18 @@ def test_a_new_setting_enters_the_hash_only_where_it_is_not_at_its_default():
     class Later(Sampling):
         new: int = 3
 
-    assert _hashed(Later()) == _hashed(Sampling())
-    assert _hashed(Later(new=4)) == _hashed(Sampling()) | {"new": 4}
+    assert hashed(Later()) == hashed(Sampling())
+    assert hashed(Later(new=4)) == hashed(Sampling()) | {"new": 4}
+
+
+def test_decoding_has_the_defaults_of_the_settings():
+    assert decode_settings(Settings()) == DecodeSettings()
+
+
+def test_every_setting_of_decoding_reaches_it():
+    given = {
+        **{"frames": 3, "sampling": "ends", "fps": 2.0, "span": "head:4", "background": "black", "animated": "first"},
+        **{"exact_pixels": True, "decode_timeout": 5.0, "decode_memory": 2.0},
+    }
+    made, default = decode_settings(Settings.of(given)), DecodeSettings()
+    assert all(getattr(made, f.name) != getattr(default, f.name) for f in fields(DecodeSettings))

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gemma_captioner.config.settings import Reading, Sampling, Splitting
 from gemma_captioner.errors import ItemError
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.split.scenes import pieces_of, split
+from gemma_captioner.split.settings import Splitting
 from tests.support.clips import number_of, numbered, with_matrix, write
 
 STRIP = 16  # rows on top that hold the number: too few for a detector to take for a cut
@@ -198,7 +199,7 @@ def test_what_is_encoded_anew_keeps_its_colours(tmp_path, lines):
         container.mux(stream.encode())
 
     def seen(path):
-        pixels = decode_clip(path, (64, 64), Reading(), Sampling(frames=1)).pixels[0]
+        pixels = decode_clip(path, (64, 64), DecodeSettings(frames=1)).pixels[0]
         return np.array([pixels[32, 8 + 16 * i] for i in range(4)], int)
 
     assert np.abs(seen(video) - colours).max() < 5
@@ -229,7 +230,7 @@ def test_a_picture_that_is_held_is_held_in_the_clips_too(tmp_path):
     video = write(tmp_path / "slides.mp4", [0, 144, 288, 432])  # a picture each six seconds
     clips = list(split(video, tmp_path / "clips", Splitting(detector="none", min="1s", max="3s")))
     assert len(clips) == 8
-    shown = [decode_clip(clip, (160, 64), Reading(), Sampling(frames=1)) for clip in clips]
+    shown = [decode_clip(clip, (160, 64), DecodeSettings(frames=1)) for clip in clips]
     assert [number_of(frames.pixels[0]) for frames in shown] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert [frames.duration_s for frames in shown] == pytest.approx([3] * 8)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.errors import ItemError
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
 from tests.support.clips import number_of, numbered, with_matrix, write
 
@@ -26,7 +26,7 @@ def rewrapped(path: Path, target: Path, movflags: str) -> Path:
 
 
 def decoded(path: Path, frames: int = 12, rule: str = "midpoints", **sampling):
-    got = decode_clip(path, (160, 64), Reading(), Sampling(frames=frames, sampling=rule, **sampling))
+    got = decode_clip(path, (160, 64), DecodeSettings(frames=frames, sampling=rule, **sampling))
     return [number_of(f) for f in got.pixels], got
 
 
@@ -186,7 +186,7 @@ def test_every_orientation(tmp_path, matrix, seen):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(CORNERS, format="rgb24")))
         container.mux(stream.encode())
     height, width = seen.shape[:2]
-    got = decode_clip(with_matrix(path, matrix), (width, height), Reading(), Sampling())
+    got = decode_clip(with_matrix(path, matrix), (width, height), DecodeSettings())
     assert np.abs(got.pixels[0].astype(int) - seen).mean() < 4
 
 
@@ -203,7 +203,7 @@ def test_colours_survive(tmp_path, pix_fmt, colour):
         stream.width, stream.height, stream.pix_fmt = 160, 64, pix_fmt
         container.mux(stream.encode(av.VideoFrame.from_ndarray(flat(colour), format="rgb24")))
         container.mux(stream.encode())
-    got = decode_clip(path, (64, 64), Reading(), Sampling())
+    got = decode_clip(path, (64, 64), DecodeSettings())
     assert np.abs(got.pixels.mean(axis=(0, 1, 2)) - colour).max() < 4
 
 
@@ -254,7 +254,7 @@ SKIN, TO_2020 = (
 @pytest.mark.parametrize("colour", [SKIN, (92, 51, 23), (128, 128, 128), (30, 60, 110)])
 def test_pq_keeps_a_face_a_face(tmp_path, colour):
     light = TO_2020 @ srgb_to_linear(colour) * 203
-    got = decode_clip(hdr_clip(tmp_path / "pq.mkv", pq(light), 16), (64, 64), Reading(), Sampling())
+    got = decode_clip(hdr_clip(tmp_path / "pq.mkv", pq(light), 16), (64, 64), DecodeSettings())
     assert np.abs(got.pixels.mean(axis=(0, 1, 2)) - colour).max() < 8
 
 
@@ -263,7 +263,7 @@ def test_hdr_greys_rise_and_highlights_do_not_clip(tmp_path, transfer, trc):
     greys = []
     for number, nits in enumerate([5, 50, 100, 203, 400, 1000]):
         path = hdr_clip(tmp_path / f"{number}.mkv", np.full(3, float(transfer(nits))), trc)
-        pixels = decode_clip(path, (32, 32), Reading(), Sampling()).pixels
+        pixels = decode_clip(path, (32, 32), DecodeSettings()).pixels
         assert np.ptp(pixels.mean(axis=(0, 1, 2))) < 4  # grey stays grey
         greys.append(pixels.mean())
     assert greys == sorted(greys)
@@ -282,7 +282,7 @@ def test_alpha_is_laid_on_the_background(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, format="rgba")))
         container.mux(stream.encode())
     for background, colour in (("white", (255, 255, 255)), ("#00ff00", (0, 255, 0))):
-        pixels = decode_clip(path, (160, 64), Reading(background=background), Sampling()).pixels[0]
+        pixels = decode_clip(path, (160, 64), DecodeSettings(background=background)).pixels[0]
         assert np.abs(pixels[:, :70].mean(axis=(0, 1)) - colour).max() < 6
         assert np.abs(pixels[:, 90:].mean(axis=(0, 1)) - (255, 0, 0)).max() < 6
 
@@ -297,7 +297,7 @@ def test_webm_alpha(tmp_path):
         for _ in range(12):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, format="rgba")))
         container.mux(stream.encode())
-    got = decode_clip(path, (160, 64), Reading(), Sampling(frames=3))
+    got = decode_clip(path, (160, 64), DecodeSettings(frames=3))
     assert len(got.times_s) == 3
     assert got.pixels[0][:, :70].min() > 240
     assert np.abs(got.pixels[0][:, 90:].mean(axis=(0, 1)) - (255, 0, 0)).max() < 12
@@ -313,7 +313,7 @@ def test_interlaced_shows_one_moment(tmp_path):
         stream.codec_context.flags |= av.codec.context.Flags.interlaced_dct
         container.mux(stream.encode(av.VideoFrame.from_ndarray(woven, format="rgb24")))
         container.mux(stream.encode())
-    pixels = decode_clip(path, (160, 64), Reading(), Sampling()).pixels[0]
+    pixels = decode_clip(path, (160, 64), DecodeSettings()).pixels[0]
     assert pixels[:, 10:70].min() > 200 and pixels[:, 90:150].max() < 55
 
 
@@ -434,7 +434,7 @@ def test_wide_gamut_without_high_dynamic_range_is_brought_to_srgb(tmp_path):
         pixels = np.full((64, 64, 3), np.rint(signal), np.uint8)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
-    got = decode_clip(path, (64, 64), Reading(), Sampling()).pixels.mean(axis=(0, 1, 2))
+    got = decode_clip(path, (64, 64), DecodeSettings()).pixels.mean(axis=(0, 1, 2))
     assert np.abs(got - colour).max() < 3
 
 
@@ -451,8 +451,8 @@ def test_converting_and_resizing_at_once_is_within_a_level(tmp_path, pix_fmt, sh
         container.mux(stream.encode(av.VideoFrame.from_image(coarse.resize(shape))))
         container.mux(stream.encode())
     for size in ((64, 64), (896, 896)):
-        once = decode_clip(path, size, Reading(), Sampling()).pixels.astype(int)
-        exact = decode_clip(path, size, Reading(exact_pixels=True), Sampling()).pixels
+        once = decode_clip(path, size, DecodeSettings()).pixels.astype(int)
+        exact = decode_clip(path, size, DecodeSettings(exact_pixels=True)).pixels
         assert np.abs(once - exact).mean() < 1
 
 

@@ -16,10 +16,10 @@ from random import Random
 import psutil
 from PIL import Image
 
-from gemma_captioner.config.settings import Reading, Sampling
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.demo.samples import write_clip
 from gemma_captioner.media.pool import DecodePool
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Failed, Kind, MediaItem
 
 IMAGE_TYPES = {
@@ -49,9 +49,7 @@ def fuzz(images: int, clips: int, seed: int) -> Fuzzed:
         since = time.monotonic()
         with (
             _Watch() as watch,
-            DecodePool(
-                (896, 896), Reading(decode_timeout=20, decode_memory=2), Sampling(), workers=2, pixel_bytes=1 << 29
-            ) as pool,
+            DecodePool((896, 896), DecodeSettings(timeout_s=20, memory_gib=2), workers=2, pixel_bytes=1 << 29) as pool,
         ):
             waiting, running = list(paths), []
             while waiting or running:

@@ -32,7 +32,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-from gemma_captioner.config.settings import Order
+from gemma_captioner.config.prompting import Order
 from gemma_captioner.demo.drawing import COLOURS, SHAPES, SIZE, draw, random_scene
 from gemma_captioner.engines.local.prompting import prompt_text
 

@@ -3,14 +3,18 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # `--help` reads this module, and shows no pixels
+    import numpy as np
+    import numpy.typing as npt
 
 Kind = Literal["image", "clip"]
 FinishReason = Literal["stop", "length"]
-Pixels: TypeAlias = npt.NDArray[np.uint8]
+SamplingRule = Literal["index", "midpoints", "ends"]
+# The part of a clip: whole, head:4.5, middle:4.5 (seconds), or 2-6.5
+SPAN = r"whole|head:(?P<head>\d+(\.\d+)?)|middle:(?P<middle>\d+(\.\d+)?)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
+Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Frames:
     source_size: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:
+        if self.pixels.dtype != "uint8" or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:
             raise ValueError(f"pixels must be uint8 [n, height, width, 3], got {self.pixels.dtype} {self.pixels.shape}")
         if len(self.times_s) != len(self.pixels) or not self.times_s:
             raise ValueError(f"{len(self.times_s)} times for {len(self.pixels)} frames")

@@ -9,9 +9,9 @@ from ..captions.encoding import decoded
 from ..captions.judge import judge
 from ..captions.limits import LEAST_WORDS, estimated_tokens
 from ..captions.mend import faults, mended, steps
-from ..config.settings import Checking
 from ..config.targets import LIMITS, trainer_of
 from . import traps
+from .settings import Checking
 
 MOST_BYTES = 1 << 16  # ten thousand words: what is longer is no caption
 # The first is what the original scripts wrote into captions.

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ..config.settings import Checking
 from ..dataset.discover import DEBRIS, Root, is_media, matches, natural
+from .settings import Checking
 
 
 @dataclass

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from .. import pages
 from ..captions.encoding import decoded
-from ..config.settings import Reading, Sampling
 from ..dataset.discover import EXTENSIONS
 from ..media.pool import DecodePool, Decoding
+from ..media.settings import DecodeSettings
 from ..text import printable
 from ..types import Frames, MediaItem, PatchBudget, most_bytes
 from .codes import Code, Finding
@@ -73,9 +73,9 @@ def _pictures(survey: Survey, media: list[str]) -> list[tuple[str, str]]:
     """(data: URL, why there is none), decoded where a broken file harms nothing."""
     if not media:
         return []
-    reading, sampling = Reading(decode_timeout=_DECODE_S), Sampling(frames=1)
+    settings = DecodeSettings(frames=1, timeout_s=_DECODE_S)
     room = len(media) * most_bytes(_THUMBNAIL)
-    with DecodePool(_THUMBNAIL, reading, sampling, clip_size=_THUMBNAIL, workers=2, pixel_bytes=room) as pool:
+    with DecodePool(_THUMBNAIL, settings, clip_size=_THUMBNAIL, workers=2, pixel_bytes=room) as pool:
         begun = [pool.start(_item(survey, Path(path))) for path in media]
         return [_picture(decoding) for decoding in begun]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from shlex import quote
 
 from ..captions.audit import Audit, paired
-from ..config.settings import Checking
 from ..dataset import sidecar
 from ..dataset.discover import Root, fold_of
 from ..dataset.journal import History, Journal, new_run_id
@@ -18,6 +17,7 @@ from . import traps
 from .codes import Finding
 from .inspect import MOST_BYTES, inspected
 from .listing import Listing, caption_name, listings
+from .settings import Checking
 
 
 @dataclass

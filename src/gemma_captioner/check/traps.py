@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..config.settings import Checking
 from ..dataset.discover import EXTENSIONS
 from .codes import GENERAL, Code
 from .listing import Listing
+from .settings import Checking
 
 # Where the rows of each trainer were read.
 SOURCES: Mapping[str, str] = {

@@ -9,26 +9,34 @@ import traceback
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
-from ..api import run_for
-from ..config import settings as knobs
+from ..config.decoding import Reading, Sampling
+from ..config.group import Group
+from ..config.model import Model, Server
+from ..config.prompting import Generation, Prompting
+from ..config.quality import Judging
+from ..config.run import Cluster, Conduct
+from ..config.selection import Selection
 from ..config.settings import Settings
 from ..errors import CaptionerError, StartError, without_token
-from ..executors.local import Run
 from ..storage.places import place
 from ..text import printable
+from .options import Options, stage, with_options
 from .progress import Report
 from .shell import app, err, out, print_json
+
+if TYPE_CHECKING:
+    from ..executors.local import Run
 
 
 class Terminated(BaseException):
     """SIGTERM, raised where the main thread is: it leaves by the same doors as Ctrl-C."""
 
 
-class Conversation(knobs.Group):
+class Conversation(Group):
     """How the command talks, and what it does around the run."""
 
     config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None
@@ -47,50 +55,36 @@ class Conversation(knobs.Group):
     debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False
 
 
-_PANELS = (
-    "Which files",
-    "The prompt and the caption",
-    "Clips",
-    "Reading files",
-    "The answer",
-    "What is fit",
-    "The model",
-    "The server",
-    "The run",
-    "Past one machine",
+# The stages of a run, as `--help` shows them.
+STAGES = (
+    Options(Selection, "Which files"),
+    Options(Prompting, "The prompt and the caption"),
+    Options(Sampling, "Clips"),
+    Options(Reading, "Reading files"),
+    Options(Generation, "The answer"),
+    Options(Judging, "What is fit"),
+    Options(Model, "The model"),
+    Options(Server, "The server"),
+    Options(Conduct, "The run"),
+    Options(Cluster, "Past one machine"),
 )
 
 
-def stage(title: str) -> Parameter:
-    return Parameter(name="*", group=Group(title, sort_key=_PANELS.index(title)))
-
-
 @app.command
+@with_options(*STAGES, before="talk")
 def caption(
     paths: Annotated[
         list[str], Parameter(help="Folders and files, images and clips mixed; `s3://BUCKET/FOLDER` as well.")
     ],
     /,
     *,
-    selection: Annotated[knobs.Selection, stage("Which files")] = knobs.Selection(),
-    prompting: Annotated[knobs.Prompting, stage("The prompt and the caption")] = knobs.Prompting(),
-    sampling: Annotated[knobs.Sampling, stage("Clips")] = knobs.Sampling(),
-    reading: Annotated[knobs.Reading, stage("Reading files")] = knobs.Reading(),
-    generation: Annotated[knobs.Generation, stage("The answer")] = knobs.Generation(),
-    judging: Annotated[knobs.Judging, stage("What is fit")] = knobs.Judging(),
-    model: Annotated[knobs.Model, stage("The model")] = knobs.Model(),
-    server: Annotated[knobs.Server, stage("The server")] = knobs.Server(),
-    conduct: Annotated[knobs.Conduct, stage("The run")] = knobs.Conduct(),
-    cluster: Annotated[knobs.Cluster, stage("Past one machine")] = knobs.Cluster(),
     talk: Annotated[Conversation, stage("The run")] = Conversation(),
+    **flags: Any,
 ) -> int:
     """Caption images and clips: a `.txt` beside each.
 
     What has a caption is left alone, so an interrupted run goes on where it was when it is started again.
     """
-    flags: dict[str, Any] = {}
-    for group in (selection, prompting, sampling, reading, generation, judging, model, server, conduct, cluster):
-        flags |= group.model_dump(exclude_unset=True)
     return run_caption(list(map(place, paths)), Settings.of(read_config(talk.config), flags), talk)
 
 
@@ -98,6 +92,8 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
     """The `caption` command from its settings on: also what the one-shot scripts call. Returns the exit code."""
     if talk.dry_run:
         return _dry_run(paths, settings, talk)
+    from ..api import run_for
+
     report = Report(err, show=talk.show)
     run: Run | None = None
     previous = signal.signal(signal.SIGTERM, terminate)
@@ -133,7 +129,7 @@ def run_caption(paths: list[Path], settings: Settings, talk: Conversation) -> in
     return code
 
 
-def _verdict(run: Run, report: Report) -> int:
+def _verdict(run: "Run", report: Report) -> int:
     tally = report.tally
     if run.left_by_deadline:
         report.say("--stop-after is up: no new files were taken; the same command goes on from here", "yellow")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..config import settings as knobs
+from ..check.settings import Checking
 from ..config.targets import trainer_of
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import StartError, UsageError
-from ..storage.places import Local
 from ..text import printable, span
+from .options import LocalPath, Option, Options, with_options
 from .shell import app, err, out, print_json
 
 if TYPE_CHECKING:
@@ -22,12 +22,15 @@ _FILES_A_CODE = 3
 _TELL_EVERY = 200
 
 
+_FOR = Option(str | None, None, "Look for what this trainer trips over, TRAINER[:MODEL], sd-scripts:sdxl.")
+
+
 @app.command
+@with_options(Options(Checking, changed={"for_": _FOR}), before="fix")
 def check(
-    folder: Annotated[Local, Parameter(help="The dataset, captioned by whatever tool or hand.")],
+    folder: Annotated[LocalPath, Parameter(help="The dataset, captioned by whatever tool or hand.")],
     /,
     *,
-    checking: Annotated[knobs.Checking, Parameter(name="*")] = knobs.Checking(),
     fix: Annotated[
         bool, Parameter(help="Mend what can be mended by rule; `restore` takes it back.", negative=())
     ] = False,
@@ -38,6 +41,7 @@ def check(
     json_: Annotated[
         bool, Parameter(name="--json", help="Print one JSON object on stdout, and nothing else.", negative=())
     ] = False,
+    **flags: Any,
 ) -> int:
     """Find what is wrong with a dataset's captions: before it is trained on, not after.
 
@@ -49,6 +53,7 @@ def check(
     from ..dataset.discover import roots_of
 
     begun = time.monotonic()
+    checking = Checking.of(flags)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{printable(folder)} is a file: give the folder that it lies in")
     if checking.for_:
@@ -80,7 +85,7 @@ def check(
     return 3 if told["errors"] else 0
 
 
-def _counter(checking: knobs.Checking) -> Callable[[str], int] | None:
+def _counter(checking: Checking) -> Callable[[str], int] | None:
     if checking.tokenizer is None:
         return None
     from ..engines.local.tokenizer import token_counter

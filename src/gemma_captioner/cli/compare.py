@@ -2,72 +2,59 @@
 
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from pydantic import Field
 
-from ..compare.comparison import Comparison
-from ..compare.sample import page_path, sample_of
-from ..compare.shown import as_json, as_page
-from ..compare.variants import Axes, Variant, variants_of
-from ..config import settings as knobs
+from ..config.decoding import Sampling
+from ..config.group import Group
+from ..config.model import Model
+from ..config.prompting import Prompting
+from ..config.run import Cluster, Conduct
+from ..config.selection import Selection
 from ..config.settings import Settings
 from ..dataset.discover import roots_of
 from ..dataset.journal import new_run_id
 from ..errors import StorageError
-from ..prompts.facts import facts_for
-from ..storage.places import Local
 from ..text import printable, span
-from .caption import Terminated, read_config, stage, terminate
-from .comparison import as_text
+from .caption import STAGES, Terminated, read_config, terminate
+from .options import LocalPath, Option, Options, repeatable, stage, with_options
 from .progress import Report
 from .shell import app, err, out, print_json
 
-_WHICH = knobs.Selection.model_fields
+if TYPE_CHECKING:
+    from ..compare.comparison import Comparison
+    from ..compare.variants import Variant
 
 
-class Sample(knobs.Group):
-    recursive: bool = Field(False, description=_WHICH["recursive"].description)
-    include: tuple[str, ...] = Field((), description=_WHICH["include"].description)
-    exclude: tuple[str, ...] = Field((), description=_WHICH["exclude"].description)
+class Sample(Group):
     limit: int = Field(6, ge=1, description="How many files: spread evenly over all there are, captioned or not.")
 
 
-# What is compared may be given again and again, and replaces the knob of its name; the rest is as `caption` has it.
+# What is compared may be given again and again, and replaces the setting of its name; the rest is as `caption` has it.
+_CHANGED: Mapping[type[Group], Mapping[str, Option | None]] = {
+    Prompting: {
+        "prompt": repeatable(str, "A prompt to compare. Repeatable."),
+        "prompt_file": repeatable(Path, "A prompt to compare, read from this file. Repeatable."),
+        "preset": repeatable(str, "A preset to compare, see `gemma-captioner presets`. Repeatable."),
+    },
+    Sampling: {"frames": repeatable(int, "A number of frames of a clip to compare. Repeatable. [default: 12]")},
+    Model: {"model": repeatable(str, "A model to compare: a Hugging Face id, a local folder, or `demo`. Repeatable.")},
+    Conduct: {"stop_after": None},
+}
+_STAGES = (
+    Options(Selection, "Which files", only=("recursive", "include", "exclude")),
+    *(replace(s, changed=_CHANGED.get(s.group, {})) for s in STAGES if s.group not in (Selection, Cluster)),
+)
 
 
-class Prompting(knobs.Prompting):
-    prompt: tuple[str, ...] = Field((), description="A prompt to compare. Repeatable.")
-    prompt_file: tuple[Path, ...] = Field(  # type: ignore[assignment]
-        (), description="A prompt to compare, read from this file. Repeatable."
-    )
-    preset: tuple[str, ...] = Field(  # type: ignore[assignment]
-        (), description="A preset to compare, see `gemma-captioner presets`. Repeatable."
-    )
-
-
-class Sampling(knobs.Sampling):
-    frames: tuple[int, ...] = Field(  # type: ignore[assignment]
-        (), description="A number of frames of a clip to compare. Repeatable. [default: 12]"
-    )
-
-
-class Model(knobs.Model):
-    model: tuple[str, ...] = Field(  # type: ignore[assignment]
-        (), description="A model to compare: a Hugging Face id, a local folder, or `demo`. Repeatable."
-    )
-
-
-class Conduct(knobs.Conduct):
-    stop_after: Annotated[str | None, Parameter(parse=False)] = None
-
-
-class Telling(knobs.Group):
+class Telling(Group):
     config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None
     html: Annotated[
         Path | None, Parameter(help="Where the page goes. [default: DIR/.gemma-captioner/compare/TIME.html]")
@@ -77,30 +64,22 @@ class Telling(knobs.Group):
 
 
 @app.command
+@with_options(*_STAGES, before="sample")
 def compare(
-    paths: Annotated[list[Local], Parameter(help="Folders and files, images and clips mixed.")],
+    paths: Annotated[list[LocalPath], Parameter(help="Folders and files, images and clips mixed.")],
     /,
     *,
     sample: Annotated[Sample, stage("Which files")] = Sample(),
-    prompting: Annotated[Prompting, stage("The prompt and the caption")] = Prompting(),
-    sampling: Annotated[Sampling, stage("Clips")] = Sampling(),
-    reading: Annotated[knobs.Reading, stage("Reading files")] = knobs.Reading(),
-    generation: Annotated[knobs.Generation, stage("The answer")] = knobs.Generation(),
-    judging: Annotated[knobs.Judging, stage("What is fit")] = knobs.Judging(),
-    model: Annotated[Model, stage("The model")] = Model(),
-    server: Annotated[knobs.Server, stage("The server")] = knobs.Server(),
-    conduct: Annotated[Conduct, stage("The run")] = Conduct(),
     telling: Annotated[Telling, stage("The run")] = Telling(),
+    **flags: Any,
 ) -> int:
     """Caption a few files in several ways, and see the captions side by side: here, and as a page with the frames.
 
     What is compared is every combination of the models, the prompts (a preset stands for one) and the numbers of frames
     that are given. Nothing is written beside the media, and no caption is touched.
     """
-    flags: dict[str, Any] = {}
-    for group in (sample, prompting, sampling, reading, generation, judging, model, server, conduct):
-        flags |= group.model_dump(exclude_unset=True)
-    flags.pop("limit", None)
+    from ..compare.variants import Axes, variants_of
+
     axes = Axes(
         models=flags.pop("model", ()),
         prompts=flags.pop("prompt", ()),
@@ -111,7 +90,13 @@ def compare(
     return _compare(paths, variants_of(axes, read_config(telling.config), flags), sample.limit, telling)
 
 
-def _compare(paths: list[Path], variants: list[Variant], limit: int, telling: Telling) -> int:
+def _compare(paths: list[Path], variants: "list[Variant]", limit: int, telling: Telling) -> int:
+    from ..compare.comparison import Comparison
+    from ..compare.sample import page_path, sample_of
+    from ..compare.shown import as_json, as_page
+    from ..prompts.facts import facts_for
+    from .comparison import as_text
+
     for variant in variants:
         facts_for(variant.settings)  # what its prompts ask for is known, or told now
     settings = variants[0].settings
@@ -138,7 +123,7 @@ def _compare(paths: list[Path], variants: list[Variant], limit: int, telling: Te
     return interrupted or comparison.exit_code
 
 
-def _run(comparison: Comparison, report: Report) -> int | None:
+def _run(comparison: "Comparison", report: Report) -> int | None:
     """The exit code of an interruption, None where it came to its end."""
     previous = signal.signal(signal.SIGTERM, terminate)
     try:

@@ -1,24 +1,26 @@
 """The commands for a dataset, before and after captioning: `split`, `restore`."""
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..config import settings as knobs
 from ..errors import ItemError, UsageError
-from ..storage.places import Local, place
+from ..split.settings import Splitting
+from ..storage.places import place
 from ..text import printable
+from .options import LocalPath, Options, with_options
 from .shell import app, err, out
 
 
 @app.command
+@with_options(Options(Splitting))
 def split(
-    videos: Annotated[list[Local], Parameter(help="Long videos.")],
+    videos: Annotated[list[LocalPath], Parameter(help="Long videos.")],
     /,
     *,
-    output: Annotated[Local, Parameter(help="The folder for the clips: what `caption` reads next.")],
-    cutting: Annotated[knobs.Splitting, Parameter(name="*")] = knobs.Splitting(),
+    output: Annotated[LocalPath, Parameter(help="The folder for the clips: what `caption` reads next.")],
+    **flags: Any,
 ) -> int:
     """Cut long videos into clips at scene cuts.
 
@@ -28,6 +30,7 @@ def split(
     """
     from ..split.scenes import split as cut
 
+    cutting = Splitting.of(flags)
     twice = [stem for stem, times in Counter(video.stem for video in videos).items() if times > 1]
     if twice:
         raise UsageError(f"several videos are called {twice[0]!r}, so their clips would mix: split them one by one")

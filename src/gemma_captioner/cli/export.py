@@ -3,40 +3,41 @@
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..config import settings as knobs
-from ..config.settings import Selection
 from ..config.targets import TRAINERS, trainer_of
 from ..dataset.contents import Entry, entries
 from ..dataset.discover import roots_of
 from ..errors import StartError, UsageError
 from ..export.entries import beside_media
 from ..export.formats import EXPORTS, Format
-from ..storage.places import Local
+from ..export.settings import Exporting
 from ..text import printable
 from ..types import Failed, MediaItem
+from .options import LocalPath, Options, with_options
 from .shell import app, err, out
 
 
 @app.command
+@with_options(Options(Exporting))
 def export(
-    folder: Annotated[Local, Parameter(help="The dataset.")],
+    folder: Annotated[LocalPath, Parameter(help="The dataset.")],
     /,
     *,
     for_: Annotated[str, Parameter(name="--for", help=f"What is to read it: {', '.join(EXPORTS)}.")],
     output: Annotated[
-        Local | None,
+        LocalPath | None,
         Parameter(help="Where to. [default: where the trainer looks in the folder, else beside the folder]"),
     ] = None,
-    exporting: Annotated[knobs.Exporting, Parameter(name="*")] = knobs.Exporting(),
+    **flags: Any,
 ) -> int:
     """Write the captions as a trainer reads them: those on disk, edits included.
 
     A file is written whole or not at all, and one that is there and differs is kept as `.bak`, no `.bak` replaced.
     """
+    exporting = Exporting.of(flags)
     trainer = for_.partition(":")[0]
     if trainer not in EXPORTS:
         raise UsageError(f"--for {for_}: there is no export of that name. Known: {', '.join(EXPORTS)}")
@@ -45,9 +46,8 @@ def export(
     if not folder.is_dir():
         raise StartError(f"{folder} is no folder: give the one that holds the media")
     [root] = roots_of([folder], exporting.captions)
-    selection = Selection(**exporting.model_dump(exclude={"captions"}))
     counts: Counter[str] = Counter()
-    found = _captioned(entries([root], selection, takes_lines=takes_lines), form, counts)
+    found = _captioned(entries([root], exporting.selection, takes_lines=takes_lines), form, counts)
     first = next(found, None)
     if first is None:
         raise StartError(f"{folder} holds no captions for {trainer}: caption it first, or say where with --captions")

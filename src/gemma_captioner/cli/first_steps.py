@@ -3,17 +3,17 @@
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from ..config import settings as knobs
+from ..config.model import ServerAddress
 from ..config.settings import Settings
 from ..errors import UsageError
-from ..executors.local import Run
 from ..text import printable
+from .options import Options, with_options
 from .shell import app, out
 
 
@@ -29,6 +29,7 @@ def demo(
     The embedded model is real, and tiny: it knows one coloured shape on a plain background, and nothing else.
     """
     from ..demo.samples import draw_samples
+    from ..executors.local import Run
     from ..types import Captioned, Failed
 
     folder = folder or Path(tempfile.mkdtemp(prefix="gemma-captioner-demo-"))
@@ -98,16 +99,18 @@ def install_completion(
 
 
 @app.command
+@with_options(Options(ServerAddress))
 def doctor(
     *,
     model: Annotated[str | None, Parameter(help="The model to ask for at --base-url.")] = None,
-    server: Annotated[knobs.ServerAddress, Parameter(name="*")] = knobs.ServerAddress(),
+    **flags: Any,
 ) -> int:
     """Say what is here, what it means for captioning, and what to do about it; with --base-url, what is there."""
     from ..doctor.here import examine
     from ..doctor.server import examine_server
 
-    asked = server.model_dump(exclude_unset=True) | ({} if model is None else {"model": model})
+    server = ServerAddress.of(flags)
+    asked = flags | ({} if model is None else {"model": model})
     for finding in examine() if server.base_url is None else examine_server(asked):
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]
         out.print(f"[{style}]{mark}[/] ", end="")

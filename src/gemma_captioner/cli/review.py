@@ -8,18 +8,21 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..config import settings as knobs
+from ..config.model import Server
+from ..config.run import Cluster
 from ..config.settings import Settings
 from ..errors import StartError, UsageError
-from ..storage.places import Local, is_local
+from ..storage.places import is_local
 from ..text import printable
-from .caption import read_config, stage
+from .caption import STAGES, read_config
+from .options import LocalPath, with_options
 from .shell import app, err
 
 
 @app.command
+@with_options(*(stage for stage in STAGES if stage.group not in (Server, Cluster)))
 def review(
-    folder: Annotated[Local, Parameter(help="The dataset.")],
+    folder: Annotated[LocalPath, Parameter(help="The dataset.")],
     /,
     *,
     host: Annotated[
@@ -32,23 +35,13 @@ def review(
     ] = (),
     open_: Annotated[bool, Parameter(name="--open", help="Open the page in a browser.")] = True,
     config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None,
-    selection: Annotated[knobs.Selection, stage("Which files")] = knobs.Selection(),
-    prompting: Annotated[knobs.Prompting, stage("The prompt and the caption")] = knobs.Prompting(),
-    sampling: Annotated[knobs.Sampling, stage("Clips")] = knobs.Sampling(),
-    reading: Annotated[knobs.Reading, stage("Reading files")] = knobs.Reading(),
-    generation: Annotated[knobs.Generation, stage("The answer")] = knobs.Generation(),
-    judging: Annotated[knobs.Judging, stage("What is fit")] = knobs.Judging(),
-    model: Annotated[knobs.Model, stage("The model")] = knobs.Model(),
-    conduct: Annotated[knobs.Conduct, stage("The run")] = knobs.Conduct(),
+    **flags: Any,
 ) -> int:
     """Read, correct and approve captions on a page in the browser; `?` there lists its keys.
 
     Every change is on disk at once and can be undone, there and by `restore`. The other options are those of
     `caption`, for captioning from the page. On a rented machine, forward the port: ssh -L 8080:localhost:8080.
     """
-    flags: dict[str, Any] = {}
-    for group in (selection, prompting, sampling, reading, generation, judging, model, conduct):
-        flags |= group.model_dump(exclude_unset=True)
     layers = (read_config(config), flags)
     settings = Settings.of(*layers)
     selected = settings.selection
@@ -62,6 +55,7 @@ def review(
     except ImportError as error:
         raise StartError(f"review needs {error.name}: pip install 'gemma-captioner[review]'") from error
     from ..dataset.discover import roots_of
+    from ..pipeline.decoding import decode_settings
     from ..review.guard import LOOPBACK, Terms
     from ..review.library import Library
     from ..review.media import Media
@@ -79,6 +73,6 @@ def review(
         f"{address}{f'?token={terms.token}' if terms.token else ''}   Ctrl-C ends it", markup=False, soft_wrap=True
     )
     workers = settings.conduct.workers or os.cpu_count() or 1
-    desk = Desk(library, layers, Media(library, settings.reading, workers))
+    desk = Desk(library, settings, layers, Media(library, decode_settings(settings), workers))
     serve(desk, host=host or "127.0.0.1", port=port, terms=terms, opens=open_)
     return 0

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..config.settings import Selection
+from ..config.selection import Selection
 from ..dataset.discover import Discovery, Root
 from ..errors import StartError
 from ..text import printable

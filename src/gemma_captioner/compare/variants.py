@@ -8,6 +8,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from ..config.precedence import without_prompts
 from ..config.settings import Settings
 from ..errors import UsageError
 
@@ -15,7 +16,6 @@ Layer = Mapping[str, Any]  # settings by their flat names
 
 MOST = 16
 EVERY_FILE: Layer = {"existing": "overwrite", "only": None, "stop_after": None}  # captioned or not
-_PROMPTS = ("prompt", "prompt_file", "prompts")
 _NAME_LETTERS = 60  # of a prompt
 
 
@@ -53,9 +53,10 @@ def variants_of(axes: Axes, *base: Layer) -> list[Variant]:
         )
     variants = []
     for letter, chosen in zip(ascii_uppercase, product(*(axis.items() for axis in choices)), strict=False):
-        layers = *base, *(layer for _, layer in chosen), EVERY_FILE
+        beneath = base
         if any("preset" in layer for _, layer in chosen):  # a config's prompt would beat the preset's
-            layers = tuple(map(_without_prompts, layers))
+            beneath = tuple(map(without_prompts, base))
+        layers = *beneath, *(layer for _, layer in chosen), EVERY_FILE
         settings = Settings.of(*layers)
         names = [name for (name, _), axis in zip(chosen, choices, strict=True) if len(axis) > 1 or count == 1]
         variants.append(Variant(letter, ", ".join(names) or settings.model.model, layers, settings))
@@ -101,11 +102,3 @@ def _frames(axes: Axes) -> dict[str, Layer]:
 def _shortened(text: str) -> str:
     line = " ".join(text.split())
     return f'"{line}"' if len(line) <= _NAME_LETTERS else f'"{line[: _NAME_LETTERS - 3].rstrip()}..."'
-
-
-def _without_prompts(layer: Layer) -> Layer:
-    said = {name: value for name, value in layer.items() if name.replace("-", "_") not in _PROMPTS}
-    for kind in ("image", "clip"):
-        if isinstance(said.get(kind), Mapping):
-            said[kind] = {name: value for name, value in said[kind].items() if name != "prompt"}
-    return said

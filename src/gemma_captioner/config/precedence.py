@@ -19,7 +19,7 @@ def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """One layer of all; a later one beats an earlier one. Raises `UsageError` for a preset or trainer not known."""
     flat: dict[str, Any] = {}
     for layer in layers:
-        _lay_over(flat, {name.replace("-", "_"): value for name, value in layer.items()})
+        _lay_over(flat, _by_name(layer))
     if "for" in flat:
         flat["for_"] = flat.pop("for")
     if flat.get("for_") is not None:
@@ -35,6 +35,11 @@ def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return flat
 
 
+def _by_name(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """# {"max-new-tokens": 9} -> {"max_new_tokens": 9}"""
+    return {name.replace("-", "_"): value for name, value in layer.items()}
+
+
 def _lay_over(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
     """Put a layer over those before it: what it says for every kind beats what they said for one of them."""
     for names in (_PROMPTS, ("max_new_tokens",)):
@@ -48,8 +53,8 @@ def _lay_over(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
 
 
 def without_prompts(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """It, where another prompt is to hold."""
-    flat = dict(layer)
+    """It, where another prompt or preset is to hold."""
+    flat = _by_name(layer)
     _lay_over(flat, {"prompt": None})
     return {name: value for name, value in flat.items() if name not in ("prompt", "preset")}
 

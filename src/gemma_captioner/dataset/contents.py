@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..config.settings import Selection
+from ..config.selection import Selection
 from ..errors import ItemError
 from ..types import Failed, MediaItem
 from . import sidecar

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path, PurePosixPath
 
-from ..config.settings import Selection
+from ..config.selection import Selection
 from ..errors import StartError
 from ..storage import places
 from ..storage.places import is_local

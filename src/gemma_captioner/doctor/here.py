@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..config.settings import DEFAULT_MODEL, Sampling
+from ..config.decoding import Sampling
+from ..config.model import DEFAULT_MODEL
 from ..engines.local import memory
 from ..engines.local.memory import GEMMA3_SIZES, GIB
 from . import Finding

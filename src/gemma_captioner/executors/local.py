@@ -6,7 +6,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..config.settings import Settings, seconds
+from ..config.group import seconds
+from ..config.settings import Settings
 from ..dataset.claims import Claims
 from ..dataset.discover import roots_of
 from ..dataset.journal import run_file

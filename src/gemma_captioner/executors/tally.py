@@ -4,8 +4,6 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ..types import Captioned, Failed, Outcome, Skipped
 
 
@@ -39,6 +37,8 @@ class Tally:
     @property
     def repeated(self) -> int:
         """How many captions are word for word another file's."""
+        import numpy as np
+
         _, times = np.unique(np.asarray(self._said, np.int64), return_counts=True)
         return int(times[times > 1].sum())
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..dataset.contents import Entry
 from ..errors import StartError
-from ..media.probe import probe
 from ..types import Kind
 from .entries import distinct, of_one_kind, path_inside, without_suffix
 from .folders import write_folder
@@ -96,6 +95,8 @@ def _sd_scripts(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
 
 
 def _simpletuner(entry: Entry, folder: Path) -> Iterable[Row]:
+    from ..media.probe import probe  # the decoders, which no other format needs
+
     seen = probe(entry.item)
     size = {"width": seen.width, "height": seen.height, "num_frames": seen.frames, "fps": seen.fps}
     # Its name within the folder that was given, which is to be the instance_data_dir.

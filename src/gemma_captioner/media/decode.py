@@ -1,22 +1,20 @@
 """Media item -> frames, or the failure that it costs: the one door to the decoders, by kind."""
 
-from ..config.settings import Reading, Sampling
 from ..errors import ItemError
 from ..storage.places import release
 from ..types import Failed, Frames, MediaItem, Size
 from .images import decode_image
+from .settings import DecodeSettings
 from .video import decode_clip
 
 
-def decode(
-    item: MediaItem, size: Size, reading: Reading, sampling: Sampling, clip_size: Size | None = None
-) -> Frames | Failed:
+def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames | Failed:
     """Frames at `size`, a clip's at `clip_size` where that differs. Whatever is wrong with the file is its `Failed`."""
     clip_size = clip_size or size
     try:
         if item.kind == "clip":
-            return decode_clip(item.path, clip_size, reading, sampling)
-        return decode_image(item.path, size, reading, sampling, clip_size)
+            return decode_clip(item.path, clip_size, settings)
+        return decode_image(item.path, size, settings, clip_size)
     except ItemError as error:
         return Failed(item, str(error))
     except MemoryError:

@@ -14,12 +14,12 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 
-from ..config.settings import Reading, Sampling
 from ..errors import ItemError
 from ..storage.places import source
 from ..types import Frames, Pixels, Size, fitted
 from .colour import from_primaries
 from .sampling import Timeline, wanted_frames
+from .settings import DecodeSettings
 from .video import decode_clip
 
 register_heif_opener()
@@ -34,21 +34,21 @@ _SRGB = ImageCms.createProfile("sRGB")
 _SHORTEST_S, _UNTIMED_S = 0.02, 0.1  # as browsers have it: what claims less than the first is shown for the second
 
 
-def decode_image(path: Path, size: Size, reading: Reading, sampling: Sampling, clip_size: Size | None = None) -> Frames:
+def decode_image(path: Path, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames:
     """Read `path` and resize it to `size`, or where it is animated its frames to `clip_size` (by default the same).
 
     Raises `ItemError` with the reason and the remedy.
     """
     try:
         with Image.open(source(path, whole=True)) as file:
-            if reading.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
+            if settings.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
                 if file.format == "PNG":  # Pillow lays some of its frames on what should be gone by then
-                    return decode_clip(path, clip_size or size, reading, sampling)
+                    return decode_clip(path, clip_size or size, settings)
                 frame_size = fitted(clip_size or size, *file.size)
-                return _animation(file, frame_size, reading.background, sampling)
+                return _animation(file, frame_size, settings)
             _scale_key(file)  # before anything loads the file
             upright = _upright_size(file)
-            return Frames(_still(file, size, upright, reading)[None], (0.0,), source_size=upright)
+            return Frames(_still(file, size, upright, settings)[None], (0.0,), source_size=upright)
     except UnidentifiedImageError:
         raise ItemError(_not_an_image(path)) from None
     except Image.DecompressionBombError as error:
@@ -63,14 +63,14 @@ def decode_image(path: Path, size: Size, reading: Reading, sampling: Sampling, c
         raise ItemError(f"the image cannot be decoded ({error}): save it anew") from error
 
 
-def _still(file: Image.Image, wanted: Size, upright: tuple[int, int], reading: Reading) -> Pixels:
+def _still(file: Image.Image, wanted: Size, upright: tuple[int, int], settings: DecodeSettings) -> Pixels:
     size = fitted(wanted, *upright)
-    quick = file.format == "JPEG" and not reading.exact_pixels
+    quick = file.format == "JPEG" and not settings.exact_pixels
     if quick:
         # The decoder itself scales by a half, a quarter or an eighth, to no less than what is wanted.
         file.draft(None, (max(size), max(size)))
     ImageOps.exif_transpose(file, in_place=True)
-    pixels = as_srgb(file, size, reading.background, exact=not quick)
+    pixels = as_srgb(file, size, settings.background, exact=not quick)
     primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC's own way to say it
     return pixels if primaries is None or file.info.get("icc_profile") else from_primaries(pixels, primaries)
 
@@ -90,7 +90,7 @@ def _scale_key(file: Image.Image) -> None:
         file.info["transparency"] = tuple(part >> 8 for part in key)
 
 
-def _animation(file: Image.Image, size: tuple[int, int], background: str, sampling: Sampling) -> Frames:
+def _animation(file: Image.Image, size: tuple[int, int], settings: DecodeSettings) -> Frames:
     """Every frame is loaded once for its duration and its picture: these formats build each on the one before."""
     beginnings, at = [], 0.0
     for number in range(getattr(file, "n_frames", 1)):
@@ -99,11 +99,11 @@ def _animation(file: Image.Image, size: tuple[int, int], background: str, sampli
         beginnings.append(at)
         shown = (file.info.get("duration") or 0) / 1000
         at += shown if shown >= _SHORTEST_S else _UNTIMED_S
-    chosen, _ = wanted_frames(Timeline(beginnings, end=at), sampling)
+    chosen, _ = wanted_frames(Timeline(beginnings, end=at), settings)
     pixels = []
     for number in chosen:
         file.seek(number)
-        pixels.append(as_srgb(file.copy(), size, background))
+        pixels.append(as_srgb(file.copy(), size, settings.background))
     times = tuple(beginnings[i] for i in chosen)
     return Frames(np.stack(pixels), times, duration_s=at, kind="clip", source_size=file.size)
 

@@ -26,9 +26,9 @@ import numpy as np
 import psutil
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from ..config.settings import Reading, Sampling
 from ..types import Failed, Frames, MediaItem, Pixels, Size, most_bytes
 from .decode import decode
+from .settings import DecodeSettings
 
 GIB = 1 << 30
 _ATTEMPTS = 3  # for a file among those under way when the workers broke down
@@ -218,25 +218,26 @@ class DecodePool:
     """Decodes files ahead, as many as their pixels have room for."""
 
     def __init__(
-        self, size: Size, reading: Reading, sampling: Sampling, *, clip_size: Size, workers: int, pixel_bytes: int
+        self, size: Size, settings: DecodeSettings, *, clip_size: Size, workers: int, pixel_bytes: int
     ) -> None:
         """size, clip_size: of an image's and a clip's frames. pixel_bytes: what all together may take at once."""
-        self._how = (size, reading, sampling, clip_size)
+        self._settings = settings
+        self._sizes = (size, clip_size)
         frame_bytes = max(most_bytes(size), most_bytes(clip_size))
-        self.arena = Arena(max(sampling.frames, pixel_bytes // frame_bytes), frame_bytes)
-        limit = int(reading.decode_memory * GIB) + self.arena.bytes  # the arena counts as a worker's own, too
+        self.arena = Arena(max(settings.frames, pixel_bytes // frame_bytes), frame_bytes)
+        limit = int(settings.memory_gib * GIB) + self.arena.bytes  # the arena counts as a worker's own, too
         self._processes = Processes(workers, limit)
 
     def start(self, item: MediaItem) -> Decoding | None:
         """None where there is no room for its pixels now."""
-        frames = self._how[2].frames if item.kind == "clip" else 1
+        frames = self._settings.frames if item.kind == "clip" else 1
         first = self.arena.take(frames)
         return None if first is None else Decoding(self, item, frames, first)
 
     def _schedule(self, item: MediaItem, first: int, frames: int) -> Scheduled:
         where = (self.arena.path, self.arena.bytes, first * self.arena.frame_bytes, frames)
-        timeout = self._how[1].decode_timeout
-        return self._processes.schedule(_decode_into, args=(where, item, *self._how), timeout=timeout)
+        arguments = (where, item, self._settings, *self._sizes)
+        return self._processes.schedule(_decode_into, args=arguments, timeout=self._settings.timeout_s)
 
     def _answer(
         self, future: "ProcessFuture[Any]", item: MediaItem, room: tuple[int, int] | None
@@ -244,7 +245,7 @@ class DecodePool:
         try:
             said = future.result()
         except OutOfTime:
-            seconds = self._how[1].decode_timeout
+            seconds = self._settings.timeout_s
             return Failed(item, f"still not decoded after {seconds:g} s: convert it, or raise --decode-timeout")
         except ProcessExpired as error:
             return Failed(item, f"the decoder crashed on it ({_cause(error)}): convert it with another program")
@@ -295,14 +296,13 @@ def _prepare_worker(more_memory: int) -> None:
 def _decode_into(
     where: tuple[str, int, int, int],
     item: MediaItem,
+    settings: DecodeSettings,
     size: Size,
-    reading: Reading,
-    sampling: Sampling,
     clip_size: Size,
 ) -> _Landed | _NeedsRoom | Failed:
     """where: the arena's path and bytes, the offset to write at, and how many frames there is room for."""
     path, arena_bytes, offset, room = where
-    frames = decode(item, size, reading, sampling, clip_size)
+    frames = decode(item, size, settings, clip_size)
     if isinstance(frames, Failed):
         return frames
     if len(frames.pixels) > room:

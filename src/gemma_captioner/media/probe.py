@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from ..config.settings import Reading, Sampling
 from ..errors import ItemError
 from ..types import Failed, MediaItem
 from .decode import decode
+from .settings import DecodeSettings
 from .video import timeline_of
 
 
@@ -21,7 +21,7 @@ class Probe:
 
 def probe(item: MediaItem) -> Probe:
     """Raises `ItemError` for a file that cannot be read."""
-    frames = decode(item, (16, 16), Reading(animated="first"), Sampling(frames=1, sampling="index"))
+    frames = decode(item, (16, 16), DecodeSettings(frames=1, sampling="index", animated="first"))
     if isinstance(frames, Failed):
         raise ItemError(frames.error)
     if item.kind == "image":

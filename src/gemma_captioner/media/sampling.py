@@ -5,8 +5,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..config.settings import SPAN, Sampling, SamplingRule
 from ..errors import ItemError
+from ..types import SPAN, SamplingRule
+from .settings import DecodeSettings
 
 # Containers round times to their time base (Matroska: 1 ms): a frame that begins this soon after a wanted moment
 # is the frame of that moment.
@@ -37,25 +38,25 @@ class Timeline:
         return self.end - self.start
 
 
-def wanted_frames(timeline: Timeline, sampling: Sampling) -> tuple[list[int], int]:
+def wanted_frames(timeline: Timeline, settings: DecodeSettings) -> tuple[list[int], int]:
     """(indexes of the frames to show, number of wanted moments that lie where the file has broken off).
 
     Raises `ItemError` for a span that begins after the clip's end.
     """
-    begin, until = span_of(sampling.span, timeline.duration)
+    begin, until = span_of(settings.span, timeline.duration)
     begin, until = timeline.start + begin, timeline.start + until
     first = max(0, bisect_right(timeline.times, begin + ROUNDING_S) - 1)  # on screen as the span begins
     last = max(first + 1, bisect_left(timeline.times, until - ROUNDING_S))
     inside = timeline.times[first:last]
-    n = sampling.frames
-    if sampling.fps is not None:
-        n = min(n, max(1, round((until - begin) * sampling.fps)))
+    n = settings.frames
+    if settings.fps is not None:
+        n = min(n, max(1, round((until - begin) * settings.fps)))
     lacking = timeline.breaks_off and timeline.times[-1] < until
-    if sampling.sampling == "index" or (len(inside) <= n and not lacking):
+    if settings.sampling == "index" or (len(inside) <= n and not lacking):
         return [first + i for i in wanted_indexes(len(inside), n)], 0
     # `ends` shows the last frame, so that it aims at that frame's beginning.
-    target = until if sampling.sampling == "midpoints" or lacking else inside[-1]
-    moments = [begin + t for t in wanted_times(target - begin, n, sampling.sampling)]
+    target = until if settings.sampling == "midpoints" or lacking else inside[-1]
+    moments = [begin + t for t in wanted_times(target - begin, n, settings.sampling)]
     there = [m for m in moments if not lacking or m <= timeline.times[-1] + ROUNDING_S]
     indexes = covering(timeline.times, [m + ROUNDING_S for m in there])
     return indexes, len(moments) - len(there)

@@ -20,12 +20,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from ..config.settings import Reading, Sampling
 from ..errors import ItemError
 from ..storage.places import is_local, source
 from ..types import Frames, Pixels, Size, fitted
 from .colour import as_srgb, upright_size
 from .sampling import ROUNDING_S, Timeline, wanted_frames
+from .settings import DecodeSettings
 
 av.logging.set_level(None)
 
@@ -37,14 +37,14 @@ _SKIPS_BY_PACKET = ("h264", "hevc")  # decoders that can be told anew with each 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop the alpha of WebM
 
 
-def decode_clip(path: Path, size: Size, reading: Reading, sampling: Sampling) -> Frames:
+def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
     """Read `path` and resize its frames to `size`. Raises `ItemError` with reason and remedy.
 
     A file that breaks off gives the frames it has, flagged `partial_video`, if at least half of those wanted are there.
     """
     try:
         timeline = timeline_of(path)
-        indexes, missing = wanted_frames(timeline, sampling)
+        indexes, missing = wanted_frames(timeline, settings)
         wanted = [timeline.times[i] for i in indexes]
         with open_video(path) as container:
             stream = video_stream(container)
@@ -56,7 +56,7 @@ def decode_clip(path: Path, size: Size, reading: Reading, sampling: Sampling) ->
                     width, height = fitted(size, *source_size)
                     pixels = np.empty((len(wanted), height, width, 3), np.uint8)
                 to = (width, height)
-                pixels[number] = as_srgb(frame, to, reading.background, reformatter, exact=reading.exact_pixels)
+                pixels[number] = as_srgb(frame, to, settings.background, reformatter, exact=settings.exact_pixels)
                 times.append(round(_time(frame) - timeline.start, 6))
             missing += len(wanted) - len(times)
             if missing > len(times):

@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config.settings import Selection, Settings
+from ..config.selection import Selection
+from ..config.settings import Settings
 from ..dataset import parquet as parts
 from ..dataset import sidecar
 from ..dataset.discover import Discovery, Found, Root

@@ -23,6 +23,7 @@ from ..media.pool import DecodePool
 from ..prompts.examples import Shown, decoded, read_examples
 from ..prompts.facts import facts_for
 from ..types import Captioned, Failed, MediaItem, Outcome, Skipped, most_bytes
+from .decoding import decode_settings
 from .item import Job
 from .writer import OutcomeWriter
 
@@ -141,8 +142,7 @@ class Pipeline:
         wanted = spec.at_once * self.settings.sampling.frames * most_bytes(clip_size)
         pool = DecodePool(
             spec.size,
-            self.settings.reading,
-            self.settings.sampling,
+            decode_settings(self.settings),
             clip_size=clip_size,
             workers=self.settings.conduct.workers or os.cpu_count() or 1,
             pixel_bytes=max(PIXEL_BYTES, min(wanted, psutil.virtual_memory().available // 4)),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.settings import Selection
+from ..config.selection import Selection
 from ..dataset.discover import Discovery, Root
 from ..errors import StartError, UsageError
 from ..media.pool import DecodePool

@@ -18,10 +18,10 @@ from typing import Any
 import platformdirs
 from pebble import ProcessExpired
 
-from ..config.settings import Reading, Sampling
 from ..dataset.journal import fingerprint
 from ..errors import ItemError
 from ..media.pool import GIB, Processes
+from ..media.settings import DecodeSettings
 from . import renditions
 from .guard import MEDIA_SUFFIXES, contained
 from .library import Library
@@ -74,11 +74,10 @@ class _LatestFirst:
 class Media:
     """All of it raises `ItemError` for what cannot be shown, with the reason, and `LookupError` for no such number."""
 
-    def __init__(self, library: Library, reading: Reading, workers: int, cache: Path | None = None) -> None:
+    def __init__(self, library: Library, settings: DecodeSettings, workers: int, cache: Path | None = None) -> None:
         self._library = library
-        self._reading = reading
         self.cache = cache or platformdirs.user_cache_path("gemma-captioner") / "review"
-        self._processes = Processes(workers, int(reading.decode_memory * GIB))
+        self._processes = Processes(workers, int(settings.memory_gib * GIB))
         self._turns = _LatestFirst(workers)
         self._clips = _LatestFirst(max(1, workers - 1))  # one is left for pictures, however long a clip takes
         self._going: dict[Path, asyncio.Task[Any]] = {}
@@ -108,9 +107,9 @@ class Media:
             return Shown(path, _CLIP_TYPES.get(path.suffix.lower(), "video/mp4"))
         return Shown(made, "video/mp4")
 
-    async def strip(self, number: int, reading: Reading, sampling: Sampling) -> tuple[Shown, list[float]]:
+    async def strip(self, number: int, settings: DecodeSettings) -> tuple[Shown, list[float]]:
         """The frames that a model sees, side by side, and their times in seconds."""
-        path = await self._made(number, "strip", reading, sampling)
+        path = await self._made(number, "strip", settings)
         told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return Shown(path, "image/jpeg"), told["times_s"]
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from ..config.settings import Reading, Sampling, Settings
+from ..config.settings import Settings
 from ..dataset.journal import Line
+from ..media.settings import DecodeSettings
+from ..pipeline.decoding import decode_settings
 from .library import Entry, readable
 from .origins import listed
 
@@ -30,10 +32,10 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
     return [(term, readable(said)) for term, said in told if said]
 
 
-def way_of_seeing(entry: Entry, otherwise: Settings) -> tuple[Reading, Sampling]:
+def way_of_seeing(entry: Entry, otherwise: Settings) -> DecodeSettings:
     """As its caption's run saw it; a clip that no run has captioned, as the next one would."""
     settings = (entry.origin.settings() if entry.origin else None) or otherwise
-    return settings.reading, settings.sampling
+    return decode_settings(settings)
 
 
 def _each(term: str, texts: list[Any]) -> list[tuple[str, str]]:

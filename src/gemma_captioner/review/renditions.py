@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..config.settings import Reading, Sampling
 from ..errors import ItemError
 from ..media.decode import decode
 from ..media.encode import encode
+from ..media.settings import DecodeSettings
 from ..media.video import open_video, timeline_of, video_stream
 from ..storage.atomic import atomic
 from ..types import Failed, Frames, MediaItem, PatchBudget
@@ -32,13 +32,13 @@ _PLAYED_PIXELS = {"yuv420p", "yuvj420p"}  # 8 bits
 
 def thumb(item: MediaItem, to: Path) -> None:
     """A JPEG of the image, or of the clip's middle frame. Raises `ItemError`."""
-    frames = _decoded(item, _THUMB, Reading(animated="first"), Sampling(frames=1))
+    frames = _decoded(item, _THUMB, DecodeSettings(frames=1, animated="first"))
     _write(to, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=80))
 
 
 def picture(item: MediaItem, to: Path) -> None:
     """A JPEG of an image that a browser cannot show, or that is large to send. Raises `ItemError`."""
-    frames = _decoded(item, _PICTURE, Reading(animated="first"), Sampling(frames=1))
+    frames = _decoded(item, _PICTURE, DecodeSettings(frames=1, animated="first"))
     _write(to, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=88))
 
 
@@ -64,16 +64,16 @@ def clip(item: MediaItem, to: Path) -> bool:
         raise ItemError(f"it cannot be played ({reason}): replace or remove it") from error
 
 
-def strip(item: MediaItem, to: Path, reading: Reading, sampling: Sampling) -> None:
+def strip(item: MediaItem, to: Path, settings: DecodeSettings) -> None:
     """The frames that a model sees, side by side in a JPEG, their times in seconds in a `.json` beside it."""
-    frames = _decoded(item, _STRIP, reading, sampling)
+    frames = _decoded(item, _STRIP, settings)
     told = {"times_s": frames.times_s}
     _write(to.with_suffix(".json"), lambda path: path.write_text(json.dumps(told), encoding="utf-8"))
     _write(to, lambda path: Image.fromarray(np.hstack(list(frames.pixels))).save(path, "JPEG", quality=80))
 
 
-def _decoded(item: MediaItem, size: PatchBudget, reading: Reading, sampling: Sampling) -> Frames:
-    frames = decode(item, size, reading, sampling)
+def _decoded(item: MediaItem, size: PatchBudget, settings: DecodeSettings) -> Frames:
+    frames = decode(item, size, settings)
     if isinstance(frames, Failed):
         raise ItemError(frames.error)
     return frames

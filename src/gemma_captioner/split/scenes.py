@@ -17,15 +17,16 @@ import av
 import av.error
 import av.logging
 
-from ..config.settings import Reading, Sampling, Splitting
 from ..dataset.journal import fingerprint
 from ..dataset.sidecar import DOT_FOLDER, storage_error
 from ..errors import ItemError, StartError
 from ..media.encode import encode
 from ..media.sampling import ROUNDING_S, Timeline
+from ..media.settings import DecodeSettings
 from ..media.video import decode_clip, open_video, timeline_of, video_stream
 from ..pages import page, picture
 from ..storage.atomic import atomic
+from .settings import Splitting
 
 _COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
 _CRF = "14"
@@ -214,7 +215,7 @@ def _write_sheet(path: Path, clips: list[Path]) -> None:
     """
     if not clips:
         return
-    middles = ((clip.name, decode_clip(clip, _THUMB, Reading(), Sampling(frames=1)).pixels[0]) for clip in clips)
+    middles = ((clip.name, decode_clip(clip, _THUMB, DecodeSettings(frames=1)).pixels[0]) for clip in clips)
     shown = [(name, picture(pixels, *_THUMB)) for name, pixels in middles]
     with atomic(path) as unfinished:
         unfinished.write_text(page("sheet.html", title=path.stem, clips=shown), encoding="utf-8")

@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Annotated, Any, BinaryIO, NamedTuple
-
-from cyclopts import Parameter
-from pydantic import PlainSerializer, PlainValidator
+from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import UsageError
 
@@ -50,22 +47,14 @@ def place(text: str | Path) -> Path:
     return found  # type: ignore[no-any-return]
 
 
-def _local(text: str) -> Path:
-    if _URL.match(text):
+def local_place(text: str | Path) -> Path:
+    """A place on this machine. Raises `UsageError` for any other."""
+    if isinstance(text, str) and _URL.match(text):
         raise UsageError(
             f"{text}: this command wants a folder of this machine: copy it here first. `caption` and `restore` alone "
             "work in object stores"
         )
     return Path(text)
-
-
-Local = Annotated[Path, Parameter(converter=lambda _, tokens: _local(tokens[0].value))]
-Place = Annotated[
-    Path,
-    PlainValidator(place),
-    PlainSerializer(str, when_used="json"),
-    Parameter(converter=lambda _, tokens: place(tokens[0].value)),
-]
 
 
 def is_local(path: Path) -> bool:

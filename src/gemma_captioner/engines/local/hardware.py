@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from ...config.settings import Model
+from ...config.model import Model
 from ...errors import StartError
 
 INSTALL_SELECTOR = "pytorch.org/get-started/locally"

@@ -7,7 +7,7 @@ besides is estimated from above: cache and activations of what runs at once, the
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from ...config.settings import Quantize
+from ...config.model import Quantize
 from ...errors import MemoryShortageError
 
 GIB = 2**30

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...config.settings import Order, Settings
+from ...config.prompting import Order
+from ...config.settings import Settings
 from ...types import Frames, Request
 from .families import Family
 

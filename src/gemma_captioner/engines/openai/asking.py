@@ -5,7 +5,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from ...config.settings import Server, seconds
+from ...config.group import seconds
+from ...config.model import Server
 from ...errors import ServerError
 from ...types import Failed, Reply, Request
 from .client import Client

@@ -15,7 +15,7 @@ import aiohttp
 import httpx2
 import openai
 
-from ...config.settings import Server
+from ...config.model import Server
 from ...errors import ModelError, ServerError, StartError, UsageError, without_credentials
 from .refusals import Trouble, one_line, refusal
 from .replies import Answer, read_reply

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from ...config.settings import Settings, seconds
+from ...config.group import seconds
+from ...config.settings import Settings
 from ...errors import ModelError, UsageError
 from ...types import Kind, PatchBudget, Size
 from ..base import EngineSpec

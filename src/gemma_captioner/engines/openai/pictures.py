@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from ...config.settings import Server
+from ...config.model import Server
 from ...types import Pixels
 
 MIME = {"jpeg": "image/jpeg", "png": "image/png"}

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...config.settings import Order
+from ...config.prompting import Order
 from ...text import clock
 from ...types import Request
 

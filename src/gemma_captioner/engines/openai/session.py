@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from ...config.settings import Server
+from ...config.model import Server
 from ...types import Failed, Frames, Reply, Request
 from .asking import Asker
 from .client import Client

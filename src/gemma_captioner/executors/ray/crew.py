@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
-from ...config.settings import Cluster
+from ...config.run import Cluster
 from ...errors import StartError
 
 _CORES_WITHOUT_GPU = 4  # that an actor without a GPU has, where there are as many

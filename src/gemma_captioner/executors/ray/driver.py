@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from ...config.settings import seconds
+from ...config.group import seconds
 from ...errors import StartError
 from ...types import MediaItem, Outcome
 from ..local import Run

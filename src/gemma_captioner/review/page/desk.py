@@ -31,10 +31,10 @@ class Tab(Protocol):
 
 
 class Desk:
-    def __init__(self, library: Library, layers: Sequence[Mapping[str, Any]], media: Media) -> None:
-        """layers: the settings that the command was given, as `Settings.of` takes them."""
+    def __init__(self, library: Library, settings: Settings, layers: Sequence[Mapping[str, Any]], media: Media) -> None:
+        """settings: the command's. layers: what they were made of, for those that are to differ from them."""
         self.library = library
-        self.settings = Settings.of(*layers)
+        self.settings = settings
         self._layers = layers
         self.media = media
         self.edits = Edits(library)
@@ -95,7 +95,7 @@ class Desk:
         if not 0 <= number < len(self.library.entries):
             raise LookupError(number)
         way = await asyncio.to_thread(way_of_seeing, self.library[number], self.settings)
-        return await self.media.strip(number, *way)
+        return await self.media.strip(number, way)
 
     async def do(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         """Work that touches the disk, off the loop that all tabs share."""

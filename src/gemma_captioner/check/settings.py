@@ -1,0 +1,30 @@
+"""What `check` is told: which captions to read, and who is to be trained on them."""
+
+from pydantic import Field, field_validator
+
+from ..config.group import ForTrainer
+from ..config.quality import Measures
+from ..config.selection import Captions
+from ..config.targets import target_for
+
+
+class Checking(Captions, Measures):
+    """Which captions `check` reads, and who is to be trained on them."""
+
+    extension: str = Field("txt", pattern=r"^\.?\w+$", description="The captions' extension: txt, caption.")
+    for_: ForTrainer = None
+
+    @field_validator("extension")
+    @classmethod
+    def _without_dot(cls, value: str) -> str:
+        return value.removeprefix(".")
+
+    @property
+    def trainer(self) -> str:
+        """Its name, "" for none."""
+        return (self.for_ or "").partition(":")[0]
+
+    @property
+    def reader(self) -> str | None:
+        """The model whose text encoder reads the captions, where it is known."""
+        return self.target or (target_for(self.for_) if self.for_ else None)
