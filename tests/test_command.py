@@ -347,6 +347,34 @@ def test_usage_errors_exit_with_2(command, media, arguments):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--frames", "3.5"], "--frames: input should be a valid integer"),
+        (["--frames", "0"], "--frames: input should be greater than or equal to 1"),
+        (["--batch-size", "some"], "--batch-size: input should be"),
+        (["--prompt", ""], "--prompt: string should have at least 1 character"),
+        (["--name", "whole"], "--name: input should be 'stem' or 'full'"),
+    ],
+)
+def test_what_is_typed_is_read_as_strictly_as_the_config_file(command, media, arguments, says):
+    done = command("caption", media, *arguments)
+    assert done.code == 2 and done.err.startswith(f"error: {says}")
+
+
+def test_a_prompt_that_looks_like_a_list_is_one_prompt(command, media, script):
+    assert command("caption", media, "--prompt", '["a", "b"]', *scripted(script)).code == 0
+    assert {tuple(line["prompts"]) for line in journal(media) if line["kind"] == "caption"} == {('["a", "b"]',)}
+
+
+def test_options_of_the_command_line_and_the_config_file_are_judged_together(command, media, script, tmp_path):
+    config = tmp_path / "captions.toml"
+    config.write_text(f'output = "{(tmp_path / "out").as_posix()}"')
+    words = ("caption", media, "--captions-to", "parquet", "--dry-run", *scripted(script))
+    assert command(*words).code == 2  # it wants --output
+    assert command(*words, "--config", config).code == 0
+
+
+@pytest.mark.parametrize(
     ("name", "keys"),
     [
         ("caption", {"captioned", "skipped", "failed", "flagged", "seconds", "load_seconds", "failures"}),

@@ -7,6 +7,7 @@ import pytest
 
 from gemma_captioner import Settings
 from gemma_captioner.config.decoding import Sampling
+from gemma_captioner.config.precedence import without_prompts
 from gemma_captioner.config.settings_hash import hashed
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.pipeline.decoding import decode_settings
@@ -69,3 +70,8 @@ def test_every_setting_of_decoding_reaches_it():
     }
     made, default = decode_settings(Settings.of(given)), DecodeSettings()
     assert all(getattr(made, f.name) != getattr(default, f.name) for f in fields(DecodeSettings))
+
+
+def test_another_prompt_leaves_nothing_of_the_layers_beneath_it():
+    layer = {"prompt-file": "p.txt", "preset": "wan", "clip": {"prompt": "Moves?", "max_new_tokens": 9}, "frames": 4}
+    assert without_prompts(layer) == {"clip": {"max_new_tokens": 9}, "frames": 4}

@@ -1,23 +1,31 @@
 """Settings -> options of a command, which is given what was typed: flat, by name, as `Settings.of` takes it."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 from cyclopts import Group as Panel
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
+from pydantic import TypeAdapter
 
 from ..config import group as config
-from ..storage.places import local_place, place
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# A path would make `s3:/` of `s3://`.
-StoragePath = Annotated[Path, Parameter(converter=lambda _, tokens: place(tokens[0].value))]
-LocalPath = Annotated[Path, Parameter(converter=lambda _, tokens: local_place(tokens[0].value))]
-_TYPES = {config.Place | None: StoragePath | None, config.Local | None: LocalPath | None}
+
+def _read_as(annotation: Any) -> Parameter:
+    """What is typed is read as the config file is: by pydantic, so that 3.5 is no number of frames."""
+
+    def convert(_: Any, tokens: Sequence[Token]) -> Any:
+        words = [token.value for token in tokens]
+        return TypeAdapter(annotation).validate_python(words if get_origin(annotation) is tuple else words[0])
+
+    return Parameter() if annotation is bool else Parameter(converter=convert, json_list=False)
+
+
+LocalPath = Annotated[Path, _read_as(config.Local)]
 
 _PANELS = (
     "Which files",
@@ -71,8 +79,10 @@ class Options:
             known = fields[name]
             option = self.changed.get(name, Option(known.annotation, known.default, known.description))
             if option is not None:
-                said = (Parameter(help=option.help), *([Parameter(group=panel(self.title))] if self.title else []))
-                annotation: Any = Annotated[(_TYPES.get(option.type, option.type), *said)]
+                said = [_read_as(option.type), Parameter(help=option.help)]
+                if self.title:
+                    said.append(Parameter(group=panel(self.title)))
+                annotation: Any = Annotated[(option.type, *said)]
                 yield inspect.Parameter(
                     name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=annotation
                 )

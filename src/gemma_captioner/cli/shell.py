@@ -44,6 +44,8 @@ _NOTHING: dict[str, dict[str, Any]] = {
 }
 
 
+_HINT = "`gemma-captioner --help` and `gemma-captioner COMMAND --help` list what there is"
+
 _json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)  # by the command that is running
 
 
@@ -66,13 +68,16 @@ def _main(argv: list[str]) -> int:
         result = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
-        cause = error.__cause__
-        message = explain(cause) if isinstance(cause, ValidationError) else str(error)
+        message, cause, argument = str(error), error.__cause__, error.argument
+        if isinstance(cause, ValidationError):
+            message = explain(cause, argument.name if argument and not argument.children else None)
         err.print(f"error: {message}", markup=False, style="bold red", soft_wrap=True)
-        err.print("`gemma-captioner --help` and `gemma-captioner COMMAND --help` list what there is")
+        err.print(_HINT)
         code = 2
     except CaptionerError as error:
         err.print(f"error: {error}", markup=False, style="bold red", soft_wrap=True)
+        if isinstance(error.__cause__, ValidationError):
+            err.print(_HINT)
         code = error.exit_code
     except OSError as error:
         err.print(f"error: {error}: mend it and run again", markup=False, style="bold red", soft_wrap=True)

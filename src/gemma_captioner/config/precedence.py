@@ -78,14 +78,17 @@ _EXAMPLES = {
 }
 
 
-def explain(error: ValidationError) -> str:
-    """`--frames: input should be greater than or equal to 1 (got 0)`, one line a fault. Never a token."""
+def explain(error: ValidationError, option: str | None = None) -> str:
+    """`--frames: input should be greater than or equal to 1 (got 0)`, one line a fault. Never a token.
+
+    option: whose value alone was read; None where the error says which setting it is.
+    """
     lines: dict[str, str] = {}
     for fault in error.errors():
         path = [str(part) for part in fault["loc"]]
         if error.title == "Settings" and path[0] not in ("image", "clip"):
             del path[0]  # the group that it is of
-        name = (path or ["settings"])[0].rstrip("_").replace("_", "-")
+        name = (option or (path or ["settings"])[0].rstrip("_").replace("_", "-")).removeprefix("--")
         if fault["type"] == "string_pattern_mismatch" and name in _EXAMPLES:
             said = f"write it as {_EXAMPLES[name]}"
         else:
