@@ -1,6 +1,6 @@
 """Precision and recall of the flags that text alone decides, on captions that others labelled.
 
-python benchmarks/flags.py              # a Markdown table; the set that rules were tuned on, and one that they were not
+python benchmarks/flags.py              # a Markdown table of all sets: docs/flags.md says where each comes from
 python benchmarks/flags.py --wrong      # and each caption of the first set that is judged wrongly
 """
 
@@ -13,11 +13,21 @@ from typing import Any
 from gemma_captioner.captions.judge import judge
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
-SETS = {"tuned on": "flags.jsonl", "not seen": "flags-unseen.jsonl"}
+SETS = {"tuned on": "flags.jsonl", "not seen": "flags-unseen.jsonl", "real model": "flags-real.jsonl"}
+JUDGED = ("absent_things", "empty", "not_in_language", "prompt_echo", "refusal", "repetition")
 
 
 def labelled(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (DATA / SETS[name]).read_text(encoding="utf-8").splitlines()]
+    """One example for each flag and caption that was labelled."""
+    lines = [json.loads(line) for line in (DATA / SETS[name]).read_text(encoding="utf-8").splitlines()]
+    return lines if "flag" in lines[0] else [example for line in lines for example in _by_flag(line)]
+
+
+def _by_flag(line: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of an answer that was labelled with all its flags, but for those of which its reader was not sure."""
+    said = {"caption": " ".join(line["answer"].split()), "prompt": line["prompt"]}
+    flags = [flag for flag in JUDGED if flag not in line.get("unsure", ())]
+    return [{**said, "flag": flag, "expected": flag in line["flags"]} for flag in flags]
 
 
 def is_flagged(example: dict[str, Any]) -> bool:
@@ -29,7 +39,7 @@ def is_flagged(example: dict[str, Any]) -> bool:
 def precision_and_recall(examples: Iterable[dict[str, Any]]) -> tuple[float, float]:
     judged = [(is_flagged(example), example["expected"]) for example in examples]
     right = sum(flagged and expected for flagged, expected in judged)
-    return right / max(1, sum(f for f, _ in judged)), right / sum(e for _, e in judged)
+    return right / max(1, sum(f for f, _ in judged)), right / max(1, sum(e for _, e in judged))
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.flags import labelled, precision_and_recall
 from gemma_captioner.captions.clean import bare, dressed, to_last_sentence
 from gemma_captioner.captions.judge import judge
 from gemma_captioner.captions.limits import estimated_tokens, length_flags
@@ -66,6 +67,13 @@ LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
     ("<think>Hm.</think>A cat.", "A cat."),
     ("The user wants one.</think>A cat.", "A cat."),
     ("This image is of a cat.", "A cat."),
+    ("A cat sits.\nCaption: A dog.\nCaption: A cow.", "A cat sits."),
+    ("Caption: A cat sits\nCaption: A dog.", "A cat sits."),
+    ("The Cat\n\nCaption: A cat sits.", "The Cat. A cat sits."),
+    ("A cat sits.\nCaption:\nCaption", "A cat sits."),
+    ("The <em>red</em> cat <strong>sits</strong>.<h2>On it</h2>", "The red cat sits. On it"),
+    ('A <a href="x">cat</a>.</p>\n<em>It sits.', "A cat. It sits."),
+    ("A cat sits.\\\nIt looks up.\\", "A cat sits. It looks up."),
     # what must stay as it is
     *((kept, kept) for kept in KEPT),
     ('A sign says "Let me know" in red.', 'A sign says "Let me know" in red.'),
@@ -74,6 +82,8 @@ LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
     ("1girl, solo, blue_hair, (smile:1.2)", "1girl, solo, blue_hair, (smile:1.2)"),
     ("A 3 * 4 grid * of dots", "A 3 * 4 grid * of dots"),
     ("Sure-footed goats climb.", "Sure-footed goats climb."),
+    ("<lora:cat:1> sits, a <b and c> d", "<lora:cat:1> sits, a <b and c> d"),
+    ("a cat \\(cartoon\\)", "a cat \\(cartoon\\)"),
     ("A man says: hello there.", "A man says: hello there."),
     ("Here is a man with a dog.", "Here is a man with a dog."),
     ("A poster, 'Here Is New York'.", "A poster, 'Here Is New York'."),
@@ -178,6 +188,7 @@ def test_flags_against_captions_that_others_labelled():
     "Instructions for folding a paper crane on a sheet.", "Summary of what was left after the fire.",
     "Return of the boats: nets on the quay, a video still.", "A training manual about safety guidelines on a desk.",
     "A ruler marked 1 2 3 4 5 6 7 8 9 10 11 12.", "A comic of a sleeper: zzzzzzzzzzzzzzzz.", "A comic, AAAAAAAA!",
+    "I am running away, so let's go!", "I would say that it is a tree.", "Who is she? A woman sits on a bench.",
     "No one else wears a hat like his.", "An error message on a screen.", "A man insists, null and void.",
     "A girl inserts a caption card.", "The user interface of a game.", "You have a dog, a cat and a hat.",
 ])  # fmt: skip
@@ -191,6 +202,7 @@ def test_what_would_cost_a_file_its_caption_is_not_flagged_lightly(caption):
     ("User: describe it.", "prompt_echo"), ("We need to produce a caption of a cat.", "prompt_echo"),
     ("Okay, the user asked for a caption.", "prompt_echo"), ("List the subjects of the image.", "prompt_echo"),
     ("Summary of what is visible: a cat.", "prompt_echo"),
+    ("What is it? Who is she?", "prompt_echo"), ("Is it a cat?!", "prompt_echo"), ("2009/06/13, 16:04", "empty"),
     ("Image not found.", "refusal"), ("It is not possible to describe the image.", "refusal"),
     ("You haven't uploaded an image yet.", "refusal"), ("Error: CUDA out of memory. Tried to", "refusal"),
     ("This goes against the safety guidelines.", "refusal"),
@@ -215,6 +227,19 @@ def test_a_tag_is_not_told_as_absence():
 ])  # fmt: skip
 def test_the_language_that_is_asked_for(caption, language, is_flagged):
     assert ("not_in_language" in judge(caption, language=language)) == is_flagged
+
+
+def test_an_echo_of_do_not_mention_is_no_absence():
+    echo = "A cat. Do not mention anything that is absent. No introduction."
+    assert judge(echo, prompt="Describe this. Do not mention anything that is absent.") == ("prompt_echo",)
+
+
+@pytest.mark.parametrize(("flag", "precision", "recall"), [
+    ("empty", 1, 0.8), ("not_in_language", 1, 1), ("prompt_echo", 0.84, 0.86), ("repetition", 0.75, 0.85),
+])  # fmt: skip
+def test_flags_against_continuations_of_a_real_base_model(flag, precision, recall):
+    figures = precision_and_recall(example for example in labelled("real model") if example["flag"] == flag)
+    assert figures[0] >= precision and figures[1] >= recall
 
 
 def test_lengths_against_what_a_text_encoder_reads():

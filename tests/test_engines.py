@@ -213,6 +213,33 @@ def test_what_breaks_the_model_ends_the_run(demo):
             demo.poll(1)
 
 
+MARK = "<start_of_image>"
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "finish_reason", "new_tokens"),
+    [
+        ([MARK, "\n", MARK, "A", " red", MARK, "A", " blue"], "A red", "stop", 6),
+        (["A", " red", " circle", MARK, MARK], "A red circle", "stop", 4),
+        ([MARK] * 8, "", "length", 8),
+    ],
+)
+def test_an_image_marker_that_a_base_model_says_is_blank_before_text_and_an_end_after_it(
+    copy, said, text, finish_reason, new_tokens
+):
+    (copy / "chat_template.jinja").unlink()
+    with LocalEngine(Settings.of({"model": str(copy)})).open() as session:
+        tokenizer = session._processor.tokenizer
+        ids = iter(tokenizer(word, add_special_tokens=False)["input_ids"][-1] for word in said)
+
+        def say_the_next(module, args, logits):
+            return torch.zeros_like(logits).index_fill(-1, torch.tensor(next(ids, 0)), 1.0)
+
+        session.model.lm_head.register_forward_hook(say_the_next)
+        [reply] = answers(session, [request(0, max_new_tokens=len(said))]).values()
+    assert (reply.text, reply.finish_reason, reply.new_tokens) == (text, finish_reason, new_tokens)
+
+
 def test_sampling_depends_on_the_seed_and_not_on_the_batch(demo):
     hot = {"temperature": 3.0, "max_new_tokens": 12}
     alone = answers(demo, [request(5, seed=7, **hot)])[5].text
@@ -390,7 +417,7 @@ def test_missing_weights_are_not_made_up(copy):
 
 
 @pytest.mark.parametrize("quantize", ["8bit", "4bit"])
-def test_quantized_weights_caption(quantize):
+def test_quantized_weights_caption(quantize, caplog):
     engine = LocalEngine(Settings.of({"model": "demo", "quantize": quantize, "batch_size": 2}))
     assert quantize[0] + "-bit" in engine.describe()
     with engine.open() as session:
@@ -398,6 +425,26 @@ def test_quantized_weights_caption(quantize):
         assert type(session.model.model.vision_tower.encoder.layers[0].mlp.fc1).__name__ == "Linear"
         got = answers(session, [request(0, max_new_tokens=20)])
         assert got[0].text.startswith("A ")
+    assert not caplog.records  # bitsandbytes warns of each cast: thousands of lines
+
+
+def test_quantization_leaves_what_sees_and_hears_as_it_is():
+    from transformers import AutoModelForImageTextToText, Gemma4Config
+    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+
+    from gemma_captioner.engines.local.loading import _quantization
+
+    small = {"num_hidden_layers": 1}
+    config = Gemma4Config(text_config=small, vision_config=small, audio_config=small)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+        options = _quantization("8bit")
+        replace_with_bnb_linear(model, options.llm_int8_skip_modules, options)
+    quantized = {name.split(".")[1] for name, part in model.named_modules() if "8bit" in type(part).__name__}
+    assert quantized == {"language_model"}
+    assert {"audio_tower", "embed_audio", "vision_tower", "embed_vision"} <= {
+        n for n, _ in model.model.named_children()
+    }
 
 
 def test_a_token_never_shows():

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -172,6 +173,19 @@ def test_no_network(command, media, hub):
     assert done.code == 1
     assert "hub cannot be reached" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_a_tokenizer_comes_from_the_hub_and_one_that_cannot_be_had_is_told_in_one_line(command, media, hub):
+    for path in media.iterdir():
+        path.with_suffix(".txt").write_text("A red circle.")
+    done = command("check", media, "--tokenizer", "owner/tiny")
+    assert done.code == 0, done.err
+    with hub.away():
+        since = time.monotonic()
+        done = command("check", media, "--tokenizer", "nosuch")
+    assert time.monotonic() - since < 5
+    assert done.code == 1 and done.err.count("\n") == 1
+    assert done.err.startswith("error: nosuch is not on this machine and the hub cannot be reached")
 
 
 def test_the_token_reaches_no_file(command, media):

@@ -17,8 +17,11 @@ _NEXT_TURN = re.compile(rf"(?<=\S)\s*{_TURN_END}\s*{_TURN_START}.*", re.DOTALL)
 _AFTER_TURN = re.compile(rf"(?<=[^\s>])\s*{_TURN_END}.*", re.DOTALL)
 _TEMPLATE = re.compile(
     rf"{_TURN_START}(?:\s*(?:model|assistant)\b)?|</?(?:end_of_turn|bos|eos|pad|unk|s|start_of_image|end_of_image)>"
-    r"|<(?:image_soft_token|unused\d+)>|<br\s*/?>|<\|\w+\|?>|<\w+\|>"
+    r"|<(?:image_soft_token|unused\d+)>|<\|\w+\|?>|<\w+\|>"
 )
+_HTML = r"</?(?:{})(?:\s+[\w-]+=[^<>]*)?\s*/?>"
+_HTML_BLOCK = re.compile(_HTML.format("br|hr|p|div|h[1-6]|[uo]l|li|blockquote|center|pre"), re.IGNORECASE)
+_HTML_INLINE = re.compile(_HTML.format("em|strong|span|small|font|code|su[bp]|[abiu]"), re.IGNORECASE)
 _ROLE = re.compile(r"\A\s*(?:model|assistant)\s*[:\n]\s*", re.IGNORECASE)
 _FENCED = re.compile(r"\A\s*```\w*\s*(.*?)\s*```\s*\Z", re.DOTALL)
 _TAGGED = re.compile(r"<(caption|description|answer|output)>(.*?\w.*?)</\1>", re.DOTALL)
@@ -56,8 +59,7 @@ _LABEL = re.compile(
 _LABEL_SURELY = re.compile(
     rf"\A(?:(?:(?:image|video|photo|detailed|short)\s+)?(?:caption|description)|{_OPTION})\s*:\s+(?=\S)", re.IGNORECASE
 )
-_LABEL_LINE = re.compile(rf"\A{_LABELS})\s*:\Z", re.IGNORECASE)
-_TITLE_LINE = re.compile(rf"\A{_LABELS})\Z", re.IGNORECASE)  # without a colon: of several lines the first
+_LABEL_LINE, _LABEL_LINE_SURELY = (re.compile(rf"\A{_LABELS})\s*{colon}\Z", re.IGNORECASE) for colon in (":?", ":"))
 _ANOTHER_OPTION = re.compile(
     r"(\A.*?^\W*option\s+1\b.*?)^\W*option\s+2\s*[:(*-].*", re.IGNORECASE | re.DOTALL | re.MULTILINE
 )
@@ -137,7 +139,7 @@ def bare(raw: str, *, ascii_punctuation: bool = True, by_a_model: bool = True) -
     """
     text = _ASKED.sub("", _THINKING.sub(" ", raw))
     text = (_AFTER_TURN if by_a_model else _NEXT_TURN).sub("", text)
-    text = _TEMPLATE.sub(" ", text).strip()
+    text = _HTML_INLINE.sub("", _HTML_BLOCK.sub(" ", _TEMPLATE.sub(" ", text))).strip()
     if by_a_model:
         text = _unpacked(_ROLE.sub("", text))
     text = "\n".join(" ".join(line.split()) for line in text.splitlines())  # or patterns would try each run of spaces
@@ -147,13 +149,28 @@ def bare(raw: str, *, ascii_punctuation: bool = True, by_a_model: bool = True) -
     if by_a_model:
         text = _first_of_several(_WORD_COUNT.sub("", _KEYWORDS.sub("", text)))
     lines = [" ".join(line.split()) for line in _without_markdown(text, by_a_model).splitlines()]
-    lines = [line for line in lines if line and not _LABEL_LINE.match(line)]
-    if len(lines) > 1 and _TITLE_LINE.match(lines[0]):
-        lines = lines[1:]
-    elif by_a_model and len(lines) > 1 and _LABEL.match(lines[0]):
-        lines = [_ended(_LABEL.sub("", line)) for line in lines]
+    label_line = _LABEL_LINE if by_a_model else _LABEL_LINE_SURELY
+    lines = [line for line in lines if line and not label_line.match(line)]
+    if by_a_model:
+        lines = _first_caption(lines)
     caption = _opened(" ".join(lines), by_a_model)
     return re.sub(r"\s+([,.;:!?])(?=\s|\Z)", r"\1", caption).strip()
+
+
+def _first_caption(lines: list[str]) -> list[str]:
+    """Lines without their labels, up to where a label opens another caption.
+
+    # ["Title: A Cat", "Caption: It sits."] -> ["A Cat.", "It sits."]   ["It sits.", "Caption: A dog."] -> ["It sits."]
+    """
+    kept: list[str] = []
+    labels: set[str] = set()
+    for line in lines:
+        label = _LABEL.match(line)
+        if label and kept and (label[0] in labels or (not labels and kept[-1].endswith((".", "!", "?")))):
+            break
+        labels |= {label[0]} if label else set()
+        kept.append(line[label.end() :] if label else line)
+    return [*map(_ended, kept)] if labels and len(lines) > 1 else kept
 
 
 def _unpacked(text: str) -> str:
@@ -216,7 +233,7 @@ def plain(text: str) -> str:
 
 def _without_markdown(text: str, by_a_model: bool) -> str:
     """Marks gone, the words kept; list items become sentences of one paragraph. A model's headings go."""
-    text = re.sub(r"^\s*```\w*\s*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s*```\w*\s*$|\\+$", "", text, flags=re.MULTILINE)
     text = re.sub(r"\[([^\]]+)\]\((?:https?:|/)[^)]*\)", r"\1", text)
     text = re.sub(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"\2", text)
     text = re.sub(r"(?<![\w*])([*_])(?=[^\s*_])([^*_\n]+?)(?<=\S)\1(?![\w*])", r"\2", text)

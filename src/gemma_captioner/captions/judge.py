@@ -24,18 +24,20 @@ UNFIT = {
 
 def judge(caption: str, *, prompt: str = "", language: str = "english") -> tuple[str, ...]:
     """What the text alone shows, as flags in a fixed order. One in `UNFIT` keeps a caption from being stored."""
-    if not re.search(r"\w", caption) or _NOTHING.fullmatch(caption):
+    if not _LETTER.search(caption) or _NOTHING.fullmatch(caption):
         return ("empty",)
+    echo = echoes(caption, prompt)
     found = {
         "repetition": repeats(caption),
         "refusal": refuses(caption),
-        "prompt_echo": echoes(caption, prompt),
+        "prompt_echo": echo,
         "not_in_language": not is_in(caption, language),
-        "absent_things": tells_of_absence(caption),
+        "absent_things": not echo and tells_of_absence(caption),  # "do not mention what is absent" is no absence
     }
     return tuple(flag for flag, is_so in found.items() if is_so)
 
 
+_LETTER = re.compile(r"[^\W\d_]")
 _NOTHING = re.compile(r"\W*(?:n/a|none|null|nil|undefined|<image>)\W*", re.IGNORECASE)
 # "A protest sign reads I can't breathe", up to the sentence's end; a man who reads a book quotes nothing.
 _READS = re.compile(
@@ -161,7 +163,7 @@ _LEAST_ECHO = 4  # words
 
 
 def echoes(caption: str, prompt: str) -> bool:
-    """Whether it says the prompt again, or tells how a caption is to be instead of being one."""
+    """Whether it says the prompt again, or tells how a caption is to be, or only asks, instead of being one."""
     said, asked = _words(caption), _words(_unquoted(prompt))
     asks = "?" in prompt or _INSTRUCTION.search(prompt) is not None  # and is no hint, "photo of a cat"
     if asks and len(asked) >= _LEAST_ECHO and f" {' '.join(asked)} " in f" {' '.join(said)} ":
@@ -169,13 +171,21 @@ def echoes(caption: str, prompt: str) -> bool:
     if _says_again(said, asked):
         return True
     text = _unquoted(caption)
-    if MANNERS.search(text):
+    if MANNERS.search(text) or _only_asks(text):
         return True
     for instruction in _INSTRUCTION.finditer(text):
         sentence = re.split(r"[.!?]\s", text[instruction.start() :].strip(), maxsplit=1)[0]
         if _OF_CAPTIONING.search(sentence[len(instruction[0].strip()) :]):
             return True
     return False
+
+
+def _only_asks(text: str) -> bool:
+    """# What is it? Who is she? -> yes      Who is she? A cat sits. -> no"""
+    *sentences, rest = re.split(r"(?<=[.!?\u3002\uff01\uff1f\u061f])(?![.!?])", text)
+    return (
+        bool(sentences) and all(s.rstrip("!")[-1:] in "?\uff1f\u061f" for s in sentences) and not _LETTER.search(rest)
+    )
 
 
 def _says_again(said: list[str], asked: list[str]) -> bool:
@@ -217,7 +227,7 @@ _ENGLISH = frozenset("the with of and is are into his her its on at from while b
 
 
 def _reads_as(text: str, code: str) -> bool:
-    words = _words(text)
+    words = [word for word in _words(text) if _LETTER.search(word)]
     items = text.split(",")
     if len(words) < _LEAST_WORDS or (len(items) >= 5 and all(len(item.split()) <= 2 for item in items)):
         return True  # a few words, or tags: nobody can tell

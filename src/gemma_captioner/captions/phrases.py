@@ -21,6 +21,11 @@ LISTS: Mapping[str, str] = {
         apologi[sz]e love received lack prefer choose refuse decline rather choosing going afraid unable not
         only gladly leave kept avoided
     """,
+    # what a refusal is about; prose in the first person is about other things
+    "TASK": """
+        describ caption image picture photo video clip footage content text words write transcrib speculat comment
+        confirm proceed request identif help assist provide answer
+    """,
     "THING": """
         people persons? humans? figures? individuals? text words? letter(?:s|ing) writing signs? signage
         logos? watermarks? objects? elements? details? subjects? characters? animals? vehicles? cars?
@@ -34,7 +39,7 @@ LISTS: Mapping[str, str] = {
     # what "no" says of a state that is there, or when it compares
     "STATE": """
         expression man's longer doubt more less matter bigger larger smaller taller wider one's hands hurry
-        shirt shoes idea mercy
+        shirt shoes idea clue mercy
     """,
     "TO_3": r"(?:\w+_){0,3}?",
 }
@@ -54,7 +59,7 @@ def phrases(lines: str) -> re.Pattern[str]:
 
 
 REFUSAL = phrases(r"""
-    (?-i:\bI(?:'(?:m|d|ll|ve))?_(?:(?:\w+ly|really|also|would|will|just)_)?{SELF}\b)
+    (?-i:\bI(?:'(?:m|d|ll|ve))?_(?:(?:\w+ly|really|also|would|will|just)_)?{SELF}\b)(?=[^.!?]*\b{TASK})
     \bi'?_?a?m_(?:really_|very_|so_|deeply_)?(?:sorry|unable|not_able|not_allowed|programmed|just_an?)
     \bi'?_?a?m_(?:only_)?an?_(?:ai|large_language|language|text)
     \bi_(?:can_?not|can't|could_not|couldn't|won't|will_not|do_not|don't|am_not_able_to)_(?:\w+ly_)?(?:to_|have_)?{DOES}
@@ -107,6 +112,7 @@ MANNERS = phrases(r"""
     \b(?:mentions?|starts?_with|uses?)\b[^.]{0,60}:_yes\b
     \b(?:the|this|my|your|a)_(?:\w+_)?(?:description|prompt)_(?:uses|avoids|should|will|must|focuses|mentions|that_you|below)\b
     \b(?:the|this|my|your|a)_(?:\w+_)?(?:description|prompt)_(?:describes|is_written|starts|begins)\b
+    \byour_captions?\b
     \b(?:the|this|my|your)_caption_(?:avoids|should|will|must|focuses|mentions|is_written)\b
     \bi_(?:will_)?(?:mention|describe|focus_on|caption|write)\b
     \Ahere(?:'s|_is|_are)_(?:an?_)?[^:]{0,80}?\b(?:captions?|descriptions?|tags)\b
@@ -128,7 +134,7 @@ ABSENCE = phrases(r"""
     \bno_\w+_or_\w+\b
     \bzero_[a-z]+\b
     \bnot_a_single\b
-    \b(?:there|it|he|she|they)_(?:is|are|was|were|'s|appears?_to_be|seems?_to_be)_(?:no|not_any|not_a)\b(?!_doubt)
+    \b(?:there|this|it|he|she|they)_(?:is|are|was|were|'s|appears?_to_be|seems?_to_be)_(?:no|not_any|not_a)\b(?!_doubt)
     \bthere_(?:isn't|aren't|wasn't|weren't)\b
     \bneither_(?:\w+_){1,4}nor\b
     ,_and_neither_(?:is|are)\b
@@ -141,7 +147,7 @@ ABSENCE = phrases(r"""
     \b(?:absence|absent)\b
     \b(?:does_not|do_not|did_not|doesn't|don't|didn't|is_not|are_not|isn't|aren't|not)_(?:\w+ly_)?(?:{SHOW}\b|{SEEN})
     \b(?:cannot|can't)_be_(?:\w+ly_)?{SEEN}
-    \b(?:contains?|shows?|includes?|features?|wears?|has|have)_(?:no|nothing)\b
+    \b(?:contains?|shows?|includes?|features?|wears?|has|have)_(?:no(?!_{STATE}\b)|nothing)\b
     \bnothing_(?:else|more|\w+_or_\w+|remarkable|(?:is_)?in_the_(?:background|foreground|frame))\b
     \b(?:nobody|no_one|none_of)_(?:else_)?(?:is|are|can_be|the)\b
     \bmissing_from_the_(?:image|scene|frame|video|shot|picture)\b

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -32,6 +33,16 @@ class RowSampling:
             waiting = torch.empty_like(logits[row]).exponential_(generator=generator)
             logits[row] = logits[row] / temperature - waiting.log()
         return logits.argmax(-1)
+
+
+def breaks_and_blanks(tokenizer: Any, vocabulary: int) -> tuple[list[bool], list[bool]]:
+    """For each token id: whether it holds a line break, and whether it shows nothing.
+
+    A special token is both: base models write `<start_of_image>` between two documents, and no answer shows it.
+    """
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    pieces = ["\n" if i in special else tokenizer.decode([i]) for i in range(vocabulary)]
+    return ["\n" in piece for piece in pieces], [not piece.strip() for piece in pieces]
 
 
 class LineEnds:

@@ -1,5 +1,6 @@
 """A checkpoint's files -> the model, on its device, in its precision."""
 
+import logging
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from .checkpoint import Checkpoint, explained
 from .memory import MemoryPlan
 
 transformers_logging.set_verbosity_error()
+# Its 8-bit layers warn at each call that inputs are cast to fp16: layers x tokens lines, which nobody can act on.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
@@ -40,8 +43,9 @@ def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
 
 
 def _quantization(precision: str) -> Any:
-    # The vision tower's layer widths are no multiple of 64, and it is small: it stays exact, as does the output.
+    # The towers' layer widths are no multiple of 64, and they are small: they stay exact, as does the output.
     skipped = ["model.vision_tower", "model.multi_modal_projector", "model.embed_vision", "lm_head"]
+    skipped += ["model.audio_tower", "model.embed_audio"]
     skipped += [r".*\.router", r".*\.per_layer_(model_projection|input_gate|projection)"]
     return transformers.BitsAndBytesConfig(
         load_in_8bit=precision == "8bit",

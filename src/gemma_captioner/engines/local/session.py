@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 from ...config.settings import Settings
 from ...types import Failed, Pixels, Reply, Request
 from ..base import EngineSpec
-from .decoding import LineEnds, RowSampling, ending, first_line
+from .decoding import LineEnds, RowSampling, breaks_and_blanks, ending, first_line
 from .families import Family
 from .loop import Steps, answer_tokens
 from .memory import MemoryPlan, Precision
@@ -80,9 +80,10 @@ class LocalSession:
         )
         self._breaks: torch.Tensor | None = None
         if self._processor.chat_template is None:
-            pieces = [tokenizer.decode([i]) for i in range(self.model.config.get_text_config().vocab_size)]
-            self._breaks = torch.tensor(["\n" in p for p in pieces], device=device)
-            self._blanks = torch.tensor([not p.strip() for p in pieces], device=device)
+            vocabulary = self.model.config.get_text_config().vocab_size
+            breaks, blanks = breaks_and_blanks(tokenizer, vocabulary)
+            self._breaks = torch.tensor(breaks, device=device)
+            self._blanks = torch.tensor(blanks, device=device)
         self._break_ids: set[int] = set() if self._breaks is None else set(_where(self._breaks))
         self._blank_ids: set[int] = set() if self._breaks is None else set(_where(self._blanks))
 

@@ -5,12 +5,18 @@ from pathlib import Path
 
 from .checkpoint import explained
 
+_FILES = ["*.json", "*.txt", "*.model"]  # vocabularies and merges of BPE, SentencePiece models
+
 
 def token_counter(name: str, token: str | None) -> Callable[[str], int]:
     """name: Hugging Face id or folder. Text -> tokens, the encoder's own marks left out. Raises `ModelError`."""
-    from transformers import AutoTokenizer  # seconds to import
-
     with explained(name, token):
         folder = Path(name).expanduser()
-        tokenizer = AutoTokenizer.from_pretrained(folder if folder.is_dir() else name, token=token)
+        if not folder.is_dir():
+            from huggingface_hub import snapshot_download  # AutoTokenizer asks an unreachable hub for a minute
+
+            folder = Path(snapshot_download(name, allow_patterns=_FILES, token=token))
+        from transformers import AutoTokenizer  # seconds to import
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
