@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import ModelError, without_token
 
 DEMO = Path(__file__).parents[2] / "demo" / "checkpoint"
-FAMILIES = ("gemma3", "gemma4")  # what tells them apart is in families.py
+FAMILIES = ("gemma3", "gemma4", "gemma4_unified")  # what tells them apart is in families.py
 _DESCRIPTION = ["*.json", "*.jinja", "tokenizer.model"]
 _WEIGHTS = "*.safetensors"
 _WRONG_FORMATS = {
@@ -126,8 +126,13 @@ def _what_instead(folder: Path) -> str:
 
 
 def _wrong_family(model: str, model_type: str) -> str:
-    if model_type == "gemma3_text":
-        return f"{model} reads text only: take a Gemma 3 that sees images, 4b, 12b or 27b"
+    if model_type in ("gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text"):
+        return f"{model} reads text only: take a Gemma 3 that sees images, 4b, 12b or 27b, or a Gemma 4"
+    if model_type == "gemma3n":
+        return (
+            f"{model} is a Gemma 3n, whose vision tower needs the packages timm and torchvision, which are not "
+            "supported here: take a Gemma 3 or Gemma 4, or serve it and use --engine server"
+        )
     return f"{model} is of the family {model_type!r}, which is not supported: take one of {', '.join(FAMILIES)}"
 
 

@@ -60,6 +60,11 @@ class LocalEngine:
             revision=self.checkpoint.revision,
         )
 
+    def _most_image_tokens(self) -> int:
+        """Of an image or a frame, where that is a matter of settings; else 0."""
+        sizes = (self.spec.size, self.spec.clip_size)
+        return max(size.tokens if isinstance(size, PatchBudget) else 0 for size in sizes)
+
     def _most_tokens(self, size: Size) -> int:
         """Of one frame."""
         if isinstance(size, PatchBudget):
@@ -100,7 +105,7 @@ class LocalEngine:
         )
         counted = None if self.family.parameters is None else self.family.parameters(self.config)
         chosen = memory.plan(
-            Architecture.of(self.config, counted),
+            Architecture.of(self.config, counted, self._most_image_tokens()),
             name=self.checkpoint.name,
             quantize=settings.model.quantize,
             device=self.device,

@@ -1,9 +1,10 @@
-"""How much memory a Gemma 3 needs, before anything of it is read. Imports neither torch nor transformers.
+"""How much memory a Gemma needs, before anything of it is read. Imports neither torch nor transformers.
 
 Parameters are counted from the configuration (a test holds the count against the real classes). What a run takes
 besides is estimated from above: cache and activations of what runs at once, the vision tower's own, a margin.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -14,7 +15,6 @@ GIB = 2**30
 Precision = Literal["none", "8bit", "4bit"]
 # Bytes a weight of the language model's linear layers; the rest stays in 16 bits. 4 bits: one 32-bit scale for 64.
 LINEAR_BYTES: dict[Precision, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
-_MOST_IMAGE_TOKENS, _MOST_PATCHES_ASIDE = 1120, 101  # Gemma 4: 1120 tokens of 3 x 3 patches
 _MASK_BYTES = 7  # for each pair of a prompt's tokens, while it is read: two masks, and one of them in 16 bits
 VISION_CHUNK = 4  # frames encoded at once
 _RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator slack
@@ -38,28 +38,42 @@ class Architecture:
     image_size: int = 896
     patch_size: int = 14
     image_tokens: int = 256
+    cache_width: int | None = None  # values in the cache for one token, where layers differ in their heads or share
+    more_width: int = 0  # values of one token's activations that other families lack: per-layer inputs, experts
     counted: tuple[int, int] | None = None  # linear and other parameters, where no formula is known
 
     @classmethod
-    def of(cls, config: Any, counted: tuple[int, int] | None = None) -> Self:
-        """From a configuration of transformers'."""
+    def of(cls, config: Any, counted: tuple[int, int] | None = None, image_tokens: int = 0) -> Self:
+        """From a configuration of transformers'. image_tokens: the most of one frame, where it is asked for (Gemma 4).
+
+        A unified Gemma 4 has no vision tower: its "layer" is the square of pixels that is projected for each token.
+        """
         text, vision = config.get_text_config(), config.vision_config
+        layers = text.per_layer_config if text.is_heterogeneous else [text] * text.num_hidden_layers
+        owners = [layer for layer, mode in zip(layers, _cache_modes(text), strict=True) if mode != "reuse"]
+        experts = (getattr(text, "top_k_experts", None) or 0) * (getattr(text, "moe_intermediate_size", None) or 0)
+        has_tower = hasattr(vision, "num_hidden_layers")
+        patch = vision.patch_size if has_tower else vision.model_patch_size
+        patches = image_tokens * (vision.pooling_kernel_size**2 if has_tower else 1) if image_tokens else 0
         return cls(
             counted=counted,
             layers=text.num_hidden_layers,
             hidden=text.hidden_size,
-            intermediate=text.intermediate_size,
+            intermediate=text.intermediate_size * (2 if getattr(text, "use_double_wide_mlp", False) else 1),
             heads=text.num_attention_heads,
-            kv_heads=text.num_key_value_heads,
-            head_dim=text.head_dim,
+            kv_heads=layers[0].num_key_value_heads,
+            head_dim=layers[0].head_dim,
             vocabulary=text.vocab_size,
-            vision_layers=vision.num_hidden_layers,
-            vision_hidden=vision.hidden_size,
-            vision_intermediate=vision.intermediate_size,
-            # Where a picture keeps its shape, a square of as many patches as it may have at the most.
-            image_size=getattr(vision, "image_size", _MOST_PATCHES_ASIDE * vision.patch_size),
-            patch_size=vision.patch_size,
-            image_tokens=getattr(config, "mm_tokens_per_image", _MOST_IMAGE_TOKENS),
+            cache_width=sum(2 * layer.num_key_value_heads * layer.head_dim for layer in owners),
+            more_width=3 * text.num_hidden_layers * (getattr(text, "hidden_size_per_layer_input", None) or 0)
+            + 3 * (experts + (text.top_k_experts * text.hidden_size if experts else 0)),
+            vision_layers=vision.num_hidden_layers if has_tower else 0,
+            vision_hidden=vision.hidden_size if has_tower else vision.mm_embed_dim,
+            vision_intermediate=vision.intermediate_size if has_tower else 3 * patch**2,
+            # Where a picture keeps its shape, a square that has no fewer patches than it.
+            image_size=(math.isqrt(patches - 1) + 1) * patch if patches else vision.image_size,
+            patch_size=patch,
+            image_tokens=image_tokens or config.mm_tokens_per_image,
         )
 
     @property
@@ -92,14 +106,19 @@ class Architecture:
 
     def token_bytes(self, dtype_bytes: int) -> int:
         """Cache and activations of one token in flight, every layer's cache kept in full."""
-        cache = 2 * self.layers * self.kv_heads * self.head_dim
-        activations = 8 * self.hidden + 3 * self.intermediate
+        cache = self.cache_width or 2 * self.layers * self.kv_heads * self.head_dim
+        activations = 8 * self.hidden + 3 * self.intermediate + self.more_width
         return (cache + activations) * dtype_bytes
 
     def vision_bytes(self, dtype_bytes: int) -> int:
         """The vision tower's activations for one chunk of frames."""
         patches = (self.image_size // self.patch_size) ** 2
         return VISION_CHUNK * patches * (8 * self.vision_hidden + 2 * self.vision_intermediate) * dtype_bytes
+
+
+def _cache_modes(text: Any) -> list[str | None]:
+    """Of each layer: "reuse" where it looks at another's keys and values."""
+    return getattr(text, "kv_sharing_modes", None) or [None] * text.num_hidden_layers
 
 
 GEMMA3_SIZES = {

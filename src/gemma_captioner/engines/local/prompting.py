@@ -62,7 +62,9 @@ def prompt_text(
         return f"{system}\n{said}" if system else said
     messages: list[dict[str, Any]] = []
     if system:
-        messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
+        messages.append(
+            {"role": "system", "content": system}
+        )  # a list of parts, Gemma 4's templates print as Python does
     for prompt, media, answer in turns:
         messages.append({"role": "user", "content": _content(prompt, media, marker, order)})
         if answer is not None:

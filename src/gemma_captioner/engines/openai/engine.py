@@ -9,6 +9,7 @@ from typing import Any
 from ...config.settings import Settings, seconds
 from ...errors import ModelError, UsageError
 from ...types import Kind, PatchBudget, Size
+from .. import gemma4
 from ..base import EngineSpec
 from .client import Address, Client
 from .concurrency import MOST
@@ -24,7 +25,6 @@ _CONTEXT = 131072  # where the server does not say
 _CONTEXT_NAMES = ("max_model_len", "context_length", "max_context_length", "context_window")  # in GET /models
 _GEMMA4 = re.compile(r"gemma[-_ ]?4", re.IGNORECASE)
 _GEMMA3N = re.compile(r"gemma[-_ ]?3n", re.IGNORECASE)
-_GEMMA4_TOKENS, _GEMMA4_UNIT = 280, 48  # a server takes each frame for an image: see families.py
 _SOFT_TOKENS, _MARKERS = 256, 8
 
 
@@ -88,7 +88,8 @@ class ServerEngine:
         if (side := self._server.image_size) is not None:
             return side, side
         if _GEMMA4.search(self.model):
-            return PatchBudget(self._settings.model.image_tokens or _GEMMA4_TOKENS, _GEMMA4_UNIT)
+            tokens = self._settings.model.image_tokens or gemma4.TOKENS["image"]  # it takes each frame for an image
+            return PatchBudget(tokens, gemma4.UNIT)
         return (768, 768) if _GEMMA3N.search(self.model) else (896, 896)
 
     @property
