@@ -52,3 +52,8 @@ def test_a_new_setting_enters_the_hash_only_where_it_is_not_at_its_default():
 
     assert _hashed(Later()) == _hashed(Sampling())
     assert _hashed(Later(new=4)) == _hashed(Sampling()) | {"new": 4}
+
+
+def test_the_words_that_answers_begin_with_are_part_of_the_hash():
+    plain, begun = Settings.of({}), Settings.of({"begin": "A photo of"})
+    assert begun.recipe("image") != plain.recipe("image") and begun.recipe("clip") != plain.recipe("clip")

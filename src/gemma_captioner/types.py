@@ -121,6 +121,7 @@ class Request:
     examples: tuple[Example, ...] = ()
     temperature: float = 0.0
     seed: int = 0
+    begin: str = ""  # the answer's first words, put into the model's mouth; the reply has them too
 
 
 @dataclass(frozen=True, slots=True)

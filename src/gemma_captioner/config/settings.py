@@ -211,6 +211,9 @@ class Prompting(Group):
     punctuation: Literal["ascii", "any"] = Field(
         "ascii", description="ascii: plain quotes, dashes and dots, which every trainer reads alike. any: as answered."
     )
+    begin: str = Field(
+        "", description="The words that every answer begins with: the model goes on from them, and captions keep them."
+    )
 
 
 class Generation(Group):
@@ -507,7 +510,7 @@ class Settings(Group):
             "image_tokens": self.model.image_tokens,
             "prompts": self.prompts[kind],
             "max_new_tokens": self.max_new_tokens(kind),
-            **_hashed(self.prompting, {"order", "prefix", "suffix", "trigger", "punctuation", "system"}),
+            **_hashed(self.prompting, {"order", "prefix", "suffix", "trigger", "punctuation", "system", "begin"}),
             **_hashed(self.generation, {"temperature", "seed"}),
         }
         if self.prompting.examples is not None:

@@ -1,5 +1,6 @@
 """A checkpoint on this machine, through transformers: what is known of it before any weight is read, and opening it."""
 
+from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
@@ -72,10 +73,13 @@ class LocalEngine:
         return self.family.soft_tokens(self.processor, size[1], size[0]) + _MARKERS
 
     def _check_prompts(self) -> None:
-        """Raises `UsageError` for a prompt that would be taken for frames that are not there."""
+        """Raises `UsageError` for a prompt, or a --begin, that would be taken for frames that are not there."""
         tokenizer = self.processor.tokenizer
         marker = self.family.marker(self.processor)
-        for prompt in {prompt for prompts in self._settings.prompts.values() for prompt in prompts}:
+        begin = self._settings.prompting.begin
+        if marker in begin:
+            raise UsageError(f"--begin holds {marker}, which the model takes for an image: leave it out")
+        for prompt in {begin, *(prompt for prompts in self._settings.prompts.values() for prompt in prompts)}:
             for token in {tokenizer.image_token, tokenizer.boi_token, tokenizer.eoi_token} - {marker}:
                 if token in prompt:
                     raise UsageError(f"the prompt holds {token}, which the model takes for an image: leave it out")
@@ -136,7 +140,8 @@ class LocalEngine:
             turn(prompt, kind, 0 if shown.item is None else self._settings.frames(kind), shown.answer)
             for shown in of_kind(self._examples, kind)
         ]
-        return len(tokens_of(self.family, self.processor, [*turns, turn(prompt, kind, num_frames)], self._settings))
+        asked = replace(turn(prompt, kind, num_frames), begin=self._settings.prompting.begin.strip())
+        return len(tokens_of(self.family, self.processor, [*turns, asked], self._settings))
 
     def open(self) -> "LocalSession":
         plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download

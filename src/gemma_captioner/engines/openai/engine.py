@@ -13,6 +13,7 @@ from .. import gemma4
 from ..base import EngineSpec
 from .client import Address, Client
 from .concurrency import MOST
+from .continuing import way_to_continue
 from .pictures import MIME
 from .question import FRAMES_HERE, Form
 from .serving import Served, filled_in
@@ -125,7 +126,9 @@ class ServerEngine:
             raise
 
     def _form(self) -> Form:
+        """Asks a server that is up how it goes on from an answer, where that is wanted."""
         # Gemma 4 was taught a clip as frames with their times.
         time_told = "{}" if _GEMMA4.search(self.model) else "[{}]" if self._settings.sampling.timestamps else None
         put = self._settings.prompting
-        return Form(self.model, MIME[self._server.image_format], put.order, put.system, time_told)
+        continuing = way_to_continue(self.client, self.model, self._server.request_timeout) if put.begin.strip() else {}
+        return Form(self.model, MIME[self._server.image_format], put.order, put.system, time_told, continuing)
