@@ -19,6 +19,7 @@ from .families import FAMILIES, Family
 from .loading import load_model
 from .memory import Architecture, MemoryPlan
 from .prompting import Turn, tokens_of
+from .quantized import stored
 from .session import LocalSession
 
 _MARKERS = 8  # tokens around an image's own at the most: line breaks, start, end, or its time
@@ -117,8 +118,10 @@ class LocalEngine:
             available=hardware.free_memory(self.device),
             on_other_gpus=hardware.memory_of_other_gpus() if self.device == "cuda" else 0,
             request_tokens=most_asked + _PROMPT_ALLOWANCE + longest,
+            stored=stored(self.checkpoint, settings.model.quantize, self.device, self.dtype),
         )
-        if chosen.precision != "none" and find_spec("bitsandbytes") is None:  # before a download, not after it
+        uses_bitsandbytes = chosen.precision != "none" and not chosen.is_stored
+        if uses_bitsandbytes and find_spec("bitsandbytes") is None:  # before a download, not after it
             raise ModelError(
                 f"{self.checkpoint.name} in {chosen.precision} needs bitsandbytes: "
                 "pip install 'gemma-captioner[quantize]'"
@@ -127,6 +130,7 @@ class LocalEngine:
 
     def describe(self) -> str:
         precision = {"none": _name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
+        precision += " as it is stored" if self.memory_plan.is_stored else ""
         said = f"{self.checkpoint.name} in {precision}, {self.memory_plan}"
         if self.device == "cpu" and self.memory_plan.weights > _SLOW_ON_A_CPU_BYTES:
             said += f"\n{hardware.cpu_only_torch() or 'No GPU is here'}. On a CPU this takes minutes a file."

@@ -9,6 +9,7 @@ from transformers.utils import logging as transformers_logging
 from ...errors import ModelError
 from .checkpoint import Checkpoint, explained
 from .memory import MemoryPlan
+from .quantized import config_of
 
 transformers_logging.set_verbosity_error()
 
@@ -19,8 +20,10 @@ _ATTENTION = {"": "sdpa", "text_config": "sdpa", "vision_config": "sdpa"}
 def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
     """Raises `ModelError`, also for a checkpoint that lacks weights: transformers would fill in random ones."""
     options: dict[str, Any] = {}
-    if plan.precision != "none":
+    if plan.precision != "none" and not plan.is_stored:
         options["quantization_config"] = _quantization(plan.precision)
+    if plan.is_stored:
+        options["config"] = config_of(found)
     if plan.spread or plan.precision != "none":
         options["device_map"] = "auto" if plan.spread else {"": plan.device}
     transformers_logging.disable_progress_bar()

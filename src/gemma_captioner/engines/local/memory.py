@@ -140,6 +140,7 @@ class MemoryPlan:
     tokens_at_once: int
     most_at_once: int
     spread: bool = False  # over all GPUs, as one does not hold it
+    is_stored: bool = False  # the checkpoint is quantized already
 
     @property
     def needed(self) -> int:
@@ -180,10 +181,15 @@ def plan(
     available: int,
     request_tokens: int,
     on_other_gpus: int = 0,
+    stored: tuple[Precision, int] | None = None,
 ) -> MemoryPlan:
-    """The most exact precision that fits, on one device or over all. Raises `MemoryShortageError`: names what would."""
-    for precision in precisions(quantize, device):
+    """The most exact precision that fits, on one device or over all. Raises `MemoryShortageError`: names what would.
+
+    stored: of a checkpoint that is quantized already, its precision, which it keeps, and its weights' bytes.
+    """
+    for precision in precisions(quantize, device) if stored is None else stored[:1]:
         weights, working = needed_bytes(architecture, precision, device, dtype_bytes, request_tokens)
+        weights = weights if stored is None else stored[1]
         for room in (available, int(0.9 * (available + on_other_gpus))):  # whole layers go to each: some is wasted
             if weights + working > room:
                 continue
@@ -192,10 +198,11 @@ def plan(
             per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * request_tokens
             at_once = request_tokens + max(0, spare) // per_token
             spread = room > available
-            return MemoryPlan(precision, device, room, weights, working, at_once, _MOST_AT_ONCE[device], spread)
-    least = sum(needed_bytes(architecture, precision, device, dtype_bytes, request_tokens))
+            most = _MOST_AT_ONCE[device]
+            return MemoryPlan(precision, device, room, weights, working, at_once, most, spread, stored is not None)
+    how = f"as it is stored, in {precision}," if stored else f"even at --quantize {precision},"
     raise MemoryShortageError(
-        f"{name} needs {least / GIB:.1f} GiB on {device} even at --quantize {precision}, and "
+        f"{name} needs {(weights + working) / GIB:.1f} GiB on {device} {how} and "
         f"{available / GIB:.1f} are free: {_what_would_fit(device, dtype_bytes, available, request_tokens, quantize)}"
     )
 
