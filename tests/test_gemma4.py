@@ -25,12 +25,13 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import (
 from gemma_captioner.config.settings import Reading, Sampling, Settings
 from gemma_captioner.engines.local import hardware
 from gemma_captioner.engines.local.engine import LocalEngine
-from gemma_captioner.engines.local.memory import GIB, Architecture
+from gemma_captioner.engines.local.memory import GEMMA4_SIZES, GIB, Architecture
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.images import decode_image
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.types import Example, Frames, MediaItem, PatchBudget, Request
 from tests.support import gemma4
+from tests.support.engines import answers
 
 # What is published, in billions: with the vision tower where a model card says "with embeddings", else without.
 PUBLISHED = {"E2B": 5.1, "E4B": 8.0, "12B": 11.95, "26B-A4B": 25.2, "31B": 30.7}
@@ -72,6 +73,7 @@ def test_a_published_size_is_planned_as_the_real_class_has_it(size, tmp_path, mo
     attention = [layer.self_attn for layer in real.model.language_model.layers]
     keys_and_values = sum(2 * a.k_proj.out_features for a in attention if hasattr(a, "k_proj"))  # k_eq_v keeps both
     architecture = Architecture.of(engine.config, engine.family.parameters(engine.config), 280)
+    assert architecture == GEMMA4_SIZES[f"gemma-4-{size}"]  # what `doctor` tells of it
     assert architecture.cache_width == keys_and_values
     assert len([a for a in attention if not hasattr(a, "k_proj")]) == text.num_kv_shared_layers
     assert architecture.intermediate == max(
@@ -245,6 +247,16 @@ def test_every_size_in_every_way(size, tiny):
         compare(folder, [item(n, n % 2 + 1, budget) for n in range(4)], 1, 4, image_tokens=tokens)
     shown = (Example("What is it?", "A cat.", item(91, 3, CLIP).frames), Example("And this?", "A dog."))
     compare(folder, [item(n, 4, CLIP, examples=shown) for n in range(3)], 1, 3)
+
+
+@pytest.mark.parametrize("size", ["E4B", "12B", "26B-A4B"])
+def test_what_quantization_shrinks_is_what_the_plan_counts(size, tiny):
+    engine = LocalEngine(Settings.of({"model": str(tiny(size)), "quantize": "8bit"}))
+    with engine.open() as session:
+        modules = session.model.named_modules()
+        shrunk = sum(m.weight.numel() for _, m in modules if type(m).__name__ == "Linear8bitLt")
+        assert shrunk == engine.family.parameters(engine.config)[0]
+        assert answers(session, [item(0, 2, CLIP)])[0].new_tokens > 0
 
 
 # Prompts

@@ -195,4 +195,5 @@ def test_doctor_says_that_the_hub_answers_and_never_the_token(command):
     done = command("doctor", variables={"HF_TOKEN": SECRET})
     assert done.code == 0, done.err
     assert "hub: answers" in done.out and "token: set" in done.out
+    assert "gemma-3-27b-it: bf16 " in done.out and "gemma-4-31B-it: bf16 " in done.out
     assert SECRET not in done.out + done.err

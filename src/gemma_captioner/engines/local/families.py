@@ -129,12 +129,18 @@ def _gemma4_prefill(features: Sequence[torch.Tensor], is_image: torch.Tensor) ->
 
 
 def _counted(config: Any) -> tuple[int, int]:
-    """On no device: nothing is allocated. Experts are no linear layers: bitsandbytes leaves them as they are."""
+    """On no device: nothing is allocated.
+
+    Linear are those that quantization shrinks: experts are none to bitsandbytes, and loading.py keeps some exact.
+    """
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     total = sum(p.numel() for p in model.parameters())
-    layers = model.model.language_model.layers.modules()
-    linear = sum(m.weight.numel() for m in layers if isinstance(m, torch.nn.Linear))
+    linear = sum(
+        module.weight.numel()
+        for name, module in model.model.language_model.layers.named_modules()
+        if isinstance(module, torch.nn.Linear) and "router" not in name and "per_layer" not in name
+    )
     return linear, total - linear
 
 

@@ -46,8 +46,9 @@ def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
 
 
 def _quantization(precision: str) -> Any:
-    # The vision tower's layer widths are no multiple of 64, and it is small: it stays exact, as does the output.
+    # The towers' layer widths are no multiple of 64, and they are small: they stay exact, as does the output.
     skipped = ["model.vision_tower", "model.multi_modal_projector", "model.embed_vision", "lm_head"]
+    skipped += ["model.audio_tower", "model.embed_audio"]
     skipped += [r".*\.router", r".*\.per_layer_(model_projection|input_gate|projection)"]
     return transformers.BitsAndBytesConfig(
         load_in_8bit=precision == "8bit",
