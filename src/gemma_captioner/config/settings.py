@@ -329,6 +329,9 @@ class Model(Group):
     hf_token: str | None = Field(
         None, repr=False, description="Hugging Face token. [default: HF_TOKEN, else `hf auth login`]"
     )
+    adapter: str | None = Field(
+        None, min_length=1, description="A LoRA that PEFT saved, a Hugging Face id or folder: merged into the model."
+    )
 
 
 class ServerAddress(Group):
@@ -513,6 +516,8 @@ class Settings(Group):
             **_hashed(self.prompting, {"order", "prefix", "suffix", "trigger", "punctuation", "system", "begin"}),
             **_hashed(self.generation, {"temperature", "seed"}),
         }
+        if self.model.adapter is not None:
+            said["adapter"] = _settled_name(self.model.adapter)
         if self.prompting.examples is not None:
             said["examples"] = _settled_name(str(self.prompting.examples))
         said |= _hashed(self.reading, {"background", "exact_pixels"})

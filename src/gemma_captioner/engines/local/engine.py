@@ -13,6 +13,7 @@ from ...errors import ModelError, UsageError
 from ...prompts.examples import Shown, of_kind, read_examples
 from ...types import Kind, PatchBudget, Size
 from ..base import EngineSpec
+from . import adapter as adapters
 from . import checkpoint as checkpoints
 from . import hardware, memory
 from .families import FAMILIES, Family
@@ -34,6 +35,15 @@ class LocalEngine:
     @cached_property
     def checkpoint(self) -> checkpoints.Checkpoint:
         return checkpoints.locate(self._settings.model.model, self._settings.model.hf_token)
+
+    @cached_property
+    def adapter(self) -> adapters.Adapter | None:
+        name = self._settings.model.adapter
+        return None if name is None else adapters.locate(name, self._settings.model.hf_token)
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.name + (f" + {self.adapter.name}" if self.adapter else "")
 
     @cached_property
     def processor(self) -> Any:
@@ -58,8 +68,8 @@ class LocalEngine:
             clip_size=clip_size,
             tokens={"image": self._most_tokens(size), "clip": self._most_tokens(clip_size)},
             context=self.config.get_text_config().max_position_embeddings,
-            model=self.checkpoint.name,
-            revision=self.checkpoint.revision,
+            model=self.name,
+            revision=self.checkpoint.revision + (f" + {self.adapter.revision}" if self.adapter else ""),
         )
 
     def _most_image_tokens(self) -> int:
@@ -131,7 +141,7 @@ class LocalEngine:
     def describe(self) -> str:
         precision = {"none": _name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
         precision += " as it is stored" if self.memory_plan.is_stored else ""
-        said = f"{self.checkpoint.name} in {precision}, {self.memory_plan}"
+        said = f"{self.name} in {precision}, {self.memory_plan}"
         if self.device == "cpu" and self.memory_plan.weights > _SLOW_ON_A_CPU_BYTES:
             said += f"\n{hardware.cpu_only_torch() or 'No GPU is here'}. On a CPU this takes minutes a file."
         return said
@@ -150,7 +160,7 @@ class LocalEngine:
     def open(self) -> "LocalSession":
         plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download
         checkpoints.fetch_weights(self.checkpoint)
-        model = load_model(self.checkpoint, self.dtype, plan)
+        model = load_model(self.checkpoint, self.dtype, plan, self.adapter)
         return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings)
 
 

@@ -7,6 +7,7 @@ import transformers
 from transformers.utils import logging as transformers_logging
 
 from ...errors import ModelError
+from .adapter import Adapter, merge
 from .checkpoint import Checkpoint, explained
 from .memory import MemoryPlan
 from .quantized import config_of
@@ -17,7 +18,7 @@ transformers_logging.set_verbosity_error()
 _ATTENTION = {"": "sdpa", "text_config": "sdpa", "vision_config": "sdpa"}
 
 
-def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
+def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, adapter: Adapter | None = None) -> Any:
     """Raises `ModelError`, also for a checkpoint that lacks weights: transformers would fill in random ones."""
     options: dict[str, Any] = {}
     if plan.precision != "none" and not plan.is_stored:
@@ -40,6 +41,8 @@ def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
         )
     if missing := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
         raise ModelError(f"{found.name} lacks weights ({missing[0]} and {len(missing) - 1} more): download it again")
+    if adapter is not None:
+        merge(model, adapter, found.token)
     if "device_map" not in options:
         model.to(plan.device)
     return model.eval()

@@ -5,7 +5,6 @@ besides is estimated from above: cache and activations of what runs at once, the
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -129,30 +128,32 @@ GEMMA3_SIZES = {
 }
 
 
-def _gemma4(*sizes: int, cache: int, more: int, vision: tuple[int, ...], counted: tuple[int, int]) -> Architecture:
+def _gemma4(
+    sizes: tuple[int, int, int, int, int, int],
+    vision: tuple[int, int, int, int],
+    counted: tuple[int, int],
+    cache: int,
+    more: int = 0,
+) -> Architecture:
     """sizes: the first six of an architecture. vision: layers, hidden, intermediate, patch."""
-    *widths, patch = vision
-    return Architecture(*sizes, 262_144, *widths, 816, patch, 280, cache_width=cache, more_width=more, counted=counted)
+    layers, hidden, intermediate, patch = vision
+    return Architecture(*sizes, 262_144, layers, hidden, intermediate, 816, patch, 280, cache, more, counted)
 
 
 _SMALL, _LARGE, _UNIFIED = (16, 768, 3072, 16), (27, 1152, 4304, 16), (0, 3840, 6912, 48)
 # As `Architecture.of` reads the published configurations, which a test holds them against.
 GEMMA4_SIZES = {
     "gemma-4-E2B": _gemma4(
-        35, 1536, 12288, 8, 1, 256, cache=9216, more=26880, vision=_SMALL, counted=(1_835_532_288, 3_268_765_216)
+        (35, 1536, 12288, 8, 1, 256), _SMALL, (1_835_532_288, 3_268_765_216), cache=9216, more=26880
     ),
     "gemma-4-E4B": _gemma4(
-        42, 2560, 10240, 8, 2, 256, cache=28672, more=32256, vision=_SMALL, counted=(3_890_216_960, 4_050_883_872)
+        (42, 2560, 10240, 8, 2, 256), _SMALL, (3_890_216_960, 4_050_883_872), cache=28672, more=32256
     ),
-    "gemma-4-12B": _gemma4(
-        48, 3840, 15360, 16, 8, 256, cache=172032, more=0, vision=_UNIFIED, counted=(10_899_947_520, 1_059_782_656)
-    ),
+    "gemma-4-12B": _gemma4((48, 3840, 15360, 16, 8, 256), _UNIFIED, (10_899_947_520, 1_059_782_656), cache=172032),
     "gemma-4-26B-A4B": _gemma4(
-        30, 2816, 2112, 16, 8, 256, cache=112640, more=84480, vision=_LARGE, counted=(1_645_445_120, 24_160_488_752)
+        (30, 2816, 2112, 16, 8, 256), _LARGE, (1_645_445_120, 24_160_488_752), cache=112640, more=84480
     ),
-    "gemma-4-31B": _gemma4(
-        60, 5376, 21504, 32, 16, 256, cache=450560, more=0, vision=_LARGE, counted=(29_286_727_680, 1_986_358_832)
-    ),
+    "gemma-4-31B": _gemma4((60, 5376, 21504, 32, 16, 256), _LARGE, (29_286_727_680, 1_986_358_832), cache=450560),
 }
 
 
@@ -244,7 +245,7 @@ def _what_would_fit(device: str, dtype_bytes: int, available: int, tokens: int, 
 
 
 def largest_that_fits(
-    sizes: Mapping[str, Architecture], device: str, dtype_bytes: int, available: int, tokens: int
+    sizes: dict[str, Architecture], device: str, dtype_bytes: int, available: int, tokens: int
 ) -> tuple[str, Precision] | None:
     for size, architecture in reversed(sizes.items()):
         for precision in precisions("auto", device):

@@ -45,6 +45,11 @@ def precision_of(quantization: Mapping[str, Any]) -> Precision:
     return "4bit" if is_4bit else "8bit"
 
 
+def name_of_today(module: str) -> str:
+    """A layer's name as transformers has it since 4.52, from the one that it may have had before."""
+    return module.replace("language_model.model.", "language_model.").replace("vision_model.", "")
+
+
 def config_of(found: Checkpoint) -> Any:
     """Its configuration; which layers are not quantized, it may tell by older names.
 
@@ -53,6 +58,6 @@ def config_of(found: Checkpoint) -> Any:
     config = transformers.AutoConfig.from_pretrained(found.folder, local_files_only=True)
     quantization = getattr(config, "quantization_config", None) or {}
     if names := quantization.get("llm_int8_skip_modules"):
-        today = (n.replace("language_model.model.", "language_model.").replace("vision_model.", "") for n in names)
-        quantization["llm_int8_skip_modules"] = [*names, *(rf"(?:.*\.)?{name}" for name in today)]
+        today = (rf"(?:.*\.)?{name_of_today(name)}" for name in names)
+        quantization["llm_int8_skip_modules"] = [*names, *today]
     return config

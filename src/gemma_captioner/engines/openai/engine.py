@@ -36,6 +36,10 @@ class ServerEngine:
             server = server.model_copy(update={"serve": VLLM})
         if any(prompt.count(FRAMES_HERE) > 1 for prompts in settings.prompts.values() for prompt in prompts):
             raise UsageError(f"the prompt holds {FRAMES_HERE} more than once: all frames go to one place")
+        if settings.model.adapter is not None:
+            raise UsageError(
+                "--adapter is for --engine local: have the server load it (vLLM: --lora-modules), and name it"
+            )
         self._settings, self._server, self._tell = settings, server, tell
         self.address = Address.of(server)
         self.client = Client(self.address)
