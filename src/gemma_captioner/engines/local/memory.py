@@ -50,7 +50,8 @@ class Architecture:
         """
         text, vision = config.get_text_config(), config.vision_config
         layers = text.per_layer_config if text.is_heterogeneous else [text] * text.num_hidden_layers
-        owners = [layer for layer, mode in zip(layers, _cache_modes(text), strict=True) if mode != "reuse"]
+        # The last of them may look at an earlier one's keys and values, and keep none.
+        owners = list(layers)[: text.num_hidden_layers - (getattr(text, "num_kv_shared_layers", None) or 0)]
         experts = (getattr(text, "top_k_experts", None) or 0) * (getattr(text, "moe_intermediate_size", None) or 0)
         has_tower = hasattr(vision, "num_hidden_layers")
         patch = vision.patch_size if has_tower else vision.model_patch_size
@@ -114,11 +115,6 @@ class Architecture:
         """The vision tower's activations for one chunk of frames."""
         patches = (self.image_size // self.patch_size) ** 2
         return VISION_CHUNK * patches * (8 * self.vision_hidden + 2 * self.vision_intermediate) * dtype_bytes
-
-
-def _cache_modes(text: Any) -> list[str | None]:
-    """Of each layer: "reuse" where it looks at another's keys and values."""
-    return getattr(text, "kv_sharing_modes", None) or [None] * text.num_hidden_layers
 
 
 GEMMA3_SIZES = {
