@@ -25,6 +25,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import (
 from gemma_captioner.config.settings import Reading, Sampling, Settings
 from gemma_captioner.engines.local import hardware
 from gemma_captioner.engines.local.engine import LocalEngine
+from gemma_captioner.engines.local.loop import Steps
 from gemma_captioner.engines.local.memory import GEMMA4_SIZES, GIB, Architecture
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.images import decode_image
@@ -257,6 +258,18 @@ def test_what_quantization_shrinks_is_what_the_plan_counts(size, tiny):
         shrunk = sum(m.weight.numel() for _, m in modules if type(m).__name__ == "Linear8bitLt")
         assert shrunk == engine.family.parameters(engine.config)[0]
         assert answers(session, [item(0, 2, CLIP)])[0].new_tokens > 0
+
+
+@pytest.mark.parametrize("size", gemma4.SIZES)
+def test_the_cache_holds_what_the_plan_counts_for_a_token(size, tiny):
+    engine = LocalEngine(Settings.of({"model": str(tiny(size)), "dtype": "fp32"}))
+    with engine.open() as session, torch.inference_mode():
+        steps = Steps(session.model, torch.ones(1, 20, dtype=torch.bool), 4, graph=False)
+        steps.read_prompt(torch.arange(20)[None] + 20, {})
+        kept = [layer for layer in steps.cache.layers if layer.is_initialized]
+        values = sum(layer.keys[:, :, 0].numel() + layer.values[:, :, 0].numel() for layer in kept)
+    counted = engine.family.parameters(engine.config)
+    assert Architecture.of(engine.config, counted, 280).cache_width == values
 
 
 # Prompts
