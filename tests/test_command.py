@@ -633,3 +633,34 @@ def test_a_second_run_on_a_folder_says_so_and_stops(command, zygote, media, scri
 def test_a_shard_that_is_none_says_how_to_write_it(command, media, shard):
     done = command("caption", media, "--shard", shard)
     assert done.code == 2 and "--shard: " in done.err and "1/" in done.err
+
+
+def test_captions_begin_as_they_were_begun(command, media, script):
+    done = command("caption", media, "--model", "demo", "--begin", "A big", "--json")
+    assert done.json["captioned"] == 8, done.err
+    assert all(text.startswith("A big ") for text in captions(media).values())
+    assert command("caption", media, "--model", "demo", "--begin", "A big", "--existing", "stale").code == 0
+    again = command("caption", media, "--model", "demo", "--existing", "stale", "--json")
+    assert again.json["captioned"] == 8  # without the words it is another way to make a caption
+
+
+@pytest.mark.parametrize(
+    ("begin", "said", "caption"),
+    [
+        ("This image shows", " a red cat on a mat.", "This image shows a red cat on a mat."),
+        ("A photo of", " **a cat** on a mat.\n\nLet me know!", "A photo of a cat on a mat."),
+        ("A photo of", "A photo of a cat on a mat.", "A photo of a cat on a mat."),
+        ("Photo", "graph of a cat on a mat.", "Photograph of a cat on a mat."),
+    ],
+)
+def test_the_words_that_an_answer_was_begun_with_outlast_its_cleaning(command, media, script, begin, said, caption):
+    model = script(default=said)
+    done = command("caption", media, "--engine", "scripted", "--model", model, "--begin", begin, "--limit", 1, "--json")
+    assert done.json["captioned"] == 1, done.err
+    assert list(captions(media).values()) == [caption]
+
+
+def test_an_answer_that_adds_nothing_to_what_was_begun_is_none(command, media, script):
+    model = script(default=" ")
+    done = command("caption", media, "--engine", "scripted", "--model", model, "--begin", "A photo of", "--json")
+    assert done.code == 3 and done.json["captioned"] == 0 and captions(media) == {}

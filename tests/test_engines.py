@@ -13,14 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import Engine, engine_for
-from gemma_captioner.engines.local.checkpoint import DEMO, Checkpoint, locate
+from gemma_captioner.engines.local.checkpoint import DEMO, Checkpoint, locate, weight_bytes
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.local.families import FAMILIES
 from gemma_captioner.engines.local.loop import Steps
 from gemma_captioner.engines.local.memory import GEMMA3_SIZES, GIB, Architecture, plan
 from gemma_captioner.engines.local.prompting import prompt_text
+from gemma_captioner.engines.local.quantized import precision_of
 from gemma_captioner.engines.local.vision import distinct
-from gemma_captioner.errors import MemoryShortageError, ModelError, without_token
+from gemma_captioner.errors import MemoryShortageError, ModelError, UsageError, without_token
 from gemma_captioner.types import Failed, Reply
 from tests.support.engines import answers, request, served_demo
 from tests.support.servers import Asked, Said, Stub, prompt_of, says_the_prompt
@@ -362,9 +363,10 @@ def test_auto_takes_the_most_exact_that_fits():
 
 
 def test_what_fits_in_no_way_is_refused_with_what_would():
-    with pytest.raises(MemoryShortageError, match=r"27b needs .* GiB .*largest that fits is gemma-3-12b .*4bit"):
+    fits = r"largest that fits is gemma-3-12b with --quantize 4bit or gemma-4-12B with --quantize 4bit"
+    with pytest.raises(MemoryShortageError, match=f"27b needs .* GiB .*{fits}"):
         the_plan("gemma-3-27b", 14)
-    with pytest.raises(MemoryShortageError, match="no Gemma 3 fits"):
+    with pytest.raises(MemoryShortageError, match="no Gemma fits"):
         the_plan("gemma-3-4b", 2)
     with pytest.raises(MemoryShortageError):
         the_plan("gemma-3-12b", 24, device="mps")  # bitsandbytes has nothing for Apple's GPUs
@@ -445,6 +447,86 @@ def test_quantization_leaves_what_sees_and_hears_as_it_is():
     assert {"audio_tower", "embed_audio", "vision_tower", "embed_vision"} <= {
         n for n, _ in model.model.named_children()
     }
+
+
+@pytest.fixture(scope="module")
+def stored_in_4bit(tmp_path_factory) -> Path:
+    """The demo as `...-bnb-4bit` repositories are: quantized, then saved, under the names that weights had then."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
+
+    folder = Path(shutil.copytree(DEMO, tmp_path_factory.mktemp("stored") / "demo-bnb-4bit"))
+    exact = ["vision_tower", "multi_modal_projector", "language_model.layers.1.mlp"]
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["lm_head", *(f"model.{name}" for name in exact)],
+    )
+    AutoModelForImageTextToText.from_pretrained(DEMO, quantization_config=how).save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {key.replace("vision_tower.", "vision_tower.vision_model."): tensor for key, tensor in tensors.items()}
+    assert any(key.startswith("language_model.model.") and key.endswith(".absmax") for key in tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    names = ["lm_head", "multi_modal_projector", "vision_tower", "language_model.model.layers.1.mlp"]
+    config["quantization_config"]["llm_int8_skip_modules"] = names
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_checkpoint_that_is_quantized_already_is_planned_and_loaded_as_it_is(stored_in_4bit):
+    engine = LocalEngine(Settings.of({"model": str(stored_in_4bit)}))
+    on_disk = sum(file.stat().st_size for file in stored_in_4bit.glob("*.safetensors"))
+    assert engine.memory_plan.weights == on_disk < (DEMO / "model.safetensors").stat().st_size
+    assert (engine.memory_plan.precision, engine.memory_plan.is_stored) == ("4bit", True)
+    assert "4-bit as it is stored" in engine.describe()
+    with engine.open() as session:
+        layers = session.model.model.language_model.layers
+        assert [type(layer.mlp.up_proj).__name__ for layer in layers[:2]] == ["Linear4bit", "Linear"]
+        assert type(session.model.model.vision_tower.encoder.layers[0].mlp.fc1).__name__ == "Linear"
+        assert answers(session, [request(0, max_new_tokens=20)])[0].text.startswith("A ")
+    assert LocalEngine(Settings.of({"model": str(stored_in_4bit), "quantize": "4bit"})).memory_plan.is_stored
+
+
+@pytest.mark.parametrize("quantize", ["none", "8bit"])
+def test_what_contradicts_a_quantized_checkpoint_is_refused(stored_in_4bit, quantize):
+    with pytest.raises(UsageError, match=f"stored in 4bit .bitsandbytes., which --quantize {quantize} contradicts"):
+        _ = LocalEngine(Settings.of({"model": str(stored_in_4bit), "quantize": quantize})).memory_plan
+
+
+@pytest.mark.parametrize(
+    ("how", "precision"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "4bit"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "8bit"),
+        ({"quant_method": "auto-round", "bits": 4, "group_size": 128}, "4bit"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}}, "4bit"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}}, "8bit"),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "8bit"),
+        ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}}, "4bit"),
+    ],
+)
+def test_how_a_checkpoint_is_quantized_is_read_whatever_the_method(how, precision):
+    assert precision_of(how) == precision
+
+
+def test_stored_weights_are_as_large_as_their_index_says(copy):
+    assert weight_bytes(locate(str(copy), None)) == (copy / "model.safetensors").stat().st_size
+    index = {"metadata": {"total_size": 7_600_000_000}, "weight_map": {}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert weight_bytes(locate(str(copy), None)) == 7_600_000_000
+
+
+def test_a_method_whose_package_is_missing_is_told_before_a_download(copy):
+    config = json.loads((copy / "config.json").read_text())
+    how = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}
+    (copy / "config.json").write_text(json.dumps(config | {"quantization_config": how}))
+    with pytest.raises(ModelError, match=r"quantized by auto-round, which cannot be used here: .*auto-round"):
+        LocalEngine(Settings.of({"model": str(copy)})).describe()
+    (copy / "config.json").write_text(json.dumps(config | {"quantization_config": {"group_size": 64, "bits": 4}}))
+    with pytest.raises(ModelError, match="quantized for MLX"):
+        locate(str(copy), None)
 
 
 def test_a_token_never_shows():

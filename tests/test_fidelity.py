@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -45,13 +46,16 @@ class Reference:
             marks = "<start_of_image>" * len(images)
             text = marks + request.prompt if order == "media-first" else request.prompt + marks
             text += "\nCaption:" if request.prompt.endswith(".") else ""
+            text += f" {request.begin}" if request.begin else ""
             return self.processor(text=text, images=[images], return_tensors="pt").to(self.model.device)
         media = [{"type": "image", "image": image} for image in images]
         text = [{"type": "text", "text": request.prompt}]
         content = media + text if order == "media-first" else text + media
+        begun = [{"role": "assistant", "content": [{"type": "text", "text": request.begin}]}] if request.begin else []
         return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}],
-            add_generation_prompt=True,
+            [{"role": "user", "content": content}, *begun],
+            add_generation_prompt=not begun,
+            continue_final_message=bool(begun),
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
@@ -134,6 +138,26 @@ def test_a_base_checkpoint_gets_a_raw_prompt_and_one_line_of_its_completion(base
             if newline in tokens:  # it ends there, and nowhere before once there was text
                 said = reference.processor.tokenizer.decode(tokens[:-1])
                 assert tokens[-1] == newline and "\n" not in said.strip()
+
+
+@pytest.mark.parametrize("kind", ["chat", "base"])
+def test_an_answer_that_is_begun_goes_on_as_transformers_continues_it(kind, base_checkpoint):
+    folder = DEMO if kind == "chat" else base_checkpoint
+    reference = Reference(folder)
+    asked = [
+        replace(r, begin=begin)
+        for r, begin in zip(requests(9, seed=5), ["A", "A blue", "The picture"] * 3, strict=True)
+    ]
+    ours = Ours(folder, "media-first", 3)
+    with ours.session:
+        for number, (tokens, reply) in ours.answer(asked).items():
+            expected = reference.tokens(asked[number], "media-first")
+            assert tokens == expected[: len(tokens)] and tokens
+            said = reference.processor.tokenizer.decode(expected, skip_special_tokens=True)
+            if kind == "chat":
+                assert reply.text == asked[number].begin + said
+            else:
+                assert reply.text.startswith(f"{asked[number].begin} ") and "\n" not in reply.text
 
 
 COUNTS = [*range(1, 9), *range(10, 17, 2), *range(20, 65, 11)]  # of frames; all 64 on CUDA

@@ -17,6 +17,9 @@ from tests.support.files import captions
 COMMIT = "a" * 40
 SECRET = "hf_" + "S3cret" * 5
 FILES = {path.name: path.read_bytes() for path in DEMO.iterdir()}
+_HOW = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+STORED = json.dumps(json.loads(FILES["config.json"]) | {"quantization_config": _HOW}).encode()
+SIZES = {"owner/huge": 2**60, "owner/stored": 3 << 30}  # bytes of each file, where they are not what they are
 # repository -> (status, X-Error-Code, message) of every answer, where it is not simply there
 REFUSED = {
     "google/gated": (403, "GatedRepo", "Access to model google/gated is restricted"),
@@ -46,15 +49,15 @@ class Hub(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") == "Bearer hf_invalidinvalid":
             return self._send(401, b'{"error": "Invalid credentials"}', body, {})
         if self.path.startswith("/api/models"):
-            siblings = [
-                {"rfilename": n, "size": 2**60 if repository == "owner/huge" else len(c)} for n, c in FILES.items()
-            ]
+            siblings = [{"rfilename": n, "size": SIZES.get(repository, len(c))} for n, c in FILES.items()]
             if "tree" in path:
                 siblings = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in FILES.items()]
                 return self._send(200, json.dumps(siblings).encode(), body, {})
             info = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
             return self._send(200, json.dumps(info).encode(), body, {})
         content = FILES.get(path[-1])
+        if (repository, path[-1]) == ("owner/stored", "config.json"):
+            content = STORED
         if content is None:
             return self._send(404, b"{}", body, {"X-Error-Code": "EntryNotFound"})
         return self._send(200, content, body, {"ETag": f'"{path[-1]}"', "X-Repo-Commit": COMMIT})
@@ -160,6 +163,13 @@ def test_a_model_that_cannot_be_had_is_one_line_with_the_remedy(command, media, 
     assert captions(media) == {}
 
 
+def test_a_checkpoint_that_is_quantized_already_is_planned_by_the_size_that_the_hub_tells(command, media):
+    done = command("caption", media, "--model", "owner/stored", "--dry-run")
+    assert done.code == 0 and "in 4-bit as it is stored" in done.out and "weights 3.0" in done.out, done.out + done.err
+    refused = command("caption", media, "--model", "owner/stored", "--quantize", "8bit")
+    assert refused.code == 2 and "contradicts" in refused.err and refused.err.count("\n") == 1, refused.err
+
+
 def test_an_invalid_token_is_told(command, media):
     done = command("caption", media, "--model", "owner/other", "--hf-token", "hf_invalidinvalid")
     assert done.code == 1
@@ -199,4 +209,5 @@ def test_doctor_says_that_the_hub_answers_and_never_the_token(command):
     done = command("doctor", variables={"HF_TOKEN": SECRET})
     assert done.code == 0, done.err
     assert "hub: answers" in done.out and "token: set" in done.out
+    assert "gemma-3-27b-it: bf16 " in done.out and "gemma-4-31B-it: bf16 " in done.out
     assert SECRET not in done.out + done.err

@@ -247,6 +247,56 @@ def test_parameters_that_a_server_does_not_know_are_left_out_and_told_once():
     assert [re.findall("`(.*?)`", line) for line in told] == [["max_tokens"], ["seed"]]
 
 
+def goes_on(*, knows: bool = True, told: bool = False, counts: bool = True):
+    """A server that goes on from a last message of the assistant's: told to by parameters, or whenever there is one.
+
+    knows: the parameters. counts: the tokens that it read.
+    """
+
+    def rule(asked: Asked) -> Said:
+        request, turns = asked.json, asked.json["messages"]
+        if not knows and "continue_final_message" in request:
+            return Said(400, {"error": {"message": "Unrecognized request argument supplied: continue_final_message"}})
+        continued = turns[-1]["role"] == "assistant" and (not told or "continue_final_message" in request)
+        tokens = sum(5 + len(str(turn["content"]).split()) for turn in turns) + 5 - 5 * continued
+        said = completion(" stands here." if continued else "A cat.")
+        return Said(body=said | {"usage": {"prompt_tokens": tokens} if counts else None})
+
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "sent"), [(goes_on(told=True), True), (goes_on(), True), (goes_on(knows=False), False)]
+)
+def test_an_answer_is_begun_as_the_server_can_be_made_to_go_on_from_it(rule, sent):
+    with Stub(rule) as stub:
+        with session(stub.url, begin=" A dog ") as opened:
+            asked = [replace(request(n), begin="A dog") for n in range(3)]
+            got = answers(opened, asked)
+        assert {reply.text for reply in got.values()} == {"A dog stands here."}
+        assert all(("continue_final_message" in a.json) == sent for a in stub.asked[-3:])
+        assert all(a.json["messages"][-1] == {"role": "assistant", "content": "A dog"} for a in stub.asked[-3:])
+        assert len(stub.asked) == 3 + (2 if sent else 3)  # learnt once
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (goes_on(told=True, knows=False), "answers anew"),
+        (goes_on(counts=False), "does not tell how many tokens"),
+        (lambda asked: Said(400, {"error": "the last message must be the user's"}), "must be the user's"),
+    ],
+)
+def test_a_server_that_does_not_go_on_from_an_answer_refuses_the_run_with_the_reason(rule, why):
+    with Stub(rule) as stub, pytest.raises(ModelError, match=rf"{why}.*leave out --begin"):
+        session(stub.url, begin="A dog")
+
+
+def test_transformers_serve_answers_anew_and_is_found_out(transformers_serve):
+    with pytest.raises(ModelError, match="answers anew"):
+        session(transformers_serve, model=str(DEMO), begin="A red")
+
+
 def few(asked: Asked) -> Said:
     if len(pictures_of(asked)) > 4:
         return Said(400, {"error": {"message": "This model's maximum context length is 1024 tokens."}})

@@ -75,3 +75,8 @@ def test_every_setting_of_decoding_reaches_it():
 def test_another_prompt_leaves_nothing_of_the_layers_beneath_it():
     layer = {"prompt-file": "p.txt", "preset": "wan", "clip": {"prompt": "Moves?", "max_new_tokens": 9}, "frames": 4}
     assert without_prompts(layer) == {"clip": {"max_new_tokens": 9}, "frames": 4}
+
+
+def test_the_words_that_answers_begin_with_are_part_of_the_hash():
+    plain, begun = Settings.of({}), Settings.of({"begin": "A photo of"})
+    assert begun.recipe("image") != plain.recipe("image") and begun.recipe("clip") != plain.recipe("clip")

@@ -79,7 +79,8 @@ def by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list[Varia
 def _session_settings(variant: Variant) -> tuple[Any, ...]:
     """What an engine's session takes from the settings and not from each request."""
     settings = variant.settings
-    return settings.model, settings.prompting.order, settings.prompting.system, settings.sampling.timestamps
+    put = settings.prompting
+    return settings.model, put.order, put.system, put.begin, settings.sampling.timestamps
 
 
 def _models(axes: Axes) -> dict[str, Layer]:

@@ -49,6 +49,9 @@ class Model(Group):
     hf_token: str | None = Field(
         None, repr=False, description="Hugging Face token. [default: HF_TOKEN, else `hf auth login`]"
     )
+    adapter: str | None = Field(
+        None, min_length=1, description="A LoRA that PEFT saved, a Hugging Face id or folder: merged into the model."
+    )
 
 
 class ServerAddress(Group):

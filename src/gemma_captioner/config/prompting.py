@@ -43,6 +43,9 @@ class Prompting(Group):
     punctuation: Literal["ascii", "any"] = Field(
         "ascii", description="ascii: plain quotes, dashes and dots, which every trainer reads alike. any: as answered."
     )
+    begin: str = Field(
+        "", description="The words that every answer begins with: the model goes on from them, and captions keep them."
+    )
 
 
 class Generation(Group):

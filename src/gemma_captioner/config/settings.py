@@ -100,9 +100,11 @@ class Settings(Group):
             "image_tokens": self.model.image_tokens,
             "prompts": self.prompts[kind],
             "max_new_tokens": self.max_new_tokens(kind),
-            **hashed(self.prompting, {"order", "prefix", "suffix", "trigger", "punctuation", "system"}),
+            **hashed(self.prompting, {"order", "prefix", "suffix", "trigger", "punctuation", "system", "begin"}),
             **hashed(self.generation, {"temperature", "seed"}),
         }
+        if self.model.adapter is not None:
+            said["adapter"] = settled_name(self.model.adapter)
         if self.prompting.examples is not None:
             said["examples"] = settled_name(str(self.prompting.examples))
         said |= hashed(self.reading, {"background", "exact_pixels"})

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..config.decoding import Sampling
 from ..config.model import DEFAULT_MODEL
 from ..engines.local import memory
-from ..engines.local.memory import GEMMA3_SIZES, GIB
+from ..engines.local.memory import GEMMA3_SIZES, GEMMA4_SIZES, GIB
 from . import Finding
 
 EXTRAS = {  # and the package by which each is known to be there
@@ -57,7 +57,7 @@ def examine() -> Iterator[Finding]:
 
 def _memory(device: str, available: int) -> Iterator[Finding]:
     yield Finding("good", "free memory", f"{available / GIB:.1f} GiB on {device}")
-    for size, architecture in GEMMA3_SIZES.items():
+    for size, architecture in (GEMMA3_SIZES | GEMMA4_SIZES).items():
         fits = {
             precision: memory.needed_bytes(architecture, precision, device, 2, _REQUEST_TOKENS)
             for precision in memory.precisions("auto", device)

@@ -28,6 +28,16 @@ class EngineSpec:
     at_once: int = 0
 
 
+def begun(begin: str, text: str) -> str:
+    """An answer with the words that it was begun with; "" where the model said nothing after them.
+
+    # "A photo of", " a cat." -> "A photo of a cat."
+    """
+    if not begin or text.startswith(begin):
+        return text
+    return begin + text if text.strip() else ""
+
+
 class Session(Protocol):
     """An engine that is ready to answer. Raises what is fatal to the run; a bad request is one `Failed`."""
 

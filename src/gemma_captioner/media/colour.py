@@ -29,14 +29,19 @@ _P3_TO_709 = np.array(  # linear light, both with the white of D65
 )
 _TO_SRGB = {int(ColorPrimaries.BT2020): _BT2020_TO_709, int(ColorPrimaries.SMPTE432): _P3_TO_709}
 # swscale's quick ways round every value down, by a level or more on average; these flags are its exact way.
-EXACTLY = (
-    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-)
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+EXACTLY = Interpolation.BILINEAR | _EXACT
 _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
 
 def as_srgb(
-    frame: VideoFrame, size: tuple[int, int], background: str, reformatter: VideoReformatter, *, exact: bool = False
+    frame: VideoFrame,
+    size: tuple[int, int],
+    background: str,
+    reformatter: VideoReformatter,
+    *,
+    exact: bool = False,
+    bicubic: bool = False,
 ) -> Pixels:
     """uint8 [height, width, 3] at `size` (width, height): field, orientation, alpha, colour and size dealt with.
 
@@ -45,16 +50,18 @@ def as_srgb(
     """
     turned, flip_down, flip_right = _orientation(frame)
     width, height = reversed(size) if turned else size
+    scaler = Interpolation.BICUBIC if bicubic else Interpolation.BILINEAR
     if _is_hdr(frame):
-        pixels = _from_hdr(frame, width, height, reformatter)
+        pixels = _from_hdr(frame, width, height, reformatter, scaler)
     else:
         in_full = exact or frame.interlaced_frame or _has_alpha(frame)
-        pixels = _from_sdr(frame, None if in_full else (width, height), background, reformatter)
+        pixels = _from_sdr(frame, None if in_full else (width, height), background, reformatter, scaler)
     if turned:
         pixels = pixels.transpose(1, 0, 2)
     pixels = np.ascontiguousarray(pixels[:: -1 if flip_down else 1, :: -1 if flip_right else 1])
     if pixels.shape[1::-1] != size:
-        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+        resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, resample))
     return pixels if _is_hdr(frame) else from_primaries(pixels, int(frame.color_primaries))
 
 
@@ -104,10 +111,10 @@ def _has_alpha(frame: VideoFrame) -> bool:
 
 
 def _reformat(
-    frame: VideoFrame, layout: str, size: tuple[int, int] | None, reformatter: VideoReformatter
+    frame: VideoFrame, layout: str, size: tuple[int, int] | None, reformatter: VideoReformatter, scaler: Interpolation
 ) -> npt.NDArray[Any]:
     """size: (width, height), None for the frame's own."""
-    flags = EXACTLY if layout != "rgb48le" else Interpolation.BILINEAR  # whose full chroma swscale gets wrong
+    flags = scaler | _EXACT if layout != "rgb48le" else scaler  # whose full chroma swscale gets wrong
     options: dict[str, Any] = {"threads": 1}  # files are what is decoded side by side
     if not frame.format.is_rgb:
         options |= {"src_colorspace": _matrix(frame), "src_color_range": int(frame.color_range)}
@@ -117,10 +124,14 @@ def _reformat(
 
 
 def _from_sdr(
-    frame: VideoFrame, size: tuple[int, int] | None, background: str, reformatter: VideoReformatter
+    frame: VideoFrame,
+    size: tuple[int, int] | None,
+    background: str,
+    reformatter: VideoReformatter,
+    scaler: Interpolation,
 ) -> Pixels:
     has_alpha = _has_alpha(frame)
-    pixels = np.asarray(_reformat(frame, "rgba" if has_alpha else "rgb24", size, reformatter), np.uint8)
+    pixels = np.asarray(_reformat(frame, "rgba" if has_alpha else "rgb24", size, reformatter, scaler), np.uint8)
     if frame.interlaced_frame:
         pixels = np.ascontiguousarray(pixels[::2])  # one moment, where two are woven into each other
     if has_alpha:
@@ -129,8 +140,10 @@ def _from_sdr(
     return pixels
 
 
-def _from_hdr(frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter) -> Pixels:
-    signal = np.asarray(_reformat(frame, "rgb48le", (width, height), reformatter), np.uint16)
+def _from_hdr(
+    frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter, scaler: Interpolation
+) -> Pixels:
+    signal = np.asarray(_reformat(frame, "rgb48le", (width, height), reformatter, scaler), np.uint16)
     if frame.color_trc == ColorTrc.SMPTE2084:
         light = _pq_table()[signal]
     else:

@@ -16,7 +16,7 @@ from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
 from ..storage.places import source
-from ..types import Frames, Pixels, Size, fitted
+from ..types import Frames, PatchBudget, Pixels, Size, fitted
 from .colour import from_primaries
 from .sampling import Timeline, wanted_frames
 from .settings import DecodeSettings
@@ -44,8 +44,7 @@ def decode_image(path: Path, size: Size, settings: DecodeSettings, clip_size: Si
             if settings.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
                 if file.format == "PNG":  # Pillow lays some of its frames on what should be gone by then
                     return decode_clip(path, clip_size or size, settings)
-                frame_size = fitted(clip_size or size, *file.size)
-                return _animation(file, frame_size, settings)
+                return _animation(file, clip_size or size, settings)
             _scale_key(file)  # before anything loads the file
             upright = _upright_size(file)
             return Frames(_still(file, size, upright, settings)[None], (0.0,), source_size=upright)
@@ -70,7 +69,7 @@ def _still(file: Image.Image, wanted: Size, upright: tuple[int, int], settings: 
         # The decoder itself scales by a half, a quarter or an eighth, to no less than what is wanted.
         file.draft(None, (max(size), max(size)))
     ImageOps.exif_transpose(file, in_place=True)
-    pixels = as_srgb(file, size, settings.background, exact=not quick)
+    pixels = as_srgb(file, size, settings.background, exact=not quick, bicubic=isinstance(wanted, PatchBudget))
     primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC's own way to say it
     return pixels if primaries is None or file.info.get("icc_profile") else from_primaries(pixels, primaries)
 
@@ -90,8 +89,9 @@ def _scale_key(file: Image.Image) -> None:
         file.info["transparency"] = tuple(part >> 8 for part in key)
 
 
-def _animation(file: Image.Image, size: tuple[int, int], settings: DecodeSettings) -> Frames:
+def _animation(file: Image.Image, wanted: Size, settings: DecodeSettings) -> Frames:
     """Every frame is loaded once for its duration and its picture: these formats build each on the one before."""
+    size = fitted(wanted, *file.size)
     beginnings, at = [], 0.0
     for number in range(getattr(file, "n_frames", 1)):
         file.seek(number)
@@ -103,16 +103,19 @@ def _animation(file: Image.Image, size: tuple[int, int], settings: DecodeSetting
     pixels = []
     for number in chosen:
         file.seek(number)
-        pixels.append(as_srgb(file.copy(), size, settings.background))
+        pixels.append(as_srgb(file.copy(), size, settings.background, bicubic=isinstance(wanted, PatchBudget)))
     times = tuple(beginnings[i] for i in chosen)
     return Frames(np.stack(pixels), times, duration_s=at, kind="clip", source_size=file.size)
 
 
-def as_srgb(image: Image.Image, size: tuple[int, int], background: str, *, exact: bool = True) -> Pixels:
+def as_srgb(
+    image: Image.Image, size: tuple[int, int], background: str, *, exact: bool = True, bicubic: bool = False
+) -> Pixels:
     """Any Pillow mode -> uint8 [height, width, 3], sRGB by the image's own profile. Resized before the costly parts.
 
     exact: in one pass over all pixels; else halves and thirds come first, which are cheap.
     """
+    resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
     profile = image.info.get("icc_profile")
     image = _eight_bit(image)
     if image.has_transparency_data:
@@ -126,7 +129,7 @@ def as_srgb(image: Image.Image, size: tuple[int, int], background: str, *, exact
         image = Image.alpha_composite(ground, image).convert("RGB")
     if image.mode != "RGB" and (image.mode not in ("CMYK", "L") or not profile):
         image = image.convert("RGB")
-    image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=None if exact else 1.0)
+    image = image.resize(size, resample, reducing_gap=None if exact else 1.0)
     if profile:
         image = _by_profile(image, profile)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

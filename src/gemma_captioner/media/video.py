@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from ..errors import ItemError
 from ..storage.places import is_local, source
-from ..types import Frames, Pixels, Size, fitted
+from ..types import Frames, PatchBudget, Pixels, Size, fitted
 from .colour import as_srgb, upright_size
 from .sampling import ROUNDING_S, Timeline, wanted_frames
 from .settings import DecodeSettings
@@ -55,8 +55,14 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
                     source_size = upright_size(frame, stream.sample_aspect_ratio)
                     width, height = fitted(size, *source_size)
                     pixels = np.empty((len(wanted), height, width, 3), np.uint8)
-                to = (width, height)
-                pixels[number] = as_srgb(frame, to, settings.background, reformatter, exact=settings.exact_pixels)
+                pixels[number] = as_srgb(
+                    frame,
+                    (width, height),
+                    settings.background,
+                    reformatter,
+                    exact=settings.exact_pixels,
+                    bicubic=isinstance(size, PatchBudget),
+                )
                 times.append(round(_time(frame) - timeline.start, 6))
             missing += len(wanted) - len(times)
             if missing > len(times):

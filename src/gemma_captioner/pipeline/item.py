@@ -87,6 +87,7 @@ class Job:
             ),
             temperature=max(generation.temperature, _RETRY_TEMPERATURE) if tried else generation.temperature,
             seed=crc32(seed.encode("utf-8", "replace")),
+            begin=settings.prompting.begin.strip(),
         )
 
     def hear(self, answer: Reply | Failed, settings: Settings, count_tokens: Callable[[str], int] | None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..captions.clean import bare, dressed, to_last_sentence
+from ..captions.clean import bare, dressed, plain, to_last_sentence
 from ..captions.judge import UNFIT, judge
 from ..captions.limits import length_flags
 from ..config.settings import Settings
@@ -27,7 +27,7 @@ def judged(
 ) -> Judged:
     """prompt: as it was asked. values: of the variables in prefix and suffix. count_tokens: of --tokenizer."""
     put, judging = settings.prompting, settings.judging
-    said = bare(reply.text, ascii_punctuation=put.punctuation == "ascii")
+    said = _cleaned(reply.text, put.begin.strip(), ascii_punctuation=put.punctuation == "ascii")
     truncated = reply.finish_reason == "length" and bool(said)
     if truncated:
         said = to_last_sentence(said)
@@ -38,3 +38,14 @@ def judged(
     caption = dressed(said, trigger=put.trigger, prefix=prefix, suffix=suffix)
     flags += ("truncated",) * truncated + length_flags(caption, judging.target, count_tokens)
     return Judged(caption, reply.flags + flags)
+
+
+def _cleaned(text: str, begin: str, *, ascii_punctuation: bool) -> str:
+    """begin: what stays, even where it is what models say around a caption, such as "This image shows"."""
+    said = bare(text, ascii_punctuation=ascii_punctuation)
+    opening = " ".join((plain(begin) if ascii_punctuation else begin).split())
+    if not said or said.startswith(opening):
+        return said
+    rest = text.removeprefix(begin)
+    said = bare(rest, ascii_punctuation=ascii_punctuation)
+    return said and opening + " " * rest[:1].isspace() + said

@@ -176,7 +176,7 @@ class Runs:
         """The model that is loaded, where it is the one, planned for as much."""
         prompting = settings.prompting
         same = (
-            settings.model, prompting.order, prompting.system, prompting.examples, settings.sampling,
+            settings.model, prompting.order, prompting.system, prompting.begin, prompting.examples, settings.sampling,
             settings.max_new_tokens("image"), settings.max_new_tokens("clip"),
         )  # fmt: skip
         if self._kept is None or self._kept[0] != same:

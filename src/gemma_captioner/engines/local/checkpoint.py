@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import ModelError, without_token
 
 DEMO = Path(__file__).parents[2] / "demo" / "checkpoint"
-FAMILIES = ("gemma3", "gemma4")  # what tells them apart is in families.py
+FAMILIES = ("gemma3", "gemma4", "gemma4_unified")  # what tells them apart is in families.py
 _DESCRIPTION = ["*.json", "*.jinja", "tokenizer.model"]
 _WEIGHTS = "*.safetensors"
 _WRONG_FORMATS = {
@@ -43,6 +43,12 @@ class Checkpoint:
     def family(self) -> str:
         return str(self.config["model_type"])
 
+    @property
+    def quantization(self) -> dict[str, Any] | None:
+        """How its weights are quantized already, as its configuration says it."""
+        text = self.config.get("text_config") or {}
+        return self.config.get("quantization_config") or text.get("quantization_config")
+
     def __repr__(self) -> str:  # never the token
         return f"Checkpoint({self.name!r}, revision={self.revision!r})"
 
@@ -63,6 +69,9 @@ def locate(model: str, token: str | None) -> Checkpoint:
         config = _read_config(model, folder)
     if config.get("model_type") not in FAMILIES:
         raise ModelError(_wrong_family(model, str(config.get("model_type"))))
+    quantization = config.get("quantization_config")
+    if quantization is not None and "quant_method" not in quantization:  # MLX writes none
+        raise ModelError(f"{model} is quantized for MLX: take the checkpoint that transformers reads")
     if not on_hub and not any(folder.glob(_WEIGHTS)):
         raise ModelError(f"{model} holds no weights in safetensors{_what_instead(folder)}")
     revision = folder.name if on_hub else _digest(folder)
@@ -73,13 +82,10 @@ def fetch_weights(checkpoint: Checkpoint) -> None:
     """Download what is missing, resuming what was begun, after a look at the disk. Raises `ModelError`."""
     if not checkpoint.on_hub or _complete(checkpoint.folder):
         return
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
 
     with explained(checkpoint.name, checkpoint.token):
-        info = HfApi(token=checkpoint.token).model_info(
-            checkpoint.name, revision=checkpoint.revision, files_metadata=True
-        )
-        sizes = [file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".safetensors")]
+        sizes = _sizes_on_hub(checkpoint)
         if not sizes:
             raise ModelError(f"{checkpoint.name} has no weights in safetensors: take a repository that has")
         here = sum(file.stat().st_size for file in checkpoint.folder.glob(_WEIGHTS))
@@ -92,6 +98,25 @@ def fetch_weights(checkpoint: Checkpoint) -> None:
         snapshot_download(
             checkpoint.name, revision=checkpoint.revision, allow_patterns=[_WEIGHTS], token=checkpoint.token
         )
+
+
+def weight_bytes(checkpoint: Checkpoint) -> int:
+    """What its weights take as they are stored, here or on the hub. Raises `ModelError`."""
+    index = checkpoint.folder / "model.safetensors.index.json"
+    with explained(checkpoint.name, checkpoint.token):
+        if index.is_file() and (size := json.loads(index.read_bytes()).get("metadata", {}).get("total_size")):
+            return int(size)
+        if checkpoint.on_hub and not _complete(checkpoint.folder):
+            return sum(_sizes_on_hub(checkpoint))
+        return sum(file.stat().st_size for file in checkpoint.folder.glob(_WEIGHTS))
+
+
+def _sizes_on_hub(checkpoint: Checkpoint) -> list[int]:
+    """Bytes of each file of weights."""
+    from huggingface_hub import HfApi
+
+    info = HfApi(token=checkpoint.token).model_info(checkpoint.name, revision=checkpoint.revision, files_metadata=True)
+    return [file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".safetensors")]
 
 
 def _complete(folder: Path) -> bool:
@@ -126,8 +151,13 @@ def _what_instead(folder: Path) -> str:
 
 
 def _wrong_family(model: str, model_type: str) -> str:
-    if model_type == "gemma3_text":
-        return f"{model} reads text only: take a Gemma 3 that sees images, 4b, 12b or 27b"
+    if model_type in ("gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text"):
+        return f"{model} reads text only: take a Gemma 3 that sees images, 4b, 12b or 27b, or a Gemma 4"
+    if model_type == "gemma3n":
+        return (
+            f"{model} is a Gemma 3n, whose vision tower needs the packages timm and torchvision, which are not "
+            "supported here: take a Gemma 3 or Gemma 4, or serve it and use --engine server"
+        )
     return f"{model} is of the family {model_type!r}, which is not supported: take one of {', '.join(FAMILIES)}"
 
 

@@ -1,6 +1,7 @@
 """A checkpoint on this machine, through transformers: what is known of it before any weight is read, and opening it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
@@ -13,12 +14,14 @@ from ...errors import ModelError, UsageError
 from ...prompts.examples import Shown, of_kind
 from ...types import Kind, PatchBudget, Size
 from ..base import EngineSpec
+from . import adapter as adapters
 from . import checkpoint as checkpoints
 from . import hardware, memory
 from .families import FAMILIES, Family
 from .loading import load_model
 from .memory import Architecture, MemoryPlan
 from .prompting import Turn, tokens_of
+from .quantized import stored
 from .session import LocalSession
 
 _MARKERS = 8  # tokens around an image's own at the most: line breaks, start, end, or its time
@@ -35,6 +38,15 @@ class LocalEngine:
     @cached_property
     def checkpoint(self) -> checkpoints.Checkpoint:
         return checkpoints.locate(self._settings.model.model, self._settings.model.hf_token)
+
+    @cached_property
+    def adapter(self) -> adapters.Adapter | None:
+        name = self._settings.model.adapter
+        return None if name is None else adapters.locate(name, self._settings.model.hf_token)
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.name + (f" + {self.adapter.name}" if self.adapter else "")
 
     @cached_property
     def processor(self) -> Any:
@@ -59,9 +71,14 @@ class LocalEngine:
             clip_size=clip_size,
             tokens={"image": self._most_tokens(size), "clip": self._most_tokens(clip_size)},
             context=self.config.get_text_config().max_position_embeddings,
-            model=self.checkpoint.name,
-            revision=self.checkpoint.revision,
+            model=self.name,
+            revision=self.checkpoint.revision + (f" + {self.adapter.revision}" if self.adapter else ""),
         )
+
+    def _most_image_tokens(self) -> int:
+        """Of an image or a frame, where that is a matter of settings; else 0."""
+        sizes = (self.spec.size, self.spec.clip_size)
+        return max(size.tokens if isinstance(size, PatchBudget) else 0 for size in sizes)
 
     def _most_tokens(self, size: Size) -> int:
         """Of one frame."""
@@ -70,10 +87,13 @@ class LocalEngine:
         return self.family.soft_tokens(self.processor, size[1], size[0]) + _MARKERS
 
     def _check_prompts(self) -> None:
-        """Raises `UsageError` for a prompt that would be taken for frames that are not there."""
+        """Raises `UsageError` for a prompt, or a --begin, that would be taken for frames that are not there."""
         tokenizer = self.processor.tokenizer
         marker = self.family.marker(self.processor)
-        for prompt in {prompt for prompts in self._settings.prompts.values() for prompt in prompts}:
+        begin = self._settings.prompting.begin
+        if marker in begin:
+            raise UsageError(f"--begin holds {marker}, which the model takes for an image: leave it out")
+        for prompt in {begin, *(prompt for prompts in self._settings.prompts.values() for prompt in prompts)}:
             for token in {tokenizer.image_token, tokenizer.boi_token, tokenizer.eoi_token} - {marker}:
                 if token in prompt:
                     raise UsageError(f"the prompt holds {token}, which the model takes for an image: leave it out")
@@ -99,7 +119,7 @@ class LocalEngine:
         )
         counted = None if self.family.parameters is None else self.family.parameters(self.config)
         chosen = memory.plan(
-            Architecture.of(self.config, counted),
+            Architecture.of(self.config, counted, self._most_image_tokens()),
             name=self.checkpoint.name,
             quantize=settings.model.quantize,
             device=self.device,
@@ -107,8 +127,10 @@ class LocalEngine:
             available=hardware.free_memory(self.device),
             on_other_gpus=hardware.memory_of_other_gpus() if self.device == "cuda" else 0,
             request_tokens=most_asked + _PROMPT_ALLOWANCE + longest,
+            stored=stored(self.checkpoint, settings.model.quantize, self.device, self.dtype),
         )
-        if chosen.precision != "none" and find_spec("bitsandbytes") is None:  # before a download, not after it
+        uses_bitsandbytes = chosen.precision != "none" and not chosen.is_stored
+        if uses_bitsandbytes and find_spec("bitsandbytes") is None:  # before a download, not after it
             raise ModelError(
                 f"{self.checkpoint.name} in {chosen.precision} needs bitsandbytes: "
                 "pip install 'gemma-captioner[quantize]'"
@@ -117,7 +139,8 @@ class LocalEngine:
 
     def describe(self) -> str:
         precision = {"none": _name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
-        said = f"{self.checkpoint.name} in {precision}, {self.memory_plan}"
+        precision += " as it is stored" if self.memory_plan.is_stored else ""
+        said = f"{self.name} in {precision}, {self.memory_plan}"
         if self.device == "cpu" and self.memory_plan.weights > _SLOW_ON_A_CPU_BYTES:
             said += f"\n{hardware.cpu_only_torch() or 'No GPU is here'}. On a CPU this takes minutes a file."
         return said
@@ -130,12 +153,13 @@ class LocalEngine:
             turn(prompt, kind, 0 if shown.item is None else self._settings.frames(kind), shown.answer)
             for shown in of_kind(self._examples, kind)
         ]
-        return len(tokens_of(self.family, self.processor, [*turns, turn(prompt, kind, num_frames)], self._settings))
+        asked = replace(turn(prompt, kind, num_frames), begin=self._settings.prompting.begin.strip())
+        return len(tokens_of(self.family, self.processor, [*turns, asked], self._settings))
 
     def open(self) -> "LocalSession":
         plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download
         checkpoints.fetch_weights(self.checkpoint)
-        model = load_model(self.checkpoint, self.dtype, plan)
+        model = load_model(self.checkpoint, self.dtype, plan, self.adapter)
         return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings)
 
 

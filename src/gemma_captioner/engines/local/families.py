@@ -1,7 +1,8 @@
 """What tells model families apart, in one table; nothing else in the engine asks for a family's name.
 
 Gemma 3 takes squares, 256 tokens each. Gemma 4 keeps an image's shape within a budget of tokens, wants each frame of a
-clip with its time before it, and can think aloud, which is turned off.
+clip with its time before it, and can think aloud, which is turned off. Of its two model types, `gemma4` has a vision
+tower, and `gemma4_unified` (12B) projects the pixels of each token's square without one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +12,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
 from ...config.settings import Settings
 from ...errors import UsageError
 from ...text import clock
 from ...types import Kind, PatchBudget, Size
-
-_GEMMA4_TOKENS: Mapping[Kind, int] = {"image": 280, "clip": 70}  # as its own image and video processors have it
+from .. import gemma4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,14 @@ def _gemma3_prefill(features: Sequence[torch.Tensor], is_image: torch.Tensor) ->
 
 
 def _gemma4_processor(folder: Path) -> Any:
-    """Its own processor class asks for torchvision, for the sake of videos that we never hand it."""
+    """Its own processor class asks for torchvision, for the sake of videos that we never hand it.
+
+    The unified model's image processor does so, too; what is read of it, the other's has under the same names.
+    """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return SimpleNamespace(
         tokenizer=tokenizer,
-        image_processor=AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil"),
+        image_processor=Gemma4ImageProcessorPil.from_pretrained(folder, local_files_only=True),
         chat_template=tokenizer.chat_template,
         apply_chat_template=tokenizer.apply_chat_template,
         boi_token=tokenizer.boi_token,
@@ -84,7 +88,7 @@ def _gemma4_processor(folder: Path) -> Any:
 def _gemma4_size(processor: Any, settings: Settings, kind: Kind) -> Size:
     images = processor.image_processor
     return PatchBudget(
-        settings.model.image_tokens or _GEMMA4_TOKENS[kind], images.patch_size * images.pooling_kernel_size
+        settings.model.image_tokens or gemma4.TOKENS[kind], images.patch_size * images.pooling_kernel_size
     )
 
 
@@ -103,8 +107,12 @@ def _gemma4_media(marker: str, times_s: Sequence[float], timestamps: bool) -> st
 
 
 def _gemma4_features(model: Any, values: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Patches [n, patches, 3 * side * side], each pixel's colours together, rows of patches from the top."""
-    side = model.config.vision_config.patch_size
+    """Patches [n, patches, 3 * side * side], each pixel's colours together, rows of patches from the top.
+
+    A unified model's patch is the whole square of a token.
+    """
+    vision = model.config.vision_config
+    side = getattr(vision, "model_patch_size", vision.patch_size)
     n, _, height, width = values.shape
     rows, columns = height // side, width // side
     patches = values.reshape(n, 3, rows, side, columns, side).permute(0, 2, 4, 3, 5, 1).reshape(n, rows * columns, -1)
@@ -121,14 +129,33 @@ def _gemma4_prefill(features: Sequence[torch.Tensor], is_image: torch.Tensor) ->
 
 
 def _counted(config: Any) -> tuple[int, int]:
-    """On no device: nothing is allocated."""
+    """On no device: nothing is allocated.
+
+    Linear are those that quantization shrinks: experts are none to bitsandbytes, and loading.py keeps some exact.
+    """
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     total = sum(p.numel() for p in model.parameters())
-    layers = model.model.language_model.layers.modules()
-    linear = sum(m.weight.numel() for m in layers if isinstance(m, torch.nn.Linear))
+    linear = sum(
+        module.weight.numel()
+        for name, module in model.model.language_model.layers.named_modules()
+        if isinstance(module, torch.nn.Linear) and "router" not in name and "per_layer" not in name
+    )
     return linear, total - linear
 
+
+_GEMMA4 = Family(
+    processor=_gemma4_processor,
+    size=_gemma4_size,
+    marker=lambda processor: str(processor.tokenizer.image_token),
+    placeholder=_gemma4_placeholder,
+    soft_tokens=_gemma4_soft_tokens,
+    media=_gemma4_media,
+    features=_gemma4_features,
+    prefill=_gemma4_prefill,
+    template_options={"enable_thinking": False},
+    parameters=_counted,
+)
 
 FAMILIES: Mapping[str, Family] = {
     "gemma3": Family(
@@ -142,16 +169,6 @@ FAMILIES: Mapping[str, Family] = {
         prefill=_gemma3_prefill,
         template_options={},
     ),
-    "gemma4": Family(
-        processor=_gemma4_processor,
-        size=_gemma4_size,
-        marker=lambda processor: str(processor.tokenizer.image_token),
-        placeholder=_gemma4_placeholder,
-        soft_tokens=_gemma4_soft_tokens,
-        media=_gemma4_media,
-        features=_gemma4_features,
-        prefill=_gemma4_prefill,
-        template_options={"enable_thinking": False},
-        parameters=_counted,
-    ),
+    "gemma4": _GEMMA4,
+    "gemma4_unified": _GEMMA4,
 }

@@ -8,19 +8,26 @@ import transformers
 from transformers.utils import logging as transformers_logging
 
 from ...errors import ModelError
+from .adapter import Adapter, merge
 from .checkpoint import Checkpoint, explained
 from .memory import MemoryPlan
+from .quantized import config_of
 
 transformers_logging.set_verbosity_error()
 # Its 8-bit layers warn at each call that inputs are cast to fp16: layers x tokens lines, which nobody can act on.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
+# Flash attention makes image tokens causal; eager takes 1 GB an image. Gemma 4's audio tower has nothing but eager.
+_ATTENTION = {"": "sdpa", "text_config": "sdpa", "vision_config": "sdpa"}
 
-def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
+
+def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, adapter: Adapter | None = None) -> Any:
     """Raises `ModelError`, also for a checkpoint that lacks weights: transformers would fill in random ones."""
     options: dict[str, Any] = {}
-    if plan.precision != "none":
+    if plan.precision != "none" and not plan.is_stored:
         options["quantization_config"] = _quantization(plan.precision)
+    if plan.is_stored:
+        options["config"] = config_of(found)
     if plan.spread or plan.precision != "none":
         options["device_map"] = "auto" if plan.spread else {"": plan.device}
     transformers_logging.disable_progress_bar()
@@ -29,7 +36,7 @@ def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
         model, report = load(
             found.folder,
             dtype=dtype,
-            attn_implementation="sdpa",  # flash attention makes image tokens causal; eager takes 1 GB an image
+            attn_implementation=_ATTENTION,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
@@ -37,6 +44,8 @@ def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan) -> Any:
         )
     if missing := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
         raise ModelError(f"{found.name} lacks weights ({missing[0]} and {len(missing) - 1} more): download it again")
+    if adapter is not None:
+        merge(model, adapter, found.token)
     if "device_map" not in options:
         model.to(plan.device)
     return model.eval()

@@ -1,9 +1,10 @@
-"""How much memory a Gemma 3 needs, before anything of it is read. Imports neither torch nor transformers.
+"""How much memory a Gemma needs, before anything of it is read. Imports neither torch nor transformers.
 
 Parameters are counted from the configuration (a test holds the count against the real classes). What a run takes
 besides is estimated from above: cache and activations of what runs at once, the vision tower's own, a margin.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -14,7 +15,6 @@ GIB = 2**30
 Precision = Literal["none", "8bit", "4bit"]
 # Bytes a weight of the language model's linear layers; the rest stays in 16 bits. 4 bits: one 32-bit scale for 64.
 LINEAR_BYTES: dict[Precision, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
-_MOST_IMAGE_TOKENS, _MOST_PATCHES_ASIDE = 1120, 101  # Gemma 4: 1120 tokens of 3 x 3 patches
 _MASK_BYTES = 7  # for each pair of a prompt's tokens, while it is read: two masks, and one of them in 16 bits
 VISION_CHUNK = 4  # frames encoded at once
 _RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator slack
@@ -38,28 +38,43 @@ class Architecture:
     image_size: int = 896
     patch_size: int = 14
     image_tokens: int = 256
+    cache_width: int | None = None  # values in the cache for one token, where layers differ in their heads or share
+    more_width: int = 0  # values of one token's activations that other families lack: per-layer inputs, experts
     counted: tuple[int, int] | None = None  # linear and other parameters, where no formula is known
 
     @classmethod
-    def of(cls, config: Any, counted: tuple[int, int] | None = None) -> Self:
-        """From a configuration of transformers'."""
+    def of(cls, config: Any, counted: tuple[int, int] | None = None, image_tokens: int = 0) -> Self:
+        """From a configuration of transformers'. image_tokens: the most of one frame, where it is asked for (Gemma 4).
+
+        A unified Gemma 4 has no vision tower: its "layer" is the square of pixels that is projected for each token.
+        """
         text, vision = config.get_text_config(), config.vision_config
+        layers = text.per_layer_config if text.is_heterogeneous else [text] * text.num_hidden_layers
+        # The last of them may look at an earlier one's keys and values, and keep none.
+        owners = list(layers)[: text.num_hidden_layers - (getattr(text, "num_kv_shared_layers", None) or 0)]
+        experts = (getattr(text, "top_k_experts", None) or 0) * (getattr(text, "moe_intermediate_size", None) or 0)
+        has_tower = hasattr(vision, "num_hidden_layers")
+        patch = vision.patch_size if has_tower else vision.model_patch_size
+        patches = image_tokens * (vision.pooling_kernel_size**2 if has_tower else 1) if image_tokens else 0
         return cls(
             counted=counted,
             layers=text.num_hidden_layers,
             hidden=text.hidden_size,
-            intermediate=text.intermediate_size,
+            intermediate=text.intermediate_size * (2 if getattr(text, "use_double_wide_mlp", False) else 1),
             heads=text.num_attention_heads,
-            kv_heads=text.num_key_value_heads,
-            head_dim=text.head_dim,
+            kv_heads=layers[0].num_key_value_heads,
+            head_dim=layers[0].head_dim,
             vocabulary=text.vocab_size,
-            vision_layers=vision.num_hidden_layers,
-            vision_hidden=vision.hidden_size,
-            vision_intermediate=vision.intermediate_size,
-            # Where a picture keeps its shape, a square of as many patches as it may have at the most.
-            image_size=getattr(vision, "image_size", _MOST_PATCHES_ASIDE * vision.patch_size),
-            patch_size=vision.patch_size,
-            image_tokens=getattr(config, "mm_tokens_per_image", _MOST_IMAGE_TOKENS),
+            cache_width=sum(2 * layer.num_key_value_heads * layer.head_dim for layer in owners),
+            more_width=3 * text.num_hidden_layers * (getattr(text, "hidden_size_per_layer_input", None) or 0)
+            + 3 * (experts + (text.top_k_experts * text.hidden_size if experts else 0)),
+            vision_layers=vision.num_hidden_layers if has_tower else 0,
+            vision_hidden=vision.hidden_size if has_tower else vision.mm_embed_dim,
+            vision_intermediate=vision.intermediate_size if has_tower else 3 * patch**2,
+            # Where a picture keeps its shape, a square that has no fewer patches than it.
+            image_size=(math.isqrt(patches - 1) + 1) * patch if patches else vision.image_size,
+            patch_size=patch,
+            image_tokens=image_tokens or config.mm_tokens_per_image,
         )
 
     @property
@@ -92,8 +107,8 @@ class Architecture:
 
     def token_bytes(self, dtype_bytes: int) -> int:
         """Cache and activations of one token in flight, every layer's cache kept in full."""
-        cache = 2 * self.layers * self.kv_heads * self.head_dim
-        activations = 8 * self.hidden + 3 * self.intermediate
+        cache = self.cache_width or 2 * self.layers * self.kv_heads * self.head_dim
+        activations = 8 * self.hidden + 3 * self.intermediate + self.more_width
         return (cache + activations) * dtype_bytes
 
     def vision_bytes(self, dtype_bytes: int) -> int:
@@ -109,6 +124,35 @@ GEMMA3_SIZES = {
 }
 
 
+def _gemma4(
+    sizes: tuple[int, int, int, int, int, int],
+    vision: tuple[int, int, int, int],
+    counted: tuple[int, int],
+    cache: int,
+    more: int = 0,
+) -> Architecture:
+    """sizes: the first six of an architecture. vision: layers, hidden, intermediate, patch."""
+    layers, hidden, intermediate, patch = vision
+    return Architecture(*sizes, 262_144, layers, hidden, intermediate, 816, patch, 280, cache, more, counted)
+
+
+_SMALL, _LARGE, _UNIFIED = (16, 768, 3072, 16), (27, 1152, 4304, 16), (0, 3840, 6912, 48)
+# As `Architecture.of` reads the published configurations, which a test holds them against.
+GEMMA4_SIZES = {
+    "gemma-4-E2B": _gemma4(
+        (35, 1536, 12288, 8, 1, 256), _SMALL, (1_835_532_288, 3_268_765_216), cache=9216, more=26880
+    ),
+    "gemma-4-E4B": _gemma4(
+        (42, 2560, 10240, 8, 2, 256), _SMALL, (3_890_216_960, 4_050_883_872), cache=28672, more=32256
+    ),
+    "gemma-4-12B": _gemma4((48, 3840, 15360, 16, 8, 256), _UNIFIED, (10_899_947_520, 1_059_782_656), cache=172032),
+    "gemma-4-26B-A4B": _gemma4(
+        (30, 2816, 2112, 16, 8, 256), _LARGE, (1_645_445_120, 24_160_488_752), cache=112640, more=84480
+    ),
+    "gemma-4-31B": _gemma4((60, 5376, 21504, 32, 16, 256), _LARGE, (29_286_727_680, 1_986_358_832), cache=450560),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """Bytes, and what follows from them. `tokens_at_once`: prompt and answer tokens of a batch together."""
@@ -121,6 +165,7 @@ class MemoryPlan:
     tokens_at_once: int
     most_at_once: int
     spread: bool = False  # over all GPUs, as one does not hold it
+    is_stored: bool = False  # the checkpoint is quantized already
 
     @property
     def needed(self) -> int:
@@ -161,10 +206,15 @@ def plan(
     available: int,
     request_tokens: int,
     on_other_gpus: int = 0,
+    stored: tuple[Precision, int] | None = None,
 ) -> MemoryPlan:
-    """The most exact precision that fits, on one device or over all. Raises `MemoryShortageError`: names what would."""
-    for precision in precisions(quantize, device):
+    """The most exact precision that fits, on one device or over all. Raises `MemoryShortageError`: names what would.
+
+    stored: of a checkpoint that is quantized already, its precision, which it keeps, and its weights' bytes.
+    """
+    for precision in precisions(quantize, device) if stored is None else stored[:1]:
         weights, working = needed_bytes(architecture, precision, device, dtype_bytes, request_tokens)
+        weights = weights if stored is None else stored[1]
         for room in (available, int(0.9 * (available + on_other_gpus))):  # whole layers go to each: some is wasted
             if weights + working > room:
                 continue
@@ -173,23 +223,27 @@ def plan(
             per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * request_tokens
             at_once = request_tokens + max(0, spare) // per_token
             spread = room > available
-            return MemoryPlan(precision, device, room, weights, working, at_once, _MOST_AT_ONCE[device], spread)
-    least = sum(needed_bytes(architecture, precision, device, dtype_bytes, request_tokens))
+            most = _MOST_AT_ONCE[device]
+            return MemoryPlan(precision, device, room, weights, working, at_once, most, spread, stored is not None)
+    how = f"as it is stored, in {precision}," if stored else f"even at --quantize {precision},"
     raise MemoryShortageError(
-        f"{name} needs {least / GIB:.1f} GiB on {device} even at --quantize {precision}, and "
+        f"{name} needs {(weights + working) / GIB:.1f} GiB on {device} {how} and "
         f"{available / GIB:.1f} are free: {_what_would_fit(device, dtype_bytes, available, request_tokens, quantize)}"
     )
 
 
 def _what_would_fit(device: str, dtype_bytes: int, available: int, tokens: int, quantize: Quantize) -> str:
-    if (fit := largest_that_fits(device, dtype_bytes, available, tokens)) is None:
-        return "no Gemma 3 fits; free some memory, use fewer --frames, or a larger machine"
-    size, precision = fit
-    return f"the largest that fits is {size} with --quantize {precision} (fewer --frames need less)"
+    fits = [largest_that_fits(sizes, device, dtype_bytes, available, tokens) for sizes in (GEMMA3_SIZES, GEMMA4_SIZES)]
+    if not any(fits):
+        return "no Gemma fits; free some memory, use fewer --frames, or a larger machine"
+    named = " or ".join(f"{fit[0]} with --quantize {fit[1]}" for fit in fits if fit)
+    return f"the largest that fits is {named} (fewer --frames need less)"
 
 
-def largest_that_fits(device: str, dtype_bytes: int, available: int, tokens: int) -> tuple[str, Precision] | None:
-    for size, architecture in reversed(GEMMA3_SIZES.items()):
+def largest_that_fits(
+    sizes: dict[str, Architecture], device: str, dtype_bytes: int, available: int, tokens: int
+) -> tuple[str, Precision] | None:
+    for size, architecture in reversed(sizes.items()):
         for precision in precisions("auto", device):
             if sum(needed_bytes(architecture, precision, device, dtype_bytes, tokens)) <= available:
                 return size, precision

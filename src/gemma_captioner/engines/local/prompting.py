@@ -6,7 +6,7 @@ a base model that continues text) gets a raw prompt; where that reads as an inst
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...config.prompting import Order
@@ -19,19 +19,23 @@ ENDS_AN_INSTRUCTION = (".", "!", "?")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question, and its answer where it is an example. soft_tokens, times_s: of each frame, empty without frames."""
+    """A question, and its answer where it is an example. soft_tokens, times_s: of each frame, empty without frames.
+
+    begin: of the last one, the words that its answer is to begin with.
+    """
 
     prompt: str
     soft_tokens: Sequence[int]
     times_s: Sequence[float]
     answer: str | None = None
+    begin: str = ""
 
 
 def turns_of(request: Request, soft_tokens: Callable[[int, int], int]) -> list[Turn]:
     """soft_tokens: (height, width) of a frame -> its number of them."""
     return [
         *(_turn(shown.prompt, shown.frames, soft_tokens, shown.answer) for shown in request.examples),
-        _turn(request.prompt, request.frames, soft_tokens),
+        replace(_turn(request.prompt, request.frames, soft_tokens), begin=request.begin),
     ]
 
 
@@ -63,7 +67,9 @@ def prompt_text(
         return f"{system}\n{said}" if system else said
     messages: list[dict[str, Any]] = []
     if system:
-        messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
+        messages.append(
+            {"role": "system", "content": system}
+        )  # a list of parts, Gemma 4's templates print as Python does
     for prompt, media, answer in turns:
         messages.append({"role": "user", "content": _content(prompt, media, marker, order)})
         if answer is not None:
@@ -109,5 +115,7 @@ def tokens_of(family: Family, processor: Any, turns: Sequence[Turn], settings: S
     first, *rest = text.split(marker)
     counts = [count for turn in turns for count in turn.soft_tokens]
     text = first + "".join(family.placeholder(processor, n) + said for n, said in zip(counts, rest, strict=True))
+    if begin := turns[-1].begin:
+        text += begin if processor.chat_template is not None or text[-1].isspace() else f" {begin}"
     special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes it itself
     return list(processor.tokenizer(text, add_special_tokens=special)["input_ids"])

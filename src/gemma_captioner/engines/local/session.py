@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 
 from ...config.settings import Settings
 from ...types import Failed, Pixels, Reply, Request
-from ..base import EngineSpec
+from ..base import EngineSpec, begun
 from .decoding import LineEnds, RowSampling, breaks_and_blanks, ending, first_line
 from .families import Family
 from .loop import Steps, answer_tokens
@@ -237,9 +237,11 @@ class LocalSession:
         limit = waiting.request.max_new_tokens
         end = ending(new[:limit], self._ends, self._break_ids, self._blank_ids)
         text = self._processor.tokenizer.decode(new[: end.length], skip_special_tokens=True)
+        if self._breaks is not None:
+            text = " " * text[:1].isspace() * bool(waiting.request.begin) + first_line(text)
         return Reply(
             request_id=waiting.request.id,
-            text=first_line(text) if self._breaks is not None else text,
+            text=begun(waiting.request.begin, text),
             finish_reason=end.finish_reason,
             prompt_tokens=len(waiting.tokens),
             new_tokens=end.length,

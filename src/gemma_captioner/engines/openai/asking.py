@@ -9,6 +9,7 @@ from ...config.group import seconds
 from ...config.model import Server
 from ...errors import ServerError
 from ...types import Failed, Reply, Request
+from ..base import begun
 from .client import Client
 from .concurrency import Concurrency
 from .question import Form, body
@@ -57,7 +58,7 @@ class Asker:
                 self._concurrency.answered(time.monotonic(), work=len(places))
                 return Reply(
                     request_id=request.id,
-                    text=got.text,
+                    text=begun(request.begin, got.text),
                     finish_reason=got.finish_reason,
                     prompt_tokens=got.prompt_tokens,
                     new_tokens=got.new_tokens,

@@ -134,6 +134,20 @@ class Client:
             case _:
                 return None
 
+    def tokens_read(self, body: bytes, timeout_s: float) -> int | str:
+        """How many tokens a chat completion's prompt has, or why that is not known."""
+        try:
+            with openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_S))) as client:
+                text = client.post("/chat/completions", content=body, cast_to=httpx2.Response).text
+            return int(json.loads(text)["usage"]["prompt_tokens"])
+        except openai.APIError as error:
+            trouble = trouble_of(error)
+            if (fatal := self._fatal(trouble)) is not None:
+                raise fatal from error
+            return self.address.hushed(trouble.said)
+        except (ValueError, LookupError, TypeError):
+            return "it does not tell how many tokens it read"
+
     def models(self) -> list[dict[str, Any]] | str:
         """What the server lists, or why it lists nothing. Raises `ServerError` where it does not answer."""
         text = ""

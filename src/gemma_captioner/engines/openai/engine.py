@@ -10,9 +10,11 @@ from ...config.group import seconds
 from ...config.settings import Settings
 from ...errors import ModelError, UsageError
 from ...types import Kind, PatchBudget, Size
+from .. import gemma4
 from ..base import EngineSpec
 from .client import Address, Client
 from .concurrency import MOST
+from .continuing import way_to_continue
 from .pictures import MIME
 from .question import FRAMES_HERE, Form
 from .serving import Served, filled_in
@@ -25,7 +27,6 @@ _CONTEXT = 131072  # where the server does not say
 _CONTEXT_NAMES = ("max_model_len", "context_length", "max_context_length", "context_window")  # in GET /models
 _GEMMA4 = re.compile(r"gemma[-_ ]?4", re.IGNORECASE)
 _GEMMA3N = re.compile(r"gemma[-_ ]?3n", re.IGNORECASE)
-_GEMMA4_TOKENS, _GEMMA4_UNIT = 280, 48  # a server takes each frame for an image: see families.py
 _SOFT_TOKENS, _MARKERS = 256, 8
 
 
@@ -36,6 +37,10 @@ class ServerEngine:
             server = server.model_copy(update={"serve": VLLM})
         if any(prompt.count(FRAMES_HERE) > 1 for prompts in settings.prompts.values() for prompt in prompts):
             raise UsageError(f"the prompt holds {FRAMES_HERE} more than once: all frames go to one place")
+        if settings.model.adapter is not None:
+            raise UsageError(
+                "--adapter is for --engine local: have the server load it (vLLM: --lora-modules), and name it"
+            )
         self._settings, self._server, self._tell = settings, server, tell
         self.address = Address.of(server)
         self.client = Client(self.address)
@@ -89,7 +94,8 @@ class ServerEngine:
         if (side := self._server.image_size) is not None:
             return side, side
         if _GEMMA4.search(self.model):
-            return PatchBudget(self._settings.model.image_tokens or _GEMMA4_TOKENS, _GEMMA4_UNIT)
+            tokens = self._settings.model.image_tokens or gemma4.TOKENS["image"]  # it takes each frame for an image
+            return PatchBudget(tokens, gemma4.UNIT)
         return (768, 768) if _GEMMA3N.search(self.model) else (896, 896)
 
     @property
@@ -125,7 +131,9 @@ class ServerEngine:
             raise
 
     def _form(self) -> Form:
+        """Asks a server that is up how it goes on from an answer, where that is wanted."""
         # Gemma 4 was taught a clip as frames with their times.
         time_told = "{}" if _GEMMA4.search(self.model) else "[{}]" if self._settings.sampling.timestamps else None
         put = self._settings.prompting
-        return Form(self.model, MIME[self._server.image_format], put.order, put.system, time_told)
+        continuing = way_to_continue(self.client, self.model, self._server.request_timeout) if put.begin.strip() else {}
+        return Form(self.model, MIME[self._server.image_format], put.order, put.system, time_told, continuing)

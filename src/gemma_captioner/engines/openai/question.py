@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...config.prompting import Order
@@ -14,13 +14,17 @@ FRAMES_HERE = "<start_of_image>"  # in a prompt: where the frames go, whatever t
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What every request of a session has in common. time: how a frame's is told, "[{}]", None where it is not."""
+    """What every request of a session has in common. time: how a frame's is told, "[{}]", None where it is not.
+
+    continuing: parameters that make the server go on from an answer that is begun.
+    """
 
     model: str
     mime: str
     order: Order
     system: str
     time: str | None
+    continuing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def body(
@@ -43,6 +47,9 @@ def body(
         messages += [_json({"role": "assistant", "content": example.answer})]
     own, times_s = pictures[-1], request.frames.times_s
     messages += [_question(form, request.prompt, [own[i] for i in places], [times_s[i] for i in places])]
+    if request.begin:
+        parameters |= form.continuing
+        messages += [_json({"role": "assistant", "content": request.begin})]
     return _json(parameters)[:-1] + b',"messages":[' + b",".join(messages) + b"]}"
 
 
