@@ -22,13 +22,14 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import (
     get_aspect_ratio_preserving_size,
 )
 
-from gemma_captioner.config.settings import Reading, Sampling, Settings
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.local import hardware
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.local.loop import Steps
 from gemma_captioner.engines.local.memory import GEMMA4_SIZES, GIB, Architecture
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.images import decode_image
+from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.types import Example, Frames, MediaItem, PatchBudget, Request
 from tests.support import gemma4
@@ -324,13 +325,13 @@ def test_a_picture_is_resized_as_its_image_processor_does(kind, tokens, tmp_path
             stream.width, stream.height, stream.pix_fmt = 800, 480, "rgb24"
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
             container.mux(stream.encode())
-        pixels = decode_clip(path, budget, Reading(), Sampling()).pixels[0]
+        pixels = decode_clip(path, budget, DecodeSettings()).pixels[0]
     else:
         other = picture.transpose(Image.Transpose.ROTATE_180)
         picture.save(path, **({"save_all": True, "append_images": [other]} if kind == "gif" else {"quality": 95}))
         with Image.open(path) as saved:
             picture = saved.convert("RGB")
-        pixels = decode_image(path, budget, Reading(), Sampling(frames=2)).pixels[0]
+        pixels = decode_image(path, budget, DecodeSettings(frames=2)).pixels[0]
     expected = _stock_resize(picture, budget)
     off = np.abs(pixels.astype(int) - expected)
     assert off.mean() < 0.5 if kind in ("jpg", "mkv") else off.max() == 0
