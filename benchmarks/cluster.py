@@ -26,8 +26,8 @@ from PIL import Image
 
 from gemma_captioner.api import run_for
 from gemma_captioner.config.settings import Settings
-from gemma_captioner.dataset.discover import roots_of
-from gemma_captioner.executors.ray.driver import Packed
+from gemma_captioner.dataset.discover import resolve_roots
+from gemma_captioner.executors.ray.driver import BatchQueue
 from gemma_captioner.pipeline.planner import Plan
 
 _BATCH = 8
@@ -56,8 +56,8 @@ def driver(files: int) -> str:
         for i in range(files - 4):  # names of the same few files: it is the list that is measured
             os.link(folder / f"{i % 4:06d}.png", folder / f"again-{i:06d}.png")
         settings = _settings(Path(base), 2, 0.05)
-        began, packed = time.monotonic(), Packed()
-        for item in Plan(roots_of([folder], None), settings):
+        began, packed = time.monotonic(), BatchQueue()
+        for item in Plan(resolve_roots([folder], None), settings):
             packed.add(item)
         planned = time.monotonic() - began
         del packed
@@ -72,7 +72,7 @@ def driver(files: int) -> str:
 def _settings(base: Path, actors: int, delay_s: float) -> Settings:
     script = base / "script.json"
     script.write_text(json.dumps({"delay_s": delay_s, "batch_size": _BATCH}), encoding="utf-8")
-    return Settings.of({"engine": "scripted", "model": str(script), "cluster": "local", "actors": actors})
+    return Settings.from_dict({"engine": "scripted", "model": str(script), "cluster": "local", "actors": actors})
 
 
 def _images(folder: Path, count: int) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gemma_captioner.captions.judge import judge
+from gemma_captioner.captions.flags import evaluate
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 SETS = {"tuned on": "flags.jsonl", "not seen": "flags-unseen.jsonl", "real model": "flags-real.jsonl"}
@@ -31,7 +31,7 @@ def _by_flag(line: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def is_flagged(example: dict[str, Any]) -> bool:
-    return example["flag"] in judge(
+    return example["flag"] in evaluate(
         example["caption"], prompt=example.get("prompt", ""), language=example.get("language", "english")
     )
 

@@ -26,7 +26,7 @@ from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.local.memory import GEMMA3_SIZES, Architecture
 from gemma_captioner.types import Failed, Frames, MediaItem, Request
 
-NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
+DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 WINDOW, GLOBAL_EVERY = 1024, 6  # sliding windows, but for every sixth layer
 ENDS, PAD = [1, 6], 0  # of the demo's tokenizer
 TINY = Architecture(6, 64, 128, 2, 1, 32, 2048, 2, 64, 96, image_size=56, image_tokens=4)
@@ -84,7 +84,7 @@ def runs_of(
         write_checkpoint(Path(folder), size, processor, work.device)
         settings = {"model": folder, "device": work.device, "dtype": "bf16", "quantize": "none"}
         since = time.perf_counter()
-        engine = LocalEngine(Settings.of(settings, {"batch_size": work.batch, "order": "text-first"}))
+        engine = LocalEngine(Settings.from_dict(settings, {"batch_size": work.batch, "order": "text-first"}))
         session: Any = engine.open()
         load_s = time.perf_counter() - since
     with session:
@@ -151,7 +151,7 @@ def requests_for(work: Work, side: int) -> list[Request]:
     requests = []
     for number, (count, prompt) in enumerate(kinds):
         frames = Frames(rng.integers(0, 256, (count, side, side, 3), np.uint8), tuple(map(float, range(count))))
-        requests.append(Request(number, NOWHERE, frames, prompt, work.new_tokens))
+        requests.append(Request(number, DUMMY_ITEM, frames, prompt, work.new_tokens))
     return requests
 
 

@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def measure(side: int, count: int, rounds: int, url: str) -> None:
-    settings = Settings.of(
+    settings = Settings.from_dict(
         {"engine": "server", "base_url": url, "model": "m", "concurrency": AT_ONCE, "image_size": side},
         {"wait_for_server": "1m"},
     )

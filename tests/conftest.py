@@ -36,13 +36,13 @@ from typing import Any
 import pytest
 from pebble import CONSTS
 
-from gemma_captioner.config.model import Server
+from gemma_captioner.config.model import ServerSettings
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.engines.local.checkpoint import DEMO
 from gemma_captioner.engines.openai.client import Address, Client
 from gemma_captioner.engines.openai.serving import Served
 from tests.support.bucket import Bucket
-from tests.support.command import Command, Finished, Zygote, run_anew, run_here
+from tests.support.command import Command, CommandResult, ForkServer, run_in_process, run_in_subprocess
 
 CONSTS.sleep_unit = 0.02  # how often pebble looks at its workers: hundreds of pools end 0.2 s sooner
 
@@ -56,48 +56,52 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="session")
-def printed(tmp_path_factory) -> Path:
+def output_folder(tmp_path_factory) -> Path:
     """Where commands print to."""
     return tmp_path_factory.mktemp("printed")
 
 
 @pytest.fixture(scope="session")
-def zygote(printed) -> Iterator[Zygote]:
+def fork_server(output_folder) -> Iterator[ForkServer]:
     """For runs of the scripted engine: no model is imported."""
-    with closing(Zygote(printed, "gemma_captioner.media.pool", "gemma_captioner.engines.scripted")) as zygote:
-        yield zygote
+    with closing(
+        ForkServer(output_folder, "gemma_captioner.media.pool", "gemma_captioner.engines.scripted")
+    ) as fork_server:
+        yield fork_server
 
 
 @pytest.fixture
-def command(request, printed, tmp_path) -> Command:
+def command(request, output_folder, tmp_path) -> Command:
     """Run `gemma-captioner ARGS...`, or `python SCRIPT.py ARGS...`, in this process.
 
     env: of the environment, for a process that Python starts anew. Ray is started in a process of its own, too.
     """
 
-    def run(*args: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120) -> Finished:
+    def run(
+        *args: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> CommandResult:
         words = list(map(str, args))
         if env is not None:
-            return run_anew(words, cwd, env, timeout)
+            return run_in_subprocess(words, cwd, env, timeout)
         if "--cluster" in words:
-            zygote: Zygote = request.getfixturevalue("zygote")
-            return zygote.start(words, cwd).wait(timeout)
-        return run_here(words, printed, cwd)
+            fork_server: ForkServer = request.getfixturevalue("fork_server")
+            return fork_server.start(words, cwd).wait(timeout)
+        return run_in_process(words, output_folder, cwd)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def one_bucket() -> Iterator[Bucket]:
+def session_bucket() -> Iterator[Bucket]:
     with Bucket(BUCKET_PORT) as bucket:
         yield bucket
 
 
 @pytest.fixture
-def bucket(one_bucket) -> Bucket:
+def bucket(session_bucket) -> Bucket:
     """An empty bucket."""
-    one_bucket.clear()
-    return one_bucket
+    session_bucket.clear()
+    return session_bucket
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +132,7 @@ def script(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def transformers_serve(tmp_path_factory) -> Iterator[str]:
     """The demo checkpoint behind `transformers serve`: its URL. A server for each of the tests' processes."""
-    address = Address.of(Server(serve="any"))
+    address = Address.of(ServerSettings(serve="any"))
     transformers = Path(sys.executable).with_name("transformers")
     served = Served(f"HF_HUB_OFFLINE=1 {transformers} serve {DEMO} --host 127.0.0.1 --port {address.port} --device cpu")
     try:

@@ -57,7 +57,7 @@ def merged_demo(folder: Path, added: dict[str, torch.Tensor]) -> Path:
 
 
 def texts(**settings: Any) -> list[str]:
-    with LocalEngine(Settings.of({"model": "demo", "dtype": "fp32"} | settings)).open() as session:
+    with LocalEngine(Settings.from_dict({"model": "demo", "dtype": "fp32"} | settings)).open() as session:
         return [reply.text for _, reply in sorted(answers(session, requests(6, seed=2, most_frames=4)).items())]
 
 
@@ -75,8 +75,8 @@ def test_beside_quantized_weights_it_is_added_to_what_they_give(tmp_path):
 
 def test_it_is_part_of_what_the_model_is_called_and_of_the_hash(tmp_path, command, media):
     write_adapter(tmp_path / "lora")
-    settings = Settings.of({"model": "demo", "adapter": str(tmp_path / "lora")})
-    assert settings.recipe("image") != Settings.of({"model": "demo"}).recipe("image")
+    settings = Settings.from_dict({"model": "demo", "adapter": str(tmp_path / "lora")})
+    assert settings.recipe("image") != Settings.from_dict({"model": "demo"}).recipe("image")
     spec = LocalEngine(settings).spec
     assert spec.model == f"demo + {tmp_path / 'lora'}" and " + " in (spec.revision or "")
     done = command("caption", media, "--model", "demo", "--adapter", tmp_path / "lora", "--dry-run")
@@ -94,7 +94,7 @@ def test_it_is_part_of_what_the_model_is_called_and_of_the_hash(tmp_path, comman
 def test_what_is_no_plain_lora_is_refused_with_the_reason(tmp_path, change, says):
     write_adapter(tmp_path / "lora", **change)
     with pytest.raises(ModelError, match=says):
-        _ = LocalEngine(Settings.of({"model": "demo", "adapter": str(tmp_path / "lora")})).spec
+        _ = LocalEngine(Settings.from_dict({"model": "demo", "adapter": str(tmp_path / "lora")})).spec
 
 
 def test_one_for_another_model_is_refused_and_so_is_one_that_is_not_there(tmp_path):
@@ -103,10 +103,10 @@ def test_one_for_another_model_is_refused_and_so_is_one_that_is_not_there(tmp_pa
     wide = {k: torch.zeros(RANK, 5376) if "lora_A" in k else v for k, v in tensors.items()}
     save_file(wide, tmp_path / "lora" / "adapter_model.safetensors")
     with pytest.raises(ModelError, match="trained for google/gemma-3-27b-it"):
-        LocalEngine(Settings.of({"model": "demo", "adapter": str(tmp_path / "lora")})).open()
+        LocalEngine(Settings.from_dict({"model": "demo", "adapter": str(tmp_path / "lora")})).open()
     (tmp_path / "lora" / "adapter_model.safetensors").unlink()
     for folder, says in [(tmp_path / "lora", "in safetensors"), (tmp_path, "holds no adapter_config.json")]:
         with pytest.raises(ModelError, match=says):
-            _ = LocalEngine(Settings.of({"model": "demo", "adapter": str(folder)})).spec
+            _ = LocalEngine(Settings.from_dict({"model": "demo", "adapter": str(folder)})).spec
     with pytest.raises(UsageError, match="have the server load it"):
-        engine_for(Settings.of({"engine": "server", "base_url": "http://127.0.0.1:9", "adapter": "owner/lora"}))
+        engine_for(Settings.from_dict({"engine": "server", "base_url": "http://127.0.0.1:9", "adapter": "owner/lora"}))

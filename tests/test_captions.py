@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.flags import labelled, precision_and_recall
-from gemma_captioner.captions.clean import bare, dressed, to_last_sentence
-from gemma_captioner.captions.judge import judge
+from gemma_captioner.captions.clean import apply_affixes, strip_boilerplate, to_last_sentence
+from gemma_captioner.captions.flags import evaluate
 from gemma_captioner.captions.limits import estimated_tokens, length_flags
-from gemma_captioner.config.targets import LIMITS
+from gemma_captioner.config.targets import TOKEN_LIMITS
 from tests.support.files import captions, journal
-from tests.support.good_captions import KEPT
+from tests.support.good_captions import CLEAN_CAPTIONS
 
 LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
 
@@ -75,7 +75,7 @@ LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
     ('A <a href="x">cat</a>.</p>\n<em>It sits.', "A cat. It sits."),
     ("A cat sits.\\\nIt looks up.\\", "A cat sits. It looks up."),
     # what must stay as it is
-    *((kept, kept) for kept in KEPT),
+    *((kept, kept) for kept in CLEAN_CAPTIONS),
     ('A sign says "Let me know" in red.', 'A sign says "Let me know" in red.'),
     ('"Stop" and "Go" are painted there: "Stop"', '"Stop" and "Go" are painted there: "Stop"'),
     ("The image shows how to tie a knot.", "The image shows how to tie a knot."),
@@ -91,15 +91,15 @@ LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
     ("\u732b\u304c\u5ea7\u308b\u3002", "\u732b\u304c\u5ea7\u308b\u3002"),
 ])  # fmt: skip
 def test_what_surrounds_a_caption_goes_and_the_caption_stays(raw, expected):
-    assert bare(raw) == expected
+    assert strip_boilerplate(raw) == expected
 
 
 def test_typographic_punctuation_stays_where_it_is_asked_for():
-    assert bare("\u2018a\u2019 \u2013 b", ascii_punctuation=False) == "\u2018a\u2019 \u2013 b"
+    assert strip_boilerplate("\u2018a\u2019 \u2013 b", ascii_punctuation=False) == "\u2018a\u2019 \u2013 b"
 
 
 @pytest.mark.parametrize(("kept", "of_a_model"), [
-    *((kept, kept) for kept in KEPT),
+    *((kept, kept) for kept in CLEAN_CAPTIONS),
     ("Title: The Fall", "The Fall"),
     ("Sure! Magazine", "Magazine"),
     ("Output: a dial", "a dial"),
@@ -112,12 +112,12 @@ def test_typographic_punctuation_stays_where_it_is_asked_for():
     ("1. A cat", "1. A cat"),
 ])  # fmt: skip
 def test_a_person_keeps_what_a_model_would_not(kept, of_a_model):
-    assert bare(kept, by_a_model=False) == " ".join(kept.split()) and bare(kept) == of_a_model
+    assert strip_boilerplate(kept, from_model=False) == " ".join(kept.split()) and strip_boilerplate(kept) == of_a_model
 
 
 @given(st.text(max_size=300))
 def test_a_caption_is_one_line_and_clean_already(raw):
-    caption = bare(raw)
+    caption = strip_boilerplate(raw)
     assert "\n" not in caption and caption == caption.strip()
     assert caption.isascii() or not raw.isascii()
 
@@ -145,10 +145,10 @@ def test_a_cut_reply_ends_with_its_last_whole_sentence(text, expected):
 
 def test_trigger_prefix_and_suffix_are_put_in_once():
     wanted = {"prefix": "photo: ", "suffix": ", film", "trigger": "ohwx"}
-    once = dressed("A man.", **wanted)
+    once = apply_affixes("A man.", **wanted)
     assert once == "photo: ohwx A man., film"
-    assert dressed(once, **wanted) == once
-    assert dressed("", **wanted) == ""
+    assert apply_affixes(once, **wanted) == once
+    assert apply_affixes("", **wanted) == ""
 
 
 @pytest.mark.parametrize(("caption", "put", "expected"), [
@@ -163,7 +163,7 @@ def test_trigger_prefix_and_suffix_are_put_in_once():
     ("a cat, art", {"suffix": ", art\n"}, "a cat, art"),
 ])  # fmt: skip
 def test_what_is_in_a_caption_already(caption, put, expected):
-    assert dressed(caption, **put) == expected == dressed(expected, **put)
+    assert apply_affixes(caption, **put) == expected == apply_affixes(expected, **put)
 
 
 def test_flags_against_captions_that_others_labelled():
@@ -171,7 +171,7 @@ def test_flags_against_captions_that_others_labelled():
     counts: dict[str, dict[tuple[bool, bool], int]] = defaultdict(lambda: defaultdict(int))
     for line in LABELLED.read_text(encoding="utf-8").splitlines():
         example = json.loads(line)
-        flagged = example["flag"] in judge(example["caption"], prompt=example.get("prompt", ""))
+        flagged = example["flag"] in evaluate(example["caption"], prompt=example.get("prompt", ""))
         counts[example["flag"]][flagged, example["expected"]] += 1
     assert set(counts) == {"repetition", "refusal", "prompt_echo", "not_in_language", "absent_things"}
     for flag, of in counts.items():
@@ -193,7 +193,7 @@ def test_flags_against_captions_that_others_labelled():
     "A girl inserts a caption card.", "The user interface of a game.", "You have a dog, a cat and a hat.",
 ])  # fmt: skip
 def test_what_would_cost_a_file_its_caption_is_not_flagged_lightly(caption):
-    assert not {"refusal", "repetition", "prompt_echo"} & set(judge(caption, prompt="Describe this image."))
+    assert not {"refusal", "repetition", "prompt_echo"} & set(evaluate(caption, prompt="Describe this image."))
 
 
 @pytest.mark.parametrize(("caption", "flag"), [
@@ -210,13 +210,13 @@ def test_what_would_cost_a_file_its_caption_is_not_flagged_lightly(caption):
     ("A ruler, " + " ".join(map(str, range(1, 20))), "repetition"), ("A dog titititititititititititi", "repetition"),
 ])  # fmt: skip
 def test_what_is_no_caption_is_not_stored(caption, flag):
-    assert flag in judge(caption)
+    assert flag in evaluate(caption)
 
 
 def test_a_tag_is_not_told_as_absence():
-    assert judge("no humans, scenery, mountain") == judge("scenery, no_humans") == ()
-    assert judge("A street with no humans.") == ("absent_things",)
-    assert judge('A sign reads "STOP" and there are no people.') == ("absent_things",)
+    assert evaluate("no humans, scenery, mountain") == evaluate("scenery, no_humans") == ()
+    assert evaluate("A street with no humans.") == ("absent_things",)
+    assert evaluate('A sign reads "STOP" and there are no people.') == ("absent_things",)
 
 
 @pytest.mark.parametrize(("caption", "language", "is_flagged"), [
@@ -226,12 +226,12 @@ def test_a_tag_is_not_told_as_absence():
     ("\u4e00\u53ea\u732b\u5750\u5728\u57ab\u5b50\u4e0a", "chinese", False),
 ])  # fmt: skip
 def test_the_language_that_is_asked_for(caption, language, is_flagged):
-    assert ("not_in_language" in judge(caption, language=language)) == is_flagged
+    assert ("not_in_language" in evaluate(caption, language=language)) == is_flagged
 
 
 def test_an_echo_of_do_not_mention_is_no_absence():
     echo = "A cat. Do not mention anything that is absent. No introduction."
-    assert judge(echo, prompt="Describe this. Do not mention anything that is absent.") == ("prompt_echo",)
+    assert evaluate(echo, prompt="Describe this. Do not mention anything that is absent.") == ("prompt_echo",)
 
 
 @pytest.mark.parametrize(("flag", "precision", "recall"), [
@@ -248,7 +248,7 @@ def test_lengths_against_what_a_text_encoder_reads():
     assert length_flags(long, None) == () and length_flags(long, "wan") == ()
     assert length_flags(long, "sdxl") == ("too_long",)
     assert length_flags(long, "sdxl", lambda text: 70) == ()
-    assert {limit.encoder for limit in LIMITS.values()} == {"umT5", "LLaMA", "T5", "Gemma", "CLIP"}
+    assert {limit.encoder for limit in TOKEN_LIMITS.values()} == {"umT5", "LLaMA", "T5", "Gemma", "CLIP"}
     assert estimated_tokens("\u732b" * 10, "T5") >= 10
 
 

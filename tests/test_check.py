@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gemma_captioner.captions.audit import Audit, paired
-from gemma_captioner.captions.encoding import decoded
-from gemma_captioner.captions.mend import faults, mended, steps
+from gemma_captioner.captions.encoding import decode_text
+from gemma_captioner.captions.repair import find_faults, repair, repair_steps
+from gemma_captioner.captions.stats import CaptionStats, match_captions
 from gemma_captioner.check.inspect import inspected
 from gemma_captioner.check.report import bars
-from gemma_captioner.check.settings import Checking
+from gemma_captioner.check.settings import CheckSettings
 from gemma_captioner.check.survey import Survey
 from gemma_captioner.check.traps import CODES, SOURCES, TRAPS
 from gemma_captioner.config.targets import TRAINERS
-from gemma_captioner.dataset.discover import roots_of
+from gemma_captioner.dataset.discover import resolve_roots
 from gemma_captioner.dataset.journal import restore
-from tests.support.good_captions import KEPT
+from tests.support.good_captions import CLEAN_CAPTIONS
 
 # Root may read everything: these two rights of its are left behind.
 _RIGHTS = "-dac_override,-dac_read_search"
@@ -77,8 +77,8 @@ def dataset(folder: Path, **captions: bytes) -> Path:
 
 
 def surveyed(folder: Path, *, fix: bool = False, **checking: Any) -> Survey:
-    checking = Checking(**checking)
-    [root] = roots_of([folder], checking.captions)
+    checking = CheckSettings(**checking)
+    [root] = resolve_roots([folder], checking.captions)
     survey = Survey(root, checking)
     survey.run(fix=fix)
     return survey
@@ -186,7 +186,7 @@ def test_permissions(tmp_path):
     (b"A \x81\xfe\x00\x05\xff", None, "nothing known"),
 ])  # fmt: skip
 def test_encodings(content, text, name):
-    assert decoded(content) == (text, name)
+    assert decode_text(content) == (text, name)
 
 
 @pytest.mark.parametrize("kept", [
@@ -195,10 +195,10 @@ def test_encodings(content, text, name):
     "猫在“树”上——睡觉。",
     "A 3 * 4 grid * of dots",
     GOOD,
-    *KEPT,
+    *CLEAN_CAPTIONS,
 ])  # fmt: skip
 def test_what_is_a_persons_way_to_write_stays(kept):
-    assert mended(kept, steps()) == kept and not faults(kept, steps())
+    assert repair(kept, repair_steps()) == kept and not find_faults(kept, repair_steps())
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -211,7 +211,7 @@ def test_what_is_a_persons_way_to_write_stays(kept):
     ("A cat<end_of_turn>\n<start_of_turn>model\nA cat", "A cat"),
 ])  # fmt: skip
 def test_mending(text, expected):
-    assert mended(text, steps()) == expected
+    assert repair(text, repair_steps()) == expected
 
 
 FRAGMENTS = [
@@ -224,17 +224,17 @@ FRAGMENTS = [
 @settings(deadline=None)  # telling languages apart loads its model the first time
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=14), st.booleans())
 def test_what_is_mended_has_no_fault_left(fragments, alternatives):
-    text, by = "".join(fragments), steps(alternatives=alternatives)
-    assert faults(mended(text, by), by) == []
-    better = inspected(text.encode(), Checking(for_="onetrainer" if alternatives else None)).better
+    text, by = "".join(fragments), repair_steps(alternatives=alternatives)
+    assert find_faults(repair(text, by), by) == []
+    better = inspected(text.encode(), CheckSettings(for_="onetrainer" if alternatives else None)).better
     assert better is None or re.search(r"\w", better.decode())
 
 
 def test_lines_that_are_alternatives_stay_apart():
-    by = steps(alternatives=True)
-    assert faults("\nA cat.", by) == ["whitespace"]
-    assert mended(" A cat.\n\n  \nHere is a caption: A dog. \n", by) == "A cat.\nA dog."
-    assert "multi_line" not in faults("A cat.\nA dog.", by)
+    by = repair_steps(alternatives=True)
+    assert find_faults("\nA cat.", by) == ["whitespace"]
+    assert repair(" A cat.\n\n  \nHere is a caption: A dog. \n", by) == "A cat.\nA dog."
+    assert "multi_line" not in find_faults("A cat.\nA dog.", by)
 
 
 # What trips one trainer: the caption of a.png, or files; how it is checked; the finding's path and what it says.
@@ -393,10 +393,10 @@ def test_a_page_shows_captions_as_text_and_stays_small(command, tmp_path):
 
 def test_pairs():
     named = {"a.png": "a.txt", "a.mp4": "a.txt", "b.png": "b.txt"}
-    assert list(paired(named, ["a.txt", "c.txt"], named.__getitem__)) == [
+    assert list(match_captions(named, ["a.txt", "c.txt"], named.__getitem__)) == [
         ("a.txt", ("a.png", "a.mp4"), True), ("b.txt", ("b.png",), False), ("c.txt", (), True)
     ]  # fmt: skip
-    assert list(paired(named, ["A.TXT", "c.txt"], named.__getitem__, str.casefold)) == [
+    assert list(match_captions(named, ["A.TXT", "c.txt"], named.__getitem__, str.casefold)) == [
         ("A.TXT", ("a.png", "a.mp4"), True), ("b.txt", ("b.png",), False), ("c.txt", (), True)
     ]  # fmt: skip
 
@@ -411,9 +411,9 @@ def test_bars_have_a_round_width_and_end_at_the_limit():
 
 
 def test_tokens_counted_exactly_are_no_estimate():
-    fits = inspected(FAULTS["maybe_too_long"], Checking(target="sdxl"), lambda text: 75)
+    fits = inspected(FAULTS["maybe_too_long"], CheckSettings(target="sdxl"), lambda text: 75)
     assert not {code for code, _ in fits.found} & {"too_long", "maybe_too_long"} and fits.length == 75
-    [hit] = inspected(GOOD.encode(), Checking(target="sdxl"), lambda text: 76).found
+    [hit] = inspected(GOOD.encode(), CheckSettings(target="sdxl"), lambda text: 76).found
     assert hit == ("too_long", "76 tokens, and sdxl reads 75")
 
 
@@ -433,7 +433,7 @@ def test_the_table_in_the_docs_is_the_codes():
 def test_what_an_audit_holds_grows_with_names_not_with_captions():
     def peak(entries: int) -> int:
         tracemalloc.start()
-        audit = Audit()
+        audit = CaptionStats()
         for i in range(entries):
             audit.add(f"/data/set/clip_{i:06}.txt", f"Clip {i} shows a dog. " + "It runs past a tree. " * 40, 200)
         assert next(audit.duplicates(), None) is None
@@ -444,7 +444,7 @@ def test_what_an_audit_holds_grows_with_names_not_with_captions():
     small, large = peak(1_000), peak(10_000)
     assert large < 11 * small
     assert large < 10_000 * 600  # a caption alone is 860 bytes
-    audit = Audit()
+    audit = CaptionStats()
     for i in range(20_000):
         audit.add(f"{i}.txt", "The same words.", 3)
     [names] = audit.duplicates()

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from gemma_captioner.cli.caption import Terminated, terminate
-from gemma_captioner.config.run import Cluster
-from gemma_captioner.config.selection import Selection
-from gemma_captioner.dataset.discover import Discovery, roots_of
+from gemma_captioner.config.run import ClusterSettings
+from gemma_captioner.config.selection import SelectionSettings
+from gemma_captioner.dataset.discover import Discovery, resolve_roots
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import StartError
-from gemma_captioner.executors.ray.crew import _signals_wait, crew_of
-from gemma_captioner.executors.ray.driver import Packed
-from gemma_captioner.executors.ray.finished import Finished
+from gemma_captioner.executors.ray.completed import CompletedItems
+from gemma_captioner.executors.ray.driver import BatchQueue
+from gemma_captioner.executors.ray.resources import _defer_signals, plan_actors
 from gemma_captioner.types import Captioned, Failed
 from tests.support.files import captions, journal
 from tools.kill_actors import chaos
@@ -77,11 +77,11 @@ def test_a_signal_waits_until_ray_has_started(number, comes):
     before = signal.signal(signal.SIGTERM, terminate)
     reached = []
     try:
-        with pytest.raises(comes), _signals_wait():
+        with pytest.raises(comes), _defer_signals():
             signal.raise_signal(number)
             reached.append("the end of what must not be disturbed")
         signal.signal(signal.SIGTERM, terminate)  # it hears one
-        with pytest.raises(Terminated), _signals_wait():
+        with pytest.raises(Terminated), _defer_signals():
             sys.exit(15)  # as Ray does at SIGTERM
         assert reached
     finally:
@@ -126,29 +126,29 @@ BOX = {"CPU": 64.0, "GPU": 8.0}
     ],
 )
 def test_what_each_actor_gets(nodes, wanted, crew):
-    got = crew_of(nodes, Cluster(**wanted))
+    got = plan_actors(nodes, ClusterSettings(**wanted))
     assert (got.actors, got.cpus, got.gpus) == crew
 
 
 def test_gpus_that_are_not_there(command, media):
     with pytest.raises(StartError, match="--gpus-per-actor"):
-        crew_of([BOX], Cluster(gpus_per_actor=16))
+        plan_actors([BOX], ClusterSettings(gpus_per_actor=16))
     done = command("caption", media, "--cluster", "local", "--gpus-per-actor", 1.5)
     assert done.code == 2 and "must be whole above 1" in done.err
 
 
 def items_of(folder: Path):
-    return [found.item for found in Discovery(roots_of([folder], None), Selection())]
+    return [found.item for found in Discovery(resolve_roots([folder], None), SelectionSettings())]
 
 
 def test_few_files_are_spread_over_all_actors(media):
     items = items_of(media)
-    packed = Packed()
+    packed = BatchQueue()
     for item in items:
         packed.add(item)
     packed.close()
     assert len(packed.batches) == 1
-    packed.spread_over(4)
+    packed.split_for(4)
     assert [list(packed.items([i])) for i in range(8)] == [[item] for item in items]
 
 
@@ -159,8 +159,8 @@ def test_what_a_dead_actor_finished_is_taken_from_its_journal(command, media, sc
     run.rename(run.with_name("RUN.1234.jsonl"))
     next(media.glob("03*.txt")).write_text("edited")
     next(media.glob("04*.txt")).unlink()
-    got = [Finished("RUN").outcome(item) for item in items_of(media)]
+    got = [CompletedItems("RUN").outcome(item) for item in items_of(media)]
     assert [type(outcome) for outcome in got[:4]] == [Captioned, Failed, type(None), type(None)]
     assert got[0].caption == got[0].item.caption_path.read_text() and got[0].captions == (got[0].caption,)
     assert got[1].error == "refused"
-    assert Finished("OTHER").outcome(items_of(media)[0]) is None
+    assert CompletedItems("OTHER").outcome(items_of(media)[0]) is None

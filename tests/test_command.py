@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support.command import Zygote
+from tests.support.command import ForkServer
 from tests.support.files import captions, journal
 
 ALL = ["01", "02", "03", "04", "05", "06", "07", "08"]
@@ -435,10 +435,10 @@ def test_on_finish_runs_with_the_exit_code(command, media, script, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interruption_keeps_what_is_finished(zygote, media, script, number, code):
+def test_an_interruption_keeps_what_is_finished(fork_server, media, script, number, code):
     path = script(delay_s=0.4, batch_size=1)
     words = ["caption", str(media), "--engine", "scripted", "--model", str(path), "--json"]
-    with zygote.start(words, media) as running:
+    with fork_server.start(words, media) as running:
         while not list(media.glob("*.txt")):
             assert running.poll() is None
             time.sleep(0.01)
@@ -504,12 +504,12 @@ def test_no_model_is_looked_for_where_nothing_can_be_decoded(command, media, scr
     assert "scripted answers" not in done.err  # said when an engine is opened
 
 
-def test_two_runs_at_once_lose_nothing_where_there_are_no_locks(zygote, media, script):
+def test_two_runs_at_once_lose_nothing_where_there_are_no_locks(fork_server, media, script):
     (media / ".gemma-captioner").mkdir()
     (media / ".gemma-captioner" / "locks").write_text("as some network file systems")
     path = script(delay_s=0.05, batch_size=1, default="{prompt} of {name}.")
     words = ["caption", str(media), "--engine", "scripted", "--model", str(path), "--json", "--prompt"]
-    runs = [zygote.start([*words, word], media) for word in ("one", "two")]
+    runs = [fork_server.start([*words, word], media) for word in ("one", "two")]
     ended = [run.wait() for run in runs]
     assert [done.code for done in ended] == [0, 0]
     assert sum(done.json["captioned"] for done in ended) == 8  # each file by one of them
@@ -591,9 +591,9 @@ def test_a_journal_that_is_not_whole_makes_no_trouble(command, media, script):
     assert (done.code, done.json["skipped"]) == (0, 8), done.err
 
 
-def test_shards_side_by_side_share_a_folder(zygote, media, script, command):
+def test_shards_side_by_side_share_a_folder(fork_server, media, script, command):
     words = list(map(str, ["caption", media, *scripted(script), "--json", "--shard"]))
-    ended = [run.wait() for run in [zygote.start([*words, f"{i}/3"], media) for i in (1, 2, 3)]]
+    ended = [run.wait() for run in [fork_server.start([*words, f"{i}/3"], media) for i in (1, 2, 3)]]
     told = [done.json for done in ended]
     assert [done.code for done in ended] == [0, 0, 0]
     assert sum(one["captioned"] for one in told) == len(captions(media)) == 8
@@ -604,12 +604,12 @@ def test_shards_side_by_side_share_a_folder(zygote, media, script, command):
 
 
 @contextmanager
-def at_work(zygote: Zygote, folder: Path, *options: str) -> Iterator[None]:
+def at_work(fork_server: ForkServer, folder: Path, *options: str) -> Iterator[None]:
     """A run that has begun, and is left waiting for its engine until it is killed."""
     slow = folder.with_name("slow.json")
     slow.write_text('{"delay_s": 600}')
     words = ["caption", str(folder), "--engine", "scripted", "--model", str(slow), *options]
-    with zygote.start(words, folder) as other:
+    with fork_server.start(words, folder) as other:
         while not list(folder.glob(".gemma-captioner/locks/*")):
             assert other.poll() is None
             time.sleep(0.02)
@@ -620,8 +620,8 @@ def at_work(zygote: Zygote, folder: Path, *options: str) -> Iterator[None]:
     ("first", "second"),
     [((), ()), ((), ("--shard", "1/2")), (("--shard", "1/2"), ()), (("--shard", "1/2"), ("--shard", "1/3"))],
 )
-def test_a_second_run_on_a_folder_says_so_and_stops(command, zygote, media, script, first, second):
-    with at_work(zygote, media, *first):
+def test_a_second_run_on_a_folder_says_so_and_stops(command, fork_server, media, script, first, second):
+    with at_work(fork_server, media, *first):
         done = command("caption", media, *scripted(script), *second)
         assert done.code == 1 and "another run is captioning" in done.err and "--shard" in done.err
         assert captions(media) == {}

@@ -200,7 +200,7 @@ def test_what_makes_no_sense_is_told_before_anything_starts(compare, media, tmp_
 
 
 def test_a_model_is_lent_again_and_again_unless_it_still_owes_an_answer(tmp_path):
-    settings = Settings.of({"engine": "scripted", "model": str(scripted(tmp_path))})
+    settings = Settings.from_dict({"engine": "scripted", "model": str(scripted(tmp_path))})
     item = MediaItem(tmp_path / "a.png", "image", "a.png", tmp_path / "a.txt", tmp_path)
     request = Request(0, item, Frames(np.zeros((1, 8, 8, 3), np.uint8), (0.0,)), "What?", 9)
     kept = Kept(settings)
@@ -214,13 +214,13 @@ def test_a_model_is_lent_again_and_again_unless_it_still_owes_an_answer(tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
-def test_ctrl_c_keeps_what_is_there(zygote, media, tmp_path):
+def test_ctrl_c_keeps_what_is_there(fork_server, media, tmp_path):
     script = scripted(tmp_path, delay_s=0.3, batch_size=1)
     words = [
         "compare", media, "--engine", "scripted", "--model", script, "--limit", "2", "--prompt", "One.",
         "--prompt", "Two.", "--html", tmp_path / "page.html",
     ]  # fmt: skip
-    with zygote.start(list(map(str, words)), media, {"COLUMNS": "200"}) as running:
+    with fork_server.start(list(map(str, words)), media, {"COLUMNS": "200"}) as running:
         while "B (of 2)" not in running.err:
             assert running.poll() is None, "it ended before its second variant"
             time.sleep(0.01)

@@ -9,16 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemma_captioner.config.selection import Selection
-from gemma_captioner.dataset.discover import EXTENSIONS, Discovery, Found, fold_of, natural, roots_of
+from gemma_captioner.config.selection import SelectionSettings
+from gemma_captioner.dataset.discover import (
+    EXTENSIONS,
+    DiscoveredItem,
+    Discovery,
+    filename_normalizer,
+    natural_sort_key,
+    resolve_roots,
+)
 from gemma_captioner.errors import StartError
 from gemma_captioner.pipeline.planner import in_shard
 from gemma_captioner.types import Failed
 
 
 def names(*paths: Path, **selection) -> list[str]:
-    chosen = Selection(**selection)
-    return [f.item.name for f in Discovery(roots_of(paths, chosen.output), chosen) if isinstance(f, Found)]
+    chosen = SelectionSettings(**selection)
+    return [
+        f.item.name for f in Discovery(resolve_roots(paths, chosen.output), chosen) if isinstance(f, DiscoveredItem)
+    ]
 
 
 def touch(folder: Path, *files: str) -> Path:
@@ -36,15 +45,15 @@ def test_natural_order_files_before_folders(tmp_path):
 
 @given(st.lists(st.text(min_size=1), min_size=2))
 def test_natural_order_is_total(texts):
-    ordered = sorted(texts, key=natural)
-    assert sorted(reversed(texts), key=natural) == ordered
+    ordered = sorted(texts, key=natural_sort_key)
+    assert sorted(reversed(texts), key=natural_sort_key) == ordered
 
 
 @pytest.mark.parametrize("extension", [*EXTENSIONS, *(e.upper() for e in EXTENSIONS), "Png"])
 def test_every_extension_in_any_case(tmp_path, extension):
     touch(tmp_path, f"a.{extension}")
-    [found] = Discovery(roots_of([tmp_path], None), Selection())
-    assert isinstance(found, Found)
+    [found] = Discovery(resolve_roots([tmp_path], None), SelectionSettings())
+    assert isinstance(found, DiscoveredItem)
     assert found.item.kind == EXTENSIONS[extension.lower()]
     assert found.item.caption_path == tmp_path / "a.txt"
 
@@ -63,7 +72,7 @@ def test_a_fifo_is_no_media(tmp_path):
 
 def test_a_folder_that_vanishes_or_cannot_be_listed_fails_alone(tmp_path):
     touch(tmp_path, "a.png", "gone/b.png")
-    found = iter(Discovery(roots_of([tmp_path], None), Selection(recursive=True)))
+    found = iter(Discovery(resolve_roots([tmp_path], None), SelectionSettings(recursive=True)))
     assert next(found).item.name == "a.png"
     (tmp_path / "gone" / "b.png").unlink()
     (tmp_path / "gone").rmdir()
@@ -80,15 +89,15 @@ def test_globs_match_names_and_paths(tmp_path):
 def test_paths_that_are_no_media_are_refused(tmp_path):
     touch(tmp_path, "a.pdf")
     with pytest.raises(StartError, match="is no image or clip"):
-        roots_of([tmp_path / "a.pdf"], None)
+        resolve_roots([tmp_path / "a.pdf"], None)
     with pytest.raises(StartError, match="does not exist"):
-        roots_of([tmp_path / "a.png"], None)
+        resolve_roots([tmp_path / "a.png"], None)
 
 
 def test_folders_of_one_name_under_one_output_are_refused(tmp_path):
     touch(tmp_path, "x/set/a.png", "y/set/a.png")
     with pytest.raises(StartError, match="'set'"):
-        roots_of([tmp_path / "x/set", tmp_path / "y/set"], tmp_path / "out")
+        resolve_roots([tmp_path / "x/set", tmp_path / "y/set"], tmp_path / "out")
 
 
 @given(st.text(), st.integers(1, 40))
@@ -105,19 +114,19 @@ def test_shards_are_the_same_everywhere_and_alike_in_size():
 
 
 def test_whether_case_is_set_aside_is_asked_of_the_folder(tmp_path):
-    assert fold_of(touch(tmp_path / "kept", "a.png", "A.png", "1.png")) is str or sys.platform != "linux"
+    assert filename_normalizer(touch(tmp_path / "kept", "a.png", "A.png", "1.png")) is str or sys.platform != "linux"
     other = touch(tmp_path / "aside", "1.png", "a.png")
-    if fold_of(other) is str:  # a second name that leads to the same file: as it is on a Mac
+    if filename_normalizer(other) is str:  # a second name that leads to the same file: as it is on a Mac
         os.link(other / "a.png", other / "A.PNG")
-    assert fold_of(other) is fold_of(other / "not" / "yet") is str.casefold
+    assert filename_normalizer(other) is filename_normalizer(other / "not" / "yet") is str.casefold
 
 
 def test_where_case_is_set_aside_so_it_is_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("gemma_captioner.dataset.discover.fold_of", lambda folder: str.casefold)
+    monkeypatch.setattr("gemma_captioner.dataset.discover.filename_normalizer", lambda folder: str.casefold)
     touch(tmp_path, "A1.png", "a1.jpg", "a01.jpg", "B.png", "b.TXT", "c.png")
-    found = list(Discovery(roots_of([tmp_path], None), Selection()))
+    found = list(Discovery(resolve_roots([tmp_path], None), SelectionSettings()))
     assert {f.item.name for f in found if isinstance(f, Failed)} == {"A1.png", "a1.jpg"}
-    assert [f.item.name for f in found if isinstance(f, Found) and f.captioned] == ["B.png"]
-    [root] = roots_of([tmp_path / "c.png"], None)
-    [found] = Discovery([replace(root, only=frozenset({"C.PNG"}))], Selection())
-    assert isinstance(found, Found) and found.item.name == "c.png"
+    assert [f.item.name for f in found if isinstance(f, DiscoveredItem) and f.captioned] == ["B.png"]
+    [root] = resolve_roots([tmp_path / "c.png"], None)
+    [found] = Discovery([replace(root, only=frozenset({"C.PNG"}))], SelectionSettings())
+    assert isinstance(found, DiscoveredItem) and found.item.name == "c.png"

@@ -23,9 +23,9 @@ from gemma_captioner import Settings
 from gemma_captioner.cli.shell import app
 from gemma_captioner.config.presets import presets
 from gemma_captioner.demo.samples import draw_samples
-from tests.support.command import run_here
+from tests.support.command import run_in_process
 from tests.support.files import captions
-from tests.support.servers import Said, Stub, completion
+from tests.support.servers import HttpResponse, StubServer, completion
 from tools.site_pages import GENERATED, commands
 
 ROOT = Path(__file__).parents[1]
@@ -107,16 +107,16 @@ def as_drawn(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def as_captioned(as_drawn, printed, tmp_path_factory) -> Path:
+def as_captioned(as_drawn, output_folder, tmp_path_factory) -> Path:
     """The same, after a run."""
     place = shutil.copytree(as_drawn, tmp_path_factory.mktemp("captioned") / "place")
-    assert run_here(["caption", "dataset", "images", "clips", "--model", "demo"], printed, place).code == 0
+    assert run_in_process(["caption", "dataset", "images", "clips", "--model", "demo"], output_folder, place).code == 0
     return place
 
 
 @pytest.fixture
-def stub() -> Iterator[Stub]:
-    with Stub(lambda asked: Said(body=completion("A red circle on a blue background."))) as stub:
+def stub() -> Iterator[StubServer]:
+    with StubServer(lambda asked: HttpResponse(body=completion("A red circle on a blue background."))) as stub:
         yield stub
 
 
@@ -179,7 +179,7 @@ def test_a_shown_config_is_understood():
     shown = [block.text for block in BLOCKS if block.language == "toml"]
     assert len(shown) >= 2
     for config in shown:
-        Settings.of(tomllib.loads(config))
+        Settings.from_dict(tomllib.loads(config))
 
 
 # The site

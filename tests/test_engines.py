@@ -21,32 +21,32 @@ from gemma_captioner.engines.local.memory import GEMMA3_SIZES, GIB, Architecture
 from gemma_captioner.engines.local.prompting import prompt_text
 from gemma_captioner.engines.local.quantized import precision_of
 from gemma_captioner.engines.local.vision import distinct
-from gemma_captioner.errors import MemoryShortageError, ModelError, UsageError, without_token
+from gemma_captioner.errors import MemoryShortageError, ModelError, UsageError, redact_token
 from gemma_captioner.types import Failed, Reply
-from tests.support.engines import answers, request, served_demo
-from tests.support.servers import Asked, Said, Stub, prompt_of, says_the_prompt
+from tests.support.engines import answers, demo_server_settings, request
+from tests.support.servers import HttpRequest, HttpResponse, StubServer, echo_prompt, prompt_of
 
 
-def refuses_the_third(asked: Asked) -> Said:
-    return Said(400, {"error": "refused"}) if "Describe 3.png" in prompt_of(asked) else says_the_prompt(asked)
+def refuses_the_third(asked: HttpRequest) -> HttpResponse:
+    return HttpResponse(400, {"error": "refused"}) if "Describe 3.png" in prompt_of(asked) else echo_prompt(asked)
 
 
 @pytest.fixture(params=["scripted", "local", "server", pytest.param("transformers serve", marks=pytest.mark.long)])
 def engine(request, tmp_path) -> Iterator[Engine]:
     if request.param == "local":
-        yield engine_for(Settings.of({"model": "demo", "batch_size": 4}))
+        yield engine_for(Settings.from_dict({"model": "demo", "batch_size": 4}))
     elif request.param == "scripted":
         script = tmp_path / "script.json"
         script.write_text(json.dumps({"batch_size": 4, "replies": {"3.png": {"error": "refused"}}}))
-        yield engine_for(Settings.of({"engine": "scripted", "model": str(script)}))
+        yield engine_for(Settings.from_dict({"engine": "scripted", "model": str(script)}))
     elif request.param == "server":
-        with Stub(refuses_the_third) as stub:
+        with StubServer(refuses_the_third) as stub:
             yield engine_for(
-                Settings.of({"engine": "server", "base_url": stub.url, "image_size": 64, "concurrency": 4})
+                Settings.from_dict({"engine": "server", "base_url": stub.url, "image_size": 64, "concurrency": 4})
             )
     else:
         url = request.getfixturevalue("transformers_serve")
-        yield engine_for(served_demo(url, concurrency=2))
+        yield engine_for(demo_server_settings(url, concurrency=2))
 
 
 def test_contract_every_request_is_answered_once(engine):
@@ -143,7 +143,7 @@ def test_examples_are_turns_of_their_own_as_transformers_writes_them():
 
 @pytest.fixture
 def demo():
-    engine = LocalEngine(Settings.of({"model": "demo", "batch_size": 8}))
+    engine = LocalEngine(Settings.from_dict({"model": "demo", "batch_size": 8}))
     with engine.open() as session:
         yield session
 
@@ -229,7 +229,7 @@ def test_an_image_marker_that_a_base_model_says_is_blank_before_text_and_an_end_
     copy, said, text, finish_reason, new_tokens
 ):
     (copy / "chat_template.jinja").unlink()
-    with LocalEngine(Settings.of({"model": str(copy)})).open() as session:
+    with LocalEngine(Settings.from_dict({"model": str(copy)})).open() as session:
         tokenizer = session._processor.tokenizer
         ids = iter(tokenizer(word, add_special_tokens=False)["input_ids"][-1] for word in said)
 
@@ -277,7 +277,7 @@ class NothingAsked(TorchDispatchMode):
 @torch.no_grad()  # in inference mode, operations that are made of others would hide those
 def test_a_step_of_the_loop_asks_nothing_of_the_device():
     """What a CUDA graph can hold: seen here without CUDA."""
-    demo = Settings.of({"model": "demo"})
+    demo = Settings.from_dict({"model": "demo"})
     asked = [request(1), request(2, num_frames=5)]
     with LocalEngine(demo).open() as session:
         tokens = [session.tokens_of(r) for r in asked]
@@ -315,7 +315,7 @@ def test_equal_frames_are_encoded_once():
 def test_parameters_are_counted_as_the_real_classes_do():
     from transformers import AutoModelForImageTextToText, Gemma3Config
 
-    engine = LocalEngine(Settings.of({"model": "demo"}))
+    engine = LocalEngine(Settings.from_dict({"model": "demo"}))
     model = AutoModelForImageTextToText.from_pretrained(DEMO)
     assert Architecture.of(engine.config).parameters == model.num_parameters()
     for name, size in GEMMA3_SIZES.items():
@@ -404,7 +404,7 @@ def test_broken_weights_are_refused_before_anything_is_captioned(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
     with pytest.raises(ModelError, match="download it again"):
-        LocalEngine(Settings.of({"model": str(copy)})).open()
+        LocalEngine(Settings.from_dict({"model": str(copy)})).open()
 
 
 def test_missing_weights_are_not_made_up(copy):
@@ -415,12 +415,12 @@ def test_missing_weights_are_not_made_up(copy):
     del tensors[removed]
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="lacks weights"):
-        LocalEngine(Settings.of({"model": str(copy)})).open()
+        LocalEngine(Settings.from_dict({"model": str(copy)})).open()
 
 
 @pytest.mark.parametrize("quantize", ["8bit", "4bit"])
 def test_quantized_weights_caption(quantize, caplog):
-    engine = LocalEngine(Settings.of({"model": "demo", "quantize": quantize, "batch_size": 2}))
+    engine = LocalEngine(Settings.from_dict({"model": "demo", "quantize": quantize, "batch_size": 2}))
     assert quantize[0] + "-bit" in engine.describe()
     with engine.open() as session:
         assert "Linear" + quantize[0] in type(session.model.model.language_model.layers[0].mlp.up_proj).__name__
@@ -476,7 +476,7 @@ def stored_in_4bit(tmp_path_factory) -> Path:
 
 
 def test_a_checkpoint_that_is_quantized_already_is_planned_and_loaded_as_it_is(stored_in_4bit):
-    engine = LocalEngine(Settings.of({"model": str(stored_in_4bit)}))
+    engine = LocalEngine(Settings.from_dict({"model": str(stored_in_4bit)}))
     on_disk = sum(file.stat().st_size for file in stored_in_4bit.glob("*.safetensors"))
     assert engine.memory_plan.weights == on_disk < (DEMO / "model.safetensors").stat().st_size
     assert (engine.memory_plan.precision, engine.memory_plan.is_stored) == ("4bit", True)
@@ -486,13 +486,13 @@ def test_a_checkpoint_that_is_quantized_already_is_planned_and_loaded_as_it_is(s
         assert [type(layer.mlp.up_proj).__name__ for layer in layers[:2]] == ["Linear4bit", "Linear"]
         assert type(session.model.model.vision_tower.encoder.layers[0].mlp.fc1).__name__ == "Linear"
         assert answers(session, [request(0, max_new_tokens=20)])[0].text.startswith("A ")
-    assert LocalEngine(Settings.of({"model": str(stored_in_4bit), "quantize": "4bit"})).memory_plan.is_stored
+    assert LocalEngine(Settings.from_dict({"model": str(stored_in_4bit), "quantize": "4bit"})).memory_plan.is_stored
 
 
 @pytest.mark.parametrize("quantize", ["none", "8bit"])
 def test_what_contradicts_a_quantized_checkpoint_is_refused(stored_in_4bit, quantize):
     with pytest.raises(UsageError, match=f"stored in 4bit .bitsandbytes., which --quantize {quantize} contradicts"):
-        _ = LocalEngine(Settings.of({"model": str(stored_in_4bit), "quantize": quantize})).memory_plan
+        _ = LocalEngine(Settings.from_dict({"model": str(stored_in_4bit), "quantize": quantize})).memory_plan
 
 
 @pytest.mark.parametrize(
@@ -523,7 +523,7 @@ def test_a_method_whose_package_is_missing_is_told_before_a_download(copy):
     how = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}
     (copy / "config.json").write_text(json.dumps(config | {"quantization_config": how}))
     with pytest.raises(ModelError, match=r"quantized by auto-round, which cannot be used here: .*auto-round"):
-        LocalEngine(Settings.of({"model": str(copy)})).describe()
+        LocalEngine(Settings.from_dict({"model": str(copy)})).describe()
     (copy / "config.json").write_text(json.dumps(config | {"quantization_config": {"group_size": 64, "bits": 4}}))
     with pytest.raises(ModelError, match="quantized for MLX"):
         locate(str(copy), None)
@@ -531,10 +531,10 @@ def test_a_method_whose_package_is_missing_is_told_before_a_download(copy):
 
 def test_a_token_never_shows():
     secret = "hf_" + "A" * 30
-    assert secret not in without_token(f"401 for {secret} and hf_{'b' * 20}", secret)
-    assert "hf_" not in without_token(f"hf_{'b' * 20}", None)
+    assert secret not in redact_token(f"401 for {secret} and hf_{'b' * 20}", secret)
+    assert "hf_" not in redact_token(f"hf_{'b' * 20}", None)
     assert secret not in repr(Checkpoint("m", Path(), "r", {}, True, secret))
-    assert secret not in repr(Settings.of({"hf_token": secret}))
+    assert secret not in repr(Settings.from_dict({"hf_token": secret}))
 
 
 def test_a_model_that_one_gpu_does_not_hold_is_spread_rather_than_rounded():

@@ -13,12 +13,12 @@ from pyarrow import parquet
 
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.export.formats import EXPORTS
-from tests.support.command import run_here
+from tests.support.command import run_in_process
 from tests.support.files import captions
 
 
 @pytest.fixture(scope="module")
-def captioned(tmp_path_factory, printed) -> Path:
+def captioned(tmp_path_factory, output_folder) -> Path:
     """Three images and two clips, a folder below with one of each, all but one captioned, one by a person."""
     base = tmp_path_factory.mktemp("captioned")
     folder = base / "set"
@@ -29,7 +29,7 @@ def captioned(tmp_path_factory, printed) -> Path:
     path = base / "script.json"
     path.write_text(json.dumps({"default": "\u201cIt\u2019s\u201d {name}, d\u00e9j\u00e0 vu."}))
     words = ["caption", str(folder), "--engine", "scripted", "--model", str(path), "--recursive"]
-    assert run_here([*words, "--punctuation", "any", "--exclude", last.name], printed, base).code == 0
+    assert run_in_process([*words, "--punctuation", "any", "--exclude", last.name], output_folder, base).code == 0
     first = min(folder.glob("*.txt"))
     first.write_text("\ufeffA person's words,\nin two lines.\n", encoding="utf-8")
     return folder

@@ -21,7 +21,7 @@ from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.media.images import decode_image
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Frames, Reply, Request
-from tests.support.engines import NOWHERE, requests
+from tests.support.engines import DUMMY_ITEM, requests
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ class Ours:
     """A session whose generated tokens can be read: rows of `generate`, in the order in which replies come."""
 
     def __init__(self, folder: Path, order: str, batch_size: int, device: str = "cpu") -> None:
-        settings = Settings.of(
+        settings = Settings.from_dict(
             {"model": str(folder), "order": order, "batch_size": batch_size, "dtype": "fp32", "device": device}
         )
         self.session = LocalEngine(settings).open()
@@ -185,7 +185,7 @@ def _every_length(device: str, counts: Sequence[int]) -> None:
     for frame_count, extra in itertools.product(counts, range(8)):
         pixels = draw(random_scene(rng, clip=True), frame_count)
         frames = Frames(pixels, tuple(float(i) for i in range(frame_count)))
-        asked.append(Request(len(asked), NOWHERE, frames, "Caption" + " a" * extra, 4))
+        asked.append(Request(len(asked), DUMMY_ITEM, frames, "Caption" + " a" * extra, 4))
     ours = Ours(DEMO, "media-first", 8, device)
     with ours.session:
         got = ours.answer(asked)

@@ -60,7 +60,7 @@ def tiny(tmp_path_factory):
 def test_a_published_size_is_planned_as_the_real_class_has_it(size, tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "free_memory", lambda device: 200 * GIB)
     folder = gemma4.write_full_size(tmp_path / size, size)
-    engine = LocalEngine(Settings.of({"model": str(folder), "device": "cpu", "dtype": "bf16", "frames": 16}))
+    engine = LocalEngine(Settings.from_dict({"model": str(folder), "device": "cpu", "dtype": "bf16", "frames": 16}))
     real = gemma4.model_of(gemma4.config_of(gemma4.published(size)))
     parameters = real.num_parameters()
     tower = getattr(real.model, "vision_tower", None)
@@ -206,7 +206,7 @@ def compare(folder: Path, asked: Sequence[Request], *batch_sizes: int, **setting
         stock.tokens(r, system=settings.get("system", ""), order=settings.get("order", "media-first")) for r in asked
     ]
     assert len(set(map(tuple, expected))) >= len(asked) / 2  # they are no constant
-    with LocalEngine(Settings.of({"model": str(folder), "dtype": "fp32"} | settings)).open() as session:
+    with LocalEngine(Settings.from_dict({"model": str(folder), "dtype": "fp32"} | settings)).open() as session:
         for batch_size in batch_sizes:
             for start in range(0, len(asked), batch_size):
                 batch = asked[start : start + batch_size]
@@ -253,7 +253,7 @@ def test_every_size_in_every_way(size, tiny):
 
 @pytest.mark.parametrize("size", ["E4B", "12B", "26B-A4B"])
 def test_what_quantization_shrinks_is_what_the_plan_counts(size, tiny):
-    engine = LocalEngine(Settings.of({"model": str(tiny(size)), "quantize": "8bit"}))
+    engine = LocalEngine(Settings.from_dict({"model": str(tiny(size)), "quantize": "8bit"}))
     with engine.open() as session:
         modules = session.model.named_modules()
         shrunk = sum(m.weight.numel() for _, m in modules if type(m).__name__ == "Linear8bitLt")
@@ -263,7 +263,7 @@ def test_what_quantization_shrinks_is_what_the_plan_counts(size, tiny):
 
 @pytest.mark.parametrize("size", gemma4.SIZES)
 def test_the_cache_holds_what_the_plan_counts_for_a_token(size, tiny):
-    engine = LocalEngine(Settings.of({"model": str(tiny(size)), "dtype": "fp32"}))
+    engine = LocalEngine(Settings.from_dict({"model": str(tiny(size)), "dtype": "fp32"}))
     with engine.open() as session, torch.inference_mode():
         steps = Steps(session.model, torch.ones(1, 20, dtype=torch.bool), 4, graph=False)
         steps.read_prompt(torch.arange(20)[None] + 20, {})
@@ -279,7 +279,7 @@ def test_the_cache_holds_what_the_plan_counts_for_a_token(size, tiny):
 @pytest.mark.parametrize("template", gemma4.TEMPLATES)
 @pytest.mark.parametrize("size", ["E4B", "12B"])
 def test_the_system_message_and_the_images_stand_as_the_template_writes_them(size, template, tiny):
-    settings = Settings.of({"model": str(tiny(size, template)), "dtype": "fp32", "system": " Be brief. "})
+    settings = Settings.from_dict({"model": str(tiny(size, template)), "dtype": "fp32", "system": " Be brief. "})
     with LocalEngine(settings).open() as session:
         text = session._processor.tokenizer.decode(session.tokens_of(item(0, 1, PatchBudget(70, 12), prompt=" What? ")))
     gap, thought = ("\n\n", "") if template == "blank lines" else ("", "<|channel>thought\n<channel|>")
@@ -353,7 +353,7 @@ def test_the_command_line_captions_with_it(size, command, media, tiny):
 
 def test_the_budget_is_gemma_4s_and_unknown_families_are_refused_by_name(command, media, tiny, tmp_path):
     with pytest.raises(UsageError, match="Gemma 4"):
-        _ = LocalEngine(Settings.of({"model": "demo", "image_tokens": 140})).spec
+        _ = LocalEngine(Settings.from_dict({"model": "demo", "image_tokens": 140})).spec
     other = tmp_path / "other"
     shutil.copytree(tiny("31B"), other)
     config = json.loads((other / "config.json").read_text())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gemma_captioner.engines.local.checkpoint import DEMO
-from tests.support.command import Command, Finished, Zygote, run_here
+from tests.support.command import Command, CommandResult, ForkServer, run_in_process
 from tests.support.files import captions
 
 COMMIT = "a" * 40
@@ -118,26 +118,26 @@ def environment(hub) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def zygote(environment, printed) -> Iterator[Zygote]:
+def fork_server(environment, output_folder) -> Iterator[ForkServer]:
     """Of its own: the hub's client reads these variables when it is imported."""
-    with closing(Zygote(printed, "tests.support.warm_model", env=environment)) as zygote:
-        yield zygote
+    with closing(ForkServer(output_folder, "tests.support.warm_model", env=environment)) as fork_server:
+        yield fork_server
 
 
 @pytest.fixture
-def command(zygote, tmp_path) -> Command:
-    def run(*args: object, variables: dict[str, str] | None = None) -> Finished:
-        return zygote.start(list(map(str, args)), tmp_path, variables).wait()
+def command(fork_server, tmp_path) -> Command:
+    def run(*args: object, variables: dict[str, str] | None = None) -> CommandResult:
+        return fork_server.start(list(map(str, args)), tmp_path, variables).wait()
 
     return run
 
 
-def test_a_model_is_downloaded_once_and_then_works_offline(command, media, printed, tmp_path):
+def test_a_model_is_downloaded_once_and_then_works_offline(command, media, output_folder, tmp_path):
     first = command("caption", media, "--model", "owner/tiny", "--json")
     assert (first.code, first.json["captioned"]) == (0, 8), first.err
     written = captions(media)
     words = ["caption", str(media), "--model", "owner/tiny", "--existing", "overwrite", "--json"]
-    again = run_here(words, printed, tmp_path)  # HF_HUB_OFFLINE=1
+    again = run_in_process(words, output_folder, tmp_path)  # HF_HUB_OFFLINE=1
     assert (again.code, again.json["captioned"]) == (0, 8), again.err
     assert captions(media) == written
 

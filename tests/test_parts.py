@@ -13,10 +13,10 @@ import psutil
 import pytest
 from pyarrow import parquet
 
-from gemma_captioner.config.selection import Selection
-from gemma_captioner.dataset.discover import Discovery, roots_of
+from gemma_captioner.config.selection import SelectionSettings
+from gemma_captioner.dataset.discover import Discovery, resolve_roots
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.storage.places import read
+from gemma_captioner.storage.filesystem import read
 from gemma_captioner.types import Failed
 from tests.support.files import captions, journal
 from tools.kill_actors import title
@@ -103,7 +103,7 @@ def test_tars_are_captioned_into_rows(command, media, tmp_path, script):
 @pytest.mark.long
 def test_tars_are_read_as_the_files_in_them(command, media, tmp_path):
     shard = tar_of(media, tmp_path / "s.tar")
-    for found in Discovery(roots_of([shard], tmp_path / "out"), Selection()):
+    for found in Discovery(resolve_roots([shard], tmp_path / "out"), SelectionSettings()):
         assert read(found.item.path) == (media / found.item.name).read_bytes()
         assert found.item.path.stem == Path(found.item.name).stem and found.item.path.parent.name == "s.tar"
     command("caption", media, "--model", "demo", "--output", tmp_path / "beside")
@@ -117,7 +117,7 @@ def test_tars_that_cannot_be(command, media, tmp_path):
     done = command("caption", shard, "--model", "demo")
     assert done.code == 1 and "say where its captions go with --output" in done.err
     shard.write_bytes(b"no tar" * 1000)
-    [found] = Discovery(roots_of([shard], tmp_path / "out"), Selection())
+    [found] = Discovery(resolve_roots([shard], tmp_path / "out"), SelectionSettings())
     assert isinstance(found, Failed) and "the tar cannot be read" in found.error
 
 

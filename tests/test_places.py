@@ -19,7 +19,7 @@ from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.storage.places import entries, is_local, matching, place, put, read, release
+from gemma_captioner.storage.filesystem import glob_files, is_local, list_directory, parse_path, put, read, release
 from tests.support.files import captions
 
 
@@ -122,11 +122,11 @@ def test_what_cannot_be_is_told_in_one_line(command, bucket, words, code, said):
     assert "Traceback" not in done.err
 
 
-def test_without_credentials_it_says_so(zygote, bucket, tmp_path):
+def test_without_credentials_it_says_so(fork_server, bucket, tmp_path):
     nobody = {name: "" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")} | {
         "AWS_EC2_METADATA_DISABLED": "true"
     }
-    done = zygote.start(["caption", f"{bucket.url}/day1", "--model", "demo"], tmp_path, nobody).wait()
+    done = fork_server.start(["caption", f"{bucket.url}/day1", "--model", "demo"], tmp_path, nobody).wait()
     assert done.code == 1 and "credentials" in done.err.lower() and "Traceback" not in done.err
 
 
@@ -149,7 +149,7 @@ def test_a_large_clip_is_read_by_range(bucket, tmp_path, index_first):
     assert (content.index(b"moov") < content.index(b"mdat")) == index_first and len(content) > 32 << 20
     bucket["large/a.mp4"] = content
     bucket.asked.clear()
-    far = decode_clip(place(f"{bucket.url}/large/a.mp4"), (64, 64), DecodeSettings(frames=3))
+    far = decode_clip(parse_path(f"{bucket.url}/large/a.mp4"), (64, 64), DecodeSettings(frames=3))
     release()
     read_bytes = sum(asked.bytes for asked in bucket.asked)
     assert read_bytes < len(content) // 3, (read_bytes, len(content))
@@ -162,7 +162,7 @@ def test_a_small_file_is_one_request_of_its_content(bucket, media):
     [name] = [path.name for path in media.glob("*.mp4")][:1]
     bucket.put(media, "small")
     bucket.asked.clear()
-    decode_clip(place(f"{bucket.url}/small/{name}"), (64, 64), DecodeSettings(frames=3))
+    decode_clip(parse_path(f"{bucket.url}/small/{name}"), (64, 64), DecodeSettings(frames=3))
     release()
     assert Counter(asked.method for asked in bucket.asked) == {"HEAD": 1, "GET": 1}
 
@@ -170,12 +170,12 @@ def test_a_small_file_is_one_request_of_its_content(bucket, media):
 def test_a_folder_is_listed_in_pages(bucket):
     bucket.fill(f"many/{number}.png" for number in range(1100))  # S3 gives a thousand at once
     bucket.asked.clear()
-    assert sum(1 for _ in entries(place(f"{bucket.url}/many"))) == 1100
+    assert sum(1 for _ in list_directory(parse_path(f"{bucket.url}/many"))) == 1100
     assert Counter(asked.method for asked in bucket.asked) == {"GET": 2}
 
 
 def test_a_put_without_replacing_leaves_what_is_there(bucket):
-    at = place(f"{bucket.url}/put/a.txt")
+    at = parse_path(f"{bucket.url}/put/a.txt")
     put(at, b"", replace=False)
     put(at, b"first", replace=False)  # nothing stood there
     with pytest.raises(FileExistsError):
@@ -186,14 +186,16 @@ def test_a_put_without_replacing_leaves_what_is_there(bucket):
 
 
 def test_what_is_a_place(tmp_path):
-    assert place(str(tmp_path)) == place(f"file://{tmp_path}") == tmp_path and place("C://x") == Path("C://x")
-    memory = place("memory://captions/of")
-    assert not is_local(memory) and matching(memory, "*.txt") == []
+    assert parse_path(str(tmp_path)) == parse_path(f"file://{tmp_path}") == tmp_path and parse_path("C://x") == Path(
+        "C://x"
+    )
+    memory = parse_path("memory://captions/of")
+    assert not is_local(memory) and glob_files(memory, "*.txt") == []
     put(memory / "a [1].txt", b"x")
-    assert [found.name for found in matching(memory, "*.txt")] == ["a [1].txt"]
+    assert [found.name for found in glob_files(memory, "*.txt")] == ["a [1].txt"]
     with pytest.raises(UsageError, match="nosuch"):
-        place("nosuch://x")
-    settings = Settings.of({"output": "memory://captions"})
+        parse_path("nosuch://x")
+    settings = Settings.from_dict({"output": "memory://captions"})
     assert settings.selection.model_dump(mode="json")["output"] == "memory://captions"
 
 

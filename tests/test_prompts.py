@@ -13,8 +13,8 @@ from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.scripted import ScriptedEngine, ScriptedSession
 from gemma_captioner.errors import UsageError
 from gemma_captioner.prompts.examples import read_examples
-from gemma_captioner.prompts.facts import Facts
-from gemma_captioner.prompts.variables import VARIABLES, check, filled
+from gemma_captioner.prompts.metadata import MetadataTable
+from gemma_captioner.prompts.variables import VARIABLES, fill_template, validate_templates
 from gemma_captioner.types import MediaItem
 from tests.support.files import captions, journal
 
@@ -26,25 +26,28 @@ def test_every_preset_is_whole_and_says_why():
     assert {"character", "style", "motion-lora", "object"} <= set(presets())
     for name, preset in presets().items():
         assert set(preset) == {"description", "why", "settings"} and preset["why"].strip()
-        settings = Settings.of({"preset": name, "trigger": "ohwx"})
-        check([prompt for prompts in settings.prompts.values() for prompt in prompts], (), "ohwx")
-        assert Settings.of(tomllib.loads(preset_text(name))).prompts == settings.prompts
+        settings = Settings.from_dict({"preset": name, "trigger": "ohwx"})
+        validate_templates([prompt for prompts in settings.prompts.values() for prompt in prompts], (), "ohwx")
+        assert Settings.from_dict(tomllib.loads(preset_text(name))).prompts == settings.prompts
 
 
 def test_a_flag_beats_for_and_for_beats_a_preset():
-    assert Settings.of({"preset": "sdxl"}).judging.target == "sdxl"
-    assert Settings.of({"preset": "sdxl", "for": "musubi:wan"}).judging.target == "wan"
-    assert Settings.of({"preset": "sdxl", "for": "sd-scripts"}).judging.target == "sdxl"  # which names no model
-    assert Settings.of({"preset": "sdxl", "for": "musubi:wan", "target": "flux"}).judging.target == "flux"
-    assert Settings.of({"preset": "sdxl", "prompt": "Mine."}).prompts == {"image": ("Mine.",), "clip": ("Mine.",)}
-    assert Settings.of({"preset": "sdxl"}, {"max_new_tokens": 7}).max_new_tokens("image") == 7
+    assert Settings.from_dict({"preset": "sdxl"}).judging.target == "sdxl"
+    assert Settings.from_dict({"preset": "sdxl", "for": "musubi:wan"}).judging.target == "wan"
+    assert Settings.from_dict({"preset": "sdxl", "for": "sd-scripts"}).judging.target == "sdxl"  # which names no model
+    assert Settings.from_dict({"preset": "sdxl", "for": "musubi:wan", "target": "flux"}).judging.target == "flux"
+    assert Settings.from_dict({"preset": "sdxl", "prompt": "Mine."}).prompts == {
+        "image": ("Mine.",),
+        "clip": ("Mine.",),
+    }
+    assert Settings.from_dict({"preset": "sdxl"}, {"max_new_tokens": 7}).max_new_tokens("image") == 7
     assert preset_settings("sdxl")["target"] == "sdxl"  # not changed by what was laid over it
 
 
 def test_the_motion_preset_is_the_originals():
     from gemma_captioner.config.prompting import CLIP_PROMPT
 
-    assert Settings.of({"preset": "motion"}).prompts["clip"] == (CLIP_PROMPT,)
+    assert Settings.from_dict({"preset": "motion"}).prompts["clip"] == (CLIP_PROMPT,)
 
 
 @pytest.mark.parametrize(("text", "says"), [
@@ -54,13 +57,13 @@ def test_the_motion_preset_is_the_originals():
 ])  # fmt: skip
 def test_a_variable_that_is_not_known_is_told_with_those_that_are(text, says):
     with pytest.raises(UsageError) as told:
-        check([text], (), "")
+        validate_templates([text], (), "")
     assert says in str(told.value)
-    check(["{width:d} {duration:.1f} {stem:>{width}}"], (), "")
+    validate_templates(["{width:d} {duration:.1f} {stem:>{width}}"], (), "")
 
 
 def test_braces_are_written_twice_and_numbers_may_be_formatted():
-    assert filled("{{a}} {duration:.1f}", {"duration": 2.46}) == "{a} 2.5"
+    assert fill_template("{{a}} {duration:.1f}", {"duration": 2.46}) == "{a} 2.5"
 
 
 def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, script):
@@ -95,7 +98,7 @@ def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, scri
 def test_facts_that_make_no_sense_are_told_with_their_line(tmp_path, name, text, says):
     (tmp_path / name).write_text(text)
     with pytest.raises(UsageError) as told:
-        Facts(tmp_path / name)
+        MetadataTable(tmp_path / name)
     assert says in str(told.value) and str(tmp_path / name) in str(told.value)
 
 
@@ -105,10 +108,10 @@ def test_facts_that_make_no_sense_are_told_with_their_line(tmp_path, name, text,
 ])  # fmt: skip
 def test_columns_of_all_rows_and_cells_of_several_lines(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-    facts = Facts(tmp_path / name)
+    facts = MetadataTable(tmp_path / name)
     assert facts.columns == ["tags", "place"]
-    about = {stem: facts.about(MediaItem(Path(stem), "image", stem, Path(), Path())) for stem in "abc"}
-    assert about == {
+    lookup = {stem: facts.lookup(MediaItem(Path(stem), "image", stem, Path(), Path())) for stem in "abc"}
+    assert lookup == {
         "a": {"tags": "\u2028", "place": ""}, "b": {"tags": "", "place": "New\nYork"}, "c": {"tags": "", "place": ""},
     }  # fmt: skip
 
@@ -150,8 +153,8 @@ def test_one_prompt_without_a_fit_answer_costs_the_item_and_no_other(command, me
 
 def test_prompts_of_a_config_file_are_tables():
     with pytest.raises(UsageError, match="prompts"):
-        Settings.of({"prompts": ["One", "Two"]})
-    assert Settings.of({"prompts": [{"prompt": "One"}]}, {"prompt": "Mine"}).prompts["image"] == ("Mine",)
+        Settings.from_dict({"prompts": ["One", "Two"]})
+    assert Settings.from_dict({"prompts": [{"prompt": "One"}]}, {"prompt": "Mine"}).prompts["image"] == ("Mine",)
 
 
 # Examples
@@ -183,13 +186,13 @@ def test_examples_reach_the_model_as_turns_with_their_frames(media, tmp_path):
 
 def test_examples_change_what_the_demo_model_reads_and_are_counted(tmp_path):
     (tmp_path / "lines.txt").write_text("A red circle on a blue background.\n\nA star.\n")
-    plain, shown = (Settings.of({"model": "demo"}, more) for more in ({}, {"examples": tmp_path / "lines.txt"}))
+    plain, shown = (Settings.from_dict({"model": "demo"}, more) for more in ({}, {"examples": tmp_path / "lines.txt"}))
     few, many = (
         engine_for(settings, examples=read_examples(settings.prompting.examples)).prompt_tokens("Say.", "image", 1)
         for settings in (plain, shown)
     )
     assert many - few > 15
-    assert plain.recipe("image") != shown.recipe("image")
+    assert plain.settings_hash("image") != shown.settings_hash("image")
 
 
 @pytest.mark.parametrize("made", [None, "folder", "file"])

@@ -28,7 +28,7 @@ from tests.support.files import captions, journal
 
 
 def opened(folder: Path, **settings) -> Library:
-    library = Library(Root(folder, folder, folder), Settings.of({"recursive": True, **settings}))
+    library = Library(Root(folder, folder, folder), Settings.from_dict({"recursive": True, **settings}))
     library.refresh()
     return library
 

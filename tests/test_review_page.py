@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, expect
 from gemma_captioner import caption
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.review.page.keys import COMMANDS, KEYS
-from tests.support.command import Zygote
+from tests.support.command import ForkServer
 from tests.support.files import captions
-from tests.support.review_server import Reader, chromium, serving
+from tests.support.review_server import KeyboardUser, chromium, serving
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def warm(printed) -> Iterator[Zygote]:
+def warm(output_folder) -> Iterator[ForkServer]:
     """What servers are forked from."""
-    with closing(Zygote(printed, "gemma_captioner.review.page.app")) as zygote:
-        yield zygote
+    with closing(ForkServer(output_folder, "gemma_captioner.review.page.app")) as fork_server:
+        yield fork_server
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +48,17 @@ def folder(captioned, tmp_path) -> Path:
 
 
 @pytest.fixture
-def opened(browser, warm, folder, tmp_path) -> Iterator[Callable[..., Reader]]:
+def opened(browser, warm, folder, tmp_path) -> Iterator[Callable[..., KeyboardUser]]:
     """Open the page, in a tab of its own each time; the first time the server is started, with these options."""
     with ExitStack() as stack:
         address: list[str] = []
 
-        def open(*options: str) -> Reader:
+        def open(*options: str) -> KeyboardUser:
             if not address:
-                address.append(stack.enter_context(serving(folder, *options, cache=tmp_path / "cache", zygote=warm)))
-            reader = Reader(browser, address[0])
+                address.append(
+                    stack.enter_context(serving(folder, *options, cache=tmp_path / "cache", fork_server=warm))
+                )
+            reader = KeyboardUser(browser, address[0])
             stack.callback(reader.close)
             return reader
 
@@ -250,14 +252,14 @@ def test_a_server_that_is_killed_loses_nothing(folder, browser, tmp_path, warm):
     """What was typed before and after; the page waits for the next server, and tells it."""
     path = folder / Path(names(folder)[0]).with_suffix(".txt")
     with ExitStack() as stack:
-        first = stack.enter_context(serving(folder, cache=tmp_path / "cache", zygote=warm))
-        reader = Reader(browser, first)
+        first = stack.enter_context(serving(folder, cache=tmp_path / "cache", fork_server=warm))
+        reader = KeyboardUser(browser, first)
         reader.write("Typed before")
         os.kill(first.pid, signal.SIGKILL)
         reader.page.keyboard.type(" and after. ")
         reader.page.evaluate("document.execCommand('insertText', false, '\\ud83d')")  # half a character
         port = urlsplit(first).port
-        stack.enter_context(serving(folder, cache=tmp_path / "cache", port=port, zygote=warm))
+        stack.enter_context(serving(folder, cache=tmp_path / "cache", port=port, fork_server=warm))
         expect(reader.find("text=/^saved/").first).to_be_visible(timeout=30_000)
         reader.is_at(names(folder)[0])
         expect(reader.box).to_have_value("Typed before and after. \ufffd")
@@ -646,7 +648,7 @@ def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tm
     (folder / "txt.png").write_bytes(secret.read_bytes())
     (folder / "txt.txt").symlink_to("/etc/hostname")
     with ExitStack() as stack:
-        address = stack.enter_context(serving(folder, cache=tmp_path / "cache", zygote=warm))
+        address = stack.enter_context(serving(folder, cache=tmp_path / "cache", fork_server=warm))
         connection = stack.enter_context(closing(http.client.HTTPConnection(urlsplit(address).netloc)))
 
         def get(path: str) -> tuple[int, str, bytes]:
@@ -666,7 +668,7 @@ def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tm
         (folder / "txt.png").symlink_to("/etc/passwd")
         status, _, body = get(f"/picture/{numbers['txt.png']}")
         assert status == 422 and b"root:" not in body
-        reader = Reader(browser, address)
+        reader = KeyboardUser(browser, address)
         host = Path("/etc/hostname").read_text()
         reader.press("End")
         reader.is_at("txt.png")
@@ -679,12 +681,12 @@ def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tm
 
 
 def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path, warm):
-    with serving(folder, "--host", "127.0.0.1", cache=tmp_path / "cache", zygote=warm) as address:
+    with serving(folder, "--host", "127.0.0.1", cache=tmp_path / "cache", fork_server=warm) as address:
         bare = address.partition("?")[0]
         stranger = browser.new_context(base_url=bare)
         assert {stranger.request.get(path).status for path in ("/", "/picture/0", "/_nicegui_ws/socket.io/")} == {403}
         stranger.close()
-        reader = Reader(browser, address)
+        reader = KeyboardUser(browser, address)
         assert reader.page.url == bare
         [cookie] = reader.context.cookies()
         assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and cookie["value"] not in address
@@ -697,10 +699,10 @@ def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path, warm):
 def test_a_page_of_another_site_reaches_nothing(folder, browser, tmp_path, warm):
     """From another port of this machine, whose cookies are ours: by script, by picture, by websocket."""
     with (
-        serving(folder, cache=tmp_path / "a", zygote=warm) as address,
-        serving(folder, cache=tmp_path / "b", zygote=warm) as other,
+        serving(folder, cache=tmp_path / "a", fork_server=warm) as address,
+        serving(folder, cache=tmp_path / "b", fork_server=warm) as other,
     ):
-        reader = Reader(browser, other)
+        reader = KeyboardUser(browser, other)
         assert reader.page.evaluate(REACH, other) == ["fetched", "socket", "image"]  # its own server
         assert reader.page.evaluate(REACH, address) == ["", "", ""]
         reader.close()

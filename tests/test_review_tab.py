@@ -134,7 +134,7 @@ class Tab:
 def library(tmp_path) -> Library:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("Before.")
-    library = Library(Root(tmp_path, tmp_path, tmp_path), Settings.of({}))
+    library = Library(Root(tmp_path, tmp_path, tmp_path), Settings.from_dict({}))
     library.refresh()
     return library
 

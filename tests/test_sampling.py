@@ -115,15 +115,15 @@ def test_span_examples():
 )
 def test_trainers_decide_the_span_unless_it_is_given(target, frames, span):
     flat = {"for": target, "train_frames": frames}
-    assert Settings.of(flat).sampling.span == span
-    assert Settings.of(flat, {"span": "1-2"}).sampling.span == "1-2"
+    assert Settings.from_dict(flat).sampling.span == span
+    assert Settings.from_dict(flat, {"span": "1-2"}).sampling.span == "1-2"
 
 
 def test_unknown_trainers_and_models_list_the_known():
     with pytest.raises(UsageError, match=r"Known: musubi, .*sd-scripts"):
-        Settings.of({"for": "kohya"})
+        Settings.from_dict({"for": "kohya"})
     for target in ("musubi:wna", "sd-scripts:nope"):
         with pytest.raises(UsageError, match=r"Known: wan, .*sdxl"):
-            Settings.of({"for": target})
+            Settings.from_dict({"for": target})
     with pytest.raises(UsageError, match="musubi:wan"):
-        Settings.of({"for": "musubi:flux", "train_frames": 81})
+        Settings.from_dict({"for": "musubi:flux", "train_frames": 81})

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gemma_captioner import Captioned, Skipped, caption
-from gemma_captioner.config.model import Server
+from gemma_captioner.config.model import ServerSettings
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.doctor.server import examine_server
 from gemma_captioner.engines import engine_for
@@ -22,16 +22,25 @@ from gemma_captioner.engines.openai.client import Address, Client
 from gemma_captioner.engines.openai.refusals import Trouble
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
 from gemma_captioner.types import Example, Failed, PatchBudget, Reply
-from tests.support.engines import answers, request, requests, served_demo
+from tests.support.engines import answers, demo_server_settings, request, requests
 from tests.support.files import captions, journal
-from tests.support.servers import Asked, FaultProxy, Said, Stub, colours_of, completion, pictures_of, says_the_prompt
+from tests.support.servers import (
+    FaultProxy,
+    HttpRequest,
+    HttpResponse,
+    StubServer,
+    colors_in,
+    completion,
+    echo_prompt,
+    images_in,
+)
 
 SECRET = "sk-S3cret" * 4
 
 
 def session(url: str, tell=lambda line: None, **settings):
     here = {"engine": "server", "base_url": url, "image_size": 64, "concurrency": 4}
-    return engine_for(Settings.of(here, settings), tell).open()
+    return engine_for(Settings.from_dict(here, settings), tell).open()
 
 
 def once(url: str, asked=None, **settings) -> Reply | Failed:
@@ -45,11 +54,11 @@ def once(url: str, asked=None, **settings) -> Reply | Failed:
 
 @pytest.mark.parametrize(("image_format", "error"), [("png", 0), ("jpeg", 12)])
 def test_frames_arrive_as_they_are(image_format, error):
-    with Stub() as stub:
+    with StubServer() as stub:
         asked = request(1, 3)
         once(stub.url, asked, image_format=image_format)
         [arrived] = stub.asked
-    pictures = pictures_of(arrived)
+    pictures = images_in(arrived)
     assert {p.format for p in pictures} == {image_format.upper()}
     for picture, frame in zip(pictures, asked.frames.pixels, strict=True):
         assert np.abs(np.asarray(picture, np.int32) - frame).mean() <= error
@@ -57,7 +66,7 @@ def test_frames_arrive_as_they_are(image_format, error):
 
 
 def test_the_quality_of_jpegs_is_a_setting():
-    with Stub() as stub:
+    with StubServer() as stub:
         for quality in (30, 95):
             once(stub.url, jpeg_quality=quality)
         low, high = (len(asked.body) for asked in stub.asked)
@@ -65,13 +74,15 @@ def test_the_quality_of_jpegs_is_a_setting():
 
 
 def spec(name: str, **settings):
-    return engine_for(Settings.of({"engine": "server", "base_url": "http://nowhere", "model": name}, settings)).spec
+    return engine_for(
+        Settings.from_dict({"engine": "server", "base_url": "http://nowhere", "model": name}, settings)
+    ).spec
 
 
 def test_frames_are_as_large_as_the_model_uses():
     with pytest.raises(ServerError):  # it is asked for its context
         spec("google/gemma-3-12b-it", base_url="http://127.0.0.1:9")
-    with Stub(models=("gemma-4-12b", "m")) as stub:
+    with StubServer(models=("gemma-4-12b", "m")) as stub:
         here = {"base_url": stub.url}
         assert spec("gemma3:12b", **here).size == (896, 896)
         assert spec("gemma-3n-E4B", **here).size == (768, 768)
@@ -91,12 +102,12 @@ def captioned(media, url: str, **settings) -> int:
     return sum(isinstance(outcome, Captioned) for outcome in outcomes)
 
 
-def says_a_caption(asked: Asked) -> Said:
-    return Said(body=completion(f"A red circle on a white background, {len(pictures_of(asked))} times."))
+def says_a_caption(asked: HttpRequest) -> HttpResponse:
+    return HttpResponse(body=completion(f"A red circle on a white background, {len(images_in(asked))} times."))
 
 
 def test_the_only_model_needs_no_naming(media):
-    with Stub(says_a_caption, models=("org/only",)) as stub:
+    with StubServer(says_a_caption, models=("org/only",)) as stub:
         assert captioned(media, stub.url) == 8
         assert {asked.json["model"] for asked in stub.asked} == {"org/only"}
         lines = [line for line in journal(media) if line["kind"] == "caption"]
@@ -109,7 +120,7 @@ def test_the_only_model_needs_no_naming(media):
 
 @pytest.mark.parametrize(("models", "says"), [(("a", "b"), "has a, b: choose with --model"), ((), "does not list")])
 def test_several_models_want_one_named(models, says):
-    with Stub(models=models) as stub, pytest.raises(ModelError, match=says):
+    with StubServer(models=models) as stub, pytest.raises(ModelError, match=says):
         session(stub.url).close()
 
 
@@ -123,8 +134,8 @@ def test_several_models_want_one_named(models, says):
     ],
 )
 def test_why_no_models_are_listed_is_said(status, body, why):
-    with Stub() as stub:
-        stub.list = Said(status, body)
+    with StubServer() as stub:
+        stub.list = HttpResponse(status, body)
         with pytest.raises(ModelError, match=f"does not list its models {why}: choose with --model"):
             session(stub.url).close()
         assert isinstance(once(stub.url, model="stub"), Reply)
@@ -132,9 +143,9 @@ def test_why_no_models_are_listed_is_said(status, body, why):
 
 @pytest.mark.parametrize("length", [4096, "4096"])
 def test_a_bare_list_of_models_is_read(length):
-    with Stub() as stub:
-        stub.list = Said(body=[{"id": "org/m", "max_model_len": length}])
-        engine = engine_for(Settings.of({"engine": "server", "base_url": stub.url}))
+    with StubServer() as stub:
+        stub.list = HttpResponse(body=[{"id": "org/m", "max_model_len": length}])
+        engine = engine_for(Settings.from_dict({"engine": "server", "base_url": stub.url}))
         assert (engine.model, engine.spec.context) == ("org/m", 4096)
 
 
@@ -146,17 +157,17 @@ def test_a_bare_list_of_models_is_read(length):
     ],
 )  # fmt: skip
 def test_a_url_is_brought_to_its_path(given, asked):
-    with Stub() as stub:
+    with StubServer() as stub:
         assert isinstance(once(stub.url.removesuffix("/v1") + given), Reply)
         assert stub.asked[0].path == f"{asked}/chat/completions"
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_server_that_sends_us_elsewhere_is_told(code):
-    def rule(asked: Asked) -> Said:
-        return Said(code, headers={"Location": "/elsewhere/v1/chat/completions?key=k"})
+    def rule(asked: HttpRequest) -> HttpResponse:
+        return HttpResponse(code, headers={"Location": "/elsewhere/v1/chat/completions?key=k"})
 
-    with Stub(rule) as stub, session(stub.url) as opened, pytest.raises(ModelError) as told:
+    with StubServer(rule) as stub, session(stub.url) as opened, pytest.raises(ModelError) as told:
         answers(opened, [request(1)])
     assert f"sends us to {stub.url.replace('/v1', '/elsewhere/v1')}/chat/completions ({code})" in str(told.value)
 
@@ -165,13 +176,13 @@ def test_a_server_that_sends_us_elsewhere_is_told(code):
 def test_a_key_that_no_header_can_hold_is_told_by_its_variable(monkeypatch, key):
     monkeypatch.setenv("MY_KEY", key)
     with pytest.raises(UsageError, match="the key in MY_KEY") as told:
-        engine_for(Settings.of({"engine": "server", "base_url": "http://here", "api_key_env": "MY_KEY"}))
+        engine_for(Settings.from_dict({"engine": "server", "base_url": "http://here", "api_key_env": "MY_KEY"}))
     assert "sk-S" not in str(told.value)
 
 
 def test_a_key_ends_where_its_line_does(monkeypatch):
     monkeypatch.setenv("MY_KEY", f" {SECRET}\r\n")
-    with Stub() as stub:
+    with StubServer() as stub:
         assert isinstance(once(stub.url, api_key_env="MY_KEY"), Reply)
         assert stub.asked[0].headers["authorization"] == f"Bearer {SECRET}"
 
@@ -188,7 +199,7 @@ def test_a_key_ends_where_its_line_does(monkeypatch):
     ],
 )
 def test_a_refused_key_or_model_ends_the_run_at_once(status, error, says):
-    with Stub(lambda asked: Said(status, error)) as stub, session(stub.url, concurrency=1) as opened:
+    with StubServer(lambda asked: HttpResponse(status, error)) as stub, session(stub.url, concurrency=1) as opened:
         for n in range(3):
             opened.submit(request(n))
         with pytest.raises(StartError, match=says):
@@ -204,12 +215,12 @@ def test_no_server_is_told_at_once(media):
 
 def test_no_url_is_a_usage_error():
     with pytest.raises(UsageError, match="--base-url"):
-        engine_for(Settings.of({"engine": "server"}))
+        engine_for(Settings.from_dict({"engine": "server"}))
     with pytest.raises(UsageError, match="begin it with http") as told:
-        Settings.of({"base_url": f"me:{SECRET}@host"})
+        Settings.from_dict({"base_url": f"me:{SECRET}@host"})
     assert SECRET not in str(told.value)
     with pytest.raises(UsageError, match="its port is no number") as told:
-        Settings.of({"base_url": f"http://me:{SECRET}"})
+        Settings.from_dict({"base_url": f"http://me:{SECRET}"})
     assert SECRET not in str(told.value)
 
 
@@ -227,18 +238,18 @@ def test_a_missing_extra_is_named(media):
 
 
 def knows_only(*known: str):
-    def rule(asked: Asked) -> Said:
+    def rule(asked: HttpRequest) -> HttpResponse:
         unknown = [name for name in asked.json if name not in ("model", "messages", *known)]
         if unknown:
-            return Said(400, {"error": {"message": f"Unsupported parameter: '{unknown[0]}' is not supported"}})
-        return says_the_prompt(asked)
+            return HttpResponse(400, {"error": {"message": f"Unsupported parameter: '{unknown[0]}' is not supported"}})
+        return echo_prompt(asked)
 
     return rule
 
 
 def test_parameters_that_a_server_does_not_know_are_left_out_and_told_once():
     told: list[str] = []
-    with Stub(knows_only("temperature", "max_completion_tokens")) as stub:
+    with StubServer(knows_only("temperature", "max_completion_tokens")) as stub:
         with session(stub.url, told.append, concurrency=2) as opened:
             got = answers(opened, [request(n, temperature=0.7, seed=n) for n in range(12)])
         assert all(isinstance(answer, Reply) for answer in got.values())
@@ -253,14 +264,16 @@ def goes_on(*, knows: bool = True, told: bool = False, counts: bool = True):
     knows: the parameters. counts: the tokens that it read.
     """
 
-    def rule(asked: Asked) -> Said:
+    def rule(asked: HttpRequest) -> HttpResponse:
         request, turns = asked.json, asked.json["messages"]
         if not knows and "continue_final_message" in request:
-            return Said(400, {"error": {"message": "Unrecognized request argument supplied: continue_final_message"}})
+            return HttpResponse(
+                400, {"error": {"message": "Unrecognized request argument supplied: continue_final_message"}}
+            )
         continued = turns[-1]["role"] == "assistant" and (not told or "continue_final_message" in request)
         tokens = sum(5 + len(str(turn["content"]).split()) for turn in turns) + 5 - 5 * continued
         said = completion(" stands here." if continued else "A cat.")
-        return Said(body=said | {"usage": {"prompt_tokens": tokens} if counts else None})
+        return HttpResponse(body=said | {"usage": {"prompt_tokens": tokens} if counts else None})
 
     return rule
 
@@ -269,7 +282,7 @@ def goes_on(*, knows: bool = True, told: bool = False, counts: bool = True):
     ("rule", "sent"), [(goes_on(told=True), True), (goes_on(), True), (goes_on(knows=False), False)]
 )
 def test_an_answer_is_begun_as_the_server_can_be_made_to_go_on_from_it(rule, sent):
-    with Stub(rule) as stub:
+    with StubServer(rule) as stub:
         with session(stub.url, begin=" A dog ") as opened:
             asked = [replace(request(n), begin="A dog") for n in range(3)]
             got = answers(opened, asked)
@@ -284,11 +297,11 @@ def test_an_answer_is_begun_as_the_server_can_be_made_to_go_on_from_it(rule, sen
     [
         (goes_on(told=True, knows=False), "answers anew"),
         (goes_on(counts=False), "does not tell how many tokens"),
-        (lambda asked: Said(400, {"error": "the last message must be the user's"}), "must be the user's"),
+        (lambda asked: HttpResponse(400, {"error": "the last message must be the user's"}), "must be the user's"),
     ],
 )
 def test_a_server_that_does_not_go_on_from_an_answer_refuses_the_run_with_the_reason(rule, why):
-    with Stub(rule) as stub, pytest.raises(ModelError, match=rf"{why}.*leave out --begin"):
+    with StubServer(rule) as stub, pytest.raises(ModelError, match=rf"{why}.*leave out --begin"):
         session(stub.url, begin="A dog")
 
 
@@ -297,14 +310,14 @@ def test_transformers_serve_answers_anew_and_is_found_out(transformers_serve):
         session(transformers_serve, model=str(DEMO), begin="A red")
 
 
-def few(asked: Asked) -> Said:
-    if len(pictures_of(asked)) > 4:
-        return Said(400, {"error": {"message": "This model's maximum context length is 1024 tokens."}})
+def few(asked: HttpRequest) -> HttpResponse:
+    if len(images_in(asked)) > 4:
+        return HttpResponse(400, {"error": {"message": "This model's maximum context length is 1024 tokens."}})
     return says_a_caption(asked)
 
 
 def test_too_much_fails_alone_or_is_shrunk():
-    with Stub(few) as stub:
+    with StubServer(few) as stub:
         refused = once(stub.url, request(1, 12))
         assert isinstance(refused, Failed)
         assert "maximum context length is 1024" in refused.error and "--shrink" in refused.error
@@ -315,7 +328,7 @@ def test_too_much_fails_alone_or_is_shrunk():
 
 
 def test_a_shrunk_clip_is_flagged_in_the_journal(media):
-    with Stub(few) as stub:
+    with StubServer(few) as stub:
         assert captioned(media, stub.url, shrink=True) == 8
     flagged = Counter("fewer_frames" in line["flags"] for line in journal(media) if line["kind"] == "caption")
     assert flagged == {True: 3, False: 5}
@@ -325,14 +338,14 @@ def test_a_shrunk_clip_is_flagged_in_the_journal(media):
 
 
 def test_the_time_of_an_item_ends():
-    with Stub(answer_s=60) as stub:
+    with StubServer(answer_s=60) as stub:
         failed = once(stub.url, request_timeout=0.2, item_timeout=1.0)
     assert isinstance(failed, Failed) and "--item-timeout (1 s)" in failed.error
 
 
 def storm(count: int, *, seed: int, concurrency: int) -> None:
     """Requests through a proxy that breaks 30% of them; every one has one outcome, its own."""
-    with Stub(answer_s=0.01) as stub, FaultProxy(stub, 0.3, seed) as proxy:
+    with StubServer(answer_s=0.01) as stub, FaultProxy(stub, 0.3, seed) as proxy:
         restart = threading.Timer(0.5, lambda: (proxy.stop(), time.sleep(0.7), proxy.start()))
         told: list[str] = []
         asked = [request(n, 1 + n % 2, prompt=f"Number {n}.") for n in range(count)]
@@ -368,24 +381,26 @@ def test_2000_requests_with_faults_on_30_percent():  # docs/servers.md
 
 
 def test_what_is_too_much_makes_it_ask_for_less_at_once():
-    def rule(asked: Asked) -> Said:
-        return Said(429, {"error": "busy"}, {"Retry-After": "0.01"}) if stub.under_way > 3 else says_the_prompt(asked)
+    def rule(asked: HttpRequest) -> HttpResponse:
+        return (
+            HttpResponse(429, {"error": "busy"}, {"Retry-After": "0.01"}) if stub.in_flight > 3 else echo_prompt(asked)
+        )
 
-    with Stub(rule, answer_s=0.02) as stub:
+    with StubServer(rule, answer_s=0.02) as stub:
         with session(stub.url, concurrency="auto") as opened:
             got = answers(opened, [request(n) for n in range(300)])
             assert all(isinstance(answer, Reply) for answer in got.values())
         refused = len(stub.asked) - 300
-        assert stub.most_under_way <= 8 and refused < 60
+        assert stub.max_in_flight <= 8 and refused < 60
 
 
 def test_a_server_that_does_not_come_back_ends_the_run_and_progress_is_kept(media):
-    def rule(asked: Asked) -> Said:
+    def rule(asked: HttpRequest) -> HttpResponse:
         if len(stub.asked) == 4:
             stub.loop.call_soon(lambda: stub.loop.create_task(stub.shut()))
         return says_a_caption(asked)
 
-    with Stub(rule) as stub:
+    with StubServer(rule) as stub:
         with pytest.raises(ServerError, match="did not come back within 1s"):
             captioned(media, stub.url, concurrency=1, wait_for_server="1s")
         kept = captions(media)
@@ -396,7 +411,7 @@ def test_a_server_that_does_not_come_back_ends_the_run_and_progress_is_kept(medi
 
 
 def test_a_server_that_is_late_is_waited_for():
-    with Stub() as stub:
+    with StubServer() as stub:
         stub.stop()
         later = threading.Timer(1.0, stub.start)
         later.start()
@@ -409,13 +424,13 @@ def test_a_server_that_is_late_is_waited_for():
 )
 def test_a_broken_connection_is_told_from_a_server_that_is_gone(fault, kind):
     async def ask(url: str):
-        client = Client(Address.of(Server(base_url=url)))
+        client = Client(Address.of(ServerSettings(base_url=url)))
         try:
             return await client.ask(b"{}")
         finally:
             await client.close()
 
-    with Stub() as stub, FaultProxy(stub, 1.0, 1, (fault,)) as proxy:
+    with StubServer() as stub, FaultProxy(stub, 1.0, 1, (fault,)) as proxy:
         if fault == "gone":
             proxy.stop()
         trouble = asyncio.run(ask(proxy.url))
@@ -427,13 +442,13 @@ def test_a_broken_connection_is_told_from_a_server_that_is_gone(fault, kind):
 
 def test_keys_and_credentials_reach_the_server_and_nothing_else(command, media, monkeypatch):
     run = ["caption", media, "--engine", "server", "--api-key-env", "MY_KEY", "--debug", "--existing", "overwrite"]
-    with Stub(says_a_caption) as stub:
+    with StubServer(says_a_caption) as stub:
         url = stub.url.replace("http://", f"http://me:{SECRET}@") + f"?key={SECRET}"
         first = command(*run, "--base-url", url)
         assert first.code == 0, first.err
         assert stub.asked[-1].headers["authorization"].startswith("Basic ")
         assert stub.asked[-1].path == f"/v1/chat/completions?key={SECRET}"
-        stub.rule = lambda asked: Said(401, {"error": f"Incorrect key: {asked.headers['authorization']}"})
+        stub.rule = lambda asked: HttpResponse(401, {"error": f"Incorrect key: {asked.headers['authorization']}"})
         monkeypatch.setenv("MY_KEY", SECRET)
         second = command(*run, "--base-url", stub.url)
     assert second.code == 1 and "refuses the key in MY_KEY: Incorrect key: Bearer [key]" in second.err
@@ -445,8 +460,8 @@ def test_keys_and_credentials_reach_the_server_and_nothing_else(command, media, 
 # The doctor
 
 
-def sees(asked: Asked) -> Said:
-    return Said(body=completion(colours_of(asked).capitalize() + "."))
+def sees(asked: HttpRequest) -> HttpResponse:
+    return HttpResponse(body=completion(colors_in(asked).capitalize() + "."))
 
 
 def doctored(command, *args: object) -> dict[str, tuple[str, str]]:
@@ -458,10 +473,10 @@ def doctored(command, *args: object) -> dict[str, tuple[str, str]]:
 
 
 def test_the_doctor_says_what_is_there(command):
-    with Stub(sees, models=("org/m", "b"), answer_s=0.05) as stub:
+    with StubServer(sees, models=("org/m", "b"), answer_s=0.05) as stub:
         url = stub.url.replace("http://", "http://me:pw@")
         found = doctored(command, "--base-url", url, "--model", "org/m", "--image-size", 64)
-        assert found.pop("speed")[0] == "ok" and stub.most_under_way == 8
+        assert found.pop("speed")[0] == "ok" and stub.max_in_flight == 8
     assert found == {
         "models": ("ok", "org/m, b"),
         "asked": ("ok", f"org/m at {stub.url}"),
@@ -474,13 +489,13 @@ def test_the_doctor_says_what_is_there(command):
 @pytest.mark.parametrize(
     ("rule", "images", "several"),
     [
-        (lambda asked: Said(body=completion("A red cat.")), "ok", "!!"),
-        (lambda asked: Said(body=completion("Blue, then red.")), "ok", "!!"),
-        (lambda asked: Said(400, {"error": "m is not a multimodal model"}), "!!", "!!"),
+        (lambda asked: HttpResponse(body=completion("A red cat.")), "ok", "!!"),
+        (lambda asked: HttpResponse(body=completion("Blue, then red.")), "ok", "!!"),
+        (lambda asked: HttpResponse(400, {"error": "m is not a multimodal model"}), "!!", "!!"),
     ],
 )
 def test_the_doctor_says_what_is_not(rule, images, several):
-    with Stub(rule) as stub:
+    with StubServer(rule) as stub:
         found = {f.what: f for f in examine_server({"base_url": stub.url, "image_size": 64})}
     marks = {"good": "ok", "bad": "!!"}
     assert (marks[found["images"].state], marks[found["several images"].state]) == (images, several)
@@ -509,9 +524,9 @@ def test_a_real_server_says_what_the_local_engine_says(transformers_serve, order
     asked = requests(50, seed=11 if order == "media-first" else 12)  # 100 with both orders
     shown = (Example(asked[0].prompt, "A red circle.", asked[0].frames), Example("What is it?", "A star."))
     asked = [replace(a, examples=shown) if n % 5 == 0 else a for n, a in enumerate(asked)]
-    with engine_for(Settings.of({"model": "demo", "order": order})).open() as local:
+    with engine_for(Settings.from_dict({"model": "demo", "order": order})).open() as local:
         expected = {n: answer.text for n, answer in answers(local, asked).items()}
-    with engine_for(served_demo(transformers_serve, order=order, concurrency=4)).open() as served:
+    with engine_for(demo_server_settings(transformers_serve, order=order, concurrency=4)).open() as served:
         got = {n: getattr(answer, "text", answer) for n, answer in answers(served, asked, timeout_s=200).items()}
     assert got == expected
     assert sum(text.startswith("A ") for text in got.values()) > 25  # captions, whatever the prompt was

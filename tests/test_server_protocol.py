@@ -16,16 +16,16 @@ from gemma_captioner.engines.openai.concurrency import MOST, Concurrency
 from gemma_captioner.engines.openai.question import Form, body
 from gemma_captioner.engines.openai.refusals import Trouble, refusal, retry_after
 from gemma_captioner.engines.openai.replies import Answer, read_reply
-from gemma_captioner.errors import without_credentials
+from gemma_captioner.errors import redact_credentials
 from gemma_captioner.types import Example, Frames, MediaItem, Request
 
-NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
+DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 
 
 def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, shown=(), **options):
     """The JSON of a request, its content as text with <n> for the frames."""
     frames = Frames(np.zeros((num_frames, 8, 8, 3), np.uint8), tuple(0.4 + 61.0 * n for n in range(num_frames)))
-    request = Request(0, NOWHERE, frames, prompt, 8, **options)
+    request = Request(0, DUMMY_ITEM, frames, prompt, 8, **options)
     form = {"model": "m", "mime": "image/jpeg", "order": "media-first", "system": "", "time": None} | (form or {})
     images = [f"<{n}>".encode() for n in range(num_frames)]
     asked = json.loads(body(Form(**form), request, [*shown, images], places or range(num_frames), left_out))
@@ -208,7 +208,7 @@ def test_every_error_of_the_client_is_known():
     ],
 )
 def test_credentials_are_taken_out(text, left):
-    assert without_credentials(text) == left
+    assert redact_credentials(text) == left
 
 
 # How many at once

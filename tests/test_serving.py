@@ -51,7 +51,7 @@ def gone(mark: str) -> bool:
 def test_a_server_is_started_asked_and_ended_with_its_child(mark):
     told: list[str] = []
     engine = engine_for(
-        Settings.of({"engine": "server", "serve": stub(mark), "model": "m", "image_size": 64}), told.append
+        Settings.from_dict({"engine": "server", "serve": stub(mark), "model": "m", "image_size": 64}), told.append
     )
     with engine.open() as session:
         assert len(living(mark)) == 2
@@ -68,12 +68,12 @@ def test_a_server_is_started_asked_and_ended_with_its_child(mark):
         pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long),  # leaves by the same doors as Ctrl-C
     ],
 )
-def test_it_ends_with_a_run_that_is_interrupted_or_killed(zygote, media, mark, number, code):
+def test_it_ends_with_a_run_that_is_interrupted_or_killed(fork_server, media, mark, number, code):
     words = [
         "caption", str(media), "--engine", "server", "--serve", stub(mark, 0.4), "--model", "m", "--concurrency", "1",
         "--image-size", "64", "--retries", "0", "--prompt", "Three words here.",
     ]  # fmt: skip
-    with zygote.start(words, media) as running:
+    with fork_server.start(words, media) as running:
         while not captions(media):
             assert running.poll() is None, running.err
             time.sleep(0.05)
@@ -86,7 +86,7 @@ def test_it_ends_with_a_run_that_is_interrupted_or_killed(zygote, media, mark, n
 
 def engine_served(command: str, tell=lambda line: None, **settings):
     here = {"engine": "server", "serve": command, "model": "a model", "image_size": 64}
-    return engine_for(Settings.of(here, settings), tell)
+    return engine_for(Settings.from_dict(here, settings), tell)
 
 
 def test_it_ends_where_the_wait_for_it_is_interrupted(mark):
@@ -131,7 +131,7 @@ def test_vllm_is_served_by_its_own_command(tmp_path, mark, monkeypatch):
     )
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    engine = engine_for(Settings.of({"engine": "vllm", "model": "org/it's one", "image_size": 64}))
+    engine = engine_for(Settings.from_dict({"engine": "vllm", "model": "org/it's one", "image_size": 64}))
     with engine.open() as session:
         assert answers(session, [request(1)])[1].text.startswith("You asked")
     said = (tmp_path / "arguments").read_text().split()
@@ -141,10 +141,10 @@ def test_vllm_is_served_by_its_own_command(tmp_path, mark, monkeypatch):
 
 def test_what_a_command_lacks_is_told():
     with pytest.raises(UsageError, match="wants --model"):
-        engine_for(Settings.of({"engine": "server", "serve": "serve --port {port}"}))
+        engine_for(Settings.from_dict({"engine": "server", "serve": "serve --port {port}"}))
     with pytest.raises(UsageError, match=r"wants \{port\}"):
-        engine_for(Settings.of({"engine": "server", "serve": "serve {model}"}))
-    engine_for(Settings.of({"engine": "server", "serve": "serve {model}", "base_url": "http://localhost:8000"}))
+        engine_for(Settings.from_dict({"engine": "server", "serve": "serve {model}"}))
+    engine_for(Settings.from_dict({"engine": "server", "serve": "serve {model}", "base_url": "http://localhost:8000"}))
 
 
 def test_closing_twice_and_a_server_that_will_not_end(mark, monkeypatch):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from gemma_captioner import Settings
-from gemma_captioner.config.decoding import Sampling
+from gemma_captioner.config.decoding import FrameSamplingSettings
 from gemma_captioner.config.precedence import without_prompts
-from gemma_captioner.config.settings_hash import hashed
+from gemma_captioner.config.settings_hash import hash_fields
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.pipeline.decoding import decode_settings
 
@@ -47,16 +47,16 @@ HASHES: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("settings", "image", "clip"), HASHES)
 def test_the_settings_hash_keeps_its_values(settings, image, clip):
-    made = Settings.of(settings)
-    assert (made.recipe("image"), made.recipe("clip")) == (image, clip)
+    made = Settings.from_dict(settings)
+    assert (made.settings_hash("image"), made.settings_hash("clip")) == (image, clip)
 
 
 def test_a_new_setting_enters_the_hash_only_where_it_is_not_at_its_default():
-    class Later(Sampling):
+    class Later(FrameSamplingSettings):
         new: int = 3
 
-    assert hashed(Later()) == hashed(Sampling())
-    assert hashed(Later(new=4)) == hashed(Sampling()) | {"new": 4}
+    assert hash_fields(Later()) == hash_fields(FrameSamplingSettings())
+    assert hash_fields(Later(new=4)) == hash_fields(FrameSamplingSettings()) | {"new": 4}
 
 
 def test_decoding_has_the_defaults_of_the_settings():
@@ -68,7 +68,7 @@ def test_every_setting_of_decoding_reaches_it():
         **{"frames": 3, "sampling": "ends", "fps": 2.0, "span": "head:4", "background": "black", "animated": "first"},
         **{"exact_pixels": True, "decode_timeout": 5.0, "decode_memory": 2.0},
     }
-    made, default = decode_settings(Settings.of(given)), DecodeSettings()
+    made, default = decode_settings(Settings.from_dict(given)), DecodeSettings()
     assert all(getattr(made, f.name) != getattr(default, f.name) for f in fields(DecodeSettings))
 
 
@@ -78,5 +78,7 @@ def test_another_prompt_leaves_nothing_of_the_layers_beneath_it():
 
 
 def test_the_words_that_answers_begin_with_are_part_of_the_hash():
-    plain, begun = Settings.of({}), Settings.of({"begin": "A photo of"})
-    assert begun.recipe("image") != plain.recipe("image") and begun.recipe("clip") != plain.recipe("clip")
+    plain, begun = Settings.from_dict({}), Settings.from_dict({"begin": "A photo of"})
+    assert begun.settings_hash("image") != plain.settings_hash("image") and begun.settings_hash(
+        "clip"
+    ) != plain.settings_hash("clip")

@@ -17,8 +17,8 @@ from gemma_captioner.errors import ItemError
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.split.scenes import pieces_of, split
-from gemma_captioner.split.settings import Splitting
-from tests.support.clips import number_of, numbered, with_matrix, write
+from gemma_captioner.split.settings import SplitSettings
+from tests.support.clips import frame_number, numbered_frame, set_display_matrix, write
 
 STRIP = 16  # rows on top that hold the number: too few for a detector to take for a cut
 COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40)]
@@ -36,7 +36,7 @@ def scenes(path: Path, lengths: list[int], *, gop: int = 250, fps: int = 24) -> 
         for scene, length in enumerate(lengths):
             for i in range(length):
                 pixels = np.full((320, 160, 3), COLOURS[scene % 4], np.uint8)
-                pixels[:STRIP] = numbered(number, 160, STRIP)
+                pixels[:STRIP] = numbered_frame(number, 160, STRIP)
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
                 frame.pts, frame.time_base = number, Fraction(1, fps)
                 if gop == 0 and i == 0:
@@ -49,14 +49,14 @@ def scenes(path: Path, lengths: list[int], *, gop: int = 250, fps: int = 24) -> 
 
 def numbers_in(clip: Path) -> list[int]:
     with av.open(str(clip)) as container:
-        return [number_of(frame.to_ndarray(format="rgb24")[:STRIP]) for frame in container.decode(video=0)]
+        return [frame_number(frame.to_ndarray(format="rgb24")[:STRIP]) for frame in container.decode(video=0)]
 
 
 @pytest.mark.parametrize("detector", ["adaptive", "content"])
 @pytest.mark.parametrize("gop", [0, 250])
 def test_clips_are_the_scenes(tmp_path, detector, gop):
     video = scenes(tmp_path / "film.mp4", [72, 96, 60], gop=gop)
-    clips = list(split(video, tmp_path / "clips", Splitting(detector=detector)))
+    clips = list(split(video, tmp_path / "clips", SplitSettings(detector=detector)))
     assert [clip.name for clip in clips] == ["film-0001.mp4", "film-0002.mp4", "film-0003.mp4"]
     assert [numbers_in(clip) for clip in clips] == [[*range(72)], [*range(72, 168)], [*range(168, 228)]]
     assert {p.name for p in (tmp_path / "clips").iterdir()} == {".gemma-captioner", *(c.name for c in clips)}
@@ -71,21 +71,21 @@ def test_clips_are_the_scenes(tmp_path, detector, gop):
 def test_what_lies_between_keyframes_is_copied_and_the_rest_encoded(tmp_path):
     video = scenes(tmp_path / "film.mp4", [72, 96, 60], gop=0)
     packets = {bytes(p) for p in av.open(str(video)).demux(video=0)}
-    copied, *_ = split(video, tmp_path / "a", Splitting(detector="content"))
+    copied, *_ = split(video, tmp_path / "a", SplitSettings(detector="content"))
     assert {bytes(p) for p in av.open(str(copied)).demux(video=0)} <= packets
-    cut, *_ = split(video, tmp_path / "b", Splitting(detector="none", min="1s", max="1.3s"))
+    cut, *_ = split(video, tmp_path / "b", SplitSettings(detector="none", min="1s", max="1.3s"))
     assert not {bytes(p) for p in av.open(str(cut)).demux(video=0) if p.size} <= packets
 
 
 def test_long_scenes_are_cut_evenly_and_short_ones_left_out(tmp_path):
     video = scenes(tmp_path / "film.mp4", [240, 24])
-    clips = list(split(video, tmp_path / "clips", Splitting(min="2s", max="4s")))
+    clips = list(split(video, tmp_path / "clips", SplitSettings(min="2s", max="4s")))
     assert [len(numbers_in(clip)) for clip in clips] == [80, 80, 80]
 
 
 def test_a_turned_video_is_encoded_upright(tmp_path):
-    video = with_matrix(scenes(tmp_path / "phone.mp4", [60]), (0, 1, -1, 0))
-    [clip] = split(video, tmp_path / "clips", Splitting(detector="none", max="9s"))
+    video = set_display_matrix(scenes(tmp_path / "phone.mp4", [60]), (0, 1, -1, 0))
+    [clip] = split(video, tmp_path / "clips", SplitSettings(detector="none", max="9s"))
     with av.open(str(clip)) as container:
         frame = next(container.decode(video=0))
         matrix = frame.side_data.get("DISPLAYMATRIX")
@@ -95,7 +95,7 @@ def test_a_turned_video_is_encoded_upright(tmp_path):
 @pytest.mark.parametrize("container", ["mkv", "mpg", "avi", "mov"])
 def test_every_frame_is_kept_whatever_the_container(tmp_path, container):
     video = scenes(tmp_path / f"film.{container}", [240], gop=48)
-    clips = list(split(video, tmp_path / "clips", Splitting(detector="none", min="0.5s", max="2s")))
+    clips = list(split(video, tmp_path / "clips", SplitSettings(detector="none", min="0.5s", max="2s")))
     assert [numbers_in(clip) for clip in clips] == [list(range(a, a + 48)) for a in range(0, 240, 48)]
 
 
@@ -106,30 +106,30 @@ def test_every_frame_is_kept_whatever_the_container(tmp_path, container):
 ])  # fmt: skip
 def test_frames_that_refer_across_the_cut_are_kept(tmp_path, codec, container, options):
     video = write(tmp_path / f"film.{container}", list(range(240)), codec=codec, options=options)
-    clips = list(split(video, tmp_path / "clips", Splitting(detector="none", min="0.5s", max="2s")))
+    clips = list(split(video, tmp_path / "clips", SplitSettings(detector="none", min="0.5s", max="2s")))
     with_numbers = []
     for clip in clips:
         with av.open(str(clip)) as opened:
-            with_numbers.append([number_of(f.to_ndarray(format="rgb24")) for f in opened.decode(video=0)])
+            with_numbers.append([frame_number(f.to_ndarray(format="rgb24")) for f in opened.decode(video=0)])
     assert with_numbers == [list(range(a, a + 48)) for a in range(0, 240, 48)]
 
 
 def test_clips_of_another_split_are_never_mixed_in(tmp_path):
     video = scenes(tmp_path / "film.mp4", [240])
-    list(split(video, tmp_path / "clips", Splitting(detector="none")))
+    list(split(video, tmp_path / "clips", SplitSettings(detector="none")))
     with pytest.raises(ItemError, match="another split of a film"):
-        list(split(video, tmp_path / "clips", Splitting(detector="none", max="3s")))
+        list(split(video, tmp_path / "clips", SplitSettings(detector="none", max="3s")))
     other = scenes(tmp_path / "other.mp4", [120]).rename(tmp_path / "film.mp4")
     with pytest.raises(ItemError, match="another split of a film"):
-        list(split(other, tmp_path / "clips", Splitting(detector="none")))
+        list(split(other, tmp_path / "clips", SplitSettings(detector="none")))
 
 
 def test_nothing_is_made_twice_and_what_is_missing_is_made(tmp_path):
     video = scenes(tmp_path / "film.mp4", [72, 96, 60])
-    clips = list(split(video, tmp_path / "clips", Splitting()))
+    clips = list(split(video, tmp_path / "clips", SplitSettings()))
     times = [clip.stat().st_mtime_ns for clip in clips]
     clips[1].unlink()
-    again = list(split(video, tmp_path / "clips", Splitting()))
+    again = list(split(video, tmp_path / "clips", SplitSettings()))
     assert again == clips
     assert [c.stat().st_mtime_ns == t for c, t in zip(clips, times, strict=True)] == [True, False, True]
 
@@ -178,7 +178,7 @@ def test_open_groups_of_pictures_are_not_copied_with_their_last_frames_broken(tm
         with av.open(str(path)) as opened:
             return [f.to_ndarray(format="rgb24").astype(int) for f in opened.decode(video=0)]
 
-    clips = list(split(video, tmp_path / "clips", Splitting(detector="none", min="0.2s", max="1s")))
+    clips = list(split(video, tmp_path / "clips", SplitSettings(detector="none", min="0.2s", max="1s")))
     cut = [picture for clip in clips for picture in pictures(clip)]
     assert len(cut) == 100
     assert max(np.abs(a - b).mean() for a, b in zip(cut, pictures(video), strict=True)) < 4
@@ -203,7 +203,7 @@ def test_what_is_encoded_anew_keeps_its_colours(tmp_path, lines):
         return np.array([pixels[32, 8 + 16 * i] for i in range(4)], int)
 
     assert np.abs(seen(video) - colours).max() < 5
-    *_, encoded = split(video, tmp_path / "clips", Splitting(detector="none", min="0.2s", max="0.5s"))
+    *_, encoded = split(video, tmp_path / "clips", SplitSettings(detector="none", min="0.2s", max="0.5s"))
     assert np.abs(seen(encoded) - colours).max() < 6
 
 
@@ -219,7 +219,7 @@ def test_cuts_of_an_avi_with_b_frames_are_where_they_are_seen(tmp_path, codec, o
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     held = []
-    for clip in split(video, tmp_path / "clips", Splitting(min="0.2s", max="60s")):
+    for clip in split(video, tmp_path / "clips", SplitSettings(min="0.2s", max="60s")):
         with av.open(str(clip)) as opened:
             corners = [f.to_ndarray(format="rgb24")[5, -5].astype(int) for f in opened.decode(video=0)]
         held.append([int(np.argmin([np.abs(c - colour).sum() for colour in COLOURS])) for c in corners])
@@ -228,18 +228,18 @@ def test_cuts_of_an_avi_with_b_frames_are_where_they_are_seen(tmp_path, codec, o
 
 def test_a_picture_that_is_held_is_held_in_the_clips_too(tmp_path):
     video = write(tmp_path / "slides.mp4", [0, 144, 288, 432])  # a picture each six seconds
-    clips = list(split(video, tmp_path / "clips", Splitting(detector="none", min="1s", max="3s")))
+    clips = list(split(video, tmp_path / "clips", SplitSettings(detector="none", min="1s", max="3s")))
     assert len(clips) == 8
     shown = [decode_clip(clip, (160, 64), DecodeSettings(frames=1)) for clip in clips]
-    assert [number_of(frames.pixels[0]) for frames in shown] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [frame_number(frames.pixels[0]) for frames in shown] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert [frames.duration_s for frames in shown] == pytest.approx([3] * 8)
 
 
 def test_an_empty_clip_is_made_again_and_lengths_that_exclude_each_other_are_refused(command, tmp_path):
     video = scenes(tmp_path / "film.mp4", [72, 96, 60])
-    clips = list(split(video, tmp_path / "clips", Splitting()))
+    clips = list(split(video, tmp_path / "clips", SplitSettings()))
     clips[1].write_bytes(b"")
-    assert list(split(video, tmp_path / "clips", Splitting())) == clips and clips[1].stat().st_size
+    assert list(split(video, tmp_path / "clips", SplitSettings())) == clips and clips[1].stat().st_size
     for lengths in (("--min", "5s", "--max", "2s"), ("--min", "0s", "--max", "0s")):
         done = command("split", video, "--output", tmp_path / "other", *lengths)
         assert done.code == 2 and "--max" in done.err and "Traceback" not in done.err

@@ -71,8 +71,8 @@ def test_help_and_import_load_nothing_heavy(heavy, arguments):
     assert heavy[STARTS.index(arguments)] == "[]"
 
 
-def test_help_names_every_setting(zygote, tmp_path):
-    done = zygote.start(["caption", "--help"], tmp_path, {"COLUMNS": "80"}).wait()
+def test_help_names_every_setting(fork_server, tmp_path):
+    done = fork_server.start(["caption", "--help"], tmp_path, {"COLUMNS": "80"}).wait()
     groups = gemma_captioner.Settings.model_fields
     for group in set(groups) - {"image", "clip"}:
         for knob in groups[group].annotation.model_fields:

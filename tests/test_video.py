@@ -11,7 +11,7 @@ from PIL import Image
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
-from tests.support.clips import number_of, numbered, with_matrix, write
+from tests.support.clips import frame_number, numbered_frame, set_display_matrix, write
 
 
 def rewrapped(path: Path, target: Path, movflags: str) -> Path:
@@ -27,7 +27,7 @@ def rewrapped(path: Path, target: Path, movflags: str) -> Path:
 
 def decoded(path: Path, frames: int = 12, rule: str = "midpoints", **sampling):
     got = decode_clip(path, (160, 64), DecodeSettings(frames=frames, sampling=rule, **sampling))
-    return [number_of(f) for f in got.pixels], got
+    return [frame_number(f) for f in got.pixels], got
 
 
 CONTAINERS = [
@@ -186,7 +186,7 @@ def test_every_orientation(tmp_path, matrix, seen):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(CORNERS, format="rgb24")))
         container.mux(stream.encode())
     height, width = seen.shape[:2]
-    got = decode_clip(with_matrix(path, matrix), (width, height), DecodeSettings())
+    got = decode_clip(set_display_matrix(path, matrix), (width, height), DecodeSettings())
     assert np.abs(got.pixels[0].astype(int) - seen).mean() < 4
 
 
@@ -338,7 +338,7 @@ def test_an_edit_list_that_drops_the_beginning(tmp_path):
             packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
             target.mux(packet)
     with av.open(str(path)) as container:
-        shown = [number_of(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+        shown = [frame_number(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
     numbers, got = decoded(path, frames=4)
     assert set(numbers) <= set(shown) and len(numbers) == 4
     assert got.times_s[0] >= 0 and got.duration_s == pytest.approx(len(shown) / 24, abs=0.05)
@@ -350,7 +350,7 @@ def test_a_cover_picture_is_no_video(tmp_path):
         stream = container.add_stream("mjpeg", rate=1)
         stream.width, stream.height, stream.pix_fmt = 160, 64, "yuvj420p"
         stream.disposition = av.stream.Disposition.attached_pic
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(1), format="rgb24")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(1), format="rgb24")))
         container.mux(stream.encode())
     with pytest.raises(ItemError, match=r"no video in it|no video that can be read"):
         decoded(path)
@@ -390,7 +390,7 @@ def test_recordings_joined_end_to_end_are_one(tmp_path, codec, container, starts
             stream = target.add_stream(codec, rate=24, options={"g": "12"})
             stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p"
             for i in range(96):
-                frame = av.VideoFrame.from_ndarray(numbered(96 * number + i), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(numbered_frame(96 * number + i), format="rgb24")
                 frame.pts, frame.time_base = start + i, Fraction(1, 24)
                 target.mux(stream.encode(frame))
             target.mux(stream.encode())

@@ -8,13 +8,20 @@ import pytest
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.dataset import sidecar
-from gemma_captioner.dataset.journal import Journal, JournalReader, Line, read_line
+from gemma_captioner.dataset.journal import Journal, JournalReader, JournalRecord, read_line
 from gemma_captioner.errors import StorageError
 from gemma_captioner.pipeline.writer import CaptionWriter, OutcomeWriter, RowWriter, TxtWriter
 from gemma_captioner.types import Captioned, Failed, Folder, MediaItem, Skipped
 from tests.support.files import captions, journal
 
-LINE: Line = {"kind": "caption", "path": "a.png", "media": "1:2", "media_kind": "image", "model": "m", "recipe": "r"}
+LINE: JournalRecord = {
+    "kind": "caption",
+    "path": "a.png",
+    "media": "1:2",
+    "media_kind": "image",
+    "model": "m",
+    "recipe": "r",
+}
 
 
 @pytest.fixture
@@ -24,7 +31,7 @@ def captioned(tmp_path) -> Captioned:
 
 
 def writer(folder: Path, **settings) -> OutcomeWriter:
-    return OutcomeWriter(Settings.of({"output": folder, **settings}), "run", stores=1)
+    return OutcomeWriter(Settings.from_dict({"output": folder, **settings}), "run", stores=1)
 
 
 def parts(folder: Path) -> list[Path]:
@@ -37,9 +44,9 @@ class FullDisk(Journal):
     def append(self, store, line, *, sync=True):
         super().append(store, line, sync=False)
         if sync:
-            self.keep()
+            self.flush()
 
-    def keep(self):
+    def flush(self):
         raise StorageError("the disk is full")
 
 
@@ -71,7 +78,7 @@ def test_a_txt_that_appears_as_it_is_written_stays(captioned, tmp_path):
             super().append(store, line, sync=sync)
             txt.write_text("By hand.")
 
-    with closing(Racing("run", {})) as racing, pytest.raises(sidecar.Occupied):
+    with closing(Racing("run", {})) as racing, pytest.raises(sidecar.CaptionExistsError):
         TxtWriter(racing).write(captioned, LINE, replace=False)
     assert captions(tmp_path) == {"a.txt": "By hand."}
 

@@ -36,7 +36,7 @@ def grade(count: int, order: str, seed: int = SEED) -> Grade:
     with tempfile.TemporaryDirectory() as folder:
         truth = draw_samples(Path(folder), images=count, clips=count, seed=seed)
         said = {}
-        with closing(Run([Path(folder)], Settings.of({"model": "demo", "order": order}))) as run:
+        with closing(Run([Path(folder)], Settings.from_dict({"model": "demo", "order": order}))) as run:
             for outcome in run:
                 if isinstance(outcome, Captioned):
                     said[outcome.item.path.name] = outcome.caption

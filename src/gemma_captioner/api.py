@@ -9,7 +9,7 @@ from .config.settings import Settings
 from .engines import Engine
 from .errors import UsageError
 from .executors.local import Run
-from .storage.places import place
+from .storage.filesystem import parse_path
 from .types import Outcome
 
 
@@ -17,16 +17,16 @@ def run_for(
     paths: Iterable[Path],
     settings: Settings,
     engine: Engine | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """On this machine, or where --cluster says. Raises `StartError` and its kin."""
     if settings.cluster.cluster is None:
-        return Run(paths, settings, engine, tell)
+        return Run(paths, settings, engine, log)
     if engine is not None:
         raise UsageError("an engine of your own cannot be sent to other machines: leave out `cluster`")
     from .executors.ray.driver import ClusterRun
 
-    return ClusterRun(paths, settings, None, tell)
+    return ClusterRun(paths, settings, None, log)
 
 
 def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: Any) -> Iterator[Outcome]:
@@ -41,5 +41,5 @@ def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: 
     """
     own = None if isinstance(engine, str) else engine
     named = {"engine": engine} if isinstance(engine, str) else {}
-    with closing(run_for(map(place, paths), Settings.of(settings, named), own)) as run:
+    with closing(run_for(map(parse_path, paths), Settings.from_dict(settings, named), own)) as run:
         yield from run

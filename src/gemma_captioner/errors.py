@@ -13,14 +13,14 @@ CaptionerError                 caught once, in cli/shell.py; its text holds the 
 import re
 
 
-def without_token(text: str, token: str | None = None) -> str:
+def redact_token(text: str, token: str | None = None) -> str:
     """The text with every Hugging Face token in it, and this one, blotted out: what any error passes through."""
     if token:
         text = text.replace(token, "[token]")
     return re.sub(r"hf_[A-Za-z0-9]{8,}", "[token]", text)
 
 
-def without_credentials(text: str) -> str:
+def redact_credentials(text: str) -> str:
     """The text with what could be a password or a key taken out of its URLs, options and assignments.
 
     # "https://me:secret@host/v1?key=k" -> "https://host/v1"   "vllm serve m --api-key k" -> "... --api-key [hidden]"

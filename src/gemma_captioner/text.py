@@ -9,7 +9,7 @@ def printable(path: Path | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """4.2 -> 4.2s, 75 -> 1m15s, 7380 -> 2h03m"""
     if seconds < 60:
         return f"{seconds:.1f}s"
@@ -18,6 +18,6 @@ def span(seconds: float) -> str:
     return f"{int(seconds // 3600)}h{int(seconds % 3600 // 60):02d}m"
 
 
-def clock(time_s: float) -> str:
+def format_timestamp(time_s: float) -> str:
     """The moment of a clip as models are told of it: 65.4 -> 01:05"""
     return f"{int(time_s) // 60:02d}:{int(time_s) % 60:02d}"

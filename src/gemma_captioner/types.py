@@ -43,12 +43,12 @@ class PatchBudget:
 Size = tuple[int, int] | PatchBudget  # (width, height) whatever the picture's shape, or by its shape
 
 
-def fitted(size: Size, width: int, height: int) -> tuple[int, int]:
+def resized_dimensions(size: Size, width: int, height: int) -> tuple[int, int]:
     """(width, height) that a picture of width x height is brought to."""
     return size if isinstance(size, tuple) else size.of(width, height)
 
 
-def most_bytes(size: Size) -> int:
+def max_frame_bytes(size: Size) -> int:
     """Of one frame's pixels."""
     return 3 * (size[0] * size[1] if isinstance(size, tuple) else size.tokens * size.unit**2)
 

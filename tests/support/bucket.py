@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 NAME = "bucket"
 
 
-class Asked(NamedTuple):
+class BucketRequest(NamedTuple):
     method: str
     key: str  # "" for a listing
     bytes: int  # of the answer
@@ -26,19 +26,19 @@ class Bucket:
 
     def __init__(self, port: int) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self.asked: list[Asked] = []
+        self.asked: list[BucketRequest] = []
         self._app: Callable[..., Iterable[bytes]] = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", port, self._counted, threaded=True)
+        self._server = make_server("127.0.0.1", port, self._count_request, threaded=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"s3://{NAME}"
         self._client: Any = boto3.client("s3")
         self._client.create_bucket(Bucket=NAME)
 
-    def _counted(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def _count_request(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Counted before the first byte leaves: whoever has the answer finds it counted."""
         key = environ["PATH_INFO"].removeprefix(f"/{NAME}").lstrip("/")
         parts = list(self._app(environ, start_response))
-        self.asked.append(Asked(environ["REQUEST_METHOD"], key, sum(map(len, parts))))
+        self.asked.append(BucketRequest(environ["REQUEST_METHOD"], key, sum(map(len, parts))))
         return parts
 
     def put(self, folder: Path, to: str) -> None:

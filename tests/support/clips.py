@@ -10,7 +10,7 @@ BITS = 10
 PIXEL_FORMATS = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le"}
 
 
-def numbered(number: int, width: int = 160, height: int = 64) -> np.ndarray:
+def numbered_frame(number: int, width: int = 160, height: int = 64) -> np.ndarray:
     """A frame whose upper half shows `number` in binary: white and black fields, left to right."""
     frame = np.full((height, width, 3), 128, np.uint8)
     field = width // BITS
@@ -19,7 +19,7 @@ def numbered(number: int, width: int = 160, height: int = 64) -> np.ndarray:
     return frame
 
 
-def number_of(frame: np.ndarray) -> int:
+def frame_number(frame: np.ndarray) -> int:
     field = frame.shape[1] // BITS
     fields = [frame[2 : frame.shape[0] // 2 - 2, i * field + 2 : (i + 1) * field - 2].mean() for i in range(BITS)]
     return sum(1 << bit for bit, brightness in enumerate(fields) if brightness > 128)
@@ -36,14 +36,14 @@ def write(
         stream.pix_fmt = pix_fmt or PIXEL_FORMATS.get(codec, "yuv420p")
         stream.codec_context.time_base = Fraction(1, rate)
         for number, pts in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
             frame.pts, frame.time_base = pts, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
 
 
-def with_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     """Overwrite the display matrix [[a, b], [c, d]] in an mp4's track header."""
     content = bytearray(path.read_bytes())
     at = content.index(b"tkhd") + 4 + 40

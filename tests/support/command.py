@@ -30,7 +30,7 @@ _OUTPUTS = count()
 
 
 @dataclass(frozen=True)
-class Finished:
+class CommandResult:
     code: int
     out: str
     err: str
@@ -61,7 +61,7 @@ def execute(words: list[str]) -> int:
     return 0
 
 
-def run_here(words: list[str], folder: Path, cwd: Path) -> Finished:
+def run_in_process(words: list[str], folder: Path, cwd: Path) -> CommandResult:
     """In this process, which is left as it was. folder: for what the command prints."""
     outputs = _outputs(folder)
     streams, argv, path, before = (sys.stdout, sys.stderr), sys.argv, sys.path[:], dict(os.environ)
@@ -70,7 +70,7 @@ def run_here(words: list[str], folder: Path, cwd: Path) -> Finished:
         sys.stdout, sys.stderr = _OUT, _ERR
         _redirect_loggers(_ERR)
         try:
-            with _pythons_warnings():
+            with _default_warnings():
                 code = execute(words)
         finally:
             _OUT.flush()
@@ -81,7 +81,7 @@ def run_here(words: list[str], folder: Path, cwd: Path) -> Finished:
             _redirect_loggers(sys.stderr)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-    return Finished(code, *(p.read_text(encoding="utf-8") for p in outputs))
+    return CommandResult(code, *(p.read_text(encoding="utf-8") for p in outputs))
 
 
 def _outputs(folder: Path) -> tuple[Path, Path]:
@@ -111,7 +111,7 @@ def _redirected(number: int, path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _pythons_warnings() -> Iterator[None]:
+def _default_warnings() -> Iterator[None]:
     """As a command meets them, not a test, to which each is an error."""
     with warnings.catch_warnings():
         warnings.resetwarnings()
@@ -126,11 +126,11 @@ def _redirect_loggers(stream: TextIO) -> None:
             handler.setStream(stream)
 
 
-class Forked:
+class ForkedProcess:
     """A command on its way in a process forked for it, as `subprocess.Popen` has them."""
 
-    def __init__(self, zygote: "Zygote", pid: int, outputs: tuple[Path, Path]) -> None:
-        self.pid, self.outputs, self._zygote = pid, outputs, zygote
+    def __init__(self, fork_server: "ForkServer", pid: int, outputs: tuple[Path, Path]) -> None:
+        self.pid, self.outputs, self._fork_server = pid, outputs, fork_server
         self.returncode: int | None = None
 
     @property
@@ -140,7 +140,7 @@ class Forked:
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = self._zygote._ask(poll=self.pid)
+            self.returncode = self._fork_server._ask(poll=self.pid)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -150,7 +150,7 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def wait(self, timeout: float = 60) -> Finished:
+    def wait(self, timeout: float = 60) -> CommandResult:
         """Raises `TimeoutError`, and kills it, where it does not end."""
         deadline = time.monotonic() + timeout
         while (code := self.poll()) is None:
@@ -158,9 +158,9 @@ class Forked:
                 self.kill()
                 raise TimeoutError(f"still running after {timeout:g} s:\n{self.err}")
             time.sleep(0.01)
-        return Finished(code, *(path.read_text(encoding="utf-8") for path in self.outputs))
+        return CommandResult(code, *(path.read_text(encoding="utf-8") for path in self.outputs))
 
-    def __enter__(self) -> "Forked":
+    def __enter__(self) -> "ForkedProcess":
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -173,7 +173,7 @@ def _environment(more: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | more
 
 
-class Spawned(Forked):
+class SpawnedProcess(ForkedProcess):
     """The same in a process that Python starts anew."""
 
     def __init__(self, words: list[str], folder: Path, env: dict[str, str]) -> None:
@@ -187,7 +187,7 @@ class Spawned(Forked):
         return self._process.poll()
 
 
-class Zygote:
+class ForkServer:
     """A process that has imported these modules, and forks for each command.
 
     folder: for what commands print. env: what it finds in its environment as it imports them.
@@ -209,10 +209,10 @@ class Zygote:
             env=self._env,
         )
 
-    def start(self, words: list[str], cwd: Path, variables: dict[str, str] | None = None) -> Forked:
+    def start(self, words: list[str], cwd: Path, variables: dict[str, str] | None = None) -> ForkedProcess:
         outputs = _outputs(self._folder)
         said = {"words": words, "cwd": str(cwd), "variables": variables or {}, "outputs": list(map(str, outputs))}
-        return Forked(self, self._ask(start=said), outputs)
+        return ForkedProcess(self, self._ask(start=said), outputs)
 
     def _ask(self, **what: Any) -> Any:
         assert self._process.stdin and self._process.stdout
@@ -225,10 +225,10 @@ class Zygote:
             self._process.communicate(timeout=60)
 
 
-Command = Callable[..., Finished]
+Command = Callable[..., CommandResult]
 
 
-def run_anew(words: list[str], cwd: Path, env: dict[str, str], timeout: float = 120) -> Finished:
+def run_in_subprocess(words: list[str], cwd: Path, env: dict[str, str], timeout: float = 120) -> CommandResult:
     """In a process that Python starts anew, with these in its environment."""
     done = subprocess.run(
         [sys.executable, *(words if words[0].endswith(".py") else ["-m", "gemma_captioner", *words])],
@@ -238,7 +238,7 @@ def run_anew(words: list[str], cwd: Path, env: dict[str, str], timeout: float = 
         cwd=cwd,
         env=_environment(env),
     )
-    return Finished(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 # The process that forks

@@ -10,7 +10,7 @@ from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines.local.checkpoint import DEMO
 from gemma_captioner.types import Failed, Frames, MediaItem, Reply, Request
 
-NOWHERE = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
+DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 WORDS = "Describe the picture or clip in one sentence with all that you see and where it is going to".split()
 NEW_TOKENS = 20
 
@@ -34,7 +34,7 @@ def requests(count: int, *, seed: int, most_frames: int = 16, new_tokens: int = 
         pixels = draw(random_scene(rng, clip=num_frames > 1), num_frames)
         prompt = " ".join(rng.choices(WORDS, k=rng.randint(1, 40))) + rng.choice([".", ""])
         frames = Frames(pixels, tuple(float(i) for i in range(num_frames)))
-        made.append(Request(number, NOWHERE, frames, prompt, new_tokens))
+        made.append(Request(number, DUMMY_ITEM, frames, prompt, new_tokens))
     return made
 
 
@@ -52,7 +52,7 @@ def answers(session: Any, requests: list[Request], timeout_s: float = 60) -> dic
     return got
 
 
-def served_demo(url: str, **more: Any) -> Settings:
+def demo_server_settings(url: str, **more: Any) -> Settings:
     """Settings for the demo checkpoint behind a server: as exact as it can be sent."""
     asked = {"engine": "server", "base_url": url, "model": str(DEMO), "image_size": 64, "image_format": "png"}
-    return Settings.of(asked, more)
+    return Settings.from_dict(asked, more)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.support.command import Spawned, Zygote
+from tests.support.command import ForkServer, SpawnedProcess
 
 expect.set_options(timeout=15_000)
 
@@ -47,13 +47,13 @@ class Address(str):
 
 @contextmanager
 def serving(
-    folder: Path, *options: str, cache: Path, port: int | None = None, zygote: Zygote | None = None
+    folder: Path, *options: str, cache: Path, port: int | None = None, fork_server: ForkServer | None = None
 ) -> Iterator[Address]:
     """zygote: to fork the server from; else it is a process that Python starts anew."""
     words = ["review", str(folder), "--no-open", "--port", str(port or free_port()), *options]
     variables = {"XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
     cache.mkdir(exist_ok=True)
-    server = zygote.start(words, cache, variables) if zygote else Spawned(words, cache, variables)
+    server = fork_server.start(words, cache, variables) if fork_server else SpawnedProcess(words, cache, variables)
     try:
         while not (found := re.search(r"^(http\S+).*\n", server.err, re.MULTILINE)):
             assert server.poll() is None, server.err
@@ -78,14 +78,14 @@ def _wait_for(address: str) -> None:
     raise AssertionError(f"nobody answers at {address}")
 
 
-class Reader:
+class KeyboardUser:
     """A person at the keyboard."""
 
     def __init__(self, browser: Browser, address: str) -> None:
         self.context = browser.new_context(viewport={"width": 1280, "height": 720})
         self.page: Page = self.context.new_page()
-        self.faults: list[str] = []
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page_errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
         self.page.goto(address)
         expect(self.counts).to_contain_text("shown")
 
@@ -133,4 +133,4 @@ class Reader:
 
     def close(self) -> None:
         self.context.close()
-        assert self.faults == []
+        assert self.page_errors == []

@@ -20,11 +20,11 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-COLOURS = {"red": (220, 40, 40), "blue": (50, 80, 220), "white": (240, 240, 240)}
+COLORS = {"red": (220, 40, 40), "blue": (50, 80, 220), "white": (240, 240, 240)}
 
 
 @dataclass
-class Asked:
+class HttpRequest:
     """One HTTP request."""
 
     method: str
@@ -38,7 +38,7 @@ class Asked:
 
 
 @dataclass
-class Said:
+class HttpResponse:
     """One HTTP response. body: JSON unless it is bytes."""
 
     status: int = 200
@@ -48,11 +48,11 @@ class Said:
     def as_bytes(self) -> bytes:
         content = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
         headers = {"Content-Length": str(len(content)), "Content-Type": "application/json", **self.headers}
-        lines = [f"HTTP/1.1 {self.status} Said", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+        lines = [f"HTTP/1.1 {self.status} Status", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
         return "\r\n".join(lines).encode() + content
 
 
-async def read(reader: asyncio.StreamReader) -> Asked | None:
+async def read(reader: asyncio.StreamReader) -> HttpRequest | None:
     """The next request of a connection, None at its end."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -61,10 +61,10 @@ async def read(reader: asyncio.StreamReader) -> Asked | None:
     first, *lines = head.splitlines()
     headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
     method, path, _ = first.split()
-    return Asked(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+    return HttpRequest(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
 
 
-class Running:
+class ThreadedServer:
     """A TCP server in a thread of its own; `stop` closes its port and every connection, `start` opens the same port."""
 
     def __init__(self, port: int = 0) -> None:
@@ -108,7 +108,7 @@ class Running:
             self._writers.discard(writer)
             writer.close()
 
-    async def serve(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -126,121 +126,123 @@ def completion(text: str, finish_reason: str = "stop", **message: Any) -> dict[s
     return {"choices": [choice], "usage": {"prompt_tokens": 11, "completion_tokens": 7}}
 
 
-def prompt_of(asked: Asked) -> str:
+def prompt_of(asked: HttpRequest) -> str:
     parts = asked.json["messages"][-1]["content"]
     return "".join(part["text"] for part in parts if part["type"] == "text")
 
 
-def pictures_of(asked: Asked) -> list[Image.Image]:
+def images_in(asked: HttpRequest) -> list[Image.Image]:
     parts = asked.json["messages"][-1]["content"]
     urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
     return [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
 
 
-def colours_of(asked: Asked) -> str:
+def colors_in(asked: HttpRequest) -> str:
     """What the middle of each picture is: "red blue"."""
     middles = [
         np.asarray(picture.convert("RGB"), np.int32)[picture.height // 2, picture.width // 2]
-        for picture in pictures_of(asked)
+        for picture in images_in(asked)
     ]
-    near = lambda pixel: min(COLOURS, key=lambda name: np.abs(np.array(COLOURS[name]) - pixel).sum())  # noqa: E731
+    near = lambda pixel: min(COLORS, key=lambda name: np.abs(np.array(COLORS[name]) - pixel).sum())  # noqa: E731
     return " ".join(near(pixel) for pixel in middles)
 
 
-def says_the_prompt(asked: Asked) -> Said:
-    return Said(body=completion(f"You asked: {prompt_of(asked)}"))
+def echo_prompt(asked: HttpRequest) -> HttpResponse:
+    return HttpResponse(body=completion(f"You asked: {prompt_of(asked)}"))
 
 
-class Stub(Running):
+class StubServer(ThreadedServer):
     """Answers after `answer_s`, by a rule that is given the request."""
 
     def __init__(
         self,
-        rule: Callable[[Asked], Said] = says_the_prompt,
+        rule: Callable[[HttpRequest], HttpResponse] = echo_prompt,
         *,
         models: tuple[str, ...] = ("stub",),
         answer_s: float = 0.0,
         port: int = 0,
     ) -> None:
         self.rule, self.models, self.answer_s = rule, models, answer_s
-        self.list: Said | None = None  # in place of the models
-        self.asked: list[Asked] = []
-        self.under_way = self.most_under_way = 0
+        self.list: HttpResponse | None = None  # in place of the models
+        self.asked: list[HttpRequest] = []
+        self.in_flight = self.max_in_flight = 0
         super().__init__(port)
 
-    async def serve(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
         writer.write((await self.answer(asked)).as_bytes())
         await writer.drain()
 
-    async def answer(self, asked: Asked) -> Said:
+    async def answer(self, asked: HttpRequest) -> HttpResponse:
         path = asked.path.partition("?")[0]
         if path.endswith("/models") and self.list is not None:
             return self.list
         if path.endswith("/models"):
-            return Said(body={"data": [{"id": name, "max_model_len": 8192} for name in self.models]})
+            return HttpResponse(body={"data": [{"id": name, "max_model_len": 8192} for name in self.models]})
         if not path.endswith("/chat/completions"):
-            return Said(404, {"error": "no such path"})
+            return HttpResponse(404, {"error": "no such path"})
         self.asked.append(asked)
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.answer_s)
             return self.rule(asked)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
 
-Fault = Callable[["FaultProxy", Asked, asyncio.StreamWriter], Awaitable[None]]
+Fault = Callable[["FaultProxy", HttpRequest, asyncio.StreamWriter], Awaitable[None]]
 
 
-class FaultProxy(Running):
+class FaultProxy(ThreadedServer):
     """Between a client and a stub: a share of the questions, drawn by chance, meets a fault, each kind in its turn."""
 
-    def __init__(self, behind: Stub, share: float, seed: int, faults: tuple[str, ...] | None = None) -> None:
-        self.behind, self.share, self.faults = behind, share, faults or tuple(FAULTS)
+    def __init__(
+        self, upstream: StubServer, fault_rate: float, seed: int, faults: tuple[str, ...] | None = None
+    ) -> None:
+        self.upstream, self.fault_rate, self.faults = upstream, fault_rate, faults or tuple(FAULTS)
         self.rng = random.Random(seed)
         self.met: Counter[str] = Counter()
         super().__init__()
 
-    async def serve(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
         fault = "none"
-        if asked.path.endswith("/chat/completions") and self.rng.random() < self.share:
+        if asked.path.endswith("/chat/completions") and self.rng.random() < self.fault_rate:
             fault = self.faults[(self.met.total() - self.met["none"]) % len(self.faults)]
         self.met[fault] += 1
         await FAULTS.get(fault, FaultProxy.forward)(self, asked, writer)
 
-    async def forward(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        reader, behind = await asyncio.open_connection("127.0.0.1", self.behind.port)
+    async def forward(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        reader, upstream = await asyncio.open_connection("127.0.0.1", self.upstream.port)
         lines = [f"{asked.method} {asked.path} HTTP/1.1", f"Content-Length: {len(asked.body)}", "", ""]
-        behind.write("\r\n".join(lines).encode() + asked.body)
+        upstream.write("\r\n".join(lines).encode() + asked.body)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         writer.write(head + await reader.readexactly(length))
-        behind.close()
+        upstream.close()
         await writer.drain()
 
-    async def latency(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def latency(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(self.rng.uniform(0.05, 0.3))
         await self.forward(asked, writer)
 
-    async def reset(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def reset(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
         """In the middle of a body."""
-        whole = Said(body=completion("half of")).as_bytes()
+        whole = HttpResponse(body=completion("half of")).as_bytes()
         writer.write(whole[: len(whole) * 2 // 3])
         await writer.drain()
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
-    async def drop(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def drop(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
         """Without a word."""
         writer.transport.abort()
 
-    async def stall(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def stall(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(3600)
 
 
-def _says(said: Said) -> Fault:
-    async def fault(proxy: FaultProxy, asked: Asked, writer: asyncio.StreamWriter) -> None:
+def _respond_with(said: HttpResponse) -> Fault:
+    async def fault(proxy: FaultProxy, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(said.as_bytes())
         await writer.drain()
 
@@ -249,21 +251,23 @@ def _says(said: Said) -> Fault:
 
 FAULTS: dict[str, Fault] = {
     "latency": FaultProxy.latency,
-    "429": _says(Said(429, {"error": {"message": "slow down"}})),
-    "429 with Retry-After": _says(Said(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.3"})),
-    "500": _says(Said(500, {"error": {"message": "internal"}})),
-    "503": _says(Said(503, b"<html><body>no upstream</body></html>")),
+    "429": _respond_with(HttpResponse(429, {"error": {"message": "slow down"}})),
+    "429 with Retry-After": _respond_with(
+        HttpResponse(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.3"})
+    ),
+    "500": _respond_with(HttpResponse(500, {"error": {"message": "internal"}})),
+    "503": _respond_with(HttpResponse(503, b"<html><body>no upstream</body></html>")),
     "reset": FaultProxy.reset,
     "drop": FaultProxy.drop,
     "stall": FaultProxy.stall,
-    "garbage": _says(Said(body=b"\x00\xff not JSON")),
-    "schema": _says(Said(body={"result": {"caption": "none of ours"}})),
+    "garbage": _respond_with(HttpResponse(body=b"\x00\xff not JSON")),
+    "schema": _respond_with(HttpResponse(body={"result": {"caption": "none of ours"}})),
 }
 
 
 def main() -> None:
     port, answer_s = int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
-    stub = Stub(port=port, answer_s=answer_s)
+    stub = StubServer(port=port, answer_s=answer_s)
     print("listening", flush=True)
     stub._thread.join()
 

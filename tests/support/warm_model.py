@@ -7,4 +7,4 @@ from gemma_captioner.demo import samples  # noqa: F401
 from gemma_captioner.engines.local.engine import LocalEngine
 
 assert AutoModelForImageTextToText
-_ = LocalEngine(Settings.of({"model": "demo"})).spec
+_ = LocalEngine(Settings.from_dict({"model": "demo"})).spec

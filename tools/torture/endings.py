@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from gemma_captioner.demo.samples import draw_samples
-from tests.support.servers import Asked, Said, Stub, completion, prompt_of
+from tests.support.servers import HttpRequest, HttpResponse, StubServer, completion, prompt_of
 from tools.kill_actors import chaos
 
 from .trial import Figures, Trial, case
@@ -68,10 +68,10 @@ def local(base: Path, rng: Random, short: bool) -> Figures:
 
 @case("ended at random, server")
 def server(base: Path, rng: Random, short: bool) -> Figures:
-    def says(asked: Asked) -> Said:
-        return Said(body=completion(f"A caption of {prompt_of(asked)}."))
+    def says(asked: HttpRequest) -> HttpResponse:
+        return HttpResponse(body=completion(f"A caption of {prompt_of(asked)}."))
 
-    with Stub(says, answer_s=0.1) as stub:
+    with StubServer(says, answer_s=0.1) as stub:
 
         def new(at: Path) -> Trial:
             trial = Trial(at, rng, 120)

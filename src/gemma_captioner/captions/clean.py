@@ -12,7 +12,7 @@ from .phrases import QUOTED
 _THINKING = re.compile(r"<\|channel>.*?<channel\|>|(?:<think>|\A).*?</think>", re.DOTALL)
 _TURN_START = r"(?:<start_of_turn>|<\|turn>|<\|im_start\|>|<\|start_header_id\|>)"
 _TURN_END = r"(?:<end_of_turn>|<turn\|>|<\|im_end\|>|<\|eot_id\|>|<\|end(?:oftext)?\|>|<eos>)"
-_ASKED = re.compile(rf"\A\s*(?:<bos>)?\s*{_TURN_START}\s*(?:user|system)\b.*?{_TURN_END}", re.DOTALL)
+_ECHOED_TURN = re.compile(rf"\A\s*(?:<bos>)?\s*{_TURN_START}\s*(?:user|system)\b.*?{_TURN_END}", re.DOTALL)
 _NEXT_TURN = re.compile(rf"(?<=\S)\s*{_TURN_END}\s*{_TURN_START}.*", re.DOTALL)
 _AFTER_TURN = re.compile(rf"(?<=[^\s>])\s*{_TURN_END}.*", re.DOTALL)
 _TEMPLATE = re.compile(
@@ -44,19 +44,21 @@ _HERE_IS = (
     rf"(?:{_ADJECTIVE}){{0,5}}"
 )
 # "Here's a detailed, single-line caption for the image:"
-_ANNOUNCED = re.compile(
+_ANNOUNCEMENT = re.compile(
     rf"{_HERE_IS}(?:{_SINGULAR}|(?P<many>{_PLURAL}))\b(?:{_OF_IT}\s*[:.!](?!\w)|{_OF_ELSE}:)\s*(?:\*\*)?", re.IGNORECASE
 )
-_ANNOUNCED_SURELY = re.compile(rf"{_HERE_IS}{_SINGULAR}{_OF_IT}\s*:\s*", re.IGNORECASE)
+_ANNOUNCEMENT_STRICT = re.compile(rf"{_HERE_IS}{_SINGULAR}{_OF_IT}\s*:\s*", re.IGNORECASE)
 _FIRST_OF_SEVERAL = re.compile(r"\s*(?:1[.)]\s+(.+?)\s+(?:\*\*)?2[.)]\s.*|[-*+]\s+(.+?)\n\s*[-*+]\s.*)\Z", re.DOTALL)
-_EAGER = re.compile(r"\A(?:sure|okay|certainly|absolutely|of course|alright)\b[,!.:]+\s+(?-i:(?![a-z]))", re.IGNORECASE)
+_INTERJECTION = re.compile(
+    r"\A(?:sure|okay|certainly|absolutely|of course|alright)\b[,!.:]+\s+(?-i:(?![a-z]))", re.IGNORECASE
+)
 # "**Caption:**", "Image description:", "Option 1 (Concise):"
 _OPTION = r"option\s+\d+(?:\s*\([^)]*\))?"
 _LABELS = rf"(?:(?:{_ADJECTIVE}){{0,4}}{_SINGULAR}|{_OPTION}"
 _LABEL = re.compile(
     rf"\A(?:{_LABELS}|(?:final )?(?:answer|output)|assistant|title|image|video|keywords))\s*:\s+(?=\S)", re.IGNORECASE
 )
-_LABEL_SURELY = re.compile(
+_LABEL_STRICT = re.compile(
     rf"\A(?:(?:(?:image|video|photo|detailed|short)\s+)?(?:caption|description)|{_OPTION})\s*:\s+(?=\S)", re.IGNORECASE
 )
 _LABEL_LINE, _LABEL_LINE_SURELY = (re.compile(rf"\A{_LABELS})\s*{colon}\Z", re.IGNORECASE) for colon in (":?", ":"))
@@ -66,15 +68,17 @@ _ANOTHER_OPTION = re.compile(
 _KEYWORDS = re.compile(r"(?<=[.!?\n])\s*(?:\*\*)?(?:keywords|hashtags):.*\Z", re.IGNORECASE | re.DOTALL)
 _WORD_COUNT = re.compile(r"\s*\((?:word count:\s*)?\d+ words?\)\s*\Z", re.IGNORECASE)
 # "This image shows a cat": what follows must be able to stand alone.
-_SHOWS = (
+_SHOWS_PREFIX = (
     rf"\A(?:(?:the|this)\s+(?:short\s+|provided\s+|given\s+)?{_KIND}\s+"
     r"(?:shows|depicts|features|captures|presents|displays|showcases|portrays|illustrates|is of|contains)\s+"
     rf"|in\s+(?:the|this)\s+(?:short\s+)?(?:{_KIND}|scene)"
     r"(?:,\s+(?:there (?:is|are)\s+|(?:we|you) (?:can )?see\s+)?|\s+(?:there (?:is|are)|(?:we|you) (?:can )?see)\s+))"
 )
-_SHOWN = re.compile(rf"{_SHOWS}(?!(?:how|that|what|no|nothing|off|only|its|signs|\w+ly)\b)(?=\w)", re.IGNORECASE)
-_SHOWN_SURELY = re.compile(
-    rf"{_SHOWS}(?=(?:an?|the|one|two|three|four|five|several|some|many|multiple|\d+)\s+\w)", re.IGNORECASE
+_MEDIA_SHOWS = re.compile(
+    rf"{_SHOWS_PREFIX}(?!(?:how|that|what|no|nothing|off|only|its|signs|\w+ly)\b)(?=\w)", re.IGNORECASE
+)
+_MEDIA_SHOWS_STRICT = re.compile(
+    rf"{_SHOWS_PREFIX}(?=(?:an?|the|one|two|three|four|five|several|some|many|multiple|\d+)\s+\w)", re.IGNORECASE
 )
 # Sentences that offer more; they go where all that follows speaks to somebody, too.
 _OFFER = re.compile(
@@ -87,8 +91,10 @@ _OFFER = re.compile(
     r"is there anything else\b|to help me (?:refine|improve|give)\b)",
     re.IGNORECASE,
 )
-_TO_YOU = re.compile(r"\b(?:your?|me|i|caption|description|hope (?:this|it))\b|\?\W*\Z|\A\s*[-*+\d]", re.IGNORECASE)
-_OF_THE_CAPTION = re.compile(
+_ADDRESSES_READER = re.compile(
+    r"\b(?:your?|me|i|caption|description|hope (?:this|it))\b|\?\W*\Z|\A\s*[-*+\d]", re.IGNORECASE
+)
+_MENTIONS_CAPTION = re.compile(
     r"\b(?:captions?|descriptions?|versions?|prompts?|adjust|refine|tweak|describe|another|more detail|helps)\b",
     re.IGNORECASE,
 )
@@ -107,7 +113,7 @@ _JOINERS = re.compile(
 )
 
 
-def dressed(caption: str, *, trigger: str = "", prefix: str = "", suffix: str = "") -> str:
+def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: str = "") -> str:
     """With them put in, each once; "" stays "". A trigger in other letter case is written as given.
 
     # "A red circle.", trigger "ohwx" -> "ohwx A red circle."      "Ohwx stands." -> "ohwx stands."
@@ -130,30 +136,30 @@ def dressed(caption: str, *, trigger: str = "", prefix: str = "", suffix: str = 
     return line.encode("utf-8", "replace").decode()  # a file name's stray bytes are no text
 
 
-def bare(raw: str, *, ascii_punctuation: bool = True, by_a_model: bool = True) -> str:
+def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: bool = True) -> str:
     """What the model said of the media, on one line, without what models say around it; "" where it says nothing.
 
-    by_a_model: False for what a person may have written, of which only what no person writes is taken away.
+    from_model: False for what a person may have written, of which only what no person writes is taken away.
 
     # "Here is a caption:\\n\\n**A red circle.**\\nLet me know!" -> "A red circle."
     """
-    text = _ASKED.sub("", _THINKING.sub(" ", raw))
-    text = (_AFTER_TURN if by_a_model else _NEXT_TURN).sub("", text)
+    text = _ECHOED_TURN.sub("", _THINKING.sub(" ", raw))
+    text = (_AFTER_TURN if from_model else _NEXT_TURN).sub("", text)
     text = _HTML_INLINE.sub("", _HTML_BLOCK.sub(" ", _TEMPLATE.sub(" ", text))).strip()
-    if by_a_model:
-        text = _unpacked(_ROLE.sub("", text))
+    if from_model:
+        text = _unwrap(_ROLE.sub("", text))
     text = "\n".join(" ".join(line.split()) for line in text.splitlines())  # or patterns would try each run of spaces
     if ascii_punctuation:
-        text = plain(text)
-    text = _without_offer(_ANOTHER_OPTION.sub(r"\1", text), by_a_model)
-    if by_a_model:
+        text = to_ascii_punctuation(text)
+    text = _strip_offers(_ANOTHER_OPTION.sub(r"\1", text), from_model)
+    if from_model:
         text = _first_of_several(_WORD_COUNT.sub("", _KEYWORDS.sub("", text)))
-    lines = [" ".join(line.split()) for line in _without_markdown(text, by_a_model).splitlines()]
-    label_line = _LABEL_LINE if by_a_model else _LABEL_LINE_SURELY
+    lines = [" ".join(line.split()) for line in _strip_markdown(text, from_model).splitlines()]
+    label_line = _LABEL_LINE if from_model else _LABEL_LINE_SURELY
     lines = [line for line in lines if line and not label_line.match(line)]
-    if by_a_model:
+    if from_model:
         lines = _first_caption(lines)
-    caption = _opened(" ".join(lines), by_a_model)
+    caption = _strip_openings(" ".join(lines), from_model)
     return re.sub(r"\s+([,.;:!?])(?=\s|\Z)", r"\1", caption).strip()
 
 
@@ -170,10 +176,10 @@ def _first_caption(lines: list[str]) -> list[str]:
             break
         labels |= {label[0]} if label else set()
         kept.append(line[label.end() :] if label else line)
-    return [*map(_ended, kept)] if labels and len(lines) > 1 else kept
+    return [*map(_end_sentence, kept)] if labels and len(lines) > 1 else kept
 
 
-def _unpacked(text: str) -> str:
+def _unwrap(text: str) -> str:
     """What stands in a code fence, between tags, or in an object of JSON that holds nothing else."""
     text = _FENCED.sub(r"\1", text)
     if tagged := _TAGGED.search(text):
@@ -189,41 +195,41 @@ def _unpacked(text: str) -> str:
     return text
 
 
-def _opened(caption: str, by_a_model: bool) -> str:
+def _strip_openings(caption: str, from_model: bool) -> str:
     """Without what it opens with: "Sure! Here is a caption: This image shows a cat", one after the other."""
-    openings = (_ANNOUNCED, _EAGER, _LABEL) if by_a_model else (_ANNOUNCED_SURELY, _LABEL_SURELY)
+    openings = (_ANNOUNCEMENT, _INTERJECTION, _LABEL) if from_model else (_ANNOUNCEMENT_STRICT, _LABEL_STRICT)
     before = None
     while caption != before:
         before = caption
         for opening in openings:
             caption = opening.sub("", caption.strip())
-        caption = _unquoted(caption)
-        if shown := (_SHOWN if by_a_model else _SHOWN_SURELY).match(caption):
+        caption = _strip_quotes(caption)
+        if shown := (_MEDIA_SHOWS if from_model else _MEDIA_SHOWS_STRICT).match(caption):
             caption = caption[shown.end() :]
             caption = caption[:1].upper() + caption[1:]
     return caption
 
 
-def _without_offer(text: str, by_a_model: bool) -> str:
+def _strip_offers(text: str, from_model: bool) -> str:
     """Without offers of more at its end: signs may say anything, and what goes on to caption stays."""
     seen = QUOTED.sub(lambda quote: f'"{"x" * (len(quote[0]) - 2)}"', text)
     for offer in _OFFER.finditer(seen):
         rest = seen[offer.start() :].strip()
         sentences = re.split(r"(?<=[.!?])\s+|\s*\n\s*", rest)
-        if all(map(_TO_YOU.search, sentences)) and (by_a_model or _OF_THE_CAPTION.search(rest)):
+        if all(map(_ADDRESSES_READER.search, sentences)) and (from_model or _MENTIONS_CAPTION.search(rest)):
             return text[: offer.start()]
     return text
 
 
 def _first_of_several(text: str) -> str:
     """# Here are two options: 1. A cat. 2. A dog. -> A cat."""
-    announced = _ANNOUNCED.match(text)
+    announced = _ANNOUNCEMENT.match(text)
     if announced and announced["many"] and (first := _FIRST_OF_SEVERAL.match(text, announced.end())):
         return str(first[1] or first[2])
     return text
 
 
-def plain(text: str) -> str:
+def to_ascii_punctuation(text: str) -> str:
     """Typographic punctuation to ASCII.
 
     # "a cat\u2019s tail\u2026" -> "a cat's tail..."
@@ -231,7 +237,7 @@ def plain(text: str) -> str:
     return _JOINERS.sub("", re.sub(r"\s*\u2014\s*", " - ", text).translate(_ASCII))
 
 
-def _without_markdown(text: str, by_a_model: bool) -> str:
+def _strip_markdown(text: str, from_model: bool) -> str:
     """Marks gone, the words kept; list items become sentences of one paragraph. A model's headings go."""
     text = re.sub(r"^\s*```\w*\s*$|\\+$", "", text, flags=re.MULTILINE)
     text = re.sub(r"\[([^\]]+)\]\((?:https?:|/)[^)]*\)", r"\1", text)
@@ -244,20 +250,20 @@ def _without_markdown(text: str, by_a_model: bool) -> str:
     for line in reversed(text.splitlines()):
         if re.match(r"\s*(?:[-*_]\s*){3,}$", line):
             continue
-        if by_a_model and headings and "." not in line and re.match(r"\s*#{1,6}\s+[^\W\d].{0,60}$", line):
+        if from_model and headings and "." not in line and re.match(r"\s*#{1,6}\s+[^\W\d].{0,60}$", line):
             continue
         item = mark.sub("", line, count=1).rstrip() if mark.match(line) else line.rstrip()
         headings = headings or (bool(item.strip()) and not re.match(r"\s*#{1,6}\s", line))
-        item = _ended(item) if item != line.rstrip() else item
+        item = _end_sentence(item) if item != line.rstrip() else item
         lines.append(re.sub(r"^\s*(?:#{1,6}|>)\s+(?!\d)", "", item).replace("`", ""))
     return "\n".join(reversed(lines))
 
 
-def _ended(sentence: str) -> str:
+def _end_sentence(sentence: str) -> str:
     return f"{sentence}." if sentence[-1:].isalnum() else sentence
 
 
-def _unquoted(caption: str) -> str:
+def _strip_quotes(caption: str) -> str:
     """Without quotes that enclose all of it, and only those."""
     closing = _QUOTES.get(caption[:1])
     if closing is None or len(caption) < 3 or caption[-1:] != closing:
@@ -271,8 +277,8 @@ _END = re.compile(
     r"(?<![\w.])(?P<word>[\w.]*)(?:[.!?]+(?:[\"')\]]+(?!\s+[a-z]))?(?=\s+(?P<next>\S)|\s*\Z)"
     r"|[\u3002\uff01\uff1f\u0964\u0965\u061f\u06d4]+[\u300d\u300f\u201d\uff09\")]*)"
 )
-_NEVER_LAST = frozenset("Mr Mrs Ms Dr St Mt Prof Sgt Capt Lt Col Gen Rev Fig No vs e.g i.e approx ca".split())
-_SELDOM_LAST = frozenset("a.m p.m etc Jr Sr Inc Ltd Co Corp ft Ave Blvd".split())
+_NEVER_FINAL = frozenset("Mr Mrs Ms Dr St Mt Prof Sgt Capt Lt Col Gen Rev Fig No vs e.g i.e approx ca".split())
+_RARELY_FINAL = frozenset("a.m p.m etc Jr Sr Inc Ltd Co Corp ft Ave Blvd".split())
 
 
 def to_last_sentence(caption: str) -> str:
@@ -284,6 +290,6 @@ def to_last_sentence(caption: str) -> str:
     for found in _END.finditer(caption):
         word, after = found["word"].rstrip("."), found["next"] or ""
         is_capital = re.fullmatch(r"(?:[A-Z]\.)*[A-Z]", word)
-        if not (is_capital or word in _NEVER_LAST or (word in _SELDOM_LAST and after.islower())):
+        if not (is_capital or word in _NEVER_FINAL or (word in _RARELY_FINAL and after.islower())):
             end = found.end()
     return caption[:end]

@@ -13,7 +13,7 @@ _BOMS = {  # the longer first: UTF-32's begins with UTF-16's
 _CODECS = {"UTF-8 with a BOM": "utf-8-sig", "UTF-32": "utf-32", "UTF-16": "utf-16"}
 
 # Legacy code pages, by what of a text that is read in the right one is not ASCII, and how much of its letters.
-_TYPOGRAPHY = (
+_PUNCTUATION = (
     "\u2018-\u201e\u2013\u2014\u2022\u2026\u20ac\u2122"
     "\u00a0\u00a1\u00a9\u00ab\u00ae-\u00b1\u00b4\u00b7\u00bb\u00bd\u00bf"
 )
@@ -22,47 +22,49 @@ _WESTERN = (  # without the Icelandic letters, which stand where other pages hav
     "\u0152\u0153\u0160\u0161\u0178\u017d\u017e"
 )
 _CYRILLIC = "\u0401\u0404\u0406\u0407\u0410-\u044f\u0451\u0454\u0456\u0457"
-_WIDE = "\u3000-\u303f\uff00-\uff65\u2010-\u2027"
+_CJK_PUNCTUATION = "\u3000-\u303f\uff00-\uff65\u2010-\u2027"
 _CONTROLS = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")  # of no text: another encoding's halves
 # One Cyrillic page's small letters are another's capitals: read in the wrong one, a "Word" is a "wORD".
 _CYRILLIC_WORD = re.compile(f"[{_CYRILLIC}]+")
 _CASED = re.compile(
     "[\u0401\u0404\u0406\u0407\u0410-\u042f]*|[\u0401\u0404\u0406\u0407\u0410-\u042f]?[\u0430-\u044f\u0451\u0454\u0456\u0457]*"
 )
-_PAGES = {
-    "Windows-1252": ("cp1252", f"[{_TYPOGRAPHY}{_WESTERN}]*", 0.0, 0.3),
-    "Windows-1251": ("cp1251", f"[{_TYPOGRAPHY}{_CYRILLIC}]*", 0.3, 1.0),
-    "KOI8": ("koi8-u", f"[{_TYPOGRAPHY}{_CYRILLIC}]*", 0.3, 1.0),
-    "Shift-JIS": ("cp932", f"(?=.*[\u3041-\u30fe])[\u3041-\u30fe\u4e00-\u9fff{_WIDE}]*", 0.0, 1.0),
-    "GBK": ("gb2312", f"[\u4e00-\u9fff{_WIDE}]*", 0.3, 1.0),
-    "EUC-KR": ("euc_kr", f"[\uac00-\ud7a3{_WIDE}]*", 0.3, 1.0),
+_CODE_PAGES = {
+    "Windows-1252": ("cp1252", f"[{_PUNCTUATION}{_WESTERN}]*", 0.0, 0.3),
+    "Windows-1251": ("cp1251", f"[{_PUNCTUATION}{_CYRILLIC}]*", 0.3, 1.0),
+    "KOI8": ("koi8-u", f"[{_PUNCTUATION}{_CYRILLIC}]*", 0.3, 1.0),
+    "Shift-JIS": ("cp932", f"(?=.*[\u3041-\u30fe])[\u3041-\u30fe\u4e00-\u9fff{_CJK_PUNCTUATION}]*", 0.0, 1.0),
+    "GBK": ("gb2312", f"[\u4e00-\u9fff{_CJK_PUNCTUATION}]*", 0.3, 1.0),
+    "EUC-KR": ("euc_kr", f"[\uac00-\ud7a3{_CJK_PUNCTUATION}]*", 0.3, 1.0),
 }  # fmt: skip
 
 
-def decoded(content: bytes) -> tuple[str | None, str]:
+def decode_text(content: bytes) -> tuple[str | None, str]:
     """(the text, what it is saved in): `UTF-8` where all is well; text None where only a person can tell.
 
     # b"a caf\\xe9" -> "a café", "Windows-1252"        b"\\xff\\xfea\\0" -> "a", "UTF-16"
     """
     for bom, name in _BOMS.items():
         if content.startswith(bom):
-            return _read_as(content, _CODECS[name]), name
+            return _decode(content, _CODECS[name]), name
     if b"\0" in content:
         order = "le" if content[1::2].count(0) > content[0::2].count(0) else "be"
         if 2 * max(content[0::2].count(0), content[1::2].count(0)) > 0.8 * len(content):
-            return _read_as(content, f"utf-16-{order}"), "UTF-16"
-    if (text := _read_as(content, "utf-8")) is not None:
+            return _decode(content, f"utf-16-{order}"), "UTF-16"
+    if (text := _decode(content, "utf-8")) is not None:
         return text, "UTF-8"
-    fitting = {name: text for name, page in _PAGES.items() if (text := _by_page(content, *page)) is not None}
-    if len(fitting) == 1:
-        [(name, text)] = fitting.items()
+    candidates = {
+        name: text for name, page in _CODE_PAGES.items() if (text := _decode_code_page(content, *page)) is not None
+    }
+    if len(candidates) == 1:
+        [(name, text)] = candidates.items()
         return text, name
-    return None, " or ".join(fitting) or "nothing known"
+    return None, " or ".join(candidates) or "nothing known"
 
 
-def _by_page(content: bytes, codec: str, alphabet: str, least: float, most: float) -> str | None:
+def _decode_code_page(content: bytes, codec: str, alphabet: str, least: float, most: float) -> str | None:
     """The text, where all of it that is not ASCII is of this alphabet, and so much of its letters."""
-    text = _read_as(content, codec)
+    text = _decode(content, codec)
     if text is None or not re.fullmatch(alphabet, re.sub(r"[\x00-\x7f]", "", text)):
         return None
     if _CONTROLS.search(text) or any(not _CASED.fullmatch(word) for word in _CYRILLIC_WORD.findall(text)):
@@ -72,7 +74,7 @@ def _by_page(content: bytes, codec: str, alphabet: str, least: float, most: floa
     return text if least <= share <= most else None
 
 
-def _read_as(content: bytes, codec: str) -> str | None:
+def _decode(content: bytes, codec: str) -> str | None:
     try:
         return content.decode(codec)
     except UnicodeDecodeError:

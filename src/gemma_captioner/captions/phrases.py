@@ -102,7 +102,7 @@ REFUSAL = phrases(r"""
 """)
 
 # How a caption is to be, where a caption should be.
-MANNERS = phrases(r"""
+META_INSTRUCTIONS = phrases(r"""
     (?:\A|(?<=[.:;!?(])\s*)(?:do_not|don't|never|always|avoid)_(?:mention|includ|describ|us(?:e|ing)_|speculat|add|nam|refer)
     (?:\A|(?<=[.:;!?(])\s*)(?:do_not|don't|never|always|avoid)_(?:start|begin|writ|say|guess|assum|identif|repeat|comment)
     \A(?:you(?:_are|'re)_(?:an?|the)|your_task|acting_as)\b

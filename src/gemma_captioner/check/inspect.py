@@ -4,14 +4,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..captions.clean import bare, to_last_sentence
-from ..captions.encoding import decoded
-from ..captions.judge import judge
-from ..captions.limits import LEAST_WORDS, estimated_tokens
-from ..captions.mend import faults, mended, steps
-from ..config.targets import LIMITS, trainer_of
+from ..captions.clean import strip_boilerplate, to_last_sentence
+from ..captions.encoding import decode_text
+from ..captions.flags import evaluate
+from ..captions.limits import MIN_WORDS, estimated_tokens
+from ..captions.repair import find_faults, repair, repair_steps
+from ..config.targets import TOKEN_LIMITS, get_trainer
 from . import traps
-from .settings import Checking
+from .settings import CheckSettings
 
 MOST_BYTES = 1 << 16  # ten thousand words: what is longer is no caption
 # The first is what the original scripts wrote into captions.
@@ -33,28 +33,31 @@ class Inspected:
 
 
 def inspected(
-    content: bytes, checking: Checking, count: Callable[[str], int] | None = None, flags: Sequence[str] | None = None
+    content: bytes,
+    checking: CheckSettings,
+    count: Callable[[str], int] | None = None,
+    flags: Sequence[str] | None = None,
 ) -> Inspected:
     """count: tokens by --tokenizer. flags: the journal's, of a caption that is ours; None for any other."""
     if len(content) > MOST_BYTES:
         return Inspected([("unreadable", f"over {MOST_BYTES >> 10} KiB, which is no caption")])
-    text, saved_as = decoded(content)
+    text, saved_as = decode_text(content)
     if text is None:
         return Inspected([("not_utf8", f"as what cannot be told: {saved_as}")])
     found = [("bom", "")] if "BOM" in saved_as else []
     if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
         found.append(("not_utf8", f"it reads as {saved_as}"))
-    takes_lines = checking.for_ is not None and trainer_of(checking.for_).takes_lines
-    by = steps(alternatives=takes_lines, as_asked=flags is not None)
-    mendable = faults(text, by)
-    tidy = mended(text, by) if mendable else text.strip()
-    if not re.search(r"\w", bare(tidy, by_a_model=False)):
+    one_caption_per_line = checking.for_ is not None and get_trainer(checking.for_).one_caption_per_line
+    by = repair_steps(alternatives=one_caption_per_line, keep_boilerplate=flags is not None)
+    mendable = find_faults(text, by)
+    tidy = repair(text, by) if mendable else text.strip()
+    if not re.search(r"\w", strip_boilerplate(tidy, from_model=False)):
         return Inspected([*found, ("empty", "")])
     found += [(fault, "") for fault in mendable]
     found += traps.of_text(text, checking.trainer)
     if "first_line_only" in dict(found):  # which says more
         found = [hit for hit in found if hit[0] != "multi_line"]
-    captions = tidy.split("\n") if takes_lines else [tidy]
+    captions = tidy.split("\n") if one_caption_per_line else [tidy]
     if "\ufffd" in text:
         found.append(("lost_characters", ""))
     if _ERROR.search(text):
@@ -69,29 +72,29 @@ def inspected(
     return Inspected(found, tidy, max(length for length, _, _ in lengths), None if better == content else better)
 
 
-def _judged(caption: str, checking: Checking) -> Iterator[tuple[str, str]]:
+def _judged(caption: str, checking: CheckSettings) -> Iterator[tuple[str, str]]:
     if checking.trainer in ("", "ai-toolkit"):  # which puts a word there
         caption = _PLACEHOLDER.sub("it", caption)
-    for flag in judge(caption, language=checking.language):
+    for flag in evaluate(caption, language=checking.language):
         yield flag, ""
     if to_last_sentence(caption) != caption:
         yield "unfinished", ""
 
 
-def _length(caption: str, checking: Checking, count: Callable[[str], int] | None) -> tuple[int, str, str]:
+def _length(caption: str, checking: CheckSettings, count: Callable[[str], int] | None) -> tuple[int, str, str]:
     """(in tokens for the target, else in words; the code, "" where it is right; what of it)."""
     words = len(caption.split())
     if checking.reader is None:
-        return words, "too_short" if words < LEAST_WORDS else "", ""
-    limit = LIMITS[checking.reader]
+        return words, "too_short" if words < MIN_WORDS else "", ""
+    limit = TOKEN_LIMITS[checking.reader]
     tokens = count(caption) if count is not None else estimated_tokens(caption, limit.encoder)
-    if words < LEAST_WORDS:
+    if words < MIN_WORDS:
         return tokens, "too_short", ""
-    if tokens <= limit.most:
+    if tokens <= limit.max_tokens:
         return tokens, "", ""
-    reads = f"tokens, and {checking.reader} reads {limit.most}"
+    reads = f"tokens, and {checking.reader} reads {limit.max_tokens}"
     if count is not None:
         return tokens, "too_long", f"{tokens} {reads}"
-    if words > limit.most:  # no encoder reads several words as one token
+    if words > limit.max_tokens:  # no encoder reads several words as one token
         return tokens, "too_long", f"at least {words} {reads}"
     return tokens, "maybe_too_long", f"about {tokens} {reads}"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ..dataset.discover import DEBRIS, Root, is_media, matches, natural
-from .settings import Checking
+from ..dataset.discover import IGNORED_NAMES, Root, is_media, matches, natural_sort_key
+from .settings import CheckSettings
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Listing:
         return {name.lower(): name for name in [*self.others, *self.captions]}
 
 
-def listings(root: Root, checking: Checking) -> Iterator[Listing]:
+def listings(root: Root, checking: CheckSettings) -> Iterator[Listing]:
     """The folder first, then its subfolders where they are asked for; a link to where we have been is not followed."""
     walked: set[tuple[int, int]] = set()
     waiting = [""]
@@ -59,7 +59,7 @@ def listings(root: Root, checking: Checking) -> Iterator[Listing]:
             waiting += [f"{inside}{name}/" for name in reversed(listing.folders)]
 
 
-def _fill(listing: Listing, checking: Checking) -> None:
+def _fill(listing: Listing, checking: CheckSettings) -> None:
     apart = listing.captions_folder != listing.folder
     for entry in _entries(listing.folder, listing, checking):
         name, is_hidden = entry.name, entry.name.startswith(".")
@@ -77,13 +77,13 @@ def _fill(listing: Listing, checking: Checking) -> None:
         entries = _entries(listing.captions_folder, listing, checking)
         listing.captions += (entry.name for entry in entries if _is_caption(entry, checking))
     for names in (listing.media, listing.captions, listing.others, listing.folders):
-        names.sort(key=natural)
+        names.sort(key=natural_sort_key)
 
 
-def _entries(folder: Path, listing: Listing, checking: Checking) -> Iterator["os.DirEntry[str]"]:
+def _entries(folder: Path, listing: Listing, checking: CheckSettings) -> Iterator["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.lower() not in DEBRIS and not matches(listing.inside + entry.name, checking.exclude):
+            if entry.name.lower() not in IGNORED_NAMES and not matches(listing.inside + entry.name, checking.exclude):
                 yield entry
 
 
@@ -95,11 +95,11 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _is_caption(entry: "os.DirEntry[str]", checking: Checking) -> bool:
+def _is_caption(entry: "os.DirEntry[str]", checking: CheckSettings) -> bool:
     stem, dot, extension = entry.name.rpartition(".")
     return bool(stem and dot) and extension == checking.extension and stem[0] != "." and _is(entry.is_file)
 
 
-def caption_name(media: str, checking: Checking) -> str:
+def caption_name(media: str, checking: CheckSettings) -> str:
     """# a.png -> a.txt, with --name full a.png.txt"""
     return f"{media if checking.name == 'full' else PurePosixPath(media).stem}.{checking.extension}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import pages
-from ..config.targets import LIMITS
+from ..config.targets import TOKEN_LIMITS
 from ..text import printable
 from .codes import Finding
 from .sheet import cards
@@ -21,20 +21,20 @@ _FILES_A_CODE, _MOST_BARS, _MOST_COMMON = 20, 24, 10
 def page_of(survey: Survey) -> str:
     codes = by_code(survey.findings)
     audit, reader = survey.audit, survey.checking.reader
-    return pages.page(
+    return pages.render_page(
         "check.html",
         title=f"Check of {printable(survey.root.folder)}",
         survey=survey,
         reader=reader,
-        most=LIMITS[reader].most if reader else None,
+        most=TOKEN_LIMITS[reader].max_tokens if reader else None,
         exact=survey.count_tokens is not None,
         codes=[
             (name, CODES[name], len(found), [_row(survey, f) for f in found[:_FILES_A_CODE]])
             for name, found in codes.items()
         ],
-        bars=bars(audit.lengths, LIMITS[reader].most if reader else None),
+        bars=bars(audit.lengths, TOKEN_LIMITS[reader].max_tokens if reader else None),
         longest=max(audit.lengths, default=0),
-        over=sum(n for length, n in audit.lengths.items() if reader and length > LIMITS[reader].most),
+        over=sum(n for length, n in audit.lengths.items() if reader and length > TOKEN_LIMITS[reader].max_tokens),
         openings=_most_common(audit.openings, audit.captions),
         words=_most_common(audit.words, audit.captions),
         cards=cards(survey, codes),

@@ -3,12 +3,12 @@
 from pydantic import Field, field_validator
 
 from ..config.group import ForTrainer
-from ..config.quality import Measures
-from ..config.selection import Captions
+from ..config.quality import LimitSettings
+from ..config.selection import CaptionFileSettings
 from ..config.targets import target_for
 
 
-class Checking(Captions, Measures):
+class CheckSettings(CaptionFileSettings, LimitSettings):
     """Which captions `check` reads, and who is to be trained on them."""
 
     extension: str = Field("txt", pattern=r"^\.?\w+$", description="The captions' extension: txt, caption.")
@@ -16,7 +16,7 @@ class Checking(Captions, Measures):
 
     @field_validator("extension")
     @classmethod
-    def _without_dot(cls, value: str) -> str:
+    def _strip_dot(cls, value: str) -> str:
         return value.removeprefix(".")
 
     @property

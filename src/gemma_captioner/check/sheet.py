@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import pages
-from ..captions.encoding import decoded
+from ..captions.encoding import decode_text
 from ..dataset.discover import EXTENSIONS
 from ..media.pool import DecodePool, Decoding
 from ..media.settings import DecodeSettings
 from ..text import printable
-from ..types import Frames, MediaItem, PatchBudget, most_bytes
+from ..types import Frames, MediaItem, PatchBudget, max_frame_bytes
 from .codes import Code, Finding
 from .inspect import MOST_BYTES
 from .survey import Survey
@@ -63,7 +63,7 @@ def _media_of(survey: Survey, path: str) -> str:
 def _text(caption: str) -> str:
     try:
         with Path(caption).open("rb") as file:
-            text = decoded(file.read(MOST_BYTES))[0] or ""
+            text = decode_text(file.read(MOST_BYTES))[0] or ""
     except OSError:
         return ""
     return text if len(text) <= _LETTERS else f"{text[:_LETTERS]} ..."
@@ -74,7 +74,7 @@ def _pictures(survey: Survey, media: list[str]) -> list[tuple[str, str]]:
     if not media:
         return []
     settings = DecodeSettings(frames=1, timeout_s=_DECODE_S)
-    room = len(media) * most_bytes(_THUMBNAIL)
+    room = len(media) * max_frame_bytes(_THUMBNAIL)
     with DecodePool(_THUMBNAIL, settings, clip_size=_THUMBNAIL, workers=2, pixel_bytes=room) as pool:
         begun = [pool.start(_item(survey, Path(path))) for path in media]
         return [_picture(decoding) for decoding in begun]
@@ -92,4 +92,4 @@ def _picture(decoding: Decoding | None) -> tuple[str, str]:
     frames = decoding.result()
     if not isinstance(frames, Frames):
         return "", printable(frames.error)
-    return pages.picture(frames.pixels[0], frames.pixels.shape[2]), ""
+    return pages.jpeg_data_url(frames.pixels[0], frames.pixels.shape[2]), ""

@@ -7,9 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
 
-from ..captions.audit import Audit, paired
+from ..captions.stats import CaptionStats, match_captions
 from ..dataset import sidecar
-from ..dataset.discover import Root, fold_of
+from ..dataset.discover import Root, filename_normalizer
 from ..dataset.journal import History, Journal, new_run_id
 from ..errors import ItemError
 from ..text import printable
@@ -17,7 +17,7 @@ from . import traps
 from .codes import Finding
 from .inspect import MOST_BYTES, inspected
 from .listing import Listing, caption_name, listings
-from .settings import Checking
+from .settings import CheckSettings
 
 
 @dataclass
@@ -25,12 +25,12 @@ class Survey:
     """`run` fills it. files: images and clips. fixed: what --fix mended; findings: what is wrong still."""
 
     root: Root
-    checking: Checking
+    checking: CheckSettings
     count_tokens: Callable[[str], int] | None = None
     files: int = 0
     findings: list[Finding] = field(default_factory=list)
     fixed: list[Finding] = field(default_factory=list)
-    audit: Audit = field(default_factory=Audit)
+    audit: CaptionStats = field(default_factory=CaptionStats)
     media_of: dict[str, str] = field(default_factory=dict)  # caption -> media, by path
     run_id: str = field(default_factory=new_run_id)
 
@@ -45,8 +45,8 @@ class Survey:
             for listing in listings(self.root, self.checking):
                 self._look_at_names(listing)
                 named = partial(caption_name, checking=self.checking)
-                fold = fold_of(listing.captions_folder)
-                for caption, media, is_there in paired(listing.media, listing.captions, named, fold):
+                normalize = filename_normalizer(listing.captions_folder)
+                for caption, media, is_there in match_captions(listing.media, listing.captions, named, normalize):
                     self.files += len(media)
                     path = listing.captions_folder / caption
                     self._look_at_pair(listing, path, media, is_there)
@@ -105,7 +105,7 @@ class Survey:
             self._find(path, "unreadable", error.strerror or "")
             return
         caption_file = path.relative_to(self.root.store).as_posix()
-        made = history.made(caption_file, sidecar.digest(content))
+        made = history.caption_record(caption_file, sidecar.digest(content))
         flags = made.flags if made is not None else None
         seen = inspected(content, self.checking, self.count_tokens, flags)
         if journal is not None and seen.better is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..dataset.discover import EXTENSIONS
 from .codes import GENERAL, Code
 from .listing import Listing
-from .settings import Checking
+from .settings import CheckSettings
 
 # Where the rows of each trainer were read.
 SOURCES: Mapping[str, str] = {
@@ -51,7 +51,7 @@ _OF_SPLIT = re.compile(
 Hits = Iterator[tuple[str, str]]  # (name in the folder, what of it)
 
 
-def _not_read(listing: Listing, checking: Checking) -> Hits:
+def _not_read(listing: Listing, checking: CheckSettings) -> Hits:
     extensions, case = _READS[checking.trainer]
     for name in listing.media:
         extension = name.rpartition(".")[2]
@@ -61,39 +61,39 @@ def _not_read(listing: Listing, checking: Checking) -> Hits:
             yield name, f"it reads extensions {case}"
 
 
-def _subfolder(listing: Listing, checking: Checking) -> Hits:
+def _subfolder(listing: Listing, checking: CheckSettings) -> Hits:
     if listing.inside and listing.media:
         yield "", f"{len(listing.media)} images and clips"
 
 
-def _tried_as_media(listing: Listing, checking: Checking) -> Hits:
+def _tried_as_media(listing: Listing, checking: CheckSettings) -> Hits:
     for name in listing.others:
         if os.path.splitext(name)[1] not in _NOT_TRIED and name != "captions.json":
             yield name, ""
 
 
-def _other_source(listing: Listing, checking: Checking) -> Hits:
+def _other_source(listing: Listing, checking: CheckSettings) -> Hits:
     for name in listing.others:
         if re.fullmatch(_BEATS_TXT[checking.trainer], name):
             yield name, ""
 
 
-def _mistaken_for_metadata(listing: Listing, checking: Checking) -> Hits:
+def _mistaken_for_metadata(listing: Listing, checking: CheckSettings) -> Hits:
     if "metadata.json" in listing.others and not listing.inside:
         yield "metadata.json", ""
 
 
-def _sidecars(listing: Listing, checking: Checking) -> Hits:
+def _sidecars(listing: Listing, checking: CheckSettings) -> Hits:
     if listing.captions and not listing.inside:
         yield "", ""
 
 
-def _full_names(listing: Listing, checking: Checking) -> Hits:
+def _full_names(listing: Listing, checking: CheckSettings) -> Hits:
     if checking.name == "full" and listing.captions:
         yield "", ""
 
 
-def _extension_to_say(listing: Listing, checking: Checking) -> Hits:
+def _extension_to_say(listing: Listing, checking: CheckSettings) -> Hits:
     if (
         listing.captions
         and not listing.inside
@@ -102,7 +102,7 @@ def _extension_to_say(listing: Listing, checking: Checking) -> Hits:
         yield "", f'caption_extension = ".{checking.extension}"'
 
 
-def _hidden_media(listing: Listing, checking: Checking) -> Hits:
+def _hidden_media(listing: Listing, checking: CheckSettings) -> Hits:
     """One of each hidden folder tells enough."""
     extensions = _READS[checking.trainer][0] if checking.trainer in _READS else EXTENSIONS
     for hidden in listing.hidden:
@@ -112,13 +112,13 @@ def _hidden_media(listing: Listing, checking: Checking) -> Hits:
                 break
 
 
-def _named_like_a_split(listing: Listing, checking: Checking) -> Hits:
+def _named_like_a_split(listing: Listing, checking: CheckSettings) -> Hits:
     for name in listing.media:
         if word := _OF_SPLIT.search(listing.inside + name):
             yield name, f"{word[1]!r}"
 
 
-def _mixed_metadata(listing: Listing, checking: Checking) -> Hits:
+def _mixed_metadata(listing: Listing, checking: CheckSettings) -> Hits:
     kinds = [name for name in listing.others if name in _METADATA[checking.trainer]]
     if len(kinds) > 1:
         yield kinds[0], f"and {', '.join(kinds[1:])}"
@@ -129,7 +129,7 @@ class Trap(Code):
     """trainers: whose. One of the two looks: into a folder's listing, or at a caption's text for what to say of it."""
 
     trainers: tuple[str, ...] = ()
-    in_folder: Callable[[Listing, Checking], Hits] | None = None
+    in_folder: Callable[[Listing, CheckSettings], Hits] | None = None
     in_text: Callable[[str], str | None] | None = None
 
 
@@ -218,7 +218,7 @@ TRAPS: Mapping[str, Trap] = {
 # fmt: on
 
 
-def of_folder(listing: Listing, checking: Checking) -> Iterator[tuple[str, str, str]]:
+def of_folder(listing: Listing, checking: CheckSettings) -> Iterator[tuple[str, str, str]]:
     """(code, name in the folder, what)."""
     for code, trap in TRAPS.items():
         if trap.in_folder is not None and checking.trainer in trap.trainers:

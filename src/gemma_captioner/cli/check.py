@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..check.settings import Checking
-from ..config.targets import trainer_of
+from ..check.settings import CheckSettings
+from ..config.targets import get_trainer
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import StartError, UsageError
-from ..text import printable, span
-from .options import LocalPath, Option, Options, with_options
+from ..text import format_duration, printable
+from .options import LocalPathOption, Option, Options, with_options
 from .shell import app, err, out, print_json
 
 if TYPE_CHECKING:
     from ..check.survey import Survey
 
-_FILES_A_CODE = 3
-_TELL_EVERY = 200
+_MAX_FILES_SHOWN = 3
+_PROGRESS_INTERVAL = 200
 
 
 _FOR = Option(str | None, None, "Look for what this trainer trips over, TRAINER[:MODEL], sd-scripts:sdxl.")
 
 
 @app.command
-@with_options(Options(Checking, changed={"for_": _FOR}), before="fix")
+@with_options(Options(CheckSettings, changed={"for_": _FOR}), before="fix")
 def check(
-    folder: Annotated[LocalPath, Parameter(help="The dataset, captioned by whatever tool or hand.")],
+    folder: Annotated[LocalPathOption, Parameter(help="The dataset, captioned by whatever tool or hand.")],
     /,
     *,
     fix: Annotated[
@@ -50,21 +50,21 @@ def check(
     """
     from ..check.report import as_json, page_of
     from ..check.survey import Survey
-    from ..dataset.discover import roots_of
+    from ..dataset.discover import resolve_roots
 
     begun = time.monotonic()
-    checking = Checking.of(flags)
+    checking = CheckSettings.from_dict(flags)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{printable(folder)} is a file: give the folder that it lies in")
     if checking.for_:
-        trainer_of(checking.for_)
-    [root] = roots_of([folder], checking.captions)
+        get_trainer(checking.for_)
+    [root] = resolve_roots([folder], checking.captions)
     survey = Survey(root, checking, _counter(checking))
     try:
         with err.status("reading") as status:
 
             def tell(files: int) -> None:
-                if files % _TELL_EVERY == 0:
+                if files % _PROGRESS_INTERVAL == 0:
                     status.update(f"{files} images and clips")
 
             survey.run(fix=fix, tell=tell)
@@ -72,20 +72,20 @@ def check(
         if survey.fixed:
             err.print(f"{len({f.path for f in survey.fixed})} captions mended; to take that back:", markup=False)
             err.print(f"  {survey.take_back}", markup=False, soft_wrap=True)
-    page = _written(page_of(survey), html or root.folder / DOT_FOLDER / "check" / "report.html")
-    told = as_json(survey, time.monotonic() - begun, page)
+    page = _write_page(page_of(survey), html or root.folder / DOT_FOLDER / "check" / "report.html")
+    summary = as_json(survey, time.monotonic() - begun, page)
     if json_:
-        print_json(told)
+        print_json(summary)
     else:
-        _print(survey, told)
+        _print(survey, summary)
     if not survey.files:
         raise StartError(
             f"no images or clips in {printable(root.folder)}: check the folder, and --recursive for subfolders"
         )
-    return 3 if told["errors"] else 0
+    return 3 if summary["errors"] else 0
 
 
-def _counter(checking: Checking) -> Callable[[str], int] | None:
+def _counter(checking: CheckSettings) -> Callable[[str], int] | None:
     if checking.tokenizer is None:
         return None
     from ..engines.local.tokenizer import token_counter
@@ -93,7 +93,7 @@ def _counter(checking: Checking) -> Callable[[str], int] | None:
     return token_counter(checking.tokenizer, None)
 
 
-def _written(text: str, page: Path) -> Path | None:
+def _write_page(text: str, page: Path) -> Path | None:
     """The page, None where it cannot be written: what was found is told all the same."""
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def _written(text: str, page: Path) -> Path | None:
         return None
 
 
-def _print(survey: "Survey", told: dict[str, Any]) -> None:
+def _print(survey: "Survey", summary: dict[str, Any]) -> None:
     from ..check.report import by_code
     from ..check.traps import CODES
 
@@ -116,17 +116,17 @@ def _print(survey: "Survey", told: dict[str, Any]) -> None:
         style = "bold red" if code.severity == "error" else "yellow"
         out.print(f"[{style}]{code.severity:5} {name:{width}}[/] {len(found):6,}  ", end="")
         out.print(code.says, markup=False)
-        for finding in found[:_FILES_A_CODE]:
+        for finding in found[:_MAX_FILES_SHOWN]:
             what = f": {printable(finding.what)}" if finding.what else ""
             out.print(f"      {survey.short(finding.path)}{what}", markup=False)
-        if len(found) > _FILES_A_CODE:
-            out.print(f"      and {len(found) - _FILES_A_CODE} more", markup=False)
+        if len(found) > _MAX_FILES_SHOWN:
+            out.print(f"      and {len(found) - _MAX_FILES_SHOWN} more", markup=False)
         out.print(f"      -> {code.remedy}{' (--fix does)' * code.fixed}", markup=False, style="dim")
     out.print(
-        f"{told['files']} images and clips, {told['captions']} captions: "
-        f"{told['errors']} errors, {told['notes']} notes, in {span(told['seconds'])}",
+        f"{summary['files']} images and clips, {summary['captions']} captions: "
+        f"{summary['errors']} errors, {summary['notes']} notes, in {format_duration(summary['seconds'])}",
         markup=False,
         style="bold",
     )
-    if told["report"]:
-        out.print(f"All of them, with pictures: {printable(told['report'])}", markup=False)
+    if summary["report"]:
+        out.print(f"All of them, with pictures: {printable(summary['report'])}", markup=False)

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from pydantic import Field
 
-from ..config.decoding import Sampling
-from ..config.group import Group
-from ..config.model import Model
-from ..config.prompting import Prompting
-from ..config.run import Cluster, Conduct
-from ..config.selection import Selection
+from ..config.decoding import FrameSamplingSettings
+from ..config.group import SettingsGroup
+from ..config.model import ModelSettings
+from ..config.prompting import PromptSettings
+from ..config.run import ClusterSettings, RunOptions
+from ..config.selection import SelectionSettings
 from ..config.settings import Settings
-from ..dataset.discover import roots_of
+from ..dataset.discover import resolve_roots
 from ..dataset.journal import new_run_id
 from ..errors import StorageError
-from ..text import printable, span
-from .caption import STAGES, Terminated, read_config, terminate
-from .options import LocalPath, Option, Options, repeatable, stage, with_options
-from .progress import Report
+from ..text import format_duration, printable
+from .caption import CAPTION_OPTIONS, Terminated, read_config, terminate
+from .options import LocalPathOption, Option, Options, group_options, repeatable, with_options
+from .progress import ProgressReporter
 from .shell import app, err, out, print_json
 
 if TYPE_CHECKING:
@@ -33,28 +33,36 @@ if TYPE_CHECKING:
     from ..compare.variants import Variant
 
 
-class Sample(Group):
+class SampleSettings(SettingsGroup):
     limit: int = Field(6, ge=1, description="How many files: spread evenly over all there are, captioned or not.")
 
 
 # What is compared may be given again and again, and replaces the setting of its name; the rest is as `caption` has it.
-_CHANGED: Mapping[type[Group], Mapping[str, Option | None]] = {
-    Prompting: {
+_CHANGED: Mapping[type[SettingsGroup], Mapping[str, Option | None]] = {
+    PromptSettings: {
         "prompt": repeatable(str, "A prompt to compare. Repeatable."),
         "prompt_file": repeatable(Path, "A prompt to compare, read from this file. Repeatable."),
         "preset": repeatable(str, "A preset to compare, see `gemma-captioner presets`. Repeatable."),
     },
-    Sampling: {"frames": repeatable(int, "A number of frames of a clip to compare. Repeatable. [default: 12]")},
-    Model: {"model": repeatable(str, "A model to compare: a Hugging Face id, a local folder, or `demo`. Repeatable.")},
-    Conduct: {"stop_after": None},
+    FrameSamplingSettings: {
+        "frames": repeatable(int, "A number of frames of a clip to compare. Repeatable. [default: 12]")
+    },
+    ModelSettings: {
+        "model": repeatable(str, "A model to compare: a Hugging Face id, a local folder, or `demo`. Repeatable.")
+    },
+    RunOptions: {"stop_after": None},
 }
-_STAGES = (
-    Options(Selection, "Which files", only=("recursive", "include", "exclude")),
-    *(replace(s, changed=_CHANGED.get(s.group, {})) for s in STAGES if s.group not in (Selection, Cluster)),
+_COMPARE_OPTIONS = (
+    Options(SelectionSettings, "Which files", only=("recursive", "include", "exclude")),
+    *(
+        replace(s, changed=_CHANGED.get(s.group, {}))
+        for s in CAPTION_OPTIONS
+        if s.group not in (SelectionSettings, ClusterSettings)
+    ),
 )
 
 
-class Telling(Group):
+class CompareOutputOptions(SettingsGroup):
     config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None
     html: Annotated[
         Path | None, Parameter(help="Where the page goes. [default: DIR/.gemma-captioner/compare/TIME.html]")
@@ -64,13 +72,13 @@ class Telling(Group):
 
 
 @app.command
-@with_options(*_STAGES, before="sample")
+@with_options(*_COMPARE_OPTIONS, before="sample")
 def compare(
-    paths: Annotated[list[LocalPath], Parameter(help="Folders and files, images and clips mixed.")],
+    paths: Annotated[list[LocalPathOption], Parameter(help="Folders and files, images and clips mixed.")],
     /,
     *,
-    sample: Annotated[Sample, stage("Which files")] = Sample(),
-    telling: Annotated[Telling, stage("The run")] = Telling(),
+    sample: Annotated[SampleSettings, group_options("Which files")] = SampleSettings(),
+    output_options: Annotated[CompareOutputOptions, group_options("The run")] = CompareOutputOptions(),
     **flags: Any,
 ) -> int:
     """Caption a few files in several ways, and see the captions side by side: here, and as a page with the frames.
@@ -87,29 +95,29 @@ def compare(
         presets=flags.pop("preset", ()),
         frames=flags.pop("frames", ()),
     )
-    return _compare(paths, variants_of(axes, read_config(telling.config), flags), sample.limit, telling)
+    return _compare(paths, variants_of(axes, read_config(output_options.config), flags), sample.limit, output_options)
 
 
-def _compare(paths: list[Path], variants: "list[Variant]", limit: int, telling: Telling) -> int:
+def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_options: CompareOutputOptions) -> int:
     from ..compare.comparison import Comparison
     from ..compare.sample import page_path, sample_of
     from ..compare.shown import as_json, as_page
-    from ..prompts.facts import facts_for
+    from ..prompts.metadata import load_metadata
     from .comparison import as_text
 
     for variant in variants:
-        facts_for(variant.settings)  # what its prompts ask for is known, or told now
+        load_metadata(variant.settings)  # what its prompts ask for is known, or told now
     settings = variants[0].settings
-    roots = roots_of(paths, settings.selection.output)
-    report = Report(err, show=False)
-    items, files = sample_of(roots, settings.selection, limit, report.say)
-    html = telling.html or page_path(roots, new_run_id())
-    _see_that_a_page_can_be_written(html)
+    roots = resolve_roots(paths, settings.selection.output)
+    report = ProgressReporter(err, show=False)
+    items, files = sample_of(roots, settings.selection, limit, report.log)
+    html = output_options.html or page_path(roots, new_run_id())
+    _check_page_writable(html)
     comparison = Comparison(items, variants, _token_counter(settings))
     interrupted = _run(comparison, report)
-    if telling.debug:
+    if output_options.debug:
         err.print("".join(column.trace for column in comparison.columns), markup=False, soft_wrap=True)
-    if telling.json_:
+    if output_options.json_:
         whole = {"files": files, "html": str(html) if comparison.has_answers else None}
         print_json({**whole, "seconds": round(report.seconds, 3), "variants": as_json(comparison)})
     elif comparison.has_answers:
@@ -119,19 +127,19 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, telling: 
         where = ", ".join(printable(root.folder) for root in roots)
         page = as_page(comparison, title=f"Captions of {where}", about=f"{what}, {datetime.now():%Y-%m-%d %H:%M}")
         html.write_text(page, encoding="utf-8", errors="backslashreplace")
-        report.say(f"{what} in {span(report.seconds)}. With the frames: {printable(html)}", "bold")
+        report.log(f"{what} in {format_duration(report.seconds)}. With the frames: {printable(html)}", "bold")
     return interrupted or comparison.exit_code
 
 
-def _run(comparison: "Comparison", report: Report) -> int | None:
+def _run(comparison: "Comparison", report: ProgressReporter) -> int | None:
     """The exit code of an interruption, None where it came to its end."""
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
-        with report, closing(comparison.run(report.say)) as outcomes:
+        with report, closing(comparison.run(report.log)) as outcomes:
             for outcome in outcomes:
-                report.tell(outcome, comparison.total)
+                report.update(outcome, comparison.total)
     except (KeyboardInterrupt, Terminated) as interruption:
-        report.say("interrupted", "yellow")
+        report.log("interrupted", "yellow")
         return 143 if isinstance(interruption, Terminated) else 130
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -147,7 +155,7 @@ def _token_counter(settings: Settings) -> Callable[[str], int] | None:
     return token_counter(settings.judging.tokenizer, settings.model.hf_token)
 
 
-def _see_that_a_page_can_be_written(html: Path) -> None:
+def _check_page_writable(html: Path) -> None:
     """Before any time is spent on what stands in it."""
     try:
         html.parent.mkdir(parents=True, exist_ok=True)

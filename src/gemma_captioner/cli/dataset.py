@@ -6,20 +6,20 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import ItemError, UsageError
-from ..split.settings import Splitting
-from ..storage.places import place
+from ..split.settings import SplitSettings
+from ..storage.filesystem import parse_path
 from ..text import printable
-from .options import LocalPath, Options, with_options
+from .options import LocalPathOption, Options, with_options
 from .shell import app, err, out
 
 
 @app.command
-@with_options(Options(Splitting))
+@with_options(Options(SplitSettings))
 def split(
-    videos: Annotated[list[LocalPath], Parameter(help="Long videos.")],
+    videos: Annotated[list[LocalPathOption], Parameter(help="Long videos.")],
     /,
     *,
-    output: Annotated[LocalPath, Parameter(help="The folder for the clips: what `caption` reads next.")],
+    output: Annotated[LocalPathOption, Parameter(help="The folder for the clips: what `caption` reads next.")],
     **flags: Any,
 ) -> int:
     """Cut long videos into clips at scene cuts.
@@ -30,7 +30,7 @@ def split(
     """
     from ..split.scenes import split as cut
 
-    cutting = Splitting.of(flags)
+    cutting = SplitSettings.from_dict(flags)
     twice = [stem for stem, times in Counter(video.stem for video in videos).items() if times > 1]
     if twice:
         raise UsageError(f"several videos are called {twice[0]!r}, so their clips would mix: split them one by one")
@@ -59,7 +59,7 @@ def restore(
     from ..dataset.journal import restore as restored
 
     counts = {True: 0, False: 0}
-    for path, done in restored(place(folder).absolute(), run):
+    for path, done in restored(parse_path(folder).absolute(), run):
         counts[done] += 1
         if not done:
             err.print(f"left alone, edited since: {printable(path)}", markup=False)

@@ -7,28 +7,28 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..config.targets import TRAINERS, trainer_of
-from ..dataset.contents import Entry, entries
-from ..dataset.discover import roots_of
+from ..config.targets import TRAINERS, get_trainer
+from ..dataset.discover import resolve_roots
+from ..dataset.reader import CaptionedItem, read_captions
 from ..errors import StartError, UsageError
 from ..export.entries import beside_media
 from ..export.formats import EXPORTS, Format
-from ..export.settings import Exporting
+from ..export.settings import ExportSettings
 from ..text import printable
 from ..types import Failed, MediaItem
-from .options import LocalPath, Options, with_options
+from .options import LocalPathOption, Options, with_options
 from .shell import app, err, out
 
 
 @app.command
-@with_options(Options(Exporting))
+@with_options(Options(ExportSettings))
 def export(
-    folder: Annotated[LocalPath, Parameter(help="The dataset.")],
+    folder: Annotated[LocalPathOption, Parameter(help="The dataset.")],
     /,
     *,
     for_: Annotated[str, Parameter(name="--for", help=f"What is to read it: {', '.join(EXPORTS)}.")],
     output: Annotated[
-        LocalPath | None,
+        LocalPathOption | None,
         Parameter(help="Where to. [default: where the trainer looks in the folder, else beside the folder]"),
     ] = None,
     **flags: Any,
@@ -37,17 +37,19 @@ def export(
 
     A file is written whole or not at all, and one that is there and differs is kept as `.bak`, no `.bak` replaced.
     """
-    exporting = Exporting.of(flags)
+    exporting = ExportSettings.from_dict(flags)
     trainer = for_.partition(":")[0]
     if trainer not in EXPORTS:
         raise UsageError(f"--for {for_}: there is no export of that name. Known: {', '.join(EXPORTS)}")
-    takes_lines = trainer in TRAINERS and trainer_of(for_).takes_lines
+    one_caption_per_line = trainer in TRAINERS and get_trainer(for_).one_caption_per_line
     form = EXPORTS[trainer]
     if not folder.is_dir():
         raise StartError(f"{folder} is no folder: give the one that holds the media")
-    [root] = roots_of([folder], exporting.captions)
+    [root] = resolve_roots([folder], exporting.captions)
     counts: Counter[str] = Counter()
-    found = _captioned(entries([root], exporting.selection, takes_lines=takes_lines), form, counts)
+    found = _captioned(
+        read_captions([root], exporting.selection, one_caption_per_line=one_caption_per_line), form, counts
+    )
     first = next(found, None)
     if first is None:
         raise StartError(f"{folder} holds no captions for {trainer}: caption it first, or say where with --captions")
@@ -71,7 +73,9 @@ def export(
 _COUNTED = ("written", "there", "without a caption", "left out, as it takes no such media", "failed")
 
 
-def _captioned(found: Iterator[Entry | MediaItem | Failed], form: Format, counts: Counter[str]) -> Iterator[Entry]:
+def _captioned(
+    found: Iterator[CaptionedItem | MediaItem | Failed], form: Format, counts: Counter[str]
+) -> Iterator[CaptionedItem]:
     """What can be exported; the rest is counted, failures told."""
     for one in found:
         if isinstance(one, Failed):

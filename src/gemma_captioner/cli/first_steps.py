@@ -38,7 +38,7 @@ def demo(
     for title in ("file", "caption", "right?"):
         table.add_column(title, overflow="fold")
     code = 0
-    settings = Settings.of({"model": "demo", "existing": "overwrite", "include": tuple(truth)})
+    settings = Settings.from_dict({"model": "demo", "existing": "overwrite", "include": tuple(truth)})
     with closing(Run([folder], settings)) as run:
         for outcome in run:
             name = outcome.item.path.name
@@ -109,7 +109,7 @@ def doctor(
     from ..doctor.here import examine
     from ..doctor.server import examine_server
 
-    server = ServerAddress.of(flags)
+    server = ServerAddress.from_dict(flags)
     asked = flags | ({} if model is None else {"model": model})
     for finding in examine() if server.base_url is None else examine_server(asked):
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]

@@ -12,7 +12,7 @@ from ..config.settings import Settings
 from ..dataset.discover import EXTENSIONS
 from ..errors import CaptionerError
 from ..types import Kind
-from .caption import Conversation, run_caption
+from .caption import OutputOptions, run_caption
 
 
 def run_one_shot(
@@ -44,7 +44,7 @@ def run_one_shot(
     parser.add_argument("--overwrite", action="store_true", help="caption anew what has a caption")
     given = parser.parse_args(argv)
     try:
-        settings = Settings.of(
+        settings = Settings.from_dict(
             {
                 "model": given.model_id,
                 "prompt": given.prompt,
@@ -62,4 +62,4 @@ def run_one_shot(
     except CaptionerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    return run_caption([given.folder], settings, Conversation())
+    return run_caption([given.folder], settings, OutputOptions())

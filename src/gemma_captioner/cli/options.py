@@ -1,4 +1,4 @@
-"""Settings -> options of a command, which is given what was typed: flat, by name, as `Settings.of` takes it."""
+"""Settings -> options of a command, which is given what was typed: flat, by name, as `Settings.from_dict` takes it."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ def _read_as(annotation: Any) -> Parameter:
     return Parameter() if annotation is bool else Parameter(converter=convert, json_list=False)
 
 
-LocalPath = Annotated[Path, _read_as(config.Local)]
+LocalPathOption = Annotated[Path, _read_as(config.LocalPath)]
 
 _PANELS = (
     "Which files",
@@ -45,7 +45,7 @@ def panel(title: str) -> Panel:
     return Panel(title, sort_key=_PANELS.index(title))
 
 
-def stage(title: str) -> Parameter:
+def group_options(title: str) -> Parameter:
     """For a group of a command's own: its fields become options, under this title."""
     return Parameter(name="*", group=panel(title))
 
@@ -68,7 +68,7 @@ class Options:
     changed: those that this command takes or explains otherwise; None for one that it has not.
     """
 
-    group: type[config.Group]
+    group: type[config.SettingsGroup]
     title: str | None = None
     only: Iterable[str] | None = None
     changed: Mapping[str, Option | None] = field(default_factory=dict)

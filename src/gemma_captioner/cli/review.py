@@ -8,21 +8,21 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..config.model import Server
-from ..config.run import Cluster
+from ..config.model import ServerSettings
+from ..config.run import ClusterSettings
 from ..config.settings import Settings
 from ..errors import StartError, UsageError
-from ..storage.places import is_local
+from ..storage.filesystem import is_local
 from ..text import printable
-from .caption import STAGES, read_config
-from .options import LocalPath, with_options
+from .caption import CAPTION_OPTIONS, read_config
+from .options import LocalPathOption, with_options
 from .shell import app, err
 
 
 @app.command
-@with_options(*(stage for stage in STAGES if stage.group not in (Server, Cluster)))
+@with_options(*(options for options in CAPTION_OPTIONS if options.group not in (ServerSettings, ClusterSettings)))
 def review(
-    folder: Annotated[LocalPath, Parameter(help="The dataset.")],
+    folder: Annotated[LocalPathOption, Parameter(help="The dataset.")],
     /,
     *,
     host: Annotated[
@@ -43,7 +43,7 @@ def review(
     `caption`, for captioning from the page. On a rented machine, forward the port: ssh -L 8080:localhost:8080.
     """
     layers = (read_config(config), flags)
-    settings = Settings.of(*layers)
+    settings = Settings.from_dict(*layers)
     selected = settings.selection
     if selected.captions_to != "txt" or not (selected.output is None or is_local(selected.output)):
         raise UsageError("review reads the .txt of a folder of this machine: leave out --captions-to and s3://")
@@ -54,7 +54,7 @@ def review(
         import regex  # noqa: F401
     except ImportError as error:
         raise StartError(f"review needs {error.name}: pip install 'gemma-captioner[review]'") from error
-    from ..dataset.discover import roots_of
+    from ..dataset.discover import resolve_roots
     from ..pipeline.decoding import decode_settings
     from ..review.guard import LOOPBACK, Terms
     from ..review.library import Library
@@ -62,7 +62,7 @@ def review(
     from ..review.page.app import serve
     from ..review.page.desk import Desk
 
-    [root] = roots_of([folder], settings.selection.output)
+    [root] = resolve_roots([folder], settings.selection.output)
     library = Library(root, settings)
     library.refresh()
     terms = Terms() if host is None else Terms(LOOPBACK | {host, *allow_host}, secrets.token_urlsafe(32))

@@ -11,15 +11,15 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 
-from ..config.precedence import explain
+from ..config.precedence import format_validation_error
 from ..errors import CaptionerError
-from ..executors.tally import Tally
+from ..executors.stats import RunStats
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
 
-def _shown(default: Any) -> str | None:
+def _format_default(default: Any) -> str | None:
     """A default as `--help` shows it: nothing for a switch that is off, an empty text or list."""
     return None if default is None or default is False or default in ("", ()) else str(default)
 
@@ -30,12 +30,12 @@ app = App(
     help_epilogue="Start with: `gemma-captioner demo`\n\nThen: `gemma-captioner caption FOLDER --limit 5 --show`",
     version=lambda: version("gemma-captioner"),
     error_console=err,
-    default_parameter=Parameter(negative_iterable=(), negative_none=(), show_default=_shown),
+    default_parameter=Parameter(negative_iterable=(), negative_none=(), show_default=_format_default),
 )
 
 
 # What --json prints where it ended before there was anything to tell of, if it is another than `caption`'s.
-_NOTHING: dict[str, dict[str, Any]] = {
+_EMPTY_RESULTS: dict[str, dict[str, Any]] = {
     "check": {
         **{"files": 0, "captions": 0, "errors": 0, "notes": 0, "fixed": [], "run": None, "report": None},
         **{"seconds": 0.0, "findings": []},
@@ -70,7 +70,7 @@ def _main(argv: list[str]) -> int:
     except CycloptsError as error:
         message, cause, argument = str(error), error.__cause__, error.argument
         if isinstance(cause, ValidationError):
-            message = explain(cause, argument.name if argument and not argument.children else None)
+            message = format_validation_error(cause, argument.name if argument and not argument.children else None)
         err.print(f"error: {message}", markup=False, style="bold red", soft_wrap=True)
         err.print(_HINT)
         code = 2
@@ -85,5 +85,5 @@ def _main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         code = 130
     if "--json" in argv and not _json_printed.get():
-        print_json(_NOTHING.get(argv[0]) or Tally().as_json(0.0, 0.0))
+        print_json(_EMPTY_RESULTS.get(argv[0]) or RunStats().as_json(0.0, 0.0))
     return code

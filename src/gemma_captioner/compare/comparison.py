@@ -14,10 +14,10 @@ from pathlib import Path
 from statistics import fmean
 
 from ..captions.limits import estimated_tokens
-from ..config.targets import LIMITS, Limit
+from ..config.targets import TOKEN_LIMITS, TokenLimit
 from ..dataset import sidecar
-from ..errors import CaptionerError, ItemError, without_token
-from ..pages import picture
+from ..errors import CaptionerError, ItemError, redact_token
+from ..pages import jpeg_data_url
 from ..pipeline.scheduler import Pipeline
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Outcome, Request
 from .kept import Kept, Lent
@@ -41,7 +41,7 @@ class Sight:
         width, height = frames.source_size
         scale = _PICTURE_SIDE[frames.kind] / max(width, height)
         box = max(1, round(width * scale)), max(1, round(height * scale))
-        pictures = tuple(picture(pixels, *box) for pixels in frames.pixels)
+        pictures = tuple(jpeg_data_url(pixels, *box) for pixels in frames.pixels)
         return cls(frames.kind, frames.source_size, frames.duration_s, frames.times_s, pictures)
 
     @property
@@ -112,14 +112,14 @@ class Column:
         """The error itself is not kept: its frames hold on to the model."""
         said = str(error) if isinstance(error, CaptionerError) else f"it died ({type(error).__name__}: {error})"
         token = self.variant.settings.model.hf_token
-        self.error = without_token(said, token)
-        self.trace = without_token("".join(traceback.format_exception(error)), token)
+        self.error = redact_token(said, token)
+        self.trace = redact_token("".join(traceback.format_exception(error)), token)
 
     @property
-    def limit(self) -> Limit | None:
+    def limit(self) -> TokenLimit | None:
         """Of the target's text encoder."""
         target = self.variant.settings.judging.target
-        return None if target is None else LIMITS[target]
+        return None if target is None else TOKEN_LIMITS[target]
 
     def _tokens(self, caption: str) -> int | None:
         if self.limit is None:
@@ -208,7 +208,7 @@ class Comparison:
         was_open, settings = kept.is_open, column.variant.settings
         with tempfile.TemporaryDirectory(prefix="gemma-captioner-compare-") as folder:
             items = [_moved(item, Path(folder), number) for number, item in enumerate(self.items)]
-            pipeline = Pipeline(settings, Lent(kept, settings, watch), stores=1, tell=tell)
+            pipeline = Pipeline(settings, Lent(kept, settings, watch), stores=1, log=tell)
             with closing(pipeline.run(iter(items))) as outcomes:
                 for outcome in outcomes:
                     column.hear(outcome)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..config.selection import Selection
+from ..config.selection import SelectionSettings
 from ..dataset.discover import Discovery, Root
 from ..errors import StartError
 from ..text import printable
@@ -20,7 +20,7 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def sample_of(
-    roots: list[Root], selection: Selection, count: int, tell: Callable[[str], None]
+    roots: list[Root], selection: SelectionSettings, count: int, tell: Callable[[str], None]
 ) -> tuple[list[MediaItem], int]:
     """At most `count` files in their order, and how many there are. Captioned ones take part, as do those that would
     share a caption: nothing is written beside them.
@@ -42,7 +42,7 @@ def names_of(items: Sequence[MediaItem]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(item.path) for item in items]
 
 
-def _items(roots: list[Root], selection: Selection, tell: Callable[[str], None]) -> Iterator[MediaItem]:
+def _items(roots: list[Root], selection: SelectionSettings, tell: Callable[[str], None]) -> Iterator[MediaItem]:
     for found in Discovery(roots, selection):
         if not isinstance(found.item, Folder):
             yield found.item

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..pages import page
+from ..pages import render_page
 from ..text import printable
 from ..types import Kind
 from .comparison import Answer, Column, Comparison, Sight
@@ -48,7 +48,7 @@ def measures(column: Column, answer: Answer) -> list[str]:
     """["0.21 s", "9 words", "14 of 75 tokens"]"""
     said = [f"{answer.seconds:.2f} s", f"{answer.words} words"]
     if column.limit is not None:
-        said.append(f"{answer.tokens} of {column.limit.most} tokens")
+        said.append(f"{answer.tokens} of {column.limit.max_tokens} tokens")
     return said
 
 
@@ -90,7 +90,7 @@ def prompts(comparison: Comparison) -> Iterator[str]:
 
 
 def as_page(comparison: Comparison, *, title: str, about: str) -> str:
-    return page(
+    return render_page(
         "compare.html",
         title=title,
         about=about,
@@ -127,7 +127,7 @@ def _column_as_json(comparison: Comparison, column: Column) -> dict[str, Any]:
         **{name: None if value is None else round(value, 3) for name, value in figures.items()},
         "flagged": column.flagged,
         "failed": column.failed,
-        "limit": None if column.limit is None else column.limit.most,
+        "limit": None if column.limit is None else column.limit.max_tokens,
         "captions": [
             {
                 "path": str(item.path),

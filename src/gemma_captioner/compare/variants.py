@@ -57,7 +57,7 @@ def variants_of(axes: Axes, *base: Layer) -> list[Variant]:
         if any("preset" in layer for _, layer in chosen):  # a config's prompt would beat the preset's
             beneath = tuple(map(without_prompts, base))
         layers = *beneath, *(layer for _, layer in chosen), EVERY_FILE
-        settings = Settings.of(*layers)
+        settings = Settings.from_dict(*layers)
         names = [name for (name, _), axis in zip(chosen, choices, strict=True) if len(axis) > 1 or count == 1]
         variants.append(Variant(letter, ", ".join(names) or settings.model.model, layers, settings))
     return variants
@@ -73,7 +73,7 @@ def by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list[Varia
             "max_new_tokens": max(each.max_new_tokens(kind) for each in settings for kind in each.prompts),
             "frames": max(each.sampling.frames for each in settings),
         }
-        yield Settings.of(*together[0].layers, demands), together
+        yield Settings.from_dict(*together[0].layers, demands), together
 
 
 def _session_settings(variant: Variant) -> tuple[Any, ...]:

@@ -5,10 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from ..types import SPAN, SamplingRule
-from .group import ForTrainer, Group
+from .group import ForTrainer, SettingsGroup
 
 
-class Sampling(Group):
+class FrameSamplingSettings(SettingsGroup):
     """Which moments of a clip the model sees."""
 
     frames: int = Field(12, ge=1, description="Frames of a clip. A clip that has fewer gives all of them.")
@@ -29,7 +29,7 @@ class Sampling(Group):
     train_frames: int | None = Field(None, ge=1, description="With --for: the frames that it trains on, of each clip.")
 
 
-class Reading(Group):
+class MediaSettings(SettingsGroup):
     """How files are read."""
 
     background: str = Field("white", description="What transparent images and clips are laid on: a colour, `#808080`.")

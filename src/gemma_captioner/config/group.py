@@ -8,38 +8,42 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from ..errors import UsageError
-from ..storage.places import local_place, place
-from .precedence import explain
+from ..storage.filesystem import parse_local_path, parse_path
+from .precedence import format_validation_error
 
 DURATION = r"^(\d+(\.\d+)?[smhd])+$"  # 90s, 2h, 1h30m
 
 
-def seconds(duration: str) -> float:
+def parse_duration(duration: str) -> float:
     """`1h30m` -> 5400.0"""
     unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     return sum(float(n) * unit[u] for n, _, u in re.findall(r"(\d+(\.\d+)?)([smhd])", duration))
 
 
-def _as_many(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return () if value is None else (value,) if isinstance(value, str) else value
 
 
-Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_many)]  # one may stand alone
-Place = Annotated[Path, PlainValidator(place), PlainSerializer(str, when_used="json")]  # here or in an object store
-Local = Annotated[Path, BeforeValidator(local_place)]  # on this machine
+StringTuple = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)
+]  # one may stand alone
+StoragePath = Annotated[
+    Path, PlainValidator(parse_path), PlainSerializer(str, when_used="json")
+]  # here or in an object store
+LocalPath = Annotated[Path, BeforeValidator(parse_local_path)]  # on this machine
 ForTrainer = Annotated[
     str | None,
     Field(description="Caption what this trainer keeps of a clip, TRAINER[:MODEL], musubi:wan. --span beats it."),
 ]
 
 
-class Group(BaseModel):
+class SettingsGroup(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def of(cls, flat: Mapping[str, Any], /) -> Self:
+    def from_dict(cls, flat: Mapping[str, Any], /) -> Self:
         """From what was given, by the names of the fields. Raises `UsageError` that says what is wrong with it."""
         try:
             return cls.model_validate(flat)
         except ValidationError as error:
-            raise UsageError(explain(error)) from error
+            raise UsageError(format_validation_error(error)) from error

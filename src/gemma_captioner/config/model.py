@@ -6,15 +6,15 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_serializer, field_validator
 
-from ..errors import without_credentials
-from .group import DURATION, Group
+from ..errors import redact_credentials
+from .group import DURATION, SettingsGroup
 
 Quantize = Literal["auto", "none", "8bit", "4bit"]
 
 DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
 
 
-class Model(Group):
+class ModelSettings(SettingsGroup):
     """Which model, and how it runs."""
 
     model: str = Field(DEFAULT_MODEL, min_length=1, description="A Hugging Face id, a local folder, or `demo`.")
@@ -41,7 +41,7 @@ class Model(Group):
 
     @field_validator("image_tokens")
     @classmethod
-    def _a_budget(cls, value: int | None) -> int | None:
+    def _check_image_tokens(cls, value: int | None) -> int | None:
         if value not in (None, 70, 140, 280, 560, 1120):
             raise ValueError("must be 70, 140, 280, 560 or 1120")
         return value
@@ -54,7 +54,7 @@ class Model(Group):
     )
 
 
-class ServerAddress(Group):
+class ServerAddress(SettingsGroup):
     """Where a server is, and how large it wants its images."""
 
     base_url: str | None = Field(None, repr=False, description="Where the server answers: http://localhost:8000/v1.")
@@ -65,7 +65,7 @@ class ServerAddress(Group):
 
     @field_validator("base_url")
     @classmethod
-    def _a_web_address(cls, value: str | None) -> str | None:
+    def _check_base_url(cls, value: str | None) -> str | None:
         if value is not None and not re.match(r"https?://[^/]", value):
             raise ValueError("begin it with http:// or https://")
         try:
@@ -75,7 +75,7 @@ class ServerAddress(Group):
         return value
 
 
-class Server(ServerAddress):
+class ServerSettings(ServerAddress):
     """With --engine server or vllm: how it is asked."""
 
     image_format: Literal["jpeg", "png"] = Field("jpeg", description="How frames are sent. png: every pixel as it is.")
@@ -100,5 +100,5 @@ class Server(ServerAddress):
     )
 
     @field_serializer("base_url", "serve", when_used="json")  # as the journal has them
-    def _without_credentials(self, value: str | None) -> str | None:
-        return None if value is None else without_credentials(value)
+    def _redact_credentials(self, value: str | None) -> str | None:
+        return None if value is None else redact_credentials(value)

@@ -8,18 +8,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import UsageError, without_token
+from ..errors import UsageError, redact_token
 from .presets import preset_settings
 from .targets import span_for, target_for
 
 _PROMPTS = ("prompt", "prompt_file", "prompts")
 
 
-def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """One layer of all; a later one beats an earlier one. Raises `UsageError` for a preset or trainer not known."""
     flat: dict[str, Any] = {}
     for layer in layers:
-        _lay_over(flat, _by_name(layer))
+        _merge_layer(flat, _by_name(layer))
     if "for" in flat:
         flat["for_"] = flat.pop("for")
     if flat.get("for_") is not None:
@@ -27,11 +27,11 @@ def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         if target := target_for(flat["for_"]):  # a trainer alone names no model, and leaves the preset's
             flat.setdefault("target", target)
     if flat.get("preset") is not None:
-        beneath = preset_settings(flat["preset"])
-        _lay_over(beneath, flat)
-        flat = beneath
+        preset = preset_settings(flat["preset"])
+        _merge_layer(preset, flat)
+        flat = preset
     if "prompts" in flat:
-        flat["prompt"] = _texts_of(flat.pop("prompts"))
+        flat["prompt"] = _parse_prompt_tables(flat.pop("prompts"))
     return flat
 
 
@@ -40,7 +40,7 @@ def _by_name(layer: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in layer.items()}
 
 
-def _lay_over(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
+def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
     """Put a layer over those before it: what it says for every kind beats what they said for one of them."""
     for names in (_PROMPTS, ("max_new_tokens",)):
         if any(name in layer for name in names):
@@ -55,18 +55,18 @@ def _lay_over(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
 def without_prompts(layer: Mapping[str, Any]) -> dict[str, Any]:
     """It, where another prompt or preset is to hold."""
     flat = _by_name(layer)
-    _lay_over(flat, {"prompt": None})
+    _merge_layer(flat, {"prompt": None})
     return {name: value for name, value in flat.items() if name not in ("prompt", "preset")}
 
 
-def _texts_of(tables: Any) -> tuple[Any, ...]:
+def _parse_prompt_tables(tables: Any) -> tuple[Any, ...]:
     """`[[prompts]]` of a config file, each with its `prompt`."""
     if not isinstance(tables, list) or any(not isinstance(t, Mapping) or set(t) != {"prompt"} for t in tables):
         raise UsageError('prompts: write each as a table of its own, [[prompts]] and prompt = "..."')
     return tuple(table["prompt"] for table in tables)
 
 
-_EXAMPLES = {
+_FORMAT_EXAMPLES = {
     "stop-after": "90s, 45m, 2h or 1h30m",
     "min": "2s or 1.5s",
     "max": "5s or 1m",
@@ -78,7 +78,7 @@ _EXAMPLES = {
 }
 
 
-def explain(error: ValidationError, option: str | None = None) -> str:
+def format_validation_error(error: ValidationError, option: str | None = None) -> str:
     """`--frames: input should be greater than or equal to 1 (got 0)`, one line a fault. Never a token.
 
     option: whose value alone was read; None where the error says which setting it is.
@@ -89,10 +89,10 @@ def explain(error: ValidationError, option: str | None = None) -> str:
         if error.title == "Settings" and path[0] not in ("image", "clip"):
             del path[0]  # the group that it is of
         name = (option or (path or ["settings"])[0].rstrip("_").replace("_", "-")).removeprefix("--")
-        if fault["type"] == "string_pattern_mismatch" and name in _EXAMPLES:
-            said = f"write it as {_EXAMPLES[name]}"
+        if fault["type"] == "string_pattern_mismatch" and name in _FORMAT_EXAMPLES:
+            reason = f"write it as {_FORMAT_EXAMPLES[name]}"
         else:
-            said = fault["msg"][:1].lower() + fault["msg"][1:]
+            reason = fault["msg"][:1].lower() + fault["msg"][1:]
         got = "" if "token" in "".join(path) or "base_url" in path else f" (got {fault['input']!r})"
-        lines.setdefault(name, f"--{name}: {said}{got}")
-    return without_token("\n".join(lines.values()))
+        lines.setdefault(name, f"--{name}: {reason}{got}")
+    return redact_token("\n".join(lines.values()))

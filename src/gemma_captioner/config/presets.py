@@ -18,7 +18,7 @@ def presets() -> Mapping[str, Mapping[str, Any]]:
 
 def preset_text(name: str) -> str:
     """The settings of a preset as a config file, its description and reasons as comments."""
-    preset = _known(name)
+    preset = _get_preset(name)
     comment = "\n".join(f"# {line}" for line in [preset["description"], *preset["why"].strip().splitlines()])
     text = files(__package__).joinpath("preset_files", f"{name}.toml").read_text(encoding="utf-8")
     settings = text.partition("[settings]\n")[2].replace("[settings.", "[")
@@ -26,10 +26,10 @@ def preset_text(name: str) -> str:
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    return dict(_known(name)["settings"])
+    return dict(_get_preset(name)["settings"])
 
 
-def _known(name: str) -> Mapping[str, Any]:
+def _get_preset(name: str) -> Mapping[str, Any]:
     if name not in presets():
         raise UsageError(f"--preset {name}: there is none of that name. Known: {', '.join(presets())}")
     return presets()[name]

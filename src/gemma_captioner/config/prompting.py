@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .group import Group, Texts
+from .group import SettingsGroup, StringTuple
 
 Order = Literal["media-first", "text-first"]
 
@@ -16,10 +16,10 @@ CLIP_PROMPT = (
 )
 
 
-class Prompting(Group):
+class PromptSettings(SettingsGroup):
     """What the model is asked, and what is put around its answer."""
 
-    prompt: Texts = Field(
+    prompt: StringTuple = Field(
         (),
         description="The prompt, for images and clips alike; given again, another caption of each file. [default: one "
         "for each kind]",
@@ -48,7 +48,7 @@ class Prompting(Group):
     )
 
 
-class Generation(Group):
+class GenerationSettings(SettingsGroup):
     """How an answer is drawn from the model."""
 
     max_new_tokens: int = Field(256, ge=1, description="The longest answer, in tokens.")
@@ -56,8 +56,8 @@ class Generation(Group):
     seed: int = Field(0, ge=0, description="With a temperature: the same seed gives the same captions.")
 
 
-class ForKind(Group):
+class KindSettings(SettingsGroup):
     """What an `[image]` or `[clip]` table of the config file may set apart."""
 
-    prompt: Texts = ()
+    prompt: StringTuple = ()
     max_new_tokens: int | None = Field(None, ge=1)

@@ -2,12 +2,12 @@
 
 from pydantic import Field, field_validator
 
-from .group import Group
+from .group import SettingsGroup
 from .languages import LANGUAGES
-from .targets import LIMITS
+from .targets import TOKEN_LIMITS
 
 
-class Measures(Group):
+class LimitSettings(SettingsGroup):
     """What a caption is measured by."""
 
     language: str = Field("english", description="The language that captions are to be in; others are flagged.")
@@ -20,20 +20,20 @@ class Measures(Group):
 
     @field_validator("language")
     @classmethod
-    def _known_language(cls, value: str) -> str:
+    def _check_language(cls, value: str) -> str:
         if value.lower() not in LANGUAGES:
             raise ValueError(f"take one of {', '.join(LANGUAGES)}")
         return value.lower()
 
     @field_validator("target")
     @classmethod
-    def _known_target(cls, value: str | None) -> str | None:
-        if value is not None and value not in LIMITS:
-            raise ValueError(f"take one of {', '.join(LIMITS)}")
+    def _check_target(cls, value: str | None) -> str | None:
+        if value is not None and value not in TOKEN_LIMITS:
+            raise ValueError(f"take one of {', '.join(TOKEN_LIMITS)}")
         return value
 
 
-class Judging(Measures):
+class QualitySettings(LimitSettings):
     """When an answer is not fit, and what then."""
 
     retries: int = Field(

@@ -2,10 +2,10 @@
 
 from pydantic import Field, field_validator
 
-from .group import DURATION, Group
+from .group import DURATION, SettingsGroup
 
 
-class Conduct(Group):
+class RunOptions(SettingsGroup):
     """How the run goes about it."""
 
     workers: int | None = Field(None, ge=1, description="Processes that decode ahead. [default: one a core]")
@@ -16,7 +16,7 @@ class Conduct(Group):
     )
 
 
-class Cluster(Group):
+class ClusterSettings(SettingsGroup):
     """Past one machine, with Ray."""
 
     cluster: str | None = Field(
@@ -39,7 +39,7 @@ class Cluster(Group):
 
     @field_validator("gpus_per_actor")
     @classmethod
-    def _whole_above_one(cls, value: float | None) -> float | None:
+    def _check_gpus_per_actor(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and not value.is_integer():
             raise ValueError("must be whole above 1: Ray shares one GPU, not several")
         return value

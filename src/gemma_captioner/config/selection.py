@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from .group import Group, Local, Place, Texts
+from .group import LocalPath, SettingsGroup, StoragePath, StringTuple
 
 Existing = Literal["skip", "overwrite", "stale"]
 
@@ -12,19 +12,19 @@ SHARD = r"^\d+/\d+$"
 ONLY = r"^(failed|flagged(:(?P<flag>\w+))?)$"
 
 
-class Places(Group):
+class DiscoverySettings(SettingsGroup):
     """Which folders and files, and what their captions are called."""
 
     recursive: bool = Field(False, description="Walk into subfolders as well.")
-    exclude: Texts = Field((), description="No files that match this glob. Repeatable.")
+    exclude: StringTuple = Field((), description="No files that match this glob. Repeatable.")
     name: Literal["stem", "full"] = Field("stem", description="Caption `a.png` in `a.txt`, or in `a.png.txt`.")
 
 
-class Selection(Places):
+class SelectionSettings(DiscoverySettings):
     """Which files, and where their captions go."""
 
-    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
-    output: Place | None = Field(
+    include: StringTuple = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
+    output: StoragePath | None = Field(
         None, description="Write the captions here, folders mirrored, instead of beside the media."
     )
     captions_to: Literal["txt", "parquet"] = Field(
@@ -52,7 +52,7 @@ class Selection(Places):
     )
 
     @model_validator(mode="after")
-    def _rows_are_never_written_again(self) -> Self:
+    def _check_parquet_options(self) -> Self:
         if self.captions_to == "parquet":
             if self.output is None:
                 raise ValueError("--captions-to parquet wants --output, where its files go")
@@ -64,7 +64,7 @@ class Selection(Places):
 
     @field_validator("shard")
     @classmethod
-    def _one_of_them(cls, value: str | None) -> str | None:
+    def _check_shard(cls, value: str | None) -> str | None:
         if value is not None:
             index, count = map(int, value.split("/"))
             if not 1 <= index <= count:
@@ -72,7 +72,7 @@ class Selection(Places):
         return value
 
 
-class Captions(Places):
+class CaptionFileSettings(DiscoverySettings):
     """Which captions of a dataset are read."""
 
-    captions: Local | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
+    captions: LocalPath | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")

@@ -1,6 +1,6 @@
 """Every knob once: its default, its bounds and what it does. The command line and the config file come from here.
 
-Groups are the stages of the pipeline, each in a module of its name. `Settings.of({"frames": 8, ...})` takes the flat
+Groups are the stages of the pipeline, each in a module of its name. `Settings.from_dict({"frames": 8, ...})` takes the flat
 names that the command line (`--frames`), a TOML file and the Python call share; later layers win.
 """
 
@@ -11,40 +11,40 @@ from typing import Any, Self
 
 from ..errors import UsageError
 from ..types import Kind
-from .decoding import Reading, Sampling
-from .group import Group
-from .model import Model, Server
-from .precedence import merged
-from .prompting import CLIP_PROMPT, IMAGE_PROMPT, ForKind, Generation, Prompting
-from .quality import Judging
-from .run import Cluster, Conduct
-from .selection import Selection
-from .settings_hash import digest, hashed, settled_name
+from .decoding import FrameSamplingSettings, MediaSettings
+from .group import SettingsGroup
+from .model import ModelSettings, ServerSettings
+from .precedence import merge_layers
+from .prompting import CLIP_PROMPT, IMAGE_PROMPT, GenerationSettings, KindSettings, PromptSettings
+from .quality import QualitySettings
+from .run import ClusterSettings, RunOptions
+from .selection import SelectionSettings
+from .settings_hash import canonical_model_name, digest, hash_fields
 
 
-class Settings(Group):
-    """All of them, a group for each stage. `of` makes them from flat names."""
+class Settings(SettingsGroup):
+    """All of them, a group for each stage. `from_dict` makes them from flat names."""
 
-    selection: Selection = Selection()
-    sampling: Sampling = Sampling()
-    reading: Reading = Reading()
-    prompting: Prompting = Prompting()
-    generation: Generation = Generation()
-    judging: Judging = Judging()
-    model: Model = Model()
-    server: Server = Server()
-    conduct: Conduct = Conduct()
-    cluster: Cluster = Cluster()
-    image: ForKind = ForKind()
-    clip: ForKind = ForKind()
+    selection: SelectionSettings = SelectionSettings()
+    sampling: FrameSamplingSettings = FrameSamplingSettings()
+    reading: MediaSettings = MediaSettings()
+    prompting: PromptSettings = PromptSettings()
+    generation: GenerationSettings = GenerationSettings()
+    judging: QualitySettings = QualitySettings()
+    model: ModelSettings = ModelSettings()
+    server: ServerSettings = ServerSettings()
+    conduct: RunOptions = RunOptions()
+    cluster: ClusterSettings = ClusterSettings()
+    image: KindSettings = KindSettings()
+    clip: KindSettings = KindSettings()
 
     @classmethod
-    def of(cls, *layers: Mapping[str, Any]) -> Self:
+    def from_dict(cls, *layers: Mapping[str, Any]) -> Self:
         """Settings from flat names; a later layer beats an earlier one. `{"frames": 8, "image": {"prompt": ...}}`.
 
         Raises `UsageError` that names the setting, what was wrong with it, and for an unknown one those that exist.
         """
-        flat = merged(layers)
+        flat = merge_layers(layers)
         grouped: dict[str, Any] = {}
         for name, value in flat.items():
             if name in ("image", "clip"):
@@ -53,7 +53,7 @@ class Settings(Group):
                 grouped.setdefault(_GROUP_OF[name], {})[name] = value
             else:
                 raise UsageError(f"unknown setting {name!r}. Known: {', '.join(sorted([*_GROUP_OF, 'image', 'clip']))}")
-        settings = super().of(grouped)
+        settings = super().from_dict(grouped)
         if settings.prompting.prompt and settings.prompting.prompt_file is not None:
             raise UsageError("--prompt and --prompt-file exclude each other: give one of them")
         _ = settings.prompts  # a prompt file that cannot be read is told before anything starts
@@ -83,34 +83,34 @@ class Settings(Group):
         return "model" in self.model.model_fields_set
 
     @property
-    def _model_asked(self) -> str:
+    def _requested_model(self) -> str:
         if self.model.engine == "server" and not self.model_is_named and self.server.serve is None:
             return "the only one of the server"
-        return settled_name(self.model.model)
+        return canonical_model_name(self.model.model)
 
-    def recipe(self, kind: Kind) -> str:
+    def settings_hash(self, kind: Kind) -> str:
         """A digest of all that decides what a caption of this kind says: 16 hex digits.
 
         Where a model runs, in what engine, how many at once and how exactly its arithmetic is done are left out on
         purpose: a dataset that moves to another machine is not stale.
         """
-        said: dict[str, Any] = {
-            "model": self._model_asked,
+        hash_inputs: dict[str, Any] = {
+            "model": self._requested_model,
             "quantize": self.model.quantize,
             "image_tokens": self.model.image_tokens,
             "prompts": self.prompts[kind],
             "max_new_tokens": self.max_new_tokens(kind),
-            **hashed(self.prompting, {"order", "prefix", "suffix", "trigger", "punctuation", "system", "begin"}),
-            **hashed(self.generation, {"temperature", "seed"}),
+            **hash_fields(self.prompting, {"order", "prefix", "suffix", "trigger", "punctuation", "system", "begin"}),
+            **hash_fields(self.generation, {"temperature", "seed"}),
         }
         if self.model.adapter is not None:
-            said["adapter"] = settled_name(self.model.adapter)
+            hash_inputs["adapter"] = canonical_model_name(self.model.adapter)
         if self.prompting.examples is not None:
-            said["examples"] = settled_name(str(self.prompting.examples))
-        said |= hashed(self.reading, {"background", "exact_pixels"})
+            hash_inputs["examples"] = canonical_model_name(str(self.prompting.examples))
+        hash_inputs |= hash_fields(self.reading, {"background", "exact_pixels"})
         if kind == "clip":
-            said |= hashed(self.sampling)
-        return digest(said)
+            hash_inputs |= hash_fields(self.sampling)
+        return digest(hash_inputs)
 
 
 _GROUP_OF = {  # each setting's

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .group import Group
+from .group import SettingsGroup
 
 # In every hash since the first. A newer setting is in it only where it is not at its default, so that
 # no update makes captions stale.
@@ -16,12 +16,12 @@ _HASHED_AT_DEFAULT = frozenset(
 )
 
 
-def digest(said: Mapping[str, Any]) -> str:
+def digest(hash_inputs: Mapping[str, Any]) -> str:
     """16 hex digits."""
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(hash_inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def hashed(group: Group, names: set[str] | None = None) -> dict[str, Any]:
+def hash_fields(group: SettingsGroup, names: set[str] | None = None) -> dict[str, Any]:
     """What the hash takes of a group: of all its settings, or of these."""
     fields = type(group).model_fields
     return {
@@ -31,6 +31,6 @@ def hashed(group: Group, names: set[str] | None = None) -> dict[str, Any]:
     }
 
 
-def settled_name(model: str) -> str:
+def canonical_model_name(model: str) -> str:
     """One spelling for a folder, however it was given."""
     return str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else model

@@ -10,27 +10,27 @@ from ..errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """most: tokens of the text encoder, its own marks left out. encoder: whose tokens they are."""
+class TokenLimit:
+    """max_tokens: of the text encoder, its own marks left out. encoder: whose tokens they are."""
 
-    most: int
+    max_tokens: int
     encoder: str
 
 
 # From the models' own pipelines and their trainers (snapshots of 2025-03 to 2026-08).
-LIMITS: Mapping[str, Limit] = {
-    "wan": Limit(512, "umT5"),
-    "hunyuan": Limit(256, "LLaMA"),
-    "framepack": Limit(256, "LLaMA"),
-    "ltx": Limit(256, "T5"),
-    "ltx2": Limit(1024, "Gemma"),
-    "mochi": Limit(256, "T5"),
-    "flux": Limit(512, "T5"),
-    "flux-schnell": Limit(256, "T5"),
-    "sdxl": Limit(75, "CLIP"),
-    "sdxl-150": Limit(150, "CLIP"),
-    "sdxl-225": Limit(225, "CLIP"),
-    "sd": Limit(75, "CLIP"),
+TOKEN_LIMITS: Mapping[str, TokenLimit] = {
+    "wan": TokenLimit(512, "umT5"),
+    "hunyuan": TokenLimit(256, "LLaMA"),
+    "framepack": TokenLimit(256, "LLaMA"),
+    "ltx": TokenLimit(256, "T5"),
+    "ltx2": TokenLimit(1024, "Gemma"),
+    "mochi": TokenLimit(256, "T5"),
+    "flux": TokenLimit(512, "T5"),
+    "flux-schnell": TokenLimit(256, "T5"),
+    "sdxl": TokenLimit(75, "CLIP"),
+    "sdxl-150": TokenLimit(150, "CLIP"),
+    "sdxl-225": TokenLimit(225, "CLIP"),
+    "sd": TokenLimit(75, "CLIP"),
 }
 
 
@@ -38,11 +38,11 @@ LIMITS: Mapping[str, Limit] = {
 class Trainer:
     """fps: model -> frames a second it resamples clips to, of which it keeps the first N; empty: it keeps all.
 
-    takes_lines: whether it reads each line of a `.txt` as a caption of its own, and takes one or all of them.
+    one_caption_per_line: whether it reads each line of a `.txt` as a caption of its own, and takes one or all of them.
     """
 
     fps: Mapping[str, float] = field(default_factory=dict)
-    takes_lines: bool = False
+    one_caption_per_line: bool = False
 
 
 TRAINERS: dict[str, Trainer] = {
@@ -51,21 +51,23 @@ TRAINERS: dict[str, Trainer] = {
     "ltx": Trainer({"": 25}),
     "mochi": Trainer({"": 30}),
     "ai-toolkit": Trainer(),
-    "simpletuner": Trainer(takes_lines=True),
+    "simpletuner": Trainer(one_caption_per_line=True),
     "finetrainers": Trainer(),
-    "onetrainer": Trainer(takes_lines=True),
+    "onetrainer": Trainer(one_caption_per_line=True),
     "sd-scripts": Trainer(),
     "huggingface": Trainer(),
 }
 
 
-def trainer_of(target: str) -> Trainer:
+def get_trainer(target: str) -> Trainer:
     """Of `TRAINER[:MODEL]`. Raises `UsageError` where either is not known."""
     name, _, model = target.partition(":")
     if name not in TRAINERS:
         raise UsageError(f"--for {target}: unknown trainer. Known: {', '.join(TRAINERS)}")
-    if model and not {name, model} & LIMITS.keys():  # LTX and Mochi are read by one encoder, whatever is trained
-        raise UsageError(f"--for {target}: unknown model. Known: {', '.join(LIMITS)}. For another, --for {name} alone")
+    if model and not {name, model} & TOKEN_LIMITS.keys():  # LTX and Mochi are read by one encoder, whatever is trained
+        raise UsageError(
+            f"--for {target}: unknown model. Known: {', '.join(TOKEN_LIMITS)}. For another, --for {name} alone"
+        )
     return TRAINERS[name]
 
 
@@ -75,7 +77,7 @@ def span_for(target: str, train_frames: int | None) -> str:
     # musubi:wan, 81 -> head:5.0625 (81 frames at 16 a second)      sd-scripts:sdxl, 81 -> whole
     """
     name, _, model = target.partition(":")
-    fps = trainer_of(target).fps
+    fps = get_trainer(target).fps
     if not fps or train_frames is None:
         return "whole"
     if model not in fps:
@@ -91,4 +93,4 @@ def target_for(target: str) -> str | None:
     # musubi:wan -> wan      ltx -> ltx      sd-scripts -> None
     """
     name, _, model = target.partition(":")
-    return next((known for known in (model, name) if known in LIMITS), None)
+    return next((known for known in (model, name) if known in TOKEN_LIMITS), None)

@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path, PurePosixPath
 
-from ..config.selection import Selection
+from ..config.selection import SelectionSettings
 from ..errors import StartError
-from ..storage import places
-from ..storage.places import is_local
+from ..storage import filesystem
+from ..storage.filesystem import is_local
 from ..types import Failed, Folder, Kind, MediaItem
 
 EXTENSIONS: dict[str, Kind] = {
     **dict.fromkeys(["jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff", "avif", "heic", "heif"], "image"),
     **dict.fromkeys(["mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "mpeg"], "clip"),
 }
-DEBRIS = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
+IGNORED_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveredItem:
     item: MediaItem
     captioned: bool
 
 
-def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
+def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
     """What was given on the command line, as folders to walk; files of one folder are walked together.
 
     Under --output one folder's captions lie at its top, those of several, and of any tar, in a folder each, named after
@@ -54,7 +54,7 @@ def roots_of(paths: Iterable[Path], output: Path | None) -> list[Root]:
     tars: set[Path] = set()
     for path in map(_absolute, paths):
         try:
-            is_folder, is_there = places.look(path)
+            is_folder, is_there = filesystem.inspect(path)
         except OSError as error:
             raise StartError(f"{path}: {error}") from error
         if is_folder:
@@ -98,27 +98,29 @@ class Discovery:
     """Iterate it for what `roots` hold; `ignored` counts the other files seen so far."""
 
     roots: list[Root]
-    selection: Selection
+    selection: SelectionSettings
     ignored: int = 0
-    _walked: set[tuple[int, int] | str] = field(default_factory=set)
+    _visited: set[tuple[int, int] | str] = field(default_factory=set)
 
-    def __iter__(self) -> Iterator[Found | Failed]:
-        self._walked.clear()
+    def __iter__(self) -> Iterator[DiscoveredItem | Failed]:
+        self._visited.clear()
         for root in self.roots:
-            yield from self._look_into(root) if root.is_tar else self._walk(root, "")
+            yield from self._walk_tar(root) if root.is_tar else self._walk(root, "")
 
-    def _walk(self, root: Root, inside: str) -> Iterator[Found | Failed]:
+    def _walk(self, root: Root, inside: str) -> Iterator[DiscoveredItem | Failed]:
         """Files of the folder first, then its subfolders. `inside`: path within the root, "" or "a/b/"."""
         folder = root.folder / inside
         try:
             at = _identity(folder)
-            if at in self._walked:  # a link to where we have been, or given twice
+            if at in self._visited:  # a link to where we have been, or given twice
                 return
             if root.only is None:
-                self._walked.add(at)
-            fold = fold_of(root.captions / inside)
-            listing = _Listing.of(folder, fold)
-            captions = listing.captions if root.captions == root.folder else _captions_in(root.captions / inside, fold)
+                self._visited.add(at)
+            normalize = filename_normalizer(root.captions / inside)
+            listing = _Listing.of(folder, normalize)
+            captions = (
+                listing.captions if root.captions == root.folder else _captions_in(root.captions / inside, normalize)
+            )
         except OSError as error:
             yield Failed(
                 Folder(folder, inside or ".", root.store),
@@ -126,7 +128,7 @@ class Discovery:
                 "--exclude",
             )
             return
-        yield from self._found(root, inside, listing.files(), captions, fold, folder.joinpath)
+        yield from self._items_of_folder(root, inside, listing.files(), captions, normalize, folder.joinpath)
         if root.only is None:
             self.ignored += sum(not is_media(name) for name in listing.files())
         if self.selection.recursive and root.only is None:
@@ -134,12 +136,12 @@ class Discovery:
                 if not self._excluded(inside + name):
                     yield from self._walk(root, f"{inside}{name}/")
 
-    def _look_into(self, root: Root) -> Iterator[Found | Failed]:
+    def _walk_tar(self, root: Root) -> Iterator[DiscoveredItem | Failed]:
         """The tar's folders, one after the other, each in natural order."""
         try:
             members = sorted(
-                (member for member in places.members(root.folder) if not member.name.startswith(".")),
-                key=lambda member: (member.inside, natural(member.name)),
+                (member for member in filesystem.tar_members(root.folder) if not member.name.startswith(".")),
+                key=lambda member: (member.inside, natural_sort_key(member.name)),
             )
         except OSError as error:
             what = f"the tar cannot be read ({error}): copy or download it again"
@@ -147,29 +149,29 @@ class Discovery:
             return
         for inside, together in groupby(members, key=lambda member: member.inside):
             here = {member.name: member for member in together}
-            fold = fold_of(root.captions / inside)
-            captions = _captions_in(root.captions / inside, fold)
-            yield from self._found(root, inside, here, captions, fold, here.__getitem__)
+            normalize = filename_normalizer(root.captions / inside)
+            captions = _captions_in(root.captions / inside, normalize)
+            yield from self._items_of_folder(root, inside, here, captions, normalize, here.__getitem__)
             self.ignored += sum(not is_media(name) for name in here)
 
-    def _found(
+    def _items_of_folder(
         self,
         root: Root,
         inside: str,
         names: Iterable[str],
         captions: set[str],
-        fold: "Fold",
+        normalize: "FilenameNormalizer",
         path_of: Callable[[str], Path],
-    ) -> Iterator[Found | Failed]:
+    ) -> Iterator[DiscoveredItem | Failed]:
         """Of one folder, whose `names` are sorted. captions: those that are there, folded."""
         # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
         media = (name for name in names if is_media(name) and not self._excluded(inside + name))
-        only = root.only and {fold(name) for name in root.only}
+        only = root.only and {normalize(name) for name in root.only}
         # Of one stem: neighbours, once sorted.
-        for folded, sharing in groupby(media, key=lambda name: fold(self._caption_name(name))):
+        for folded, sharing in groupby(media, key=lambda name: normalize(self._caption_name(name))):
             together = list(sharing)
             for name in together:
-                if (only is not None and fold(name) not in only) or not self._included(inside + name):
+                if (only is not None and normalize(name) not in only) or not self._included(inside + name):
                     continue
                 caption_name = self._caption_name(name)
                 item = MediaItem(
@@ -183,7 +185,7 @@ class Discovery:
                     others = ", ".join(other for other in together if other != name)
                     yield Failed(item, f"would share {caption_name} with {others}: rename one, or use --name full")
                 else:
-                    yield Found(item, captioned=folded in captions)
+                    yield DiscoveredItem(item, captioned=folded in captions)
 
     def _included(self, name: str) -> bool:
         return not self.selection.include or matches(name, self.selection.include)
@@ -196,16 +198,16 @@ class Discovery:
         return (name if is_full else name.rpartition(".")[0]) + ".txt"
 
 
-Fold = Callable[[str], str]
+FilenameNormalizer = Callable[[str], str]
 
 
-def fold_of(folder: Path) -> Fold:
+def filename_normalizer(folder: Path) -> FilenameNormalizer:
     """What makes equal the names that are one file there: case is set aside on most Macs and Windows machines, and on
     many a card or server. Asked of the first thing found there or above with a name that case changes.
     """
     if not is_local(folder):
         return str
-    for path in chain.from_iterable(map(_within, (folder, *folder.parents))):
+    for path in chain.from_iterable(map(_children, (folder, *folder.parents))):
         if path.name.isascii() and path.name.swapcase() != path.name:
             other = path.with_name(path.name.swapcase())
             with suppress(OSError):  # there is no other
@@ -214,7 +216,7 @@ def fold_of(folder: Path) -> Fold:
     return str
 
 
-def _within(folder: Path) -> Iterator[Path]:
+def _children(folder: Path) -> Iterator[Path]:
     with suppress(OSError), os.scandir(folder) as entries:
         yield from (folder / entry.name for entry in entries)
 
@@ -223,45 +225,45 @@ def _within(folder: Path) -> Iterator[Path]:
 class _Listing:
     """A folder's content, in natural order."""
 
-    packed: str  # file names, `/` between them: a tenth of what a list of 100,000 takes
+    joined_names: str  # file names, `/` between them: a tenth of what a list of 100,000 takes
     folders: list[str]
     captions: set[str]  # folded
 
     def files(self) -> Iterator[str]:
-        return (name[0] for name in re.finditer("[^/]+", self.packed))
+        return (name[0] for name in re.finditer("[^/]+", self.joined_names))
 
     @classmethod
-    def of(cls, folder: Path, fold: Fold) -> "_Listing":
+    def of(cls, folder: Path, normalize: FilenameNormalizer) -> "_Listing":
         if not is_local(folder):
-            return cls._of_store(folder)
+            return cls._of_remote(folder)
         files, folders, captions = [], [], set()
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith(".") or name.lower() in DEBRIS:
+                if name.startswith(".") or name.lower() in IGNORED_NAMES:
                     continue
                 try:
                     if entry.is_dir():
                         folders.append(name)
-                    elif fold(name).endswith(".txt"):
+                    elif normalize(name).endswith(".txt"):
                         if entry.is_file() and entry.stat().st_size:  # an empty file is no caption
-                            captions.add(fold(name))
+                            captions.add(normalize(name))
                     elif entry.is_file() or entry.is_symlink():  # a broken link fails by its name, when it is opened
-                        files.append(natural(name))
+                        files.append(natural_sort_key(name))
                 except OSError:  # a link to itself
-                    files.append(natural(name))
+                    files.append(natural_sort_key(name))
         return cls._sorted(files, folders, captions)
 
     @classmethod
-    def _of_store(cls, folder: Path) -> "_Listing":
+    def _of_remote(cls, folder: Path) -> "_Listing":
         files, folders, captions = [], [], set()
-        for name, is_folder, size in places.entries(folder):
-            if name.startswith(".") or name.lower() in DEBRIS:
+        for name, is_folder, size in filesystem.list_directory(folder):
+            if name.startswith(".") or name.lower() in IGNORED_NAMES:
                 continue
             if is_folder:
                 folders.append(name)
             elif not name.endswith(".txt"):
-                files.append(natural(name))
+                files.append(natural_sort_key(name))
             elif size:
                 captions.add(name)
         return cls._sorted(files, folders, captions)
@@ -269,7 +271,7 @@ class _Listing:
     @classmethod
     def _sorted(cls, files: list[str], folders: list[str], captions: set[str]) -> "_Listing":
         files.sort()
-        return cls("/".join(key.rpartition("/")[2] for key in files), sorted(folders, key=natural), captions)
+        return cls("/".join(key.rpartition("/")[2] for key in files), sorted(folders, key=natural_sort_key), captions)
 
 
 def _identity(folder: Path) -> tuple[int, int] | str:
@@ -280,9 +282,9 @@ def _identity(folder: Path) -> tuple[int, int] | str:
     return at.st_dev, at.st_ino
 
 
-def _captions_in(folder: Path, fold: Fold) -> set[str]:
+def _captions_in(folder: Path, normalize: FilenameNormalizer) -> set[str]:
     try:
-        return _Listing.of(folder, fold).captions
+        return _Listing.of(folder, normalize).captions
     except FileNotFoundError:
         return set()
 
@@ -295,7 +297,7 @@ def is_media(name: str) -> bool:
 _DIGITS = re.compile(r"([0-9]+)")
 
 
-def natural(name: str) -> str:
+def natural_sort_key(name: str) -> str:
     """Sort key: `a.png` before `a2.png` before `a10.png`, case set aside, the name itself to decide between equals.
 
     # a10.png -> "a", how long the number is, "10": a number stands before letters, a shorter one before a longer one

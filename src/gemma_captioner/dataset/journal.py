@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import ItemError, StartError
-from ..storage.places import is_local, matching, put, read, version
+from ..storage.filesystem import glob_files, is_local, put, read, version_tag
 from ..types import Kind
 from . import sidecar, trash
 from .sidecar import DOT_FOLDER
 
-Line = dict[str, Any]
-_LINES_A_PART, _SECONDS_A_PART = 500, 10.0
+JournalRecord = dict[str, Any]
+_LINES_PER_PART, _FLUSH_INTERVAL_S = 500, 10.0
 
 
 def new_run_id() -> str:
@@ -46,7 +46,7 @@ def new_run_id() -> str:
 def fingerprint(path: Path) -> str:
     """`<bytes>:<nanoseconds of the last change>`: differs once the media has changed."""
     if not is_local(path):
-        return version(path)
+        return version_tag(path)
     stat = path.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"
 
@@ -54,89 +54,89 @@ def fingerprint(path: Path) -> str:
 class Journal:
     """The run's own file in each store it touches, made at its first line."""
 
-    def __init__(self, run_id: str, header: Line) -> None:
+    def __init__(self, run_id: str, header: JournalRecord) -> None:
         self.run_id = run_id
         self._header = {"kind": "run", "run": run_id, **header}
-        self._files: dict[Path, _Appended | _InParts] = {}
+        self._files: dict[Path, _LocalJournal | _ObjectStoreJournal] = {}
 
-    def append(self, store: Path, line: Line, *, sync: bool = True) -> None:
+    def append(self, store: Path, line: JournalRecord, *, sync: bool = True) -> None:
         """Raises what `sidecar.storage_error` says."""
-        path = run_file(store, self.run_id)
+        path = journal_path(store, self.run_id)
         try:
             file = self._files.get(store)
             if file is None:
-                file = self._files[store] = _Appended(path, store) if is_local(path) else _InParts(path)
-                file.write(_packed(self._header))
-            file.write(_packed({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}))
+                file = self._files[store] = _LocalJournal(path, store) if is_local(path) else _ObjectStoreJournal(path)
+                file.write(_encode(self._header))
+            file.write(_encode({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}))
             if sync:
-                file.keep(now=line.get("replaced") is not None)
+                file.flush(now=line.get("replaced") is not None)
         except OSError as error:
             raise sidecar.storage_error(error, path) from error
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         """What was appended without. Raises what `sidecar.storage_error` says."""
         for store, file in self._files.items():
             try:
-                file.keep(now=True)
+                file.flush(now=True)
             except OSError as error:
-                raise sidecar.storage_error(error, run_file(store, self.run_id)) from error
+                raise sidecar.storage_error(error, journal_path(store, self.run_id)) from error
 
     def close(self) -> None:
         for store, file in self._files.items():
             try:
                 file.close()
             except OSError as error:
-                raise sidecar.storage_error(error, run_file(store, self.run_id)) from error
+                raise sidecar.storage_error(error, journal_path(store, self.run_id)) from error
 
 
-def _packed(line: Line) -> bytes:
+def _encode(line: JournalRecord) -> bytes:
     # ASCII JSON: a file name that is no valid UTF-8 survives as an escaped surrogate.
     return json.dumps(line).encode() + b"\n"
 
 
-class _Appended:
+class _LocalJournal:
     """A run's file on this machine."""
 
     def __init__(self, path: Path, store: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO = path.open("ab")
-        sidecar.keep_name(path, store)
+        sidecar.fsync_parents(path, store)
 
     def write(self, line: bytes) -> None:
         self._file.write(line)
         self._file.flush()
 
-    def keep(self, *, now: bool) -> None:
+    def flush(self, *, now: bool) -> None:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
 
-class _InParts:
+class _ObjectStoreJournal:
     """A run's file in an object store: what came since the last part is held until it is kept."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._number = path, 0
         self._lines: list[bytes] = []
-        self._kept = time.monotonic()
+        self._last_flush = time.monotonic()
 
     def write(self, line: bytes) -> None:
         self._lines.append(line)
 
-    def keep(self, *, now: bool) -> None:
-        is_time = now or len(self._lines) >= _LINES_A_PART or time.monotonic() - self._kept > _SECONDS_A_PART
+    def flush(self, *, now: bool) -> None:
+        is_time = now or len(self._lines) >= _LINES_PER_PART or time.monotonic() - self._last_flush > _FLUSH_INTERVAL_S
         if self._lines and is_time:
             self._number += 1
             part = self._path.with_name(f"{self._path.stem}.{self._number:05d}.jsonl")
             put(part, b"".join(self._lines))
-            self._lines, self._kept = [], time.monotonic()
+            self._lines, self._last_flush = [], time.monotonic()
 
     def close(self) -> None:
-        self.keep(now=True)
+        self.flush(now=True)
 
 
-def run_file(store: Path, run_id: str) -> Path:
+def journal_path(store: Path, run_id: str) -> Path:
     return store / DOT_FOLDER / "runs" / f"{run_id}.jsonl"
 
 
@@ -151,19 +151,19 @@ class JournalReader:
         """offset: in bytes, of the line to begin with."""
         self._path, self._offset = path, offset
 
-    def read(self) -> Iterator[tuple[int, Line]]:
+    def read(self) -> Iterator[tuple[int, JournalRecord]]:
         """(offset, line) of each line that was added since the last call. Raises `OSError`."""
         with self._path.open("rb") if is_local(self._path) else BytesIO(read(self._path)) as file:
             file.seek(self._offset)
             for raw in file:
-                line, offset = _unpacked(raw), self._offset
+                line, offset = _decode(raw), self._offset
                 if line is not None or raw.endswith(b"\n"):
                     self._offset += len(raw)
                 if line is not None:
                     yield offset, line
 
 
-def _unpacked(raw: bytes) -> Line | None:
+def _decode(raw: bytes) -> JournalRecord | None:
     try:
         line = json.loads(raw)
     except ValueError:
@@ -171,12 +171,12 @@ def _unpacked(raw: bytes) -> Line | None:
     return line if isinstance(line, dict) else None
 
 
-def read_run(path: Path) -> Iterator[Line]:
+def read_journal(path: Path) -> Iterator[JournalRecord]:
     """The lines of a run's file. Raises `OSError`."""
     return (line for _, line in JournalReader(path).read())
 
 
-def read_line(path: Path, offset: int) -> Line:
+def read_line(path: Path, offset: int) -> JournalRecord:
     """The line that begins at this byte. Raises `OSError`, and `ValueError` where none begins there."""
     at, line = next(JournalReader(path, offset).read(), (None, {}))
     if at != offset:
@@ -184,23 +184,23 @@ def read_line(path: Path, offset: int) -> Line:
     return line
 
 
-def read_all(store: Path) -> Iterator[Line]:
+def read_journals(store: Path) -> Iterator[JournalRecord]:
     """The lines of all runs, oldest run first."""
-    for path in matching(store / DOT_FOLDER / "runs", "*.jsonl"):
+    for path in glob_files(store / DOT_FOLDER / "runs", "*.jsonl"):
         try:
-            yield from read_run(path)
+            yield from read_journal(path)
         except OSError:
             continue  # what it would tell is unknown: its captions count as a person's, and are left alone
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class CaptionRecord:
     """How one of our captions came about. media: the file's fingerprint. kind: what its content was.
 
     captions: of each prompt, where there were several.
     """
 
-    recipe: str
+    settings_hash: str
     media: str
     kind: Kind
     flags: tuple[str, ...] = ()
@@ -211,26 +211,26 @@ class History:
     """What the journal knows of a store's files: which captions are ours, how they came about, what failed at last."""
 
     def __init__(self, store: Path) -> None:
-        self._made: dict[tuple[str, str], Made] = {}
+        self._records: dict[tuple[str, str], CaptionRecord] = {}
         self._failed: set[str] = set()
-        for line in read_all(store):
+        for line in read_journals(store):
             match line:
                 case {"kind": "caption", "path": path, "caption_file": str(file), "digest": str(digest)}:
-                    several = line.get("captions", [])
-                    self._made[file, digest] = Made(
+                    captions = line.get("captions", [])
+                    self._records[file, digest] = CaptionRecord(
                         line.get("recipe", ""),
                         line.get("media", ""),
                         line.get("media_kind", "image"),
                         tuple(line.get("flags", ())),
-                        tuple(several) if len(several) > 1 else (),
+                        tuple(captions) if len(captions) > 1 else (),
                     )
                     self._failed.discard(str(path))
                 case {"kind": "failure", "path": str(path)}:
                     self._failed.add(path)
 
-    def made(self, caption_file: str, digest: str) -> Made | None:
+    def caption_record(self, caption_file: str, digest: str) -> CaptionRecord | None:
         """None for a caption of these words that we never wrote: a person's."""
-        return self._made.get((caption_file, digest))
+        return self._records.get((caption_file, digest))
 
     def failed(self, name: str) -> bool:
         """Whether the last that is told of this item is that it failed."""
@@ -244,21 +244,21 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
     Raises `StartError` where there is no such run, listing those that overwrote something.
     """
     run_id = run_id.removesuffix(".jsonl")
-    folder = run_file(store, run_id).parent
-    every = matching(folder, "*.jsonl")
-    files = [path for path in every if path.name.startswith(f"{run_id}.")]
+    folder = journal_path(store, run_id).parent
+    paths = glob_files(folder, "*.jsonl")
+    files = [path for path in paths if path.name.startswith(f"{run_id}.")]
     if not files:
-        runs = ", ".join(sorted({path.name.partition(".")[0] for path in every})) or "none"
+        runs = ", ".join(sorted({path.name.partition(".")[0] for path in paths})) or "none"
         raise StartError(f"{store} has no run {run_id!r}. Its runs: {runs}")
     journal = Journal(new_run_id(), {"restores": run_id})
     try:
-        for line in reversed([line for line in chain.from_iterable(map(read_run, files)) if _took_something(line)]):
-            yield _brought_back(store, line, journal)
+        for line in reversed([line for line in chain.from_iterable(map(read_journal, files)) if _is_restorable(line)]):
+            yield _restore_line(store, line, journal)
     finally:
         journal.close()
 
 
-def _took_something(line: Line) -> bool:
+def _is_restorable(line: JournalRecord) -> bool:
     """Of a file in this folder: a journal that came with somebody's dataset may name any other."""
     if line.get("kind") == "trash":
         return trash.is_trash(str(line.get("to")), of=str(line.get("from")))
@@ -269,7 +269,7 @@ def _is_inside(name: Any) -> bool:
     return isinstance(name, str) and not os.path.isabs(name) and os.path.normpath(name).partition(os.sep)[0] != ".."
 
 
-def _brought_back(store: Path, line: Line, journal: Journal) -> tuple[Path, bool]:
+def _restore_line(store: Path, line: JournalRecord, journal: Journal) -> tuple[Path, bool]:
     if line["kind"] == "trash":
         media = Path(os.path.normpath(store / line["from"]))
         try:
@@ -285,7 +285,7 @@ def _brought_back(store: Path, line: Line, journal: Journal) -> tuple[Path, bool
     if (None if now is None else sidecar.digest(now)) != line.get("digest"):
         return caption_path, False
     content = line["replaced"].encode("utf-8", "surrogateescape")
-    back: Line = {
+    back: JournalRecord = {
         "kind": "restore",
         "path": line.get("path"),
         "caption_file": line["caption_file"],

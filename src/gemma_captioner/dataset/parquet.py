@@ -19,78 +19,80 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaptionerError, StartError, StorageError
-from ..storage import places
+from ..storage import filesystem
 from ..types import Captioned, MediaItem
 from . import sidecar
 
-_READ_AT_ONCE = 16  # parts, which in a bucket are waited for one by one
-_ROWS, _SECONDS = 128, 30.0  # of a part; a kill costs at the most one part of each process
+_READ_THREADS = 16  # parts, which in a bucket are waited for one by one
+_ROWS_PER_FILE, _FLUSH_INTERVAL_S = 128, 30.0  # of a part; a kill costs at the most one part of each process
 
 
-def path_in(item: MediaItem) -> str:
+def row_path(item: MediaItem) -> str:
     """What a row calls it; bytes that are no UTF-8, which parquet does not hold, escaped."""
     return item.caption_file.removesuffix(".txt").encode("utf-8", "backslashreplace").decode()
 
 
-def done(store: Path) -> frozenset[str]:
+def captioned_paths(store: Path) -> frozenset[str]:
     """The paths that have a row. Raises `StartError` where a part cannot be read."""
     _pyarrow()
-    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        return frozenset(chain.from_iterable(pool.map(_paths, places.matching(store, "captions-*.parquet"))))
+    with ThreadPoolExecutor(_READ_THREADS) as pool:
+        return frozenset(chain.from_iterable(pool.map(_paths, filesystem.glob_files(store, "captions-*.parquet"))))
 
 
 def _paths(part: Path) -> list[str]:
     _, parquet = _pyarrow()
     try:
-        table = parquet.read_table(io.BytesIO(places.read(part)), columns=["path"])
+        table = parquet.read_table(io.BytesIO(filesystem.read(part)), columns=["path"])
         return table["path"].to_pylist()  # type: ignore[no-any-return]
     except Exception as error:  # pyarrow's own kinds
         remedy = "mend it, or take it away to caption its files again"
         raise StartError(f"{part} cannot be read ({error}): {remedy}") from error
 
 
-class Parts:
+class ParquetWriter:
     """Holds captions until their part is written; they are no outcomes before. Raises `StartError` without pyarrow."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._number = 0
-        self._held: list[tuple[Captioned, dict[str, Any]]] = []
-        self._since = 0.0
+        self._pending: list[tuple[Captioned, dict[str, Any]]] = []
+        self._pending_since = 0.0
         _pyarrow()
 
     @property
-    def are_due(self) -> bool:
-        return len(self._held) >= _ROWS or bool(self._held and time.monotonic() - self._since > _SECONDS)
+    def is_flush_due(self) -> bool:
+        return len(self._pending) >= _ROWS_PER_FILE or bool(
+            self._pending and time.monotonic() - self._pending_since > _FLUSH_INTERVAL_S
+        )
 
     def add(self, captioned: Captioned, line: dict[str, Any]) -> None:
         """line: what the journal has of it."""
-        if not self._held:
-            self._since = time.monotonic()
+        if not self._pending:
+            self._pending_since = time.monotonic()
         row = {name: line[name] for name in ("media", "model", "recipe")}
-        row |= {"path": path_in(captioned.item), "caption": captioned.caption, "kind": line["media_kind"]}
-        self._held.append((captioned, row | {"captions": captioned.captions, "flags": captioned.flags}))
+        row |= {"path": row_path(captioned.item), "caption": captioned.caption, "kind": line["media_kind"]}
+        self._pending.append((captioned, row | {"captions": captioned.captions, "flags": captioned.flags}))
 
     def write(self) -> list[Captioned]:
         """One part, of all that is held: what has come true with it. Raises `StorageError`."""
-        if not self._held:
+        if not self._pending:
             return []
         pa, parquet = _pyarrow()
         texts = {name: pa.string() for name in ("path", "caption", "kind", "media", "model", "recipe")}
         lists = {name: pa.list_(pa.string()) for name in ("captions", "flags")}
         content = io.BytesIO()
-        rows = [row for _, row in self._held]
+        rows = [row for _, row in self._pending]
         parquet.write_table(pa.Table.from_pylist(rows, schema=pa.schema(texts | lists)), content)
-        store = self._held[0][0].item.store  # --output is the only one there is
+        store = self._pending[0][0].item.store  # --output is the only one there is
         self._number += 1
         part = store / f"captions-{self._run_id}.{self._number:05d}.parquet"
         try:
             sidecar.write(part, content.getvalue(), store)
-            if places.is_local(part):
-                sidecar.keep_name(part, store)
+            if filesystem.is_local(part):
+                sidecar.fsync_parents(part, store)
         except CaptionerError as error:
             raise StorageError(str(error)) from error
-        written, self._held = [captioned for captioned, _ in self._held], []
+        written, self._pending = [captioned for captioned, _ in self._pending], []
         return written
 
 

@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import CaptionerError, ItemError, StorageError
-from ..storage import places
-from ..storage.atomic import atomic
-from ..storage.places import is_local
+from ..storage import filesystem
+from ..storage.atomic import atomic_write
+from ..storage.filesystem import is_local
 
 DOT_FOLDER = ".gemma-captioner"
-_LEFTOVER_AGE_S = 3600  # a temporary file lives for milliseconds; one of an hour ago is from a run that died
+_STALE_TEMP_AGE_S = 3600  # a temporary file lives for milliseconds; one of an hour ago is from a run that died
 
 
 def digest(content: bytes) -> str:
@@ -24,14 +24,14 @@ def digest(content: bytes) -> str:
 def read(path: Path) -> bytes | None:
     """What stands in the file, None where there is none. Raises what `storage_error` says."""
     try:
-        return places.read(path)
+        return filesystem.read(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise storage_error(error, path) from error
 
 
-class Occupied(Exception):
+class CaptionExistsError(Exception):
     """Somebody has written there in the meantime."""
 
 
@@ -46,25 +46,25 @@ def write(
     """Put `content` at `path` by a synced temporary file and a rename; `before_rename` runs between the two. Where
     there is no renaming, in an object store, it runs before the one atomic put.
 
-    Without `replace`, only where no text stands: raises `Occupied` else. Raises what `storage_error` says.
+    Without `replace`, only where no text stands: raises `CaptionExistsError` else. Raises what `storage_error` says.
     """
 
-    def rename(unfinished: Path, to: Path) -> None:
+    def rename(temp_path: Path, to: Path) -> None:
         before_rename()
-        if replace or not _put_if_free(unfinished, to):
-            os.replace(unfinished, to)
+        if replace or not _link_unless_exists(temp_path, to):
+            os.replace(temp_path, to)
 
     try:
         if not is_local(path):
             before_rename()
             try:
-                places.put(path, content, replace=replace)
+                filesystem.put(path, content, replace=replace)
             except FileExistsError:
-                raise Occupied from None
+                raise CaptionExistsError from None
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = _temporary_folder(path, store) / f"{os.getpid()}-{time.monotonic_ns()}"
-        with atomic(path, unfinished, rename=rename), unfinished.open("xb") as file:
+        temp_path = _temporary_folder(path, store) / f"{os.getpid()}-{time.monotonic_ns()}"
+        with atomic_write(path, temp_path, rename=rename), temp_path.open("xb") as file:
             file.write(content)
     except OSError as error:
         raise storage_error(error, path) from error
@@ -79,22 +79,22 @@ def remove(path: Path, before_removal: Callable[[], None] = lambda: None) -> Non
         raise storage_error(error, path) from error
 
 
-def _put_if_free(temporary: Path, path: Path) -> bool:
+def _link_unless_exists(temporary: Path, path: Path) -> bool:
     """Give the file its name in one step that fails where there is one; False: it is the caller's to replace."""
     try:
         os.link(temporary, path)
         return True
     except FileExistsError:
         if path.stat().st_size:
-            raise Occupied from None
+            raise CaptionExistsError from None
         return False
     except OSError:  # a file system without links
         if path.exists() and path.stat().st_size:
-            raise Occupied from None
+            raise CaptionExistsError from None
         return False
 
 
-def keep_name(path: Path, store: Path) -> None:
+def fsync_parents(path: Path, store: Path) -> None:
     """That it is found after the power fails, which syncing the file alone does not promise."""
     folders = [folder for folder in path.parents if folder.is_relative_to(store)]
     with suppress(OSError):  # Windows syncs no folders
@@ -130,10 +130,10 @@ def prepare(store: Path) -> None:
         raise StorageError(str(error)) from error
     try:
         if not is_local(store):
-            places.remove(store / DOT_FOLDER / "tmp" / "probe")
+            filesystem.remove(store / DOT_FOLDER / "tmp" / "probe")
             return
         for file in (store / DOT_FOLDER / "tmp").iterdir():
-            if file.name == "probe" or time.time() - file.stat().st_mtime > _LEFTOVER_AGE_S:
+            if file.name == "probe" or time.time() - file.stat().st_mtime > _STALE_TEMP_AGE_S:
                 file.unlink(missing_ok=True)
     except OSError:
         pass  # leftovers harm nobody

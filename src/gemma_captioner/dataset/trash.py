@@ -14,7 +14,7 @@ from ..types import MediaItem
 from .sidecar import DOT_FOLDER, storage_error
 
 
-def place(item: MediaItem, run_id: str) -> Path:
+def trash_path(item: MediaItem, run_id: str) -> Path:
     """Where the item would go: within the folder that was given, or on another file system within its own."""
     top = Path(*item.path.parts[: -item.name.count("/") - 1])
     home = top if top.stat().st_dev == item.path.parent.stat().st_dev else item.path.parent
@@ -23,9 +23,9 @@ def place(item: MediaItem, run_id: str) -> Path:
     return next(path for path in places if not os.path.lexists(path))
 
 
-def moved(source: Path, target: Path, store: Path) -> dict[str, str]:
+def move_fields(source: Path, target: Path, store: Path) -> dict[str, str]:
     """What the journal keeps of it: both paths from the store, so that the dataset may itself be moved."""
-    return {"from": _from(store, source), "to": _from(store, target)}
+    return {"from": _relative_to_store(store, source), "to": _relative_to_store(store, target)}
 
 
 def is_trash(place: str, *, of: str) -> bool:
@@ -39,7 +39,7 @@ def is_trash(place: str, *, of: str) -> bool:
     return ".." not in of[len(home) :].split("/") and of in [f"{home}/{one}" for one in names]
 
 
-def _from(store: Path, path: Path) -> str:
+def _relative_to_store(store: Path, path: Path) -> str:
     return Path(os.path.relpath(path, store)).as_posix()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..config.decoding import Sampling
+from ..config.decoding import FrameSamplingSettings
 from ..config.model import DEFAULT_MODEL
 from ..engines.local import memory
 from ..engines.local.memory import GEMMA3_SIZES, GEMMA4_SIZES, GIB
@@ -21,7 +21,9 @@ EXTRAS = {  # and the package by which each is known to be there
     "cluster": "ray",
     "cloud": "universal-pathlib",
 }
-_REQUEST_TOKENS = Sampling().frames * 260 + 1024  # a clip of the default length, its prompt and its caption
+_REQUEST_TOKENS = (
+    FrameSamplingSettings().frames * 260 + 1024
+)  # a clip of the default length, its prompt and its caption
 
 
 def examine() -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from ..config.settings import Settings
 from ..engines import engine_for
 from ..engines.base import Engine
 from ..errors import CaptionerError
-from ..types import Failed, Frames, MediaItem, Pixels, Reply, Request, fitted
+from ..types import Failed, Frames, MediaItem, Pixels, Reply, Request, resized_dimensions
 from . import Finding
 
 if TYPE_CHECKING:  # it wants an extra, which `engine_for` names where it is missing
@@ -51,12 +51,12 @@ def _examine(flat: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _engine(asked: Mapping[str, Any]) -> "ServerEngine":
-    return cast("ServerEngine", engine_for(Settings.of(asked)))
+    return cast("ServerEngine", engine_for(Settings.from_dict(asked)))
 
 
 def _square(engine: Engine, colour: str) -> Pixels:
     """uint8 [height, width, 3], as large as the model's frames."""
-    width, height = fitted(engine.spec.size, 896, 896)
+    width, height = resized_dimensions(engine.spec.size, 896, 896)
     pixels: Pixels = np.full((height, width, 3), _GROUND, np.uint8)
     pixels[height // 4 : -height // 4, width // 4 : -width // 4] = _COLOURS[colour]
     return pixels

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from ..config.settings import Settings
 from ..errors import ModelError
-from ..prompts.examples import Shown
+from ..prompts.examples import FewShotExample
 from .base import Engine, EngineSpec, Session
 
 __all__ = ["Engine", "EngineSpec", "Session", "engine_for"]
@@ -14,7 +14,7 @@ __all__ = ["Engine", "EngineSpec", "Session", "engine_for"]
 Tell = Callable[[str], None]  # a line for a person
 
 
-def _local(settings: Settings, tell: Tell, examples: Sequence[Shown]) -> Engine:
+def _local(settings: Settings, tell: Tell, examples: Sequence[FewShotExample]) -> Engine:
     # OpenMP's threads wait in a loop for their next work unless told before torch is imported: on a CPU they would take
     # the cores from decoding (measured: 60 s down to 43 s for 260 files on 2 cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -23,7 +23,7 @@ def _local(settings: Settings, tell: Tell, examples: Sequence[Shown]) -> Engine:
     return LocalEngine(settings, examples)
 
 
-def _server(settings: Settings, tell: Tell, examples: Sequence[Shown]) -> Engine:
+def _server(settings: Settings, tell: Tell, examples: Sequence[FewShotExample]) -> Engine:
     if find_spec("openai") is None:
         raise ModelError("a server as engine wants the openai client: pip install 'gemma-captioner[server]'")
     from .openai import ServerEngine
@@ -31,13 +31,13 @@ def _server(settings: Settings, tell: Tell, examples: Sequence[Shown]) -> Engine
     return ServerEngine(settings, tell)
 
 
-def _scripted(settings: Settings, tell: Tell, examples: Sequence[Shown]) -> Engine:
+def _scripted(settings: Settings, tell: Tell, examples: Sequence[FewShotExample]) -> Engine:
     from .scripted import ScriptedEngine
 
     return ScriptedEngine.from_file(settings.model.model)
 
 
-ENGINES: dict[str, Callable[[Settings, Tell, Sequence[Shown]], Engine]] = {
+ENGINES: dict[str, Callable[[Settings, Tell, Sequence[FewShotExample]], Engine]] = {
     "local": _local,
     "server": _server,
     "vllm": _server,
@@ -45,7 +45,7 @@ ENGINES: dict[str, Callable[[Settings, Tell, Sequence[Shown]], Engine]] = {
 }
 
 
-def engine_for(settings: Settings, tell: Tell = lambda line: None, examples: Sequence[Shown] = ()) -> Engine:
+def engine_for(settings: Settings, tell: Tell = lambda line: None, examples: Sequence[FewShotExample] = ()) -> Engine:
     """tell: given lines for a person while it works, from the thread that polls its session.
 
     examples: those that every request will carry; the engine counts their tokens when it plans memory.

@@ -6,22 +6,22 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..config.group import seconds
+from ..config.group import parse_duration
 from ..config.settings import Settings
-from ..dataset.claims import Claims
-from ..dataset.discover import roots_of
-from ..dataset.journal import run_file
+from ..dataset.discover import resolve_roots
+from ..dataset.journal import journal_path
+from ..dataset.lock import RunLock
 from ..engines import Engine
 from ..pipeline.planner import Plan
 from ..pipeline.scheduler import Pipeline
-from ..storage.places import matching
+from ..storage.filesystem import glob_files
 from ..types import Failed, MediaItem, Outcome, Skipped
 
 
 class Run:
     """One pass over `paths`: iterate it for the outcomes; when one comes, its caption is on disk.
 
-    `close` it when leaving early: the work in flight is dropped, what is finished is kept. `tell` is given lines for a
+    `close` it when leaving early: the work in flight is dropped, what is finished is kept. `log` is given lines for a
     person: which model is loaded, and in which precision. Raises `StartError` and its kin.
     """
 
@@ -30,10 +30,10 @@ class Run:
         paths: Iterable[Path],
         settings: Settings,
         engine: Engine | None = None,
-        tell: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.settings = settings
-        self.roots = roots_of(paths, settings.selection.output)
+        self.roots = resolve_roots(paths, settings.selection.output)
         self.plan = Plan(self.roots, settings)
         self.total: int | None = None  # files to caption, once they are counted
         stop_after = settings.conduct.stop_after
@@ -41,13 +41,15 @@ class Run:
             settings,
             engine,
             stores=len(self.stores),
-            tell=tell,
-            deadline=time.monotonic() + seconds(stop_after) if stop_after else float("inf"),
+            log=log,
+            deadline=time.monotonic() + parse_duration(stop_after) if stop_after else float("inf"),
         )
-        self.tell = tell
-        self.busy: dict[str, float] = {}  # of each actor, where there are several: the share of its time that it worked
-        self._claims = Claims(self.stores, settings.selection.shard)
-        self._outcomes = self._alone()
+        self.log = log
+        self.utilization: dict[
+            str, float
+        ] = {}  # of each actor, where there are several: the share of its time that it worked
+        self._run_lock = RunLock(self.stores, settings.selection.shard)
+        self._outcomes = self._run_locked()
 
     @property
     def run_id(self) -> str:
@@ -58,8 +60,8 @@ class Run:
         return self.pipeline.load_seconds
 
     @property
-    def left_by_deadline(self) -> bool:
-        return self.pipeline.left_by_deadline
+    def stopped_by_deadline(self) -> bool:
+        return self.pipeline.stopped_by_deadline
 
     @property
     def stores(self) -> list[Path]:
@@ -69,8 +71,8 @@ class Run:
     @property
     def journals(self) -> list[Path]:
         """The files that tell of this run's captions: one in each store, or several, called alike."""
-        of_all = [run_file(store, self.run_id + mark) for store in self.stores for mark in ("", ".*")]
-        return [path for path in of_all if matching(path.parent, path.name)]
+        of_all = [journal_path(store, self.run_id + mark) for store in self.stores for mark in ("", ".*")]
+        return [path for path in of_all if glob_files(path.parent, path.name)]
 
     def __iter__(self) -> Iterator[Outcome]:
         return self._outcomes
@@ -78,22 +80,22 @@ class Run:
     def close(self) -> None:
         self._outcomes.close()
 
-    def _alone(self) -> Generator[Outcome]:
-        with self._claims:
+    def _run_locked(self) -> Generator[Outcome]:
+        with self._run_lock:
             yield from self._work()
 
     def _work(self) -> Generator[Outcome]:
-        return self.pipeline.run(self._steps())
+        return self.pipeline.run(self._plan_and_count())
 
-    def _planned(self) -> Iterator[MediaItem | Skipped | Failed]:
+    def _plan_items(self) -> Iterator[MediaItem | Skipped | Failed]:
         for step in self.plan:
             if isinstance(step, MediaItem):
-                self._claims.take()
+                self._run_lock.acquire()
             yield step
 
-    def _steps(self) -> Generator[MediaItem | Skipped | Failed]:
+    def _plan_and_count(self) -> Generator[MediaItem | Skipped | Failed]:
         counting = threading.Thread(target=self._count, name="count", daemon=True)
-        for step in self._planned():
+        for step in self._plan_items():
             if isinstance(step, MediaItem) and counting.ident is None:
                 counting.start()  # not before there is work: it walks the folders once more
             yield step

@@ -5,11 +5,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..dataset.contents import Entry
+from ..dataset.reader import CaptionedItem
 from ..errors import StartError
 
 
-def path_inside(entry: Entry, folder: Path) -> str:
+def path_inside(entry: CaptionedItem, folder: Path) -> str:
     """Its media's path within `folder`. Raises `StartError` where it lies elsewhere."""
     try:
         return entry.item.path.relative_to(folder.absolute()).as_posix()
@@ -19,7 +19,7 @@ def path_inside(entry: Entry, folder: Path) -> str:
         ) from None
 
 
-def of_one_kind(entries: Iterator[Entry]) -> Iterator[Entry]:
+def of_one_kind(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:
     first = next(entries, None)
     if first is None:
         return
@@ -29,7 +29,7 @@ def of_one_kind(entries: Iterator[Entry]) -> Iterator[Entry]:
         yield entry
 
 
-def distinct(entries: Iterator[Entry], key: Callable[[Entry], Any]) -> Iterator[Entry]:
+def distinct(entries: Iterator[CaptionedItem], key: Callable[[CaptionedItem], Any]) -> Iterator[CaptionedItem]:
     """Raises `StartError` for two files of one key: this trainer would take them for one."""
     seen: dict[Any, Path] = {}
     for entry in entries:
@@ -39,12 +39,12 @@ def distinct(entries: Iterator[Entry], key: Callable[[Entry], Any]) -> Iterator[
         yield entry
 
 
-def without_suffix(entry: Entry) -> Path:
+def without_suffix(entry: CaptionedItem) -> Path:
     """What tells a file from others to a trainer that puts an ending of its own there."""
     return entry.item.path.with_suffix("")
 
 
-def beside_media(entries: Iterator[Entry], trainer: str) -> Iterator[Entry]:
+def beside_media(entries: Iterator[CaptionedItem], trainer: str) -> Iterator[CaptionedItem]:
     """Raises `StartError` for a caption that is not where a trainer looks that reads `.txt`."""
     for entry in entries:
         at, wanted = entry.item.caption_path, entry.item.path.with_suffix(".txt")

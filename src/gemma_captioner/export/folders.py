@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..dataset.contents import Entry
 from ..dataset.discover import is_media
+from ..dataset.reader import CaptionedItem
 from ..errors import StartError
 from .entries import distinct, without_suffix
 from .writers import whole_file
 
 
-def write_folder(entries: Iterator[Entry], to: Path, *, lines: bool = False) -> Iterator[Path]:
+def write_folder(entries: Iterator[CaptionedItem], to: Path, *, lines: bool = False) -> Iterator[Path]:
     """lines: all captions, one a line, and not the first alone."""
     laid = [(entry, to / entry.item.name) for entry in distinct(entries, without_suffix)]
     _see_that_captions_stay_apart(laid)
@@ -27,7 +27,7 @@ def write_folder(entries: Iterator[Entry], to: Path, *, lines: bool = False) -> 
     yield to
 
 
-def _see_that_captions_stay_apart(laid: Sequence[tuple[Entry, Path]]) -> None:
+def _see_that_captions_stay_apart(laid: Sequence[tuple[CaptionedItem, Path]]) -> None:
     """Raises `StartError` where other media than an entry's lies where its caption would be taken for theirs."""
     there: dict[Path, list[Path]] = {}
     for folder in {media.parent for _, media in laid}:

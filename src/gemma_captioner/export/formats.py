@@ -6,7 +6,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from ..dataset.contents import Entry
+from ..dataset.reader import CaptionedItem
 from ..errors import StartError
 from ..types import Kind
 from .entries import distinct, of_one_kind, path_inside, without_suffix
@@ -23,7 +23,7 @@ from .writers import (
     write_parquet,
 )
 
-Write = Callable[[Iterator[Entry], Path], Iterator[Path]]
+Write = Callable[[Iterator[CaptionedItem], Path], Iterator[Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ class Format:
         return self.suffixes.get(path.suffix, self.write)
 
 
-def _rows(writer: Writer, rows_of: Callable[[Entry, Path], Iterable[Row]]) -> Write:
+def _rows(writer: Writer, rows_of: Callable[[CaptionedItem, Path], Iterable[Row]]) -> Write:
     """Entries as rows of one file. rows_of: (entry, the file's folder) -> its rows."""
 
-    def write(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+    def write(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
         writer((row for entry in entries for row in rows_of(entry, to.parent)), to)
         yield to
 
@@ -66,7 +66,7 @@ def _see_that_it_is_read(to: Path, name: str, is_there: bool = True) -> None:
         raise StartError(f"{to} would not be read: this trainer reads {name} in the media folder. Leave --output out")
 
 
-def _diffusion_pipe(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+def _diffusion_pipe(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
     """A captions.json in every folder: it reads none but that of a folder given."""
     for folder, together in groupby(entries, key=lambda entry: entry.item.path.parent):
         _see_that_it_is_read(to, "captions.json", folder.is_relative_to(to.parent))
@@ -75,7 +75,7 @@ def _diffusion_pipe(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
         yield path
 
 
-def _musubi(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+def _musubi(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
     """A file for images and one for clips. Its caches are named after stems alone, wherever a file lies."""
     rows: dict[Kind, list[Row]] = {"image": [], "clip": []}
     for entry in distinct(entries, lambda entry: (entry.item.kind, entry.item.path.stem)):
@@ -88,13 +88,13 @@ def _musubi(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
             yield path
 
 
-def _sd_scripts(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+def _sd_scripts(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
     """It takes the first line, and any of them with `enable_wildcard`."""
     write_json_object(((str(entry.item.path), {"caption": "\n".join(entry.captions)}) for entry in entries), to)
     yield to
 
 
-def _simpletuner(entry: Entry, folder: Path) -> Iterable[Row]:
+def _simpletuner(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
     from ..media.probe import probe  # the decoders, which no other format needs
 
     seen = probe(entry.item)
@@ -104,29 +104,29 @@ def _simpletuner(entry: Entry, folder: Path) -> Iterable[Row]:
 
 
 def _ltx(writer: Writer) -> Write:
-    def row(entry: Entry, folder: Path) -> Iterable[Row]:
+    def row(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
         yield {"caption": entry.captions[0], "media_path": path_inside(entry, folder)}
 
     return lambda entries, to: _rows(writer, row)(distinct(entries, without_suffix), to)
 
 
 def _metadata(column: str) -> Write:
-    def row(entry: Entry, folder: Path) -> Iterable[Row]:
+    def row(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
         yield {"file_name": path_inside(entry, folder), column: entry.captions[0]}
 
-    def write(entries: Iterator[Entry], to: Path) -> Iterator[Path]:
+    def write(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
         _see_that_it_is_read(to, "metadata.jsonl")
         yield from _rows(write_json_lines, row)(of_one_kind(entries), to)
 
     return write
 
 
-def _plain(entry: Entry, folder: Path) -> Iterable[Row]:
+def _plain(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
     for caption in entry.captions:
         yield {"file_name": entry.item.name, "path": str(entry.item.path), "kind": entry.item.kind, "caption": caption}
 
 
-def _plain_list(entry: Entry, folder: Path) -> Iterable[Row]:
+def _plain_list(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
     [first, *_] = _plain(entry, folder)
     yield first | {"captions": list(entry.captions)}
 

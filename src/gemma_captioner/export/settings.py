@@ -2,16 +2,16 @@
 
 from pydantic import Field
 
-from ..config.group import Texts
-from ..config.selection import Captions, Selection
+from ..config.group import StringTuple
+from ..config.selection import CaptionFileSettings, SelectionSettings
 
 
-class Exporting(Captions):
+class ExportSettings(CaptionFileSettings):
     """What is to be exported."""
 
-    include: Texts = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
+    include: StringTuple = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
 
     @property
-    def selection(self) -> Selection:
+    def selection(self) -> SelectionSettings:
         """As whatever walks a dataset takes it."""
-        return Selection(recursive=self.recursive, include=self.include, exclude=self.exclude, name=self.name)
+        return SelectionSettings(recursive=self.recursive, include=self.include, exclude=self.exclude, name=self.name)

@@ -6,15 +6,15 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..dataset.contents import Entry
+from ..dataset.reader import CaptionedItem
 from .writers import whole_file
 
 _SHARD_BYTES = 1 << 30  # of media in one tar
 
 
-def write_shards(entries: Iterable[Entry], to: Path) -> Iterator[Path]:
+def write_shards(entries: Iterable[CaptionedItem], to: Path) -> Iterator[Path]:
     """One extension a tar, as `datasets` wants it."""
-    by_suffix: dict[str, list[Entry]] = {}
+    by_suffix: dict[str, list[CaptionedItem]] = {}
     for entry in entries:
         by_suffix.setdefault(entry.item.path.suffix.lower(), []).append(entry)
     number = 0
@@ -31,8 +31,8 @@ def write_shards(entries: Iterable[Entry], to: Path) -> Iterator[Path]:
             yield path
 
 
-def _by_size(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    shard: list[Entry] = []
+def _by_size(entries: Sequence[CaptionedItem]) -> Iterator[list[CaptionedItem]]:
+    shard: list[CaptionedItem] = []
     size = 0
     for entry in entries:
         shard.append(entry)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from ..dataset import sidecar
 from ..errors import StartError
-from ..storage.atomic import atomic
+from ..storage.atomic import atomic_write
 
 Row = dict[str, Any]
 Writer = Callable[[Iterable[Row], Path], None]
@@ -30,7 +30,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises what `sidecar.storage_error` says.
     """
     try:
-        with atomic(path, rename=_replace_keeping) as unfinished, unfinished.open("wb") as file:
+        with atomic_write(path, rename=_replace_keeping) as unfinished, unfinished.open("wb") as file:
             yield file
     except OSError as error:
         raise sidecar.storage_error(error, path) from error

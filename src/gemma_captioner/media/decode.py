@@ -1,7 +1,7 @@
 """Media item -> frames, or the failure that it costs: the one door to the decoders, by kind."""
 
 from ..errors import ItemError
-from ..storage.places import release
+from ..storage.filesystem import release
 from ..types import Failed, Frames, MediaItem, Size
 from .images import decode_image
 from .settings import DecodeSettings

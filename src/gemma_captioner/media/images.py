@@ -15,8 +15,8 @@ from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
-from ..storage.places import source
-from ..types import Frames, PatchBudget, Pixels, Size, fitted
+from ..storage.filesystem import source
+from ..types import Frames, PatchBudget, Pixels, Size, resized_dimensions
 from .colour import from_primaries
 from .sampling import Timeline, wanted_frames
 from .settings import DecodeSettings
@@ -63,7 +63,7 @@ def decode_image(path: Path, size: Size, settings: DecodeSettings, clip_size: Si
 
 
 def _still(file: Image.Image, wanted: Size, upright: tuple[int, int], settings: DecodeSettings) -> Pixels:
-    size = fitted(wanted, *upright)
+    size = resized_dimensions(wanted, *upright)
     quick = file.format == "JPEG" and not settings.exact_pixels
     if quick:
         # The decoder itself scales by a half, a quarter or an eighth, to no less than what is wanted.
@@ -91,7 +91,7 @@ def _scale_key(file: Image.Image) -> None:
 
 def _animation(file: Image.Image, wanted: Size, settings: DecodeSettings) -> Frames:
     """Every frame is loaded once for its duration and its picture: these formats build each on the one before."""
-    size = fitted(wanted, *file.size)
+    size = resized_dimensions(wanted, *file.size)
     beginnings, at = [], 0.0
     for number in range(getattr(file, "n_frames", 1)):
         file.seek(number)

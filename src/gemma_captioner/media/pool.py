@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from ..types import Failed, Frames, MediaItem, Pixels, Size, most_bytes
+from ..types import Failed, Frames, MediaItem, Pixels, Size, max_frame_bytes
 from .decode import decode
 from .settings import DecodeSettings
 
@@ -223,7 +223,7 @@ class DecodePool:
         """size, clip_size: of an image's and a clip's frames. pixel_bytes: what all together may take at once."""
         self._settings = settings
         self._sizes = (size, clip_size)
-        frame_bytes = max(most_bytes(size), most_bytes(clip_size))
+        frame_bytes = max(max_frame_bytes(size), max_frame_bytes(clip_size))
         self.arena = Arena(max(settings.frames, pixel_bytes // frame_bytes), frame_bytes)
         limit = int(settings.memory_gib * GIB) + self.arena.bytes  # the arena counts as a worker's own, too
         self._processes = Processes(workers, limit)

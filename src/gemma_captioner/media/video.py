@@ -21,8 +21,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ..errors import ItemError
-from ..storage.places import is_local, source
-from ..types import Frames, PatchBudget, Pixels, Size, fitted
+from ..storage.filesystem import is_local, source
+from ..types import Frames, PatchBudget, Pixels, Size, resized_dimensions
 from .colour import as_srgb, upright_size
 from .sampling import ROUNDING_S, Timeline, wanted_frames
 from .settings import DecodeSettings
@@ -53,7 +53,7 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
             for number, frame in enumerate(_frames_at(container, stream, wanted, timeline)):
                 if number == 0:  # which tells the clip's shape
                     source_size = upright_size(frame, stream.sample_aspect_ratio)
-                    width, height = fitted(size, *source_size)
+                    width, height = resized_dimensions(size, *source_size)
                     pixels = np.empty((len(wanted), height, width, 3), np.uint8)
                 pixels[number] = as_srgb(
                     frame,

@@ -25,12 +25,12 @@ def _templates() -> Environment:
     )
 
 
-def page(template: str, **values: Any) -> str:
+def render_page(template: str, **values: Any) -> str:
     """A whole page from `template`, which extends `base.html`."""
     return _templates().get_template(template).render(**values)
 
 
-def picture(pixels: Pixels, width: int, height: int | None = None) -> str:
+def jpeg_data_url(pixels: Pixels, width: int, height: int | None = None) -> str:
     """uint8 [height, width, 3] -> a data: URL of a JPEG, `width` pixels wide; height: where the shape is to change."""
     image = Image.fromarray(pixels)
     image = image.resize((width, height or max(1, round(width * image.height / image.width))))

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ..config.settings import Settings
-from ..dataset.discover import roots_of
+from ..dataset.discover import resolve_roots
 from ..engines import engine_for
 from ..errors import StartError
 from ..prompts.examples import read_examples
-from ..prompts.facts import facts_for
+from ..prompts.metadata import load_metadata
 from ..types import Failed, Kind, MediaItem
 from .planner import Plan
 
 
 @dataclass(frozen=True)
-class Survey:
+class DryRunReport:
     """`frames` and `prompt_tokens` are upper bounds: a short clip may hold fewer frames than were asked for."""
 
     pending: Counter[Kind]
@@ -67,10 +67,10 @@ class Survey:
         return "\n".join(lines)
 
 
-def survey(paths: Iterable[Path], settings: Settings) -> Survey:
+def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     """Raises `StartError` and its kin where the paths or the model's description cannot be had."""
-    facts_for(settings)  # what its prompts ask for is known, or told now
-    plan = Plan(roots_of(paths, settings.selection.output), settings)
+    load_metadata(settings)  # what its prompts ask for is known, or told now
+    plan = Plan(resolve_roots(paths, settings.selection.output), settings)
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
         if isinstance(step, MediaItem):
@@ -90,7 +90,7 @@ def survey(paths: Iterable[Path], settings: Settings) -> Survey:
         model = engine.describe()
     except StartError as error:  # what was counted is worth knowing all the same
         shortage = str(error)
-    return Survey(
+    return DryRunReport(
         pending=pending,
         frames=sum(n * settings.frames(kind) for kind, n in pending.items()),
         prompt_tokens=prompt_tokens,

@@ -5,17 +5,16 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config.selection import Selection
+from ..config.selection import SelectionSettings
 from ..config.settings import Settings
-from ..dataset import parquet as parts
-from ..dataset import sidecar
-from ..dataset.discover import Discovery, Found, Root
-from ..dataset.journal import History, Made, fingerprint
-from ..storage.places import read
+from ..dataset import parquet, sidecar
+from ..dataset.discover import DiscoveredItem, Discovery, Root
+from ..dataset.journal import CaptionRecord, History, fingerprint
+from ..storage.filesystem import read
 from ..types import Failed, Folder, MediaItem, Skipped
 
 
-class Replacing:
+class OverwritePolicy:
     """Which captions may give way to another: what --existing and --only say, by what the journals know of them."""
 
     def __init__(self, settings: Settings) -> None:
@@ -23,7 +22,7 @@ class Replacing:
         self._histories: dict[Path, History] = {}
 
     @property
-    def _selection(self) -> Selection:
+    def _selection(self) -> SelectionSettings:
         return self._settings.selection
 
     def history(self, store: Path) -> History:
@@ -40,24 +39,27 @@ class Replacing:
 
     def _is_stale(self, item: MediaItem) -> bool:
         """Whether its caption is ours, and made by other settings or from other media than there are now."""
-        made = self._made(item)
+        record = self._caption_record(item)
         try:
             media = fingerprint(item.path)
         except OSError:  # gone, or not to be read: there is nothing that could be redone
             return False
-        return made is not None and (made.recipe, made.media) != (self._settings.recipe(made.kind), media)
+        return record is not None and (record.settings_hash, record.media) != (
+            self._settings.settings_hash(record.kind),
+            media,
+        )
 
     def _is_flagged(self, item: MediaItem, flag: str) -> bool:
         """Whether its caption is ours and has this flag, any for ""."""
-        made = self._made(item)
-        return made is not None and (flag in made.flags if flag else bool(made.flags))
+        record = self._caption_record(item)
+        return record is not None and (flag in record.flags if flag else bool(record.flags))
 
-    def _made(self, item: MediaItem) -> Made | None:
+    def _caption_record(self, item: MediaItem) -> CaptionRecord | None:
         try:
             caption = read(item.caption_path)
         except OSError:
             return None
-        return self.history(item.store).made(item.caption_file, sidecar.digest(caption))
+        return self.history(item.store).caption_record(item.caption_file, sidecar.digest(caption))
 
 
 class Plan:
@@ -66,10 +68,10 @@ class Plan:
     def __init__(self, roots: list[Root], settings: Settings) -> None:
         self._selection = settings.selection
         self._discovery = Discovery(roots, settings.selection)
-        self._replacing = Replacing(settings)
-        self._rows: frozenset[str] | None = None  # paths, with --captions-to parquet
+        self._overwrite = OverwritePolicy(settings)
+        self._captioned_paths: frozenset[str] | None = None  # paths, with --captions-to parquet
         self._stores = {root.store for root in roots}
-        self.of_other_shards = 0  # files seen so far
+        self.num_in_other_shards = 0  # files seen so far
 
     @property
     def ignored(self) -> int:
@@ -79,10 +81,10 @@ class Plan:
     def __iter__(self) -> Iterator[MediaItem | Skipped | Failed]:
         limit, pending = self._selection.limit, 0
         if self._selection.captions_to == "parquet":
-            self._rows = frozenset[str]().union(*map(parts.done, self._stores))
+            self._captioned_paths = frozenset[str]().union(*map(parquet.captioned_paths, self._stores))
         for found in self._discovery:
             if not self._is_ours(found):
-                self.of_other_shards += 1
+                self.num_in_other_shards += 1
                 continue
             if isinstance(found, Failed):
                 yield found
@@ -92,20 +94,22 @@ class Plan:
                 pending += 1
                 yield found.item
 
-    def _is_ours(self, found: Found | Failed) -> bool:
+    def _is_ours(self, found: DiscoveredItem | Failed) -> bool:
         """By --shard. A folder that cannot be listed is every shard's failure: whose files it hides is not known."""
         shard, item = self._selection.shard, found.item
         return shard is None or isinstance(item, Folder) or in_shard(item.name, shard)
 
-    def _reason_to_skip(self, found: Found) -> str | None:
+    def _reason_to_skip(self, found: DiscoveredItem) -> str | None:
         item, selection = found.item, self._selection
-        captioned = found.captioned if self._rows is None else parts.path_in(item) in self._rows
+        captioned = (
+            found.captioned if self._captioned_paths is None else parquet.row_path(item) in self._captioned_paths
+        )
         if not captioned:
             if selection.only is None:
                 return None
-            failed = selection.only == "failed" and self._replacing.history(item.store).failed(item.name)
+            failed = selection.only == "failed" and self._overwrite.history(item.store).failed(item.name)
             return None if failed else f"is not what --only {selection.only} asks for"
-        if self._replacing.allows(item):
+        if self._overwrite.allows(item):
             return None
         if selection.only is not None:
             return f"is not what --only {selection.only} asks for"

@@ -3,49 +3,49 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..captions.clean import bare, dressed, plain, to_last_sentence
-from ..captions.judge import UNFIT, judge
+from ..captions.clean import apply_affixes, strip_boilerplate, to_ascii_punctuation, to_last_sentence
+from ..captions.flags import REJECTION_REASONS, evaluate
 from ..captions.limits import length_flags
 from ..config.settings import Settings
-from ..prompts.variables import filled
+from ..prompts.variables import fill_template
 from ..types import Reply
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class CaptionCheck:
     caption: str
     flags: tuple[str, ...] = ()
-    unfit: str | None = None  # why it cannot be stored, and what to do
+    rejection: str | None = None  # why it cannot be stored, and what to do
 
 
-def judged(
+def postprocess_reply(
     reply: Reply,
     prompt: str,
     settings: Settings,
     values: Mapping[str, str | int | float],
     count_tokens: Callable[[str], int] | None = None,
-) -> Judged:
+) -> CaptionCheck:
     """prompt: as it was asked. values: of the variables in prefix and suffix. count_tokens: of --tokenizer."""
-    put, judging = settings.prompting, settings.judging
-    said = _cleaned(reply.text, put.begin.strip(), ascii_punctuation=put.punctuation == "ascii")
-    truncated = reply.finish_reason == "length" and bool(said)
+    prompting, judging = settings.prompting, settings.judging
+    text = _cleaned(reply.text, prompting.begin.strip(), ascii_punctuation=prompting.punctuation == "ascii")
+    truncated = reply.finish_reason == "length" and bool(text)
     if truncated:
-        said = to_last_sentence(said)
-    flags = judge(said, prompt=prompt, language=judging.language)
-    if unfit := [flag for flag in flags if flag in UNFIT]:
-        return Judged("", flags, UNFIT[unfit[0]])
-    prefix, suffix = filled(put.prefix, values), filled(put.suffix, values)
-    caption = dressed(said, trigger=put.trigger, prefix=prefix, suffix=suffix)
+        text = to_last_sentence(text)
+    flags = evaluate(text, prompt=prompt, language=judging.language)
+    if rejection := [flag for flag in flags if flag in REJECTION_REASONS]:
+        return CaptionCheck("", flags, REJECTION_REASONS[rejection[0]])
+    prefix, suffix = fill_template(prompting.prefix, values), fill_template(prompting.suffix, values)
+    caption = apply_affixes(text, trigger=prompting.trigger, prefix=prefix, suffix=suffix)
     flags += ("truncated",) * truncated + length_flags(caption, judging.target, count_tokens)
-    return Judged(caption, reply.flags + flags)
+    return CaptionCheck(caption, reply.flags + flags)
 
 
 def _cleaned(text: str, begin: str, *, ascii_punctuation: bool) -> str:
     """begin: what stays, even where it is what models say around a caption, such as "This image shows"."""
-    said = bare(text, ascii_punctuation=ascii_punctuation)
-    opening = " ".join((plain(begin) if ascii_punctuation else begin).split())
-    if not said or said.startswith(opening):
-        return said
+    text = strip_boilerplate(text, ascii_punctuation=ascii_punctuation)
+    opening = " ".join((to_ascii_punctuation(begin) if ascii_punctuation else begin).split())
+    if not text or text.startswith(opening):
+        return text
     rest = text.removeprefix(begin)
-    said = bare(rest, ascii_punctuation=ascii_punctuation)
-    return said and opening + " " * rest[:1].isspace() + said
+    text = strip_boilerplate(rest, ascii_punctuation=ascii_punctuation)
+    return text and opening + " " * rest[:1].isspace() + text

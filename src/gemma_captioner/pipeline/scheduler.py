@@ -14,29 +14,29 @@ from itertools import count
 import psutil
 
 from ..config.settings import Settings
-from ..config.targets import trainer_of
+from ..config.targets import get_trainer
 from ..dataset import sidecar
-from ..dataset.journal import Line, fingerprint, new_run_id
+from ..dataset.journal import JournalRecord, fingerprint, new_run_id
 from ..engines import Engine, Session, engine_for
 from ..errors import ItemError
 from ..media.pool import DecodePool
-from ..prompts.examples import Shown, decoded, read_examples
-from ..prompts.facts import facts_for
-from ..types import Captioned, Failed, MediaItem, Outcome, Skipped, most_bytes
+from ..prompts.examples import FewShotExample, decode_examples, read_examples
+from ..prompts.metadata import load_metadata
+from ..types import Captioned, Failed, MediaItem, Outcome, Skipped, max_frame_bytes
 from .decoding import decode_settings
-from .item import Job
+from .item import ItemState
 from .writer import OutcomeWriter
 
 PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome; more for an engine that asks for it
-_MOST_JOBS = 256  # items begun and not settled, however small their pixels are
-_WAIT_S = 0.02
+_MAX_ITEMS = 256  # items begun and not settled, however small their pixels are
+_POLL_TIMEOUT_S = 0.02
 
 
 class Pipeline:
     """One run. Raises `UsageError` where prompts, facts or examples cannot be had, before any model is loaded.
 
     run_id: a new one, where it is not given. stores: how many folders will hold a journal, where that is known: a
-    single one that cannot be written ends the run. tell: is given lines for a person: which model is loaded, and in
+    single one that cannot be written ends the run. log: is given lines for a person: which model is loaded, and in
     which precision. deadline: of `time.monotonic()`, after which nothing new is begun.
     """
 
@@ -47,47 +47,49 @@ class Pipeline:
         *,
         run_id: str | None = None,
         stores: int | None = None,
-        tell: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
         deadline: float = float("inf"),
     ) -> None:
         self.settings = settings
         self.run_id = run_id or new_run_id()
         self.load_seconds = 0.0
-        self.left_by_deadline = False
+        self.stopped_by_deadline = False
         self._own_engine = engine
-        self._tell = tell
+        self._log = log
         self._deadline = deadline
-        self._facts = facts_for(settings)
-        self._examples: list[Shown] = read_examples(settings.prompting.examples)
-        self._as_lines = settings.sampling.for_ is not None and trainer_of(settings.sampling.for_).takes_lines
-        self._jobs: list[Job] = []  # admitted and not settled, in the order of work
-        self._in_flight: dict[int, Job] = {}  # by the id of the request that the engine has
+        self._metadata = load_metadata(settings)
+        self._examples: list[FewShotExample] = read_examples(settings.prompting.examples)
+        self._as_lines = settings.sampling.for_ is not None and get_trainer(settings.sampling.for_).one_caption_per_line
+        self._items: list[ItemState] = []  # admitted and not settled, in the order of work
+        self._in_flight: dict[int, ItemState] = {}  # by the id of the request that the engine has
         self._request_ids = count()
         self._no_room_yet: MediaItem | None = None  # taken from the steps, its pixels having no room
         self._is_exhausted = False  # nothing more is admitted
         self._resources = ExitStack()  # the decode pool and the session: closed before the writer
         self.writer = OutcomeWriter(settings, self.run_id, stores=stores)
 
-    def run(self, steps: Iterator[MediaItem | Skipped | Failed | None]) -> Generator[Outcome]:
-        """Outcomes, in the order in which they come; what `steps` says is skipped or failed is one as it stands.
+    def run(self, planned: Iterator[MediaItem | Skipped | Failed | None]) -> Generator[Outcome]:
+        """Outcomes, in the order in which they come; what `planned` says is skipped or failed is one as it stands.
 
         None among the steps: there is nothing new at present. Raises `StartError` and its kin.
         """
         session: Session | None = None
         with closing(self.writer), self._resources:
             while True:
-                yield from self._admit(steps)
+                yield from self._admit(planned)
                 if self._time_is_up():
                     self._drop_undecoded()
-                if not self._jobs:
+                if not self._items:
                     yield from self.writer.flush()  # nobody who waits for an outcome is kept waiting
                     if self._is_exhausted:
                         return
                 yield from self._collect_undecodable()
-                if session is None and any(job.is_decoded for job in self._jobs):  # no model for broken files alone
+                if session is None and any(
+                    state.is_decoded for state in self._items
+                ):  # no model for broken files alone
                     session = self._load_model()
                 if session is None:
-                    time.sleep(_WAIT_S / 4)
+                    time.sleep(_POLL_TIMEOUT_S / 4)
                     continue
                 self._submit(session)
                 yield from self._collect(session)
@@ -96,33 +98,33 @@ class Pipeline:
 
     # Admission and decoding
 
-    def _admit(self, steps: Iterator[MediaItem | Skipped | Failed | None]) -> Iterator[Outcome]:
+    def _admit(self, planned: Iterator[MediaItem | Skipped | Failed | None]) -> Iterator[Outcome]:
         """Begin items, as many as there is room for; yields what needs no work or cannot be begun."""
-        while not self._is_exhausted and len(self._jobs) < _MOST_JOBS:
+        while not self._is_exhausted and len(self._items) < _MAX_ITEMS:
             try:
-                step = self._no_room_yet or next(steps)
+                next_item = self._no_room_yet or next(planned)
             except StopIteration:
                 self._is_exhausted = True
                 return
             self._no_room_yet = None
-            if step is None:
+            if next_item is None:
                 return
-            if not isinstance(step, MediaItem):
-                yield self.writer.record(step)
+            if not isinstance(next_item, MediaItem):
+                yield self.writer.record(next_item)
             elif self._time_is_up():
-                self._is_exhausted = self.left_by_deadline = True
-            elif (job := self._begin(step)) is None:
-                self._no_room_yet = step  # until others are settled
+                self._is_exhausted = self.stopped_by_deadline = True
+            elif (state := self._begin(next_item)) is None:
+                self._no_room_yet = next_item  # until others are settled
                 return
-            elif isinstance(job, Failed):
-                yield self.writer.record(job)
+            elif isinstance(state, Failed):
+                yield self.writer.record(state)
             else:
-                self._jobs.append(job)
+                self._items.append(state)
 
     def _time_is_up(self) -> bool:
         return time.monotonic() > self._deadline
 
-    def _begin(self, item: MediaItem) -> Job | Failed | None:
+    def _begin(self, item: MediaItem) -> ItemState | Failed | None:
         """Start to decode it. None where its pixels have no room now."""
         pool = self._pool
         if (error := self.writer.write_error(item.store)) is not None:
@@ -132,14 +134,14 @@ class Pipeline:
         except OSError as unreadable:
             return Failed(item, f"cannot be read ({unreadable.strerror}): mend or remove it")
         decoding = pool.start(item)
-        return None if decoding is None else Job(item, media, decoding)
+        return None if decoding is None else ItemState(item, media, decoding)
 
     @cached_property
     def _pool(self) -> DecodePool:
         """Started when the first file needs it; the examples are decoded before anything else."""
         spec = self.engine.spec
         clip_size = spec.clip_size or spec.size
-        wanted = spec.at_once * self.settings.sampling.frames * most_bytes(clip_size)
+        wanted = spec.at_once * self.settings.sampling.frames * max_frame_bytes(clip_size)
         pool = DecodePool(
             spec.size,
             decode_settings(self.settings),
@@ -148,19 +150,19 @@ class Pipeline:
             pixel_bytes=max(PIXEL_BYTES, min(wanted, psutil.virtual_memory().available // 4)),
         )
         self._resources.enter_context(pool)
-        self._examples = decoded(self._examples, pool)
+        self._examples = decode_examples(self._examples, pool)
         return pool
 
     def _drop_undecoded(self) -> None:
         """Time is up: what the model has not begun is left for another run."""
-        for job in [job for job in self._jobs if job.frames is None]:
-            self._release(job)
-            self.left_by_deadline = True
+        for state in [state for state in self._items if state.frames is None]:
+            self._release(state)
+            self.stopped_by_deadline = True
 
     def _collect_undecodable(self) -> Iterator[Outcome]:
-        for job in [job for job in self._jobs if job.frames is None and job.is_decoded]:
-            if isinstance(failed := job.decoding.result(), Failed):
-                self._release(job)
+        for state in [state for state in self._items if state.frames is None and state.is_decoded]:
+            if isinstance(failed := state.decoding.result(), Failed):
+                self._release(state)
                 yield self.writer.record(failed)
 
     # The model
@@ -168,12 +170,12 @@ class Pipeline:
     @cached_property
     def engine(self) -> Engine:
         """Made when the first file needs it: a finished folder asks for no model."""
-        return self._own_engine or engine_for(self.settings, self._tell, self._examples)
+        return self._own_engine or engine_for(self.settings, self._log, self._examples)
 
     def _load_model(self) -> Session:
         """While it loads, the next files decode."""
         start = time.monotonic()
-        self._tell(self.engine.describe())
+        self._log(self.engine.describe())
         session = self._resources.enter_context(self.engine.open())
         self.load_seconds = time.monotonic() - start
         return session
@@ -181,21 +183,27 @@ class Pipeline:
     def _submit(self, session: Session) -> None:
         """Fill what is free with what is decoded, in the order of work."""
         free = session.free
-        for job in self._jobs:
+        for state in self._items:
             if free <= 0:
                 return
-            if job.frames is None:
-                if not job.is_decoded or isinstance(frames := job.decoding.result(), Failed):
+            if state.frames is None:
+                if not state.is_decoded or isinstance(frames := state.decoding.result(), Failed):
                     continue  # what has failed since the last look is settled at the next
-                job.begin(frames, self.settings, self._facts, self._existing(job.item), lambda: next(self._request_ids))
-            for ask in job.due()[:free]:
-                self._in_flight[ask.id], ask.in_flight = job, True
-                session.submit(job.request(ask, self.settings, self._examples))
+                state.begin(
+                    frames,
+                    self.settings,
+                    self._metadata,
+                    self._existing_caption(state.item),
+                    lambda: next(self._request_ids),
+                )
+            for prompt_state in state.pending_prompts()[:free]:
+                self._in_flight[prompt_state.id], prompt_state.in_flight = state, True
+                session.submit(state.request(prompt_state, self.settings, self._examples))
                 free -= 1
 
-    def _existing(self, item: MediaItem) -> str:
+    def _existing_caption(self, item: MediaItem) -> str:
         """The caption that is there, where a prompt wants it."""
-        if self._facts.used.isdisjoint({"existing", "tags"}):
+        if self._metadata.used_variables.isdisjoint({"existing", "tags"}):
             return ""
         try:
             return (sidecar.read(item.caption_path) or b"").decode("utf-8", "replace").strip()
@@ -206,13 +214,13 @@ class Pipeline:
 
     def _collect(self, session: Session) -> Iterator[Outcome]:
         """Take the engine's answers; yields the items that are over with them."""
-        for answer in session.poll(_WAIT_S):
+        for answer in session.poll(_POLL_TIMEOUT_S):
             assert answer.request_id is not None
-            job = self._in_flight.pop(answer.request_id)
-            job.hear(answer, self.settings, self._count_tokens)
-            if job.is_over:
-                self._release(job)
-                if (outcome := self._settle(job)) is not None:
+            state = self._in_flight.pop(answer.request_id)
+            state.handle_reply(answer, self.settings, self._count_tokens)
+            if state.is_done:
+                self._release(state)
+                if (outcome := self._settle(state)) is not None:
                     yield outcome
 
     @cached_property
@@ -224,23 +232,23 @@ class Pipeline:
 
         return token_counter(name, self.settings.model.hf_token)
 
-    def _release(self, job: Job) -> None:
-        self._jobs.remove(job)
-        job.decoding.release()
+    def _release(self, state: ItemState) -> None:
+        self._items.remove(state)
+        state.decoding.release()
 
-    def _settle(self, job: Job) -> Outcome | None:
+    def _settle(self, state: ItemState) -> Outcome | None:
         """None while the caption is held for a part of a parquet file."""
-        if job.failed is not None:
-            return self.writer.record(job.failed)
-        captioned = job.captioned(as_lines=self._as_lines)
-        return self.writer.store(captioned, self._line(job, captioned))
+        if state.failed is not None:
+            return self.writer.record(state.failed)
+        captioned = state.captioned(as_lines=self._as_lines)
+        return self.writer.store(captioned, self._journal_record(state, captioned))
 
-    def _line(self, job: Job, captioned: Captioned) -> Line:
+    def _journal_record(self, state: ItemState, captioned: Captioned) -> JournalRecord:
         """The journal's, with what the run knows and the item does not."""
         spec = self.engine.spec
-        return job.line(captioned) | {
+        return state.to_journal_record(captioned) | {
             "model": spec.model,
             "revision": spec.revision,
-            "recipe": self.settings.recipe(job.kind),
-            "span": self.settings.sampling.span if job.kind == "clip" else None,
+            "recipe": self.settings.settings_hash(state.kind),
+            "span": self.settings.sampling.span if state.kind == "clip" else None,
         }

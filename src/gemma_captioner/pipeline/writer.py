@@ -11,11 +11,11 @@ from typing import Protocol
 
 from ..config.settings import Settings
 from ..dataset import sidecar
-from ..dataset.journal import Journal, Line
-from ..dataset.parquet import Parts
+from ..dataset.journal import Journal, JournalRecord
+from ..dataset.parquet import ParquetWriter
 from ..errors import ItemError, StorageError
 from ..types import Captioned, Failed, Outcome, Skipped
-from .planner import Replacing
+from .planner import OverwritePolicy
 
 _CAPTION_EXISTS = "a caption was written there meanwhile"
 
@@ -28,10 +28,10 @@ class CaptionWriter(Protocol):
         """Whether it holds enough for a `flush`."""
         ...
 
-    def write(self, captioned: Captioned, line: Line, *, replace: bool) -> Captioned | None:
+    def write(self, captioned: Captioned, line: JournalRecord, *, replace: bool) -> Captioned | None:
         """The caption once it is stored; None while it is held for `flush`.
 
-        Raises `sidecar.Occupied` where a caption is present and `replace` is false, and what `storage_error` says.
+        Raises `sidecar.CaptionExistsError` where a caption is present and `replace` is false, and what `storage_error` says.
         """
         ...
 
@@ -48,7 +48,7 @@ class TxtWriter:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def write(self, captioned: Captioned, line: Line, *, replace: bool) -> Captioned:
+    def write(self, captioned: Captioned, line: JournalRecord, *, replace: bool) -> Captioned:
         item = captioned.item
         sidecar.write(
             item.caption_path,
@@ -69,19 +69,19 @@ class RowWriter:
     def __init__(self, journal: Journal) -> None:
         """Raises `StartError` without pyarrow."""
         self._journal = journal
-        self._parts = Parts(journal.run_id)
+        self._parquet = ParquetWriter(journal.run_id)
 
     @property
     def is_flush_due(self) -> bool:
-        return self._parts.are_due
+        return self._parquet.is_flush_due
 
-    def write(self, captioned: Captioned, line: Line, *, replace: bool) -> None:
+    def write(self, captioned: Captioned, line: JournalRecord, *, replace: bool) -> None:
         self._journal.append(captioned.item.store, line, sync=False)
-        self._parts.add(captioned, line)
+        self._parquet.add(captioned, line)
 
     def flush(self) -> list[Captioned]:
-        self._journal.keep()
-        return self._parts.write()
+        self._journal.flush()
+        return self._parquet.write()
 
 
 WRITERS: dict[str, Callable[[Journal], CaptionWriter]] = {"txt": TxtWriter, "parquet": RowWriter}
@@ -94,7 +94,7 @@ class OutcomeWriter:
     """
 
     def __init__(self, settings: Settings, run_id: str, *, stores: int | None = None) -> None:
-        self._overwrite = Replacing(settings)
+        self._overwrite = OverwritePolicy(settings)
         self._stores = stores
         self._write_errors: dict[Path, str | None] = {}  # by store
         self._journal = Journal(run_id, _header(settings))
@@ -112,7 +112,7 @@ class OutcomeWriter:
                 self._write_errors[store] = str(error)
         return self._write_errors[store]
 
-    def store(self, captioned: Captioned, line: Line) -> Outcome | None:
+    def store(self, captioned: Captioned, line: JournalRecord) -> Outcome | None:
         """The outcome once it is on disk; None while the caption is held for `flush`. Raises `StorageError`.
 
         line: of the journal, but for the digest and the words that are replaced.
@@ -128,7 +128,7 @@ class OutcomeWriter:
                 "replaced": None if present is None else present.decode("utf-8", "surrogateescape"),
             }
             return self._captions.write(captioned, line, replace=replace)
-        except sidecar.Occupied:
+        except sidecar.CaptionExistsError:
             return Skipped(item, _CAPTION_EXISTS)
         except ItemError as error:
             return self.record(Failed(item, str(error)))
@@ -136,7 +136,7 @@ class OutcomeWriter:
     def record(self, outcome: Outcome) -> Outcome:
         """The outcome; a failure is written into the journal first."""
         if isinstance(outcome, Failed):
-            line: Line = {"kind": "failure", "path": outcome.item.name, "error": outcome.error}
+            line: JournalRecord = {"kind": "failure", "path": outcome.item.name, "error": outcome.error}
             if outcome.rejected:
                 line["rejected"] = outcome.rejected
             # A folder that cannot be listed or written holds no journal either; the summary reports the failure.
@@ -160,6 +160,6 @@ class OutcomeWriter:
             self._journal.close()
 
 
-def _header(settings: Settings) -> Line:
+def _header(settings: Settings) -> JournalRecord:
     dumped = settings.model_dump(mode="json", exclude={"model": {"hf_token"}})
     return {"version": version("gemma-captioner"), "settings": dumped}

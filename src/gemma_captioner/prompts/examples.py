@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.selection import Selection
+from ..config.selection import SelectionSettings
 from ..dataset.discover import Discovery, Root
 from ..errors import StartError, UsageError
 from ..media.pool import DecodePool
 from ..types import Example, Failed, Frames, Kind, MediaItem
-from .variables import filled, values_of
+from .variables import fill_template, variable_values
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class FewShotExample:
     """An answer and what it was said of. frames: once they are decoded; item: None where there are words alone."""
 
     answer: str
@@ -25,50 +25,57 @@ class Shown:
     def kind(self) -> Kind | None:
         return self.frames.kind if self.frames else self.item.kind if self.item else None
 
-    def as_example(self, template: str, prompt: str, trigger: str) -> Example:
+    def to_example(self, template: str, prompt: str, trigger: str) -> Example:
         """template: the prompt with its variables. prompt: with those of the item that is asked about."""
         if self.item is None or self.frames is None:
             return Example(prompt, self.answer)
-        values = values_of(self.item, self.frames, trigger=trigger, existing="", facts={})
+        values = variable_values(self.item, self.frames, trigger=trigger, existing="", metadata={})
         try:
-            return Example(filled(template, values), self.answer, self.frames)
+            return Example(fill_template(template, values), self.answer, self.frames)
         except KeyError:  # a column of the facts, which tell nothing of it
             return Example(prompt, self.answer, self.frames)
 
 
-def read_examples(path: Path | None) -> list[Shown]:
+def read_examples(path: Path | None) -> list[FewShotExample]:
     """In natural order; media without a caption are left out. Raises `UsageError` where there is none."""
     if path is None:
         return []
     try:
         if path.is_dir():
-            found = Discovery([Root(path, path, path)], Selection())
-            shown = [
-                Shown(_one_line(f.item.caption_path), f.item)
+            found = Discovery([Root(path, path, path)], SelectionSettings())
+            examples = [
+                FewShotExample(_one_line(f.item.caption_path), f.item)
                 for f in found
                 if not isinstance(f, Failed) and f.captioned
             ]
         else:
-            shown = [Shown(line.strip()) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            examples = [
+                FewShotExample(line.strip())
+                for line in path.read_text(encoding="utf-8-sig").splitlines()
+                if line.strip()
+            ]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--examples {path}: {error}") from error
-    if not shown:
+    if not examples:
         raise UsageError(f"--examples {path}: holds none. Give media with a .txt beside each, or a caption a line")
-    return shown
+    return examples
 
 
 def _one_line(path: Path) -> str:
     return " ".join(path.read_text(encoding="utf-8-sig").split())
 
 
-def of_kind(shown: Sequence[Shown], kind: Kind) -> list[Shown]:
+def examples_of_kind(examples: Sequence[FewShotExample], kind: Kind) -> list[FewShotExample]:
     """Clips are shown clips, images images; captions alone are for both."""
-    return [one for one in shown if one.kind in (None, kind)]
+    return [example for example in examples if example.kind in (None, kind)]
 
 
-def decoded(shown: Sequence[Shown], pool: DecodePool) -> list[Shown]:
+def decode_examples(examples: Sequence[FewShotExample], pool: DecodePool) -> list[FewShotExample]:
     """With their frames. Raises `StartError` for one that cannot be read: the run would be another than was meant."""
-    return [one if one.item is None else Shown(one.answer, one.item, _frames(one.item, pool)) for one in shown]
+    return [
+        example if example.item is None else FewShotExample(example.answer, example.item, _frames(example.item, pool))
+        for example in examples
+    ]
 
 
 def _frames(item: MediaItem, pool: DecodePool) -> Frames:

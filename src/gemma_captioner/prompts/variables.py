@@ -22,12 +22,12 @@ _NUMBERS: dict[str, str | int | float] = {"duration": 1.5, "num_frames": 1, "wid
 _BRACES = "Write a brace that is meant as one twice, {{ and }}"
 
 
-def check(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str]:
+def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str]:
     """The variables that they use. Raises `UsageError` for one that is not known, before any model is loaded, and for
     one that cannot be written as it is asked for: `{stem:d}`."""
     columns = list(columns)
     known, used = [*VARIABLES, *columns], set()
-    tried = dict.fromkeys(VARIABLES, "") | _NUMBERS | dict.fromkeys(columns, "")
+    samples = dict.fromkeys(VARIABLES, "") | _NUMBERS | dict.fromkeys(columns, "")
     for text in texts:
         try:
             names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
@@ -40,15 +40,15 @@ def check(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str
         if "trigger" in names and not trigger:
             raise UsageError("the prompt uses {trigger}: give --trigger WORD")
         try:
-            filled(text, tried)
+            fill_template(text, samples)
         except (ValueError, LookupError) as error:
             raise UsageError(f"in {text!r}: {error}. {_BRACES}") from error
         used |= names
     return used
 
 
-def values_of(
-    item: MediaItem, frames: Frames, *, trigger: str, existing: str, facts: Mapping[str, str]
+def variable_values(
+    item: MediaItem, frames: Frames, *, trigger: str, existing: str, metadata: Mapping[str, str]
 ) -> dict[str, str | int | float]:
     """What the variables stand for, for one item; a column of the facts beats a variable of its name."""
     looks_like_tags = existing.count(",") >= 2 and all(len(tag.split()) <= 4 for tag in existing.split(","))
@@ -63,10 +63,10 @@ def values_of(
         "num_frames": len(frames.times_s),
         "width": frames.source_size[0],
         "height": frames.source_size[1],
-        **facts,
+        **metadata,
     }
 
 
-def filled(text: str, values: Mapping[str, str | int | float]) -> str:
+def fill_template(text: str, values: Mapping[str, str | int | float]) -> str:
     """# "A {stem}, {{so}}", stem cat -> "A cat, {so}" """
     return string.Formatter().vformat(text, (), values)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from ..captions.clean import dressed
+from ..captions.clean import apply_affixes
 from .edits import Draft, one_line
 from .library import Entry
 from .patterns import found, patiently, pattern, replaced
@@ -45,9 +45,11 @@ _SENTENCES = pattern(r"\S.*?(?:[.!?][\"')\]]*(?=\s|$)|$)", is_regex=True)
 
 OPERATIONS: Mapping[str, Operation] = {
     "find and replace": Operation(_replace, "Find", "Replace by", searches=True),
-    "prefix": Operation(lambda caption, put: dressed(caption, prefix=put.text), "Put before each"),
-    "suffix": Operation(lambda caption, put: dressed(caption, suffix=put.text), "Put after each"),
-    "trigger": Operation(lambda caption, put: dressed(caption, trigger=put.text), "Put before those without this word"),
+    "prefix": Operation(lambda caption, put: apply_affixes(caption, prefix=put.text), "Put before each"),
+    "suffix": Operation(lambda caption, put: apply_affixes(caption, suffix=put.text), "Put after each"),
+    "trigger": Operation(
+        lambda caption, put: apply_affixes(caption, trigger=put.text), "Put before those without this word"
+    ),
     "remove sentence": Operation(_without_sentence, "Sentences that hold", searches=True),
 }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset import sidecar, trash
-from ..dataset.journal import Journal, Line, new_run_id
+from ..dataset.journal import Journal, JournalRecord, new_run_id
 from ..errors import ItemError, StorageError
 from .decisions import Decision
 from .guard import CAPTION_SUFFIXES, contained
@@ -46,7 +46,7 @@ class Rewording:
     number: int
     before: bytes | None
     after: bytes | None
-    origin: Line = field(default_factory=dict)
+    origin: JournalRecord = field(default_factory=dict)
 
     def back(self) -> "Rewording":
         return Rewording(self.number, self.after, self.before)
@@ -107,7 +107,7 @@ class Draft:
     number: int
     base: str | None
     text: str
-    origin: Line = field(default_factory=dict)
+    origin: JournalRecord = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,7 @@ class Edits:
 
     def _discarded(self, number: int) -> Iterator[Change]:
         item, caption = self._library[number].item, self._read(number)
-        yield from self._performed(Move(number, item.path, trash.place(item, self.run_id)))
+        yield from self._performed(Move(number, item.path, trash.trash_path(item, self.run_id)))
         if caption is not None:
             yield from self._performed(Rewording(number, caption, None))
 
@@ -252,7 +252,7 @@ class Edits:
 
     def _reword(self, change: Rewording) -> None:
         item = self._library[change.number].item
-        line: Line = {
+        line: JournalRecord = {
             **change.origin,
             "kind": "caption" if change.origin else "edit",
             "path": item.name,
@@ -272,7 +272,7 @@ class Edits:
         try:
             over = change.before is not None
             sidecar.write(item.caption_path, change.after, item.store, at_last, replace=over)
-        except sidecar.Occupied:
+        except sidecar.CaptionExistsError:
             raise Changed from None
 
     def _decide(self, change: Verdict) -> None:
@@ -284,7 +284,7 @@ class Edits:
         item, within = self._library[change.number].item, self._library.root.folder
         contained(change.source.parent / "any", within)
         contained(change.target.parent / "any", within)
-        line = {"kind": "trash", "path": item.name, **trash.moved(change.source, change.target, item.store)}
+        line = {"kind": "trash", "path": item.name, **trash.move_fields(change.source, change.target, item.store)}
         trash.move(change.source, change.target, partial(self._journal.append, item.store, line))
 
     def _settle(self, change: Settling) -> None:

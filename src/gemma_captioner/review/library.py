@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..captions.judge import judge
+from ..captions.flags import evaluate
 from ..captions.limits import length_flags
 from ..config.settings import Settings
 from ..dataset import sidecar
@@ -202,7 +202,7 @@ class Library:
         words, judging = entry.words, self._settings.judging
         if words.digest is None or entry.origin or words.digest in self._judged:
             return False
-        flags = judge(words.text, language=judging.language) + length_flags(words.text, judging.target)
+        flags = evaluate(words.text, language=judging.language) + length_flags(words.text, judging.target)
         self._judged[words.digest] = flags
         return True
 

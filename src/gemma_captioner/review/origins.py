@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config.settings import Settings
-from ..dataset.journal import JournalReader, Line, read_line, read_run
+from ..dataset.journal import JournalReader, JournalRecord, read_journal, read_line
 from ..dataset.sidecar import DOT_FOLDER
 
 
-def listed(line: Line, key: str) -> list[Any]:
+def listed(line: JournalRecord, key: str) -> list[Any]:
     """A journal that came with somebody's dataset may say anything: what is no list is an empty one."""
     value = line.get(key)
     return value if isinstance(value, list) else []
@@ -24,12 +24,12 @@ class Origin:
     at: int
     flags: tuple[str, ...]
 
-    def line(self) -> Line:
+    def line(self) -> JournalRecord:
         return read_line(self.run, self.at)
 
     def told_settings(self) -> dict[str, Any]:
         """As the run wrote them; of a caption that was offered and taken, as the run that made it."""
-        header: Line = next(read_run(self.run), {})
+        header: JournalRecord = next(read_journal(self.run), {})
         settings = self.line().get("settings") or header.get("settings")
         return settings if isinstance(settings, dict) else {}
 

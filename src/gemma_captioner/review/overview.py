@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..captions.audit import Audit
+from ..captions.stats import CaptionStats
 from .library import Entry
 from .query import ANY_FLAG, Query, State
 
@@ -30,7 +30,7 @@ class Overview:
 
 
 def overview(entries: Iterable[Entry]) -> Overview:
-    audit, flags, states, numbers = Audit(), Counter[str](), Counter[str](), {}
+    audit, flags, states, numbers = CaptionStats(), Counter[str](), Counter[str](), {}
     for entry in entries:
         states[entry.decision or ("open" if entry.words.digest else "uncaptioned")] += 1
         states["failed"] += entry.failure is not None or entry.fault is not None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..dataset import sidecar
-from ..dataset.journal import Line
+from ..dataset.journal import JournalRecord
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import ItemError
 from ..types import MediaItem
@@ -25,7 +25,7 @@ class Proposal:
     number: int
     text: str
     path: Path
-    origin: Line
+    origin: JournalRecord
 
 
 class Proposals:

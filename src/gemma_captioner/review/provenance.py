@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..config.settings import Settings
-from ..dataset.journal import Line
+from ..dataset.journal import JournalRecord
 from ..media.settings import DecodeSettings
 from ..pipeline.decoding import decode_settings
 from .library import Entry, readable
@@ -42,7 +42,7 @@ def _each(term: str, texts: list[Any]) -> list[tuple[str, str]]:
     return [(term, str(text)) for text in texts]
 
 
-def _times(line: Line) -> str:
+def _times(line: JournalRecord) -> str:
     return ", ".join(f"{time:.2f} s" for time in listed(line, "frame_times_s") if isinstance(time, int | float))
 
 

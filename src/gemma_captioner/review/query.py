@@ -4,7 +4,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..dataset.discover import natural
+from ..dataset.discover import natural_sort_key
 from ..types import Kind
 from .library import Entry
 from .patterns import found, patiently, pattern
@@ -73,7 +73,7 @@ def chosen(entries: Iterable[Entry], query: Query, offered: Container[int] = ())
 
 
 def _place(entry: Entry) -> tuple[str, str]:
-    return natural(entry.folder), natural(entry.name)
+    return natural_sort_key(entry.folder), natural_sort_key(entry.name)
 
 
 _KEYS: Mapping[Sort, Callable[[Entry], tuple[object, ...]]] = {

@@ -16,7 +16,7 @@ from ..media.decode import decode
 from ..media.encode import encode
 from ..media.settings import DecodeSettings
 from ..media.video import open_video, timeline_of, video_stream
-from ..storage.atomic import atomic
+from ..storage.atomic import atomic_write
 from ..types import Failed, Frames, MediaItem, PatchBudget
 
 _THUMB = PatchBudget(tokens=220 * 160, unit=1)  # pixels in all, whatever the shape
@@ -80,7 +80,7 @@ def _decoded(item: MediaItem, size: PatchBudget, settings: DecodeSettings) -> Fr
 
 
 def _write(to: Path, save: Callable[[Path], object]) -> None:
-    with atomic(to, sync=False) as unfinished:  # a cache
+    with atomic_write(to, sync=False) as unfinished:  # a cache
         save(unfinished)
 
 

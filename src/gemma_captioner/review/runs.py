@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from ..compare.kept import Kept, Lent
 from ..config.settings import Settings
-from ..errors import CaptionerError, without_token
+from ..errors import CaptionerError, redact_token
 from ..executors.local import Run
-from ..executors.tally import Tally
+from ..executors.stats import RunStats
 from ..pipeline.scheduler import Pipeline
-from ..text import span
+from ..text import format_duration
 from ..types import Captioned, Failed, MediaItem, Outcome
 from .library import Entry, Library
 from .proposals import Proposals
@@ -40,7 +40,7 @@ class Runs:
         self.model = ""
         self.error = ""
         self.total: int | None = None
-        self.tally = Tally()
+        self.stats = RunStats()
         self.newest: deque[Outcome] = deque(maxlen=_NEWEST)  # captions and failures, the latest first
         self._times: deque[float] = deque(maxlen=200)  # when the last ones came
 
@@ -64,7 +64,7 @@ class Runs:
         """# 3m20s"""
         if self.total is None or self.rate is None or not self.is_busy:
             return ""
-        return span(max(0, self.total - self.tally.done) / self.rate)
+        return format_duration(max(0, self.total - self.stats.done) / self.rate)
 
     # Starting and stopping
 
@@ -73,10 +73,10 @@ class Runs:
         folder = self._library.root.folder
 
         def outcomes() -> Generator[Outcome]:
-            run = Run([folder], settings, self._engine(settings), tell=self._tell)
+            run = Run([folder], settings, self._engine(settings), log=self._tell)
             with closing(run):
                 for outcome in run:
-                    self.total = run.total and max(run.total, self.tally.done)
+                    self.total = run.total and max(run.total, self.stats.done)
                     yield outcome
 
         return self._start(f"captioning {folder.name}", outcomes)
@@ -89,7 +89,7 @@ class Runs:
 
         def outcomes() -> Generator[Outcome]:
             by_name = {entry.item.name: entry for entry in entries}
-            pipeline = Pipeline(settings, self._engine(settings), stores=1, tell=self._tell)
+            pipeline = Pipeline(settings, self._engine(settings), stores=1, log=self._tell)
             items: Iterable[MediaItem] = self._proposals.ordered(entries, pipeline.run_id)
             with closing(pipeline.run(iter(items))) as made:
                 for outcome in made:
@@ -156,13 +156,13 @@ class Runs:
             self.state = "stopped" if self.state == "stopping" else "finished"
         except Exception as error:  # whatever it is, the page goes on
             said = str(error) if isinstance(error, CaptionerError) else f"it died ({type(error).__name__}: {error})"
-            self.state, self.error = "failed", without_token(said)
+            self.state, self.error = "failed", redact_token(said)
         self.changed()
 
     def _hear(self, outcome: Outcome) -> None:
         if self.state == "starting":
             self.state = "running"
-        self.tally.add(outcome)
+        self.stats.add(outcome)
         if isinstance(outcome, Captioned | Failed):
             self.newest.appendleft(outcome)
             self._times.append(time.monotonic())

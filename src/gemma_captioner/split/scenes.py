@@ -24,9 +24,9 @@ from ..media.encode import encode
 from ..media.sampling import ROUNDING_S, Timeline
 from ..media.settings import DecodeSettings
 from ..media.video import decode_clip, open_video, timeline_of, video_stream
-from ..pages import page, picture
-from ..storage.atomic import atomic
-from .settings import Splitting
+from ..pages import jpeg_data_url, render_page
+from ..storage.atomic import atomic_write
+from .settings import SplitSettings
 
 _COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
 _CRF = "14"
@@ -42,7 +42,7 @@ class Piece:
     end: float
 
 
-def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
+def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
     """Cut one video; yields each clip's path once it is there. Clips that are there already are not made again.
 
     Beside them, under `.gemma-captioner/split/`: a table of the cuts (CSV) and a contact sheet (HTML). Raises
@@ -71,7 +71,7 @@ def split(video: Path, output: Path, settings: Splitting) -> Iterator[Path]:
         for piece in pieces:
             clip = output / f"{video.stem}-{piece.number:04d}.mp4"
             if not (clip.exists() and clip.stat().st_size):
-                with atomic(clip, temporary / f"{os.getpid()}-{clip.name}") as unfinished:
+                with atomic_write(clip, temporary / f"{os.getpid()}-{clip.name}") as unfinished:
                     _write_clip(video, unfinished, piece, timeline)
             clips.append(clip)
             yield clip
@@ -152,7 +152,7 @@ def _known_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
 
 
 def _write_table(table: Path, scenes: list[tuple[float, float]], key: str) -> None:
-    with atomic(table) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(table) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("start_s", "end_s", "found in (bytes:time) by (detector, min, max)"))
         writer.writerows((f"{start:.6f}", f"{end:.6f}", key) for start, end in scenes)
@@ -216,6 +216,6 @@ def _write_sheet(path: Path, clips: list[Path]) -> None:
     if not clips:
         return
     middles = ((clip.name, decode_clip(clip, _THUMB, DecodeSettings(frames=1)).pixels[0]) for clip in clips)
-    shown = [(name, picture(pixels, *_THUMB)) for name, pixels in middles]
-    with atomic(path) as unfinished:
-        unfinished.write_text(page("sheet.html", title=path.stem, clips=shown), encoding="utf-8")
+    shown = [(name, jpeg_data_url(pixels, *_THUMB)) for name, pixels in middles]
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(render_page("sheet.html", title=path.stem, clips=shown), encoding="utf-8")

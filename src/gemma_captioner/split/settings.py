@@ -4,10 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..config.group import DURATION, Group, seconds
+from ..config.group import DURATION, SettingsGroup, parse_duration
 
 
-class Splitting(Group):
+class SplitSettings(SettingsGroup):
     """How `split` cuts long videos."""
 
     min: str = Field("2s", pattern=DURATION, description="Leave out what would be shorter.")
@@ -17,15 +17,15 @@ class Splitting(Group):
     )
 
     @model_validator(mode="after")
-    def _some_length_fits(self) -> Self:
+    def _check_lengths(self) -> Self:
         if not 0 < self.max_seconds >= self.min_seconds:
             raise ValueError(f"--min {self.min} and --max {self.max} leave nothing: make --max the longer one")
         return self
 
     @property
     def min_seconds(self) -> float:
-        return seconds(self.min)
+        return parse_duration(self.min)
 
     @property
     def max_seconds(self) -> float:
-        return seconds(self.max)
+        return parse_duration(self.max)

@@ -7,29 +7,29 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic(
+def atomic_write(
     path: Path,
-    unfinished: Path | None = None,
+    temp_path: Path | None = None,
     *,
     sync: bool = True,
     rename: Callable[[Path, Path], object] = os.replace,
 ) -> Iterator[Path]:
     """A path to write to, which takes the name of `path` as the block ends. Where it raises, `path` stays as it was.
 
-    with atomic(table) as unfinished:
+    with atomic_write(table) as unfinished:
         unfinished.write_text("a,b")
 
-    unfinished: where to write, on the same file system; else a hidden file beside `path`. sync: that the content
+    temp_path: where to write, on the same file system; else a hidden file beside `path`. sync: that the content
     outlives a power failure; a cache need not. rename: instead of replacing what is there. Raises `OSError`.
     """
-    unfinished = unfinished or path.with_name(f".{path.name}.{os.getpid()}")
+    temp_path = temp_path or path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield unfinished
+        yield temp_path
         if sync:
-            with unfinished.open("rb+") as file:
+            with temp_path.open("rb+") as file:
                 os.fsync(file.fileno())
-        rename(unfinished, path)
+        rename(temp_path, path)
     finally:
         with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+            temp_path.unlink(missing_ok=True)

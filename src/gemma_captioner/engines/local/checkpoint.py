@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import ModelError, without_token
+from ...errors import ModelError, redact_token
 
 DEMO = Path(__file__).parents[2] / "demo" / "checkpoint"
 FAMILIES = ("gemma3", "gemma4", "gemma4_unified")  # what tells them apart is in families.py
@@ -175,10 +175,10 @@ def explained(model: str, token: str | None) -> Iterator[None]:
     except ModelError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError) as error:
-        raise ModelError(without_token(_remedy(model, error), token)) from error
+        raise ModelError(redact_token(_remedy(model, error), token)) from error
     except Exception as error:
         # safetensors, huggingface_hub and its HTTP client raise classes of their own that share no other base.
-        raise ModelError(without_token(_remedy(model, error), token)) from error
+        raise ModelError(redact_token(_remedy(model, error), token)) from error
 
 
 def _remedy(model: str, error: BaseException) -> str:

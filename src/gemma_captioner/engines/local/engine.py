@@ -11,7 +11,7 @@ import transformers
 
 from ...config.settings import Settings
 from ...errors import ModelError, UsageError
-from ...prompts.examples import Shown, of_kind
+from ...prompts.examples import FewShotExample, examples_of_kind
 from ...types import Kind, PatchBudget, Size
 from ..base import EngineSpec
 from . import adapter as adapters
@@ -30,7 +30,7 @@ _PROMPT_ALLOWANCE = 512  # tokens that the memory plan leaves room for: variable
 
 
 class LocalEngine:
-    def __init__(self, settings: Settings, examples: Sequence[Shown] = ()) -> None:
+    def __init__(self, settings: Settings, examples: Sequence[FewShotExample] = ()) -> None:
         """examples: those that every request will carry, decoded or not: prompts and memory are counted with them."""
         self._settings = settings
         self._examples = examples
@@ -151,7 +151,7 @@ class LocalEngine:
 
         turns = [
             turn(prompt, kind, 0 if shown.item is None else self._settings.frames(kind), shown.answer)
-            for shown in of_kind(self._examples, kind)
+            for shown in examples_of_kind(self._examples, kind)
         ]
         asked = replace(turn(prompt, kind, num_frames), begin=self._settings.prompting.begin.strip())
         return len(tokens_of(self.family, self.processor, [*turns, asked], self._settings))

@@ -18,7 +18,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImagePr
 
 from ...config.settings import Settings
 from ...errors import UsageError
-from ...text import clock
+from ...text import format_timestamp
 from ...types import Kind, PatchBudget, Size
 from .. import gemma4
 
@@ -59,7 +59,7 @@ def _gemma3_size(processor: Any, settings: Settings, kind: Kind) -> Size:
 
 def _gemma3_media(marker: str, times_s: Sequence[float], timestamps: bool) -> str:
     told = timestamps and len(times_s) > 1
-    return "".join((f"[{clock(time)}]" if told else "") + marker for time in times_s)
+    return "".join((f"[{format_timestamp(time)}]" if told else "") + marker for time in times_s)
 
 
 def _gemma3_prefill(features: Sequence[torch.Tensor], is_image: torch.Tensor) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _gemma4_soft_tokens(processor: Any, height: int, width: int) -> int:
 
 
 def _gemma4_media(marker: str, times_s: Sequence[float], timestamps: bool) -> str:
-    return " ".join(f"{clock(time)} {marker}" for time in times_s) if len(times_s) > 1 else marker
+    return " ".join(f"{format_timestamp(time)} {marker}" for time in times_s) if len(times_s) > 1 else marker
 
 
 def _gemma4_features(model: Any, values: torch.Tensor) -> Sequence[torch.Tensor]:

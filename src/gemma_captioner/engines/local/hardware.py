@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from ...config.model import Model
+from ...config.model import ModelSettings
 from ...errors import StartError
 
 INSTALL_SELECTOR = "pytorch.org/get-started/locally"
@@ -80,7 +80,7 @@ def _container_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
         return 2**63
 
 
-def choose_dtype(settings: Model, device: str, stored: str | None) -> torch.dtype:
+def choose_dtype(settings: ModelSettings, device: str, stored: str | None) -> torch.dtype:
     """bf16 on an accelerator. On a CPU what the checkpoint is stored in, unless that is bf16 and the CPU lacks it.
 
     Never fp16: Gemma 3 overflows in it and answers nothing.

@@ -5,8 +5,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from ...config.group import seconds
-from ...config.model import Server
+from ...config.group import parse_duration
+from ...config.model import ServerSettings
 from ...errors import ServerError
 from ...types import Failed, Reply, Request
 from ..base import begun
@@ -32,7 +32,7 @@ class Asker:
         self,
         client: Client,
         form: Form,
-        settings: Server,
+        settings: ServerSettings,
         concurrency: Concurrency,
         *,
         say: Callable[[str], None],
@@ -117,7 +117,7 @@ class Asker:
                 self._say(f"{url} does not answer any more: waiting for it, up to {patience}")
                 while not await asyncio.to_thread(self._client.is_up):
                     self._check()
-                    if time.monotonic() - since > seconds(patience):
+                    if time.monotonic() - since > parse_duration(patience):
                         raise ServerError(f"{url} did not come back within {patience}: see to it, and run again")
                     await asyncio.sleep(_LOOK_S)
                 self._say(f"{url} answers again")

@@ -15,8 +15,8 @@ import aiohttp
 import httpx2
 import openai
 
-from ...config.model import Server
-from ...errors import ModelError, ServerError, StartError, UsageError, without_credentials
+from ...config.model import ServerSettings
+from ...errors import ModelError, ServerError, StartError, UsageError, redact_credentials
 from .refusals import Trouble, one_line, refusal
 from .replies import Answer, read_reply
 
@@ -38,7 +38,7 @@ class Address:
     key_env: str
 
     @classmethod
-    def of(cls, settings: Server) -> "Address":
+    def of(cls, settings: ServerSettings) -> "Address":
         """Raises `UsageError` where no URL is given and no server is to be started, on a free port of this machine, and
         for a key that no header can hold."""
         url = settings.base_url
@@ -208,7 +208,7 @@ def _moved(response: httpx2.Response) -> Trouble | None:
     """Most redirects would have the question asked again without its body."""
     if not response.is_redirect:
         return None
-    there = without_credentials(str(response.request.url.join(response.headers["location"])))
+    there = redact_credentials(str(response.request.url.join(response.headers["location"])))
     return Trouble("model", f"it sends us to {there} ({response.status_code}), which --base-url is to name")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from ...config.group import seconds
+from ...config.group import parse_duration
 from ...config.settings import Settings
 from ...errors import ModelError, UsageError
 from ...types import Kind, PatchBudget, Size
@@ -57,7 +57,7 @@ class ServerEngine:
 
     @cached_property
     def _listed(self) -> list[dict[str, Any]] | str:
-        deadline = time.monotonic() + seconds(self._server.wait_for_server or "0s")
+        deadline = time.monotonic() + parse_duration(self._server.wait_for_server or "0s")
         while time.monotonic() < deadline and not self.client.is_up():
             time.sleep(_LOOK_S)
         return self.client.models()
@@ -123,7 +123,7 @@ class ServerEngine:
         try:
             if served is not None:
                 self._tell(f"waiting for {served.shown}")
-                served.wait_until(self.client.is_up, seconds(self._server.wait_for_server or _LOADING))
+                served.wait_until(self.client.is_up, parse_duration(self._server.wait_for_server or _LOADING))
             return ServerSession(Client(self.address), self._form(), self._server, self._tell, served)
         except BaseException:  # Ctrl-C and SIGTERM too
             if served is not None:

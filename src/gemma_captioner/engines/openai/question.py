@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...config.prompting import Order
-from ...text import clock
+from ...text import format_timestamp
 from ...types import Request
 
 FRAMES_HERE = "<start_of_image>"  # in a prompt: where the frames go, whatever the order
@@ -57,7 +57,7 @@ def _question(form: Form, prompt: str, pictures: Sequence[bytes], times_s: Seque
     media: list[str | bytes] = []
     for picture, time_s in zip(pictures, times_s, strict=True):
         if form.time is not None and len(pictures) > 1:
-            media.append(form.time.format(clock(time_s)))
+            media.append(form.time.format(format_timestamp(time_s)))
         media.append(picture)
     parts = [*media, prompt] if form.order == "media-first" else [prompt, *media]
     before, marked, after = prompt.partition(FRAMES_HERE)

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import psutil
 
-from ...errors import ServerError, UsageError, without_credentials
+from ...errors import ServerError, UsageError, redact_credentials
 
 _LOOK_S = 0.2
 _GRACE_S = 10.0  # from being asked to end until it is made to
@@ -37,7 +37,7 @@ class Served:
         """command: as a shell reads it. Raises `UsageError` on Windows."""
         if os.name == "nt":
             raise UsageError("--serve and --engine vllm want Linux or macOS: start the server, and use --engine server")
-        self.shown = without_credentials(command)
+        self.shown = redact_credentials(command)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server
         self._process = subprocess.Popen(
             command,
@@ -75,7 +75,7 @@ class Served:
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
         lines = text.splitlines()[-_LOG_LINES:]
-        return ". The end of its log:\n" + without_credentials("\n".join(lines)) if lines else ", and said nothing"
+        return ". The end of its log:\n" + redact_credentials("\n".join(lines)) if lines else ", and said nothing"
 
     def close(self) -> None:
         """End it and all of its processes, kindly first. May be called twice."""

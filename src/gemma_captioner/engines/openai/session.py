@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from ...config.model import Server
+from ...config.model import ServerSettings
 from ...types import Failed, Frames, Reply, Request
 from .asking import Asker
 from .client import Client
@@ -45,7 +45,7 @@ class ServerSession:
     """See `Session`. A request gets its slot once its pictures are made."""
 
     def __init__(
-        self, client: Client, form: Form, settings: Server, tell: Callable[[str], None], served: Served | None
+        self, client: Client, form: Form, settings: ServerSettings, tell: Callable[[str], None], served: Served | None
     ) -> None:
         self._client, self._settings, self._tell, self._served = client, settings, tell, served
         self._answers: queue.SimpleQueue[Reply | Failed | BaseException | str] = queue.SimpleQueue()

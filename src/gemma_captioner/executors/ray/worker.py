@@ -23,54 +23,54 @@ from ...errors import CaptionerError
 from ...pipeline.scheduler import Pipeline
 from ...prompts.examples import read_examples
 from ...types import Failed, Kind, MediaItem, Outcome, Reply, Request
-from .finished import Finished
+from .completed import CompletedItems
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What every actor is told. deadline: seconds since the epoch. alone: a file at a time, after others died of it."""
+class WorkerConfig:
+    """What every actor is told. deadline: seconds since the epoch. isolated: a file at a time, after others died of it."""
 
     run_id: str
     settings: Settings
     stores: int
     deadline: float = float("inf")
     gpus: float = 0.0
-    alone: bool = False
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BatchResult:
     """outcomes: of the files handed over, in their order; None for one that was left as the time was up.
 
-    fault: what ends the whole run. busy: share of its time that the engine had something to do.
+    fault: what ends the whole run. utilization: share of its time that the engine had something to do.
     """
 
     outcomes: list[Outcome | None]
     fault: CaptionerError | None
     worker: str
-    busy: float
+    utilization: float
     load_seconds: float
 
 
 class Worker:
-    """`__call__` is Ray Data's way in, `answer` the plain one."""
+    """`__call__` is Ray Data's way in, `process` the plain one."""
 
-    def __init__(self, errand: Errand) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         import ray
 
         context = ray.get_runtime_context()
         self._name = context.get_actor_id() or ""
-        self._errand = errand
+        self._worker_config = config
         # Whoever begins where another died asks first what that one had finished.
-        is_second = errand.alone or context.was_current_actor_reconstructed
-        as_rows = errand.settings.selection.captions_to == "parquet"
-        self._finished = Finished(errand.run_id, as_rows=as_rows) if is_second else None
+        is_retry = config.isolated or context.was_current_actor_reconstructed
+        as_rows = config.settings.selection.captions_to == "parquet"
+        self._completed = CompletedItems(config.run_id, as_rows=as_rows) if is_retry else None
         self._inbox: SimpleQueue[MediaItem] = SimpleQueue()
         self._waiting: dict[MediaItem, Future[Outcome | None]] = {}
         self._lock = threading.Lock()
-        self._is_over = False
+        self._is_done = False
         self._fault: CaptionerError | None = None
-        self._engine: Metered | None = None
+        self._engine: InstrumentedEngine | None = None
         threading.Thread(target=self._work, args=(ready := threading.Event(),), daemon=True).start()
         ready.wait()  # until the model is loaded: no files are handed to an actor that cannot take them
 
@@ -78,26 +78,26 @@ class Worker:
         """batch: a pyarrow table with a row: `items`, pickled. The answer, pickled, in a row as well."""
         import pyarrow as pa
 
-        answer = self.answer(pickle.loads(batch["items"][0].as_py()))
-        return pa.table({"batch": batch["batch"], "answer": pa.array([pickle.dumps(answer)], pa.binary())})
+        result = self.process(pickle.loads(batch["items"][0].as_py()))
+        return pa.table({"batch": batch["batch"], "answer": pa.array([pickle.dumps(result)], pa.binary())})
 
-    def answer(self, items: list[MediaItem]) -> Answer:
-        coming = [self._begin(item) for item in items]
-        outcomes = [future.result() for future in coming]
+    def process(self, items: list[MediaItem]) -> BatchResult:
+        futures = [self._enqueue(item) for item in items]
+        outcomes = [future.result() for future in futures]
         engine = self._engine
-        return Answer(
+        return BatchResult(
             outcomes,
             self._fault,
             self._name,
-            engine.busy if engine else 0.0,
+            engine.utilization if engine else 0.0,
             engine.load_seconds if engine else 0.0,
         )
 
-    def _begin(self, item: MediaItem) -> Future[Outcome | None]:
+    def _enqueue(self, item: MediaItem) -> Future[Outcome | None]:
         future: Future[Outcome | None] = Future()
-        before = self._finished.outcome(item) if self._finished else None
+        before = self._completed.outcome(item) if self._completed else None
         with self._lock:
-            if before or self._is_over:
+            if before or self._is_done:
                 future.set_result(before)
             else:
                 self._waiting[item] = future
@@ -107,24 +107,26 @@ class Worker:
     def _work(self, ready: threading.Event) -> None:
         """The pipeline's thread, and the actor's life: what it cannot go on after, the actor does not survive."""
         try:
-            errand = self._errand
-            examples = read_examples(errand.settings.prompting.examples)
-            self._engine = Metered(engine_for(errand.settings, examples=examples), errand.gpus)
+            config = self._worker_config
+            examples = read_examples(config.settings.prompting.examples)
+            self._engine = InstrumentedEngine(engine_for(config.settings, examples=examples), config.gpus)
             pipeline = Pipeline(
-                errand.settings,
+                config.settings,
                 self._engine,
-                run_id=f"{errand.run_id}.{secrets.token_hex(4)}",
-                stores=errand.stores,
-                deadline=time.monotonic() + errand.deadline - time.time(),
+                run_id=f"{config.run_id}.{secrets.token_hex(4)}",
+                stores=config.stores,
+                deadline=time.monotonic() + config.deadline - time.time(),
             )
             ready.set()
-            for outcome in pipeline.run(self._steps()):
+            for outcome in pipeline.run(self._inbox_items()):
                 assert isinstance(outcome.item, MediaItem)
                 self._waiting.pop(outcome.item).set_result(outcome)
         except CaptionerError as error:
             self._fault = error
         except BaseException as error:
-            if not self._errand.alone:  # where it happened, Ray's log of this actor says; its files are run again
+            if (
+                not self._worker_config.isolated
+            ):  # where it happened, Ray's log of this actor says; its files are run again
                 traceback.print_exc()
                 sys.stderr.flush()
                 os._exit(1)
@@ -134,11 +136,11 @@ class Worker:
         finally:
             ready.set()
         with self._lock:
-            self._is_over = True
+            self._is_done = True
             for future in self._waiting.values():
                 future.set_result(None)
 
-    def _steps(self) -> Iterator[MediaItem | None]:
+    def _inbox_items(self) -> Iterator[MediaItem | None]:
         while True:
             try:
                 yield self._inbox.get_nowait()
@@ -146,7 +148,7 @@ class Worker:
                 yield None
 
 
-class Metered:
+class InstrumentedEngine:
     """An engine that is loaded from the start, and knows for how much of its time since it had something to do."""
 
     def __init__(self, engine: Engine, gpus: float) -> None:
@@ -162,7 +164,7 @@ class Metered:
         self._in_flight, self._busy_s, self._since = 0, 0.0, 0.0
 
     @property
-    def busy(self) -> float:
+    def utilization(self) -> float:
         running = time.monotonic() - self._since if self._in_flight else 0.0
         return (self._busy_s + running) / max(1e-9, time.monotonic() - self._opened)
 
@@ -190,12 +192,12 @@ class Metered:
         self._session.submit(request)
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        answers = self._session.poll(timeout_s)
-        if answers:
-            self._in_flight -= len(answers)
+        replies = self._session.poll(timeout_s)
+        if replies:
+            self._in_flight -= len(replies)
             if not self._in_flight:
                 self._busy_s += time.monotonic() - self._since
-        return answers
+        return replies
 
     def close(self) -> None:
         self._session.close()

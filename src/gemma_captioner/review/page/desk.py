@@ -72,7 +72,7 @@ class Desk:
         Raises `UsageError`.
         """
         beneath = [without_prompts(layer) for layer in self._layers] if asks_otherwise else self._layers
-        return Settings.of(*beneath, chosen)
+        return Settings.from_dict(*beneath, chosen)
 
     def _spread(self, numbers: set[int]) -> None:
         for tab in list(self.tabs):

@@ -8,7 +8,7 @@ from nicegui import background_tasks, ui
 
 from ...captions.limits import estimated_tokens
 from ...config.languages import LANGUAGES
-from ...config.targets import LIMITS
+from ...config.targets import TOKEN_LIMITS
 from ...errors import ItemError
 from ..library import Entry, readable
 from ..provenance import facts
@@ -92,10 +92,10 @@ class Detail:
         words, target = len(text.split()), self._desk.settings.judging.target
         said = f"{words} word{'s' * (words != 1)}"
         if target is not None:
-            limit = LIMITS[target]
+            limit = TOKEN_LIMITS[target]
             tokens = estimated_tokens(text, limit.encoder)
-            said += f", about {tokens} of {limit.most} tokens ({target})"
-            self._count.classes(replace="count over" if tokens > limit.most else "count")
+            said += f", about {tokens} of {limit.max_tokens} tokens ({target})"
+            self._count.classes(replace="count over" if tokens > limit.max_tokens else "count")
         else:
             self._count.classes(replace="count")
         self._count.text = said

@@ -52,7 +52,7 @@ class RunPanel:
     def refresh(self) -> None:
         """As the run is now; called again and again, so that nothing is drawn that is drawn already."""
         runs = self._tab.desk.runs
-        now = (runs.state, runs.tally.done, runs.model, runs.total, runs.is_loaded)
+        now = (runs.state, runs.stats.done, runs.model, runs.total, runs.is_loaded)
         if now == self._shown:
             return
         self._shown = now
@@ -62,7 +62,7 @@ class RunPanel:
         self._stop.set_enabled(runs.is_busy)
         self._unload.set_visibility(runs.is_loaded and not runs.is_busy)
         self._state.text = readable("\n".join(filter(None, (run_line(self._tab), runs.model, runs.error))))
-        self._progress.value = runs.tally.done / runs.total if runs.total else 0.0
+        self._progress.value = runs.stats.done / runs.total if runs.total else 0.0
         self._progress.set_visibility(runs.state != "idle")
         self._newest.clear()
         with self._newest:
@@ -80,9 +80,9 @@ def run_line(tab: "ReviewTab") -> str:
     runs = tab.desk.runs
     if runs.state == "idle":
         return "no run"
-    tally = runs.tally
-    parts = [f"{runs.state}: {runs.what}", f"{tally.done:,} of {'?' if runs.total is None else f'{runs.total:,}'}"]
-    parts += [f"{count:,} {what}" for count, what in ((tally.flagged, "flagged"), (tally.failed, "failed")) if count]
+    stats = runs.stats
+    parts = [f"{runs.state}: {runs.what}", f"{stats.done:,} of {'?' if runs.total is None else f'{runs.total:,}'}"]
+    parts += [f"{count:,} {what}" for count, what in ((stats.flagged, "flagged"), (stats.failed, "failed")) if count]
     if runs.rate is not None and runs.is_busy:
         parts.append(f"{runs.rate:.1f} files/s" if runs.rate >= 1 else f"{runs.rate * 60:.1f} files/min")
     if runs.left:

@@ -2,28 +2,29 @@
 
 from pathlib import Path
 
-from ...dataset import parquet as parts
-from ...dataset import sidecar
-from ...dataset.journal import Line, read_run, run_file
+from ...dataset import parquet, sidecar
+from ...dataset.journal import JournalRecord, journal_path, read_journal
 from ...errors import ItemError
-from ...storage.places import matching
+from ...storage.filesystem import glob_files
 from ...types import Captioned, Failed, MediaItem, Outcome
 
 
-class Finished:
+class CompletedItems:
     """What actors of this run that died had finished: their lines in the journal, where the captions bear them out."""
 
     def __init__(self, run_id: str, *, as_rows: bool = False) -> None:
         """as_rows: by --captions-to parquet."""
         self._run_id, self._as_rows = run_id, as_rows
         self._rows: frozenset[str] | None = None
-        self._lines: dict[Path, dict[str, Line]] = {}  # by store, then by the item's name
+        self._lines: dict[Path, dict[str, JournalRecord]] = {}  # by store, then by the item's name
 
     def outcome(self, item: MediaItem) -> Outcome | None:
         if item.store not in self._lines:
-            of_all = run_file(item.store, f"{self._run_id}.*")
-            runs = matching(of_all.parent, of_all.name)
-            self._lines[item.store] = {line["path"]: line for run in runs for line in read_run(run) if "path" in line}
+            of_all = journal_path(item.store, f"{self._run_id}.*")
+            runs = glob_files(of_all.parent, of_all.name)
+            self._lines[item.store] = {
+                line["path"]: line for run in runs for line in read_journal(run) if "path" in line
+            }
         line = self._lines[item.store].get(item.name)
         if line is None:
             return None
@@ -42,13 +43,13 @@ class Finished:
             line["seconds"],
         )
 
-    def _caption(self, item: MediaItem, line: Line) -> str | None:
+    def _caption(self, item: MediaItem, line: JournalRecord) -> str | None:
         """The one of this line, where it is stored."""
         if self._as_rows:
             if self._rows is None:
-                self._rows = parts.done(item.store)
+                self._rows = parquet.captioned_paths(item.store)
             several = line["captions"]
-            stored = [several[0], "\n".join(dict.fromkeys(several))] if parts.path_in(item) in self._rows else []
+            stored = [several[0], "\n".join(dict.fromkeys(several))] if parquet.row_path(item) in self._rows else []
         else:
             try:
                 stored = [(sidecar.read(item.caption_path) or b"").decode()]

@@ -20,12 +20,12 @@ from typing import Any, BinaryIO, NamedTuple
 from ..errors import UsageError
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
-_READ_AT_ONCE = 8 << 20  # bytes; what is smaller costs less in one request than in several
-_HEADERS_BYTES = 1 << 16  # read at once while a tar's headers are looked for
+_SINGLE_READ_BYTES = 8 << 20  # bytes; what is smaller costs less in one request than in several
+_TAR_READ_BYTES = 1 << 16  # read at once while a tar's headers are looked for
 _BLOCK_BYTES = 1 << 20  # of what is larger: three seeks in a clip of 61 MB cost 5 requests and 5 MB
 
 
-def place(text: str | Path) -> Path:
+def parse_path(text: str | Path) -> Path:
     """Raises `UsageError` where the file system is not known, or what it needs is not installed."""
     if not isinstance(text, str):
         return text
@@ -47,7 +47,7 @@ def place(text: str | Path) -> Path:
     return found  # type: ignore[no-any-return]
 
 
-def local_place(text: str | Path) -> Path:
+def parse_local_path(text: str | Path) -> Path:
     """A place on this machine. Raises `UsageError` for any other."""
     if isinstance(text, str) and _URL.match(text):
         raise UsageError(
@@ -62,7 +62,7 @@ def is_local(path: Path) -> bool:
 
 
 @contextmanager
-def as_os_errors() -> Iterator[None]:
+def map_os_errors() -> Iterator[None]:
     """Whatever a file system's own library raises, as the OSError that callers expect of any path."""
     try:
         yield
@@ -72,32 +72,32 @@ def as_os_errors() -> Iterator[None]:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def look(path: Path) -> tuple[bool, bool]:
+def inspect(path: Path) -> tuple[bool, bool]:
     """Whether it is a folder, and whether there is anything of that name, a broken link included."""
     if is_local(path):
         return path.is_dir(), os.path.lexists(path)
-    with as_os_errors():
+    with map_os_errors():
         return path.is_dir(), path.exists()
 
 
-class Entry(NamedTuple):
+class DirectoryEntry(NamedTuple):
     name: str
     is_folder: bool
     bytes: int
 
 
-def entries(folder: Path) -> Iterator[Entry]:
+def list_directory(folder: Path) -> Iterator[DirectoryEntry]:
     """Of a folder that is not local, from its listing alone. The store pages it."""
     remote: Any = folder
-    with as_os_errors():
+    with map_os_errors():
         for found in remote.fs.ls(remote.path, detail=True):
             at = found["name"].rstrip("/")
             if at.strip("/") != remote.path.strip("/"):  # some stores list the folder itself
-                yield Entry(at.rpartition("/")[2], found["type"] == "directory", found["size"] or 0)
+                yield DirectoryEntry(at.rpartition("/")[2], found["type"] == "directory", found["size"] or 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class TarMember:
     """A file in a tar, typed as a `Path` where it stands for one. inside: the folder in the tar, "" or "a/b/"."""
 
     tar: Path
@@ -118,38 +118,40 @@ class Member:
         return f"{self.tar}/{self.inside}{self.name}"
 
 
-def members(tar: Path) -> Iterator[Any]:
-    """Each file of it as a `Member`, from the headers alone; from afar they are read by range. Raises OSError."""
-    with as_os_errors(), _opened(tar) as file, tarfile.open(fileobj=file, mode="r:") as index:
+def tar_members(tar: Path) -> Iterator[Any]:
+    """Each file of it as a `TarMember`, from the headers alone; from afar they are read by range. Raises OSError."""
+    with map_os_errors(), _open_tar(tar) as file, tarfile.open(fileobj=file, mode="r:") as index:
         for found in index:
             if found.isfile():
                 inside, slash, name = found.name.removeprefix("./").rpartition("/")
-                yield Member(tar, inside + slash, name, found.offset_data, found.size)
+                yield TarMember(tar, inside + slash, name, found.offset_data, found.size)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open_tar(path: Path) -> BinaryIO:
     if is_local(path):
         return path.open("rb")
     remote: Any = path
-    return remote.fs.open(remote.path, block_size=_HEADERS_BYTES, cache_type="bytes")  # type: ignore[no-any-return]
+    return remote.fs.open(remote.path, block_size=_TAR_READ_BYTES, cache_type="bytes")  # type: ignore[no-any-return]
 
 
-def matching(folder: Path, glob: str) -> list[Path]:
+def glob_files(folder: Path, glob: str) -> list[Path]:
     """Files of the folder, sorted; none where there is no such folder."""
     if is_local(folder):
         return sorted(folder.glob(glob))
     try:
-        return sorted((folder / entry.name for entry in entries(folder) if fnmatchcase(entry.name, glob)), key=str)
+        return sorted(
+            (folder / entry.name for entry in list_directory(folder) if fnmatchcase(entry.name, glob)), key=str
+        )
     except FileNotFoundError:
         return []
 
 
-def version(path: Path) -> str:
+def version_tag(path: Path) -> str:
     """`<bytes>:<what the store changes with each change>` of a file that is not local; `<bytes>@<place>` in a tar."""
     remote: Any = path
-    if isinstance(remote, Member):
+    if isinstance(remote, TarMember):
         return f"{remote.bytes}@{remote.offset}"
-    with as_os_errors():
+    with map_os_errors():
         said = remote.fs.info(remote.path)
     mark = next((said[key] for key in ("ETag", "etag", "LastModified", "mtime", "created") if said.get(key)), "")
     return f"{said['size']}:{mark}"
@@ -158,21 +160,21 @@ def version(path: Path) -> str:
 def read(path: Path) -> bytes:
     """All of it, in one request."""
     remote: Any = path
-    if isinstance(remote, Member):
-        return _part(remote.tar, remote.offset, remote.bytes)
+    if isinstance(remote, TarMember):
+        return _read_range(remote.tar, remote.offset, remote.bytes)
     if is_local(path):
         return path.read_bytes()
-    with as_os_errors():
+    with map_os_errors():
         return remote.fs.cat_file(remote.path)  # type: ignore[no-any-return]
 
 
-def _part(path: Path, offset: int, size: int) -> bytes:
+def _read_range(path: Path, offset: int, size: int) -> bytes:
     if is_local(path):
         with path.open("rb") as file:
             file.seek(offset)
             return file.read(size)
     remote: Any = path
-    with as_os_errors():
+    with map_os_errors():
         return remote.fs.cat_file(remote.path, start=offset, end=offset + size) if size else b""
 
 
@@ -181,38 +183,38 @@ def source(path: Path, *, whole: bool = False) -> str | BinaryIO:
     range. `release` it."""
     if is_local(path):
         return str(path)
-    file = _fetched(path, whole)
+    file = _open_remote(path, whole)
     file.seek(0)
     return file
 
 
 @lru_cache(maxsize=1)
-def _fetched(path: Path, whole: bool) -> BinaryIO:
+def _open_remote(path: Path, whole: bool) -> BinaryIO:
     remote: Any = path
-    if whole or isinstance(remote, Member):
+    if whole or isinstance(remote, TarMember):
         return io.BytesIO(read(path))
-    with as_os_errors():
+    with map_os_errors():
         size = remote.fs.info(remote.path)["size"]
-        if size <= _READ_AT_ONCE:
+        if size <= _SINGLE_READ_BYTES:
             return io.BytesIO(read(path))
         return remote.fs.open(  # type: ignore[no-any-return]
             remote.path, size=size, block_size=_BLOCK_BYTES, cache_type="blockcache"
         )
 
 
-release = _fetched.cache_clear
+release = _open_remote.cache_clear
 
 
 def remove(path: Path) -> None:
     remote: Any = path
-    with as_os_errors():
+    with map_os_errors():
         remote.fs.rm_file(remote.path)
 
 
 def put(path: Path, content: bytes, *, replace: bool = True) -> None:
     """One atomic put. Without `replace` raises FileExistsError where there is a file, if it is not empty."""
     remote: Any = path
-    with as_os_errors():
+    with map_os_errors():
         try:
             remote.fs.pipe_file(remote.path, content, mode="overwrite" if replace else "create")
         except FileExistsError:

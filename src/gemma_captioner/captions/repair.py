@@ -6,10 +6,12 @@ A fault is found by its mending: a caption has it where the step changes somethi
 import re
 from collections.abc import Callable, Mapping
 
-from .clean import bare, plain
+from .clean import strip_boilerplate, to_ascii_punctuation
 
 # Control characters but tab and line break, and marks that steer a line's direction or a file's encoding.
-_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
+_INVISIBLE = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
+)
 _BREAKS = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")  # what stands between words
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours
 _NOT_LATIN = re.compile(r"[\u0370-\u1cff\u2c00-\ud7ff\uf900-\ufaff]")
@@ -19,29 +21,29 @@ _TAG_MARKS = re.compile(r"\*_\*|_(?!\w+\|?>)")
 _HIDDEN = {"_": "\ue000", "*_*": "\ue001"}
 
 
-def steps(*, alternatives: bool = False, as_asked: bool = False) -> Mapping[str, Callable[[str], str]]:
+def repair_steps(*, alternatives: bool = False, keep_boilerplate: bool = False) -> Mapping[str, Callable[[str], str]]:
     """By the fault that each mends, in the order in which they mend.
 
-    alternatives: each line is a caption of its own. as_asked: what stands around it was asked for, and stays.
+    alternatives: each line is a caption of its own. keep_boilerplate: what stands around it was asked for, and stays.
     """
-    taken: dict[str, Callable[[str], str]] = {"mojibake": _read_again, "control_characters": _visible}
-    if not as_asked:
-        taken["leftover"] = _each_line(_undressed) if alternatives else _undressed
-        taken["typographic"] = _plain
+    selected: dict[str, Callable[[str], str]] = {"mojibake": _fix_mojibake, "control_characters": _strip_invisible}
+    if not keep_boilerplate:
+        selected["leftover"] = _each_line(_strip_leftover) if alternatives else _strip_leftover
+        selected["typographic"] = _normalize_punctuation
     if not alternatives:
-        taken["multi_line"] = _joined
-    taken["whitespace"] = _lines_spaced if alternatives else _tidy
-    return taken
+        selected["multi_line"] = _join_lines
+    selected["whitespace"] = _normalize_lines if alternatives else _normalize_whitespace
+    return selected
 
 
-def faults(text: str, by: Mapping[str, Callable[[str], str]]) -> list[str]:
-    text = _one_break(text).removesuffix("\n")
+def find_faults(text: str, by: Mapping[str, Callable[[str], str]]) -> list[str]:
+    text = _normalize_newlines(text).removesuffix("\n")
     return [fault for fault, step in by.items() if step(text) != text]
 
 
-def mended(text: str, by: Mapping[str, Callable[[str], str]]) -> str:
+def repair(text: str, by: Mapping[str, Callable[[str], str]]) -> str:
     """# " Here is a caption:\\r\\n\\r\\nA cat\\u2019s tail. " -> "A cat's tail." """
-    text, before = _one_break(text).removesuffix("\n"), None
+    text, before = _normalize_newlines(text).removesuffix("\n"), None
     while text != before:  # what one step takes away may have hidden another's fault
         before = text
         for step in by.values():
@@ -49,7 +51,7 @@ def mended(text: str, by: Mapping[str, Callable[[str], str]]) -> str:
     return text
 
 
-def _one_break(text: str) -> str:
+def _normalize_newlines(text: str) -> str:
     return re.sub(r"\r\n?|\u2028|\u2029", "\n", text)
 
 
@@ -57,7 +59,7 @@ def _each_line(step: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: "\n".join(map(step, text.split("\n")))
 
 
-def _read_again(text: str) -> str:
+def _fix_mojibake(text: str) -> str:
     """UTF-8 that was read as Windows-1252 and saved so.
 
     # "caf\u00c3\u00a9" -> "caf\u00e9"
@@ -71,35 +73,35 @@ def _read_again(text: str) -> str:
         return text
 
 
-def _visible(text: str) -> str:
-    return _UNSEEN.sub("", _BREAKS.sub(" ", _ANSI.sub("", text)))
+def _strip_invisible(text: str) -> str:
+    return _INVISIBLE.sub("", _BREAKS.sub(" ", _ANSI.sub("", text)))
 
 
-def _undressed(text: str) -> str:
+def _strip_leftover(text: str) -> str:
     """Without what models say around a caption, if that leaves one; spaces and quotes are other steps' to mend."""
     hidden = _TAG_MARKS.sub(lambda mark: _HIDDEN[mark[0]], text)
-    left = bare(hidden, by_a_model=False)
+    left = strip_boilerplate(hidden, from_model=False)
     for mark, stand_in in _HIDDEN.items():
         left = left.replace(stand_in, mark)
-    return left if left and "".join(left.split()) != "".join(plain(text).split()) else text
+    return left if left and "".join(left.split()) != "".join(to_ascii_punctuation(text).split()) else text
 
 
-def _plain(text: str) -> str:
+def _normalize_punctuation(text: str) -> str:
     """Typographic punctuation to ASCII, where it is not that of another script."""
-    return text if text.isascii() or _NOT_LATIN.search(text) else plain(text)
+    return text if text.isascii() or _NOT_LATIN.search(text) else to_ascii_punctuation(text)
 
 
-def _joined(text: str) -> str:
+def _join_lines(text: str) -> str:
     return " ".join(filter(None, map(str.strip, text.split("\n")))) if "\n" in text.strip() else text
 
 
-def _spaced(line: str) -> str:
+def _collapse_spaces(line: str) -> str:
     return " ".join(line.split())
 
 
-def _lines_spaced(text: str) -> str:
-    return "\n".join(filter(None, map(_spaced, text.split("\n"))))
+def _normalize_lines(text: str) -> str:
+    return "\n".join(filter(None, map(_collapse_spaces, text.split("\n"))))
 
 
-def _tidy(text: str) -> str:
-    return "\n".join(map(_spaced, text.split("\n"))).strip("\n")
+def _normalize_whitespace(text: str) -> str:
+    return "\n".join(map(_collapse_spaces, text.split("\n"))).strip("\n")

@@ -6,27 +6,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-_LEAST_LETTERS = 4  # of a word that is counted: shorter ones say little
+_MIN_WORD_LENGTH = 4  # of a word that is counted: shorter ones say little
 _OPENING_WORDS = 3
 _WORD = re.compile(r"\w+(?:'\w+)?")
 
 
-def paired(
+def match_captions(
     media: Iterable[str],
     captions: Iterable[str],
     caption_of: Callable[[str], str],
-    fold: Callable[[str], str] = str,
+    normalize: Callable[[str], str] = str,
 ) -> Iterator[tuple[str, tuple[str, ...], bool]]:
     """Of one folder's names: (the caption's, of which media, whether it is there), in the order of the media.
 
-    fold: makes equal the names that are one file there.
+    normalize: makes equal the names that are one file there.
 
     # a.png a.mp4 b.png, a.txt c.txt -> a.txt: both, there; b.txt: b.png, not there; c.txt: of none, there
     """
     owners: dict[str, list[str]] = {}
     for name in media:
-        owners.setdefault(fold(caption_of(name)), []).append(name)
-    there = {fold(name): name for name in captions}
+        owners.setdefault(normalize(caption_of(name)), []).append(name)
+    there = {normalize(name): name for name in captions}
     for caption, names in owners.items():
         yield there.get(caption, caption_of(names[0])), tuple(names), caption in there
     for caption, name in there.items():
@@ -35,7 +35,7 @@ def paired(
 
 
 @dataclass
-class Audit:
+class CaptionStats:
     """Is told every caption once. Holds its name and eight bytes of it, and counts; the text it forgets."""
 
     captions: int = 0
@@ -52,7 +52,7 @@ class Audit:
         if not words:
             return
         self.openings[" ".join(words[:_OPENING_WORDS])] += 1
-        self.words.update({word for word in words if len(word) >= _LEAST_LETTERS and not word.isdecimal()})
+        self.words.update({word for word in words if len(word) >= _MIN_WORD_LENGTH and not word.isdecimal()})
         # Case, punctuation and spaces set apart no caption from another.
         same = hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
         before = self._groups.setdefault(same, name)

@@ -8,7 +8,7 @@ from ..types import Captioned, Failed, Outcome, Skipped
 
 
 @dataclass
-class Tally:
+class RunStats:
     """What the run came to; `as_json` is what --json prints."""
 
     captioned: int = 0
@@ -16,14 +16,14 @@ class Tally:
     failed: int = 0
     flagged: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
-    _said: "array[int]" = field(default_factory=lambda: array("q"))  # a hash of each caption
+    _caption_hashes: "array[int]" = field(default_factory=lambda: array("q"))  # a hash of each caption
 
     def add(self, outcome: Outcome) -> None:
         match outcome:
             case Captioned():
                 self.captioned += 1
                 self.flagged += bool(outcome.flags)
-                self._said.append(hash(outcome.caption))
+                self._caption_hashes.append(hash(outcome.caption))
             case Skipped():
                 self.skipped += 1
             case Failed():
@@ -35,11 +35,11 @@ class Tally:
         return self.captioned + self.failed
 
     @property
-    def repeated(self) -> int:
+    def num_repeated(self) -> int:
         """How many captions are word for word another file's."""
         import numpy as np
 
-        _, times = np.unique(np.asarray(self._said, np.int64), return_counts=True)
+        _, times = np.unique(np.asarray(self._caption_hashes, np.int64), return_counts=True)
         return int(times[times > 1].sum())
 
     def as_json(self, seconds: float, load_seconds: float) -> dict[str, Any]:

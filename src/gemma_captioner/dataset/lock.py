@@ -11,38 +11,40 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from ..errors import StartError
-from ..storage.places import is_local
+from ..storage.filesystem import is_local
 from .sidecar import DOT_FOLDER
 
-_PATIENCE_S = 1.0  # another run may be looking whether ours is there
+_LOCK_TIMEOUT_S = 1.0  # another run may be looking whether ours is there
 
 
-class Claims:
+class RunLock:
     """On `stores`, for a whole run or for one shard, `2/8`. A context: they end with it."""
 
     def __init__(self, stores: Iterable[Path], shard: str | None) -> None:
         self._stores = list(stores)
-        self._name, self._partners = "whole.lock", ""
+        self._name, self._sibling_suffix = "whole.lock", ""
         if shard is not None:
             index, count = shard.split("/")
-            self._name, self._partners = f"{index}-of-{count}.lock", f"-of-{count}.lock"
-        self._held = ExitStack()
+            self._name, self._sibling_suffix = f"{index}-of-{count}.lock", f"-of-{count}.lock"
+        self._locks = ExitStack()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Once there is work; more often does nothing. Raises `StartError` where another run has it."""
         for store in self._stores:
             # Without locks, in object stores and on some network file systems, two runs are two bills; nothing is lost.
             with suppress(OSError, NotImplementedError):
                 if is_local(store):
-                    self._take(store / DOT_FOLDER / "locks")
+                    self._acquire(store / DOT_FOLDER / "locks")
         self._stores = []
 
-    def _take(self, folder: Path) -> None:
+    def _acquire(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._held.enter_context(_lock(folder / self._name))
+            self._locks.enter_context(_lock(folder / self._name))
             for other in folder.glob("*.lock"):
-                if other.name != self._name and not (self._partners and other.name.endswith(self._partners)):
+                if other.name != self._name and not (
+                    self._sibling_suffix and other.name.endswith(self._sibling_suffix)
+                ):
                     with _lock(other):
                         pass
         except Timeout:
@@ -55,8 +57,8 @@ class Claims:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._held.close()
+        self._locks.close()
 
 
 def _lock(file: Path) -> FileLock:
-    return FileLock(file, timeout=_PATIENCE_S, thread_local=False)
+    return FileLock(file, timeout=_LOCK_TIMEOUT_S, thread_local=False)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..config.selection import Selection
+from ..config.selection import SelectionSettings
 from ..errors import ItemError
 from ..types import Failed, MediaItem
 from . import sidecar
@@ -12,17 +12,19 @@ from .journal import History
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CaptionedItem:
     """A media file and its captions, at least one: of several prompts, or of several lines, all of them."""
 
     item: MediaItem
     captions: tuple[str, ...]
 
 
-def entries(roots: list[Root], selection: Selection, *, takes_lines: bool) -> Iterator[Entry | MediaItem | Failed]:
+def read_captions(
+    roots: list[Root], selection: SelectionSettings, *, one_caption_per_line: bool
+) -> Iterator[CaptionedItem | MediaItem | Failed]:
     """What is captioned, as entries; media without a caption as items; collisions and what cannot be read as failures.
 
-    takes_lines: whether each line of a `.txt` is a caption; else its lines are one caption, broken where none should.
+    one_caption_per_line: whether each line of a `.txt` is a caption; else its lines are one caption, broken where none should.
     """
     histories = {root.store: History(root.store) for root in roots}
     for found in Discovery(roots, selection):
@@ -37,10 +39,10 @@ def entries(roots: list[Root], selection: Selection, *, takes_lines: bool) -> It
             yield Failed(item, f"{item.caption_path.name}: {error}. `gemma-captioner check` says more, --fix mends it")
             continue
         lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
-        made = histories[item.store].made(item.caption_file, sidecar.digest(content))
+        record = histories[item.store].caption_record(item.caption_file, sidecar.digest(content))
         if not lines:
             yield item
-        elif made is not None and made.captions:
-            yield Entry(item, made.captions)
+        elif record is not None and record.captions:
+            yield CaptionedItem(item, record.captions)
         else:
-            yield Entry(item, tuple(lines) if takes_lines else (" ".join(lines),))
+            yield CaptionedItem(item, tuple(lines) if one_caption_per_line else (" ".join(lines),))

@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Any
 
 from ..config.languages import LANGUAGES
-from .phrases import ABSENCE, MANNERS, QUOTED, REFUSAL, phrases
+from .phrases import ABSENCE, META_INSTRUCTIONS, QUOTED, REFUSAL, phrases
 
 # What keeps a caption from being stored, once --retries are used up.
-UNFIT = {
+REJECTION_REASONS = {
     "empty": "the model answered nothing: try another --prompt, or a larger model",
     "refusal": "the model refused to describe it: try another --prompt, or a larger model",
     "repetition": "the model fell into a loop: try another --prompt, --temperature 0.7, or a larger model",
@@ -22,34 +22,34 @@ UNFIT = {
 }
 
 
-def judge(caption: str, *, prompt: str = "", language: str = "english") -> tuple[str, ...]:
-    """What the text alone shows, as flags in a fixed order. One in `UNFIT` keeps a caption from being stored."""
-    if not _LETTER.search(caption) or _NOTHING.fullmatch(caption):
+def evaluate(caption: str, *, prompt: str = "", language: str = "english") -> tuple[str, ...]:
+    """What the text alone shows, as flags in a fixed order. One in `REJECTION_REASONS` keeps a caption from being stored."""
+    if not _LETTER.search(caption) or _PLACEHOLDER.fullmatch(caption):
         return ("empty",)
-    echo = echoes(caption, prompt)
+    echo = echoes_prompt(caption, prompt)
     found = {
-        "repetition": repeats(caption),
-        "refusal": refuses(caption),
+        "repetition": is_repetitive(caption),
+        "refusal": is_refusal(caption),
         "prompt_echo": echo,
-        "not_in_language": not is_in(caption, language),
-        "absent_things": not echo and tells_of_absence(caption),  # "do not mention what is absent" is no absence
+        "not_in_language": not is_in_language(caption, language),
+        "absent_things": not echo and mentions_absence(caption),  # "do not mention what is absent" is no absence
     }
     return tuple(flag for flag, is_so in found.items() if is_so)
 
 
 _LETTER = re.compile(r"[^\W\d_]")
-_NOTHING = re.compile(r"\W*(?:n/a|none|null|nil|undefined|<image>)\W*", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\W*(?:n/a|none|null|nil|undefined|<image>)\W*", re.IGNORECASE)
 # "A protest sign reads I can't breathe", up to the sentence's end; a man who reads a book quotes nothing.
-_READS = re.compile(
+_UNQUOTED_SIGN = re.compile(
     r"\b(?:(?:reads|says)|(?:sign|poster|banner|shirt|text|label|letters|lettering|board)\s+(?:reading|saying)):?"
     r"\s+(?!\"|(?:an?|the|his|her|their|its|from|in|on|to|aloud|by|with|of)\b)[^.!?;]*",
     re.IGNORECASE,
 )
 
 
-def _unquoted(caption: str) -> str:
+def _remove_quoted(caption: str) -> str:
     """Without what is quoted: signs and speech may say anything."""
-    return _READS.sub(" ", QUOTED.sub('"', caption))
+    return _UNQUOTED_SIGN.sub(" ", QUOTED.sub('"', caption))
 
 
 def _words(text: str) -> list[str]:
@@ -59,34 +59,34 @@ def _words(text: str) -> list[str]:
 # repetition
 
 
-def repeats(caption: str) -> bool:
+def is_repetitive(caption: str) -> bool:
     """Whether it has fallen into a loop: the same words again and again, with or without small variations."""
-    text = _unquoted(caption)
+    text = _remove_quoted(caption)
     words = _words(text)
     spoken = [word for word in words if not word.isdecimal()]  # a scoreboard says 0 again and again
     return (
-        _LETTERS_AGAIN.search(caption) is not None
-        or _in_a_loop(spoken)
+        _REPEATED_LETTERS.search(caption) is not None
+        or _has_repeated_run(spoken)
         or (len(spoken) >= 4 and len(set(spoken)) == 1)
-        or _in_a_loop([w for w in _words(caption) if w.isalpha()], at_least=10)  # quoted, too, that is no sign
-        or _same_items(text)
-        or _turns_in_place(spoken, 60, 23)
-        or (_turns_in_place(spoken, 24, 9) and not _are_distinct_items(text))
-        or _same_sentences(text)
+        or _has_repeated_run([w for w in _words(caption) if w.isalpha()], min_words=10)  # quoted, too, that is no sign
+        or _repeats_items(text)
+        or _has_low_diversity(spoken, 60, 23)
+        or (_has_low_diversity(spoken, 24, 9) and not _has_distinct_items(text))
+        or _repeats_sentences(text)
         or _compresses_too_well(caption)
-        or _counts_on(words)
+        or _is_counting(words)
     )
 
 
 # titititititi, . . . . . .; one letter more often than a comic's sleeper, zzzzzzzzzzzzzzzz
-_LETTERS_AGAIN = re.compile(r"((\S)(?!\2)\S{1,5}?|\S\s)\1{11,}|(\S)\3{39,}")
-_LEAST_TIMES = {1: 5, 2: 4, 3: 4}  # for a run of so many words; longer ones three times
+_REPEATED_LETTERS = re.compile(r"((\S)(?!\2)\S{1,5}?|\S\s)\1{11,}|(\S)\3{39,}")
+_MIN_REPEATS = {1: 5, 2: 4, 3: 4}  # for a run of so many words; longer ones three times
 
 
-def _in_a_loop(words: list[str], at_least: int = 0) -> bool:
+def _has_repeated_run(words: list[str], min_words: int = 0) -> bool:
     """# run, run, run, run, run -> yes      left, right, left, right -> no: twice is rhythm"""
     for length in range(1, min(40, len(words) // 3) + 1):
-        wanted = length * (max(at_least, _LEAST_TIMES.get(length, 3)) - 1)
+        wanted = length * (max(min_words, _MIN_REPEATS.get(length, 3)) - 1)
         again = 0  # words in a row that are those of `length` before
         for word, later in zip(words, words[length:], strict=False):
             again = again + 1 if word == later else 0
@@ -95,7 +95,7 @@ def _in_a_loop(words: list[str], at_least: int = 0) -> bool:
     return False
 
 
-def _turns_in_place(words: list[str], length: int, few: int) -> bool:
+def _has_low_diversity(words: list[str], length: int, few: int) -> bool:
     """Whether so many words in a row are made of so few.
 
     # a deep red, a rich red, a dark red, a deep rich red, a dark deep red, ...
@@ -103,19 +103,19 @@ def _turns_in_place(words: list[str], length: int, few: int) -> bool:
     return any(len(set(words[i : i + length])) <= few for i in range(len(words) - length + 1))
 
 
-def _are_distinct_items(text: str) -> bool:
+def _has_distinct_items(text: str) -> bool:
     """# white with a red sole, white with a blue sole, ... black with a blue sole -> yes: a list, however alike"""
     items = [" ".join(_words(item)) for item in re.split(r"[,:]", text)]
     return len(items) >= 5 and len(set(items)) == len(items)
 
 
-def _same_items(text: str) -> bool:
+def _repeats_items(text: str) -> bool:
     """# red scarf, snowy street, red scarf, brown coat, snowy street, red scarf -> yes"""
     items = [" ".join(_words(item)) for item in text.split(",")]
     return len(items) >= 6 and len(set(items)) <= 0.6 * len(items)
 
 
-def _same_sentences(text: str) -> bool:
+def _repeats_sentences(text: str) -> bool:
     sentences = [" ".join(_words(s)) for s in re.split(r"[.!?]+(?:\s+|\Z)", text)]
     times = Counter(s for s in sentences if len(s.split()) >= 4)
     return bool(times) and (max(times.values()) >= 3 or (len(times) == 1 and times.total() == 2))
@@ -127,7 +127,7 @@ def _compresses_too_well(caption: str) -> bool:
     return len(content) > 240 and len(zlib.compress(content, 9)) / len(content) < 0.36
 
 
-def _counts_on(words: list[str]) -> bool:
+def _is_counting(words: list[str]) -> bool:
     """# 1, 2, 3, ... 13 -> yes      A1, A2, ... A13 -> yes      1, 2, 3, ... 12 -> no: a clock, a ruler"""
     numbers = [int(digits[1]) if (digits := re.fullmatch(r"[a-z]?(\d{1,6})", word)) else None for word in words]
     run = 1
@@ -141,9 +141,9 @@ def _counts_on(words: list[str]) -> bool:
 # refusal
 
 
-def refuses(caption: str) -> bool:
+def is_refusal(caption: str) -> bool:
     """Whether the model speaks of itself and what it will not do, anywhere outside quotes."""
-    return bool(REFUSAL.search(_unquoted(caption.replace("\u2019", "'"))))
+    return bool(REFUSAL.search(_remove_quoted(caption.replace("\u2019", "'"))))
 
 
 # prompt_echo
@@ -154,28 +154,32 @@ _INSTRUCTION = phrases(r"""
     (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:keep_(?:it|the|your)|limit|output|start_with|begin_with|return|respond|answer)\b(?!_of\b)
     (?:\A|(?<=[.:;!?])\s+)(?:please_)?(?:be_(?:concise|specific|detailed|brief)|the_(?:caption|description)_should)\b
 """)
-_OF_CAPTIONING = re.compile(
+_CAPTIONING_TERM = re.compile(
     r"\b(?:captions?|descriptions?|described?|image|video|clip|words?|sentences?|paragraphs?|training|detail(?:s|ed)?|"
     r"prompt|mention|include|style|subjects?|tags?|exactly|tense|answer|medium|lora|trigger|template|rules)\b",
     re.IGNORECASE,
 )
-_LEAST_ECHO = 4  # words
+_MIN_ECHO_WORDS = 4  # words
 
 
-def echoes(caption: str, prompt: str) -> bool:
+def echoes_prompt(caption: str, prompt: str) -> bool:
     """Whether it says the prompt again, or tells how a caption is to be, or only asks, instead of being one."""
-    said, asked = _words(caption), _words(_unquoted(prompt))
+    caption_words, prompt_words = _words(caption), _words(_remove_quoted(prompt))
     asks = "?" in prompt or _INSTRUCTION.search(prompt) is not None  # and is no hint, "photo of a cat"
-    if asks and len(asked) >= _LEAST_ECHO and f" {' '.join(asked)} " in f" {' '.join(said)} ":
+    if (
+        asks
+        and len(prompt_words) >= _MIN_ECHO_WORDS
+        and f" {' '.join(prompt_words)} " in f" {' '.join(caption_words)} "
+    ):
         return True
-    if _says_again(said, asked):
+    if _repeats_instruction(caption_words, prompt_words):
         return True
-    text = _unquoted(caption)
-    if MANNERS.search(text) or _only_asks(text):
+    text = _remove_quoted(caption)
+    if META_INSTRUCTIONS.search(text) or _only_asks(text):
         return True
     for instruction in _INSTRUCTION.finditer(text):
         sentence = re.split(r"[.!?]\s", text[instruction.start() :].strip(), maxsplit=1)[0]
-        if _OF_CAPTIONING.search(sentence[len(instruction[0].strip()) :]):
+        if _CAPTIONING_TERM.search(sentence[len(instruction[0].strip()) :]):
             return True
     return False
 
@@ -188,16 +192,18 @@ def _only_asks(text: str) -> bool:
     )
 
 
-def _says_again(said: list[str], asked: list[str]) -> bool:
+def _repeats_instruction(caption_words: list[str], prompt_words: list[str]) -> bool:
     """Whether both hold the same words in a row, at least one of them about how to caption.
 
     # "Describe how the woman dances." -> "The woman dances on the beach.": no, that is what was asked for
     """
-    runs = [0] * (len(asked) + 1)
-    for end, word in enumerate(said, 1):
-        runs = [0] + [runs[j] + 1 if word == other else 0 for j, other in enumerate(asked)]
+    runs = [0] * (len(prompt_words) + 1)
+    for end, word in enumerate(caption_words, 1):
+        runs = [0] + [runs[j] + 1 if word == other else 0 for j, other in enumerate(prompt_words)]
         longest = max(runs)
-        if longest >= _LEAST_ECHO and any(_OF_CAPTIONING.fullmatch(w) for w in said[end - longest : end]):
+        if longest >= _MIN_ECHO_WORDS and any(
+            _CAPTIONING_TERM.fullmatch(w) for w in caption_words[end - longest : end]
+        ):
             return True
     return False
 
@@ -205,14 +211,14 @@ def _says_again(said: list[str], asked: list[str]) -> bool:
 # not_in_language
 
 _NOT_LATIN = {"ru", "uk", "zh", "ja", "ko", "ar", "hi"}
-_UNLIKELY = 0.02
-_LEAST_WORDS = 5
+_MIN_PROBABILITY = 0.02
+_MIN_WORDS = 5
 
 
-def is_in(caption: str, language: str) -> bool:
+def is_in_language(caption: str, language: str) -> bool:
     """Whether it, and each half of it, reads as `language`; in doubt, and for a few words, it does."""
     code = LANGUAGES[language.lower()]
-    text = _unquoted(caption)
+    text = _remove_quoted(caption)
     letters = [c for c in text if c.isalpha()]
     latin = sum(c.isascii() or "\u00c0" <= c <= "\u024f" or "\u1e00" <= c <= "\u1eff" for c in letters)
     if letters and code not in _NOT_LATIN and latin < 0.7 * len(letters):
@@ -229,11 +235,11 @@ _ENGLISH = frozenset("the with of and is are into his her its on at from while b
 def _reads_as(text: str, code: str) -> bool:
     words = [word for word in _words(text) if _LETTER.search(word)]
     items = text.split(",")
-    if len(words) < _LEAST_WORDS or (len(items) >= 5 and all(len(item.split()) <= 2 for item in items)):
+    if len(words) < _MIN_WORDS or (len(items) >= 5 and all(len(item.split()) <= 2 for item in items)):
         return True  # a few words, or tags: nobody can tell
     if code == "en" and sum(word in _ENGLISH for word in words) >= 0.2 * len(words):
         return True
-    return bool(dict(_identifier().rank(text.lower()))[code] >= _UNLIKELY)
+    return bool(dict(_identifier().rank(text.lower()))[code] >= _MIN_PROBABILITY)
 
 
 @cache
@@ -248,6 +254,6 @@ def _identifier() -> Any:
 _NO_HUMANS = re.compile(r"(?:\A|,)\s*no[ _]humans\s*(?=,|\Z)", re.IGNORECASE)  # the booru tag for animals and places
 
 
-def tells_of_absence(caption: str) -> bool:
+def mentions_absence(caption: str) -> bool:
     """Whether it tells of what is not there, which a text encoder reads as if it were."""
-    return bool(ABSENCE.search(_NO_HUMANS.sub("", _unquoted(caption.replace("\u2019", "'")))))
+    return bool(ABSENCE.search(_NO_HUMANS.sub("", _remove_quoted(caption.replace("\u2019", "'")))))

@@ -1,4 +1,4 @@
-"""Facts about files, from a table: what --facts gives to prompts."""
+"""Metadata about files, from a table: what --facts gives to prompts."""
 
 import csv
 import json
@@ -9,18 +9,18 @@ from typing import Any
 from ..config.settings import Settings
 from ..errors import UsageError
 from ..types import MediaItem
-from .variables import check
+from .variables import validate_templates
 
 _FILE_COLUMNS = ("file_name", "filename", "path", "file", "media_path", "image_path", "video_path", "image", "video")
 
 
-class Facts:
+class MetadataTable:
     """Columns of a table about the files, CSV or JSON lines, found by a file's path, its name or its stem."""
 
     def __init__(self, path: Path | None) -> None:
         """Raises `UsageError` for a table that cannot be read or does not say which file a row is about."""
         self.columns: list[str] = []
-        self.used: set[str] = set()  # the variables that the run's texts hold
+        self.used_variables: set[str] = set()  # the variables that the run's texts hold
         self._rows: dict[str, dict[str, str]] = {}
         if path is None:
             return
@@ -36,10 +36,10 @@ class Facts:
         for line, row in rows:
             if row.get(key) in (None, ""):
                 raise UsageError(f"--facts {path}, line {line}: no {key!r} says which file it is about: give one")
-            about = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
-            self._rows[str(row[key]).replace("\\", "/")] = about
+            values = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
+            self._rows[str(row[key]).replace("\\", "/")] = values
 
-    def about(self, item: MediaItem) -> Mapping[str, str]:
+    def lookup(self, item: MediaItem) -> Mapping[str, str]:
         """Empty values for a file that the table does not tell of."""
         for name in (item.name, item.path.name, item.path.stem):
             if name in self._rows:
@@ -47,11 +47,13 @@ class Facts:
         return dict.fromkeys(self.columns, "")
 
 
-def facts_for(settings: Settings) -> Facts:
+def load_metadata(settings: Settings) -> MetadataTable:
     """The facts of a run. Raises `UsageError` where its prompts ask for what nobody knows."""
-    facts, put = Facts(settings.prompting.facts), settings.prompting
+    facts, prompting = MetadataTable(settings.prompting.facts), settings.prompting
     prompts = [prompt for of_kind in settings.prompts.values() for prompt in of_kind]
-    facts.used = check([*prompts, put.prefix, put.suffix], facts.columns, put.trigger)
+    facts.used_variables = validate_templates(
+        [*prompts, prompting.prefix, prompting.suffix], facts.columns, prompting.trigger
+    )
     return facts
 
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
-from ...config.run import Cluster
+from ...config.run import ClusterSettings
 from ...errors import StartError
 
-_CORES_WITHOUT_GPU = 4  # that an actor without a GPU has, where there are as many
-_SHARE_OF_CPUS = 0.8  # actors that claim every CPU leave Ray Data none for itself, and it waits for ever
-_STORE_BYTES = 200 << 20  # paths and captions alone go through the object store
+_CPUS_PER_ACTOR = 4  # that an actor without a GPU has, where there are as many
+_CPU_FRACTION = 0.8  # actors that claim every CPU leave Ray Data none for itself, and it waits for ever
+_OBJECT_STORE_BYTES = 200 << 20  # paths and captions alone go through the object store
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class ActorResources:
     """cpus, gpus: of each actor; fractions share one."""
 
     actors: int
@@ -34,7 +34,7 @@ class Crew:
         return f"{self.actors} actors, each with {self.cpus:g} CPUs{of_gpus}"
 
 
-def crew_of(nodes: Sequence[Mapping[str, float]], wanted: Cluster) -> Crew:
+def plan_actors(nodes: Sequence[Mapping[str, float]], wanted: ClusterSettings) -> ActorResources:
     """nodes: what Ray says of each that is alive, `{"CPU": 64.0, "GPU": 8.0}`. Raises `StartError`.
 
     # 8 GPUs and 64 CPUs in one box: 8 actors with 6.4 CPUs and a GPU each
@@ -44,26 +44,26 @@ def crew_of(nodes: Sequence[Mapping[str, float]], wanted: Cluster) -> Crew:
     if gpus is None:
         gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
 
-    def places(node: Mapping[str, float]) -> int:
+    def slots(node: Mapping[str, float]) -> int:
         if gpus:
             return int(node.get("GPU", 0) / gpus + 1e-6)
-        return max(1, int(node.get("CPU", 0) / _CORES_WITHOUT_GPU)) if node.get("CPU") else 0
+        return max(1, int(node.get("CPU", 0) / _CPUS_PER_ACTOR)) if node.get("CPU") else 0
 
-    there = sum(map(places, nodes))
-    actors = wanted.actors or there
+    available = sum(map(slots, nodes))
+    actors = wanted.actors or available
     if not actors:
         raise StartError(f"no node has {gpus:g} GPUs free to Ray: lower --gpus-per-actor, or give --actors to wait")
-    shares = [_SHARE_OF_CPUS * node.get("CPU", 0) / places(node) for node in nodes if places(node)]
-    share = min(shares, default=1.0) * min(1.0, there / actors if there else 1.0)
-    return Crew(actors, wanted.cpus_per_actor or max(0.01, int(share * 100) / 100), gpus)
+    shares = [_CPU_FRACTION * node.get("CPU", 0) / slots(node) for node in nodes if slots(node)]
+    share = min(shares, default=1.0) * min(1.0, available / actors if available else 1.0)
+    return ActorResources(actors, wanted.cpus_per_actor or max(0.01, int(share * 100) / 100), gpus)
 
 
 @contextmanager
-def joined(wanted: Cluster) -> Iterator[Crew]:
+def connect(wanted: ClusterSettings) -> Iterator[ActorResources]:
     """Ray for as long as this lasts; one that was started here ends with it. Raises `StartError`."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # an actor without a GPU sees none
     with ExitStack() as stack:
-        with _signals_wait():
+        with _defer_signals():
             try:
                 import pyarrow  # noqa: F401  # Ray Data wants it; plain `ray` comes without
                 import ray
@@ -76,17 +76,17 @@ def joined(wanted: Cluster) -> Iterator[Crew]:
             try:
                 if at := re.fullmatch(r"ray://\[?(.+?)\]?:(\d+)", wanted.cluster or ""):
                     socket.create_connection((at[1], int(at[2])), timeout=10).close()  # Ray would try for 30 s
-                context = ray.init(**_how_to_join(wanted))
+                context = ray.init(**_init_kwargs(wanted))
             except Exception as error:  # grpc's, Ray's and the socket's own kinds
                 raise StartError(f"--cluster {wanted.cluster}: no Ray there ({str(error).strip()[:300]})") from error
         ray._private.worker._worker_logs_enabled = False  # else it tells of dead actors on stdout, which is --json's
         nodes: Any = ray.nodes()  # type: ignore[no-untyped-call]
-        crew = crew_of([node["Resources"] for node in nodes if node["Alive"]], wanted)
-        yield replace(crew, dashboard=getattr(context, "dashboard_url", None) or None)
+        resources = plan_actors([node["Resources"] for node in nodes if node["Alive"]], wanted)
+        yield replace(resources, dashboard=getattr(context, "dashboard_url", None) or None)
 
 
 @contextmanager
-def _signals_wait() -> Iterator[None]:
+def _defer_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM are heard when this ends, as Ray would crash of one and exits with 15 at the other.
 
     A second one does not wait.
@@ -94,28 +94,28 @@ def _signals_wait() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone hears them
         yield
         return
-    heard: list[int] = []
+    received: list[int] = []
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        if heard:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if received:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        heard.append(number)
+        received.append(number)
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except SystemExit:  # Ray has put its own handler of SIGTERM in place of ours
-        heard.append(signal.SIGTERM)
+        received.append(signal.SIGTERM)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if heard:
-            signal.raise_signal(heard[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
-def _how_to_join(wanted: Cluster) -> dict[str, Any]:
+def _init_kwargs(wanted: ClusterSettings) -> dict[str, Any]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if wanted.cluster == "local":
-        return {"address": "local", "object_store_memory": _STORE_BYTES, **quiet}
+        return {"address": "local", "object_store_memory": _OBJECT_STORE_BYTES, **quiet}
     return {"address": wanted.cluster, **quiet}
