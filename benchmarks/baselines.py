@@ -22,7 +22,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
 from gemma_captioner.config.prompting import CLIP_PROMPT, IMAGE_PROMPT
-from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 
 FRAMES = 12
 NEW_TOKENS = 256
@@ -31,13 +31,13 @@ SIZE = (896, 896)  # (width, height) that a Gemma 3 takes
 Question = tuple[str, list[Image.Image]]  # a prompt, and the frames that it asks about
 
 
-def stock_processor() -> Gemma3ImageProcessorPil:
+def stock_image_processor() -> Gemma3ImageProcessorPil:
     """As the checkpoints' own configuration sets it."""
     halves = [0.5, 0.5, 0.5]
     return Gemma3ImageProcessorPil(size={"width": SIZE[0], "height": SIZE[1]}, image_mean=halves, image_std=halves)
 
 
-def read_by_seeking(path: Path) -> list[Image.Image]:
+def decode_by_seeking(path: Path) -> list[Image.Image]:
     """The original's way."""
     if path.suffix == ".jpg":
         return [Image.open(path).convert("RGB")]
@@ -64,14 +64,14 @@ def frames_forward(path: Path, **codec: Any) -> list[av.VideoFrame]:
         return [frame for number, frame in decoded if number in wanted]
 
 
-def read_forward(path: Path) -> list[Image.Image]:
+def decode_forward(path: Path) -> list[Image.Image]:
     if path.suffix == ".jpg":
         return [Image.open(path).convert("RGB")]
     # Nothing else runs meanwhile: the decoder may have all cores.
     return [frame.to_image() for frame in frames_forward(path, thread_type="AUTO")]
 
 
-def read_barely(path: Path) -> None:
+def decode_and_resize(path: Path) -> None:
     """Decode and resize on one thread, and no care for anything: not where frames lie, nor colour, nor rotation."""
     if path.suffix == ".jpg":
         with Image.open(path) as file:
@@ -117,12 +117,12 @@ def main() -> None:
 
     since = time.perf_counter()
     if args.no_model:
-        images = stock_processor()
+        images = stock_image_processor()
     else:
-        processor = AutoProcessor.from_pretrained(DEMO, backend="pil")
-        model = AutoModelForImageTextToText.from_pretrained(DEMO).eval()
+        processor = AutoProcessor.from_pretrained(DEMO_CHECKPOINT, backend="pil")
+        model = AutoModelForImageTextToText.from_pretrained(DEMO_CHECKPOINT).eval()
     loaded = time.perf_counter()
-    read, batch = (read_by_seeking, 1) if args.way == "original" else (read_forward, args.batch)
+    read, batch = (decode_by_seeking, 1) if args.way == "original" else (decode_forward, args.batch)
     paths = sorted(path for path in args.folder.iterdir() if path.suffix in (".jpg", ".mp4"))
     for start in range(0, len(paths), batch):
         group = paths[start : start + batch]

@@ -58,7 +58,7 @@ def ours(path: Path) -> int:
     return counted
 
 
-def read_through(path: Path) -> int:
+def decode_all(path: Path) -> int:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         wanted = {int((i + 0.5) * stream.frames / FRAMES) for i in range(FRAMES)}
@@ -79,9 +79,9 @@ def opencv_seeking(path: Path) -> int:
     return -1  # it does not tell
 
 
-WAYS: dict[str, Callable[[Path], int]] = {
+METHODS: dict[str, Callable[[Path], int]] = {
     "ours": ours,
-    "reading it through": read_through,
+    "reading it through": decode_all,
     "seeking with OpenCV": opencv_seeking,
 }
 
@@ -94,11 +94,11 @@ def main() -> None:
         for name, (seconds, width, height) in FILES.items():
             path = Path(base) / "clip.mp4"
             draw(path, seconds, width, height)
-            times: dict[str, list[float]] = {way: [] for way in WAYS}
-            elapsed: dict[str, list[float]] = {way: [] for way in WAYS}
+            times: dict[str, list[float]] = {way: [] for way in METHODS}
+            elapsed: dict[str, list[float]] = {way: [] for way in METHODS}
             decoded: dict[str, int] = {}
             for _ in range(RUNS):  # in turn, so that a drift of the machine's speed hits all alike
-                for way, run in WAYS.items():
+                for way, run in METHODS.items():
                     since, spent = time.perf_counter(), time.process_time()
                     decoded[way] = run(path)
                     times[way].append(time.process_time() - spent)

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from gemma_captioner.config.prompting import CLIP_PROMPT, IMAGE_PROMPT
 from gemma_captioner.config.settings import Settings
-from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.local.memory import GEMMA3_SIZES, Architecture
 from gemma_captioner.types import Failed, Frames, MediaItem, Request
@@ -37,7 +37,7 @@ Runs = dict[str, list[Run]]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     """What is asked of each model."""
 
     device: str
@@ -49,14 +49,14 @@ class Work:
     matrix: int  # rows and columns of those that are multiplied to measure the arithmetic's rate
 
 
-GPU = Work("cuda", {name: GEMMA3_SIZES[name] for name in ("gemma-3-4b", "gemma-3-12b")}, 128, 32, 128, 32, 8192)
-SMOKE = Work("cpu", {"tiny": TINY}, 3, 2, 4, 2, 256)
+GPU = Workload("cuda", {name: GEMMA3_SIZES[name] for name in ("gemma-3-4b", "gemma-3-12b")}, 128, 32, 128, 32, 8192)
+SMOKE = Workload("cpu", {"tiny": TINY}, 3, 2, 4, 2, 256)
 
 
-def measure(work: Work, in_turn: Callable[[Ways], Runs]) -> Iterator[tuple[str, Runs]]:
+def measure(work: Workload, interleave: Callable[[Ways], Runs]) -> Iterator[tuple[str, Runs]]:
     """A model at a time: its name and its runs."""
     flops, bandwidth = rates(work)
-    demo, any_size = AutoProcessor.from_pretrained(DEMO, backend="pil"), next(iter(work.sizes.values()))
+    demo, any_size = AutoProcessor.from_pretrained(DEMO_CHECKPOINT, backend="pil"), next(iter(work.sizes.values()))
     demo.image_processor.size = {"height": any_size.image_size, "width": any_size.image_size}
     parts = (demo.image_processor, demo.tokenizer, demo.chat_template)
     processor = Gemma3Processor(*parts, image_seq_length=any_size.image_tokens)
@@ -64,8 +64,8 @@ def measure(work: Work, in_turn: Callable[[Ways], Runs]) -> Iterator[tuple[str, 
     # Made before any clock runs: what the plain way does on the host is not what is measured here.
     batches = [inputs_of(processor, requests[i : i + work.batch]) for i in range(0, len(requests), work.batch)]
     for name, size in work.sizes.items():
-        found = runs_of(work, size, processor, requests, batches, in_turn)
-        free()
+        found = runs_of(work, size, processor, requests, batches, interleave)
+        available_slots()
         limit = len(requests) / floor_seconds(size, batches, work.new_tokens, flops, bandwidth)
         for run in found["ours"] + found["b"]:
             run["% of limit"] = 100 * run["rate"] / limit
@@ -73,12 +73,12 @@ def measure(work: Work, in_turn: Callable[[Ways], Runs]) -> Iterator[tuple[str, 
 
 
 def runs_of(
-    work: Work,
+    work: Workload,
     size: Architecture,
     processor: Any,
     requests: list[Request],
     batches: list[Any],
-    in_turn: Callable[[Ways], Runs],
+    interleave: Callable[[Ways], Runs],
 ) -> Runs:
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder), size, processor, work.device)
@@ -90,15 +90,15 @@ def runs_of(
     with session:
         ours(session, [replace(r, max_new_tokens=3) for r in (requests[0], requests[-1])])  # kernels load at first use
         plain(session.model, batches[:1] + batches[-1:], 3)
-        stages, items = Stages(session.model), len(requests)
+        stages, items = StageTimer(session.model), len(requests)
         ways: Ways = {
             "ours": lambda: stages.of(lambda: ours(session, requests), items) | {"loading s": load_s},
             "b": lambda: stages.of(lambda: plain(session.model, batches, work.new_tokens), items),
         }
-        return in_turn(ways)
+        return interleave(ways)
 
 
-def free() -> None:
+def available_slots() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -108,7 +108,7 @@ def free() -> None:
 
 
 def config_of(size: Architecture) -> Any:
-    config = AutoConfig.from_pretrained(DEMO).to_dict()  # its token ids stay, its sizes go
+    config = AutoConfig.from_pretrained(DEMO_CHECKPOINT).to_dict()  # its token ids stay, its sizes go
     config["mm_tokens_per_image"] = size.image_tokens
     config["text_config"] |= {
         "num_hidden_layers": size.layers,
@@ -141,10 +141,10 @@ def write_checkpoint(folder: Path, size: Architecture, processor: Any, device: s
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     del model
-    free()
+    available_slots()
 
 
-def requests_for(work: Work, side: int) -> list[Request]:
+def requests_for(work: Workload, side: int) -> list[Request]:
     """Images, then clips: batches hold like with like, whoever makes them."""
     rng = np.random.default_rng(0)
     kinds = [(1, IMAGE_PROMPT)] * work.images + [(baselines.FRAMES, CLIP_PROMPT)] * work.clips
@@ -166,7 +166,7 @@ def inputs_of(processor: Any, requests: list[Request]) -> Any:
 def ours(session: Any, requests: list[Request]) -> int:
     waiting, left, drawn = deque(requests), len(requests), 0
     while left:
-        while waiting and session.free:
+        while waiting and session.available_slots:
             session.submit(waiting.popleft())
         for answer in session.poll(1.0):
             if isinstance(answer, Failed):
@@ -186,7 +186,7 @@ def plain(model: Any, batches: list[Any], new_tokens: int) -> int:
     return drawn
 
 
-class Stages:
+class StageTimer:
     """Times the vision tower and the reading of prompts, by the device's own clock; the rest of a run is decoding."""
 
     def __init__(self, model: Any) -> None:
@@ -197,12 +197,12 @@ class Stages:
             def mark(module: Any, args: Any, kwargs: dict[str, Any], output: Any = None, stage: str = stage) -> None:
                 # A single token is decoding, perhaps while it is captured as a graph, when no event may be recorded.
                 if stage == "vision s" or kwargs["inputs_embeds"].shape[1] > 1:
-                    self._marks.append((stage, self._now()))
+                    self._marks.append((stage, self._timestamp()))
 
             module.register_forward_pre_hook(mark, with_kwargs=True)
             module.register_forward_hook(mark, with_kwargs=True)
 
-    def _now(self) -> Any:
+    def _timestamp(self) -> Any:
         if not self._on_cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -211,7 +211,7 @@ class Stages:
 
     def of(self, run: Callable[[], int], items: int) -> dict[str, float]:
         self._marks.clear()
-        free()
+        available_slots()
         if self._on_cuda:
             torch.cuda.reset_peak_memory_stats()
         since = time.perf_counter()
@@ -249,7 +249,7 @@ def floor_seconds(size: Architecture, batches: list[Any], new_tokens: int, flops
     return seconds
 
 
-def rates(work: Work) -> tuple[float, float]:
+def rates(work: Workload) -> tuple[float, float]:
     """(bf16 operations a second of a large product, bytes a second that a large copy reads and writes)."""
     a, b = torch.randn(2, work.matrix, work.matrix, device=work.device).bfloat16()
     many = torch.zeros(64 * work.matrix**2, dtype=torch.uint8, device=work.device)  # 4 GiB for a GPU
@@ -257,7 +257,7 @@ def rates(work: Work) -> tuple[float, float]:
     return 2 * work.matrix**3 / _seconds(work, lambda: a @ b), 2 * len(many) / _seconds(work, lambda: copy.copy_(many))
 
 
-def _seconds(work: Work, call: Callable[[], Any]) -> float:
+def _seconds(work: Workload, call: Callable[[], Any]) -> float:
     for count in (3, 20):  # the first ones warm it up
         since = time.perf_counter()
         for _ in range(count):

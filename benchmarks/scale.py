@@ -19,13 +19,13 @@ from pathlib import Path
 
 from PIL import Image
 
-_A_FOLDER = 10_000
-_LEFT = 1000
+_FILES_PER_FOLDER = 10_000
+_REMAINING = 1000
 _RUNS = 3
 
 
 @dataclass(frozen=True)
-class Taken:
+class Usage:
     """seconds: wall. cpu_s: user and system, of all its processes. megabytes: the most that the command itself had."""
 
     seconds: float
@@ -33,7 +33,7 @@ class Taken:
     megabytes: float
 
 
-def taken(command: list[str], expected: int) -> Taken:
+def run_measured(command: list[str], expected: int) -> Usage:
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr
@@ -41,10 +41,10 @@ def taken(command: list[str], expected: int) -> Taken:
     _, status, used = os.wait4(process.pid, 0)
     code = process.returncode = os.waitstatus_to_exitcode(status)
     assert code == expected, said[-2000:]
-    return Taken(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return Usage(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def least(root: Path) -> float:
+def scandir_floor(root: Path) -> float:
     began = time.monotonic()
     folders = [os.fspath(root)]
     while folders:
@@ -57,32 +57,32 @@ def least(root: Path) -> float:
     return time.monotonic() - began
 
 
-def write(root: Path, files: range, a_folder: int, suffix: str, content: bytes) -> None:
+def write(root: Path, files: range, files_per_folder: int, suffix: str, content: bytes) -> None:
     """Keeps nothing: what a process has when it starts another counts as the other's."""
     for number in files:
-        folder = f"{root}/{number // a_folder:04d}"
+        folder = f"{root}/{number // files_per_folder:04d}"
         os.makedirs(folder, exist_ok=True)
         with open(f"{folder}/{number:07d}{suffix}", "wb") as file:
             file.write(content)
 
 
-def measured(base: Path, files: int, a_folder: int, picture: bytes) -> dict[str, object]:
-    root = base / f"{files}-{a_folder}"
+def measured(base: Path, files: int, files_per_folder: int, picture: bytes) -> dict[str, object]:
+    root = base / f"{files}-{files_per_folder}"
     script = base / "script.json"
     script.write_text('{"batch_size": 64, "size": [8, 8]}', encoding="utf-8")
-    write(root, range(files), a_folder, ".png", picture)
+    write(root, range(files), files_per_folder, ".png", picture)
     run = [sys.executable, "-m", "gemma_captioner"]
     engine = [str(root), "--recursive", "--engine", "scripted", "--model", str(script)]
-    planned = [taken([*run, "caption", "--dry-run", *engine], 0) for _ in range(_RUNS)]
-    write(root, range(files - _LEFT), a_folder, ".txt", b"A square.")
-    last = taken([*run, "caption", *engine], 0)
-    finished = [taken([*run, "caption", *engine], 0) for _ in range(_RUNS)]
-    floor = statistics.median(least(root) for _ in range(_RUNS))
+    planned = [run_measured([*run, "caption", "--dry-run", *engine], 0) for _ in range(_RUNS)]
+    write(root, range(files - _REMAINING), files_per_folder, ".txt", b"A square.")
+    last = run_measured([*run, "caption", *engine], 0)
+    finished = [run_measured([*run, "caption", *engine], 0) for _ in range(_RUNS)]
+    floor = statistics.median(scandir_floor(root) for _ in range(_RUNS))
     subprocess.run(["rm", "-rf", root], check=True)
     of = {"list and plan, none done": planned, "the last 1,000": [last], "all done": finished}
     return {
         "files": files,
-        "a folder": a_folder,
+        "a folder": files_per_folder,
         "scandir, seconds": round(floor, 2),
         **{
             name: {
@@ -103,8 +103,8 @@ def main() -> None:
         drawn = Path(base, "drawn.png")
         Image.new("RGB", (8, 8)).save(drawn)
         sizes = [int(one) for one in given.files.split(",")]
-        for files, a_folder in [*((files, _A_FOLDER) for files in sizes), (max(sizes), max(sizes))]:
-            print(json.dumps(measured(Path(base), files, a_folder, drawn.read_bytes())), flush=True)
+        for files, files_per_folder in [*((files, _FILES_PER_FOLDER) for files in sizes), (max(sizes), max(sizes))]:
+            print(json.dumps(measured(Path(base), files, files_per_folder, drawn.read_bytes())), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,13 @@ from material import texture
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import engine_for
-from gemma_captioner.engines.openai.pictures import base64_pictures
-from gemma_captioner.engines.openai.question import Form, body
+from gemma_captioner.engines.openai.image_encoding import encode_images
+from gemma_captioner.engines.openai.payload import RequestTemplate, body
 from gemma_captioner.engines.openai.session import _ENCODERS
 from gemma_captioner.types import Frames, MediaItem, Reply, Request
 
-ANSWER_S, AT_ONCE, FRAMES = 0.2, 64, 12
-SAID = b'{"choices":[{"message":{"content":"A clip."},"finish_reason":"stop"}],"usage":{"completion_tokens":3}}'
+ANSWER_S, CONCURRENCY, FRAMES = 0.2, 64, 12
+RESPONSE = b'{"choices":[{"message":{"content":"A clip."},"finish_reason":"stop"}],"usage":{"completion_tokens":3}}'
 RUNS = {64: (800, 15), 896: (96, 5)}  # by the frames' side: requests, rounds
 ITEM = MediaItem(Path("a.mp4"), "clip", "a.mp4", Path("a.txt"), Path())
 
@@ -43,7 +43,7 @@ async def stub(port: int) -> None:
                 while left > 0:
                     left -= len(await reader.read(min(left, 1 << 20)))
                 await asyncio.sleep(ANSWER_S * head.startswith(b"POST"))
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(SAID) + SAID)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(RESPONSE) + RESPONSE)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -65,7 +65,7 @@ def ours(settings: Settings, requests: list[Request]) -> float:
     with engine_for(settings).open() as session:
         since, waiting, answers = time.perf_counter(), list(requests), 0
         while answers < len(requests):
-            while waiting and session.free:
+            while waiting and session.available_slots:
                 session.submit(waiting.pop())
             got = session.poll(0.02)
             assert all(isinstance(answer, Reply) for answer in got), got
@@ -73,7 +73,7 @@ def ours(settings: Settings, requests: list[Request]) -> float:
         return time.perf_counter() - since
 
 
-def bare(url: str, bodies: Callable[[], list[bytes]]) -> float:
+def bare_client(url: str, bodies: Callable[[], list[bytes]]) -> float:
     since = time.perf_counter()
     asyncio.run(_post(url, bodies()))
     return time.perf_counter() - since
@@ -87,7 +87,7 @@ async def _post(url: str, bodies: list[bytes]) -> None:
 
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
-        await asyncio.gather(*(worker(client) for _ in range(AT_ONCE)))
+        await asyncio.gather(*(worker(client) for _ in range(CONCURRENCY)))
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def main() -> None:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     server = subprocess.Popen([sys.executable, __file__, "--stub", str(port)])
-    print(f"{AT_ONCE} at once, answered after {ANSWER_S} s: {AT_ONCE / ANSWER_S:.0f} requests/s at the most")
+    print(f"{CONCURRENCY} at once, answered after {ANSWER_S} s: {CONCURRENCY / ANSWER_S:.0f} requests/s at the most")
     try:
         for side, (count, rounds) in RUNS.items():
             measure(side, count, given.rounds or rounds, f"http://127.0.0.1:{port}/v1")
@@ -112,16 +112,16 @@ def main() -> None:
 
 def measure(side: int, count: int, rounds: int, url: str) -> None:
     settings = Settings.from_dict(
-        {"engine": "server", "base_url": url, "model": "m", "concurrency": AT_ONCE, "image_size": side},
+        {"engine": "server", "base_url": url, "model": "m", "concurrency": CONCURRENCY, "image_size": side},
         {"wait_for_server": "1m"},
     )
     shown = clips(side)
     requests = [Request(n, ITEM, shown[n % len(shown)], "Describe the clip.", 100) for n in range(count)]
-    form = Form("m", "image/jpeg", "media-first", "", None)
+    form = RequestTemplate("m", "image/jpeg", "media-first", "", None)
 
     def made(request: Request) -> bytes:
-        pictures = base64_pictures(request.frames.pixels, settings.server)
-        return body(form, request, [pictures], range(FRAMES), ())
+        images = encode_images(request.frames.pixels, settings.server)
+        return body(form, request, [images], range(FRAMES), ())
 
     def all_made() -> list[bytes]:
         with ThreadPoolExecutor(_ENCODERS) as threads:
@@ -131,8 +131,8 @@ def measure(side: int, count: int, rounds: int, url: str) -> None:
     engine_for(settings).open().close()  # waits for the stub
     ways = {
         "ours": partial(ours, settings, requests),
-        "bare": lambda: bare(f"{url}/chat/completions", lambda: list(beforehand)),
-        "encoding": lambda: bare(f"{url}/chat/completions", all_made),
+        "bare": lambda: bare_client(f"{url}/chat/completions", lambda: list(beforehand)),
+        "encoding": lambda: bare_client(f"{url}/chat/completions", all_made),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -140,9 +140,10 @@ def measure(side: int, count: int, rounds: int, url: str) -> None:
             seconds[name].append(way())
     ratios = sorted(b / o for o, b in zip(seconds["ours"], seconds["bare"], strict=True))
     print(
-        f"\n{FRAMES} frames of {side} x {side}, {len(beforehand[0]) / 1024:.0f} KiB a body, {AT_ONCE} at once, ", end=""
+        f"\n{FRAMES} frames of {side} x {side}, {len(beforehand[0]) / 1024:.0f} KiB a body, {CONCURRENCY} at once, ",
+        end="",
     )
-    print(f"{count} requests, {AT_ONCE / ANSWER_S:.0f}/s at the most")
+    print(f"{count} requests, {CONCURRENCY / ANSWER_S:.0f}/s at the most")
     for name, took in seconds.items():
         rates = sorted(count / s for s in took)
         print(f"  {name:9} {median(rates):6.1f} requests/s, {rates[0]:.1f} to {rates[-1]:.1f}")

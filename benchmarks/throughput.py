@@ -73,7 +73,7 @@ def rows(case: str, unit: str, found: dict[str, list[Run]]) -> list[Row]:
     return [Row(case, way, unit, runs, medians[way] / medians[base], base) for way, runs in found.items()]
 
 
-def in_turn(ways: dict[str, Callable[[], Run]], runs: int, within_s: float = math.inf) -> dict[str, list[Run]]:
+def interleave(ways: dict[str, Callable[[], Run]], runs: int, within_s: float = math.inf) -> dict[str, list[Run]]:
     """So that a drift of the machine's speed hits all alike. within_s: no more than can be done in so many seconds."""
     found: dict[str, list[Run]] = {way: [] for way in ways}
     since = time.perf_counter()
@@ -89,11 +89,11 @@ def in_turn(ways: dict[str, Callable[[], Run]], runs: int, within_s: float = mat
 def host(args: argparse.Namespace, media: Path) -> Iterator[Row]:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    stock, settings = baselines.stock_processor(), DecodeSettings(frames=FRAMES, sampling="index")
+    stock, settings = baselines.stock_image_processor(), DecodeSettings(frames=FRAMES, sampling="index")
     ways: dict[str, Callable[[Path], Any]] = {
         "ours": lambda path: (decode_clip if path.suffix == ".mp4" else decode_image)(path, SIZE, settings),
-        "a": lambda path: stock(baselines.read_by_seeking(path), return_tensors="pt"),
-        "limit": baselines.read_barely,
+        "a": lambda path: stock(baselines.decode_by_seeking(path), return_tensors="pt"),
+        "limit": baselines.decode_and_resize,
     }
 
     def reading(read: Callable[[Path], Any], paths: list[Path], frames: int) -> Run:
@@ -110,7 +110,7 @@ def host(args: argparse.Namespace, media: Path) -> Iterator[Row]:
         ("4K HEVC", sorted(hevc.glob("*.mp4"))[:CLIPS], FRAMES),
     ):
         these = {way: lambda r=read, p=paths, n=frames: reading(r, p, n) for way, read in ways.items()}
-        yield from rows(f"host, {name}", "frames/s a core", in_turn(these, args.runs))
+        yield from rows(f"host, {name}", "frames/s a core", interleave(these, args.runs))
 
 
 def demo(args: argparse.Namespace, media: Path) -> Iterator[Row]:
@@ -119,7 +119,7 @@ def demo(args: argparse.Namespace, media: Path) -> Iterator[Row]:
         "a": lambda: whole_process(BASELINES, "original", media, "OUTPUT"),
         "b": lambda: whole_process(BASELINES, "batched", media, "OUTPUT", "--batch", "8"),
     }
-    yield from rows("demo", "items/s", in_turn(ways, args.runs))
+    yield from rows("demo", "items/s", interleave(ways, args.runs))
 
 
 def scripted(args: argparse.Namespace, media: Path) -> Iterator[Row]:
@@ -129,7 +129,7 @@ def scripted(args: argparse.Namespace, media: Path) -> Iterator[Row]:
         "ours": lambda: ours(media, "--engine", "scripted", "--model", script),
         "a": lambda: whole_process(BASELINES, "original", media, "OUTPUT", "--no-model"),
     }
-    yield from rows("scripted-896", "items/s", in_turn(ways, args.runs))
+    yield from rows("scripted-896", "items/s", interleave(ways, args.runs))
 
 
 def ours(media: Path, *flags: object) -> Run:
@@ -155,13 +155,13 @@ def whole_process(*arguments: object) -> Run:
 def gpu(args: argparse.Namespace, media: Path) -> Iterator[Row]:
     from gpu import GPU, SMOKE, measure
 
-    limited = partial(in_turn, runs=args.runs, within_s=GPU_SECONDS)
+    limited = partial(interleave, runs=args.runs, within_s=GPU_SECONDS)
     for model, found in measure(SMOKE if args.gpu_smoke else GPU, limited):
         yield from rows(f"gpu, {model}", "items/s", found)
 
 
 CASES = {"host": host, "demo": demo, "scripted-896": scripted, "gpu": gpu}
-COLOURS = {"ours": "#1a6fb4", "a": "#b5b5b5", "b": "#8c8c8c", "limit": "#e0d6b0"}
+COLORS = {"ours": "#1a6fb4", "a": "#b5b5b5", "b": "#8c8c8c", "limit": "#e0d6b0"}
 LABELS = {"ours": "ours", "a": "a: the original's way", "b": "b: plain, in batches", "limit": "limit"}
 
 
@@ -191,7 +191,7 @@ def chart(found: list[Row], path: Path) -> None:
             least, median, most = (left + rate * scale for rate in row.rates)
             middle = y + line // 2
             draw.text((left - 10, middle), LABELS[row.way], "black", small, anchor="rm")
-            draw.rectangle((left, y + 4, median, y + line - 4), COLOURS[row.way])
+            draw.rectangle((left, y + 4, median, y + line - 4), COLORS[row.way])
             draw.line((least, middle, most, middle), "black", 2)
             said = f"{row.rates[1]:.3g}  ({row.ratio:.2f} times {row.ratio_to})"
             draw.text((most + 10, middle), said, "black", small, anchor="lm")

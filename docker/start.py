@@ -17,7 +17,7 @@ from types import FrameType
 PROGRAM = "gemma-captioner"
 
 
-def wanted(environment: Mapping[str, str]) -> list[list[str]]:
+def commands_from_environment(environment: Mapping[str, str]) -> list[list[str]]:
     """The commands, the page's last."""
     commands = []
     if paths := environment.get("CAPTION"):
@@ -32,30 +32,30 @@ def wanted(environment: Mapping[str, str]) -> list[list[str]]:
     return commands
 
 
-def side_by_side(commands: list[list[str]]) -> int:
+def run_together(commands: list[list[str]]) -> int:
     """Until all have ended; each is sent the signals that we are sent. The first exit code that is not 0, as a shell
     tells it.
     """
     running = [subprocess.Popen(command) for command in commands]
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def forward_signal(number: int, frame: FrameType | None) -> None:
         for process in running:
             process.send_signal(number)
 
-    signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGINT, pass_on)
+    signal.signal(signal.SIGTERM, forward_signal)
+    signal.signal(signal.SIGINT, forward_signal)
     codes = [process.wait() for process in running]
     return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 
 def main() -> int:
-    commands = [[PROGRAM, *sys.argv[1:]]] if sys.argv[1:] else wanted(os.environ)
+    commands = [[PROGRAM, *sys.argv[1:]]] if sys.argv[1:] else commands_from_environment(os.environ)
     if not commands:
         print(__doc__, file=sys.stderr)
         return 2
     if len(commands) == 1:
         os.execvp(PROGRAM, commands[0])
-    return side_by_side(commands)
+    return run_together(commands)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ from pebble import CONSTS
 
 from gemma_captioner.config.model import ServerSettings
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.engines.local.checkpoint import DEMO
-from gemma_captioner.engines.openai.client import Address, Client
-from gemma_captioner.engines.openai.serving import Served
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
+from gemma_captioner.engines.openai.client import Client, Endpoint
+from gemma_captioner.engines.openai.server_process import ServerProcess
 from tests.support.bucket import Bucket
 from tests.support.command import Command, CommandResult, ForkServer, run_in_process, run_in_subprocess
 
@@ -132,11 +132,13 @@ def script(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def transformers_serve(tmp_path_factory) -> Iterator[str]:
     """The demo checkpoint behind `transformers serve`: its URL. A server for each of the tests' processes."""
-    address = Address.of(ServerSettings(serve="any"))
+    address = Endpoint.of(ServerSettings(serve="any"))
     transformers = Path(sys.executable).with_name("transformers")
-    served = Served(f"HF_HUB_OFFLINE=1 {transformers} serve {DEMO} --host 127.0.0.1 --port {address.port} --device cpu")
+    server_process = ServerProcess(
+        f"HF_HUB_OFFLINE=1 {transformers} serve {DEMO_CHECKPOINT} --host 127.0.0.1 --port {address.port} --device cpu"
+    )
     try:
-        served.wait_until(Client(address).is_up, 120)
+        server_process.wait_until_ready(Client(address).is_up, 120)
         yield address.url
     finally:
-        served.close()
+        server_process.close()

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import engine_for
-from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.errors import ModelError, UsageError
 from tests.support.engines import answers, requests
@@ -29,9 +29,9 @@ TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
 def write_adapter(folder: Path, names: str = "today", **config: Any) -> dict[str, torch.Tensor]:
     """Random, and strong enough to change answers: what is to be added, by the names in the demo's file."""
     generator = torch.Generator().manual_seed(0)
-    weights = load_file(DEMO / "model.safetensors")
+    weights = load_file(DEMO_CHECKPOINT / "model.safetensors")
     tensors, added = {}, {}
-    for layer in range(json.loads((DEMO / "config.json").read_text())["text_config"]["num_hidden_layers"]):
+    for layer in range(json.loads((DEMO_CHECKPOINT / "config.json").read_text())["text_config"]["num_hidden_layers"]):
         for target in TARGETS:
             key = f"language_model.model.layers.{layer}.{target}.weight"
             rows, columns = weights[key].shape
@@ -49,8 +49,8 @@ def write_adapter(folder: Path, names: str = "today", **config: Any) -> dict[str
 
 
 def merged_demo(folder: Path, added: dict[str, torch.Tensor]) -> Path:
-    shutil.copytree(DEMO, folder)
-    weights = load_file(DEMO / "model.safetensors")
+    shutil.copytree(DEMO_CHECKPOINT, folder)
+    weights = load_file(DEMO_CHECKPOINT / "model.safetensors")
     weights |= {key: weights[key] + more for key, more in added.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder

@@ -17,11 +17,11 @@ from PIL import Image
 from gemma_captioner.captions.encoding import decode_text
 from gemma_captioner.captions.repair import find_faults, repair, repair_steps
 from gemma_captioner.captions.stats import CaptionStats, match_captions
-from gemma_captioner.check.inspect import inspected
+from gemma_captioner.check.inspect import inspect_caption
 from gemma_captioner.check.report import bars
+from gemma_captioner.check.scan import DatasetScan
 from gemma_captioner.check.settings import CheckSettings
-from gemma_captioner.check.survey import Survey
-from gemma_captioner.check.traps import CODES, SOURCES, TRAPS
+from gemma_captioner.check.trainer_rules import RULES, SOURCES, TRAINER_RULES
 from gemma_captioner.config.targets import TRAINERS
 from gemma_captioner.dataset.discover import resolve_roots
 from gemma_captioner.dataset.journal import restore
@@ -29,13 +29,13 @@ from tests.support.good_captions import CLEAN_CAPTIONS
 
 # Root may read everything: these two rights of its are left behind.
 _RIGHTS = "-dac_override,-dac_read_search"
-AS_ANYONE = (
+AS_UNPRIVILEGED_USER = (
     ["setpriv", f"--bounding-set={_RIGHTS}", f"--inh-caps={_RIGHTS}"] if os.name != "nt" and not os.geteuid() else []
 )
 
 GOOD = "A red fox runs across a field of snow at dawn."
 
-FAULTS = {  # code -> the bytes of a caption
+FAULTY_CAPTIONS = {  # code -> the bytes of a caption
     "empty": b" \n",
     "not_utf8": "A café at night, and a dog's bowl.".encode("cp1252"),
     "bom": b"\xef\xbb\xbfA boat lies on the shore.",
@@ -76,23 +76,23 @@ def dataset(folder: Path, **captions: bytes) -> Path:
     return folder
 
 
-def surveyed(folder: Path, *, fix: bool = False, **checking: Any) -> Survey:
+def run_scan(folder: Path, *, fix: bool = False, **checking: Any) -> DatasetScan:
     checking = CheckSettings(**checking)
     [root] = resolve_roots([folder], checking.captions)
-    survey = Survey(root, checking)
-    survey.run(fix=fix)
-    return survey
+    scan = DatasetScan(root, checking)
+    scan.run(fix=fix)
+    return scan
 
 
-def found(survey: Survey) -> set[tuple[str, str]]:
+def found(scan: DatasetScan) -> set[tuple[str, str]]:
     """(path within, code)."""
-    return {(str(Path(f.path).relative_to(survey.root.folder)), f.code) for f in survey.findings}
+    return {(str(Path(f.path).relative_to(scan.root.folder)), f.code) for f in scan.findings}
 
 
 @pytest.fixture
 def faulty(tmp_path) -> Path:
     """Every general fault once, in a file named after it, and one caption without any."""
-    folder = dataset(tmp_path / "faulty", good=GOOD.encode(), **FAULTS)
+    folder = dataset(tmp_path / "faulty", good=GOOD.encode(), **FAULTY_CAPTIONS)
     dataset(folder, duplicate=b"A red kite is in the sky.", duplicate2=b"a red KITE is in the sky")
     picture(folder / "no_caption.png")
     (folder / "empty_media.png").touch()
@@ -104,31 +104,31 @@ def faulty(tmp_path) -> Path:
 
 
 def test_each_fault_is_found_at_its_file(faulty):
-    survey = surveyed(faulty, target="sdxl")
-    expected = {(f"{code}.txt", code) for code in FAULTS}
+    scan = run_scan(faulty, target="sdxl")
+    expected = {(f"{code}.txt", code) for code in FAULTY_CAPTIONS}
     expected |= {("duplicate.txt", "duplicate"), ("duplicate2.txt", "duplicate"), ("no_media.txt", "no_media")}
     expected |= {(f"{code}.png", code) for code in ("no_caption", "empty_media", "collision")} | {
         ("collision.jpg", "collision")
     }
-    assert found(survey) == expected
-    assert survey.files == len(list(faulty.glob("*.png"))) + 1
+    assert found(scan) == expected
+    assert scan.files == len(list(faulty.glob("*.png"))) + 1
 
 
 def test_what_is_saved_otherwise_is_told_and_mended(faulty):
     before = {path: path.read_bytes() for path in faulty.glob("*.txt")}
-    survey = surveyed(faulty, fix=True)
-    mendable = [code for code in FAULTS if CODES[code].fixed]
-    assert {Path(f.path).stem for f in survey.fixed} == set(mendable)
+    scan = run_scan(faulty, fix=True)
+    mendable = [code for code in FAULTY_CAPTIONS if RULES[code].fixed]
+    assert {Path(f.path).stem for f in scan.fixed} == set(mendable)
     assert (faulty / "not_utf8.txt").read_text(encoding="utf-8") == "A café at night, and a dog's bowl."
     assert (faulty / "mojibake.txt").read_bytes() == b"A dog's bowl stands on the floor."
     assert (faulty / "leftover.txt").read_bytes() == b"A horse stands in the rain."
     assert (faulty / "multi_line.txt").read_bytes() == b"A tree stands by a river. A man sits below it."
-    assert not {code for path, code in found(survey) if Path(path).stem in mendable}
-    again = surveyed(faulty, fix=True)
-    assert not again.fixed and found(again) == found(survey)
+    assert not {code for path, code in found(scan) if Path(path).stem in mendable}
+    again = run_scan(faulty, fix=True)
+    assert not again.fixed and found(again) == found(scan)
     # Taken back, to the last byte; what was edited since stays.
     (faulty / "bom.txt").write_text("Edited since.")
-    assert sum(done for _, done in restore(faulty, survey.run_id)) == len(mendable) - 1
+    assert sum(done for _, done in restore(faulty, scan.run_id)) == len(mendable) - 1
     after = {path: path.read_bytes() for path in faulty.glob("*.txt")}
     assert after == {**before, faulty / "bom.txt": b"Edited since."}
 
@@ -139,15 +139,15 @@ def test_a_file_that_cannot_be_read_costs_itself_alone(tmp_path):
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "folder.txt").mkdir()
-    survey = surveyed(tmp_path, fix=True)
-    assert found(survey) == {
+    scan = run_scan(tmp_path, fix=True)
+    assert found(scan) == {
         ("loop.png", "empty_media"),
         ("loop.png", "no_caption"),
         ("huge.txt", "unreadable"),
         ("odd.txt", "not_utf8"),
         ("gone.png", "no_caption"),
     }
-    assert not survey.fixed
+    assert not scan.fixed
 
 
 @pytest.mark.skipif(os.name == "nt", reason="chmod takes no reading away there")
@@ -155,7 +155,7 @@ def test_permissions(tmp_path):
     dataset(tmp_path, locked=GOOD.encode(), sub=GOOD.encode())
     (tmp_path / "locked.txt").chmod(0)
     done = subprocess.run(
-        [*AS_ANYONE, sys.executable, "-m", "gemma_captioner", "check", tmp_path, "--json"],
+        [*AS_UNPRIVILEGED_USER, sys.executable, "-m", "gemma_captioner", "check", tmp_path, "--json"],
         capture_output=True, text=True, encoding="utf-8", timeout=60,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
@@ -226,8 +226,8 @@ FRAGMENTS = [
 def test_what_is_mended_has_no_fault_left(fragments, alternatives):
     text, by = "".join(fragments), repair_steps(alternatives=alternatives)
     assert find_faults(repair(text, by), by) == []
-    better = inspected(text.encode(), CheckSettings(for_="onetrainer" if alternatives else None)).better
-    assert better is None or re.search(r"\w", better.decode())
+    fixed_bytes = inspect_caption(text.encode(), CheckSettings(for_="onetrainer" if alternatives else None)).fixed_bytes
+    assert fixed_bytes is None or re.search(r"\w", fixed_bytes.decode())
 
 
 def test_lines_that_are_alternatives_stay_apart():
@@ -239,7 +239,7 @@ def test_lines_that_are_alternatives_stay_apart():
 
 # What trips one trainer: the caption of a.png, or files; how it is checked; the finding's path and what it says.
 CAPTIONED = {"a.png": "", "a.txt": GOOD}
-TRIPS: list[tuple[str, str, str | dict[str, str], str, str]] = [
+TRAINER_CASES: list[tuple[str, str, str | dict[str, str], str, str]] = [
     ("first_line_only", "sd-scripts:sdxl", "A tree.\nA river runs by.", "a.txt", "A tree."),
     ("first_line_only", "sd-scripts", "\nA tree by a river.", "a.txt", "the first is blank"),
     ("several_lines", "onetrainer", "A tree stands here.\nA river runs by.", "a.txt", "2 captions"),
@@ -267,23 +267,23 @@ TRIPS: list[tuple[str, str, str | dict[str, str], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "trainer", "files", "path", "what"), TRIPS)
+@pytest.mark.parametrize(("code", "trainer", "files", "path", "what"), TRAINER_CASES)
 def test_what_trips_a_trainer(tmp_path, code, trainer, files, path, what):
     for name, content in ({"a.png": "", "a.txt": files} if isinstance(files, str) else files).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content.encode())
     how = {"recursive": True, "name": "full" if code == "full_names" else "stem"}
-    [hit] = [f for f in surveyed(tmp_path, for_=trainer, **how).findings if f.code == code]
+    [hit] = [f for f in run_scan(tmp_path, for_=trainer, **how).findings if f.code == code]
     assert Path(hit.path) == tmp_path / path and what in hit.what
     # Another trainer does not trip over it.
-    other = next(t for t in TRAINERS if t not in TRAPS[code].trainers)
-    assert code not in {f.code for f in surveyed(tmp_path, for_=other, **how).findings}
+    other = next(t for t in TRAINERS if t not in TRAINER_RULES[code].trainers)
+    assert code not in {f.code for f in run_scan(tmp_path, for_=other, **how).findings}
 
 
 def test_every_trap_is_tried_and_of_a_known_trainer():
-    assert {trip[0] for trip in TRIPS} == set(TRAPS)
-    assert set(SOURCES) == set(TRAINERS) == {t for trap in TRAPS.values() for t in trap.trainers}
-    assert {code for code in CODES if code not in TRAPS} - set(FAULTS) == {
+    assert {trip[0] for trip in TRAINER_CASES} == set(TRAINER_RULES)
+    assert set(SOURCES) == set(TRAINERS) == {t for trap in TRAINER_RULES.values() for t in trap.trainers}
+    assert {code for code in RULES if code not in TRAINER_RULES} - set(FAULTY_CAPTIONS) == {
         "unreadable", "unfixable", "empty_media", "no_caption", "collision", "no_media", "truncated", "partial_video",
         "duplicate",
     }  # fmt: skip
@@ -291,14 +291,14 @@ def test_every_trap_is_tried_and_of_a_known_trainer():
 
 def test_lines_are_not_joined_where_they_are_alternatives(tmp_path):
     dataset(tmp_path, a=b" A tree stands by a river.\nA man sits below a tree. ")
-    survey = surveyed(tmp_path, fix=True, for_="onetrainer")
+    scan = run_scan(tmp_path, fix=True, for_="onetrainer")
     assert (tmp_path / "a.txt").read_bytes() == b"A tree stands by a river.\nA man sits below a tree."
-    assert found(survey) == {("a.txt", "several_lines")}
+    assert found(scan) == {("a.txt", "several_lines")}
 
 
 def test_a_placeholder_is_no_prompt_said_again(tmp_path):
     dataset(tmp_path, a=b"A photo of [trigger] by the sea, [name] beside it.")
-    assert not found(surveyed(tmp_path)) and found(surveyed(tmp_path, for_="ai-toolkit")) == {("a.txt", "placeholder")}
+    assert not found(run_scan(tmp_path)) and found(run_scan(tmp_path, for_="ai-toolkit")) == {("a.txt", "placeholder")}
 
 
 def test_captions_elsewhere_otherwise_named_and_in_subfolders(tmp_path):
@@ -309,14 +309,12 @@ def test_captions_elsewhere_otherwise_named_and_in_subfolders(tmp_path):
     for name in ("a.png.caption", "sub/b.png.caption", "sub/b.jpg.caption"):
         (captions / name).write_text(f"{GOOD[:-1]}, {name}.\n")
     (captions / "sub" / "c.png.caption").write_text("A lamp stands on a desk. ")
-    survey = surveyed(
-        tmp_path / "media", captions=captions, name="full", extension=".caption", recursive=True, fix=True
-    )
-    assert survey.files == 3
-    assert [(Path(f.path), f.code) for f in survey.findings] == [(captions / "sub" / "c.png.caption", "no_media")]
-    assert (captions / ".gemma-captioner" / "runs" / f"{survey.run_id}.jsonl").is_file()
+    scan = run_scan(tmp_path / "media", captions=captions, name="full", extension=".caption", recursive=True, fix=True)
+    assert scan.files == 3
+    assert [(Path(f.path), f.code) for f in scan.findings] == [(captions / "sub" / "c.png.caption", "no_media")]
+    assert (captions / ".gemma-captioner" / "runs" / f"{scan.run_id}.jsonl").is_file()
     assert not (tmp_path / "media" / ".gemma-captioner").exists()
-    beside = surveyed(tmp_path / "media", recursive=True)
+    beside = run_scan(tmp_path / "media", recursive=True)
     assert {(Path(f.path).name, f.code) for f in beside.findings} == {
         ("a.png", "no_caption"), ("b.png", "no_caption"), ("b.jpg", "no_caption"),
         ("b.png", "collision"), ("b.jpg", "collision"),
@@ -326,7 +324,7 @@ def test_captions_elsewhere_otherwise_named_and_in_subfolders(tmp_path):
 def test_a_caption_under_another_name_is_pointed_at(tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "a.TXT").write_text(GOOD)
-    [finding] = surveyed(tmp_path).findings
+    [finding] = run_scan(tmp_path).findings
     assert finding.code == "no_caption" and "a.TXT is there" in finding.what
 
 
@@ -338,12 +336,12 @@ def test_ours_is_told_by_its_digest_and_its_flags_by_the_journal(command, tmp_pa
     done = command("caption", tmp_path / "m", "--engine", "scripted", "--model", answers, "--punctuation", "any",
                    "--prefix", "Caption: ")  # fmt: skip
     assert done.code == 0, done.err
-    survey = surveyed(tmp_path / "m")
-    assert {c for p, c in found(survey) if p == "01.txt"} == {"truncated"}
+    scan = run_scan(tmp_path / "m")
+    assert {c for p, c in found(scan) if p == "01.txt"} == {"truncated"}
     # The same words from elsewhere are a stranger's, and a person's once they are edited.
     caption = (tmp_path / "m" / "01.txt").read_text()
     (tmp_path / "m" / "01.txt").write_text(f"{caption} ")
-    assert {c for p, c in found(surveyed(tmp_path / "m")) if p == "01.txt"} == {
+    assert {c for p, c in found(run_scan(tmp_path / "m")) if p == "01.txt"} == {
         "leftover", "typographic", "whitespace"
     }  # fmt: skip
 
@@ -362,7 +360,7 @@ def test_the_command(command, faulty):
     [line] = [line for line in said.err.splitlines() if "restore" in line]
     before = (faulty / "leftover.txt").read_bytes()
     assert command(*line.split()[1:]).code == 0
-    assert (faulty / "leftover.txt").read_bytes() == FAULTS["leftover"] != before
+    assert (faulty / "leftover.txt").read_bytes() == FAULTY_CAPTIONS["leftover"] != before
 
 
 def test_exit_codes(command, tmp_path):
@@ -411,18 +409,18 @@ def test_bars_have_a_round_width_and_end_at_the_limit():
 
 
 def test_tokens_counted_exactly_are_no_estimate():
-    fits = inspected(FAULTS["maybe_too_long"], CheckSettings(target="sdxl"), lambda text: 75)
+    fits = inspect_caption(FAULTY_CAPTIONS["maybe_too_long"], CheckSettings(target="sdxl"), lambda text: 75)
     assert not {code for code, _ in fits.found} & {"too_long", "maybe_too_long"} and fits.length == 75
-    [hit] = inspected(GOOD.encode(), CheckSettings(target="sdxl"), lambda text: 76).found
+    [hit] = inspect_caption(GOOD.encode(), CheckSettings(target="sdxl"), lambda text: 76).found
     assert hit == ("too_long", "76 tokens, and sdxl reads 75")
 
 
 def test_the_table_in_the_docs_is_the_codes():
     rows = []
-    for name, code in CODES.items():
+    for name, code in RULES.items():
         whose = ", ".join(getattr(code, "trainers", ())) or "all"
         rows.append(
-            f"| `{name}` | {code.severity} | {whose} | {code.says} | {code.remedy}{' (`--fix`)' * code.fixed} |"
+            f"| `{name}` | {code.severity} | {whose} | {code.description} | {code.remedy}{' (`--fix`)' * code.fixed} |"
         )
     docs = (Path(__file__).parents[1] / "docs" / "check.md").read_text(encoding="utf-8")
     assert "\n".join(rows) in docs

@@ -20,7 +20,7 @@ from gemma_captioner.executors.ray.driver import BatchQueue
 from gemma_captioner.executors.ray.resources import _defer_signals, plan_actors
 from gemma_captioner.types import Captioned, Failed
 from tests.support.files import captions, journal
-from tools.kill_actors import chaos
+from tools.kill_actors import run_chaos
 
 LOCAL = ("--cluster", "local", "--actors", 2)
 
@@ -62,7 +62,7 @@ def _kept(folder: Path) -> list[str]:
     [pytest.param(240, 10, marks=pytest.mark.long), pytest.param(2000, 4, marks=pytest.mark.prove)],  # docs/cluster.md
 )
 def test_whatever_dies_each_file_has_one_outcome(files, every_s):
-    ended = chaos(files=files, actors=2, every_s=every_s, driver_kills=2, seed=3)
+    ended = run_chaos(files=files, actors=2, every_s=every_s, driver_kills=2, seed=3)
     assert (ended.lost, ended.wrong, ended.left, ended.exit_code) == (0, 0, 0, 3), ended
     assert ended.endings[0] == -9 and ended.endings[1] in (130, -2)  # -2: while Python was still importing
     assert ended.repeated <= ended.actors_killed + 2 * 2, ended

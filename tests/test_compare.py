@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gemma_captioner.compare.kept import Kept, Lent
-from gemma_captioner.compare.sample import spread
-from gemma_captioner.compare.variants import MOST, Axes, by_model, variants_of
+from gemma_captioner.compare.sample import evenly_spaced
+from gemma_captioner.compare.shared_engine import SharedEngine, SharedModel
+from gemma_captioner.compare.variants import MAX_VARIANTS, Axes, build_variants, group_by_model
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import UsageError
@@ -64,12 +64,14 @@ def files_below(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_a_sample_is_spread_over_what_there_is(total, count, places):
-    assert spread(total, count) == places
+    assert evenly_spaced(total, count) == places
 
 
 def test_variants_are_the_product_with_those_of_a_model_together():
     axes = Axes(models=["a", "b"], prompts=["One."], presets=["wan"], frames=[4, 8])
-    variants = variants_of(axes, {"prompt": "of the config", "clip": {"prompt": "of its clips"}}, {"trigger": "ohwx"})
+    variants = build_variants(
+        axes, {"prompt": "of the config", "clip": {"prompt": "of its clips"}}, {"trigger": "ohwx"}
+    )
     assert [(v.letter, v.name) for v in variants] == [
         ("A", 'a, "One.", 4 frames'),
         ("B", 'a, "One.", 8 frames'),
@@ -84,7 +86,7 @@ def test_variants_are_the_product_with_those_of_a_model_together():
     assert first.prompts["clip"] == ("One.",) and first.judging.target is None
     assert "80 to 100 words" in wan.prompts["clip"][0] and wan.judging.target == "wan"
     assert {v.settings.prompting.trigger for v in variants} == {"ohwx"}
-    [(of_a, together), (of_b, _)] = by_model(variants)
+    [(of_a, together), (of_b, _)] = group_by_model(variants)
     assert [v.letter for v in together] == ["A", "B", "C", "D"]
     assert (of_a.model.model, of_b.model.model) == ("a", "b")
     assert of_a.sampling.frames == 8 and of_a.max_new_tokens("clip") == 256  # what the most demanding takes
@@ -92,21 +94,21 @@ def test_variants_are_the_product_with_those_of_a_model_together():
 
 
 def test_what_is_not_an_axis_is_as_the_config_has_it():
-    [only] = variants_of(Axes(), {"prompt": "of the config", "frames": 5, "model": "demo"}, {})
+    [only] = build_variants(Axes(), {"prompt": "of the config", "frames": 5, "model": "demo"}, {})
     assert (only.name, only.settings.prompts["image"], only.settings.sampling.frames) == ("demo", ("of the config",), 5)
-    assert [v.name for v in variants_of(Axes(frames=[3, 3]))] == ["3 frames"]
+    assert [v.name for v in build_variants(Axes(frames=[3, 3]))] == ["3 frames"]
 
 
 def test_prompts_that_begin_alike_have_names_of_their_own():
     long = "Describe what happens in this clip from its first frame to its last one"
-    names = [v.name for v in variants_of(Axes(prompts=[f"{long}, twice.", f"{long}, once."]))]
+    names = [v.name for v in build_variants(Axes(prompts=[f"{long}, twice.", f"{long}, once."]))]
     assert len(set(names)) == 2
 
 
 def test_more_than_can_be_read_is_refused():
     with pytest.raises(UsageError, match=r"3 x 6 make 18 variants, and 16"):
-        variants_of(Axes(models=["a", "b", "c"], frames=range(1, 7)))
-    assert len(variants_of(Axes(frames=range(1, MOST + 1)))) == MOST
+        build_variants(Axes(models=["a", "b", "c"], frames=range(1, 7)))
+    assert len(build_variants(Axes(frames=range(1, MAX_VARIANTS + 1)))) == MAX_VARIANTS
 
 
 def test_the_demo_model_is_loaded_once_and_shown_with_its_frames(compare, tmp_path):
@@ -203,14 +205,14 @@ def test_a_model_is_lent_again_and_again_unless_it_still_owes_an_answer(tmp_path
     settings = Settings.from_dict({"engine": "scripted", "model": str(scripted(tmp_path))})
     item = MediaItem(tmp_path / "a.png", "image", "a.png", tmp_path / "a.txt", tmp_path)
     request = Request(0, item, Frames(np.zeros((1, 8, 8, 3), np.uint8), (0.0,)), "What?", 9)
-    kept = Kept(settings)
-    loaded = kept.session()
+    shared_model = SharedModel(settings)
+    loaded = shared_model.session()
     for is_answered in (True, False):
-        with Lent(kept, settings, lambda request: None).open() as session:
+        with SharedEngine(shared_model, settings, lambda request: None).open() as session:
             session.submit(request)
             if is_answered:
                 assert len(session.poll(0.1)) == 1
-        assert (kept.session() is loaded) == is_answered
+        assert (shared_model.session() is loaded) == is_answered
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")

@@ -45,7 +45,7 @@ def test_a_run_and_the_page_from_the_environment(media, script, tmp_path):
     log = tmp_path / "log"
     with log.open("wb") as to, subprocess.Popen(START, env=ENVIRONMENT | asked, stderr=to) as pod:
         try:
-            _until(lambda: "?token=" in log.read_text(encoding="utf-8"))
+            wait_until(lambda: "?token=" in log.read_text(encoding="utf-8"))
             token = re.findall(r"\?token=(\S+)", log.read_text(encoding="utf-8"))[0]
             _wait_for(f"http://localhost:{port}/")
             named = {"Host": f"abc123-{port}.proxy.runpod.net"}  # as the pod's proxy asks
@@ -54,7 +54,7 @@ def test_a_run_and_the_page_from_the_environment(media, script, tmp_path):
                 browser.open(urllib.request.Request(f"http://127.0.0.1:{port}/", headers=named))
             with browser.open(urllib.request.Request(f"http://127.0.0.1:{port}/?token={token}", headers=named)) as page:
                 assert b"review" in page.read()
-            _until(lambda: len(captions(media)) == 8)
+            wait_until(lambda: len(captions(media)) == 8)
             assert pod.poll() is None
         finally:
             pod.terminate()
@@ -62,7 +62,7 @@ def test_a_run_and_the_page_from_the_environment(media, script, tmp_path):
     assert pod.returncode in (0, 143)
 
 
-def _until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool]) -> None:
     for _ in range(600):
         if holds():
             return

@@ -13,21 +13,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import Engine, engine_for
-from gemma_captioner.engines.local.checkpoint import DEMO, Checkpoint, locate, weight_bytes
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT, Checkpoint, resolve_checkpoint, weight_bytes
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.local.families import FAMILIES
-from gemma_captioner.engines.local.loop import Steps
+from gemma_captioner.engines.local.generation import DecodeRunner
 from gemma_captioner.engines.local.memory import GEMMA3_SIZES, GIB, Architecture, plan
-from gemma_captioner.engines.local.prompting import prompt_text
+from gemma_captioner.engines.local.prompting import render_prompt
 from gemma_captioner.engines.local.quantized import precision_of
-from gemma_captioner.engines.local.vision import distinct
+from gemma_captioner.engines.local.vision import deduplicate_frames
 from gemma_captioner.errors import MemoryShortageError, ModelError, UsageError, redact_token
 from gemma_captioner.types import Failed, Reply
 from tests.support.engines import answers, demo_server_settings, request
 from tests.support.servers import HttpRequest, HttpResponse, StubServer, echo_prompt, prompt_of
 
 
-def refuses_the_third(asked: HttpRequest) -> HttpResponse:
+def reject_third_request(asked: HttpRequest) -> HttpResponse:
     return HttpResponse(400, {"error": "refused"}) if "Describe 3.png" in prompt_of(asked) else echo_prompt(asked)
 
 
@@ -40,7 +40,7 @@ def engine(request, tmp_path) -> Iterator[Engine]:
         script.write_text(json.dumps({"batch_size": 4, "replies": {"3.png": {"error": "refused"}}}))
         yield engine_for(Settings.from_dict({"engine": "scripted", "model": str(script)}))
     elif request.param == "server":
-        with StubServer(refuses_the_third) as stub:
+        with StubServer(reject_third_request) as stub:
             yield engine_for(
                 Settings.from_dict({"engine": "server", "base_url": stub.url, "image_size": 64, "concurrency": 4})
             )
@@ -63,12 +63,12 @@ def test_contract_every_request_is_answered_once(engine):
 
 def test_contract_free_falls_and_rises(engine):
     with engine.open() as session:
-        at_first = session.free
+        at_first = session.available_slots
         assert at_first > 0
         for number in range(at_first):
             session.submit(request(number))
-        assert session.free == 0
-        while session.free < at_first:
+        assert session.available_slots == 0
+        while session.available_slots < at_first:
             session.poll(1)
 
 
@@ -89,7 +89,7 @@ def test_contract_close_drops_what_is_in_flight_and_may_be_repeated(engine):
 def test_contract_spec_and_tokens_need_no_weights(engine):
     assert engine.spec.size == (64, 64)
     one, twelve = (engine.prompt_tokens("Describe this.", "clip", n) for n in (1, 12))
-    assert 11 * 16 <= twelve - one <= 11 * engine.spec.tokens["clip"]
+    assert 11 * 16 <= twelve - one <= 11 * engine.spec.tokens_per_frame["clip"]
 
 
 # The prompt
@@ -98,28 +98,30 @@ def test_contract_spec_and_tokens_need_no_weights(engine):
 @pytest.mark.parametrize("template", [True, False])
 def test_timestamps_stand_before_each_frame(template):
     family = FAMILIES["gemma3"]
-    processor = family.processor(DEMO)
+    processor = family.processor(DEMO_CHECKPOINT)
     if not template:
         processor.chat_template = None
     mark, times = processor.boi_token, (0.4, 61.0, 3725.5)
-    text = prompt_text(processor, [("Say.", family.media(mark, times, True), None)], marker=mark, order="media-first")
+    text = render_prompt(processor, [("Say.", family.media(mark, times, True), None)], marker=mark, order="media-first")
     assert f"[00:00]{mark}[01:01]{mark}[62:05]{mark}Say." in text
-    plain = prompt_text(processor, [("Say.", family.media(mark, times, False), None)], marker=mark, order="text-first")
+    plain = render_prompt(
+        processor, [("Say.", family.media(mark, times, False), None)], marker=mark, order="text-first"
+    )
     assert f"Say.{mark * 3}" in plain and "[" not in plain
 
 
 @pytest.mark.parametrize("template", [True, False])
 def test_a_system_prompt_comes_first(template):
-    processor = FAMILIES["gemma3"].processor(DEMO)
+    processor = FAMILIES["gemma3"].processor(DEMO_CHECKPOINT)
     if not template:
         processor.chat_template = None
     mark = processor.boi_token
-    text = prompt_text(processor, [("Say.", mark, None)], marker=mark, order="media-first", system="You see little.")
+    text = render_prompt(processor, [("Say.", mark, None)], marker=mark, order="media-first", system="You see little.")
     assert text.index("You see little.") < text.index(mark) < text.index("Say.")
 
 
 def test_examples_are_turns_of_their_own_as_transformers_writes_them():
-    processor = FAMILIES["gemma3"].processor(DEMO)
+    processor = FAMILIES["gemma3"].processor(DEMO_CHECKPOINT)
     mark = processor.boi_token
     turns = [("What?", mark * 2, "A cat."), ("What?", "", "A dog."), ("What?", mark, None)]
     image, text = {"type": "image"}, {"type": "text", "text": "What?"}
@@ -132,9 +134,9 @@ def test_examples_are_turns_of_their_own_as_transformers_writes_them():
         ],
         add_generation_prompt=True, tokenize=False,
     )  # fmt: skip
-    assert prompt_text(processor, turns, marker=mark, order="media-first") == expected
+    assert render_prompt(processor, turns, marker=mark, order="media-first") == expected
     processor.chat_template = None
-    raw = prompt_text(processor, turns, marker=mark, order="text-first")
+    raw = render_prompt(processor, turns, marker=mark, order="text-first")
     assert raw == f"What?{mark * 2}\nCaption: A cat.\n\nWhat?\nCaption: A dog.\n\nWhat?{mark}\nCaption:"
 
 
@@ -165,25 +167,25 @@ def test_an_answer_knows_whether_it_stopped_or_ran_into_the_limit(demo):
 def test_out_of_memory_halves_the_batch_and_loses_nothing(demo):
     biggest = []
 
-    def too_much(module, args, inputs):
+    def raise_out_of_memory(module, args, inputs):
         rows = inputs["inputs_embeds"].shape[0]
         if rows > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         biggest.append(rows)
 
-    demo.model.model.language_model.register_forward_pre_hook(too_much, with_kwargs=True)
+    demo.model.model.language_model.register_forward_pre_hook(raise_out_of_memory, with_kwargs=True)
     got = answers(demo, [request(n) for n in range(16)])
     assert all(isinstance(answer, Reply) for answer in got.values())
     assert max(biggest) == 2
-    assert demo.free <= 4  # the smaller size is remembered
+    assert demo.available_slots <= 4  # the smaller size is remembered
 
 
 def test_one_item_too_large_for_memory_fails_alone(demo):
-    def too_much(module, args, inputs):
+    def raise_out_of_memory(module, args, inputs):
         if inputs["inputs_embeds"].shape[1] > 200:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    demo.model.model.language_model.register_forward_pre_hook(too_much, with_kwargs=True)
+    demo.model.model.language_model.register_forward_pre_hook(raise_out_of_memory, with_kwargs=True)
     got = answers(demo, [request(0), request(1, num_frames=16), request(2)])
     assert isinstance(got[1], Failed) and "fewer --frames" in got[1].error
     assert isinstance(got[0], Reply) and isinstance(got[2], Reply)
@@ -192,13 +194,13 @@ def test_one_item_too_large_for_memory_fails_alone(demo):
 def test_frames_are_encoded_fewer_at_once_where_even_one_item_is_too_much(demo):
     seen = []
 
-    def too_much(module, args, inputs):
+    def raise_out_of_memory(module, args, inputs):
         seen.append(len(inputs["pixel_values"] if "pixel_values" in inputs else args[0]))
         if seen[-1] > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     expected = answers(demo, [request(1, num_frames=6)])
-    demo.model.model.vision_tower.register_forward_pre_hook(too_much, with_kwargs=True)
+    demo.model.model.vision_tower.register_forward_pre_hook(raise_out_of_memory, with_kwargs=True)
     got = answers(demo, [request(1, num_frames=6)])
     assert got[1].text == expected[1].text and seen == [4, 2] + [1] * 6
 
@@ -253,17 +255,17 @@ def test_sampling_depends_on_the_seed_and_not_on_the_batch(demo):
 
 
 def test_a_sampled_token_is_drawn_from_the_softmax():
-    from gemma_captioner.engines.local.decoding import RowSampling
+    from gemma_captioner.engines.local.sampler import Sampler
 
     logits = torch.tensor([[0.0, 1.0, 2.0]])
     draws = 4000
-    sampling = RowSampling([0.5] * draws, list(range(draws)), torch.device("cpu"))
+    sampling = Sampler([0.5] * draws, list(range(draws)), torch.device("cpu"))
     drawn = sampling(logits.repeat(draws, 1))
     shares = torch.bincount(drawn, minlength=3) / draws
     assert torch.allclose(shares, torch.softmax(logits[0] / 0.5, -1), atol=0.03)
 
 
-class NothingAsked(TorchDispatchMode):
+class NoHostSync(TorchDispatchMode):
     """Fails on what makes the host wait for the device, or brings it something from the host's memory."""
 
     ASKING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "lift_fresh", "item", "is_nonzero")
@@ -280,21 +282,21 @@ def test_a_step_of_the_loop_asks_nothing_of_the_device():
     demo = Settings.from_dict({"model": "demo"})
     asked = [request(1), request(2, num_frames=5)]
     with LocalEngine(demo).open() as session:
-        tokens = [session.tokens_of(r) for r in asked]
+        tokens = [session.encode_prompt(r) for r in asked]
         longest = max(map(len, tokens))
         ids = torch.tensor([[0] * (longest - len(t)) + t for t in tokens])
         mask = torch.tensor([[False] * (longest - len(t)) + [True] * len(t) for t in tokens])
-        steps = Steps(session.model, mask, 8, graph=False)
-        steps._graph_wanted = True  # shapes that do not change, as for a graph
-        logits = steps.read_prompt(ids, session.vision.prefill([r.frames.pixels for r in asked], ids))
+        steps = DecodeRunner(session.model, mask, 8, graph=False)
+        steps._use_cuda_graph = True  # shapes that do not change, as for a graph
+        logits = steps.prefill(ids, session.vision.embed_images([r.frames.pixels for r in asked], ids))
         shapes = []
         for _ in range(3):
             steps._tokens.copy_(logits.argmax(-1)[:, None])
-            with NothingAsked():
+            with NoHostSync():
                 logits = steps.forward()
             shapes.append([tuple(layer.keys.shape) for layer in steps.cache.layers])
         assert shapes[0] == shapes[1] == shapes[2]
-        with pytest.raises(AssertionError, match="a step calls"), NothingAsked():
+        with pytest.raises(AssertionError, match="a step calls"), NoHostSync():
             bool(logits.sum())
 
 
@@ -302,11 +304,11 @@ def test_equal_frames_are_encoded_once():
     a, b = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32, 3), np.uint8)
     c = a.copy()
     c[1, 1] = 9  # where the sample does not look
-    frames, places = distinct([np.stack([a, b, a, c, c]), np.stack([a])])
+    frames, places = deduplicate_frames([np.stack([a, b, a, c, c]), np.stack([a])])
     assert places == [0, 1, 0, 2, 2, 0]
     assert all(np.array_equal(f, e) for f, e in zip(frames, (a, b, c), strict=True))
     wide = np.zeros((16, 64, 3), np.uint8)  # as many bytes
-    assert distinct([np.stack([a]), np.stack([wide])])[1] == [0, 1]
+    assert deduplicate_frames([np.stack([a]), np.stack([wide])])[1] == [0, 1]
 
 
 # Memory
@@ -316,7 +318,7 @@ def test_parameters_are_counted_as_the_real_classes_do():
     from transformers import AutoModelForImageTextToText, Gemma3Config
 
     engine = LocalEngine(Settings.from_dict({"model": "demo"}))
-    model = AutoModelForImageTextToText.from_pretrained(DEMO)
+    model = AutoModelForImageTextToText.from_pretrained(DEMO_CHECKPOINT)
     assert Architecture.of(engine.config).parameters == model.num_parameters()
     for name, size in GEMMA3_SIZES.items():
         config = Gemma3Config(
@@ -346,7 +348,7 @@ def test_parameters_are_counted_as_the_real_classes_do():
         assert real / 1e9 == pytest.approx({"4b": 4.3, "12b": 12.187, "27b": 27.432}[name[8:]], abs=0.001)
 
 
-def the_plan(size: str, gib: float, quantize="auto", device="cuda"):
+def plan_for(size: str, gib: float, quantize="auto", device="cuda"):
     return plan(
         GEMMA3_SIZES[size], name=size, quantize=quantize, device=device, dtype_bytes=2,
         available=int(gib * GIB), request_tokens=4096,
@@ -354,22 +356,22 @@ def the_plan(size: str, gib: float, quantize="auto", device="cuda"):
 
 
 def test_auto_takes_the_most_exact_that_fits():
-    assert the_plan("gemma-3-12b", 80).precision == "none"
-    assert the_plan("gemma-3-12b", 24).precision == "8bit"
-    assert the_plan("gemma-3-12b", 14).precision == "4bit"
-    assert the_plan("gemma-3-12b", 80, quantize="4bit").precision == "4bit"
-    roomy, tight = the_plan("gemma-3-4b", 80), the_plan("gemma-3-4b", 14)
-    assert roomy.tokens_at_once > tight.tokens_at_once >= 4096
+    assert plan_for("gemma-3-12b", 80).precision == "none"
+    assert plan_for("gemma-3-12b", 24).precision == "8bit"
+    assert plan_for("gemma-3-12b", 14).precision == "4bit"
+    assert plan_for("gemma-3-12b", 80, quantize="4bit").precision == "4bit"
+    roomy, tight = plan_for("gemma-3-4b", 80), plan_for("gemma-3-4b", 14)
+    assert roomy.max_batch_tokens > tight.max_batch_tokens >= 4096
 
 
 def test_what_fits_in_no_way_is_refused_with_what_would():
     fits = r"largest that fits is gemma-3-12b with --quantize 4bit or gemma-4-12B with --quantize 4bit"
     with pytest.raises(MemoryShortageError, match=f"27b needs .* GiB .*{fits}"):
-        the_plan("gemma-3-27b", 14)
+        plan_for("gemma-3-27b", 14)
     with pytest.raises(MemoryShortageError, match="no Gemma fits"):
-        the_plan("gemma-3-4b", 2)
+        plan_for("gemma-3-4b", 2)
     with pytest.raises(MemoryShortageError):
-        the_plan("gemma-3-12b", 24, device="mps")  # bitsandbytes has nothing for Apple's GPUs
+        plan_for("gemma-3-12b", 24, device="mps")  # bitsandbytes has nothing for Apple's GPUs
 
 
 # Checkpoints
@@ -389,15 +391,15 @@ def test_a_folder_that_holds_no_model_is_told_apart(tmp_path):
         for name, text in content.items():
             (folder / name).write_text(text)
         with pytest.raises(ModelError, match=says) as told:
-            locate(str(folder), None)
+            resolve_checkpoint(str(folder), None)
         assert "\n" not in str(told.value)
     with pytest.raises(ModelError, match="does not exist"):
-        locate(str(tmp_path / "nowhere"), None)
+        resolve_checkpoint(str(tmp_path / "nowhere"), None)
 
 
 @pytest.fixture
 def copy(tmp_path) -> Path:
-    return Path(shutil.copytree(DEMO, tmp_path / "copy"))
+    return Path(shutil.copytree(DEMO_CHECKPOINT, tmp_path / "copy"))
 
 
 def test_broken_weights_are_refused_before_anything_is_captioned(copy):
@@ -455,7 +457,7 @@ def stored_in_4bit(tmp_path_factory) -> Path:
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
-    folder = Path(shutil.copytree(DEMO, tmp_path_factory.mktemp("stored") / "demo-bnb-4bit"))
+    folder = Path(shutil.copytree(DEMO_CHECKPOINT, tmp_path_factory.mktemp("stored") / "demo-bnb-4bit"))
     exact = ["vision_tower", "multi_modal_projector", "language_model.layers.1.mlp"]
     how = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -463,7 +465,7 @@ def stored_in_4bit(tmp_path_factory) -> Path:
         bnb_4bit_compute_dtype=torch.bfloat16,
         llm_int8_skip_modules=["lm_head", *(f"model.{name}" for name in exact)],
     )
-    AutoModelForImageTextToText.from_pretrained(DEMO, quantization_config=how).save_pretrained(folder)
+    AutoModelForImageTextToText.from_pretrained(DEMO_CHECKPOINT, quantization_config=how).save_pretrained(folder)
     tensors = load_file(folder / "model.safetensors")
     tensors = {key.replace("vision_tower.", "vision_tower.vision_model."): tensor for key, tensor in tensors.items()}
     assert any(key.startswith("language_model.model.") and key.endswith(".absmax") for key in tensors)
@@ -478,7 +480,7 @@ def stored_in_4bit(tmp_path_factory) -> Path:
 def test_a_checkpoint_that_is_quantized_already_is_planned_and_loaded_as_it_is(stored_in_4bit):
     engine = LocalEngine(Settings.from_dict({"model": str(stored_in_4bit)}))
     on_disk = sum(file.stat().st_size for file in stored_in_4bit.glob("*.safetensors"))
-    assert engine.memory_plan.weights == on_disk < (DEMO / "model.safetensors").stat().st_size
+    assert engine.memory_plan.weights == on_disk < (DEMO_CHECKPOINT / "model.safetensors").stat().st_size
     assert (engine.memory_plan.precision, engine.memory_plan.is_stored) == ("4bit", True)
     assert "4-bit as it is stored" in engine.describe()
     with engine.open() as session:
@@ -512,10 +514,10 @@ def test_how_a_checkpoint_is_quantized_is_read_whatever_the_method(how, precisio
 
 
 def test_stored_weights_are_as_large_as_their_index_says(copy):
-    assert weight_bytes(locate(str(copy), None)) == (copy / "model.safetensors").stat().st_size
+    assert weight_bytes(resolve_checkpoint(str(copy), None)) == (copy / "model.safetensors").stat().st_size
     index = {"metadata": {"total_size": 7_600_000_000}, "weight_map": {}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert weight_bytes(locate(str(copy), None)) == 7_600_000_000
+    assert weight_bytes(resolve_checkpoint(str(copy), None)) == 7_600_000_000
 
 
 def test_a_method_whose_package_is_missing_is_told_before_a_download(copy):
@@ -526,7 +528,7 @@ def test_a_method_whose_package_is_missing_is_told_before_a_download(copy):
         LocalEngine(Settings.from_dict({"model": str(copy)})).describe()
     (copy / "config.json").write_text(json.dumps(config | {"quantization_config": {"group_size": 64, "bits": 4}}))
     with pytest.raises(ModelError, match="quantized for MLX"):
-        locate(str(copy), None)
+        resolve_checkpoint(str(copy), None)
 
 
 def test_a_token_never_shows():

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.drawing import draw, random_scene
-from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.media.images import decode_image
 from gemma_captioner.media.settings import DecodeSettings
@@ -28,7 +28,7 @@ from tests.support.engines import DUMMY_ITEM, requests
 def base_checkpoint(tmp_path_factory) -> Path:
     """The demo as a `-pt` checkpoint would be: no chat template."""
     folder = tmp_path_factory.mktemp("pt") / "demo-pt"
-    shutil.copytree(DEMO, folder)
+    shutil.copytree(DEMO_CHECKPOINT, folder)
     (folder / "chat_template.jinja").unlink()
     return folder
 
@@ -68,7 +68,7 @@ class Reference:
         return sequence[0, inputs["input_ids"].shape[1] :].tolist()
 
 
-class Ours:
+class LocalRunner:
     """A session whose generated tokens can be read: rows of `generate`, in the order in which replies come."""
 
     def __init__(self, folder: Path, order: str, batch_size: int, device: str = "cpu") -> None:
@@ -78,7 +78,7 @@ class Ours:
         self.session = LocalEngine(settings).open()
         self.rows: list[list[int]] = []
         self.batches: list[int] = []
-        generate = self.session.generate
+        generate = self.session.generate_batch
 
         def recorded(batch):
             rows = generate(batch)
@@ -86,7 +86,7 @@ class Ours:
             self.batches.append(len(rows))
             return rows
 
-        self.session.generate = recorded
+        self.session.generate_batch = recorded
 
     def answer(self, requests: list[Request]) -> dict[int, tuple[list[int], Reply]]:
         self.rows.clear()
@@ -94,7 +94,7 @@ class Ours:
         answers: list[Reply] = []
         waiting = list(requests)
         while len(answers) < len(requests):
-            while waiting and self.session.free:
+            while waiting and self.session.available_slots:
                 self.session.submit(waiting.pop(0))
             answers += self.session.poll(1)
         return {a.request_id: (row[: a.new_tokens], a) for a, row in zip(answers, self.rows, strict=True)}
@@ -109,11 +109,11 @@ class Ours:
     ],
 )
 def test_batches_of_every_size_give_what_single_items_give(order, items, batch_sizes):
-    reference = Reference(DEMO)
+    reference = Reference(DEMO_CHECKPOINT)
     asked = requests(items, seed=items)
     expected = {request.id: reference.tokens(request, order) for request in asked}
     for batch_size in batch_sizes:
-        ours = Ours(DEMO, order, batch_size)
+        ours = LocalRunner(DEMO_CHECKPOINT, order, batch_size)
         with ours.session:
             got = ours.answer(asked)
             assert max(ours.batches) <= batch_size
@@ -127,7 +127,7 @@ def test_batches_of_every_size_give_what_single_items_give(order, items, batch_s
 def test_a_base_checkpoint_gets_a_raw_prompt_and_one_line_of_its_completion(base_checkpoint, order):
     reference = Reference(base_checkpoint)
     asked = requests(30, seed=3)
-    ours = Ours(base_checkpoint, order, 5)
+    ours = LocalRunner(base_checkpoint, order, 5)
     newline = reference.processor.tokenizer.convert_tokens_to_ids("\n")
     with ours.session:
         for number, (tokens, reply) in ours.answer(asked).items():
@@ -142,13 +142,13 @@ def test_a_base_checkpoint_gets_a_raw_prompt_and_one_line_of_its_completion(base
 
 @pytest.mark.parametrize("kind", ["chat", "base"])
 def test_an_answer_that_is_begun_goes_on_as_transformers_continues_it(kind, base_checkpoint):
-    folder = DEMO if kind == "chat" else base_checkpoint
+    folder = DEMO_CHECKPOINT if kind == "chat" else base_checkpoint
     reference = Reference(folder)
     asked = [
         replace(r, begin=begin)
         for r, begin in zip(requests(9, seed=5), ["A", "A blue", "The picture"] * 3, strict=True)
     ]
-    ours = Ours(folder, "media-first", 3)
+    ours = LocalRunner(folder, "media-first", 3)
     with ours.session:
         for number, (tokens, reply) in ours.answer(asked).items():
             expected = reference.tokens(asked[number], "media-first")
@@ -166,7 +166,7 @@ COUNTS = [*range(1, 9), *range(10, 17, 2), *range(20, 65, 11)]  # of frames; all
 @pytest.mark.parametrize("group", [0, *(pytest.param(g, marks=pytest.mark.long) for g in (1, 2, 3))])
 def test_1_to_64_frames_at_every_prompt_length_modulo_8(group):
     """The original crashed on some of these, by the alignment of a mask (shared facts: gemma3)."""
-    _every_length("cpu", COUNTS[group::4])
+    _check_every_length("cpu", COUNTS[group::4])
 
 
 def test_1_to_64_frames_at_every_prompt_length_modulo_8_on_cuda():
@@ -175,18 +175,18 @@ def test_1_to_64_frames_at_every_prompt_length_modulo_8_on_cuda():
         if os.environ.get("GEMMA_CAPTIONER_REQUIRE_CUDA"):
             pytest.fail("GEMMA_CAPTIONER_REQUIRE_CUDA promises a GPU, and torch sees none")
         pytest.skip("NOT RUN: no CUDA device")
-    _every_length("cuda", range(1, 65))
+    _check_every_length("cuda", range(1, 65))
 
 
-def _every_length(device: str, counts: Sequence[int]) -> None:
+def _check_every_length(device: str, counts: Sequence[int]) -> None:
     rng = Random(4)
     asked, lengths = [], set()
-    reference = Reference(DEMO, device)
+    reference = Reference(DEMO_CHECKPOINT, device)
     for frame_count, extra in itertools.product(counts, range(8)):
         pixels = draw(random_scene(rng, clip=True), frame_count)
         frames = Frames(pixels, tuple(float(i) for i in range(frame_count)))
         asked.append(Request(len(asked), DUMMY_ITEM, frames, "Caption" + " a" * extra, 4))
-    ours = Ours(DEMO, "media-first", 8, device)
+    ours = LocalRunner(DEMO_CHECKPOINT, "media-first", 8, device)
     with ours.session:
         got = ours.answer(asked)
     for request in asked:
@@ -202,8 +202,10 @@ def test_pixels_equal_the_processors(tmp_path, mode, size):
     noise = np.random.default_rng(5).integers(0, 256, (size[1], size[0], 3), np.uint8)
     path = tmp_path / "image.png"
     Image.fromarray(noise).convert(mode).save(path)
-    ours = Ours(DEMO, "media-first", 1)
-    expected = Reference(DEMO).processor.image_processor(Image.open(path), return_tensors="pt")["pixel_values"]
+    ours = LocalRunner(DEMO_CHECKPOINT, "media-first", 1)
+    expected = Reference(DEMO_CHECKPOINT).processor.image_processor(Image.open(path), return_tensors="pt")[
+        "pixel_values"
+    ]
     pixels = decode_image(path, (64, 64), DecodeSettings()).pixels.copy()
     with ours.session:
-        assert torch.equal(ours.session.vision.normalised(torch.from_numpy(pixels)), expected)
+        assert torch.equal(ours.session.vision.normalize(torch.from_numpy(pixels)), expected)

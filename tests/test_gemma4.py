@@ -25,7 +25,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import (
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.local import hardware
 from gemma_captioner.engines.local.engine import LocalEngine
-from gemma_captioner.engines.local.loop import Steps
+from gemma_captioner.engines.local.generation import DecodeRunner
 from gemma_captioner.engines.local.memory import GEMMA4_SIZES, GIB, Architecture
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.images import decode_image
@@ -68,7 +68,7 @@ def test_a_published_size_is_planned_as_the_real_class_has_it(size, tmp_path, mo
     assert without / 1e9 == pytest.approx(PUBLISHED[size], abs=0.06)
     plan = engine.memory_plan
     assert plan.precision == "none" and plan.weights == 2 * parameters
-    assert engine.spec.context == {"E2B": 2**17, "E4B": 2**17}.get(size, 2**18)
+    assert engine.spec.context_length == {"E2B": 2**17, "E4B": 2**17}.get(size, 2**18)
     assert engine.prompt_tokens("Describe it.", "clip", 16) > 16 * 70
 
     text = real.config.get_text_config()
@@ -210,16 +210,16 @@ def compare(folder: Path, asked: Sequence[Request], *batch_sizes: int, **setting
         for batch_size in batch_sizes:
             for start in range(0, len(asked), batch_size):
                 batch = asked[start : start + batch_size]
-                rows = session.generate([_waiting(session, r) for r in batch])
+                rows = session.generate_batch([_pending(session, r) for r in batch])
                 for row, tokens, one in zip(rows, expected[start:], batch, strict=False):
                     what = f"{one.id} with {len(one.frames.times_s)} frames in batches of {batch_size}, {settings}"
                     assert row[: len(tokens)] == tokens, what
 
 
-def _waiting(session, asked):
-    from gemma_captioner.engines.local.session import _Waiting
+def _pending(session, asked):
+    from gemma_captioner.engines.local.session import PendingRequest
 
-    return _Waiting(asked, session.tokens_of(asked), 0.0)
+    return PendingRequest(asked, session.encode_prompt(asked), 0.0)
 
 
 IMAGE, CLIP = PatchBudget(280, 12), PatchBudget(70, 12)
@@ -265,12 +265,12 @@ def test_what_quantization_shrinks_is_what_the_plan_counts(size, tiny):
 def test_the_cache_holds_what_the_plan_counts_for_a_token(size, tiny):
     engine = LocalEngine(Settings.from_dict({"model": str(tiny(size)), "dtype": "fp32"}))
     with engine.open() as session, torch.inference_mode():
-        steps = Steps(session.model, torch.ones(1, 20, dtype=torch.bool), 4, graph=False)
-        steps.read_prompt(torch.arange(20)[None] + 20, {})
+        steps = DecodeRunner(session.model, torch.ones(1, 20, dtype=torch.bool), 4, graph=False)
+        steps.prefill(torch.arange(20)[None] + 20, {})
         kept = [layer for layer in steps.cache.layers if layer.is_initialized]
         values = sum(layer.keys[:, :, 0].numel() + layer.values[:, :, 0].numel() for layer in kept)
-    counted = engine.family.parameters(engine.config)
-    assert Architecture.of(engine.config, counted, 280).cache_width == values
+    parameter_counts = engine.family.parameters(engine.config)
+    assert Architecture.of(engine.config, parameter_counts, 280).cache_width == values
 
 
 # Prompts
@@ -281,7 +281,9 @@ def test_the_cache_holds_what_the_plan_counts_for_a_token(size, tiny):
 def test_the_system_message_and_the_images_stand_as_the_template_writes_them(size, template, tiny):
     settings = Settings.from_dict({"model": str(tiny(size, template)), "dtype": "fp32", "system": " Be brief. "})
     with LocalEngine(settings).open() as session:
-        text = session._processor.tokenizer.decode(session.tokens_of(item(0, 1, PatchBudget(70, 12), prompt=" What? ")))
+        text = session._processor.tokenizer.decode(
+            session.encode_prompt(item(0, 1, PatchBudget(70, 12), prompt=" What? "))
+        )
     gap, thought = ("\n\n", "") if template == "blank lines" else ("", "<|channel>thought\n<channel|>")
     images = "<|image|>" * (text.count("<|image|>"))
     assert text == (

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from tests.support.command import Command, CommandResult, ForkServer, run_in_process
 from tests.support.files import captions
 
 COMMIT = "a" * 40
 SECRET = "hf_" + "S3cret" * 5
-FILES = {path.name: path.read_bytes() for path in DEMO.iterdir()}
+FILES = {path.name: path.read_bytes() for path in DEMO_CHECKPOINT.iterdir()}
 _HOW = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 STORED = json.dumps(json.loads(FILES["config.json"]) | {"quantization_config": _HOW}).encode()
 SIZES = {"owner/huge": 2**60, "owner/stored": 3 << 30}  # bytes of each file, where they are not what they are

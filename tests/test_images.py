@@ -23,9 +23,9 @@ def picture(size: tuple[int, int] = SIZE) -> Image.Image:
     image = Image.fromarray(gradient.astype(np.uint8))
     draw = ImageDraw.Draw(image)
     third = (width // 3, height // 3)
-    for corner, colour in zip([(0, 0), (2, 0), (0, 2), (2, 2)], ["red", "green", "blue", "yellow"], strict=True):
+    for corner, color in zip([(0, 0), (2, 0), (0, 2), (2, 2)], ["red", "green", "blue", "yellow"], strict=True):
         x, y = corner[0] * third[0], corner[1] * third[1]
-        draw.rectangle((x, y, x + third[0], y + third[1]), fill=colour)
+        draw.rectangle((x, y, x + third[0], y + third[1]), fill=color)
     return image
 
 
@@ -239,15 +239,15 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(depth: int, colour_type: int, row: bytes, *more: bytes) -> bytes:
+def png(depth: int, color_type: int, row: bytes, *more: bytes) -> bytes:
     """64 x 64, every row the same; `more`: chunks before the pixels."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, depth, colour_type, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, depth, color_type, 0, 0, 0))
     rows = chunk(b"IDAT", zlib.compress((b"\0" + row) * 64))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + rows + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(
-    ("depth", "colour_type", "row", "key"),
+    ("depth", "color_type", "row", "key"),
     [
         (16, 0, struct.pack(">H", 1000) * 64, struct.pack(">H", 1000)),
         (8, 0, b"\x05" * 64, struct.pack(">H", 5)),
@@ -255,8 +255,8 @@ def png(depth: int, colour_type: int, row: bytes, *more: bytes) -> bytes:
         (16, 2, struct.pack(">HHH", 1000, 2000, 3000) * 64, struct.pack(">HHH", 1000, 2000, 3000)),
     ],
 )
-def test_a_transparent_colour_is_transparent_in_every_depth(tmp_path, depth, colour_type, row, key):
-    (tmp_path / "key.png").write_bytes(png(depth, colour_type, row, chunk(b"tRNS", key)))
+def test_a_transparent_colour_is_transparent_in_every_depth(tmp_path, depth, color_type, row, key):
+    (tmp_path / "key.png").write_bytes(png(depth, color_type, row, chunk(b"tRNS", key)))
     assert read(tmp_path / "key.png").pixels.min() == 255
 
 
@@ -267,7 +267,7 @@ def test_sixteen_bit_grey_without_a_profile_keeps_its_levels_in_any_format(tmp_p
     assert np.abs(got.astype(int) - (levels[0] >> 8)).max() <= 1
 
 
-def linear_grey_profile() -> bytes:
+def linear_gray_profile() -> bytes:
     """The smallest ICC profile for grey: linear light."""
     white = struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
     tags = [
@@ -290,7 +290,7 @@ def test_a_profile_for_grey_counts(tmp_path, mode):
     image = Image.new("L", (64, 64), 0x37)
     if mode == "LA":
         image.putalpha(255)
-    image.save(tmp_path / "grey.png", icc_profile=linear_grey_profile())
+    image.save(tmp_path / "grey.png", icc_profile=linear_gray_profile())
     assert abs(int(read(tmp_path / "grey.png").pixels[0, 3, 3, 1]) - 128) <= 1  # 0x37 / 255 of the light, in sRGB
 
 

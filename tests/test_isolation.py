@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.media.pool import Arena, DecodePool
+from gemma_captioner.media.pool import DecodePool, SharedMemoryArena
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Frames, MediaItem
 from tests.support.files import captions
@@ -95,13 +95,13 @@ def test_a_script_without_a_main_guard_may_caption(tmp_path, media, script):
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
 def test_the_arena_gives_room_once_and_takes_it_back(order):
-    arena = Arena(12, 10)
-    taken = [arena.take(3) for _ in range(4)]
+    arena = SharedMemoryArena(12, 10)
+    taken = [arena.allocate(3) for _ in range(4)]
     assert taken == [0, 3, 6, 9]
-    assert arena.take(1) is None
+    assert arena.allocate(1) is None
     for i in order:
-        arena.give(taken[i], 3)
-    assert arena.take(12) == 0
+        arena.release(taken[i], 3)
+    assert arena.allocate(12) == 0
     arena.view(0, (12, 10))[:] = 7
     assert (arena.view(4, (2, 10)) == 7).all()
     arena.close()
@@ -109,7 +109,7 @@ def test_the_arena_gives_room_once_and_takes_it_back(order):
 
 def test_without_files_in_memory_there_is_one_on_disk_that_goes(monkeypatch):
     monkeypatch.delattr(os, "memfd_create", raising=False)  # as on a Mac
-    arena = Arena(2, 10)
+    arena = SharedMemoryArena(2, 10)
     arena.view(1, (1, 10))[:] = 7
     assert Path(arena.path).read_bytes() == bytes(10) + b"\7" * 10
     arena.close()
@@ -157,13 +157,13 @@ def test_workers_that_are_killed_while_idle_are_replaced(media):
         for item in items[:2] * 2:
             decoding = pool.start(item)
             assert decoding is not None
-            _until(decoding.done)
+            wait_until(decoding.done)
             assert isinstance(decoding.result(), Frames), decoding.result()
             decoding.release()
             before = pool._processes._pool
             for worker in _workers_of(before):
                 worker.kill()
-            _until(lambda before=before: not before.active)
+            wait_until(lambda before=before: not before.active)
 
 
 def test_files_under_way_when_the_workers_break_down_are_read_again(media):
@@ -175,7 +175,7 @@ def test_files_under_way_when_the_workers_break_down_are_read_again(media):
         assert len(under_way) >= 10
         pool._processes._pool._pool_manager.handle_broken_pool(BrokenProcessPool("All workers expired"))
         for decoding in under_way:
-            _until(decoding.done)
+            wait_until(decoding.done)
             assert isinstance(decoding.result(), Frames), decoding.result()
 
 
@@ -183,7 +183,7 @@ def _workers_of(pool) -> list[psutil.Process]:
     return [psutil.Process(worker.pid) for worker in pool._pool_manager.worker_manager.workers.values()]
 
 
-def _until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < deadline

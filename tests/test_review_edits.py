@@ -19,11 +19,11 @@ from gemma_captioner.dataset.sidecar import storage_error
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import StartError, UsageError
 from gemma_captioner.review import patterns
-from gemma_captioner.review.bulk import OPERATIONS, Inputs, difference, planned
+from gemma_captioner.review.bulk import OPERATIONS, Inputs, plan_changes, word_diff
+from gemma_captioner.review.caption_details import decode_settings_for, describe_provenance
 from gemma_captioner.review.edits import Draft, Edits
 from gemma_captioner.review.library import Library
-from gemma_captioner.review.provenance import facts, way_of_seeing
-from gemma_captioner.review.query import Query, chosen
+from gemma_captioner.review.query import Query, filter_items
 from tests.support.files import captions, journal
 
 
@@ -88,9 +88,9 @@ def test_an_edit_is_on_disk_at_once_and_in_the_journal(library, edits, media):
     assert on_disk(library, 0) == library[0].words.text == "A new caption."
     [line] = [line for line in journal(media) if line["kind"] == "edit"]
     assert line["replaced"] == before and line["path"] == library[0].item.name
-    assert library[0].origin is None  # a person's from now on
+    assert library[0].provenance is None  # a person's from now on
     edits.undo("me")
-    assert on_disk(library, 0) == before and library[0].origin is not None
+    assert on_disk(library, 0) == before and library[0].provenance is not None
 
 
 def test_nothing_is_written_where_nothing_changed(library, edits, media):
@@ -185,7 +185,7 @@ def test_restore_takes_back_all_that_was_done(library, edits, media):
 
 def test_the_trash_holds_nothing_that_a_trainer_would_take(library, edits, media):
     edits.trash(range(8), by="me")
-    assert snapshot(media) == {} and library[0].is_there is False
+    assert snapshot(media) == {} and library[0].exists is False
     kept = [p for p in media.rglob("*") if p.is_file()]
     assert sum(p.suffix == ".deleted" for p in kept) == 8
     assert {p.suffix for p in kept} == {".deleted", ".jsonl", ".lock"}
@@ -321,7 +321,7 @@ def test_a_journal_may_say_anything(library, media):
         run.write_text(json.dumps(line | {"media_kind": "clip"}) + "\n")
         entry = opened(media)[0]
         assert all(isinstance(flag, str) for flag in entry.flags)
-        assert facts(entry) and way_of_seeing(entry, Settings())
+        assert describe_provenance(entry) and decode_settings_for(entry, Settings())
 
 
 @pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are text there")
@@ -335,7 +335,7 @@ def test_names_that_are_no_text_can_be_told(captioned, tmp_path):
     edits.close()
     assert len(done.refused) == 2
     for entry in library.entries:
-        f"{entry.name} {entry.fault} {entry.failure} {done.refused}".encode()
+        f"{entry.name} {entry.access_error} {entry.failure} {done.refused}".encode()
     assert captions(folder)["new\nline.txt"] == captions(folder)["\u202egnp.txt"] == "Words."
 
 
@@ -374,7 +374,7 @@ def test_other_programs_are_noticed(library, media):
     assert library.refresh() == {0, 7, 8}
     assert told == [{0, 7, 8}]
     assert library[0].words.text == "Edited elsewhere."
-    assert [e.name for e in library.present()][-1] == "renamed.mp4" and not library[7].is_there
+    assert [e.name for e in library.present()][-1] == "renamed.mp4" and not library[7].exists
     assert library.refresh() == set()
 
 
@@ -382,7 +382,7 @@ def test_files_that_share_a_caption_cannot_be_edited(media):
     (media / "x.png").write_bytes((media / next(p.name for p in media.glob("*.png"))).read_bytes())
     (media / "x.jpg").write_bytes(b"")
     library = opened(media)
-    shared = [e for e in library.present() if e.fault]
+    shared = [e for e in library.present() if e.access_error]
     assert [e.name for e in shared] == ["x.jpg", "x.png"]
     edits = Edits(library)
     assert "would share x.txt" in edits.save([Draft(shared[0].number, None, "New.")], by="me").refused[shared[0].number]
@@ -392,14 +392,14 @@ def test_files_that_share_a_caption_cannot_be_edited(media):
 
 
 def names(library: Library, **query) -> list[str]:
-    return [entry.name for entry in chosen(library.present(), Query(**query))]
+    return [entry.name for entry in filter_items(library.present(), Query(**query))]
 
 
 def test_filters(empty):
     refusal = "I cannot help with that."
     texts = {"a1.png": "A red cat sits.", "a10.png": "A blue dog.", "a2.png": "", "day/b.mp4": refusal}
     library = library_of(empty, texts)
-    library.judge_unknown()
+    library.flag_unknown()
     assert names(library) == ["a1.png", "a2.png", "a10.png", "day/b.mp4"]
     assert names(library, text="CAT") == ["a1.png"]
     assert names(library, text="c.t") == []
@@ -408,7 +408,7 @@ def test_filters(empty):
     assert names(library, kind="clip") == names(library, folder="day") == ["day/b.mp4"]
     assert names(library, state="uncaptioned") == ["a2.png"]
     assert names(library, flag="refusal") == names(library, flag="any") == ["day/b.mp4"]
-    assert names(library, least=4, most=4) == ["a1.png"]
+    assert names(library, min_words=4, max_words=4) == ["a1.png"]
     assert names(library, sort="length", is_reversed=True)[0] == "day/b.mp4"
     assert names(library, sort="flags")[0] == "day/b.mp4"
     assert names(library, only=frozenset({1})) == [library[1].name]
@@ -435,16 +435,16 @@ def test_an_expression_that_would_run_for_ever_is_refused(empty):
     with pytest.raises(UsageError, match="takes too long"):
         names(library, text=r"(a|aa|a?)+$", is_regex=True)
     with pytest.raises(UsageError, match="takes too long"):
-        planned(library.present(), "find and replace", Inputs(r"(a|aa|a?)+$", "b", is_regex=True))
+        plan_changes(library.present(), "find and replace", Inputs(r"(a|aa|a?)+$", "b", is_regex=True))
 
 
 def test_many_captions_take_no_longer_than_one_waits(empty, monkeypatch):
     library = library_of(empty, {"a.png": "A cat.", "b.png": "A dog."})
-    monkeypatch.setattr(patterns, "PATIENCE_S", -1)
+    monkeypatch.setattr(patterns, "TOTAL_TIMEOUT_S", -1)
     with pytest.raises(UsageError, match="on so many"):
         names(library, text="cat", is_regex=True)
     with pytest.raises(UsageError, match="on so many"):
-        planned(library.present(), "find and replace", Inputs("cat", "dog", is_regex=True))
+        plan_changes(library.present(), "find and replace", Inputs("cat", "dog", is_regex=True))
     assert names(library, text="cat") == ["a.png"]
 
 
@@ -458,7 +458,7 @@ ONE = "A red cat. The image is blurry! It sits."
     [
         ("find and replace", Inputs("red", "blue"), "A blue cat. The image is blurry! It sits."),
         ("find and replace", Inputs("RED", "blue"), None),
-        ("find and replace", Inputs("RED", "blue", any_case=True), "A blue cat. The image is blurry! It sits."),
+        ("find and replace", Inputs("RED", "blue", ignore_case=True), "A blue cat. The image is blurry! It sits."),
         ("find and replace", Inputs(".", ","), "A red cat, The image is blurry! It sits,"),
         ("find and replace", Inputs(r"(\w+) cat.*", r"\1 \\1 dog", is_regex=True), r"A red \1 dog"),
         ("find and replace", Inputs("cat", r"\1"), r"A red \1. The image is blurry! It sits."),
@@ -474,19 +474,19 @@ ONE = "A red cat. The image is blurry! It sits."
     ],
 )  # fmt: skip
 def test_operations(empty, name, inputs, after):
-    changes = planned(library_of(empty, {"a.png": ONE, "b.png": ""}).present(), name, inputs)
+    changes = plan_changes(library_of(empty, {"a.png": ONE, "b.png": ""}).present(), name, inputs)
     assert [change.draft.text for change in changes] == ([] if after is None else [after])
 
 
 def test_a_replacement_that_makes_no_sense_is_told(empty):
     library = library_of(empty, {"a.png": ONE})
     with pytest.raises(UsageError, match="cannot be put"):
-        planned(library.present(), "find and replace", Inputs("(cat)", r"\2", is_regex=True))
+        plan_changes(library.present(), "find and replace", Inputs("(cat)", r"\2", is_regex=True))
 
 
 def test_many_at_once_are_one_step(library, edits):
     before = captions(library.root.folder)
-    changes = planned(library.present(), "prefix", Inputs("photo of "))
+    changes = plan_changes(library.present(), "prefix", Inputs("photo of "))
     done = edits.save((change.draft for change in changes), by="me")
     assert done.what == "8 saved" and len(done.numbers) == 8
     assert all(text.startswith("photo of ") for text in captions(library.root.folder).values())
@@ -500,8 +500,8 @@ def test_every_operation_is_tried_above():
 
 
 def test_a_difference_shows_what_went_and_came():
-    assert difference("a red cat", "a blue cat") == [("same", "a "), ("gone", "red"), ("new", "blue"), ("same", " cat")]
-    assert difference("", "new") == [("new", "new")]
+    assert word_diff("a red cat", "a blue cat") == [("same", "a "), ("gone", "red"), ("new", "blue"), ("same", " cat")]
+    assert word_diff("", "new") == [("new", "new")]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from gemma_captioner.errors import ItemError
 from gemma_captioner.review import guard
-from gemma_captioner.review.guard import MEDIA_SUFFIXES, Guard, Terms, contained
+from gemma_captioner.review.guard import MEDIA_SUFFIXES, AccessPolicy, Guard, resolve_inside
 
 HERE = {"host": "localhost:8080"}
 TOKEN = "t0ken"
@@ -21,7 +21,13 @@ async def _app(scope, receive, send) -> None:
 
 
 def ask(
-    terms: Terms, headers: dict[str, str] | list[tuple[str, str]], *, path="/", query="", type="http", scheme="http"
+    policy: AccessPolicy,
+    headers: dict[str, str] | list[tuple[str, str]],
+    *,
+    path="/",
+    query="",
+    type="http",
+    scheme="http",
 ):
     """(status or the websocket's close code, headers) of what the guard lets through to `_app`, or answers itself."""
     sent = []
@@ -34,13 +40,13 @@ def ask(
         "type": type, "path": path, "query_string": query.encode(), "scheme": scheme,
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in pairs],
     }  # fmt: skip
-    asyncio.run(Guard(_app, terms, "captioner-8080")(scope, None, send))
+    asyncio.run(Guard(_app, policy, "captioner-8080")(scope, None, send))
     told = {name.decode(): value.decode() for name, value in sent[0].get("headers", [])}
     return sent[0].get("status", sent[0].get("code")), told
 
 
-OPEN = Terms()
-CLOSED = Terms(token=TOKEN)
+OPEN = AccessPolicy()
+CLOSED = AccessPolicy(token=TOKEN)
 INSIDE = HERE | {"cookie": f"captioner-8080={CLOSED.session}"}
 
 
@@ -137,7 +143,7 @@ def test_a_wrong_cookie_is_refused(cookie):
 
 
 def test_another_server_of_ours_has_another_cookie():
-    other = Terms(token=TOKEN)
+    other = AccessPolicy(token=TOKEN)
     assert ask(other, INSIDE)[0] == 403
 
 
@@ -152,7 +158,7 @@ def test_the_token_is_no_name_for_a_rebound_host():
     """With a token, addresses are known as well, which no name server can rebind; names are not."""
     assert ask(CLOSED, INSIDE | {"host": "192.168.1.7:8080"})[0] == 200
     assert ask(CLOSED, INSIDE | {"host": "evil.example"})[0] == 403
-    named = Terms(names=frozenset({"gpu.example"}), token=TOKEN)
+    named = AccessPolicy(names=frozenset({"gpu.example"}), token=TOKEN)
     assert ask(named, {"host": "gpu.example", "cookie": f"captioner-8080={named.session}"})[0] == 200
 
 
@@ -169,10 +175,10 @@ def folder(tmp_path) -> Path:
 
 
 def test_what_lies_inside_is_found(folder):
-    assert contained(folder / "a.png", folder, MEDIA_SUFFIXES) == (folder / "a.png").resolve()
+    assert resolve_inside(folder / "a.png", folder, MEDIA_SUFFIXES) == (folder / "a.png").resolve()
     os.symlink(folder / "a.png", folder / "link.png")
-    assert contained(folder / "link.png", folder, MEDIA_SUFFIXES).name == "a.png"
-    assert contained(folder / "none.txt", folder, (".txt",)).name == "none.txt"
+    assert resolve_inside(folder / "link.png", folder, MEDIA_SUFFIXES).name == "a.png"
+    assert resolve_inside(folder / "none.txt", folder, (".txt",)).name == "none.txt"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +186,7 @@ def test_what_lies_inside_is_found(folder):
 )
 def test_what_lies_elsewhere_is_refused(folder, path):
     with pytest.raises(ItemError):
-        contained(folder / path, folder, MEDIA_SUFFIXES)
+        resolve_inside(folder / path, folder, MEDIA_SUFFIXES)
 
 
 def test_links_that_lead_out_are_refused(folder):
@@ -191,4 +197,4 @@ def test_links_that_lead_out_are_refused(folder):
     os.mkfifo(folder / "pipe.png")
     for path in ("file.png", "up/out.png", "key.png", "loop.png", "pipe.png"):
         with pytest.raises(ItemError):
-            contained(folder / path, folder, MEDIA_SUFFIXES)
+            resolve_inside(folder / path, folder, MEDIA_SUFFIXES)

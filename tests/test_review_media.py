@@ -18,8 +18,8 @@ from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.review.library import Library
-from gemma_captioner.review.media import Media, Shown
-from gemma_captioner.review.page.sending import sent
+from gemma_captioner.review.media import Media, MediaFile
+from gemma_captioner.review.page.media_responses import media_response
 
 
 def clip(path: Path, codec: str, pix_fmt: str = "yuv420p") -> None:
@@ -73,7 +73,7 @@ def test_what_a_browser_is_sent(media, folder):
     async def all_of_it() -> None:
         number = media.number
         drawn = next(name for name in number if name[0].isdigit() and name.endswith(".mp4"))
-        assert await media.clip(number[drawn]) == Shown(folder / drawn, "video/mp4")
+        assert await media.clip(number[drawn]) == MediaFile(folder / drawn, "video/mp4")
         for name in ("old.avi", "ten.mp4"):
             made = await media.clip(number[name])
             assert media.cache in made.path.parents and codec_of(made.path) == ("h264", "yuv420p")
@@ -105,9 +105,9 @@ def test_a_cache_that_cannot_be_written_is_told(media):
     assert asyncio.run(media.thumb(0)).path.exists()
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """WCAG 2.2, relative luminance."""
-    digits = colour if len(colour) == 6 else "".join(2 * digit for digit in colour)
+    digits = color if len(color) == 6 else "".join(2 * digit for digit in color)
     parts = (int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4))
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -118,10 +118,10 @@ def test_all_text_can_be_read(theme):
     """Contrast of 4.5 to 1, WCAG 2.2 at level AA."""
     css = files("gemma_captioner.review.page").joinpath("review.css").read_text(encoding="utf-8")
     [rule] = re.findall(rf"{re.escape(theme)} {{(.*?)}}", css, re.S)
-    colours = {name: luminance(value) for name, value in re.findall(r"--(\w+): #(\w+)", rule)}
+    colors = {name: luminance(value) for name, value in re.findall(r"--(\w+): #(\w+)", rule)}
     pairs = [(ink, on) for ink in ("ink", "muted", "accent", "good", "bad", "warn") for on in ("ground", "raised")]
     for ink, on in [*pairs, ("ink", "gone"), ("ink", "new")]:
-        dark, light = sorted((colours[ink], colours[on]))
+        dark, light = sorted((colors[ink], colors[on]))
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, on)
 
 
@@ -141,7 +141,7 @@ def test_all_text_can_be_read(theme):
 def test_a_file_is_sent_whole_or_in_part_though_it_moves_meanwhile(tmp_path, wanted, status, said, body):
     file = tmp_path / "clip.mp4"
     file.write_bytes(b"0123456789")
-    answer = sent(file, "video/mp4", wanted)
+    answer = media_response(file, "video/mp4", wanted)
     file.rename(tmp_path / "trashed.mp4")
     messages: list[dict] = []
 

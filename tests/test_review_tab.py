@@ -36,7 +36,7 @@ def test_nothing_shown_is_no_place_to_go():
     selection.step(1)
     selection.toggle()
     assert not selection.seek(1, lambda number: True)
-    assert (selection.current, selection.place, selection.many(), selection.one_or_many()) == (None, 0, [], [])
+    assert (selection.current, selection.place, selection.many(), selection.selected_or_current()) == (None, 0, [], [])
 
 
 def test_what_is_shown_no_more_gives_its_place_to_the_next():
@@ -103,9 +103,9 @@ def test_extending_selects_where_it_was_and_where_it_is():
 
 def test_what_commands_are_about():
     selection = showing(3, 1, 2)
-    assert (selection.many(), selection.one_or_many()) == ([3, 1, 2], [3])
+    assert (selection.many(), selection.selected_or_current()) == ([3, 1, 2], [3])
     selection.selected = {2, 3}
-    assert selection.many() == selection.one_or_many() == [3, 2]
+    assert selection.many() == selection.selected_or_current() == [3, 2]
     selection.show([1, 2])
     assert selection.selected == {2}
     selection.step(1)

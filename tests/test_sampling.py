@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.errors import UsageError
-from gemma_captioner.media.sampling import Timeline, covering, span_of, wanted_frames, wanted_indexes, wanted_times
+from gemma_captioner.media.sampling import (
+    Timeline,
+    frames_at_times,
+    parse_span,
+    sample_indexes,
+    sample_times,
+    select_frames,
+)
 from gemma_captioner.media.settings import DecodeSettings
 
 counts = st.integers(1, 200)
@@ -15,7 +22,7 @@ durations = st.floats(0.01, 36000)
 
 @given(durations, counts, st.sampled_from(["midpoints", "ends"]))
 def test_times_are_rising_inside_and_as_many_as_asked(duration_s, n, rule):
-    times = wanted_times(duration_s, n, rule)
+    times = sample_times(duration_s, n, rule)
     assert len(times) == n
     assert times == sorted(set(times))
     assert times[0] >= 0 and times[-1] <= duration_s * (1 + 1e-9)
@@ -25,7 +32,7 @@ def test_times_are_rising_inside_and_as_many_as_asked(duration_s, n, rule):
 
 @given(st.integers(1, 100_000), counts)
 def test_indexes_follow_the_originals_rule(total, n):
-    indexes = wanted_indexes(total, n)
+    indexes = sample_indexes(total, n)
     assert len(indexes) == min(n, total)
     assert indexes == sorted(set(indexes))
     assert indexes[0] >= 0 and indexes[-1] < total
@@ -34,18 +41,18 @@ def test_indexes_follow_the_originals_rule(total, n):
 
 
 def test_examples():
-    assert wanted_times(12, 3, "midpoints") == [2, 6, 10]
-    assert wanted_times(12, 3, "ends") == [0, 6, 12]
-    assert wanted_times(12, 1, "ends") == [0]
-    assert wanted_indexes(10, 4) == [0, 2, 5, 7]
-    assert covering([0, 0.5, 2], [0.4, 0.6, 1.9]) == [0, 1]
+    assert sample_times(12, 3, "midpoints") == [2, 6, 10]
+    assert sample_times(12, 3, "ends") == [0, 6, 12]
+    assert sample_times(12, 1, "ends") == [0]
+    assert sample_indexes(10, 4) == [0, 2, 5, 7]
+    assert frames_at_times([0, 0.5, 2], [0.4, 0.6, 1.9]) == [0, 1]
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, unique=True), st.lists(st.floats(0, 100), min_size=1))
 def test_covering_gives_the_last_frame_that_began(frames, wanted):
     frames.sort()
     for t in wanted:
-        [index] = covering(frames, [t])
+        [index] = frames_at_times(frames, [t])
         assert frames[index] <= t or index == 0
         assert index == len(frames) - 1 or t < frames[index + 1]
 
@@ -72,8 +79,8 @@ spans = st.one_of(
 
 @given(timelines(), counts, st.sampled_from(["midpoints", "ends", "index"]), spans, st.none() | st.floats(0.1, 60))
 def test_chosen_frames_are_sorted_unique_and_inside_the_span(timeline, n, rule, span, fps):
-    indexes, missing = wanted_frames(timeline, DecodeSettings(frames=n, sampling=rule, span=span, fps=fps))
-    begin, until = span_of(span, timeline.duration)
+    indexes, missing = select_frames(timeline, DecodeSettings(frames=n, sampling=rule, span=span, fps=fps))
+    begin, until = parse_span(span, timeline.duration)
     assert missing == 0
     assert indexes == sorted(set(indexes)) and 1 <= len(indexes) <= n
     for i in indexes:
@@ -83,22 +90,22 @@ def test_chosen_frames_are_sorted_unique_and_inside_the_span(timeline, n, rule, 
 
 @given(timelines(), counts, st.sampled_from(["midpoints", "ends", "index"]))
 def test_fewer_frames_than_asked_are_all_shown(timeline, extra, rule):
-    indexes, _ = wanted_frames(timeline, DecodeSettings(frames=len(timeline.times) + extra, sampling=rule))
+    indexes, _ = select_frames(timeline, DecodeSettings(frames=len(timeline.times) + extra, sampling=rule))
     assert indexes == list(range(len(timeline.times)))
 
 
 @given(st.integers(1, 60), st.sampled_from(["midpoints", "ends", "index"]))
 def test_an_even_clip_gives_exactly_as_many_as_asked(n, rule):
     timeline = Timeline([i / 24 for i in range(240)], end=10)
-    assert len(wanted_frames(timeline, DecodeSettings(frames=n, sampling=rule))[0]) == n
+    assert len(select_frames(timeline, DecodeSettings(frames=n, sampling=rule))[0]) == n
 
 
 def test_span_examples():
-    assert span_of("whole", 10) == (0, 10)
-    assert span_of("head:4", 10) == (0, 4)
-    assert span_of("middle:4", 10) == (3, 7)
-    assert span_of("2-6.5", 10) == (2, 6.5)
-    assert span_of("head:60", 10) == (0, 10)
+    assert parse_span("whole", 10) == (0, 10)
+    assert parse_span("head:4", 10) == (0, 4)
+    assert parse_span("middle:4", 10) == (3, 7)
+    assert parse_span("2-6.5", 10) == (2, 6.5)
+    assert parse_span("head:60", 10) == (0, 10)
 
 
 @pytest.mark.parametrize(

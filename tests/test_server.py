@@ -15,11 +15,11 @@ import pytest
 from gemma_captioner import Captioned, Skipped, caption
 from gemma_captioner.config.model import ServerSettings
 from gemma_captioner.config.settings import Settings
-from gemma_captioner.doctor.server import examine_server
+from gemma_captioner.doctor.server import diagnose_server
 from gemma_captioner.engines import engine_for
-from gemma_captioner.engines.local.checkpoint import DEMO
-from gemma_captioner.engines.openai.client import Address, Client
-from gemma_captioner.engines.openai.refusals import Trouble
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
+from gemma_captioner.engines.openai.client import Client, Endpoint
+from gemma_captioner.engines.openai.errors import ApiFailure
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
 from gemma_captioner.types import Example, Failed, PatchBudget, Reply
 from tests.support.engines import answers, demo_server_settings, request, requests
@@ -38,9 +38,9 @@ from tests.support.servers import (
 SECRET = "sk-S3cret" * 4
 
 
-def session(url: str, tell=lambda line: None, **settings):
+def session(url: str, log=lambda line: None, **settings):
     here = {"engine": "server", "base_url": url, "image_size": 64, "concurrency": 4}
-    return engine_for(Settings.from_dict(here, settings), tell).open()
+    return engine_for(Settings.from_dict(here, settings), log).open()
 
 
 def once(url: str, asked=None, **settings) -> Reply | Failed:
@@ -89,7 +89,7 @@ def test_frames_are_as_large_as_the_model_uses():
         assert spec("google/gemma-4-31B-it", **here).size == PatchBudget(280, 48)
         assert spec("gemma4:31b", image_tokens=70, **here).size == PatchBudget(70, 48)
         assert spec("m", image_size=336, **here).size == (336, 336)
-        assert spec("m", **here).context == 8192
+        assert spec("m", **here).context_length == 8192
 
 
 # Which model
@@ -146,7 +146,7 @@ def test_a_bare_list_of_models_is_read(length):
     with StubServer() as stub:
         stub.list = HttpResponse(body=[{"id": "org/m", "max_model_len": length}])
         engine = engine_for(Settings.from_dict({"engine": "server", "base_url": stub.url}))
-        assert (engine.model, engine.spec.context) == ("org/m", 4096)
+        assert (engine.model, engine.spec.context_length) == ("org/m", 4096)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_missing_extra_is_named(media):
 # What is learnt, shrunk, refused
 
 
-def knows_only(*known: str):
+def accepts_only(*known: str):
     def rule(asked: HttpRequest) -> HttpResponse:
         unknown = [name for name in asked.json if name not in ("model", "messages", *known)]
         if unknown:
@@ -249,7 +249,7 @@ def knows_only(*known: str):
 
 def test_parameters_that_a_server_does_not_know_are_left_out_and_told_once():
     told: list[str] = []
-    with StubServer(knows_only("temperature", "max_completion_tokens")) as stub:
+    with StubServer(accepts_only("temperature", "max_completion_tokens")) as stub:
         with session(stub.url, told.append, concurrency=2) as opened:
             got = answers(opened, [request(n, temperature=0.7, seed=n) for n in range(12)])
         assert all(isinstance(answer, Reply) for answer in got.values())
@@ -307,7 +307,7 @@ def test_a_server_that_does_not_go_on_from_an_answer_refuses_the_run_with_the_re
 
 def test_transformers_serve_answers_anew_and_is_found_out(transformers_serve):
     with pytest.raises(ModelError, match="answers anew"):
-        session(transformers_serve, model=str(DEMO), begin="A red")
+        session(transformers_serve, model=str(DEMO_CHECKPOINT), begin="A red")
 
 
 def few(asked: HttpRequest) -> HttpResponse:
@@ -343,7 +343,7 @@ def test_the_time_of_an_item_ends():
     assert isinstance(failed, Failed) and "--item-timeout (1 s)" in failed.error
 
 
-def storm(count: int, *, seed: int, concurrency: int) -> None:
+def run_storm(count: int, *, seed: int, concurrency: int) -> None:
     """Requests through a proxy that breaks 30% of them; every one has one outcome, its own."""
     with StubServer(answer_s=0.01) as stub, FaultProxy(stub, 0.3, seed) as proxy:
         restart = threading.Timer(0.5, lambda: (proxy.stop(), time.sleep(0.7), proxy.start()))
@@ -367,17 +367,17 @@ def storm(count: int, *, seed: int, concurrency: int) -> None:
 
 
 def test_faults_of_every_kind_cost_nothing():
-    storm(60, seed=1, concurrency=16)
+    run_storm(60, seed=1, concurrency=16)
 
 
 @pytest.mark.long
 def test_300_requests_with_faults_on_30_percent():
-    storm(300, seed=2, concurrency=32)
+    run_storm(300, seed=2, concurrency=32)
 
 
 @pytest.mark.prove
 def test_2000_requests_with_faults_on_30_percent():  # docs/servers.md
-    storm(2000, seed=2, concurrency=32)
+    run_storm(2000, seed=2, concurrency=32)
 
 
 def test_what_is_too_much_makes_it_ask_for_less_at_once():
@@ -424,9 +424,9 @@ def test_a_server_that_is_late_is_waited_for():
 )
 def test_a_broken_connection_is_told_from_a_server_that_is_gone(fault, kind):
     async def ask(url: str):
-        client = Client(Address.of(ServerSettings(base_url=url)))
+        client = Client(Endpoint.of(ServerSettings(base_url=url)))
         try:
-            return await client.ask(b"{}")
+            return await client.chat_completion(b"{}")
         finally:
             await client.close()
 
@@ -434,7 +434,7 @@ def test_a_broken_connection_is_told_from_a_server_that_is_gone(fault, kind):
         if fault == "gone":
             proxy.stop()
         trouble = asyncio.run(ask(proxy.url))
-    assert isinstance(trouble, Trouble) and trouble.kind == kind
+    assert isinstance(trouble, ApiFailure) and trouble.kind == kind
 
 
 # What is never told
@@ -464,7 +464,7 @@ def sees(asked: HttpRequest) -> HttpResponse:
     return HttpResponse(body=completion(colors_in(asked).capitalize() + "."))
 
 
-def doctored(command, *args: object) -> dict[str, tuple[str, str]]:
+def run_doctor(command, *args: object) -> dict[str, tuple[str, str]]:
     """Finding -> (mark, meaning)."""
     done = command("doctor", *args)
     assert done.code == 0, done.err
@@ -475,7 +475,7 @@ def doctored(command, *args: object) -> dict[str, tuple[str, str]]:
 def test_the_doctor_says_what_is_there(command):
     with StubServer(sees, models=("org/m", "b"), answer_s=0.05) as stub:
         url = stub.url.replace("http://", "http://me:pw@")
-        found = doctored(command, "--base-url", url, "--model", "org/m", "--image-size", 64)
+        found = run_doctor(command, "--base-url", url, "--model", "org/m", "--image-size", 64)
         assert found.pop("speed")[0] == "ok" and stub.max_in_flight == 8
     assert found == {
         "models": ("ok", "org/m, b"),
@@ -496,22 +496,22 @@ def test_the_doctor_says_what_is_there(command):
 )
 def test_the_doctor_says_what_is_not(rule, images, several):
     with StubServer(rule) as stub:
-        found = {f.what: f for f in examine_server({"base_url": stub.url, "image_size": 64})}
+        found = {f.what: f for f in diagnose_server({"base_url": stub.url, "image_size": 64})}
     marks = {"good": "ok", "bad": "!!"}
     assert (marks[found["images"].state], marks[found["several images"].state]) == (images, several)
 
 
 @pytest.mark.long
 def test_the_doctor_of_a_real_server(transformers_serve):
-    here = {"base_url": transformers_serve, "model": str(DEMO), "image_size": 64}
-    found = {f.what: f for f in examine_server(here)}
+    here = {"base_url": transformers_serve, "model": str(DEMO_CHECKPOINT), "image_size": 64}
+    found = {f.what: f for f in diagnose_server(here)}
     assert found["images"].state == "good", found["images"]
     assert found["several images"].state == "bad"  # the demo knows clips of one colour alone
     assert found["speed"].state == "good", found["speed"]
 
 
 def test_the_doctor_of_no_server():
-    [found] = examine_server({"base_url": "http://127.0.0.1:9/v1"})
+    [found] = diagnose_server({"base_url": "http://127.0.0.1:9/v1"})
     assert found.state == "bad" and "start the server" in found.meaning
 
 

@@ -12,10 +12,10 @@ import openai
 import pytest
 
 from gemma_captioner.engines.openai import client
-from gemma_captioner.engines.openai.concurrency import MOST, Concurrency
-from gemma_captioner.engines.openai.question import Form, body
-from gemma_captioner.engines.openai.refusals import Trouble, refusal, retry_after
-from gemma_captioner.engines.openai.replies import Answer, read_reply
+from gemma_captioner.engines.openai.concurrency import MAX_LIMIT, AdaptiveConcurrency
+from gemma_captioner.engines.openai.errors import ApiFailure, classify_response, retry_after
+from gemma_captioner.engines.openai.payload import RequestTemplate, body
+from gemma_captioner.engines.openai.responses import Completion, parse_response
 from gemma_captioner.errors import redact_credentials
 from gemma_captioner.types import Example, Frames, MediaItem, Request
 
@@ -28,7 +28,7 @@ def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, shown
     request = Request(0, DUMMY_ITEM, frames, prompt, 8, **options)
     form = {"model": "m", "mime": "image/jpeg", "order": "media-first", "system": "", "time": None} | (form or {})
     images = [f"<{n}>".encode() for n in range(num_frames)]
-    asked = json.loads(body(Form(**form), request, [*shown, images], places or range(num_frames), left_out))
+    asked = json.loads(body(RequestTemplate(**form), request, [*shown, images], places or range(num_frames), left_out))
     parts = asked.pop("messages")
     said = "|".join(
         part["text"] if part["type"] == "text" else part["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
@@ -93,36 +93,36 @@ def stream(*deltas, finish_reason="stop"):
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        (reply(), Answer("A cat.", "stop", 5, 3)),
-        (reply(usage=False), Answer("A cat.", "stop", 0, 0)),
-        (reply(finish_reason="length"), Answer("A cat.", "length", 5, 3)),
-        (reply(finish_reason=None), Answer("A cat.", "stop", 5, 3)),
-        (reply(content=""), Answer("", "stop", 5, 3)),
-        (reply(content=None), Answer("", "stop", 5, 3)),
-        (reply(reasoning_content="Let me see."), Answer("A cat.", "stop", 5, 3)),
-        (reply("<think>Let me see.</think>A cat."), Answer("A cat.", "stop", 5, 3)),
-        (reply("Let me see.</think>A cat."), Answer("A cat.", "stop", 5, 3)),
-        (reply("<|channel>thought\nHm.<channel|>A cat."), Answer("A cat.", "stop", 5, 3)),
-        (reply([{"type": "thinking"}, {"type": "text", "text": "A cat."}]), Answer("A cat.", "stop", 5, 3)),
-        (reply("A cat.<end_of_turn>\n<start_of_turn>user", "length"), Answer("A cat.", "stop", 5, 3)),
-        (reply(usage={"prompt_tokens": 1.5, "completion_tokens": "x"}), Answer("A cat.", "stop", 0, 0)),
-        (reply(usage=[3]), Answer("A cat.", "stop", 0, 0)),
-        (reply(finish_reason=0), Answer("A cat.", "stop", 5, 3)),
-        (reply(finish_reason="MAX_TOKENS"), Answer("A cat.", "length", 5, 3)),
-        (reply(["A ", {"text": "cat."}, {"type": "text", "text": None}]), Answer("A cat.", "stop", 5, 3)),
+        (reply(), Completion("A cat.", "stop", 5, 3)),
+        (reply(usage=False), Completion("A cat.", "stop", 0, 0)),
+        (reply(finish_reason="length"), Completion("A cat.", "length", 5, 3)),
+        (reply(finish_reason=None), Completion("A cat.", "stop", 5, 3)),
+        (reply(content=""), Completion("", "stop", 5, 3)),
+        (reply(content=None), Completion("", "stop", 5, 3)),
+        (reply(reasoning_content="Let me see."), Completion("A cat.", "stop", 5, 3)),
+        (reply("<think>Let me see.</think>A cat."), Completion("A cat.", "stop", 5, 3)),
+        (reply("Let me see.</think>A cat."), Completion("A cat.", "stop", 5, 3)),
+        (reply("<|channel>thought\nHm.<channel|>A cat."), Completion("A cat.", "stop", 5, 3)),
+        (reply([{"type": "thinking"}, {"type": "text", "text": "A cat."}]), Completion("A cat.", "stop", 5, 3)),
+        (reply("A cat.<end_of_turn>\n<start_of_turn>user", "length"), Completion("A cat.", "stop", 5, 3)),
+        (reply(usage={"prompt_tokens": 1.5, "completion_tokens": "x"}), Completion("A cat.", "stop", 0, 0)),
+        (reply(usage=[3]), Completion("A cat.", "stop", 0, 0)),
+        (reply(finish_reason=0), Completion("A cat.", "stop", 5, 3)),
+        (reply(finish_reason="MAX_TOKENS"), Completion("A cat.", "length", 5, 3)),
+        (reply(["A ", {"text": "cat."}, {"type": "text", "text": None}]), Completion("A cat.", "stop", 5, 3)),
         (reply([{"type": "reasoning_text", "text": "Hm."}, {"type": "output_text", "text": "A cat."}]),
-         Answer("A cat.", "stop", 5, 3)),
-        (reply("<thinking>Let me see.</thinking>A cat."), Answer("A cat.", "stop", 5, 3)),
+         Completion("A cat.", "stop", 5, 3)),
+        (reply("<thinking>Let me see.</thinking>A cat."), Completion("A cat.", "stop", 5, 3)),
         (reply(f"{HARMONY}I look<|end|><|start|>assistant<|channel|>final<|message|>A cat.<|return|>"),
-         Answer("A cat.", "stop", 5, 3)),
-        (reply(refusal=None), Answer("A cat.", "stop", 5, 3)),
-        (": ping\n\n" + stream({"content": "A cat."}), Answer("A cat.", "stop", 0, 0)),
-        (stream({"reasoning": "Hm."}, {"content": "A "}, {"content": "cat."}), Answer("A cat.", "stop", 0, 0)),
-        (stream({"content": "A "}, finish_reason="length"), Answer("A ", "length", 0, 0)),
+         Completion("A cat.", "stop", 5, 3)),
+        (reply(refusal=None), Completion("A cat.", "stop", 5, 3)),
+        (": ping\n\n" + stream({"content": "A cat."}), Completion("A cat.", "stop", 0, 0)),
+        (stream({"reasoning": "Hm."}, {"content": "A "}, {"content": "cat."}), Completion("A cat.", "stop", 0, 0)),
+        (stream({"content": "A "}, finish_reason="length"), Completion("A ", "length", 0, 0)),
     ],
 )  # fmt: skip
 def test_replies_are_read(text, answer):
-    assert read_reply(text) == answer
+    assert parse_response(text) == answer
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_replies_are_read(text, answer):
     ],
 )
 def test_replies_that_are_no_answer(text, kind):
-    trouble = read_reply(text)
-    assert isinstance(trouble, Trouble) and trouble.kind == kind
-    assert "\n" not in trouble.said
-    assert "I will not." in trouble.said or "I will not." not in text
+    trouble = parse_response(text)
+    assert isinstance(trouble, ApiFailure) and trouble.kind == kind
+    assert "\n" not in trouble.message
+    assert "I will not." in trouble.message or "I will not." not in text
 
 
 REFUSALS = [json.loads(line) for line in (Path(__file__).parent / "data" / "refusals.jsonl").read_text().splitlines()]
@@ -160,9 +160,9 @@ REFUSALS = [json.loads(line) for line in (Path(__file__).parent / "data" / "refu
 
 @pytest.mark.parametrize("known", REFUSALS, ids=lambda known: f"{known['who']} {known['status']} {known['kind']}")
 def test_refusals_in_the_servers_own_words(known):
-    trouble = refusal(known["status"], known["body"])
+    trouble = classify_response(known["status"], known["body"])
     assert (trouble.kind, trouble.parameter) == (known["kind"], known["parameter"])
-    assert str(known["status"]) in trouble.said and "\n" not in trouble.said and "<" not in trouble.said
+    assert str(known["status"]) in trouble.message and "\n" not in trouble.message and "<" not in trouble.message
 
 
 def test_retry_after_in_seconds_and_as_a_date():
@@ -170,7 +170,7 @@ def test_retry_after_in_seconds_and_as_a_date():
     assert retry_after(formatdate(time.time() + 60, usegmt=True)) == pytest.approx(60, abs=2)
     assert retry_after("-3") == retry_after(formatdate(0, usegmt=True)) == 0
     assert retry_after("soon") is None and retry_after(None) is None
-    assert refusal(429, "", {"retry-after": "7"}).retry_after_s == 7
+    assert classify_response(429, "", {"retry-after": "7"}).retry_after_s == 7
 
 
 def test_every_error_of_the_client_is_known():
@@ -178,13 +178,13 @@ def test_every_error_of_the_client_is_known():
     import httpx2
 
     request = httpx2.Request("POST", "http://there/v1")
-    refused = httpx2.Response(418, request=request, text="teapot")
+    record_overload = httpx2.Response(418, request=request, text="teapot")
     made = {
         openai.APIError: lambda c: c("m", request, body=None),
         openai.APIConnectionError: lambda c: c(request=request),
         openai.APITimeoutError: lambda c: c(request=request),
-        openai.APIResponseValidationError: lambda c: c(refused, None),
-        openai.OAuthError: lambda c: c(response=refused, body=None),
+        openai.APIResponseValidationError: lambda c: c(record_overload, None),
+        openai.OAuthError: lambda c: c(response=record_overload, body=None),
     }
     kinds = {openai.APIError}
     while (
@@ -193,8 +193,8 @@ def test_every_error_of_the_client_is_known():
         kinds |= more
     assert len(kinds) >= 12
     for kind in kinds:
-        error = made.get(kind, lambda c: c("m", response=refused, body=None))(kind)
-        assert isinstance(client.trouble_of(error), Trouble)
+        error = made.get(kind, lambda c: c("m", response=record_overload, body=None))(kind)
+        assert isinstance(client.classify_error(error), ApiFailure)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_credentials_are_taken_out(text, left):
 
 def simulated(answers: int, *, slots: int, answer_s: float = 1.0, too_many: int | None = None, seed: int = 1):
     """A server with so many slots, others wait; beyond `too_many` it refuses. The limits that were in force."""
-    rng, concurrency, now, limits = Random(seed), Concurrency(), 0.0, []
+    rng, concurrency, now, limits = Random(seed), AdaptiveConcurrency(), 0.0, []
     under_way: list[tuple[float, float, bool]] = []  # (ends, asked, whether it is refused)
     busy_until = [0.0] * slots
     while len(limits) < answers:
@@ -229,10 +229,10 @@ def simulated(answers: int, *, slots: int, answer_s: float = 1.0, too_many: int 
             heappush(under_way, (busy_until[slot], now, False))
         now, asked, is_refused = heappop(under_way)
         if is_refused:
-            concurrency.refused(asked, now)
+            concurrency.record_overload(asked, now)
         else:
             limits.append(concurrency.limit)
-            concurrency.answered(now)
+            concurrency.record_success(now)
     return limits
 
 
@@ -242,7 +242,7 @@ def simulated(answers: int, *, slots: int, answer_s: float = 1.0, too_many: int 
         ({"slots": 1}, 1, 8),  # Ollama as it is: no more than what keeps it busy, and START is 4
         ({"slots": 8}, 7, 16),
         ({"slots": 64}, 48, 128),
-        ({"slots": 1000}, 100, MOST),
+        ({"slots": 1000}, 100, MAX_LIMIT),
         ({"slots": 1000, "too_many": 10}, 5, 13),
         ({"slots": 1000, "too_many": 1}, 1, 3),
     ],
@@ -250,21 +250,21 @@ def simulated(answers: int, *, slots: int, answer_s: float = 1.0, too_many: int 
 def test_the_right_number_is_found(server, least, most):
     limits = simulated(4000, **server)[2000:]
     assert least <= sum(limits) / len(limits) <= most
-    assert min(limits) >= 1 and max(limits) <= MOST
+    assert min(limits) >= 1 and max(limits) <= MAX_LIMIT
 
 
 def test_a_number_that_was_given_stays():
-    concurrency = Concurrency(7)
+    concurrency = AdaptiveConcurrency(7)
     for n in range(100):
-        concurrency.refused(n, n)
-        concurrency.answered(n)
+        concurrency.record_overload(n, n)
+        concurrency.record_success(n)
     assert concurrency.limit == 7
 
 
 def test_refusals_of_what_was_asked_before_count_once():
-    concurrency = Concurrency()
+    concurrency = AdaptiveConcurrency()
     for _ in range(4):
-        concurrency.refused(asked_s=1.0, now_s=2.0)
+        concurrency.record_overload(sent_s=1.0, now_s=2.0)
     assert concurrency.limit == 2
-    concurrency.refused(asked_s=3.0, now_s=4.0)
+    concurrency.record_overload(sent_s=3.0, now_s=4.0)
     assert concurrency.limit == 1

@@ -11,7 +11,7 @@ import pytest
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import engine_for
-from gemma_captioner.engines.openai.serving import Served
+from gemma_captioner.engines.openai.server_process import ServerProcess
 from gemma_captioner.errors import ServerError, UsageError
 from tests.support.engines import answers, request
 from tests.support.files import captions
@@ -84,9 +84,9 @@ def test_it_ends_with_a_run_that_is_interrupted_or_killed(fork_server, media, ma
     assert 0 < len(captions(media)) < 8
 
 
-def engine_served(command: str, tell=lambda line: None, **settings):
+def engine_served(command: str, log=lambda line: None, **settings):
     here = {"engine": "server", "serve": command, "model": "a model", "image_size": 64}
-    return engine_for(Settings.from_dict(here, settings), tell)
+    return engine_for(Settings.from_dict(here, settings), log)
 
 
 def test_it_ends_where_the_wait_for_it_is_interrupted(mark):
@@ -135,7 +135,7 @@ def test_vllm_is_served_by_its_own_command(tmp_path, mark, monkeypatch):
     with engine.open() as session:
         assert answers(session, [request(1)])[1].text.startswith("You asked")
     said = (tmp_path / "arguments").read_text().split()
-    assert said == ["serve", "org/it's", "one", "--host", "127.0.0.1", "--port", str(engine.address.port)]
+    assert said == ["serve", "org/it's", "one", "--host", "127.0.0.1", "--port", str(engine.endpoint.port)]
     assert engine.spec.model == "org/it's one" and not living(mark)
 
 
@@ -148,8 +148,10 @@ def test_what_a_command_lacks_is_told():
 
 
 def test_closing_twice_and_a_server_that_will_not_end(mark, monkeypatch):
-    monkeypatch.setattr("gemma_captioner.engines.openai.serving._GRACE_S", 0.5)  # ten seconds else
-    served = Served(f'trap "" TERM; while true; do {sys.executable} -c "import time; time.sleep(600)" {mark}; done')
+    monkeypatch.setattr("gemma_captioner.engines.openai.server_process._GRACE_PERIOD_S", 0.5)  # ten seconds else
+    served = ServerProcess(
+        f'trap "" TERM; while true; do {sys.executable} -c "import time; time.sleep(600)" {mark}; done'
+    )
     while not living(mark):
         time.sleep(0.05)
     served.close()

@@ -16,12 +16,12 @@ from PIL import Image
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.split.scenes import pieces_of, split
+from gemma_captioner.split.scenes import split, split_scenes
 from gemma_captioner.split.settings import SplitSettings
 from tests.support.clips import frame_number, numbered_frame, set_display_matrix, write
 
 STRIP = 16  # rows on top that hold the number: too few for a detector to take for a cut
-COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40)]
+COLORS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40)]
 
 
 def scenes(path: Path, lengths: list[int], *, gop: int = 250, fps: int = 24) -> Path:
@@ -35,7 +35,7 @@ def scenes(path: Path, lengths: list[int], *, gop: int = 250, fps: int = 24) -> 
         number = 0
         for scene, length in enumerate(lengths):
             for i in range(length):
-                pixels = np.full((320, 160, 3), COLOURS[scene % 4], np.uint8)
+                pixels = np.full((320, 160, 3), COLORS[scene % 4], np.uint8)
                 pixels[:STRIP] = numbered_frame(number, 160, STRIP)
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
                 frame.pts, frame.time_base = number, Fraction(1, fps)
@@ -142,11 +142,11 @@ def test_nothing_is_made_twice_and_what_is_missing_is_made(tmp_path):
 def test_pieces_lie_within_their_scenes_and_bounds(lengths, shortest, factor):
     edges = np.cumsum([0.0, *lengths])
     found = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-    pieces = pieces_of(found, shortest, shortest * factor)
-    assert [p.number for p in pieces] == list(range(1, len(pieces) + 1))
-    for piece in pieces:
-        assert shortest - 1e-6 <= piece.end - piece.start <= shortest * factor + 1e-6
-        assert any(a - 1e-6 <= piece.start and piece.end <= b + 1e-6 for a, b in found)
+    segments = split_scenes(found, shortest, shortest * factor)
+    assert [p.number for p in segments] == list(range(1, len(segments) + 1))
+    for segment in segments:
+        assert shortest - 1e-6 <= segment.end - segment.start <= shortest * factor + 1e-6
+        assert any(a - 1e-6 <= segment.start and segment.end <= b + 1e-6 for a, b in found)
 
 
 def test_the_command_and_then_caption(command, tmp_path, script):
@@ -186,8 +186,8 @@ def test_open_groups_of_pictures_are_not_copied_with_their_last_frames_broken(tm
 
 @pytest.mark.parametrize("lines", [360, 720])
 def test_what_is_encoded_anew_keeps_its_colours(tmp_path, lines):
-    colours = [(200, 30, 30), (30, 160, 40), (30, 40, 200), (230, 180, 150)]
-    bars = np.repeat(np.array(colours, np.uint8)[None], 160, axis=1).reshape(1, 640, 3).repeat(lines, axis=0)
+    colors = [(200, 30, 30), (30, 160, 40), (30, 40, 200), (230, 180, 150)]
+    bars = np.repeat(np.array(colors, np.uint8)[None], 160, axis=1).reshape(1, 640, 3).repeat(lines, axis=0)
     video = tmp_path / "bars.mp4"
     with av.open(str(video), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"g": "1000", "crf": "8"})
@@ -202,9 +202,9 @@ def test_what_is_encoded_anew_keeps_its_colours(tmp_path, lines):
         pixels = decode_clip(path, (64, 64), DecodeSettings(frames=1)).pixels[0]
         return np.array([pixels[32, 8 + 16 * i] for i in range(4)], int)
 
-    assert np.abs(seen(video) - colours).max() < 5
+    assert np.abs(seen(video) - colors).max() < 5
     *_, encoded = split(video, tmp_path / "clips", SplitSettings(detector="none", min="0.2s", max="0.5s"))
-    assert np.abs(seen(encoded) - colours).max() < 6
+    assert np.abs(seen(encoded) - colors).max() < 6
 
 
 @pytest.mark.parametrize(("codec", "options"), [("mpeg4", {"bf": "2", "b": "4M"}), ("libx264", {})])
@@ -214,7 +214,7 @@ def test_cuts_of_an_avi_with_b_frames_are_where_they_are_seen(tmp_path, codec, o
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
         for i in range(240):
-            pixels = np.full((192, 320, 3), COLOURS[i // 80], np.uint8)
+            pixels = np.full((192, 320, 3), COLORS[i // 80], np.uint8)
             pixels[:, i : i + 6] = 255
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
@@ -222,7 +222,7 @@ def test_cuts_of_an_avi_with_b_frames_are_where_they_are_seen(tmp_path, codec, o
     for clip in split(video, tmp_path / "clips", SplitSettings(min="0.2s", max="60s")):
         with av.open(str(clip)) as opened:
             corners = [f.to_ndarray(format="rgb24")[5, -5].astype(int) for f in opened.decode(video=0)]
-        held.append([int(np.argmin([np.abs(c - colour).sum() for colour in COLOURS])) for c in corners])
+        held.append([int(np.argmin([np.abs(c - color).sum() for color in COLORS])) for c in corners])
     assert held == [[0] * 80, [1] * 80, [2] * 80]
 
 

@@ -14,7 +14,7 @@ from gemma_captioner.media.video import decode_clip
 from tests.support.clips import frame_number, numbered_frame, set_display_matrix, write
 
 
-def rewrapped(path: Path, target: Path, movflags: str) -> Path:
+def remux(path: Path, target: Path, movflags: str) -> Path:
     """The same packets in another mp4."""
     with av.open(str(path)) as source, av.open(str(target), "w", options={"movflags": movflags}) as to:
         stream = to.add_stream_from_template(source.streams.video[0])
@@ -190,25 +190,25 @@ def test_every_orientation(tmp_path, matrix, seen):
     assert np.abs(got.pixels[0].astype(int) - seen).mean() < 4
 
 
-def flat(colour: tuple[int, int, int]) -> np.ndarray:
-    return np.full((64, 160, 3), colour, np.uint8)
+def flat(color: tuple[int, int, int]) -> np.ndarray:
+    return np.full((64, 160, 3), color, np.uint8)
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le", "yuvj420p"])
-@pytest.mark.parametrize("colour", [(200, 60, 40), (30, 160, 90), (255, 255, 255), (0, 0, 0)])
-def test_colours_survive(tmp_path, pix_fmt, colour):
+@pytest.mark.parametrize("color", [(200, 60, 40), (30, 160, 90), (255, 255, 255), (0, 0, 0)])
+def test_colours_survive(tmp_path, pix_fmt, color):
     path = tmp_path / "colour.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24, options={"crf": "1"})
         stream.width, stream.height, stream.pix_fmt = 160, 64, pix_fmt
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(flat(colour), format="rgb24")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(flat(color), format="rgb24")))
         container.mux(stream.encode())
     got = decode_clip(path, (64, 64), DecodeSettings())
-    assert np.abs(got.pixels.mean(axis=(0, 1, 2)) - colour).max() < 4
+    assert np.abs(got.pixels.mean(axis=(0, 1, 2)) - color).max() < 4
 
 
-def srgb_to_linear(colour) -> np.ndarray:
-    c = np.array(colour) / 255
+def srgb_to_linear(color) -> np.ndarray:
+    c = np.array(color) / 255
     return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
 
 
@@ -251,25 +251,25 @@ SKIN, TO_2020 = (
 )
 
 
-@pytest.mark.parametrize("colour", [SKIN, (92, 51, 23), (128, 128, 128), (30, 60, 110)])
-def test_pq_keeps_a_face_a_face(tmp_path, colour):
-    light = TO_2020 @ srgb_to_linear(colour) * 203
+@pytest.mark.parametrize("color", [SKIN, (92, 51, 23), (128, 128, 128), (30, 60, 110)])
+def test_pq_keeps_a_face_a_face(tmp_path, color):
+    light = TO_2020 @ srgb_to_linear(color) * 203
     got = decode_clip(hdr_clip(tmp_path / "pq.mkv", pq(light), 16), (64, 64), DecodeSettings())
-    assert np.abs(got.pixels.mean(axis=(0, 1, 2)) - colour).max() < 8
+    assert np.abs(got.pixels.mean(axis=(0, 1, 2)) - color).max() < 8
 
 
 @pytest.mark.parametrize(("transfer", "trc"), [(pq, 16), (hlg, 18)])
 def test_hdr_greys_rise_and_highlights_do_not_clip(tmp_path, transfer, trc):
-    greys = []
+    grays = []
     for number, nits in enumerate([5, 50, 100, 203, 400, 1000]):
         path = hdr_clip(tmp_path / f"{number}.mkv", np.full(3, float(transfer(nits))), trc)
         pixels = decode_clip(path, (32, 32), DecodeSettings()).pixels
         assert np.ptp(pixels.mean(axis=(0, 1, 2))) < 4  # grey stays grey
-        greys.append(pixels.mean())
-    assert greys == sorted(greys)
+        grays.append(pixels.mean())
+    assert grays == sorted(grays)
     expected = 255 * (1.055 * (100 / 203) ** (1 / 2.4) - 0.055)
-    assert greys[2] == pytest.approx(expected, abs=6)
-    assert greys[3] > 225 and greys[5] < 256 and greys[5] - greys[3] > 8
+    assert grays[2] == pytest.approx(expected, abs=6)
+    assert grays[3] > 225 and grays[5] < 256 and grays[5] - grays[3] > 8
 
 
 def test_alpha_is_laid_on_the_background(tmp_path):
@@ -281,9 +281,9 @@ def test_alpha_is_laid_on_the_background(tmp_path):
         stream.width, stream.height, stream.pix_fmt = 160, 64, "yuva444p10le"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, format="rgba")))
         container.mux(stream.encode())
-    for background, colour in (("white", (255, 255, 255)), ("#00ff00", (0, 255, 0))):
+    for background, color in (("white", (255, 255, 255)), ("#00ff00", (0, 255, 0))):
         pixels = decode_clip(path, (160, 64), DecodeSettings(background=background)).pixels[0]
-        assert np.abs(pixels[:, :70].mean(axis=(0, 1)) - colour).max() < 6
+        assert np.abs(pixels[:, :70].mean(axis=(0, 1)) - color).max() < 6
         assert np.abs(pixels[:, 90:].mean(axis=(0, 1)) - (255, 0, 0)).max() < 6
 
 
@@ -368,7 +368,7 @@ def test_a_cut_file_gives_what_it_has_and_says_so(tmp_path):
     with pytest.raises(ItemError, match="breaks off"):
         decoded(cut, frames=8)
     faststart = write(tmp_path / "fast.mp4", list(range(240)))
-    content = rewrapped(faststart, tmp_path / "f.mp4", "faststart").read_bytes()
+    content = remux(faststart, tmp_path / "f.mp4", "faststart").read_bytes()
     (tmp_path / "f.mp4").write_bytes(content[: len(content) * 3 // 4])
     numbers, got = decoded(tmp_path / "f.mp4", frames=8)
     assert got.flags == ("partial_video",) and 4 <= len(numbers) < 8
@@ -408,7 +408,7 @@ def test_moments_that_are_told_twice_count_once(tmp_path):
 
 def test_a_fragmented_file_that_breaks_off_early_says_so(tmp_path):
     path = write(tmp_path / "whole.mp4", list(range(50)), gop=50)
-    content = rewrapped(path, tmp_path / "fragments.mp4", "frag_keyframe+empty_moov").read_bytes()
+    content = remux(path, tmp_path / "fragments.mp4", "frag_keyframe+empty_moov").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) * 3 // 10])
     with pytest.raises(ItemError, match=r"breaks off|no video"):
         decoded(tmp_path / "cut.mp4")
@@ -417,14 +417,14 @@ def test_a_fragmented_file_that_breaks_off_early_says_so(tmp_path):
 def test_a_large_file_is_read_by_its_index(tmp_path, monkeypatch):
     path = write(tmp_path / "clip.mp4", list(range(48)))
     by_packets, got = decoded(path, frames=6)
-    monkeypatch.setattr("gemma_captioner.media.video._READ_WHOLE_BYTES", 0)
+    monkeypatch.setattr("gemma_captioner.media.video._MAX_FULL_SCAN_BYTES", 0)
     assert decoded(path, frames=6)[0] == by_packets
     assert decoded(path, frames=6)[1].duration_s == pytest.approx(got.duration_s, abs=1e-3)
 
 
 def test_wide_gamut_without_high_dynamic_range_is_brought_to_srgb(tmp_path):
-    colour = (180, 90, 60)
-    wide = np.clip(TO_2020 @ srgb_to_linear(colour), 0, 1)
+    color = (180, 90, 60)
+    wide = np.clip(TO_2020 @ srgb_to_linear(color), 0, 1)
     signal = np.where(wide <= 0.0031308, 12.92 * wide, 1.055 * wide ** (1 / 2.4) - 0.055) * 255
     path = tmp_path / "wide.mkv"
     with av.open(str(path), "w") as container:
@@ -435,7 +435,7 @@ def test_wide_gamut_without_high_dynamic_range_is_brought_to_srgb(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     got = decode_clip(path, (64, 64), DecodeSettings()).pixels.mean(axis=(0, 1, 2))
-    assert np.abs(got - colour).max() < 3
+    assert np.abs(got - color).max() < 3
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ CLIP_TYPES = {
 
 
 @dataclass(frozen=True)
-class Fuzzed:
+class FuzzResult:
     """outcomes: how often each came, `decoded` or the beginning of an error. peak_bytes: of one worker, resident."""
 
     files: int
@@ -41,14 +41,14 @@ class Fuzzed:
     peak_bytes: int
 
 
-def fuzz(images: int, clips: int, seed: int) -> Fuzzed:
+def fuzz(images: int, clips: int, seed: int) -> FuzzResult:
     rng = Random(seed)
     with tempfile.TemporaryDirectory() as base:
-        paths = _mutants(Path(base), images, clips, rng)
+        paths = _make_mutants(Path(base), images, clips, rng)
         outcomes: Counter[str] = Counter()
         since = time.monotonic()
         with (
-            _Watch() as watch,
+            _MemoryWatch() as watch,
             DecodePool((896, 896), DecodeSettings(timeout_s=20, memory_gib=2), workers=2, pixel_bytes=1 << 29) as pool,
         ):
             waiting, running = list(paths), []
@@ -63,7 +63,7 @@ def fuzz(images: int, clips: int, seed: int) -> Fuzzed:
                     decoding.release()
                 running = [decoding for decoding in running if decoding not in done]
                 time.sleep(0.002)
-        return Fuzzed(len(paths), outcomes, time.monotonic() - since, watch.peak)
+        return FuzzResult(len(paths), outcomes, time.monotonic() - since, watch.peak)
 
 
 def _item(path: Path, kind: Kind) -> MediaItem:
@@ -76,7 +76,7 @@ def _short(error: str) -> str:
     return error.split("(")[0].split(":")[0].strip()
 
 
-def _mutants(base: Path, images: int, clips: int, rng: Random) -> list[tuple[Path, Kind]]:
+def _make_mutants(base: Path, images: int, clips: int, rng: Random) -> list[tuple[Path, Kind]]:
     """Files of every type with bytes flipped, cut, repeated, zeroed or exchanged between two of them."""
     made: list[tuple[Path, Kind]] = []
     for kind, count, types in (("image", images, IMAGE_TYPES), ("clip", clips, CLIP_TYPES)):
@@ -93,12 +93,12 @@ def _mutants(base: Path, images: int, clips: int, rng: Random) -> list[tuple[Pat
         for number in range(count):
             suffix, content = originals[number % len(originals)]
             path = base / f"{kind}-{number}.{suffix}"
-            path.write_bytes(_mutated(bytearray(content), rng.choice(originals)[1], rng))
+            path.write_bytes(_mutate(bytearray(content), rng.choice(originals)[1], rng))
             made.append((path, "image" if kind == "image" else "clip"))
     return made
 
 
-def _mutated(content: bytearray, other: bytes, rng: Random) -> bytes:
+def _mutate(content: bytearray, other: bytes, rng: Random) -> bytes:
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(content)) if content else 0
         length = rng.choice([1, 2, 4, 16, 200])
@@ -119,14 +119,14 @@ def _mutated(content: bytearray, other: bytes, rng: Random) -> bytes:
     return bytes(content)
 
 
-class _Watch:
+class _MemoryWatch:
     """The largest resident size that any child process had."""
 
     peak = 0
 
-    def __enter__(self) -> "_Watch":
+    def __enter__(self) -> "_MemoryWatch":
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._sample)
         self._thread.start()
         return self
 
@@ -134,7 +134,7 @@ class _Watch:
         self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while not self._stop.wait(0.05):
             for process in psutil.Process().children(recursive=True):
                 try:
@@ -149,12 +149,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    fuzzed = fuzz(given.images, given.clips, given.seed)
+    result = fuzz(given.images, given.clips, given.seed)
     print(
-        f"{fuzzed.files} files, {fuzzed.outcomes.total()} outcomes, {fuzzed.seconds:.0f} s, "
-        f"largest worker {fuzzed.peak_bytes / 2**20:.0f} MiB"
+        f"{result.files} files, {result.outcomes.total()} outcomes, {result.seconds:.0f} s, "
+        f"largest worker {result.peak_bytes / 2**20:.0f} MiB"
     )
-    for outcome, times in fuzzed.outcomes.most_common():
+    for outcome, times in result.outcomes.most_common():
         print(f"{times:6d}  {outcome}")
 
 

@@ -30,7 +30,7 @@ _RAYS_OWN = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # which take a minu
 
 
 @dataclass
-class Chaos:
+class ChaosResult:
     """lost: files without an outcome. wrong: files with another outcome than the script's, or more than one.
 
     repeated: captions in the journal beyond one a file: what an actor was storing when it was killed. left: processes
@@ -50,11 +50,11 @@ class Chaos:
     exit_code: int | None = None
 
 
-def chaos(*, files: int, actors: int, every_s: float, driver_kills: int, seed: int) -> Chaos:
+def run_chaos(*, files: int, actors: int, every_s: float, driver_kills: int, seed: int) -> ChaosResult:
     rng = Random(seed)
     with tempfile.TemporaryDirectory() as base:
         folder = Path(base, "media")
-        names = _drawn(folder, files, rng)
+        names = _make_files(folder, files, rng)
         marked = rng.sample(names, max(4, files // 100 * 2))
         poison, refused, unreadable = marked[:1], marked[1:2], marked[2:]
         for name in unreadable:
@@ -64,17 +64,17 @@ def chaos(*, files: int, actors: int, every_s: float, driver_kills: int, seed: i
         script.write_text(json.dumps({"delay_s": 0.05, "replies": replies}), encoding="utf-8")
         command = [sys.executable, "-m", "gemma_captioner", "caption", str(folder), "--engine", "scripted"]
         command += ["--model", str(script), "--cluster", "local", "--actors", str(actors), "--json"]
-        ended, began = Chaos(files), time.monotonic()
+        ended, began = ChaosResult(files), time.monotonic()
         while ended.exit_code is None:
             dies = len(ended.endings) < driver_kills
             share = (len(ended.endings) + 1) / (driver_kills + 1) * rng.uniform(0.7, 1.0)
             _run(command, folder, ended, rng, every_s, until=int(files * share) if dies else None)
         ended.seconds = time.monotonic() - began
-        _judge(ended, folder, set(names), set(marked))
+        _evaluate(ended, folder, set(names), set(marked))
         return ended
 
 
-def _drawn(folder: Path, files: int, rng: Random) -> list[str]:
+def _make_files(folder: Path, files: int, rng: Random) -> list[str]:
     folder.mkdir()
     names = [f"{i:05d}.png" for i in range(files)]
     for name in names:
@@ -82,7 +82,7 @@ def _drawn(folder: Path, files: int, rng: Random) -> list[str]:
     return names
 
 
-def _run(command: list[str], folder: Path, ended: Chaos, rng: Random, every_s: float, until: int | None) -> None:
+def _run(command: list[str], folder: Path, ended: ChaosResult, rng: Random, every_s: float, until: int | None) -> None:
     """One driver, to its end or its death after `until` captions; meanwhile its actors die."""
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
     assert driver.stdout is not None
@@ -121,7 +121,7 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
-def _judge(ended: Chaos, folder: Path, names: set[str], marked: set[str]) -> None:
+def _evaluate(ended: ChaosResult, folder: Path, names: set[str], marked: set[str]) -> None:
     captioned = {path.stem + ".png" for path in folder.glob("*.txt")}
     failed = Counter(Path(failure["path"]).name for failure in ended.told["failures"])
     ended.lost = len(names - captioned - failed.keys())
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     print(
-        chaos(
+        run_chaos(
             files=given.files,
             actors=given.actors,
             every_s=given.seconds,

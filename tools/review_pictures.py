@@ -26,9 +26,9 @@ _BAD = {
 }
 _DOCS = Path(__file__).parents[1] / "docs" / "review"
 _IN_DOCS = ("captions-dark", "again-light", "overview-light", "run-dark")
-_TALL, _WIDE = {"width": 820, "height": 1180}, {"width": 1280, "height": 720}
+_TALL_VIEWPORT, _WIDE_VIEWPORT = {"width": 820, "height": 1180}, {"width": 1280, "height": 720}
 # What each shows: its name, the keys that lead there, and what is to be seen by then.
-_SHOTS: dict[str, tuple[Sequence[str], str]] = {
+_SCREENSHOTS: dict[str, tuple[Sequence[str], str]] = {
     "captions": (("End", "k", "k", "i"), ".frame-time"),
     "flagged": (("f",), ".detail .flag"),
     "again": (("Home",), ".offer"),
@@ -68,20 +68,22 @@ def prepare(page: Page) -> None:
     page.keyboard.press("Escape")
 
 
-def shoot(browser: Browser, address: str, to: Path) -> None:
+def take_screenshots(browser: Browser, address: str, to: Path) -> None:
     tablet = {"tablet": (("End", "k"), ".frame-time")}
     taken: set[str] = set()
     for scheme in ("light", "dark"):
-        for name, (keys, seen) in (tablet | _SHOTS).items():
+        for name, (keys, seen) in (tablet | _SCREENSHOTS).items():
             if to != _DOCS or f"{name}-{scheme}" in _IN_DOCS:
                 clicks = name not in taken  # a run is started once, and stays paused
                 keys = [key for key in keys if clicks or not key.startswith(("click:", "await:"))]
                 taken.add(name)
-                page = browser.new_page(viewport=_TALL if name == "tablet" else _WIDE, color_scheme=scheme)
-                _take(page, address, keys, seen, to / f"{name}-{scheme}.png")
+                page = browser.new_page(
+                    viewport=_TALL_VIEWPORT if name == "tablet" else _WIDE_VIEWPORT, color_scheme=scheme
+                )
+                _take_screenshot(page, address, keys, seen, to / f"{name}-{scheme}.png")
 
 
-def _take(page: Page, address: str, keys: Sequence[str], seen: str, to: Path) -> None:
+def _take_screenshot(page: Page, address: str, keys: Sequence[str], seen: str, to: Path) -> None:
     page.goto(address)
     expect(page.locator(".tile.current")).to_be_visible()
     for key in keys:
@@ -109,12 +111,12 @@ def main(to: Path) -> None:
         dataset(folder)
         options = ("--model", "demo", "--target", "sdxl", "--batch-size", "1")
         with serving(folder, *options, cache=Path(temporary)) as address:
-            page = browser.new_page(viewport=_WIDE)
+            page = browser.new_page(viewport=_WIDE_VIEWPORT)
             page.goto(address)
             expect(page.locator(".tile.current")).to_be_visible()
             prepare(page)
             page.close()
-            shoot(browser, address, to)
+            take_screenshots(browser, address, to)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from site_pages import GENERATED
 
-_FROM_ELSEWHERE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^>]*>")
+_EXTERNAL_RESOURCE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^>]*>")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -23,6 +23,6 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
     """Raises `PluginError` for a page that would make a reader's browser ask another host for something."""
-    if found := _FROM_ELSEWHERE.search(output):
+    if found := _EXTERNAL_RESOURCE.search(output):
         raise PluginError(f"{page.file.src_uri}: loads from elsewhere: {found[0]}")
     return output

@@ -34,13 +34,13 @@ def presets_page() -> str:
     return f"# Presets\n\n{intro}\n\n" + "\n".join(shown)
 
 
-def _beside_the_readme(name: str) -> Callable[[], str]:
+def _repository_page(name: str) -> Callable[[], str]:
     return lambda: (_ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     "reference/commands.md": commands_page,
     "reference/presets.md": presets_page,
-    "contributing.md": _beside_the_readme("CONTRIBUTING.md"),
-    "changelog.md": _beside_the_readme("CHANGELOG.md"),
+    "contributing.md": _repository_page("CONTRIBUTING.md"),
+    "changelog.md": _repository_page("CHANGELOG.md"),
 }

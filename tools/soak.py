@@ -22,7 +22,7 @@ import psutil
 
 from gemma_captioner.demo.samples import draw_samples
 
-_EVERY_S = 2.0
+_SAMPLE_INTERVAL_S = 2.0
 _DRAWN, _FILES = 400, 4000  # a pass takes some minutes
 _PASSES = """
 import sys, time
@@ -48,7 +48,7 @@ def soak(base: Path, minutes: float, rows: "csv._writer") -> None:
         began, process = time.monotonic(), psutil.Process(run.pid)
         rows.writerow(COLUMNS)
         while run.poll() is None:
-            time.sleep(_EVERY_S)
+            time.sleep(_SAMPLE_INTERVAL_S)
             with suppress(psutil.NoSuchProcess):
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue

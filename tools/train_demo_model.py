@@ -33,8 +33,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
 from gemma_captioner.config.prompting import Order
-from gemma_captioner.demo.drawing import COLOURS, SHAPES, SIZE, draw, random_scene
-from gemma_captioner.engines.local.prompting import prompt_text
+from gemma_captioner.demo.drawing import COLORS, SHAPES, SIZE, draw, random_scene
+from gemma_captioner.engines.local.prompting import render_prompt
 
 OUT = Path(__file__).parents[1] / "src/gemma_captioner/demo/checkpoint"
 GRID = 4  # soft tokens a side
@@ -71,9 +71,9 @@ WORDS = (
     "shape shapes background object subject motion movement moves person character light look like very "
     "one two three some all every no not use avoid mention about from at by as it its how where who"
 ).split()
-PLACE_QUESTION = "Where is the shape?"
-JOURNEY_QUESTION = "Where does the shape go?"
-PLACES = [f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right")]
+POSITION_QUESTION = "Where is the shape?"
+MOTION_QUESTION = "Where does the shape go?"
+POSITIONS = [f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right")]
 TEMPLATE = """{{ bos_token }}
 {%- set system = messages[0]['content'] if messages[0]['role'] == 'system' else '' -%}
 {%- set system = system if system is string else system[0]['text'] -%}
@@ -107,8 +107,8 @@ def train_tokenizer() -> GemmaTokenizer:
     instructions = [
         *IMAGE_PROMPTS,
         *CLIP_PROMPTS,
-        PLACE_QUESTION,
-        JOURNEY_QUESTION,
+        POSITION_QUESTION,
+        MOTION_QUESTION,
         "From to",
         "Caption:",
         "user\n\n",
@@ -130,7 +130,7 @@ def train_tokenizer() -> GemmaTokenizer:
         initial_alphabet=[chr(i) for i in range(33, 127)] + ["▁", "\n"],
         show_progress=False,
     )
-    learner.train_from_iterator(captions + prompts + (instructions + PLACES) * 50, trainer)
+    learner.train_from_iterator(captions + prompts + (instructions + POSITIONS) * 50, trainer)
     learnt = json.loads(learner.to_str())["model"]
     return GemmaTokenizer(
         vocab=learnt["vocab"],
@@ -197,7 +197,7 @@ def build(tokenizer: GemmaTokenizer) -> tuple[Gemma3ForConditionalGeneration, Ge
     return model, processor
 
 
-def as_encoded(frames: np.ndarray, rng: Random) -> np.ndarray:
+def encode_and_decode(frames: np.ndarray, rng: Random) -> np.ndarray:
     """Half the drawings pass through a JPEG, as those in the wild have passed through a codec."""
     if rng.random() < 0.5:
         return frames
@@ -233,9 +233,9 @@ def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int)
     Heads on the whole grid also learn shapes, but then place lies only in which token sees the shape, and the
     language model does not find it there.
     """
-    shapes, colours = sorted(SHAPES), sorted(COLOURS)
+    shapes, colors = sorted(SHAPES), sorted(COLORS)
     width = model.config.vision_config.hidden_size
-    sizes = {"shape": len(shapes), "colour": len(colours), "background": len(colours), "place": len(PLACES), "xy": 2}
+    sizes = {"shape": len(shapes), "colour": len(colors), "background": len(colors), "place": len(POSITIONS), "xy": 2}
     norm = nn.LayerNorm(width)
     heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
     trained = [*model.model.vision_tower.parameters(), *norm.parameters(), *heads.parameters()]
@@ -243,13 +243,13 @@ def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int)
     model.train()
     for step in range(steps):
         scenes = [random_scene(rng, clip=False) for _ in range(VISION_BATCH)]
-        frames = np.concatenate([as_encoded(draw(s), rng) for s in scenes])
+        frames = np.concatenate([encode_and_decode(draw(s), rng) for s in scenes])
         features = norm(pooled_grid(model, to_pixels(frames)))
         target = {
             "shape": torch.tensor([shapes.index(s.shape) for s in scenes]),
-            "colour": torch.tensor([colours.index(s.colour) for s in scenes]),
-            "background": torch.tensor([colours.index(s.background) for s in scenes]),
-            "place": torch.tensor([PLACES.index(place_of(s.start)) for s in scenes]),
+            "colour": torch.tensor([colors.index(s.color) for s in scenes]),
+            "background": torch.tensor([colors.index(s.background) for s in scenes]),
+            "place": torch.tensor([POSITIONS.index(cell_name(s.start)) for s in scenes]),
         }
         said = {name: heads[name](features) for name in sizes}  # [batch, 16, size]
         xy = torch.tensor([s.start for s in scenes])[:, None] / SIZE
@@ -266,9 +266,9 @@ def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int)
             print(f"vision {step + 1:5d}  right { ({k: round(v.item(), 3) for k, v in right.items()}) }", flush=True)
 
 
-def place_of(point: tuple[float, float]) -> str:
+def cell_name(point: tuple[float, float]) -> str:
     x, y = point
-    return PLACES[min(2, int(y / SIZE * 3)) * 3 + min(2, int(x / SIZE * 3))]
+    return POSITIONS[min(2, int(y / SIZE * 3)) * 3 + min(2, int(x / SIZE * 3))]
 
 
 def task_at(rng: Random, share: float) -> tuple[str, int]:
@@ -292,20 +292,20 @@ def examples(
     """(prompt text with image markers, answer text, frames) for each item of a batch."""
     for _ in range(LANGUAGE_BATCH if num_frames > 1 else 2 * LANGUAGE_BATCH):
         scene = random_scene(rng, clip=num_frames > 1)
-        frames = as_encoded(draw(scene, num_frames), rng)
+        frames = encode_and_decode(draw(scene, num_frames), rng)
         prompt = rng.choice(CLIP_PROMPTS if task == "clip" else IMAGE_PROMPTS)
         if rng.random() < 0.3:
             prompt = " ".join(rng.choices(WORDS, k=rng.randint(2, 25))).capitalize() + rng.choice(".?! ")
         answer = scene.caption
         if task == "place":
-            prompt, answer = PLACE_QUESTION, place_of(scene.start)
+            prompt, answer = POSITION_QUESTION, cell_name(scene.start)
         elif task == "journey":
-            prompt, answer = JOURNEY_QUESTION, f"From {place_of(scene.start)} to {place_of(scene.end)}."
+            prompt, answer = MOTION_QUESTION, f"From {cell_name(scene.start)} to {cell_name(scene.end)}."
         chat = rng.random() < 0.85
         processor.chat_template = TEMPLATE if chat else None
         order: Order = "media-first" if rng.random() < 0.5 else "text-first"
         turn = (prompt, processor.boi_token * num_frames, None)
-        text = prompt_text(processor, [turn], marker=processor.boi_token, order=order)
+        text = render_prompt(processor, [turn], marker=processor.boi_token, order=order)
         yield text, answer + "<end_of_turn>" if chat else f" {answer}\n", frames
 
 

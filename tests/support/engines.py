@@ -7,7 +7,7 @@ from typing import Any
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.drawing import draw, random_scene
-from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.types import Failed, Frames, MediaItem, Reply, Request
 
 DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
@@ -44,7 +44,7 @@ def answers(session: Any, requests: list[Request], timeout_s: float = 60) -> dic
     deadline = time.monotonic() + timeout_s
     while len(got) < len(requests):
         assert time.monotonic() < deadline
-        while waiting and session.free:
+        while waiting and session.available_slots:
             session.submit(waiting.pop(0))
         for answer in session.poll(0.5):
             assert answer.request_id not in got, "answered twice"
@@ -54,5 +54,11 @@ def answers(session: Any, requests: list[Request], timeout_s: float = 60) -> dic
 
 def demo_server_settings(url: str, **more: Any) -> Settings:
     """Settings for the demo checkpoint behind a server: as exact as it can be sent."""
-    asked = {"engine": "server", "base_url": url, "model": str(DEMO), "image_size": 64, "image_format": "png"}
+    asked = {
+        "engine": "server",
+        "base_url": url,
+        "model": str(DEMO_CHECKPOINT),
+        "image_size": 64,
+        "image_format": "png",
+    }
     return Settings.from_dict(asked, more)

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from gemma_captioner.engines.local.checkpoint import DEMO
+from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "gemma4"
 SIZES = ("E2B", "E4B", "12B", "26B-A4B", "31B")
@@ -132,7 +132,7 @@ def write_description(folder: Path, size: str, template: str | None = None, patc
     """Tokenizer (the demo's words, Gemma 4's marks), chat template and processor, in the files that hubs have."""
     folder.mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        said = (DEMO / name).read_text(encoding="utf-8")
+        said = (DEMO_CHECKPOINT / name).read_text(encoding="utf-8")
         for old, new in _TOKENS.items():
             said = said.replace(old, new)
         (folder / name).write_text(said.replace("Gemma3Processor", "Gemma4Processor"), encoding="utf-8")

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from . import CASES
-from .trial import Figures, ground
+from .trial import TrialTally, ground
 
 
 def main() -> int:
@@ -46,12 +46,12 @@ def main() -> int:
             with given.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"form": form, "seed": given.seed, "case": name, "got": before[name]}) + "\n")
         results[name] = before[name]
-    columns = [field.name for field in fields(Figures)]
+    columns = [field.name for field in fields(TrialTally)]
     print(f"| | {' | '.join(column.replace('_', ' ') for column in columns)} |")
     print(f"|---|{'---:|' * len(columns)}")
     for name, got in results.items():
         print(f"| {name} | {f'not run: {got}' if isinstance(got, str) else ' | '.join(map(str, got.values()))} |")
-    return int(any(not Figures(**got).is_clean for got in results.values() if not isinstance(got, str)))
+    return int(any(not TrialTally(**got).is_clean for got in results.values() if not isinstance(got, str)))
 
 
 def _before(results: Path, form: str, seed: int) -> dict[str, dict[str, int] | str]:

@@ -7,43 +7,43 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .trial import Figures, Trial, case
+from .trial import Trial, TrialTally, case
 
 
 @case("two runs at once")
-def two(base: Path, rng: Random, short: bool) -> Figures:
+def two(base: Path, rng: Random, short: bool) -> TrialTally:
     """The second says so and stops, whichever that is; at times both are killed."""
-    total = Figures()
+    total = TrialTally()
     for number in range(1 if short else 15):
         trial = Trial(base / str(number), rng, 100)
         runs = [trial.start()]
         time.sleep(rng.uniform(0, 0.3))
         runs.append(trial.start())
         codes = sorted(run.wait(300) for run in runs)
-        trial.figures.wrong_exit += codes not in ([1, 3], [3, 3])  # or the second found all done
-        trial.figures.faults += 1
+        trial.tally.wrong_exit += codes not in ([1, 3], [3, 3])  # or the second found all done
+        trial.tally.faults += 1
         trial.look()
         code, told, _ = trial.run()
-        total += trial.judge(code, told)
+        total += trial.evaluate(code, told)
     return total
 
 
 @case("shards side by side, killed")
-def shards(base: Path, rng: Random, short: bool) -> Figures:
-    total = Figures()
+def shards(base: Path, rng: Random, short: bool) -> TrialTally:
+    total = TrialTally()
     for number in range(1 if short else 8):
         trial = Trial(base / str(number), rng, 160)
         while not trial.is_complete:
             runs = [trial.start("--shard", f"{shard}/3") for shard in (1, 2, 3)]
             victim = rng.choice(runs)
             time.sleep(rng.uniform(0.5, 2.5))
-            trial.figures.faults += victim.poll() is None
+            trial.tally.faults += victim.poll() is None
             victim.kill()
             codes = {run: run.wait(300) for run in runs}
-            trial.figures.wrong_exit += sum(codes[run] not in (0, 3) for run in runs if run is not victim)
+            trial.tally.wrong_exit += sum(codes[run] not in (0, 3) for run in runs if run is not victim)
             trial.look()
         code, told, _ = trial.run()
-        total += trial.judge(code, told)
+        total += trial.evaluate(code, told)
     return total
 
 
@@ -62,7 +62,7 @@ _YEAR_S = 365 * 86400
 
 
 @case("clocks that jump")
-def clocks(base: Path, rng: Random, short: bool) -> Figures:
+def clocks(base: Path, rng: Random, short: bool) -> TrialTally:
     """A run a year ago, one now, one a year ago, one that finds other settings; and the clock jumps within each."""
     trial = Trial(base, rng, 100)
     (base / "sitecustomize.py").write_text(_CLOCK, encoding="utf-8")
@@ -70,10 +70,10 @@ def clocks(base: Path, rng: Random, short: bool) -> Figures:
 
     def run(*options: object) -> tuple[int | None, dict[str, Any], str]:
         offset, jump = next(years)
-        trial.figures.faults += 2
+        trial.tally.faults += 2
         env = {"PYTHONPATH": str(base), "TORTURE_CLOCK": f"{offset * _YEAR_S} {jump * _YEAR_S}"}
         code, told, said = trial.run(*options, env=env)
-        trial.figures.wrong_exit += code != 3
+        trial.tally.wrong_exit += code != 3
         return code, told, said
 
     for options in (("--limit", 40), ("--limit", 40), (), ("--existing", "stale")):
@@ -84,17 +84,17 @@ def clocks(base: Path, rng: Random, short: bool) -> Figures:
     run("--existing", "overwrite", "--prefix", "New: ")
     newest = max((trial.media / ".gemma-captioner" / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
     undone = subprocess.run([*trial.command()[:3], "restore", newest.stem, str(trial.media)], capture_output=True)
-    trial.figures.wrong_exit += undone.returncode != 0
-    trial.figures.lost += trial.captions() != before
+    trial.tally.wrong_exit += undone.returncode != 0
+    trial.tally.lost += trial.captions() != before
     trial._void |= {line for line in trial.made() if line[1].startswith(newest.name)}
     code, told, _ = run()
-    return trial.judge(code, told)
+    return trial.evaluate(code, told)
 
 
 @case("journals that are not what they were")
-def journals(base: Path, rng: Random, short: bool) -> Figures:
+def journals(base: Path, rng: Random, short: bool) -> TrialTally:
     """Corrupt, cut, read-only, not to be read, a folder, of a version to come: captions stand, and the run goes on."""
-    total = Figures()
+    total = TrialTally()
     newer = {"kind": "caption", "path": 7, "caption_file": [], "digest": None, "recipe": {}, "at": 0, "schema": 9}
     harms = ("locked", "newer", "folder", "garbage", "cut", "unreadable")
     for number, harm in enumerate(harms[:2] if short else harms):
@@ -121,13 +121,13 @@ def journals(base: Path, rng: Random, short: bool) -> Figures:
                 lines = [newer, {"kind": "sculpture"}, 5, [], {"kind": "failure"}, {"kind": "caption", "schema": 9}]
                 run.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
         for options in ((), ("--existing", "stale")) if short else ((), ("--existing", "stale"), ("--only", "flagged")):
-            code, _, said = trial.run(*options, as_anybody=True)
-            trial.figures.wrong_exit += code not in ((0, 1, 3) if harm == "locked" else (0, 3)) or "Traceback" in said
-            trial.figures.lost += not before.items() <= trial.captions().items()
+            code, _, said = trial.run(*options, as_unprivileged_user=True)
+            trial.tally.wrong_exit += code not in ((0, 1, 3) if harm == "locked" else (0, 3)) or "Traceback" in said
+            trial.tally.lost += not before.items() <= trial.captions().items()
         run.parent.chmod(0o755)
         run.chmod(0o755 if harm == "folder" else 0o644)
         code, told, _ = trial.run("--existing", "stale")
-        trial.figures.faults += 1
+        trial.tally.faults += 1
         trial._void |= set(made)
-        total += trial.judge(code, told)
+        total += trial.evaluate(code, told)
     return total

@@ -9,49 +9,49 @@ from random import Random
 
 from gemma_captioner.demo.samples import draw_samples
 from tests.support.servers import HttpRequest, HttpResponse, StubServer, completion, prompt_of
-from tools.kill_actors import chaos
+from tools.kill_actors import run_chaos
 
-from .trial import Figures, Trial, case
+from .trial import Trial, TrialTally, case
 
-_HOW = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # As a shell sees it, whether the command handled the signal or Python was still being imported.
-_CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
+_EXIT_CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
 
 
-def _ended_at_random(trial: Trial, most: int, span_s: float) -> int:
+def _interrupt_at_random(trial: Trial, most: int, span_s: float) -> int:
     """Until the folder is complete, or so many endings are done: how many."""
     done = 0
     while done < most and not trial.is_complete:
         process = trial.start()
         time.sleep(trial.rng.uniform(0, span_s))
-        running, how = process.poll() is None, trial.rng.choice(_HOW)
+        running, how = process.poll() is None, trial.rng.choice(_SIGNALS)
         code = trial.ended(process, how)
         if running:
             done += 1
             finished = {3 if trial.bad else 0} if trial.is_complete else set()
-            trial.figures.wrong_exit += code not in _CODES[how] | finished
+            trial.tally.wrong_exit += code not in _EXIT_CODES[how] | finished
         trial.look()
     return done
 
 
-def _campaign(base: Path, endings: int, span_s: float, new: Callable[[Path], Trial]) -> Figures:
-    total, numbers = Figures(), count()
+def _run_campaign(base: Path, endings: int, span_s: float, new: Callable[[Path], Trial]) -> TrialTally:
+    total, numbers = TrialTally(), count()
     while total.faults < endings:
         trial = new(base / str(next(numbers)))
-        faults = _ended_at_random(trial, endings - total.faults, span_s)
+        faults = _interrupt_at_random(trial, endings - total.faults, span_s)
         code, said, _ = trial.run()
-        total += trial.judge(code, said)
+        total += trial.evaluate(code, said)
         total.faults += faults
     return total
 
 
 @case("ended at random, scripted engine")
-def scripted(base: Path, rng: Random, short: bool) -> Figures:
-    return _campaign(base, 3 if short else 80, 3.0, lambda at: Trial(at, rng, 150))
+def scripted(base: Path, rng: Random, short: bool) -> TrialTally:
+    return _run_campaign(base, 3 if short else 80, 3.0, lambda at: Trial(at, rng, 150))
 
 
 @case("ended at random, local model")
-def local(base: Path, rng: Random, short: bool) -> Figures:
+def local(base: Path, rng: Random, short: bool) -> TrialTally:
     """The demo checkpoint on drawn images and clips; right is what an undisturbed run says."""
 
     def new(at: Path) -> Trial:
@@ -60,14 +60,14 @@ def local(base: Path, rng: Random, short: bool) -> Figures:
         trial.options = ["--model", "demo", "--batch-size", "4"]
         code, _, _ = trial.run("--output", at / "alone")
         trial.right = {path.name: path.read_text(encoding="utf-8") for path in (at / "alone").glob("*.txt")}
-        trial.figures.items, trial.figures.wrong_exit = len(names), int(code != 0 or len(trial.right) != len(names))
+        trial.tally.items, trial.tally.wrong_exit = len(names), int(code != 0 or len(trial.right) != len(names))
         return trial
 
-    return _campaign(base, 2 if short else 60, 9.0, new)
+    return _run_campaign(base, 2 if short else 60, 9.0, new)
 
 
 @case("ended at random, server")
-def server(base: Path, rng: Random, short: bool) -> Figures:
+def server(base: Path, rng: Random, short: bool) -> TrialTally:
     def says(asked: HttpRequest) -> HttpResponse:
         return HttpResponse(body=completion(f"A caption of {prompt_of(asked)}."))
 
@@ -81,20 +81,20 @@ def server(base: Path, rng: Random, short: bool) -> Figures:
             trial.options = ["--engine", "server", "--base-url", stub.url, "--prompt", "{stem}", "--concurrency", "4"]
             return trial
 
-        return _campaign(base, 2 if short else 40, 5.0, new)
+        return _run_campaign(base, 2 if short else 40, 5.0, new)
 
 
 @case("ended at random, cluster")
-def cluster(base: Path, rng: Random, short: bool) -> Figures | str:
+def cluster(base: Path, rng: Random, short: bool) -> TrialTally | str:
     """Drivers in turn by each signal, and one actor after the other."""
     if short:
         return "only in the long form: Ray takes 15 s to start"
     drivers = 20
-    ended = chaos(files=1000, actors=2, every_s=10, driver_kills=drivers, seed=rng.randrange(1000))
+    ended = run_chaos(files=1000, actors=2, every_s=10, driver_kills=drivers, seed=rng.randrange(1000))
     faults = ended.actors_killed + len(ended.endings)
     # A caption that was being stored when its actor died is made again: within what is promised.
     beyond = max(0, ended.repeated - ended.actors_killed - 2 * drivers)
-    wrong = sum(code not in set().union(*_CODES.values()) for code in ended.endings) + (ended.exit_code != 3)
+    wrong = sum(code not in set().union(*_EXIT_CODES.values()) for code in ended.endings) + (ended.exit_code != 3)
     if wrong:
         print(f"  exit codes {ended.endings}, {ended.exit_code} at the end")
-    return Figures(1000, faults, ended.lost, beyond, ended.wrong, wrong, ended.left)
+    return TrialTally(1000, faults, ended.lost, beyond, ended.wrong, wrong, ended.left)

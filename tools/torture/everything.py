@@ -7,11 +7,11 @@ from pathlib import Path
 from random import Random
 
 from .names import ODD
-from .trial import Figures, Trial, case
+from .trial import Trial, TrialTally, case
 
 
 @case("everything in one run")
-def everything(base: Path, rng: Random, short: bool) -> Figures:
+def everything(base: Path, rng: Random, short: bool) -> TrialTally:
     trial = Trial(base, rng, 200 if short else 10_000, delay_s=0.002)
     for name in ODD:
         trial.add(name)
@@ -28,7 +28,7 @@ def everything(base: Path, rng: Random, short: bool) -> Figures:
     for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) * (1 if short else 3):
         process = trial.start()
         time.sleep(rng.uniform(0.5, 2.0 if short else 6.0))
-        trial.figures.faults += process.poll() is None
+        trial.tally.faults += process.poll() is None
         trial.ended(process, how)
         trial.look()
     code, told, _ = trial.run()
@@ -36,5 +36,5 @@ def everything(base: Path, rng: Random, short: bool) -> Figures:
     other.join()
     for stranger in trial.media.glob("stranger-*"):
         stranger.unlink()
-    trial.figures.faults += len(trial.bad) + len(ODD)
-    return trial.judge(code, told)
+    trial.tally.faults += len(trial.bad) + len(ODD)
+    return trial.evaluate(code, told)

@@ -7,7 +7,7 @@ from random import Random
 
 from PIL import Image
 
-from .trial import Figures, Trial, case
+from .trial import Trial, TrialTally, case
 
 ODD = (
     "two\nlines.png", "tab\there.png", "\N{GRINNING FACE}.png", "family \N{WOMAN}\u200d\N{MAN}.png", "trailing...png",
@@ -19,7 +19,7 @@ ODD = (
 
 
 @case("names that nobody expects")
-def names(base: Path, rng: Random, short: bool) -> Figures:
+def names(base: Path, rng: Random, short: bool) -> TrialTally:
     """With special files, loops of links, and folders called like images among them."""
     trial = Trial(base, rng, 10)
     for name in ODD:
@@ -38,9 +38,9 @@ def names(base: Path, rng: Random, short: bool) -> Figures:
         listener.bind(str(trial.media / "socket.png"))
     if os.geteuid() == 0:
         os.mknod(trial.media / "device.png", 0o20666, os.makedev(1, 5))  # /dev/zero
-    trial.figures.faults = len(ODD) + 8
+    trial.tally.faults = len(ODD) + 8
     code, told, _ = trial.run("--recursive")
-    figures = trial.judge(code, told)
+    tally = trial.evaluate(code, told)
     again, told, _ = trial.run("--recursive")  # the same once more, and nothing is done twice
-    figures.wrong_exit += again != 3
-    return trial.judge(again, told)
+    tally.wrong_exit += again != 3
+    return trial.evaluate(again, told)

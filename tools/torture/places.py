@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from .trial import Figures, Trial, case
+from .trial import Trial, TrialTally, case
 
 
 @contextmanager
@@ -26,9 +26,9 @@ def _small_disk(at: Path, kilobytes: int) -> Iterator[bool]:
 
 
 @case("the disk fills")
-def full(base: Path, rng: Random, short: bool) -> Figures | str:
+def full(base: Path, rng: Random, short: bool) -> TrialTally | str:
     """It fills at another place each time: captions, journal, temporary file. Then it is made larger."""
-    total = Figures()
+    total = TrialTally()
     for number in range(2 if short else 20):
         at = base / str(number)
         with _small_disk(at, 4096) as is_there:
@@ -38,37 +38,37 @@ def full(base: Path, rng: Random, short: bool) -> Figures | str:
             free = shutil.disk_usage(at).free - rng.randrange(8, 300) * 1024
             (at / "ballast").write_bytes(b"\0" * free)
             code, _, said = trial.run()
-            trial.figures.faults += 1
-            trial.figures.wrong_exit += code != 1 or "the disk is full" not in said or trial.is_complete
+            trial.tally.faults += 1
+            trial.tally.wrong_exit += code != 1 or "the disk is full" not in said or trial.is_complete
             trial.look()
             (at / "ballast").unlink()
             code, told, _ = trial.run()
-            total += trial.judge(code, told)
+            total += trial.evaluate(code, told)
     return total
 
 
 @case("a folder that may not be written")
-def read_only(base: Path, rng: Random, short: bool) -> Figures:
+def read_only(base: Path, rng: Random, short: bool) -> TrialTally:
     """The run says so at once and writes nothing; with --output it works."""
     trial = Trial(base, rng, 40)
     before = set(os.listdir(trial.media))
     trial.media.chmod(0o555)
-    code, _, said = trial.run(as_anybody=True)
-    trial.figures.wrong_exit += code != 1 or "--output" not in said
-    trial.figures.partial += set(os.listdir(trial.media)) != before
-    code, _, _ = trial.run("--output", base / "out", as_anybody=True)
+    code, _, said = trial.run(as_unprivileged_user=True)
+    trial.tally.wrong_exit += code != 1 or "--output" not in said
+    trial.tally.partial += set(os.listdir(trial.media)) != before
+    code, _, _ = trial.run("--output", base / "out", as_unprivileged_user=True)
     captions = {path.name: path.read_text(encoding="utf-8") for path in (base / "out").glob("*.txt")}
-    trial.figures.lost += captions != trial.right
+    trial.tally.lost += captions != trial.right
     trial.media.chmod(0o755)
-    code, told, _ = trial.run(as_anybody=True)
-    trial.figures.faults = 1
-    return trial.judge(code, told)
+    code, told, _ = trial.run(as_unprivileged_user=True)
+    trial.tally.faults = 1
+    return trial.evaluate(code, told)
 
 
 @case("a folder that loses its permission")
-def loses_permission(base: Path, rng: Random, short: bool) -> Figures:
+def loses_permission(base: Path, rng: Random, short: bool) -> TrialTally:
     """In the middle, its own or that of its journal: what is on the way fails, and is made good by the next run."""
-    total = Figures()
+    total = TrialTally()
     for number in range(2 if short else 20):
         trial = Trial(base / str(number), rng, 120)
         trial.media.joinpath(".gemma-captioner", "tmp").mkdir(parents=True)
@@ -76,25 +76,25 @@ def loses_permission(base: Path, rng: Random, short: bool) -> Figures:
         victim = rng.choice(victims)
         timer = threading.Timer(rng.uniform(0.5, 2.5), victim.chmod, [0o555])
         timer.start()
-        code, told, _ = trial.run(as_anybody=True)
+        code, told, _ = trial.run(as_unprivileged_user=True)
         timer.join()
         victim.chmod(0o755)
-        trial.figures.faults += 1
+        trial.tally.faults += 1
         # It ended before, or at once, or told of each file that had none of it.
         unsaid = trial.right.keys() - trial.captions().keys()
-        trial.figures.wrong_exit += code not in ({1, 3} if unsaid else {1, 3, 0})
+        trial.tally.wrong_exit += code not in ({1, 3} if unsaid else {1, 3, 0})
         if code == 3:
             names = {Path(one["path"]).name for one in told["failures"]}
-            trial.figures.lost += len(unsaid - {name.replace(".png", ".txt") for name in names})
+            trial.tally.lost += len(unsaid - {name.replace(".png", ".txt") for name in names})
         trial.look()
-        code, told, _ = trial.run(as_anybody=True)
-        total += trial.judge(code, told)
+        code, told, _ = trial.run(as_unprivileged_user=True)
+        total += trial.evaluate(code, told)
     return total
 
 
 @case("files that vanish, change and grow")
-def changing(base: Path, rng: Random, short: bool) -> Figures:
-    total = Figures()
+def changing(base: Path, rng: Random, short: bool) -> TrialTally:
+    total = TrialTally()
     for number in range(1 if short else 10):
         trial = Trial(base / str(number), rng, 200)
         process = trial.start()
@@ -109,9 +109,9 @@ def changing(base: Path, rng: Random, short: bool) -> Figures:
                 case _:
                     with path.open("ab") as file:
                         file.write(rng.randbytes(5000))
-            trial.figures.faults += 1
+            trial.tally.faults += 1
             time.sleep(0.02)
-        trial.figures.wrong_exit += process.returncode not in (0, 3)
+        trial.tally.wrong_exit += process.returncode not in (0, 3)
         trial.look()
         present = trial.captions()
         for name in names:  # what is gone or broken by now, and had no caption, is not asked of the next run
@@ -122,5 +122,5 @@ def changing(base: Path, rng: Random, short: bool) -> Figures:
                 del trial.right[name]
                 trial.bad.add(path.name)
         code, told, _ = trial.run()
-        total += trial.judge(code, told)
+        total += trial.evaluate(code, told)
     return total

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from .trial import Figures, Trial, case
+from .trial import Trial, TrialTally, case
 
 _CALLS = "openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat"
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (\d+)", re.DOTALL)
@@ -91,7 +91,7 @@ class _Disk:
         else:
             self.names[name] = to
 
-    def after_power_failed(self, rng: Random, ordered: bool) -> dict[str, bytes | None]:
+    def surviving_files(self, rng: Random, ordered: bool) -> dict[str, bytes | None]:
         """Path -> content, None for a folder."""
         names = dict(self.before)
         last = rng.randint(self.flushed, len(self.changes))
@@ -129,7 +129,7 @@ def _calls(log: Path) -> Iterator[tuple[str, list[str], str]]:
 
 
 @case("power fails")
-def power(base: Path, rng: Random, short: bool) -> Figures | str:
+def power(base: Path, rng: Random, short: bool) -> TrialTally | str:
     """Half of the files have a person's caption, which this run overwrites: it must be somewhere at any moment."""
     if shutil.which("strace") is None:
         return "wants strace: apt-get install strace"
@@ -142,7 +142,7 @@ def power(base: Path, rng: Random, short: bool) -> Figures | str:
     done = subprocess.run([*traced, *trial.command("--existing", "overwrite")], capture_output=True)
     if done.returncode and b"ptrace" in done.stderr:
         return "strace may not trace here"
-    figures = Figures(items=16, wrong_exit=int(done.returncode != 0))
+    tally = TrialTally(items=16, wrong_exit=int(done.returncode != 0))
     draws, resumed = (2, 1) if short else (20, 12)
     for call, text, arguments in _calls(log):
         if not any(disk._is_ours(one) for one in text):
@@ -150,19 +150,19 @@ def power(base: Path, rng: Random, short: bool) -> Figures | str:
         disk.does(call, text, arguments)
         for ordered in (True, False):
             for _ in range(draws):
-                figures.faults += 1
-                _judge(disk.after_power_failed(rng, ordered), trial, old, figures)
+                tally.faults += 1
+                _evaluate(disk.surviving_files(rng, ordered), trial, old, tally)
     assert {name: trial.captions()[name] for name in trial.right} == trial.right, "the run itself"
     seen = {Path(n).name: i.data.decode() for n, i in disk.names.items() if n.endswith(".txt")}
     assert seen == trial.right, "the calls as read are not what the run did"
     for number in range(resumed):
-        figures += _resumed(base / f"again-{number}", log, trial, old, rng)
-    return figures
+        tally += _resumed(base / f"again-{number}", log, trial, old, rng)
+    return tally
 
 
-def _judge(kept: dict[str, bytes | None], trial: Trial, old: dict[str, str], figures: Figures) -> None:
+def _evaluate(kept: dict[str, bytes | None], trial: Trial, old: dict[str, str], tally: TrialTally) -> None:
     captions = {Path(n).name: (c or b"").decode() for n, c in kept.items() if n.endswith(".txt")}
-    figures.partial += sum(caption not in (trial.right[name], old.get(name)) for name, caption in captions.items())
+    tally.partial += sum(caption not in (trial.right[name], old.get(name)) for name, caption in captions.items())
     replaced = set()
     for name, content in kept.items():
         for raw in (content or b"").splitlines() if name.endswith(".jsonl") else ():
@@ -170,10 +170,10 @@ def _judge(kept: dict[str, bytes | None], trial: Trial, old: dict[str, str], fig
                 replaced.add(json.loads(raw).get("replaced"))
             except ValueError:  # torn
                 continue
-    figures.lost += sum(captions.get(name) != words and words not in replaced for name, words in old.items())
+    tally.lost += sum(captions.get(name) != words and words not in replaced for name, words in old.items())
 
 
-def _resumed(base: Path, log: Path, trial: Trial, old: dict[str, str], rng: Random) -> Figures:
+def _resumed(base: Path, log: Path, trial: Trial, old: dict[str, str], rng: Random) -> TrialTally:
     """A folder as the disk held it at a random moment, and the run that follows."""
     disk = _Disk.of(trial.media)
     for name in [name for name in disk.names if "/.gemma-captioner" in name or name.endswith(".txt")]:
@@ -186,10 +186,10 @@ def _resumed(base: Path, log: Path, trial: Trial, old: dict[str, str], rng: Rand
         disk.does(*one)
     again = Trial(base, rng, 0, bad=0)
     again._replies = trial._replies
-    for name, content in disk.after_power_failed(rng, ordered=False).items():
+    for name, content in disk.surviving_files(rng, ordered=False).items():
         path = again.media / Path(name).relative_to(trial.media)
         path.mkdir(exist_ok=True) if content is None else path.write_bytes(content)
     again.right = trial.right | {n: c for n, c in again.captions().items() if c == old.get(n)}  # a person's stays
     again.look()
     code, said, _ = again.run()
-    return again.judge(code, said)
+    return again.evaluate(code, said)

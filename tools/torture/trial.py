@@ -19,14 +19,16 @@ from typing import Any
 import psutil
 from PIL import Image
 
-BOUND_S = 300.0  # a run that takes longer hangs
-_WITHOUT_ROOT = "-dac_override,-dac_read_search"
+TIMEOUT_S = 300.0  # a run that takes longer hangs
+_UNPRIVILEGED = "-dac_override,-dac_read_search"
 # Root may read and write anything; a run that is to meet permissions does without that.
-AS_ANYBODY = ["setpriv", f"--bounding-set={_WITHOUT_ROOT}", f"--inh-caps={_WITHOUT_ROOT}"] if os.geteuid() == 0 else []
+AS_UNPRIVILEGED_USER = (
+    ["setpriv", f"--bounding-set={_UNPRIVILEGED}", f"--inh-caps={_UNPRIVILEGED}"] if os.geteuid() == 0 else []
+)
 
 
 @dataclass
-class Figures:
+class TrialTally:
     """lost: files without their outcome at the end. duplicated: captions made once more although one was in place.
 
     partial: captions that were not whole at some look, and files that should not be there. wrong_exit: exit codes, or
@@ -41,7 +43,7 @@ class Figures:
     wrong_exit: int = 0
     left: int = 0
 
-    def __iadd__(self, other: "Figures") -> "Figures":
+    def __iadd__(self, other: "TrialTally") -> "TrialTally":
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
         return self
@@ -56,7 +58,7 @@ class Trial:
 
     def __init__(self, base: Path, rng: Random, files: int, *, bad: float = 0.1, delay_s: float = 0.02) -> None:
         self.media, self._script = base / "media", base / "script.json"
-        self.rng, self.figures = rng, Figures()
+        self.rng, self.tally = rng, TrialTally()
         self.media.mkdir(parents=True)
         self.right: dict[str, str] = {}
         self.bad: set[str] = set()
@@ -83,7 +85,7 @@ class Trial:
 
     def answers(self, name: str, caption: str) -> None:
         self._replies[name] = self.right[caption_name(name)] = caption
-        self.figures.items += 1
+        self.tally.items += 1
 
     # Runs
 
@@ -99,12 +101,12 @@ class Trial:
         return subprocess.Popen(self.command(*options), start_new_session=True, **how)
 
     def run(
-        self, *options: object, as_anybody: bool = False, env: Mapping[str, str] | None = None
+        self, *options: object, as_unprivileged_user: bool = False, env: Mapping[str, str] | None = None
     ) -> tuple[int | None, dict[str, Any], str]:
         """(exit code, None for a run that hangs; what --json says; stderr)."""
-        command = [*AS_ANYBODY, *self.command(*options)] if as_anybody else self.command(*options)
+        command = [*AS_UNPRIVILEGED_USER, *self.command(*options)] if as_unprivileged_user else self.command(*options)
         try:
-            done = subprocess.run(command, capture_output=True, timeout=BOUND_S, env={**os.environ, **(env or {})})
+            done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, env={**os.environ, **(env or {})})
         except subprocess.TimeoutExpired:
             return None, {}, ""
         return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr.decode()
@@ -113,11 +115,11 @@ class Trial:
         """Its exit code once it is told to end. A terminal's Ctrl-C reaches all of its processes, `kill` one."""
         with suppress(ProcessLookupError):
             (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
-        code = process.wait(BOUND_S)
+        code = process.wait(TIMEOUT_S)
         until = time.monotonic() + 20
         while (left := of_session(process.pid)) and time.monotonic() < until:
             time.sleep(0.05)
-        self.figures.left += len(left)
+        self.tally.left += len(left)
         for one in left:
             with suppress(psutil.Error):
                 one.kill()
@@ -136,7 +138,7 @@ class Trial:
     def look(self) -> None:
         """Whether what is there is right and whole. What a kill voided, a line without its `.txt`, is noted."""
         captions = self.captions()
-        self.figures.partial += sum(self.right.get(name) != caption for name, caption in captions.items())
+        self.tally.partial += sum(self.right.get(name) != caption for name, caption in captions.items())
         for name, line in self.made():
             if name not in captions:
                 self._void.add((name, line))
@@ -150,18 +152,18 @@ class Trial:
                     if isinstance(line, dict) and line.get("kind") == "caption" and "schema" not in line:
                         yield line["caption_file"], f"{run.name} {line['at']}"
 
-    def judge(self, code: int | None, said: dict[str, Any], *, failed: int | None = None) -> Figures:
+    def evaluate(self, code: int | None, said: dict[str, Any], *, failed: int | None = None) -> TrialTally:
         """After the last run. failed: how many it is to tell of."""
         failed = len(self.bad) if failed is None else failed
         captions, told = self.captions(), {Path(failure["path"]).name for failure in said.get("failures", [])}
-        self.figures.lost += len(self.right.keys() - captions.keys()) + len(self.bad - told)
-        self.figures.partial += sum(self.right.get(name) != caption for name, caption in captions.items())
+        self.tally.lost += len(self.right.keys() - captions.keys()) + len(self.bad - told)
+        self.tally.partial += sum(self.right.get(name) != caption for name, caption in captions.items())
         strays = {path.name for path in self.media.iterdir()} - captions.keys() - self._given
-        self.figures.partial += len(strays - {".gemma-captioner"})
+        self.tally.partial += len(strays - {".gemma-captioner"})
         counted = Counter(name for name, line in self.made() if (name, line) not in self._void)
-        self.figures.duplicated += sum(number - 1 for number in counted.values())
-        self.figures.wrong_exit += code != (3 if failed else 0) or said.get("failed") != failed
-        return self.figures
+        self.tally.duplicated += sum(number - 1 for number in counted.values())
+        self.tally.wrong_exit += code != (3 if failed else 0) or said.get("failed") != failed
+        return self.tally
 
     @property
     def _given(self) -> set[str]:
@@ -181,7 +183,7 @@ def of_session(leader: int) -> list[psutil.Process]:
     return found
 
 
-Case = Callable[[Path, Random, bool], Figures | str]
+Case = Callable[[Path, Random, bool], TrialTally | str]
 CASES: dict[str, Case] = {}
 
 

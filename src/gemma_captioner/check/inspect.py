@@ -10,10 +10,10 @@ from ..captions.flags import evaluate
 from ..captions.limits import MIN_WORDS, estimated_tokens
 from ..captions.repair import find_faults, repair, repair_steps
 from ..config.targets import TOKEN_LIMITS, get_trainer
-from . import traps
+from . import trainer_rules
 from .settings import CheckSettings
 
-MOST_BYTES = 1 << 16  # ten thousand words: what is longer is no caption
+MAX_CAPTION_BYTES = 1 << 16  # ten thousand words: what is longer is no caption
 # The first is what the original scripts wrote into captions.
 _ERROR = re.compile(
     r"\AError processing \S|^Traceback \(most recent call last\)|\A(?:\w+\.)*\w+(?:Error|Exception): |\A\[?ERROR\]?:",
@@ -23,56 +23,58 @@ _PLACEHOLDER = re.compile(r"\[(?:trigger|name)\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Inspected:
-    """found: (code, what). length: tokens for the target, else words. better: the mended bytes, where a rule can."""
+class Inspection:
+    """found: (code, what). length: tokens for the target, else words. fixed_bytes: the mended bytes, where a rule can."""
 
     found: Sequence[tuple[str, str]]
     text: str = ""  # as it would be mended; "" where it cannot be read, or says nothing
     length: int = 0
-    better: bytes | None = None
+    fixed_bytes: bytes | None = None
 
 
-def inspected(
+def inspect_caption(
     content: bytes,
     checking: CheckSettings,
     count: Callable[[str], int] | None = None,
     flags: Sequence[str] | None = None,
-) -> Inspected:
+) -> Inspection:
     """count: tokens by --tokenizer. flags: the journal's, of a caption that is ours; None for any other."""
-    if len(content) > MOST_BYTES:
-        return Inspected([("unreadable", f"over {MOST_BYTES >> 10} KiB, which is no caption")])
+    if len(content) > MAX_CAPTION_BYTES:
+        return Inspection([("unreadable", f"over {MAX_CAPTION_BYTES >> 10} KiB, which is no caption")])
     text, saved_as = decode_text(content)
     if text is None:
-        return Inspected([("not_utf8", f"as what cannot be told: {saved_as}")])
+        return Inspection([("not_utf8", f"as what cannot be told: {saved_as}")])
     found = [("bom", "")] if "BOM" in saved_as else []
     if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
         found.append(("not_utf8", f"it reads as {saved_as}"))
     one_caption_per_line = checking.for_ is not None and get_trainer(checking.for_).one_caption_per_line
     by = repair_steps(alternatives=one_caption_per_line, keep_boilerplate=flags is not None)
-    mendable = find_faults(text, by)
-    tidy = repair(text, by) if mendable else text.strip()
-    if not re.search(r"\w", strip_boilerplate(tidy, from_model=False)):
-        return Inspected([*found, ("empty", "")])
-    found += [(fault, "") for fault in mendable]
-    found += traps.of_text(text, checking.trainer)
+    fixable = find_faults(text, by)
+    cleaned = repair(text, by) if fixable else text.strip()
+    if not re.search(r"\w", strip_boilerplate(cleaned, from_model=False)):
+        return Inspection([*found, ("empty", "")])
+    found += [(fault, "") for fault in fixable]
+    found += trainer_rules.match_text(text, checking.trainer)
     if "first_line_only" in dict(found):  # which says more
         found = [hit for hit in found if hit[0] != "multi_line"]
-    captions = tidy.split("\n") if one_caption_per_line else [tidy]
+    captions = cleaned.split("\n") if one_caption_per_line else [cleaned]
     if "\ufffd" in text:
         found.append(("lost_characters", ""))
     if _ERROR.search(text):
         found.append(("error_message", ""))
     elif flags is not None:  # judged before prefix and suffix were put around it
-        found += [(flag, "") for flag in flags if flag in traps.CODES and flag not in ("too_long", "too_short")]
+        found += [(flag, "") for flag in flags if flag in trainer_rules.RULES and flag not in ("too_long", "too_short")]
     else:
-        found += dict.fromkeys(flag for caption in captions for flag in _judged(caption, checking))
-    lengths = [_length(caption, checking, count) for caption in captions]
-    found += dict.fromkeys((code, what) for _, code, what in lengths if code)
-    better = tidy.encode() if any(traps.CODES[code].fixed for code, _ in found) else None
-    return Inspected(found, tidy, max(length for length, _, _ in lengths), None if better == content else better)
+        found += dict.fromkeys(flag for caption in captions for flag in _flags_of(caption, checking))
+    measured = [_length(caption, checking, count) for caption in captions]
+    found += dict.fromkeys((code, what) for _, code, what in measured if code)
+    fixed_bytes = cleaned.encode() if any(trainer_rules.RULES[code].fixed for code, _ in found) else None
+    return Inspection(
+        found, cleaned, max(length for length, _, _ in measured), None if fixed_bytes == content else fixed_bytes
+    )
 
 
-def _judged(caption: str, checking: CheckSettings) -> Iterator[tuple[str, str]]:
+def _flags_of(caption: str, checking: CheckSettings) -> Iterator[tuple[str, str]]:
     if checking.trainer in ("", "ai-toolkit"):  # which puts a word there
         caption = _PLACEHOLDER.sub("it", caption)
     for flag in evaluate(caption, language=checking.language):

@@ -12,20 +12,20 @@ from .settings import CheckSettings
 
 @dataclass
 class Listing:
-    """Names in natural order. inside: the folder's path within the dataset, "" or "a/b/"."""
+    """Names in natural order. relative_path: the folder's path within the dataset, "" or "a/b/"."""
 
     folder: Path
     captions_folder: Path
-    inside: str
+    relative_path: str
     media: list[str] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)  # hidden files among them: some trainers try those as well
     folders: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)  # folders
-    hollow: set[str] = field(default_factory=set)  # media of no bytes, or links to nothing
+    empty_media: set[str] = field(default_factory=set)  # media of no bytes, or links to nothing
     error: str = ""  # why it could not be listed
 
-    def nearly(self, media: str) -> str:
+    def similar_name(self, media: str) -> str:
         """A file that may be the caption of `media` under another name, "" where there is none.
 
         # a.png -> a.TXT, a.caption, a.png.txt
@@ -39,41 +39,41 @@ class Listing:
         return {name.lower(): name for name in [*self.others, *self.captions]}
 
 
-def listings(root: Root, checking: CheckSettings) -> Iterator[Listing]:
+def walk_folders(root: Root, checking: CheckSettings) -> Iterator[Listing]:
     """The folder first, then its subfolders where they are asked for; a link to where we have been is not followed."""
-    walked: set[tuple[int, int]] = set()
-    waiting = [""]
-    while waiting:
-        inside = waiting.pop()
-        listing = Listing(root.folder / inside, root.captions / inside, inside)
+    visited: set[tuple[int, int]] = set()
+    pending = [""]
+    while pending:
+        relative_path = pending.pop()
+        listing = Listing(root.folder / relative_path, root.captions / relative_path, relative_path)
         try:
             at = listing.folder.stat()
-            if (at.st_dev, at.st_ino) in walked:
+            if (at.st_dev, at.st_ino) in visited:
                 continue
-            walked.add((at.st_dev, at.st_ino))
-            _fill(listing, checking)
+            visited.add((at.st_dev, at.st_ino))
+            _scan_folder(listing, checking)
         except OSError as error:
             listing.error = f"the folder cannot be listed: {error.strerror}"
         yield listing
         if checking.recursive:
-            waiting += [f"{inside}{name}/" for name in reversed(listing.folders)]
+            pending += [f"{relative_path}{name}/" for name in reversed(listing.folders)]
 
 
-def _fill(listing: Listing, checking: CheckSettings) -> None:
-    apart = listing.captions_folder != listing.folder
+def _scan_folder(listing: Listing, checking: CheckSettings) -> None:
+    is_separate = listing.captions_folder != listing.folder
     for entry in _entries(listing.folder, listing, checking):
         name, is_hidden = entry.name, entry.name.startswith(".")
-        if _is(entry.is_dir):
+        if _is_type(entry.is_dir):
             (listing.hidden if is_hidden else listing.folders).append(name)
         elif is_media(name) and not is_hidden:
             listing.media.append(name)
-            if not _is(entry.is_file) or not entry.stat().st_size:
-                listing.hollow.add(name)
-        elif not apart and _is_caption(entry, checking):
+            if not _is_type(entry.is_file) or not entry.stat().st_size:
+                listing.empty_media.add(name)
+        elif not is_separate and _is_caption(entry, checking):
             listing.captions.append(name)
         else:
             listing.others.append(name)
-    if apart and listing.captions_folder.is_dir():
+    if is_separate and listing.captions_folder.is_dir():
         entries = _entries(listing.captions_folder, listing, checking)
         listing.captions += (entry.name for entry in entries if _is_caption(entry, checking))
     for names in (listing.media, listing.captions, listing.others, listing.folders):
@@ -83,11 +83,13 @@ def _fill(listing: Listing, checking: CheckSettings) -> None:
 def _entries(folder: Path, listing: Listing, checking: CheckSettings) -> Iterator["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.lower() not in IGNORED_NAMES and not matches(listing.inside + entry.name, checking.exclude):
+            if entry.name.lower() not in IGNORED_NAMES and not matches(
+                listing.relative_path + entry.name, checking.exclude
+            ):
                 yield entry
 
 
-def _is(kind: Callable[[], bool]) -> bool:
+def _is_type(kind: Callable[[], bool]) -> bool:
     """False for a link to itself."""
     try:
         return kind()
@@ -97,7 +99,7 @@ def _is(kind: Callable[[], bool]) -> bool:
 
 def _is_caption(entry: "os.DirEntry[str]", checking: CheckSettings) -> bool:
     stem, dot, extension = entry.name.rpartition(".")
-    return bool(stem and dot) and extension == checking.extension and stem[0] != "." and _is(entry.is_file)
+    return bool(stem and dot) and extension == checking.extension and stem[0] != "." and _is_type(entry.is_file)
 
 
 def caption_name(media: str, checking: CheckSettings) -> str:

@@ -10,26 +10,26 @@ from typing import Any
 from .. import pages
 from ..config.targets import TOKEN_LIMITS
 from ..text import printable
-from .codes import Finding
-from .sheet import cards
-from .survey import Survey
-from .traps import CODES
+from .contact_sheet import cards
+from .rules import Finding
+from .scan import DatasetScan
+from .trainer_rules import RULES
 
-_FILES_A_CODE, _MOST_BARS, _MOST_COMMON = 20, 24, 10
+_MAX_FILES_PER_RULE, _MAX_BARS, _MAX_COMMON = 20, 24, 10
 
 
-def page_of(survey: Survey) -> str:
-    codes = by_code(survey.findings)
-    audit, reader = survey.audit, survey.checking.reader
+def render_page(scan: DatasetScan) -> str:
+    codes = group_by_rule(scan.findings)
+    audit, reader = scan.audit, scan.checking.reader
     return pages.render_page(
         "check.html",
-        title=f"Check of {printable(survey.root.folder)}",
-        survey=survey,
+        title=f"Check of {printable(scan.root.folder)}",
+        scan=scan,
         reader=reader,
         most=TOKEN_LIMITS[reader].max_tokens if reader else None,
-        exact=survey.count_tokens is not None,
+        exact=scan.count_tokens is not None,
         codes=[
-            (name, CODES[name], len(found), [_row(survey, f) for f in found[:_FILES_A_CODE]])
+            (name, RULES[name], len(found), [_row(scan, f) for f in found[:_MAX_FILES_PER_RULE]])
             for name, found in codes.items()
         ],
         bars=bars(audit.lengths, TOKEN_LIMITS[reader].max_tokens if reader else None),
@@ -37,25 +37,25 @@ def page_of(survey: Survey) -> str:
         over=sum(n for length, n in audit.lengths.items() if reader and length > TOKEN_LIMITS[reader].max_tokens),
         openings=_most_common(audit.openings, audit.captions),
         words=_most_common(audit.words, audit.captions),
-        cards=cards(survey, codes),
+        cards=cards(scan, codes),
     )
 
 
-def by_code(findings: Iterable[Finding]) -> Mapping[str, list[Finding]]:
+def group_by_rule(findings: Iterable[Finding]) -> Mapping[str, list[Finding]]:
     """In the order of the table: errors first."""
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         found.setdefault(finding.code, []).append(finding)
-    order = sorted(CODES, key=lambda code: CODES[code].severity != "error")
+    order = sorted(RULES, key=lambda code: RULES[code].severity != "error")
     return {code: found[code] for code in order if code in found}
 
 
-def _row(survey: Survey, finding: Finding) -> tuple[str, str]:
-    return survey.short(finding.path), printable(finding.what)
+def _row(scan: DatasetScan, finding: Finding) -> tuple[str, str]:
+    return scan.short(finding.path), printable(finding.what)
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class HistogramBar:
     """Captions of `first` to `last` tokens or words. height: 0 to 100, of the tallest. over: past the limit."""
 
     first: int
@@ -65,7 +65,7 @@ class Bar:
     over: bool
 
 
-def bars(lengths: Counter[int], most: int | None) -> list[Bar]:
+def bars(lengths: Counter[int], most: int | None) -> list[HistogramBar]:
     """At most two dozen, of a round width; a limit falls between two of them where it can.
 
     # lengths 3, 4, 4, 61, most 75 -> 1-5: 3, 6-10: 0, ..., 61-65: 1
@@ -73,47 +73,49 @@ def bars(lengths: Counter[int], most: int | None) -> list[Bar]:
     if not lengths:
         return []
     top = max(lengths)
-    width = next(w for e in range(9) for w in (10**e, 2 * 10**e, 5 * 10**e) if w * _MOST_BARS >= top)
+    width = next(w for e in range(9) for w in (10**e, 2 * 10**e, 5 * 10**e) if w * _MAX_BARS >= top)
     counts = [0] * max(1, math.ceil(top / width))
     for length, count in lengths.items():
         counts[max(0, length - 1) // width] += count
     tallest = max(counts)
     return [
-        Bar(i * width + 1, (i + 1) * width, count, 100 * count / tallest, most is not None and i * width >= most)
+        HistogramBar(
+            i * width + 1, (i + 1) * width, count, 100 * count / tallest, most is not None and i * width >= most
+        )
         for i, count in enumerate(counts)
     ]
 
 
 def _most_common(counts: Counter[str], captions: int) -> list[tuple[str, int, float]]:
     """(words, in how many captions, percent of all)."""
-    return [(words, count, 100 * count / captions) for words, count in counts.most_common(_MOST_COMMON)]
+    return [(words, count, 100 * count / captions) for words, count in counts.most_common(_MAX_COMMON)]
 
 
-def as_json(survey: Survey, seconds: float, report: Path | None) -> dict[str, Any]:
+def as_json(scan: DatasetScan, seconds: float, report: Path | None) -> dict[str, Any]:
     """What --json prints."""
     findings = [
         {
             "path": f.path,
             "code": f.code,
-            "severity": (code := CODES[f.code]).severity,
-            "what": told(f),
+            "severity": (code := RULES[f.code]).severity,
+            "what": describe(f),
             "remedy": code.remedy,
         }
-        for f in survey.findings
+        for f in scan.findings
     ]
     return {
-        "files": survey.files,
-        "captions": survey.audit.captions,
+        "files": scan.files,
+        "captions": scan.audit.captions,
         "errors": sum(f["severity"] == "error" for f in findings),
         "notes": sum(f["severity"] == "note" for f in findings),
-        "fixed": [{"path": f.path, "code": f.code} for f in survey.fixed],
-        "run": survey.run_id if survey.fixed else None,
+        "fixed": [{"path": f.path, "code": f.code} for f in scan.fixed],
+        "run": scan.run_id if scan.fixed else None,
         "report": str(report) if report else None,
         "seconds": round(seconds, 3),
         "findings": findings,
     }
 
 
-def told(finding: Finding) -> str:
-    says = CODES[finding.code].says
-    return f"{says}: {finding.what}" if finding.what else says
+def describe(finding: Finding) -> str:
+    description = RULES[finding.code].description
+    return f"{description}: {finding.what}" if finding.what else description

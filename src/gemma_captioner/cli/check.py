@@ -16,7 +16,7 @@ from .options import LocalPathOption, Option, Options, with_options
 from .shell import app, err, out, print_json
 
 if TYPE_CHECKING:
-    from ..check.survey import Survey
+    from ..check.scan import DatasetScan
 
 _MAX_FILES_SHOWN = 3
 _PROGRESS_INTERVAL = 200
@@ -48,8 +48,8 @@ def check(
     Errors break training or teach rubbish: any of them, and the exit code is 3. Notes are to be looked at. Loads no
     model, opens no clip but for the pictures on the page.
     """
-    from ..check.report import as_json, page_of
-    from ..check.survey import Survey
+    from ..check.report import as_json, render_page
+    from ..check.scan import DatasetScan
     from ..dataset.discover import resolve_roots
 
     begun = time.monotonic()
@@ -59,26 +59,26 @@ def check(
     if checking.for_:
         get_trainer(checking.for_)
     [root] = resolve_roots([folder], checking.captions)
-    survey = Survey(root, checking, _counter(checking))
+    scan = DatasetScan(root, checking, _counter(checking))
     try:
         with err.status("reading") as status:
 
-            def tell(files: int) -> None:
+            def on_progress(files: int) -> None:
                 if files % _PROGRESS_INTERVAL == 0:
                     status.update(f"{files} images and clips")
 
-            survey.run(fix=fix, tell=tell)
+            scan.run(fix=fix, on_progress=on_progress)
     finally:
-        if survey.fixed:
-            err.print(f"{len({f.path for f in survey.fixed})} captions mended; to take that back:", markup=False)
-            err.print(f"  {survey.take_back}", markup=False, soft_wrap=True)
-    page = _write_page(page_of(survey), html or root.folder / DOT_FOLDER / "check" / "report.html")
-    summary = as_json(survey, time.monotonic() - begun, page)
+        if scan.fixed:
+            err.print(f"{len({f.path for f in scan.fixed})} captions mended; to take that back:", markup=False)
+            err.print(f"  {scan.undo_command}", markup=False, soft_wrap=True)
+    page = _write_page(render_page(scan), html or root.folder / DOT_FOLDER / "check" / "report.html")
+    summary = as_json(scan, time.monotonic() - begun, page)
     if json_:
         print_json(summary)
     else:
-        _print(survey, summary)
-    if not survey.files:
+        _print(scan, summary)
+    if not scan.files:
         raise StartError(
             f"no images or clips in {printable(root.folder)}: check the folder, and --recursive for subfolders"
         )
@@ -105,20 +105,20 @@ def _write_page(text: str, page: Path) -> Path | None:
         return None
 
 
-def _print(survey: "Survey", summary: dict[str, Any]) -> None:
-    from ..check.report import by_code
-    from ..check.traps import CODES
+def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
+    from ..check.report import group_by_rule
+    from ..check.trainer_rules import RULES
 
-    codes = by_code(survey.findings)
+    codes = group_by_rule(scan.findings)
     width = max(map(len, codes), default=0)
     for name, found in codes.items():
-        code = CODES[name]
+        code = RULES[name]
         style = "bold red" if code.severity == "error" else "yellow"
         out.print(f"[{style}]{code.severity:5} {name:{width}}[/] {len(found):6,}  ", end="")
-        out.print(code.says, markup=False)
+        out.print(code.description, markup=False)
         for finding in found[:_MAX_FILES_SHOWN]:
             what = f": {printable(finding.what)}" if finding.what else ""
-            out.print(f"      {survey.short(finding.path)}{what}", markup=False)
+            out.print(f"      {scan.short(finding.path)}{what}", markup=False)
         if len(found) > _MAX_FILES_SHOWN:
             out.print(f"      and {len(found) - _MAX_FILES_SHOWN} more", markup=False)
         out.print(f"      -> {code.remedy}{' (--fix does)' * code.fixed}", markup=False, style="dim")

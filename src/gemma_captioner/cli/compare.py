@@ -1,4 +1,4 @@
-"""`gemma-captioner compare`; how a comparison is laid out is in compare/shown.py and comparison.py."""
+"""`gemma-captioner compare`; how a comparison is laid out is in compare/report.py and comparison.py."""
 
 import signal
 import tempfile
@@ -86,7 +86,7 @@ def compare(
     What is compared is every combination of the models, the prompts (a preset stands for one) and the numbers of frames
     that are given. Nothing is written beside the media, and no caption is touched.
     """
-    from ..compare.variants import Axes, variants_of
+    from ..compare.variants import Axes, build_variants
 
     axes = Axes(
         models=flags.pop("model", ()),
@@ -95,13 +95,15 @@ def compare(
         presets=flags.pop("preset", ()),
         frames=flags.pop("frames", ()),
     )
-    return _compare(paths, variants_of(axes, read_config(output_options.config), flags), sample.limit, output_options)
+    return _compare(
+        paths, build_variants(axes, read_config(output_options.config), flags), sample.limit, output_options
+    )
 
 
 def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_options: CompareOutputOptions) -> int:
     from ..compare.comparison import Comparison
-    from ..compare.sample import page_path, sample_of
-    from ..compare.shown import as_json, as_page
+    from ..compare.report import as_json, as_page
+    from ..compare.sample import page_path, select_sample
     from ..prompts.metadata import load_metadata
     from .comparison import as_text
 
@@ -110,7 +112,7 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     settings = variants[0].settings
     roots = resolve_roots(paths, settings.selection.output)
     report = ProgressReporter(err, show=False)
-    items, files = sample_of(roots, settings.selection, limit, report.log)
+    items, files = select_sample(roots, settings.selection, limit, report.log)
     html = output_options.html or page_path(roots, new_run_id())
     _check_page_writable(html)
     comparison = Comparison(items, variants, _token_counter(settings))

@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..compare.comparison import Answer, Column, Comparison
-from ..compare.shown import errors, measures, rows, summary
+from ..compare.comparison import CaptionResult, Comparison, VariantResults
+from ..compare.report import errors, measures, rows, summary
 
 
 def as_text(comparison: Comparison) -> RenderableType:
@@ -20,34 +20,34 @@ def as_text(comparison: Comparison) -> RenderableType:
         grid.add_column(width=3, justify="right", style="bold cyan")
         grid.add_column(overflow="fold")
         for column, answer in row.answers:
-            grid.add_row(column.variant.letter, _said(column, answer))
+            grid.add_row(column.variant.letter, _result_text(column, answer))
         shown += [grid, ""]
-    shown.append(_figures(comparison.columns))
+    shown.append(_summary_table(comparison.columns))
     for error, letters in errors(comparison).items():
-        shown.append(Text(_harmless(f"{', '.join(letters)} failed: {error}"), style="red"))
+        shown.append(Text(_escape_control_characters(f"{', '.join(letters)} failed: {error}"), style="red"))
     return Group(*shown)
 
 
-def _said(column: Column, answer: Answer) -> Text:
+def _result_text(column: VariantResults, answer: CaptionResult) -> Text:
     if answer.error is not None:
-        return Text(_harmless(f"failed: {answer.error}"), style="red")
-    said = Text.assemble(_harmless(answer.caption), "\n", (", ".join(measures(column, answer)), "dim"))
+        return Text(_escape_control_characters(f"failed: {answer.error}"), style="red")
+    said = Text.assemble(_escape_control_characters(answer.caption), "\n", (", ".join(measures(column, answer)), "dim"))
     return said.append(f"  {', '.join(answer.flags)}", style="yellow") if answer.flags else said
 
 
-def _figures(columns: Sequence[Column]) -> Table:
+def _summary_table(columns: Sequence[VariantResults]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("", width=1, style="bold cyan")
     table.add_column("variant", overflow="fold")
     for heading in summary(columns[0]):
         table.add_column(heading, justify="right", no_wrap=True)
     for column in columns:
-        name = Text(_harmless(column.variant.name), style="red" if column.error else "")
+        name = Text(_escape_control_characters(column.variant.name), style="red" if column.error else "")
         table.add_row(column.variant.letter, name, *summary(column).values())
     return table
 
 
-def _harmless(text: str) -> str:
+def _escape_control_characters(text: str) -> str:
     """Without what a terminal would obey.
 
     # "a\\x1b[31m" -> "a\\\\x1b[31m"

@@ -12,7 +12,7 @@ from ..dataset.discover import resolve_roots
 from ..dataset.reader import CaptionedItem, read_captions
 from ..errors import StartError, UsageError
 from ..export.entries import beside_media
-from ..export.formats import EXPORTS, Format
+from ..export.formats import EXPORTS, ExportFormat
 from ..export.settings import ExportSettings
 from ..text import printable
 from ..types import Failed, MediaItem
@@ -74,7 +74,7 @@ _COUNTED = ("written", "there", "without a caption", "left out, as it takes no s
 
 
 def _captioned(
-    found: Iterator[CaptionedItem | MediaItem | Failed], form: Format, counts: Counter[str]
+    found: Iterator[CaptionedItem | MediaItem | Failed], form: ExportFormat, counts: Counter[str]
 ) -> Iterator[CaptionedItem]:
     """What can be exported; the rest is counted, failures told."""
     for one in found:

@@ -106,12 +106,12 @@ def doctor(
     **flags: Any,
 ) -> int:
     """Say what is here, what it means for captioning, and what to do about it; with --base-url, what is there."""
-    from ..doctor.here import examine
-    from ..doctor.server import examine_server
+    from ..doctor.machine import diagnose_machine
+    from ..doctor.server import diagnose_server
 
     server = ServerAddress.from_dict(flags)
     asked = flags | ({} if model is None else {"model": model})
-    for finding in examine() if server.base_url is None else examine_server(asked):
+    for finding in diagnose_machine() if server.base_url is None else diagnose_server(asked):
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]
         out.print(f"[{style}]{mark}[/] ", end="")
         out.print(f"{finding.what}: {finding.meaning}", markup=False)

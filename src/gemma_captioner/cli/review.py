@@ -56,23 +56,23 @@ def review(
         raise StartError(f"review needs {error.name}: pip install 'gemma-captioner[review]'") from error
     from ..dataset.discover import resolve_roots
     from ..pipeline.decoding import decode_settings
-    from ..review.guard import LOOPBACK, Terms
+    from ..review.guard import LOOPBACK, AccessPolicy
     from ..review.library import Library
     from ..review.media import Media
     from ..review.page.app import serve
-    from ..review.page.desk import Desk
+    from ..review.page.review_state import ReviewState
 
     [root] = resolve_roots([folder], settings.selection.output)
     library = Library(root, settings)
     library.refresh()
-    terms = Terms() if host is None else Terms(LOOPBACK | {host, *allow_host}, secrets.token_urlsafe(32))
+    policy = AccessPolicy() if host is None else AccessPolicy(LOOPBACK | {host, *allow_host}, secrets.token_urlsafe(32))
     name = "localhost" if host in (None, "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     address = f"http://{name}:{port}/"
     err.print(f"{printable(root.folder)}: {len(library.entries):,} files", markup=False)
     err.print(
-        f"{address}{f'?token={terms.token}' if terms.token else ''}   Ctrl-C ends it", markup=False, soft_wrap=True
+        f"{address}{f'?token={policy.token}' if policy.token else ''}   Ctrl-C ends it", markup=False, soft_wrap=True
     )
     workers = settings.conduct.workers or os.cpu_count() or 1
-    desk = Desk(library, settings, layers, Media(library, decode_settings(settings), workers))
-    serve(desk, host=host or "127.0.0.1", port=port, terms=terms, opens=open_)
+    review_state = ReviewState(library, settings, layers, Media(library, decode_settings(settings), workers))
+    serve(review_state, host=host or "127.0.0.1", port=port, policy=policy, open_browser=open_)
     return 0

@@ -20,14 +20,14 @@ from ..errors import CaptionerError, ItemError, redact_token
 from ..pages import jpeg_data_url
 from ..pipeline.scheduler import Pipeline
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Outcome, Request
-from .kept import Kept, Lent
-from .variants import Variant, by_model
+from .shared_engine import SharedEngine, SharedModel
+from .variants import Variant, group_by_model
 
-_PICTURE_SIDE = {"image": 480, "clip": 184}  # pixels, twice what they are shown at
+_THUMBNAIL_SIDE = {"image": 480, "clip": 184}  # pixels, twice what they are shown at
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class SampledFrames:
     """What the model saw of a file. pictures: data: URLs, of the times' number."""
 
     kind: Kind
@@ -37,21 +37,21 @@ class Sight:
     pictures: tuple[str, ...] = field(repr=False)
 
     @classmethod
-    def of(cls, frames: Frames) -> "Sight":
+    def of(cls, frames: Frames) -> "SampledFrames":
         width, height = frames.source_size
-        scale = _PICTURE_SIDE[frames.kind] / max(width, height)
+        scale = _THUMBNAIL_SIDE[frames.kind] / max(width, height)
         box = max(1, round(width * scale)), max(1, round(height * scale))
         pictures = tuple(jpeg_data_url(pixels, *box) for pixels in frames.pixels)
         return cls(frames.kind, frames.source_size, frames.duration_s, frames.times_s, pictures)
 
     @property
-    def shown(self) -> list[tuple[str, str]]:
+    def timed_thumbnails(self) -> list[tuple[str, str]]:
         """Each picture with its time before it."""
         return [(f"{time_s:.2f} s", shown) for time_s, shown in zip(self.times_s, self.pictures, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CaptionResult:
     """What became of one file. prompt, times_s: as it was asked; "" and () where it could not be read.
 
     tokens: of the caption, as the target's text encoder counts them; None without a target
@@ -72,31 +72,31 @@ class Answer:
 
 
 @dataclass
-class Column:
+class VariantResults:
     """What one variant made of the sample. error: why it could not start, or what ended it; trace: where that was."""
 
     variant: Variant
     count_tokens: Callable[[str], int] | None = None
-    answers: dict[Path, Answer] = field(default_factory=dict)
+    answers: dict[Path, CaptionResult] = field(default_factory=dict)
     error: str | None = None
     trace: str = ""
     load_seconds: float | None = None  # None: not reached, or its model was loaded already
-    _asked: dict[Path, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
-    _began: float = 0.0
-    _ended: float = 0.0
+    _requests: dict[Path, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
+    _first_request_at: float = 0.0
+    _last_outcome_at: float = 0.0
 
-    def see(self, request: Request) -> None:
-        if not self._asked:
-            self._began = time.monotonic()
-        self._asked[request.item.path] = request.prompt, request.frames.times_s
+    def record_request(self, request: Request) -> None:
+        if not self._requests:
+            self._first_request_at = time.monotonic()
+        self._requests[request.item.path] = request.prompt, request.frames.times_s
 
-    def hear(self, outcome: Outcome) -> None:
+    def record_outcome(self, outcome: Outcome) -> None:
         path = outcome.item.path
-        prompt, times_s = self._asked.get(path, ("", ()))
+        prompt, times_s = self._requests.get(path, ("", ()))
         if times_s:
-            self._ended = time.monotonic()
+            self._last_outcome_at = time.monotonic()
         if isinstance(outcome, Captioned):
-            self.answers[path] = Answer(
+            self.answers[path] = CaptionResult(
                 caption=outcome.caption,
                 flags=outcome.flags,
                 prompt=prompt,
@@ -106,9 +106,9 @@ class Column:
                 tokens=self._tokens(outcome.caption),
             )
         elif isinstance(outcome, Failed):
-            self.answers[path] = Answer(error=outcome.error, prompt=prompt, times_s=times_s)
+            self.answers[path] = CaptionResult(error=outcome.error, prompt=prompt, times_s=times_s)
 
-    def end(self, error: Exception) -> None:
+    def record_error(self, error: Exception) -> None:
         """The error itself is not kept: its frames hold on to the model."""
         said = str(error) if isinstance(error, CaptionerError) else f"it died ({type(error).__name__}: {error})"
         token = self.variant.settings.model.hf_token
@@ -127,7 +127,7 @@ class Column:
         return self.count_tokens(caption) if self.count_tokens else estimated_tokens(caption, self.limit.encoder)
 
     @property
-    def captioned(self) -> list[Answer]:
+    def captioned(self) -> list[CaptionResult]:
         return [answer for answer in self.answers.values() if answer.error is None]
 
     @property
@@ -142,7 +142,7 @@ class Column:
     def seconds_a_file(self) -> float | None:
         """From the first question to the last answer, divided by the files that were asked about."""
         answered = sum(bool(answer.times_s) for answer in self.answers.values())
-        return (self._ended - self._began) / answered if answered else None
+        return (self._last_outcome_at - self._first_request_at) / answered if answered else None
 
     @property
     def mean_words(self) -> float | None:
@@ -160,8 +160,8 @@ class Comparison:
     ) -> None:
         """count_tokens: of --tokenizer, in place of the estimate."""
         self.items = items
-        self.columns = [Column(variant, count_tokens) for variant in variants]
-        self._sights: dict[Path, dict[tuple[float, ...], Sight]] = {item.path: {} for item in items}
+        self.columns = [VariantResults(variant, count_tokens) for variant in variants]
+        self._sampled_frames: dict[Path, dict[tuple[float, ...], SampledFrames]] = {item.path: {} for item in items}
 
     @property
     def total(self) -> int:
@@ -178,45 +178,47 @@ class Comparison:
             return 1
         return 3 if any(column.error or column.failed for column in self.columns) else 0
 
-    def sights(self, item: MediaItem) -> Iterator[tuple[list[Column], Sight]]:
+    def sampled_frames(self, item: MediaItem) -> Iterator[tuple[list[VariantResults], SampledFrames]]:
         """What was seen of a file, each with the columns that saw it so."""
-        for times_s, sight in self._sights[item.path].items():
+        for times_s, seen in self._sampled_frames[item.path].items():
             saw = [c for c in self.columns if item.path in c.answers and c.answers[item.path].times_s == times_s]
-            yield saw, sight
+            yield saw, seen
 
-    def run(self, tell: Callable[[str], None]) -> Generator[Outcome]:
-        """Outcomes as they come. tell: is given lines for a person."""
+    def run(self, log: Callable[[str], None]) -> Generator[Outcome]:
+        """Outcomes as they come. log: is given lines for a person."""
         columns = {column.variant.letter: column for column in self.columns}
-        for demanding, together in by_model([column.variant for column in self.columns]):
-            with closing(Kept(demanding)) as kept:
-                for variant in together:
+        for merged_settings, group in group_by_model([column.variant for column in self.columns]):
+            with closing(SharedModel(merged_settings)) as shared_model:
+                for variant in group:
                     column = columns[variant.letter]
-                    tell(f"{variant.letter} (of {len(columns)}): {variant.name}")
+                    log(f"{variant.letter} (of {len(columns)}): {variant.name}")
                     try:
-                        yield from self._caption(column, kept, tell)
+                        yield from self._caption(column, shared_model, log)
                     except Exception as error:  # whatever it is, it is this variant's
-                        column.end(error)
-                        tell(f"{variant.letter} failed: {column.error}")
+                        column.record_error(error)
+                        log(f"{variant.letter} failed: {column.error}")
 
-    def _caption(self, column: Column, kept: Kept, tell: Callable[[str], None]) -> Iterator[Outcome]:
-        def watch(request: Request) -> None:
-            column.see(request)
-            seen = self._sights[request.item.path]
-            if request.frames.times_s not in seen:
-                seen[request.frames.times_s] = Sight.of(request.frames)
+    def _caption(
+        self, column: VariantResults, shared_model: SharedModel, log: Callable[[str], None]
+    ) -> Iterator[Outcome]:
+        def on_request(request: Request) -> None:
+            column.record_request(request)
+            by_times = self._sampled_frames[request.item.path]
+            if request.frames.times_s not in by_times:
+                by_times[request.frames.times_s] = SampledFrames.of(request.frames)
 
-        was_open, settings = kept.is_open, column.variant.settings
+        was_loaded, settings = shared_model.is_open, column.variant.settings
         with tempfile.TemporaryDirectory(prefix="gemma-captioner-compare-") as folder:
-            items = [_moved(item, Path(folder), number) for number, item in enumerate(self.items)]
-            pipeline = Pipeline(settings, Lent(kept, settings, watch), stores=1, log=tell)
+            items = [_redirect_caption(item, Path(folder), number) for number, item in enumerate(self.items)]
+            pipeline = Pipeline(settings, SharedEngine(shared_model, settings, on_request), stores=1, log=log)
             with closing(pipeline.run(iter(items))) as outcomes:
                 for outcome in outcomes:
-                    column.hear(outcome)
+                    column.record_outcome(outcome)
                     yield outcome
-            column.load_seconds = None if was_open else pipeline.load_seconds
+            column.load_seconds = None if was_loaded else pipeline.load_seconds
 
 
-def _moved(item: MediaItem, folder: Path, number: int) -> MediaItem:
+def _redirect_caption(item: MediaItem, folder: Path, number: int) -> MediaItem:
     """With its caption in `folder`, where the one that it has is copied to: `{existing}` tells of it."""
     moved = replace(item, caption_path=folder / f"{number}.txt", store=folder)
     with suppress(ItemError):

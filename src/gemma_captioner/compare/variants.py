@@ -14,9 +14,9 @@ from ..errors import UsageError
 
 Layer = Mapping[str, Any]  # settings by their flat names
 
-MOST = 16
-EVERY_FILE: Layer = {"existing": "overwrite", "only": None, "stop_after": None}  # captioned or not
-_NAME_LETTERS = 60  # of a prompt
+MAX_VARIANTS = 16
+OVERWRITE_ALL: Layer = {"existing": "overwrite", "only": None, "stop_after": None}  # captioned or not
+_MAX_NAME_LENGTH = 60  # of a prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,17 @@ class Variant:
     settings: Settings
 
 
-def variants_of(axes: Axes, *base: Layer) -> list[Variant]:
+def build_variants(axes: Axes, *base: Layer) -> list[Variant]:
     """base: the config file, and the other flags; what an axis does not say is as they have it.
 
-    Those of one model are neighbours. Raises `UsageError` for what makes no sense, and for more than `MOST`.
+    Those of one model are neighbours. Raises `UsageError` for what makes no sense, and for more than `MAX_VARIANTS`.
 
     # models a, b; presets wan, ltx -> A "a, preset wan", B "a, preset ltx", C "b, preset wan", D "b, preset ltx"
     """
     choices = [axis for axis in (_models(axes), _prompts(axes), _frames(axes)) if axis]
-    if (count := prod(map(len, choices))) > MOST:
+    if (count := prod(map(len, choices))) > MAX_VARIANTS:
         raise UsageError(
-            f"{' x '.join(str(len(axis)) for axis in choices)} make {count} variants, and {MOST} are the most that can "
+            f"{' x '.join(str(len(axis)) for axis in choices)} make {count} variants, and {MAX_VARIANTS} are the most that can "
             "be read side by side: leave some out"
         )
     variants = []
@@ -56,24 +56,24 @@ def variants_of(axes: Axes, *base: Layer) -> list[Variant]:
         beneath = base
         if any("preset" in layer for _, layer in chosen):  # a config's prompt would beat the preset's
             beneath = tuple(map(without_prompts, base))
-        layers = *beneath, *(layer for _, layer in chosen), EVERY_FILE
+        layers = *beneath, *(layer for _, layer in chosen), OVERWRITE_ALL
         settings = Settings.from_dict(*layers)
         names = [name for (name, _), axis in zip(chosen, choices, strict=True) if len(axis) > 1 or count == 1]
         variants.append(Variant(letter, ", ".join(names) or settings.model.model, layers, settings))
     return variants
 
 
-def by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list[Variant]]]:
+def group_by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list[Variant]]]:
     """Variants that one loaded model can answer, with the settings to load it by: the most demanding of theirs."""
     for _, alike in groupby(variants, key=_session_settings):
-        together = list(alike)
-        settings = [variant.settings for variant in together]
+        group = list(alike)
+        settings = [variant.settings for variant in group]
         demands = {
             "prompt": tuple(text for each in settings for texts in each.prompts.values() for text in texts),
             "max_new_tokens": max(each.max_new_tokens(kind) for each in settings for kind in each.prompts),
             "frames": max(each.sampling.frames for each in settings),
         }
-        yield Settings.from_dict(*together[0].layers, demands), together
+        yield Settings.from_dict(*group[0].layers, demands), group
 
 
 def _session_settings(variant: Variant) -> tuple[Any, ...]:
@@ -90,7 +90,7 @@ def _models(axes: Axes) -> dict[str, Layer]:
 def _prompts(axes: Axes) -> dict[str, Layer]:
     asked: dict[str, Layer] = {}
     for text in dict.fromkeys(axes.prompts):
-        name = _shortened(text)
+        name = _shorten(text)
         asked[f"{name} ({len(asked) + 1})" if name in asked else name] = {"prompt": text}
     asked |= {str(path): {"prompt_file": path} for path in axes.prompt_files}
     return asked | {f"preset {name}": {"preset": name} for name in axes.presets}
@@ -100,6 +100,6 @@ def _frames(axes: Axes) -> dict[str, Layer]:
     return {f"{n} frames": {"frames": n} for n in axes.frames}
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     line = " ".join(text.split())
-    return f'"{line}"' if len(line) <= _NAME_LETTERS else f'"{line[: _NAME_LETTERS - 3].rstrip()}..."'
+    return f'"{line}"' if len(line) <= _MAX_NAME_LENGTH else f'"{line[: _MAX_NAME_LENGTH - 3].rstrip()}..."'

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from ..types import Pixels
 
 SIZE = 64
-COLOURS = {
+COLORS = {
     "red": (220, 40, 40),
     "green": (40, 180, 60),
     "blue": (50, 80, 220),
@@ -73,7 +73,7 @@ class Scene:
     """
 
     shape: str
-    colour: str
+    color: str
     background: str
     radius: float
     fullness: float
@@ -84,7 +84,7 @@ class Scene:
     @property
     def caption(self) -> str:
         moves = {None: "", "still": " stays still"}.get(self.motion, f" moves {self.motion}")
-        return f"A {self.colour} {self.shape}{moves} on a {self.background} background."
+        return f"A {self.color} {self.shape}{moves} on a {self.background} background."
 
 
 def draw(scene: Scene, num_frames: int = 1) -> Pixels:
@@ -101,14 +101,14 @@ def _draw_one(scene: Scene, x: float, y: float) -> Pixels:
     s = _SUPERSAMPLING
     mask = Image.new("L", (SIZE * s, SIZE * s))
     SHAPES[scene.shape](ImageDraw.Draw(mask), x * s, y * s, scene.radius * s, scene.fullness)
-    image = Image.new("RGB", (SIZE, SIZE), COLOURS[scene.background])
-    image.paste(COLOURS[scene.colour], mask=mask.reduce(s))
+    image = Image.new("RGB", (SIZE, SIZE), COLORS[scene.background])
+    image.paste(COLORS[scene.color], mask=mask.reduce(s))
     return np.asarray(image)
 
 
 def random_scene(rng: Random, *, clip: bool) -> Scene:
     """A scene drawn evenly from the world; the same seed gives the same scene on every machine."""
-    colour, background = rng.sample(sorted(COLOURS), 2)
+    color, background = rng.sample(sorted(COLORS), 2)
     radius = rng.uniform(*RADIUS)
     low, high = radius, SIZE - radius
     start = end = (rng.uniform(low, high), rng.uniform(low, high))
@@ -119,4 +119,4 @@ def random_scene(rng: Random, *, clip: bool) -> Scene:
         sideways = motion in ("left", "right")
         start, end = ((a, start[1]), (b, start[1])) if sideways else ((start[0], a), (start[0], b))
     shape = rng.choice(sorted(SHAPES))
-    return Scene(shape, colour, background, radius, rng.random(), start, end, motion)
+    return Scene(shape, color, background, radius, rng.random(), start, end, motion)

@@ -26,7 +26,7 @@ def draw_samples(folder: Path, *, images: int = IMAGES, clips: int = CLIPS, seed
         is_clip = number >= images
         scene = random_scene(rng, clip=is_clip)
         suffix = ".mp4" if is_clip else (".png", ".jpg")[number % 2]
-        path = folder / f"{number + 1:02d}-{scene.colour}-{scene.shape}{suffix}"
+        path = folder / f"{number + 1:02d}-{scene.color}-{scene.shape}{suffix}"
         write_scene(path, scene)
         truth[path.name] = scene.caption
     return truth

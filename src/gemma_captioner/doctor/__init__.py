@@ -5,7 +5,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnostic:
     state: Literal["good", "note", "bad"]
     what: str
     meaning: str

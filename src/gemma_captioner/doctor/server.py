@@ -12,96 +12,99 @@ from ..engines import engine_for
 from ..engines.base import Engine
 from ..errors import CaptionerError
 from ..types import Failed, Frames, MediaItem, Pixels, Reply, Request, resized_dimensions
-from . import Finding
+from . import Diagnostic
 
 if TYPE_CHECKING:  # it wants an extra, which `engine_for` names where it is missing
     from ..engines.openai import ServerEngine
 
-_COLOURS = {"red": (220, 40, 40), "blue": (50, 80, 220)}
-_GROUND = (240, 240, 240)
-_AT_ONCE = (1, 8)
-_ROUNDS = 3  # of requests, so many at once
+_COLORS = {"red": (220, 40, 40), "blue": (50, 80, 220)}
+_BACKGROUND = (240, 240, 240)
+_CONCURRENCY_LEVELS = (1, 8)
+_REQUESTS_PER_SLOT = 3  # of requests, so many at once
 _SPEED_TOKENS = 64
 
 
-def examine_server(flat: Mapping[str, Any]) -> Iterator[Finding]:
+def diagnose_server(flat: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """flat: settings by their flat names, of the server and the model."""
     try:
-        yield from _examine(flat)
+        yield from _diagnose(flat)
     except CaptionerError as error:
-        yield Finding("bad", "server", str(error))
+        yield Diagnostic("bad", "server", str(error))
 
 
-def _examine(flat: Mapping[str, Any]) -> Iterator[Finding]:
+def _diagnose(flat: Mapping[str, Any]) -> Iterator[Diagnostic]:
     # A person waits: what does not answer in a minute is told.
-    asked = {"engine": "server", "request_timeout": 60.0, "item_timeout": 60.0, "wait_for_server": "1s", **flat}
-    engine = _engine(asked)
+    settings = {"engine": "server", "request_timeout": 60.0, "item_timeout": 60.0, "wait_for_server": "1s", **flat}
+    engine = _engine(settings)
     names = [str(model["id"]) for model in engine.models]
     listed = ", ".join(names) or "none listed; --model names the one to ask"
-    yield Finding("good" if names else "note", "models", listed)
-    yield Finding("good", "asked", engine.describe())
+    yield Diagnostic("good" if names else "note", "models", listed)
+    yield Diagnostic("good", "asked", engine.describe())
     told = f"{engine.context:,} tokens" if engine.context else "the server does not say"
-    yield Finding("good" if engine.context else "note", "context", told)
-    red, blue = (_square(engine, name) for name in _COLOURS)
+    yield Diagnostic("good" if engine.context else "note", "context", told)
+    red, blue = (_square(engine, name) for name in _COLORS)
     one = "What colour is the square in this image? Answer with one word."
-    yield _sees(engine, "images", one, [red], "red")
+    yield _check_vision(engine, "images", one, [red], "red")
     both = "What colours are the squares in these two images, in their order? Answer with two words."
-    yield _sees(engine, "several images", both, [red, blue], "red", "blue")
-    yield _speed(asked, red)
+    yield _check_vision(engine, "several images", both, [red, blue], "red", "blue")
+    yield _speed(settings, red)
 
 
-def _engine(asked: Mapping[str, Any]) -> "ServerEngine":
-    return cast("ServerEngine", engine_for(Settings.from_dict(asked)))
+def _engine(settings: Mapping[str, Any]) -> "ServerEngine":
+    return cast("ServerEngine", engine_for(Settings.from_dict(settings)))
 
 
-def _square(engine: Engine, colour: str) -> Pixels:
+def _square(engine: Engine, color: str) -> Pixels:
     """uint8 [height, width, 3], as large as the model's frames."""
     width, height = resized_dimensions(engine.spec.size, 896, 896)
-    pixels: Pixels = np.full((height, width, 3), _GROUND, np.uint8)
-    pixels[height // 4 : -height // 4, width // 4 : -width // 4] = _COLOURS[colour]
+    pixels: Pixels = np.full((height, width, 3), _BACKGROUND, np.uint8)
+    pixels[height // 4 : -height // 4, width // 4 : -width // 4] = _COLORS[color]
     return pixels
 
 
-def _request(number: int, prompt: str, pictures: Sequence[Pixels], max_new_tokens: int) -> Request:
+def _request(number: int, prompt: str, images: Sequence[Pixels], max_new_tokens: int) -> Request:
     item = MediaItem(Path("square.png"), "image", "square.png", Path("square.txt"), Path())
-    frames = Frames(np.stack(pictures), tuple(float(i) for i in range(len(pictures))))
+    frames = Frames(np.stack(images), tuple(float(i) for i in range(len(images))))
     return Request(number, item, frames, prompt, max_new_tokens)
 
 
-def _answers(engine: Engine, requests: Sequence[Request]) -> tuple[list[Reply | Failed], float]:
+def _run_requests(engine: Engine, requests: Sequence[Request]) -> tuple[list[Reply | Failed], float]:
     """And the seconds that they took, the connection's beginning left out."""
     answers: list[Reply | Failed] = []
-    waiting = list(requests)
+    pending = list(requests)
     with engine.open() as session:
         since = time.monotonic()
         while len(answers) < len(requests):
-            while waiting and session.free:
-                session.submit(waiting.pop())
+            while pending and session.available_slots:
+                session.submit(pending.pop())
             answers += session.poll(0.1)
         return answers, time.monotonic() - since
 
 
-def _sees(engine: Engine, what: str, prompt: str, pictures: Sequence[Pixels], *colours: str) -> Finding:
-    [answer], _ = _answers(engine, [_request(0, prompt, pictures, _SPEED_TOKENS)])
+def _check_vision(engine: Engine, what: str, prompt: str, images: Sequence[Pixels], *colors: str) -> Diagnostic:
+    [answer], _ = _run_requests(engine, [_request(0, prompt, images, _SPEED_TOKENS)])
     if isinstance(answer, Failed):
-        return Finding("bad", what, f"refused: {answer.error}")
+        return Diagnostic("bad", what, f"refused: {answer.error}")
     said = " ".join(answer.text.lower().split())
-    places = [said.find(colour) for colour in colours]
-    seen = -1 not in places and places == sorted(places)
-    if seen:
-        return Finding("good", what, f"{' and '.join(colours)} read back")
-    return Finding("bad", what, f"{' and '.join(colours)} sent, and read back as {answer.text!r}: does it see images?")
+    positions = [said.find(color) for color in colors]
+    is_right = -1 not in positions and positions == sorted(positions)
+    if is_right:
+        return Diagnostic("good", what, f"{' and '.join(colors)} read back")
+    return Diagnostic(
+        "bad", what, f"{' and '.join(colors)} sent, and read back as {answer.text!r}: does it see images?"
+    )
 
 
-def _speed(asked: Mapping[str, Any], picture: Pixels) -> Finding:
+def _speed(settings: Mapping[str, Any], image: Pixels) -> Diagnostic:
     said = []
-    for at_once in _AT_ONCE:
-        engine = _engine({**asked, "concurrency": at_once})
+    for concurrency in _CONCURRENCY_LEVELS:
+        engine = _engine({**settings, "concurrency": concurrency})
         requests = [
-            _request(n, "Describe this image in detail.", [picture], _SPEED_TOKENS) for n in range(_ROUNDS * at_once)
+            _request(n, "Describe this image in detail.", [image], _SPEED_TOKENS)
+            for n in range(_REQUESTS_PER_SLOT * concurrency)
         ]
-        answers, seconds = _answers(engine, requests)
+        answers, seconds = _run_requests(engine, requests)
         if any(isinstance(answer, Failed) for answer in answers):
-            return Finding("bad", "speed", next(a.error for a in answers if isinstance(a, Failed)))
-        said.append(f"{len(answers) / seconds:.2g} images/s at concurrency {at_once}")
-    return Finding("good", "speed", ", ".join(said) + f", {_SPEED_TOKENS} tokens at the most each")
+            return Diagnostic("bad", "speed", next(a.error for a in answers if isinstance(a, Failed)))
+        said.append(f"{len(answers) / seconds:.2g} images/s at concurrency {concurrency}")
+    return Diagnostic("good", "speed", ", ".join(said) + f", {_SPEED_TOKENS} tokens at the most each")

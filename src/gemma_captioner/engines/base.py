@@ -12,20 +12,20 @@ class EngineSpec:
     """What is known before any weight is read.
 
     size: in pixels, that images are to have
-    tokens: the most prompt tokens that an image, or one frame of a clip, costs, markers included
-    context: the most tokens a prompt and its answer may have together
+    tokens_per_frame: the most prompt tokens that an image, or one frame of a clip, costs, markers included
+    context_length: the most tokens a prompt and its answer may have together
     model, revision: its name and commit (of a server: where it is), as the journal records them
     clip_size: in pixels, that a clip's frames are to have, None for the same
-    at_once: requests that it would have under way: frames are given room for so many, where there is memory
+    preferred_batch_size: requests that it would have under way: frames are given room for so many, where there is memory
     """
 
     size: Size
-    tokens: Mapping[Kind, int]
-    context: int
+    tokens_per_frame: Mapping[Kind, int]
+    context_length: int
     model: str
     revision: str | None
     clip_size: Size | None = None
-    at_once: int = 0
+    preferred_batch_size: int = 0
 
 
 def begun(begin: str, text: str) -> str:
@@ -42,12 +42,12 @@ class Session(Protocol):
     """An engine that is ready to answer. Raises what is fatal to the run; a bad request is one `Failed`."""
 
     @property
-    def free(self) -> int:
+    def available_slots(self) -> int:
         """How many more requests it would take now."""
         ...
 
     def submit(self, request: Request) -> None:
-        """Hand over a request; at most `free` of them."""
+        """Hand over a request; at most `available_slots` of them."""
         ...
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:

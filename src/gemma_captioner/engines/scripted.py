@@ -62,7 +62,7 @@ class ScriptedEngine:
         return "scripted answers, no model"
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
-        return len(prompt.split()) + num_frames * self.spec.tokens[kind]
+        return len(prompt.split()) + num_frames * self.spec.tokens_per_frame[kind]
 
     def open(self) -> "ScriptedSession":
         return ScriptedSession(self.script)
@@ -71,26 +71,26 @@ class ScriptedEngine:
 class ScriptedSession:
     def __init__(self, script: Script) -> None:
         self._script = script
-        self._waiting: list[tuple[Request, float]] = []
-        self._asked: Counter[str] = Counter()
+        self._pending: list[tuple[Request, float]] = []
+        self._call_counts: Counter[str] = Counter()
 
     @property
-    def free(self) -> int:
-        return self._script.batch_size - len(self._waiting)
+    def available_slots(self) -> int:
+        return self._script.batch_size - len(self._pending)
 
     def submit(self, request: Request) -> None:
-        self._waiting.append((request, time.monotonic()))
+        self._pending.append((request, time.monotonic()))
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        time.sleep(self._script.delay_s if self._waiting else timeout_s)
-        batch, self._waiting = self._waiting, []
-        return [self._answer(request, since) for request, since in batch]
+        time.sleep(self._script.delay_s if self._pending else timeout_s)
+        batch, self._pending = self._pending, []
+        return [self._reply_to(request, submitted_at) for request, submitted_at in batch]
 
-    def _answer(self, request: Request, since: float) -> Reply | Failed:
+    def _reply_to(self, request: Request, submitted_at: float) -> Reply | Failed:
         scripted = self._script.replies.get(request.item.name, self._script.default)
         if isinstance(scripted, list):
-            scripted = scripted[min(self._asked[request.item.name], len(scripted) - 1)]
-            self._asked[request.item.name] += 1
+            scripted = scripted[min(self._call_counts[request.item.name], len(scripted) - 1)]
+            self._call_counts[request.item.name] += 1
         reply = ScriptedReply(text=scripted) if isinstance(scripted, str) else scripted
         if reply.kills:
             psutil.Process().kill()
@@ -105,12 +105,12 @@ class ScriptedSession:
         text = reply.text
         for key, value in facts.items():
             text = text.replace(f"{{{key}}}", str(value))
-        seconds = time.monotonic() - since
+        seconds = time.monotonic() - submitted_at
         text = begun(request.begin, text)
         return Reply(request.id, text, reply.finish_reason, 0, len(text.split()), seconds)
 
     def close(self) -> None:
-        self._waiting.clear()
+        self._pending.clear()
 
     def __enter__(self) -> Self:
         return self

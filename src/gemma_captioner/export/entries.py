@@ -19,7 +19,7 @@ def path_inside(entry: CaptionedItem, folder: Path) -> str:
         ) from None
 
 
-def of_one_kind(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:
+def require_one_kind(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:
     first = next(entries, None)
     if first is None:
         return
@@ -31,9 +31,9 @@ def of_one_kind(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:
 
 def distinct(entries: Iterator[CaptionedItem], key: Callable[[CaptionedItem], Any]) -> Iterator[CaptionedItem]:
     """Raises `StartError` for two files of one key: this trainer would take them for one."""
-    seen: dict[Any, Path] = {}
+    info: dict[Any, Path] = {}
     for entry in entries:
-        other = seen.setdefault(key(entry), entry.item.path)
+        other = info.setdefault(key(entry), entry.item.path)
         if other != entry.item.path:
             raise StartError(f"{other} and {entry.item.path} would be taken for one by this trainer: rename one")
         yield entry

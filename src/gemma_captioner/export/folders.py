@@ -15,9 +15,9 @@ from .writers import whole_file
 
 def write_folder(entries: Iterator[CaptionedItem], to: Path, *, lines: bool = False) -> Iterator[Path]:
     """lines: all captions, one a line, and not the first alone."""
-    laid = [(entry, to / entry.item.name) for entry in distinct(entries, without_suffix)]
-    _see_that_captions_stay_apart(laid)
-    for entry, media in laid:
+    links = [(entry, to / entry.item.name) for entry in distinct(entries, without_suffix)]
+    _check_caption_collisions(links)
+    for entry, media in links:
         media.parent.mkdir(parents=True, exist_ok=True)
         if not media.exists():
             media.unlink(missing_ok=True)  # a link to where the dataset was
@@ -27,14 +27,14 @@ def write_folder(entries: Iterator[CaptionedItem], to: Path, *, lines: bool = Fa
     yield to
 
 
-def _see_that_captions_stay_apart(laid: Sequence[tuple[CaptionedItem, Path]]) -> None:
+def _check_caption_collisions(links: Sequence[tuple[CaptionedItem, Path]]) -> None:
     """Raises `StartError` where other media than an entry's lies where its caption would be taken for theirs."""
     there: dict[Path, list[Path]] = {}
-    for folder in {media.parent for _, media in laid}:
+    for folder in {media.parent for _, media in links}:
         for path in folder.iterdir() if folder.is_dir() else ():
             if is_media(path.name) and path.exists():
                 there.setdefault(path.with_suffix(""), []).append(path)
-    for entry, media in laid:
+    for entry, media in links:
         for other in there.get(media.with_suffix(""), ()):
             same = other.samefile(entry.item.path) or filecmp.cmp(other, entry.item.path, shallow=False)
             if other != media or not same:
@@ -44,9 +44,9 @@ def _see_that_captions_stay_apart(laid: Sequence[tuple[CaptionedItem, Path]]) ->
 
 
 def _link(media: Path, at: Path) -> None:
-    for way in (os.symlink, os.link):
+    for link in (os.symlink, os.link):
         try:
-            way(media, at)
+            link(media, at)
             return
         except OSError:
             continue  # a file system, or a Windows, that does not allow it

@@ -18,15 +18,15 @@ def write_shards(entries: Iterable[CaptionedItem], to: Path) -> Iterator[Path]:
     for entry in entries:
         by_suffix.setdefault(entry.item.path.suffix.lower(), []).append(entry)
     number = 0
-    for suffix, alike in by_suffix.items():
-        for shard, together in enumerate(_by_size(alike)):
+    for suffix, same_suffix in by_suffix.items():
+        for shard, group in enumerate(_by_size(same_suffix)):
             path = to.with_name(f"{to.stem}{suffix.replace('.', '-')}-{shard:06d}.tar")
             with whole_file(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
-                for entry in together:
-                    known = {"file_name": entry.item.name, "caption": entry.captions[0], "captions": entry.captions}
-                    tar.add(entry.item.path, f"{number:08d}{suffix}", recursive=False, filter=_as_file)
-                    _add(tar, f"{number:08d}.txt", entry.captions[0].encode())
-                    _add(tar, f"{number:08d}.json", json.dumps(known).encode())
+                for entry in group:
+                    metadata = {"file_name": entry.item.name, "caption": entry.captions[0], "captions": entry.captions}
+                    tar.add(entry.item.path, f"{number:08d}{suffix}", recursive=False, filter=_anonymize)
+                    _add_bytes(tar, f"{number:08d}.txt", entry.captions[0].encode())
+                    _add_bytes(tar, f"{number:08d}.json", json.dumps(metadata).encode())
                     number += 1
             yield path
 
@@ -44,13 +44,13 @@ def _by_size(entries: Sequence[CaptionedItem]) -> Iterator[list[CaptionedItem]]:
         yield shard
 
 
-def _as_file(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _anonymize(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def _add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))

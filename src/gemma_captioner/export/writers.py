@@ -30,13 +30,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises what `sidecar.storage_error` says.
     """
     try:
-        with atomic_write(path, rename=_replace_keeping) as unfinished, unfinished.open("wb") as file:
+        with atomic_write(path, rename=_replace_with_backup) as unfinished, unfinished.open("wb") as file:
             yield file
     except OSError as error:
         raise sidecar.storage_error(error, path) from error
 
 
-def _replace_keeping(unfinished: Path, path: Path) -> None:
+def _replace_with_backup(unfinished: Path, path: Path) -> None:
     if path.exists() and not filecmp.cmp(unfinished, path, shallow=False):
         os.replace(path, _backup(path))
     os.replace(unfinished, path)
@@ -99,8 +99,8 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
         raise StartError("parquet needs pyarrow: pip install 'gemma-captioner[export]'") from error
     with whole_file(path) as file:
         writer, rest = None, iter(rows)
-        while some := list(islice(rest, _PARQUET_ROWS)):
-            table = pa.Table.from_pylist(some, schema=writer and writer.schema)
+        while batch := list(islice(rest, _PARQUET_ROWS)):
+            table = pa.Table.from_pylist(batch, schema=writer and writer.schema)
             writer = writer or parquet.ParquetWriter(file, table.schema)
             writer.write_table(table)
         if writer is not None:

@@ -11,11 +11,11 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from ..errors import ItemError
-from .colour import EXACTLY, as_srgb, upright_size
-from .sampling import ROUNDING_S, Timeline
-from .video import frames_from, open_video, video_stream
+from .color import ACCURATE_FLAGS, frame_to_srgb, upright_size
+from .sampling import TIMESTAMP_TOLERANCE_S, Timeline
+from .video import decode_from, open_video, video_stream
 
-_TICK = Fraction(1, 90_000)
+_TIME_BASE = Fraction(1, 90_000)
 _BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # said in the file, limited range
 _NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -28,12 +28,12 @@ def encode(
     timeline: Timeline,
     *,
     crf: str,
-    longest: int | None = None,
+    max_edge: int | None = None,
     options: Mapping[str, str] = _NO_OPTIONS,
 ) -> None:
     """From the frame on screen at `start` until `end`, however long its last frame is held. Sound is left out.
 
-    crf: of x264. longest: edge in pixels that the frames are brought down to. options: of the mp4.
+    crf: of x264. max_edge: in pixels, that the frames are brought down to. options: of the mp4.
     Raises `ItemError` where there is no frame.
     """
     with open_video(video) as source, av.open(str(target), "w", format="mp4", options=dict(options)) as clip:
@@ -43,40 +43,42 @@ def encode(
             rate = Fraction(24)
         encoder: VideoStream | None = None
         reformatter, converter = VideoReformatter(), VideoReformatter()
-        said = -1
-        for time, frame in _held(frames_from(source, stream, timeline, start), start, end, float(1 / rate)):
+        pts = -1
+        for time, frame in _frames_in_range(decode_from(source, stream, timeline, start), start, end, float(1 / rate)):
             if encoder is None:
-                width, height = _even(*upright_size(frame, stream.sample_aspect_ratio), longest)
+                width, height = _even_size(*upright_size(frame, stream.sample_aspect_ratio), max_edge)
                 encoder = clip.add_stream("libx264", rate=rate, options={"crf": crf})
                 encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-                encoder.codec_context.time_base = _TICK
-                for knob, value in _BT709.items():
-                    setattr(encoder.codec_context, knob, value)
-            pixels = as_srgb(frame, (encoder.width, encoder.height), "white", reformatter)
-            drawn = converter.reformat(
+                encoder.codec_context.time_base = _TIME_BASE
+                for name, value in _BT709.items():
+                    setattr(encoder.codec_context, name, value)
+            pixels = frame_to_srgb(frame, (encoder.width, encoder.height), "white", reformatter)
+            yuv_frame = converter.reformat(
                 VideoFrame.from_ndarray(pixels, format="rgb24"),
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
-                interpolation=EXACTLY,
+                interpolation=ACCURATE_FLAGS,
             )
-            said = max(said + 1, round((time - start) / _TICK))
-            drawn.pts, drawn.time_base = said, _TICK
-            clip.mux(encoder.encode(drawn))
+            pts = max(pts + 1, round((time - start) / _TIME_BASE))
+            yuv_frame.pts, yuv_frame.time_base = pts, _TIME_BASE
+            clip.mux(encoder.encode(yuv_frame))
         if encoder is None:
             raise ItemError("a piece of it has no frames: convert it with another program")
         clip.mux(encoder.encode())
 
 
-def _held(frames: Iterator[VideoFrame], start: float, end: float, usual_s: float) -> Iterator[tuple[float, VideoFrame]]:
+def _frames_in_range(
+    frames: Iterator[VideoFrame], start: float, end: float, frame_duration_s: float
+) -> Iterator[tuple[float, VideoFrame]]:
     """(time, frame) from `start` to before `end`: the one on screen at the start, and one held at the end once more."""
     shown: VideoFrame | None = None
     last = start
     for frame in frames:
         time = frame.time or 0.0
-        if time >= end - ROUNDING_S:
+        if time >= end - TIMESTAMP_TOLERANCE_S:
             break
-        if time > start + ROUNDING_S:
+        if time > start + TIMESTAMP_TOLERANCE_S:
             if shown is not None and last == start:
                 yield start, shown
             yield time, frame
@@ -86,13 +88,13 @@ def _held(frames: Iterator[VideoFrame], start: float, end: float, usual_s: float
         return
     if last == start:
         yield start, shown
-    if end - last > 1.5 * usual_s:
-        yield end - usual_s, shown
+    if end - last > 1.5 * frame_duration_s:
+        yield end - frame_duration_s, shown
 
 
-def _even(width: int, height: int, longest: int | None) -> tuple[int, int]:
+def _even_size(width: int, height: int, max_edge: int | None) -> tuple[int, int]:
     """# 1920, 1080, 1280 -> 1280, 720"""
-    if longest is None or max(width, height) <= longest:
+    if max_edge is None or max(width, height) <= max_edge:
         return width, height
-    scale = longest / max(width, height)
+    scale = max_edge / max(width, height)
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)

@@ -17,8 +17,8 @@ from pillow_heif import register_heif_opener
 from ..errors import ItemError
 from ..storage.filesystem import source
 from ..types import Frames, PatchBudget, Pixels, Size, resized_dimensions
-from .colour import from_primaries
-from .sampling import Timeline, wanted_frames
+from .color import convert_primaries
+from .sampling import Timeline, select_frames
 from .settings import DecodeSettings
 from .video import decode_clip
 
@@ -28,10 +28,13 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # ISO files that hold images
-_ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # EXIF
-_LEVELS = {"L;2": 85, "L;4": 17}  # of a PNG's grey, brought to 0..255
+_ORIENTATION, _TRANSPOSED_ORIENTATIONS = 0x0112, (5, 6, 7, 8)  # EXIF
+_GRAY_SCALE = {"L;2": 85, "L;4": 17}  # of a PNG's grey, brought to 0..255
 _SRGB = ImageCms.createProfile("sRGB")
-_SHORTEST_S, _UNTIMED_S = 0.02, 0.1  # as browsers have it: what claims less than the first is shown for the second
+_MIN_FRAME_DURATION_S, _DEFAULT_FRAME_DURATION_S = (
+    0.02,
+    0.1,
+)  # as browsers have it: what claims less than the first is shown for the second
 
 
 def decode_image(path: Path, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames:
@@ -44,12 +47,12 @@ def decode_image(path: Path, size: Size, settings: DecodeSettings, clip_size: Si
             if settings.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
                 if file.format == "PNG":  # Pillow lays some of its frames on what should be gone by then
                     return decode_clip(path, clip_size or size, settings)
-                return _animation(file, clip_size or size, settings)
-            _scale_key(file)  # before anything loads the file
+                return _decode_animation(file, clip_size or size, settings)
+            _scale_transparent_color(file)  # before anything loads the file
             upright = _upright_size(file)
-            return Frames(_still(file, size, upright, settings)[None], (0.0,), source_size=upright)
+            return Frames(_decode_still(file, size, upright, settings)[None], (0.0,), source_size=upright)
     except UnidentifiedImageError:
-        raise ItemError(_not_an_image(path)) from None
+        raise ItemError(_unreadable_reason(path)) from None
     except Image.DecompressionBombError as error:
         raise ItemError("the image has over 179 million pixels: scale it down") from error
     except FileNotFoundError as error:
@@ -62,53 +65,55 @@ def decode_image(path: Path, size: Size, settings: DecodeSettings, clip_size: Si
         raise ItemError(f"the image cannot be decoded ({error}): save it anew") from error
 
 
-def _still(file: Image.Image, wanted: Size, upright: tuple[int, int], settings: DecodeSettings) -> Pixels:
+def _decode_still(file: Image.Image, wanted: Size, upright: tuple[int, int], settings: DecodeSettings) -> Pixels:
     size = resized_dimensions(wanted, *upright)
-    quick = file.format == "JPEG" and not settings.exact_pixels
-    if quick:
+    use_draft = file.format == "JPEG" and not settings.exact_pixels
+    if use_draft:
         # The decoder itself scales by a half, a quarter or an eighth, to no less than what is wanted.
         file.draft(None, (max(size), max(size)))
     ImageOps.exif_transpose(file, in_place=True)
-    pixels = as_srgb(file, size, settings.background, exact=not quick, bicubic=isinstance(wanted, PatchBudget))
+    pixels = image_to_srgb(
+        file, size, settings.background, exact=not use_draft, bicubic=isinstance(wanted, PatchBudget)
+    )
     primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC's own way to say it
-    return pixels if primaries is None or file.info.get("icc_profile") else from_primaries(pixels, primaries)
+    return pixels if primaries is None or file.info.get("icc_profile") else convert_primaries(pixels, primaries)
 
 
 def _upright_size(file: Image.Image) -> tuple[int, int]:
     width, height = file.size
-    return (height, width) if file.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS else (width, height)
+    return (height, width) if file.getexif().get(_ORIENTATION, 1) in _TRANSPOSED_ORIENTATIONS else (width, height)
 
 
-def _scale_key(file: Image.Image) -> None:
+def _scale_transparent_color(file: Image.Image) -> None:
     """A PNG's transparent colour is told in the file's depth, and Pillow's pixels may have another."""
     key = file.info.get("transparency")
     depth = file.tile[0].args if isinstance(file, ImageFile) and file.tile else None
-    if isinstance(key, int) and depth in _LEVELS:
-        file.info["transparency"] = key * _LEVELS[depth]
+    if isinstance(key, int) and depth in _GRAY_SCALE:
+        file.info["transparency"] = key * _GRAY_SCALE[depth]
     elif isinstance(key, tuple) and depth == "RGB;16B":
         file.info["transparency"] = tuple(part >> 8 for part in key)
 
 
-def _animation(file: Image.Image, wanted: Size, settings: DecodeSettings) -> Frames:
+def _decode_animation(file: Image.Image, wanted: Size, settings: DecodeSettings) -> Frames:
     """Every frame is loaded once for its duration and its picture: these formats build each on the one before."""
     size = resized_dimensions(wanted, *file.size)
-    beginnings, at = [], 0.0
+    start_times, at = [], 0.0
     for number in range(getattr(file, "n_frames", 1)):
         file.seek(number)
         file.load()
-        beginnings.append(at)
+        start_times.append(at)
         shown = (file.info.get("duration") or 0) / 1000
-        at += shown if shown >= _SHORTEST_S else _UNTIMED_S
-    chosen, _ = wanted_frames(Timeline(beginnings, end=at), settings)
+        at += shown if shown >= _MIN_FRAME_DURATION_S else _DEFAULT_FRAME_DURATION_S
+    chosen, _ = select_frames(Timeline(start_times, end=at), settings)
     pixels = []
     for number in chosen:
         file.seek(number)
-        pixels.append(as_srgb(file.copy(), size, settings.background, bicubic=isinstance(wanted, PatchBudget)))
-    times = tuple(beginnings[i] for i in chosen)
+        pixels.append(image_to_srgb(file.copy(), size, settings.background, bicubic=isinstance(wanted, PatchBudget)))
+    times = tuple(start_times[i] for i in chosen)
     return Frames(np.stack(pixels), times, duration_s=at, kind="clip", source_size=file.size)
 
 
-def as_srgb(
+def image_to_srgb(
     image: Image.Image, size: tuple[int, int], background: str, *, exact: bool = True, bicubic: bool = False
 ) -> Pixels:
     """Any Pillow mode -> uint8 [height, width, 3], sRGB by the image's own profile. Resized before the costly parts.
@@ -117,32 +122,32 @@ def as_srgb(
     """
     resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
     profile = image.info.get("icc_profile")
-    image = _eight_bit(image)
+    image = _to_eight_bit(image)
     if image.has_transparency_data:
         if profile and image.mode in ("L", "LA"):  # the profile is one for grey
             alpha = image.convert("LA").getchannel("A")
-            image = _by_profile(image.convert("L"), profile).convert("RGB")
+            image = _apply_icc_profile(image.convert("L"), profile).convert("RGB")
             image.putalpha(alpha)
             profile = None
         image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, background)
-        image = Image.alpha_composite(ground, image).convert("RGB")
+        background_image = Image.new("RGBA", image.size, background)
+        image = Image.alpha_composite(background_image, image).convert("RGB")
     if image.mode != "RGB" and (image.mode not in ("CMYK", "L") or not profile):
         image = image.convert("RGB")
     image = image.resize(size, resample, reducing_gap=None if exact else 1.0)
     if profile:
-        image = _by_profile(image, profile)
+        image = _apply_icc_profile(image, profile)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _to_eight_bit(image: Image.Image) -> Image.Image:
     """16-bit and floating-point greys scaled to 8 bits, which Pillow's own conversion would clip."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values = np.asarray(image).astype(np.uint32)
-        grey = Image.fromarray((values >> 8).astype(np.uint8))
+        gray = Image.fromarray((values >> 8).astype(np.uint8))
         if isinstance(key := image.info.get("transparency"), int):
-            grey.putalpha(Image.fromarray(np.uint8(values != key) * 255))
-        return grey
+            gray.putalpha(Image.fromarray(np.uint8(values != key) * 255))
+        return gray
     if image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
@@ -150,7 +155,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image
 
 
-def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
+def _apply_icc_profile(image: Image.Image, profile: bytes) -> Image.Image:
     """Through the embedded ICC profile to sRGB; a profile that is junk, or for another colour space, is ignored."""
     try:
         source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -162,7 +167,7 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return converted or image
 
 
-def _not_an_image(path: Path) -> str:
+def _unreadable_reason(path: Path) -> str:
     found = source(path, whole=True)
     with open(found, "rb") if isinstance(found, str) else found as file:
         head = file.read(16)

@@ -1,4 +1,4 @@
-"""Decoding in processes of its own: a file that crashes the decoder, hangs it or eats memory costs itself alone.
+"""DecodeTask in processes of its own: a file that crashes the decoder, hangs it or eats memory costs itself alone.
 
 pebble keeps the processes, and ends and replaces one that dies or overruns its time. Pixels come back through memory
 that both sides have mapped: a worker writes frames where it is told to, and none of them is pickled.
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import TimeoutError as OutOfTime
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ from .decode import decode
 from .settings import DecodeSettings
 
 GIB = 1 << 30
-_ATTEMPTS = 3  # for a file among those under way when the workers broke down
+_MAX_RETRIES = 3  # for a file among those under way when the workers broke down
 
 
-class Arena:
+class SharedMemoryArena:
     """Room for frames of one size in memory that workers map by its path.
 
     A file in memory where there are such (Linux): it has no name to be left behind, goes with the process, and is not
@@ -45,7 +45,7 @@ class Arena:
     def __init__(self, frames: int, frame_bytes: int) -> None:
         self.bytes = frames * frame_bytes
         self.frame_bytes = frame_bytes
-        self._gaps = [(0, frames)]  # (first frame, number of frames), rising, never adjacent
+        self._free_ranges = [(0, frames)]  # (first frame, number of frames), rising, never adjacent
         self._file: Any = None
         if sys.platform == "win32":
             self.path = f"gemma-captioner-{os.getpid()}-{secrets.token_hex(4)}"
@@ -57,25 +57,25 @@ class Arena:
             self.path = self._file.name
         if self._file is not None:
             self._file.truncate(self.bytes)
-        self._memory = _mapped(self.path, self.bytes)
+        self._memory = _map_memory(self.path, self.bytes)
 
-    def take(self, frames: int) -> int | None:
+    def allocate(self, frames: int) -> int | None:
         """The first of so many adjacent frames, None where there is no such gap now."""
-        for i, (first, count) in enumerate(self._gaps):
+        for i, (first, count) in enumerate(self._free_ranges):
             if count >= frames:
-                self._gaps[i : i + 1] = [(first + frames, count - frames)] if count > frames else []
+                self._free_ranges[i : i + 1] = [(first + frames, count - frames)] if count > frames else []
                 return first
         return None
 
-    def give(self, first: int, frames: int) -> None:
-        """Take back what `take` gave."""
-        gaps: list[tuple[int, int]] = []
-        for at, count in sorted([*self._gaps, (first, frames)]):
-            if gaps and sum(gaps[-1]) == at:
-                gaps[-1] = (gaps[-1][0], gaps[-1][1] + count)
+    def release(self, first: int, frames: int) -> None:
+        """Take back what `allocate` gave."""
+        free_ranges: list[tuple[int, int]] = []
+        for at, count in sorted([*self._free_ranges, (first, frames)]):
+            if free_ranges and sum(free_ranges[-1]) == at:
+                free_ranges[-1] = (free_ranges[-1][0], free_ranges[-1][1] + count)
             else:
-                gaps.append((at, count))
-        self._gaps = gaps
+                free_ranges.append((at, count))
+        self._free_ranges = free_ranges
 
     def view(self, first: int, shape: tuple[int, ...]) -> Pixels:
         return np.ndarray(shape, np.uint8, self._memory, first * self.frame_bytes)
@@ -85,7 +85,7 @@ class Arena:
             self._file.close()  # the mapping goes with the last array that looks into it
 
 
-def _mapped(path: str, size: int) -> mmap.mmap:
+def _map_memory(path: str, size: int) -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(-1, size, tagname=path)
     with open(path, "r+b") as file:
@@ -93,7 +93,7 @@ def _mapped(path: str, size: int) -> mmap.mmap:
 
 
 @dataclass(frozen=True, slots=True)
-class _Landed:
+class _SharedFrames:
     """What a worker says of frames that it wrote: all of them but the pixels."""
 
     shape: tuple[int, ...]
@@ -105,45 +105,45 @@ class _Landed:
 
 
 @dataclass(frozen=True, slots=True)
-class _NeedsRoom:
+class _NeedsMoreFrames:
     """An image that turned out to be animated: it wants so many frames, and had room for one."""
 
     frames: int
 
 
-class Decoding:
+class DecodeTask:
     """One file on its way. Once `done`, `result` gives it, and `release` its room back when its pixels are spent."""
 
     def __init__(self, pool: "DecodePool", item: MediaItem, frames: int, first: int) -> None:
         self._pool, self._item = pool, item
-        self._room: tuple[int, int] | None = (first, frames)
-        self._scheduled: Scheduled | None = pool._schedule(item, first, frames)
+        self._allocation: tuple[int, int] | None = (first, frames)
+        self._scheduled: ScheduledTask | None = pool._submit(item, first, frames)
         self._result: Frames | Failed | None = None
-        self._wants = 0
-        self._breakdowns = 0
+        self._frames_needed = 0
+        self._pool_failures = 0
 
     def done(self) -> bool:
         if self._result is not None:
             return True
         if self._scheduled is not None:
-            if self._scheduled.is_lost() and self._room is not None:
-                if self._breakdowns == _ATTEMPTS:
-                    times = f"{_ATTEMPTS + 1} times"
+            if self._scheduled.is_lost() and self._allocation is not None:
+                if self._pool_failures == _MAX_RETRIES:
+                    times = f"{_MAX_RETRIES + 1} times"
                     self._result = Failed(self._item, f"the decoders crashed {times} as it was read: run it again")
                     return True
-                self._breakdowns += 1
-                self._scheduled = self._pool._schedule(self._item, *self._room)
+                self._pool_failures += 1
+                self._scheduled = self._pool._submit(self._item, *self._allocation)
             if not self._scheduled.future.done():
                 return False
-            answer = self._pool._answer(self._scheduled.future, self._item, self._room)
-            if not isinstance(answer, _NeedsRoom):
+            answer = self._pool._collect_result(self._scheduled.future, self._item, self._allocation)
+            if not isinstance(answer, _NeedsMoreFrames):
                 self._result = answer
                 return True
             self.release()
-            self._scheduled, self._wants = None, answer.frames
-        if (first := self._pool.arena.take(self._wants)) is not None:
-            self._room = (first, self._wants)
-            self._scheduled = self._pool._schedule(self._item, first, self._wants)
+            self._scheduled, self._frames_needed = None, answer.frames
+        if (first := self._pool.arena.allocate(self._frames_needed)) is not None:
+            self._allocation = (first, self._frames_needed)
+            self._scheduled = self._pool._submit(self._item, first, self._frames_needed)
         return False
 
     def result(self) -> Frames | Failed:
@@ -151,13 +151,13 @@ class Decoding:
         return self._result
 
     def release(self) -> None:
-        if self._room is not None:
-            self._pool.arena.give(*self._room)
-            self._room = None
+        if self._allocation is not None:
+            self._pool.arena.release(*self._allocation)
+            self._allocation = None
 
 
 @dataclass(frozen=True, slots=True)
-class Scheduled:
+class ScheduledTask:
     """A task, and the pool that it was given to."""
 
     future: "ProcessFuture[Any]"
@@ -170,7 +170,7 @@ class Scheduled:
         return not self.pool.active
 
 
-class Processes:
+class WorkerPool:
     """Where files are opened: one that crashes its process, or wants more bytes than `memory`, costs itself alone.
 
     pebble's pool breaks down, with all that is under way, where a worker dies that it does not know to be at work:
@@ -181,37 +181,37 @@ class Processes:
         self._workers, self._memory = workers, memory
         self._futures: WeakSet[ProcessFuture[Any]] = WeakSet()
         self._closed = False
-        self._pool = self._new()
+        self._pool = self._create_pool()
 
-    def _new(self) -> ProcessPool:
-        return ProcessPool(self._workers, context=_context(), initializer=_prepare_worker, initargs=(self._memory,))
+    def _create_pool(self) -> ProcessPool:
+        return ProcessPool(self._workers, context=_context(), initializer=_init_worker, initargs=(self._memory,))
 
-    def schedule(self, function: Callable[..., Any], *, args: tuple[Any, ...], timeout: float) -> Scheduled:
+    def schedule(self, function: Callable[..., Any], *, args: tuple[Any, ...], timeout: float) -> ScheduledTask:
         """Raises `RuntimeError` after `close`."""
         try:
             future = self._pool.schedule(function, args=args, timeout=timeout)
         except RuntimeError:  # what pebble raises where it broke down, and where it was stopped
             if self._closed:
                 raise
-            self._replace()
+            self._replace_pool()
             future = self._pool.schedule(function, args=args, timeout=timeout)
         self._futures.add(future)
-        return Scheduled(future, self._pool)
+        return ScheduledTask(future, self._pool)
 
-    def _replace(self) -> None:
+    def _replace_pool(self) -> None:
         for future in list(self._futures):  # those that had not reached a worker are told by nobody else
             if not future.done():
                 future.set_exception(BrokenProcessPool("All workers expired"))
-        self._stop()
-        self._pool = self._new()
+        self._stop_pool()
+        self._pool = self._create_pool()
 
-    def _stop(self) -> None:
+    def _stop_pool(self) -> None:
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join(timeout=10)
 
     def close(self) -> None:
         self._closed = True
-        self._stop()
+        self._stop_pool()
 
 
 class DecodePool:
@@ -224,36 +224,36 @@ class DecodePool:
         self._settings = settings
         self._sizes = (size, clip_size)
         frame_bytes = max(max_frame_bytes(size), max_frame_bytes(clip_size))
-        self.arena = Arena(max(settings.frames, pixel_bytes // frame_bytes), frame_bytes)
+        self.arena = SharedMemoryArena(max(settings.frames, pixel_bytes // frame_bytes), frame_bytes)
         limit = int(settings.memory_gib * GIB) + self.arena.bytes  # the arena counts as a worker's own, too
-        self._processes = Processes(workers, limit)
+        self._processes = WorkerPool(workers, limit)
 
-    def start(self, item: MediaItem) -> Decoding | None:
+    def start(self, item: MediaItem) -> DecodeTask | None:
         """None where there is no room for its pixels now."""
         frames = self._settings.frames if item.kind == "clip" else 1
-        first = self.arena.take(frames)
-        return None if first is None else Decoding(self, item, frames, first)
+        first = self.arena.allocate(frames)
+        return None if first is None else DecodeTask(self, item, frames, first)
 
-    def _schedule(self, item: MediaItem, first: int, frames: int) -> Scheduled:
-        where = (self.arena.path, self.arena.bytes, first * self.arena.frame_bytes, frames)
-        arguments = (where, item, self._settings, *self._sizes)
+    def _submit(self, item: MediaItem, first: int, frames: int) -> ScheduledTask:
+        destination = (self.arena.path, self.arena.bytes, first * self.arena.frame_bytes, frames)
+        arguments = (destination, item, self._settings, *self._sizes)
         return self._processes.schedule(_decode_into, args=arguments, timeout=self._settings.timeout_s)
 
-    def _answer(
+    def _collect_result(
         self, future: "ProcessFuture[Any]", item: MediaItem, room: tuple[int, int] | None
-    ) -> Frames | Failed | _NeedsRoom:
+    ) -> Frames | Failed | _NeedsMoreFrames:
         try:
-            said = future.result()
-        except OutOfTime:
+            result = future.result()
+        except FutureTimeoutError:
             seconds = self._settings.timeout_s
             return Failed(item, f"still not decoded after {seconds:g} s: convert it, or raise --decode-timeout")
         except ProcessExpired as error:
-            return Failed(item, f"the decoder crashed on it ({_cause(error)}): convert it with another program")
-        if not isinstance(said, _Landed):
-            return said  # type: ignore[no-any-return]
+            return Failed(item, f"the decoder crashed on it ({_exit_reason(error)}): convert it with another program")
+        if not isinstance(result, _SharedFrames):
+            return result  # type: ignore[no-any-return]
         assert room is not None
-        pixels = self.arena.view(room[0], said.shape)
-        return Frames(pixels, said.times_s, said.duration_s, said.flags, said.kind, said.source_size)
+        pixels = self.arena.view(room[0], result.shape)
+        return Frames(pixels, result.times_s, result.duration_s, result.flags, result.kind, result.source_size)
 
     def close(self) -> None:
         self._processes.close()
@@ -266,7 +266,7 @@ class DecodePool:
         self.close()
 
 
-def _cause(error: ProcessExpired) -> str:
+def _exit_reason(error: ProcessExpired) -> str:
     code = error.exitcode or 0
     try:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -280,7 +280,7 @@ _M_ARENA_MAX = -8
 _arenas: dict[str, mmap.mmap] = {}
 
 
-def _prepare_worker(more_memory: int) -> None:
+def _init_worker(extra_memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     warnings.simplefilter("ignore")  # a decoder's mutterings; what matters is whether it fails
     if sys.platform == "linux":  # macOS refuses to bound what it has given addresses to, Windows has no such bound
@@ -288,30 +288,30 @@ def _prepare_worker(more_memory: int) -> None:
 
         if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
             mallopt(_M_ARENA_MAX, 2)  # glibc reserves 64 MiB of address space for each thread that FFmpeg starts
-        limit = psutil.Process().memory_info().vms + more_memory
+        limit = psutil.Process().memory_info().vms + extra_memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _decode_into(
-    where: tuple[str, int, int, int],
+    destination: tuple[str, int, int, int],
     item: MediaItem,
     settings: DecodeSettings,
     size: Size,
     clip_size: Size,
-) -> _Landed | _NeedsRoom | Failed:
-    """where: the arena's path and bytes, the offset to write at, and how many frames there is room for."""
-    path, arena_bytes, offset, room = where
+) -> _SharedFrames | _NeedsMoreFrames | Failed:
+    """destination: the arena's path and bytes, the offset to write at, and how many frames there is room for."""
+    path, arena_bytes, offset, room = destination
     frames = decode(item, size, settings, clip_size)
     if isinstance(frames, Failed):
         return frames
     if len(frames.pixels) > room:
-        return _NeedsRoom(len(frames.pixels))
+        return _NeedsMoreFrames(len(frames.pixels))
     if path not in _arenas:
-        _arenas[path] = _mapped(path, arena_bytes)
+        _arenas[path] = _map_memory(path, arena_bytes)
     np.ndarray(frames.pixels.shape, np.uint8, _arenas[path], offset)[:] = frames.pixels
     shape = frames.pixels.shape
-    return _Landed(shape, frames.times_s, frames.duration_s, frames.flags, frames.kind, frames.source_size)
+    return _SharedFrames(shape, frames.times_s, frames.duration_s, frames.flags, frames.kind, frames.source_size)
 
 
 # How workers start: from a server that has imported the decoders and nothing else, where there is fork.
@@ -321,7 +321,7 @@ _base: Any = multiprocessing.get_context(_METHOD)
 
 
 @contextmanager
-def _main_hidden() -> Iterator[None]:
+def _hide_main_module() -> Iterator[None]:
     """Workers need nothing of the caller's main module, and running it anew there would start the run again."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -334,7 +334,7 @@ def _main_hidden() -> Iterator[None]:
 class _Worker(_base.Process):  # type: ignore[misc]
     @staticmethod
     def _Popen(process: Any) -> Any:
-        with _main_hidden():
+        with _hide_main_module():
             return _base.Process._Popen(process)
 
 

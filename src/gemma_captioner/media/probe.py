@@ -6,7 +6,7 @@ from ..errors import ItemError
 from ..types import Failed, MediaItem
 from .decode import decode
 from .settings import DecodeSettings
-from .video import timeline_of
+from .video import read_timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +26,5 @@ def probe(item: MediaItem) -> Probe:
         raise ItemError(frames.error)
     if item.kind == "image":
         return Probe(*frames.source_size)
-    count = len(timeline_of(item.path).times)
+    count = len(read_timeline(item.path).times)
     return Probe(*frames.source_size, count, round(count / frames.duration_s, 3) if frames.duration_s else 0.0)

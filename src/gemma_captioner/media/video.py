@@ -23,17 +23,17 @@ from av.video.stream import VideoStream
 from ..errors import ItemError
 from ..storage.filesystem import is_local, source
 from ..types import Frames, PatchBudget, Pixels, Size, resized_dimensions
-from .colour import as_srgb, upright_size
-from .sampling import ROUNDING_S, Timeline, wanted_frames
+from .color import frame_to_srgb, upright_size
+from .sampling import TIMESTAMP_TOLERANCE_S, Timeline, select_frames
 from .settings import DecodeSettings
 
 av.logging.set_level(None)
 
-_READ_WHOLE_BYTES = 256 << 20  # up to this size the packets are read; past it the container's index is believed
-_CLOCK_BACK_S, _CLOCK_AHEAD_S = 0.9, 3600.0  # steps of the clock that no single recording takes
-_JUMP_S = 1.0  # a keyframe nearer than this is not worth a seek
+_MAX_FULL_SCAN_BYTES = 256 << 20  # up to this size the packets are read; past it the container's index is believed
+_MAX_CLOCK_STEP_BACK_S, _MAX_CLOCK_STEP_AHEAD_S = 0.9, 3600.0  # steps of the clock that no single recording takes
+_MIN_SEEK_S = 1.0  # a keyframe nearer than this is not worth a seek
 _INEXACT_SEEKING = ("avi", "mpeg", "mpegts", "mpegvideo")  # read in order, never jumped in
-_SKIPS_BY_PACKET = ("h264", "hevc")  # decoders that can be told anew with each packet what to leave out
+_PER_PACKET_SKIP_DECODERS = ("h264", "hevc")  # decoders that can be told anew with each packet what to leave out
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop the alpha of WebM
 
 
@@ -43,8 +43,8 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
     A file that breaks off gives the frames it has, flagged `partial_video`, if at least half of those wanted are there.
     """
     try:
-        timeline = timeline_of(path)
-        indexes, missing = wanted_frames(timeline, settings)
+        timeline = read_timeline(path)
+        indexes, missing = select_frames(timeline, settings)
         wanted = [timeline.times[i] for i in indexes]
         with open_video(path) as container:
             stream = video_stream(container)
@@ -55,7 +55,7 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
                     source_size = upright_size(frame, stream.sample_aspect_ratio)
                     width, height = resized_dimensions(size, *source_size)
                     pixels = np.empty((len(wanted), height, width, 3), np.uint8)
-                pixels[number] = as_srgb(
+                pixels[number] = frame_to_srgb(
                     frame,
                     (width, height),
                     settings.background,
@@ -101,69 +101,69 @@ def video_stream(container: InputContainer) -> VideoStream:
     raise ItemError("the file has no video in it, only sound or a cover picture: remove it")
 
 
-def timeline_of(path: Path) -> Timeline:
+def read_timeline(path: Path) -> Timeline:
     """When each frame begins, without decoding any. Raises `ItemError` where there is none."""
     with open_video(path) as container:
         stream = video_stream(container)
         base = float(stream.time_base or 0)
         entries = list(stream.index_entries)
-        read_whole = _READ_WHOLE_BYTES if is_local(path) else 0  # from afar, what need not be read is not
+        read_whole = _MAX_FULL_SCAN_BYTES if is_local(path) else 0  # from afar, what need not be read is not
         if container.size > read_whole and 1 < len(entries) == stream.frames:
             shift = (stream.start_time or 0) - entries[0].timestamp
-            frames = sorted(_Shown((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries)
-            frames[-1] = frames[-1]._replace(lasts=frames[-1].begins - frames[-2].begins)
-            stretches = [frames]
+            frames = sorted(_FrameTiming((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries)
+            frames[-1] = frames[-1]._replace(duration_s=frames[-1].start_s - frames[-2].start_s)
+            segments = [frames]
         else:
-            stretches = _stretches(container, stream)
-        if not stretches:
+            segments = _read_segments(container, stream)
+        if not segments:
             raise ItemError("the file has no video in it that can be read: copy or download it again")
-        by_place = len(stretches) > 1 or container.format.name == "avi"
-        seen = _on_one_clock(stretches)
-        if not by_place:  # a time is said once; where places count, every frame is
-            seen = list({frame.begins: frame for frame in seen}.values())
-        times = [frame.begins for frame in seen]
-        actual, declared = times[-1] + seen[-1].lasts, _declared_end(container, stream, times[0])
-        if len(stretches) > 1:
+        ignores_timestamps = len(segments) > 1 or container.format.name == "avi"
+        seen = _join_segments(segments)
+        if not ignores_timestamps:  # a time is said once; where places count, every frame is
+            seen = list({frame.start_s: frame for frame in seen}.values())
+        times = [frame.start_s for frame in seen]
+        actual, declared = times[-1] + seen[-1].duration_s, _declared_end(container, stream, times[0])
+        if len(segments) > 1:
             declared = 0.0  # by clocks that were set anew
-        breaks_off = declared - actual > max(0.5, 0.05 * (declared - times[0]))
-        jumps = container.format.name not in _INEXACT_SEEKING and not by_place
-        keyframes = [frame.begins for frame in seen if frame.is_keyframe and jumps]
-        return Timeline(times, declared if breaks_off else actual, keyframes, breaks_off, by_place)
+        is_truncated = declared - actual > max(0.5, 0.05 * (declared - times[0]))
+        can_seek = container.format.name not in _INEXACT_SEEKING and not ignores_timestamps
+        keyframes = [frame.start_s for frame in seen if frame.is_keyframe and can_seek]
+        return Timeline(times, declared if is_truncated else actual, keyframes, is_truncated, ignores_timestamps)
 
 
-class _Shown(NamedTuple):
+class _FrameTiming(NamedTuple):
     """A frame by its packet: begins, lasts in seconds."""
 
-    begins: float
-    lasts: float
+    start_s: float
+    duration_s: float
     is_keyframe: bool
 
 
-def _stretches(container: InputContainer, stream: VideoStream) -> list[list[_Shown]]:
+def _read_segments(container: InputContainer, stream: VideoStream) -> list[list[_FrameTiming]]:
     """Frames in the order of the file, a new stretch wherever the clock was set anew (recordings that were joined)."""
-    stretches: list[list[_Shown]] = []
+    segments: list[list[_FrameTiming]] = []
     latest = 0.0
     try:
         for packet in container.demux(stream):
             if packet.pts is None or packet.is_discard or packet.time_base is None:
                 continue
             clock = float((packet.pts if packet.dts is None else packet.dts) * packet.time_base)
-            if not stretches or not -_CLOCK_BACK_S < clock - latest < _CLOCK_AHEAD_S:
-                stretches.append([])
+            if not segments or not -_MAX_CLOCK_STEP_BACK_S < clock - latest < _MAX_CLOCK_STEP_AHEAD_S:
+                segments.append([])
             latest = clock
-            lasts = float((packet.duration or 0) * packet.time_base)
-            stretches[-1].append(_Shown(float(packet.pts * packet.time_base), lasts, packet.is_keyframe))
+            duration_s = float((packet.duration or 0) * packet.time_base)
+            segments[-1].append(_FrameTiming(float(packet.pts * packet.time_base), duration_s, packet.is_keyframe))
     except av.error.FFmpegError:
         pass  # what was read so far is what there is
-    return stretches
+    return segments
 
 
-def _on_one_clock(stretches: list[list[_Shown]]) -> list[_Shown]:
+def _join_segments(segments: list[list[_FrameTiming]]) -> list[_FrameTiming]:
     """Sorted within each stretch, each of which begins where the one before it ends."""
-    joined: list[_Shown] = []
-    for stretch in map(sorted, stretches):
-        shift = joined[-1].begins + joined[-1].lasts - stretch[0].begins if joined else 0.0
-        joined += [frame._replace(begins=frame.begins + shift) for frame in stretch]
+    joined: list[_FrameTiming] = []
+    for segment in map(sorted, segments):
+        shift = joined[-1].start_s + joined[-1].duration_s - segment[0].start_s if joined else 0.0
+        joined += [frame._replace(start_s=frame.start_s + shift) for frame in segment]
     return joined
 
 
@@ -182,58 +182,58 @@ def _frames_at(
     """The frame on screen at each wanted time, the last that begins at or before it; fewer where decoding fails."""
     if not wanted:
         return
-    left = deque(wanted)
-    shown: VideoFrame | None = None  # on screen since its own time, until the next one's
+    remaining = deque(wanted)
+    current: VideoFrame | None = None  # on screen since its own time, until the next one's
     needed = frozenset(map(_micros, wanted))
-    decoded = frames_from(container, stream, timeline, left[0], needed=needed)
-    while left:
+    decoded = decode_from(container, stream, timeline, remaining[0], needed=needed)
+    while remaining:
         try:
             frame = next(decoded)
         except (StopIteration, av.error.FFmpegError):
             break
-        if shown is not None and _time(frame) <= _time(shown):  # a seek lands where a decoder can start
+        if current is not None and _time(frame) <= _time(current):  # a seek lands where a decoder can start
             continue
-        if shown is not None and left[0] + ROUNDING_S < _time(frame):
-            yield shown
-            while left and left[0] + ROUNDING_S < _time(frame):
-                left.popleft()
-            if left and _jump(timeline.keyframes, _time(frame), left[0]) is not None:
-                decoded = frames_from(container, stream, timeline, left[0], now=_time(frame), needed=needed)
-        shown = frame
-    if left and shown is not None and left[0] <= _time(shown) + ROUNDING_S:
-        yield shown  # the last frame stays on screen until the end
+        if current is not None and remaining[0] + TIMESTAMP_TOLERANCE_S < _time(frame):
+            yield current
+            while remaining and remaining[0] + TIMESTAMP_TOLERANCE_S < _time(frame):
+                remaining.popleft()
+            if remaining and _keyframe_to_seek(timeline.keyframes, _time(frame), remaining[0]) is not None:
+                decoded = decode_from(container, stream, timeline, remaining[0], position_s=_time(frame), needed=needed)
+        current = frame
+    if remaining and current is not None and remaining[0] <= _time(current) + TIMESTAMP_TOLERANCE_S:
+        yield current  # the last frame stays on screen until the end
 
 
-def frames_from(
+def decode_from(
     container: InputContainer,
     stream: VideoStream,
     timeline: Timeline,
     time: float,
     *,
-    now: float | None = None,
+    position_s: float | None = None,
     needed: frozenset[int] | None = None,
 ) -> Iterator[VideoFrame]:
     """Frames in the order in which they are shown, from one at or before `time` on.
 
-    now: where reading stands, None at the start: no jump is made that would save next to nothing.
+    position_s: where reading stands, None at the start: no jump is made that would save next to nothing.
     needed: of the others (by their times in microseconds), those that no frame refers to may be left undecoded.
     """
     decoder = _decoder(stream)
-    keyframe = _jump(timeline.keyframes, timeline.start if now is None else now, time)
+    keyframe = _keyframe_to_seek(timeline.keyframes, timeline.start if position_s is None else position_s, time)
     if keyframe is not None:
         container.seek(round(keyframe / (stream.time_base or 1)), stream=stream, backward=True)
         decoder.flush_buffers()
         decoded = _decode(container, stream, decoder, needed)
         first = next(decoded, None)
-        if first is not None and _time(first) <= keyframe + ROUNDING_S:
+        if first is not None and _time(first) <= keyframe + TIMESTAMP_TOLERANCE_S:
             yield first
             yield from decoded
             return
         # The container seeks by guess (MPEG streams do) and landed too late: read it from the beginning.
         container.seek(round(timeline.start / (stream.time_base or 1)), stream=stream, backward=True)
         decoder.flush_buffers()
-    frames = _decode(container, stream, decoder, None if timeline.by_place else needed)
-    yield from _timed(frames, timeline.times) if timeline.by_place else frames
+    frames = _decode(container, stream, decoder, None if timeline.ignores_timestamps else needed)
+    yield from _with_timestamps(frames, timeline.times) if timeline.ignores_timestamps else frames
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
@@ -251,7 +251,7 @@ def _decode(
     container: InputContainer, stream: VideoStream, decoder: VideoCodecContext, needed: frozenset[int] | None
 ) -> Iterator[VideoFrame]:
     for packet in container.demux(stream):
-        if needed is not None and packet.pts is not None and decoder.name in _SKIPS_BY_PACKET:
+        if needed is not None and packet.pts is not None and decoder.name in _PER_PACKET_SKIP_DECODERS:
             is_needed = _micros(float(packet.pts * (packet.time_base or 1))) in needed
             decoder.skip_frame = "DEFAULT" if is_needed else "NONREF"
         for frame in decoder.decode(packet):
@@ -260,7 +260,7 @@ def _decode(
             yield frame
 
 
-def _timed(decoded: Iterator[VideoFrame], times: Sequence[float]) -> Iterator[VideoFrame]:
+def _with_timestamps(decoded: Iterator[VideoFrame], times: Sequence[float]) -> Iterator[VideoFrame]:
     """Frames in the order in which they are shown, each given the time of its place in that order.
 
     AVI numbers its packets in the order of decoding, and joined recordings count from different beginnings.
@@ -278,7 +278,7 @@ def _time(frame: VideoFrame) -> float:
     return frame.time or 0.0
 
 
-def _jump(keyframes: Sequence[float], now: float, target: float) -> float | None:
-    """The last keyframe at or before `target`, where it lies well after `now`."""
-    at = bisect_right(keyframes, target + ROUNDING_S) - 1
-    return keyframes[at] if at >= 0 and keyframes[at] > now + _JUMP_S else None
+def _keyframe_to_seek(keyframes: Sequence[float], position_s: float, target: float) -> float | None:
+    """The last keyframe at or before `target`, where it lies well after `position_s`."""
+    at = bisect_right(keyframes, target + TIMESTAMP_TOLERANCE_S) - 1
+    return keyframes[at] if at >= 0 and keyframes[at] > position_s + _MIN_SEEK_S else None

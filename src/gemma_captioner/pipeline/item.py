@@ -6,7 +6,7 @@ from zlib import crc32
 
 from ..config.settings import Settings
 from ..dataset.journal import JournalRecord
-from ..media.pool import Decoding
+from ..media.pool import DecodeTask
 from ..prompts.examples import FewShotExample, examples_of_kind
 from ..prompts.metadata import MetadataTable
 from ..prompts.variables import fill_template, variable_values
@@ -35,7 +35,7 @@ class ItemState:
 
     item: MediaItem
     media: str
-    decoding: Decoding
+    decoding: DecodeTask
     frames: Frames | None = None
     values: Mapping[str, str | int | float] = field(default_factory=dict)  # of the prompts' variables
     prompt_states: list[PromptState] = field(default_factory=list)

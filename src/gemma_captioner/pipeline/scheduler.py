@@ -141,7 +141,7 @@ class Pipeline:
         """Started when the first file needs it; the examples are decoded before anything else."""
         spec = self.engine.spec
         clip_size = spec.clip_size or spec.size
-        wanted = spec.at_once * self.settings.sampling.frames * max_frame_bytes(clip_size)
+        wanted = spec.preferred_batch_size * self.settings.sampling.frames * max_frame_bytes(clip_size)
         pool = DecodePool(
             spec.size,
             decode_settings(self.settings),
@@ -182,9 +182,9 @@ class Pipeline:
 
     def _submit(self, session: Session) -> None:
         """Fill what is free with what is decoded, in the order of work."""
-        free = session.free
+        available_slots = session.available_slots
         for state in self._items:
-            if free <= 0:
+            if available_slots <= 0:
                 return
             if state.frames is None:
                 if not state.is_decoded or isinstance(frames := state.decoding.result(), Failed):
@@ -196,10 +196,10 @@ class Pipeline:
                     self._existing_caption(state.item),
                     lambda: next(self._request_ids),
                 )
-            for prompt_state in state.pending_prompts()[:free]:
+            for prompt_state in state.pending_prompts()[:available_slots]:
                 self._in_flight[prompt_state.id], prompt_state.in_flight = state, True
                 session.submit(state.request(prompt_state, self.settings, self._examples))
-                free -= 1
+                available_slots -= 1
 
     def _existing_caption(self, item: MediaItem) -> str:
         """The caption that is there, where a prompt wants it."""

@@ -6,8 +6,8 @@ from difflib import SequenceMatcher
 
 from ..captions.clean import apply_affixes
 from .edits import Draft, one_line
-from .library import Entry
-from .patterns import found, patiently, pattern, replaced
+from .library import ReviewItem
+from .patterns import compile_pattern, search, substitute, with_time_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Inputs:
     text: str = ""
     by: str = ""
     is_regex: bool = False
-    any_case: bool = False
+    ignore_case: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,17 @@ class Operation:
 
 
 def _replace(caption: str, inputs: Inputs) -> str:
-    wanted = pattern(inputs.text, is_regex=inputs.is_regex, any_case=inputs.any_case)
-    return replaced(wanted, inputs.by, caption, is_regex=inputs.is_regex)
+    expression = compile_pattern(inputs.text, is_regex=inputs.is_regex, ignore_case=inputs.ignore_case)
+    return substitute(expression, inputs.by, caption, is_regex=inputs.is_regex)
 
 
-def _without_sentence(caption: str, inputs: Inputs) -> str:
+def _remove_sentences(caption: str, inputs: Inputs) -> str:
     """# "A cat. The image is blurry. It sits.", blurry -> "A cat. It sits." """
-    wanted = pattern(inputs.text, is_regex=inputs.is_regex, any_case=inputs.any_case)
-    return " ".join(sentence for sentence in _SENTENCES.findall(caption) if not found(wanted, sentence))
+    expression = compile_pattern(inputs.text, is_regex=inputs.is_regex, ignore_case=inputs.ignore_case)
+    return " ".join(sentence for sentence in _SENTENCES.findall(caption) if not search(expression, sentence))
 
 
-_SENTENCES = pattern(r"\S.*?(?:[.!?][\"')\]]*(?=\s|$)|$)", is_regex=True)
+_SENTENCES = compile_pattern(r"\S.*?(?:[.!?][\"')\]]*(?=\s|$)|$)", is_regex=True)
 
 OPERATIONS: Mapping[str, Operation] = {
     "find and replace": Operation(_replace, "Find", "Replace by", searches=True),
@@ -50,39 +50,39 @@ OPERATIONS: Mapping[str, Operation] = {
     "trigger": Operation(
         lambda caption, put: apply_affixes(caption, trigger=put.text), "Put before those without this word"
     ),
-    "remove sentence": Operation(_without_sentence, "Sentences that hold", searches=True),
+    "remove sentence": Operation(_remove_sentences, "Sentences that hold", searches=True),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    entry: Entry
+class PlannedChange:
+    entry: ReviewItem
     before: str
     draft: Draft
 
 
-def planned(entries: Iterable[Entry], name: str, inputs: Inputs) -> list[Planned]:
+def plan_changes(entries: Iterable[ReviewItem], name: str, inputs: Inputs) -> list[PlannedChange]:
     """What would change. Raises `UsageError` for a regular expression that is none, or takes too long."""
     if not inputs.text:
         return []
     changes = []
-    for entry in patiently(entries, is_regex=inputs.is_regex):
+    for entry in with_time_limit(entries, is_regex=inputs.is_regex):
         words = entry.words
-        if words.digest is None or entry.fault is not None:
+        if words.digest is None or entry.access_error is not None:
             continue
         lines = words.text.splitlines()
         after = "\n".join(one_line(OPERATIONS[name].change(line, inputs)) for line in lines)
         if (after := one_line(after, lines=len(lines) > 1)) != words.text:
-            changes.append(Planned(entry, words.text, Draft(entry.number, words.digest, after)))
+            changes.append(PlannedChange(entry, words.text, Draft(entry.number, words.digest, after)))
     return changes
 
 
-def difference(before: str, after: str) -> list[tuple[str, str]]:
+def word_diff(before: str, after: str) -> list[tuple[str, str]]:
     """What stayed, went and came, word by word.
 
     # "a red cat", "a blue cat" -> ("same", "a "), ("gone", "red"), ("new", "blue"), ("same", " cat")
     """
-    old, new = (pattern(r"\s+|\w+|[^\w\s]", is_regex=True).findall(text) for text in (before, after))
+    old, new = (compile_pattern(r"\s+|\w+|[^\w\s]", is_regex=True).findall(text) for text in (before, after))
     parts: list[tuple[str, str]] = []
     for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind == "equal":

@@ -21,14 +21,14 @@ CAPTION_SUFFIXES = (".txt",)
 MEDIA_SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)
 
 
-def contained(path: Path, within: Path, suffixes: Collection[str] = ()) -> Path:
+def resolve_inside(path: Path, root: Path, suffixes: Collection[str] = ()) -> Path:
     """Where `path` leads, all links followed. It need not exist.
 
-    Raises `ItemError` for what leads out of `within`, has none of `suffixes` in the end, or is no plain file.
+    Raises `ItemError` for what leads out of `root`, has none of `suffixes` in the end, or is no plain file.
     """
     try:
         real = path.resolve()
-        if not real.is_relative_to(within.resolve()):
+        if not real.is_relative_to(root.resolve()):
             raise ItemError("it is a link to outside the folder: put the file itself there, or review where it lies")
         if suffixes and real.suffix.lower() not in suffixes:
             raise ItemError(f"it is a link to a file of another kind, {real.suffix or 'without an ending'}")
@@ -39,7 +39,7 @@ def contained(path: Path, within: Path, suffixes: Collection[str] = ()) -> Path:
     return real
 
 
-def see_that_ours(store: Path) -> None:
+def check_store_is_contained(store: Path) -> None:
     """That what the page writes for itself stays in the folder, which may be a stranger's.
 
     Raises `StartError` where a link leads out: of `reviews.jsonl -> ~/.profile`, file names would be what a shell runs.
@@ -66,14 +66,14 @@ _HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AccessPolicy:
     """names: of this server, as a browser may call it. token: None where only this machine can reach it."""
 
     names: frozenset[str] = LOOPBACK
     token: str | None = None
     session: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
-    def knows(self, host: str) -> bool:
+    def allows_host(self, host: str) -> bool:
         """# localhost:8080 -> yes      evil.example:8080 -> no      192.168.1.7 -> with a token: no name rebinds it"""
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -93,9 +93,9 @@ def _is_address(name: str) -> bool:
 class Guard:
     """ASGI around everything, websockets included."""
 
-    def __init__(self, app: Any, terms: Terms, cookie: str) -> None:
+    def __init__(self, app: Any, policy: AccessPolicy, cookie: str) -> None:
         """cookie: its name, which differs from that of another server on this machine."""
-        self._app, self._terms, self._cookie = app, terms, cookie
+        self._app, self._terms, self._cookie = app, policy, cookie
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] not in ("http", "websocket"):  # the server's own start and end
@@ -104,25 +104,25 @@ class Guard:
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        if (why := self._refusal(scope, headers)) is not None:
-            await _refuse(scope, send, why)
+        if (reason := self._refusal(scope, headers)) is not None:
+            await _refuse(scope, send, reason)
         elif self._terms.token is None or self._has_cookie(headers):
             await self._app(scope, receive, _with_headers(send))
-        elif self._brings_token(scope):
-            await self._let_in(scope, send)
+        elif self._has_token(scope):
+            await self._set_cookie(scope, send)
         else:
             await _refuse(scope, send, "open the address that `gemma-captioner review` printed, token included")
 
     def _refusal(self, scope: Any, headers: dict[str, list[str]]) -> str | None:
         hosts, origins = headers.get("host", []), headers.get("origin", [])
-        if len(hosts) != 1 or not self._terms.knows(hosts[0]):
+        if len(hosts) != 1 or not self._terms.allows_host(hosts[0]):
             return "this server does not go by that name: start it with --allow-host NAME if it should"
         if scope["type"] == "websocket" and not origins:
             return "a websocket must say which page opens it"
-        if any(not _is_origin_of(origin, hosts[0]) for origin in origins):
+        if any(not _is_same_origin(origin, hosts[0]) for origin in origins):
             return "this was sent by a page of another site"
-        by_other_site = any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", []))
-        if by_other_site and not (scope["path"] == "/" and headers.get("sec-fetch-mode") == ["navigate"]):
+        is_cross_site = any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", []))
+        if is_cross_site and not (scope["path"] == "/" and headers.get("sec-fetch-mode") == ["navigate"]):
             return "this was sent by a page of another site"
         return None
 
@@ -131,15 +131,15 @@ class Guard:
             morsel = SimpleCookie("; ".join(headers.get("cookie", []))).get(self._cookie)
         except CookieError:
             return False
-        return morsel is not None and _same(morsel.value, self._terms.session)
+        return morsel is not None and _equal_constant_time(morsel.value, self._terms.session)
 
-    def _brings_token(self, scope: Any) -> bool:
+    def _has_token(self, scope: Any) -> bool:
         if scope["type"] != "http" or scope["path"] != "/":
             return False
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        return len(given) == 1 and _same(given[0], self._terms.token or "")
+        return len(given) == 1 and _equal_constant_time(given[0], self._terms.token or "")
 
-    async def _let_in(self, scope: Any, send: Any) -> None:
+    async def _set_cookie(self, scope: Any, send: Any) -> None:
         """The cookie, and on to the page by an address without the token."""
         secure = "; Secure" if scope.get("scheme") == "https" else ""
         cookie = f"{self._cookie}={self._terms.session}; HttpOnly; SameSite=Strict; Path=/{secure}"
@@ -148,31 +148,31 @@ class Guard:
         await send({"type": "http.response.body"})
 
 
-def _same(given: str, expected: str) -> bool:
+def _equal_constant_time(given: str, expected: str) -> bool:
     """In a time that does not tell how much of it is right."""
     return secrets.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
-def _is_origin_of(origin: str, host: str) -> bool:
+def _is_same_origin(origin: str, host: str) -> bool:
     """Whether it is this server's own. A browser leaves out of both the port that is the scheme's own."""
-    scheme, _, place = origin.partition("://")
-    return scheme in ("http", "https") and place.lower() == host.lower()
+    scheme, _, authority = origin.partition("://")
+    return scheme in ("http", "https") and authority.lower() == host.lower()
 
 
 def _with_headers(send: Any) -> Any:
-    async def sending(message: Any) -> None:
+    async def send_with_headers(message: Any) -> None:
         if message["type"] == "http.response.start":
             own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
             message = {**message, "headers": [*message["headers"], *own]}
         await send(message)
 
-    return sending
+    return send_with_headers
 
 
-async def _refuse(scope: Any, send: Any, why: str) -> None:
+async def _refuse(scope: Any, send: Any, reason: str) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": why})
+        await send({"type": "websocket.close", "code": 1008, "reason": reason})
         return
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
     await _with_headers(send)({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": f"Refused: {why}.\n".encode()})
+    await send({"type": "http.response.body", "body": f"Refused: {reason}.\n".encode()})

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as OutOfTime
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,55 +20,55 @@ from pebble import ProcessExpired
 
 from ..dataset.journal import fingerprint
 from ..errors import ItemError
-from ..media.pool import GIB, Processes
+from ..media.pool import GIB, WorkerPool
 from ..media.settings import DecodeSettings
-from . import renditions
-from .guard import MEDIA_SUFFIXES, contained
+from . import thumbnails
+from .guard import MEDIA_SUFFIXES, resolve_inside
 from .library import Library
 
 TYPES = {  # what browsers show as it is
     ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".gif": "image/gif",
     ".avif": "image/avif",
 }  # fmt: skip
-_MOVING = (".gif", ".webp", ".avif", ".png")  # may be animated, so that a still would not do
+_MAYBE_ANIMATED = (".gif", ".webp", ".avif", ".png")  # may be animated, so that a still would not do
 _CLIP_TYPES = {".webm": "video/webm", ".mkv": "video/x-matroska"}
-_AS_IT_IS_BYTES, _MOVING_BYTES = 1 << 20, 16 << 20  # of larger ones a smaller picture is sent
+_MAX_ORIGINAL_BYTES, _MAX_ANIMATED_BYTES = 1 << 20, 16 << 20  # of larger ones a smaller picture is sent
 _CACHE_BYTES = 4 * GIB
 _TIMEOUT_S = {"clip": 600.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class MediaFile:
     """A file to send, as what."""
 
     path: Path
     type: str
 
 
-class _LatestFirst:
+class _LifoSemaphore:
     """Room for so many at once; who asked last goes first: it is what a person who scrolls is looking at."""
 
-    def __init__(self, room: int) -> None:
-        self._room = room
-        self._waiting: list[asyncio.Future[None]] = []
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._waiters: list[asyncio.Future[None]] = []
 
     @asynccontextmanager
-    async def turn(self) -> Any:
-        if self._room:
-            self._room -= 1
+    async def acquire(self) -> Any:
+        if self._slots:
+            self._slots -= 1
         else:
-            waiting = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiting)
-            await waiting
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
         try:
             yield
         finally:
-            while self._waiting and self._waiting[-1].done():  # gave up
-                self._waiting.pop()
-            if self._waiting:
-                self._waiting.pop().set_result(None)
+            while self._waiters and self._waiters[-1].done():  # gave up
+                self._waiters.pop()
+            if self._waiters:
+                self._waiters.pop().set_result(None)
             else:
-                self._room += 1
+                self._slots += 1
 
 
 class Media:
@@ -77,81 +77,84 @@ class Media:
     def __init__(self, library: Library, settings: DecodeSettings, workers: int, cache: Path | None = None) -> None:
         self._library = library
         self.cache = cache or platformdirs.user_cache_path("gemma-captioner") / "review"
-        self._processes = Processes(workers, int(settings.memory_gib * GIB))
-        self._turns = _LatestFirst(workers)
-        self._clips = _LatestFirst(max(1, workers - 1))  # one is left for pictures, however long a clip takes
-        self._going: dict[Path, asyncio.Task[Any]] = {}
-        self._played: set[Path] = set()  # clips that a browser plays as they are
+        self._processes = WorkerPool(workers, int(settings.memory_gib * GIB))
+        self._decoders = _LifoSemaphore(workers)
+        self._clip_decoders = _LifoSemaphore(max(1, workers - 1))  # one is left for pictures, however long a clip takes
+        self._in_progress: dict[Path, asyncio.Task[Any]] = {}
+        self._playable: set[Path] = set()  # clips that a browser plays as they are
         _prune(self.cache)
 
     def close(self) -> None:
         self._processes.close()
 
-    async def thumb(self, number: int) -> Shown:
-        return Shown(await self._made(number, "thumb"), "image/jpeg")
+    async def thumb(self, number: int) -> MediaFile:
+        return MediaFile(await self._render(number, "thumb"), "image/jpeg")
 
-    async def picture(self, number: int) -> Shown:
+    async def picture(self, number: int) -> MediaFile:
         path = self._path(number)
-        most = _MOVING_BYTES if path.suffix.lower() in _MOVING else _AS_IT_IS_BYTES
-        if (type := TYPES.get(path.suffix.lower())) and path.stat().st_size <= most:
-            return Shown(path, type)
-        return Shown(await self._made(number, "picture"), "image/jpeg")
+        max_bytes = _MAX_ANIMATED_BYTES if path.suffix.lower() in _MAYBE_ANIMATED else _MAX_ORIGINAL_BYTES
+        if (type := TYPES.get(path.suffix.lower())) and path.stat().st_size <= max_bytes:
+            return MediaFile(path, type)
+        return MediaFile(await self._render(number, "picture"), "image/jpeg")
 
-    async def clip(self, number: int) -> Shown:
+    async def clip(self, number: int) -> MediaFile:
         """It may take a while where the browser cannot play the clip as it is."""
         path = self._path(number)
-        made = self._place(number, "clip")
-        if made not in self._played and not made.exists() and await self._made(number, "clip", result=True):
-            self._played.add(made)
-        if made in self._played:
-            return Shown(path, _CLIP_TYPES.get(path.suffix.lower(), "video/mp4"))
-        return Shown(made, "video/mp4")
+        made = self._cache_path(number, "clip")
+        if made not in self._playable and not made.exists() and await self._render(number, "clip", result=True):
+            self._playable.add(made)
+        if made in self._playable:
+            return MediaFile(path, _CLIP_TYPES.get(path.suffix.lower(), "video/mp4"))
+        return MediaFile(made, "video/mp4")
 
-    async def strip(self, number: int, settings: DecodeSettings) -> tuple[Shown, list[float]]:
+    async def strip(self, number: int, settings: DecodeSettings) -> tuple[MediaFile, list[float]]:
         """The frames that a model sees, side by side, and their times in seconds."""
-        path = await self._made(number, "strip", settings)
-        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return Shown(path, "image/jpeg"), told["times_s"]
+        path = await self._render(number, "strip", settings)
+        metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return MediaFile(path, "image/jpeg"), metadata["times_s"]
 
     def _path(self, number: int) -> Path:
         if not 0 <= number < len(self._library.entries):
             raise LookupError(number)
         entry = self._library[number]
-        if not entry.is_there:
+        if not entry.exists:
             raise LookupError(number)
-        return contained(entry.item.path, self._library.root.folder, MEDIA_SUFFIXES)
+        return resolve_inside(entry.item.path, self._library.root.folder, MEDIA_SUFFIXES)
 
-    def _place(self, number: int, what: str, *how: Any) -> Path:
+    def _cache_path(self, number: int, what: str, *options: Any) -> Path:
         path = self._path(number)
         try:
-            said = f"{path}\n{fingerprint(path)}\n{what}\n{how}"
+            key_text = f"{path}\n{fingerprint(path)}\n{what}\n{options}"
         except OSError as error:
             raise ItemError(f"it cannot be read ({error.strerror})") from error
-        key = hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        key = hashlib.sha256(key_text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return self.cache / key[:2] / f"{key}.{'mp4' if what == 'clip' else 'jpg'}"
 
-    async def _made(self, number: int, what: str, *how: Any, result: bool = False) -> Any:
-        """The path of what the function of renditions.py makes; or what it returns, where that is the `result`."""
-        place = self._place(number, what, *how)
+    async def _render(self, number: int, what: str, *options: Any, result: bool = False) -> Any:
+        """The path of what the function of thumbnails.py makes; or what it returns, where that is the `result`."""
+        place = self._cache_path(number, what, *options)
         if not result and place.exists():
             return place
-        if place not in self._going:
-            item = renditions.opened(self._library[number].item, self._path(number))
-            work = self._work(getattr(renditions, what), (item, place, *how), _TIMEOUT_S.get(what, 60.0))
-            self._going[place] = asyncio.create_task(work)
-            self._going[place].add_done_callback(lambda task: self._going.pop(place, None))
-        answer = await asyncio.shield(self._going[place])
+        if place not in self._in_progress:
+            item = thumbnails.with_real_path(self._library[number].item, self._path(number))
+            work = self._run_in_process(getattr(thumbnails, what), (item, place, *options), _TIMEOUT_S.get(what, 60.0))
+            self._in_progress[place] = asyncio.create_task(work)
+            self._in_progress[place].add_done_callback(lambda task: self._in_progress.pop(place, None))
+        answer = await asyncio.shield(self._in_progress[place])
         return answer if result else place
 
-    async def _work(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
-        async with self._clips.turn() if function is renditions.clip else nullcontext(), self._turns.turn():
+    async def _run_in_process(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
+        async with (
+            self._clip_decoders.acquire() if function is thumbnails.clip else nullcontext(),
+            self._decoders.acquire(),
+        ):
             schedule = partial(self._processes.schedule, function, args=arguments, timeout=timeout_s)
             try:
                 try:
                     return await asyncio.wrap_future(schedule().future)
                 except BrokenProcessPool:  # by another file, perhaps
                     return await asyncio.wrap_future(schedule().future)
-            except OutOfTime:
+            except FutureTimeoutError:
                 raise ItemError("it takes too long to decode: convert it") from None
             except OSError as error:
                 raise ItemError(

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..captions.stats import CaptionStats
-from .library import Entry
+from .library import ReviewItem
 from .query import ANY_FLAG, Query, State
 
-_BINS = 16  # of the lengths
-_MOST = 20  # words, openings and groups that are listed
+_MAX_BINS = 16  # of the lengths
+_MAX_BARS = 20  # words, openings and groups that are listed
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class ChartBar:
     """So many captions, and the query that shows them."""
 
     label: str
@@ -26,14 +26,14 @@ class Bar:
 class Overview:
     """Headed lists of bars, in the order in which they are shown."""
 
-    charts: tuple[tuple[str, tuple[Bar, ...]], ...]
+    charts: tuple[tuple[str, tuple[ChartBar, ...]], ...]
 
 
-def overview(entries: Iterable[Entry]) -> Overview:
+def overview(entries: Iterable[ReviewItem]) -> Overview:
     audit, flags, states, numbers = CaptionStats(), Counter[str](), Counter[str](), {}
     for entry in entries:
         states[entry.decision or ("open" if entry.words.digest else "uncaptioned")] += 1
-        states["failed"] += entry.failure is not None or entry.fault is not None
+        states["failed"] += entry.failure is not None or entry.access_error is not None
         if entry.words.digest is not None:
             audit.add(entry.item.name, entry.words.text, entry.words.count)
             numbers[entry.item.name] = entry.number
@@ -43,35 +43,38 @@ def overview(entries: Iterable[Entry]) -> Overview:
     groups = sorted(audit.duplicates(), key=len, reverse=True)
     return Overview(
         (
-            ("State", tuple(Bar(state, states[state], Query(state=state)) for state in shown if states[state])),
-            ("Flags", tuple(Bar(flag.replace("_", " "), n, Query(flag=flag)) for flag, n in flags.most_common() if n)),
+            ("State", tuple(ChartBar(state, states[state], Query(state=state)) for state in shown if states[state])),
+            (
+                "Flags",
+                tuple(ChartBar(flag.replace("_", " "), n, Query(flag=flag)) for flag, n in flags.most_common() if n),
+            ),
             ("Words in a caption", _lengths(audit.lengths)),
-            ("Say the same", tuple(_same(names, numbers) for names in groups[:_MOST])),
-            ("Openings", tuple(Bar(said, n, _opening(said)) for said, n in audit.openings.most_common(_MOST))),
-            ("Words", tuple(Bar(word, n, _word(word)) for word, n in audit.words.most_common(_MOST))),
+            ("Say the same", tuple(_duplicates(names, numbers) for names in groups[:_MAX_BARS])),
+            ("Openings", tuple(ChartBar(said, n, _opening(said)) for said, n in audit.openings.most_common(_MAX_BARS))),
+            ("Words", tuple(ChartBar(word, n, _word(word)) for word, n in audit.words.most_common(_MAX_BARS))),
         )
     )
 
 
-def _lengths(lengths: Counter[int]) -> tuple[Bar, ...]:
+def _lengths(lengths: Counter[int]) -> tuple[ChartBar, ...]:
     """# 3 to 34 words: 3-4, 5-6, ... 33-34"""
     if not lengths:
         return ()
     low, high = min(lengths), max(lengths)
-    width = max(1, -(-(high - low + 1) // _BINS))
+    width = max(1, -(-(high - low + 1) // _MAX_BINS))
     bars = []
-    for least in range(low, high + 1, width):
-        most = least + width - 1
-        count = sum(lengths[n] for n in range(least, most + 1))
-        label = f"{least}" if width == 1 else f"{least}-{most}"
-        bars.append(Bar(label, count, Query(least=least, most=most)))
+    for min_words in range(low, high + 1, width):
+        max_words = min_words + width - 1
+        count = sum(lengths[n] for n in range(min_words, max_words + 1))
+        label = f"{min_words}" if width == 1 else f"{min_words}-{max_words}"
+        bars.append(ChartBar(label, count, Query(min_words=min_words, max_words=max_words)))
     return tuple(bars)
 
 
-def _same(names: list[str], numbers: dict[str, int]) -> Bar:
+def _duplicates(names: list[str], numbers: dict[str, int]) -> ChartBar:
     only = frozenset(numbers[name] for name in names)
     label = names[0].encode("utf-8", "replace").decode()
-    return Bar(label, len(names), Query(only=only, why_only=f"{len(names)} captions that say the same"))
+    return ChartBar(label, len(names), Query(only=only, only_reason=f"{len(names)} captions that say the same"))
 
 
 def _opening(words: str) -> Query:

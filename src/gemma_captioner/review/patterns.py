@@ -9,43 +9,43 @@ import regex
 
 from ..errors import UsageError
 
-TIMEOUT_S = 0.5  # for one caption: `(a+)+$` would hold up the page for hours
-PATIENCE_S = 5.0  # for all of them
+ITEM_TIMEOUT_S = 0.5  # for one caption: `(a+)+$` would hold up the page for hours
+TOTAL_TIMEOUT_S = 5.0  # for all of them
 
 T = TypeVar("T")
 
 
 @lru_cache(64)
-def pattern(text: str, *, is_regex: bool, any_case: bool = True) -> "regex.Pattern[str]":
+def compile_pattern(text: str, *, is_regex: bool, ignore_case: bool = True) -> "regex.Pattern[str]":
     """Raises `UsageError` for an expression that is none."""
-    flags = regex.IGNORECASE if any_case else 0
+    flags = regex.IGNORECASE if ignore_case else 0
     try:
         return regex.compile(text if is_regex else regex.escape(text), flags)
     except regex.error as error:
         raise UsageError(f"{text!r} is no regular expression: {error}") from error
 
 
-def found(wanted: "regex.Pattern[str]", text: str) -> bool:
+def search(wanted: "regex.Pattern[str]", text: str) -> bool:
     """Raises `UsageError` where looking takes too long."""
     try:
-        return wanted.search(text, timeout=TIMEOUT_S) is not None
+        return wanted.search(text, timeout=ITEM_TIMEOUT_S) is not None
     except TimeoutError:
         raise UsageError(_too_slow(wanted)) from None
 
 
-def replaced(wanted: "regex.Pattern[str]", by: str, text: str, *, is_regex: bool) -> str:
+def substitute(wanted: "regex.Pattern[str]", by: str, text: str, *, is_regex: bool) -> str:
     """by: with `\\1` for groups, where it is a regular expression. Raises `UsageError`."""
     try:
-        return wanted.sub(by if is_regex else lambda match: by, text, timeout=TIMEOUT_S)
+        return wanted.sub(by if is_regex else lambda match: by, text, timeout=ITEM_TIMEOUT_S)
     except TimeoutError:
         raise UsageError(_too_slow(wanted)) from None
     except (regex.error, IndexError) as error:
         raise UsageError(f"{by!r} cannot be put in its place: {error}") from error
 
 
-def patiently(entries: Iterable[T], *, is_regex: bool) -> Iterator[T]:
-    """As they are, for `PATIENCE_S`. Raises `UsageError` then."""
-    until = time.monotonic() + PATIENCE_S
+def with_time_limit(entries: Iterable[T], *, is_regex: bool) -> Iterator[T]:
+    """As they are, for `TOTAL_TIMEOUT_S`. Raises `UsageError` then."""
+    until = time.monotonic() + TOTAL_TIMEOUT_S
     for entry in entries:
         if is_regex and time.monotonic() > until:
             raise UsageError("the expression takes too long on so many: make it simpler, or show fewer")

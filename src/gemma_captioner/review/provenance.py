@@ -1,58 +1,74 @@
-"""Where a caption comes from, in words; and how its model saw the media. Read from the journal when asked for."""
+"""What the journals tell of the captions: how each came about, what failed. Read once, then as they grow."""
 
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..config.settings import Settings
-from ..dataset.journal import JournalRecord
-from ..media.settings import DecodeSettings
-from ..pipeline.decoding import decode_settings
-from .library import Entry, readable
-from .origins import listed
+from ..dataset.journal import JournalReader, JournalRecord, read_journal, read_line
+from ..dataset.sidecar import DOT_FOLDER
 
 
-def facts(entry: Entry) -> list[tuple[str, str]]:
-    """(term, what is said of it), as text."""
-    if entry.words.digest is None:
-        return [("Caption", "none")]
-    if entry.origin is None:
-        return [("Caption", "written or edited by a person, or by another program")]
-    line = entry.origin.line()
-    told = [
-        ("Model", " ".join(filter(None, (str(line.get("model", "")), str(line.get("revision") or ""))))),
-        ("When", str(line.get("at", ""))[:19].replace("T", " ")),
-        *_each("Prompt", listed(line, "prompts")),
-        *_each("Raw reply", listed(line, "raw")),
-        *_each("Another caption", listed(line, "captions")[1:]),
-        *_each("Rejected", listed(line, "rejected")),
-        ("Frames", _times(line) if line.get("media_kind") == "clip" else ""),
-        ("Tokens", f"{line.get('prompt_tokens')} read, {line.get('new_tokens')} written in {line.get('seconds')} s"),
-        ("Settings", _settings(entry.origin.told_settings())),
-        ("Run", entry.origin.run.stem),
-    ]
-    return [(term, readable(said)) for term, said in told if said]
+def list_field(line: JournalRecord, key: str) -> list[Any]:
+    """A journal that came with somebody's dataset may say anything: what is no list is an empty one."""
+    value = line.get(key)
+    return value if isinstance(value, list) else []
 
 
-def way_of_seeing(entry: Entry, otherwise: Settings) -> DecodeSettings:
-    """As its caption's run saw it; a clip that no run has captioned, as the next one would."""
-    settings = (entry.origin.settings() if entry.origin else None) or otherwise
-    return decode_settings(settings)
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the journal tells of a caption: all but what a list shows stays on disk until it is asked for."""
+
+    run: Path
+    at: int
+    flags: tuple[str, ...]
+
+    def line(self) -> JournalRecord:
+        return read_line(self.run, self.at)
+
+    def recorded_settings(self) -> dict[str, Any]:
+        """As the run wrote them; of a caption that was offered and taken, as the run that made it."""
+        header: JournalRecord = next(read_journal(self.run), {})
+        settings = self.line().get("settings") or header.get("settings")
+        return settings if isinstance(settings, dict) else {}
+
+    def settings(self) -> Settings | None:
+        """None where another version wrote them in another way."""
+        try:
+            return Settings.model_validate(self.recorded_settings())
+        except ValueError:
+            return None
 
 
-def _each(term: str, texts: list[Any]) -> list[tuple[str, str]]:
-    return [(term, str(text)) for text in texts]
+class ProvenanceIndex:
+    """Of one store. Call `refresh` for what was written since."""
 
+    def __init__(self, store: Path) -> None:
+        self._runs = store / DOT_FOLDER / "runs"
+        self._readers: dict[Path, JournalReader] = {}
+        self._made: dict[tuple[str, str], Provenance] = {}
+        self._failed: dict[str, str] = {}
 
-def _times(line: JournalRecord) -> str:
-    return ", ".join(f"{time:.2f} s" for time in listed(line, "frame_times_s") if isinstance(time, int | float))
+    def refresh(self) -> None:
+        for run in sorted(self._runs.glob("*.jsonl")):
+            with suppress(OSError):  # what it would tell is unknown: its captions count as a person's
+                self._add(run)
 
+    def _add(self, run: Path) -> None:
+        for at, line in self._readers.setdefault(run, JournalReader(run)).read():
+            match line:
+                case {"kind": "caption", "path": str(path), "caption_file": str(file), "digest": str(digest)}:
+                    flags = (flag for flag in list_field(line, "flags") if isinstance(flag, str))
+                    self._made[file, digest] = Provenance(run, at, tuple(flags))
+                    self._failed.pop(path, None)
+                case {"kind": "failure", "path": str(path), "error": str(error)}:
+                    self._failed[path] = error
 
-def _settings(said: dict[str, Any]) -> str:
-    """Those that differ from the defaults."""
-    default = Settings().model_dump(mode="json")
-    return ", ".join(
-        f"{knob.rstrip('_')} {value}"
-        for group, knobs in said.items()
-        if isinstance(knobs, dict)
-        for knob, value in knobs.items()
-        if group not in ("prompting", "conduct", "selection") and default.get(group, {}).get(knob) != value
-    )
+    def of(self, caption_file: str, digest: str) -> Provenance | None:
+        """None for a caption that we never wrote: a person's."""
+        return self._made.get((caption_file, digest))
+
+    def failure(self, name: str) -> str | None:
+        """Why the item failed, where that is the last that is told of it."""
+        return self._failed.get(name)

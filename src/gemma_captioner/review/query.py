@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from ..dataset.discover import natural_sort_key
 from ..types import Kind
-from .library import Entry
-from .patterns import found, patiently, pattern
+from .library import ReviewItem
+from .patterns import compile_pattern, search, with_time_limit
 
 State = Literal["open", "approved", "rejected", "uncaptioned", "failed", "recaptioned", "by hand"]
 Sort = Literal["name", "length", "flags"]
@@ -18,7 +18,7 @@ ANY_FLAG = "any"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """text: in the caption or the name. flag: a flag's name, `any`, "" for all. least, most: words. only: numbers."""
+    """text: in the caption or the name. flag: a flag's name, `any`, "" for all. min_words, max_words: words. only: numbers."""
 
     text: str = ""
     is_regex: bool = False
@@ -26,58 +26,58 @@ class Query:
     kind: Kind | None = None
     state: State | None = None
     folder: str | None = None
-    least: int | None = None
-    most: int | None = None
+    min_words: int | None = None
+    max_words: int | None = None
     only: frozenset[int] | None = None
-    why_only: str = ""  # for a person: "39 share the caption ..."
+    only_reason: str = ""  # for a person: "39 share the caption ..."
     sort: Sort = "name"
     is_reversed: bool = False
 
     @property
-    def narrows(self) -> bool:
+    def is_filter(self) -> bool:
         return self != Query(sort=self.sort, is_reversed=self.is_reversed)
 
 
-_STATES: Mapping[State, Callable[[Entry, bool], bool]] = {  # (entry, whether a new caption is offered for it)
+_STATES: Mapping[State, Callable[[ReviewItem, bool], bool]] = {  # (entry, whether a new caption is offered for it)
     "open": lambda entry, offered: entry.words.digest is not None and entry.decision is None,
     "approved": lambda entry, offered: entry.decision == "approved",
     "rejected": lambda entry, offered: entry.decision == "rejected",
     "uncaptioned": lambda entry, offered: entry.words.digest is None,
-    "failed": lambda entry, offered: entry.failure is not None or entry.fault is not None,
+    "failed": lambda entry, offered: entry.failure is not None or entry.access_error is not None,
     "recaptioned": lambda entry, offered: offered,
-    "by hand": lambda entry, offered: entry.words.digest is not None and entry.origin is None,
+    "by hand": lambda entry, offered: entry.words.digest is not None and entry.provenance is None,
 }
 
 
-def chosen(entries: Iterable[Entry], query: Query, offered: Container[int] = ()) -> list[Entry]:
+def filter_items(entries: Iterable[ReviewItem], query: Query, offered: Container[int] = ()) -> list[ReviewItem]:
     """offered: numbers that a new caption is there for, neither taken nor declined.
 
     Raises `UsageError` for a regular expression that is none, or takes too long.
     """
-    wanted = pattern(query.text, is_regex=query.is_regex) if query.text else None
+    expression = compile_pattern(query.text, is_regex=query.is_regex) if query.text else None
 
-    def fits(entry: Entry) -> bool:
+    def matches(entry: ReviewItem) -> bool:
         return (
             (query.only is None or entry.number in query.only)
             and (query.kind is None or entry.item.kind == query.kind)
             and (query.state is None or _STATES[query.state](entry, entry.number in offered))
             and (not query.flag or (bool(entry.flags) if query.flag == ANY_FLAG else query.flag in entry.flags))
             and (query.folder is None or f"{entry.folder}/".startswith(f"{query.folder}/"))
-            and (query.least is None or entry.words.count >= query.least)
-            and (query.most is None or entry.words.count <= query.most)
-            and (wanted is None or found(wanted, entry.words.text) or found(wanted, entry.name))
+            and (query.min_words is None or entry.words.count >= query.min_words)
+            and (query.max_words is None or entry.words.count <= query.max_words)
+            and (expression is None or search(expression, entry.words.text) or search(expression, entry.name))
         )
 
-    tried = patiently(entries, is_regex=query.is_regex)
-    return sorted(filter(fits, tried), key=_KEYS[query.sort], reverse=query.is_reversed)
+    candidates = with_time_limit(entries, is_regex=query.is_regex)
+    return sorted(filter(matches, candidates), key=_SORT_KEYS[query.sort], reverse=query.is_reversed)
 
 
-def _place(entry: Entry) -> tuple[str, str]:
+def _name_key(entry: ReviewItem) -> tuple[str, str]:
     return natural_sort_key(entry.folder), natural_sort_key(entry.name)
 
 
-_KEYS: Mapping[Sort, Callable[[Entry], tuple[object, ...]]] = {
-    "name": _place,
-    "length": lambda entry: (entry.words.count, *_place(entry)),
-    "flags": lambda entry: (-len(entry.flags), *_place(entry)),
+_SORT_KEYS: Mapping[Sort, Callable[[ReviewItem], tuple[object, ...]]] = {
+    "name": _name_key,
+    "length": lambda entry: (entry.words.count, *_name_key(entry)),
+    "flags": lambda entry: (-len(entry.flags), *_name_key(entry)),
 }

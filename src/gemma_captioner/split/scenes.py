@@ -21,20 +21,20 @@ from ..dataset.journal import fingerprint
 from ..dataset.sidecar import DOT_FOLDER, storage_error
 from ..errors import ItemError, StartError
 from ..media.encode import encode
-from ..media.sampling import ROUNDING_S, Timeline
+from ..media.sampling import TIMESTAMP_TOLERANCE_S, Timeline
 from ..media.settings import DecodeSettings
-from ..media.video import decode_clip, open_video, timeline_of, video_stream
+from ..media.video import decode_clip, open_video, read_timeline, video_stream
 from ..pages import jpeg_data_url, render_page
 from ..storage.atomic import atomic_write
 from .settings import SplitSettings
 
-_COPIED = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
+_COPYABLE_CODECS = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
 _CRF = "14"
-_THUMB = (256, 144)
+_THUMBNAIL_SIZE = (256, 144)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Segment:
     """start, end: seconds from the video's first frame."""
 
     number: int
@@ -55,10 +55,10 @@ def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
     try:
         records.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(parents=True, exist_ok=True)
-        timeline = timeline_of(video)
+        timeline = read_timeline(video)
         table = records / f"{video.stem}.csv"
         key = f"{fingerprint(video)} {settings.detector} {settings.min} {settings.max}"
-        scenes = _known_scenes(table, key)
+        scenes = _cached_scenes(table, key)
         if scenes is None:
             if any(output.glob(f"{glob.escape(video.stem)}-[0-9][0-9][0-9][0-9].mp4")):
                 raise ItemError(
@@ -66,38 +66,38 @@ def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
                 )
             scenes = _DETECTORS[settings.detector](video, timeline)
             _write_table(table, scenes, key)
-        pieces = pieces_of(scenes, settings.min_seconds, settings.max_seconds)
+        segments = split_scenes(scenes, settings.min_seconds, settings.max_seconds)
         clips = []
-        for piece in pieces:
-            clip = output / f"{video.stem}-{piece.number:04d}.mp4"
+        for segment in segments:
+            clip = output / f"{video.stem}-{segment.number:04d}.mp4"
             if not (clip.exists() and clip.stat().st_size):
                 with atomic_write(clip, temporary / f"{os.getpid()}-{clip.name}") as unfinished:
-                    _write_clip(video, unfinished, piece, timeline)
+                    _write_clip(video, unfinished, segment, timeline)
             clips.append(clip)
             yield clip
-        _write_sheet(records / f"{video.stem}.html", clips)
+        _write_contact_sheet(records / f"{video.stem}.html", clips)
     except av.error.FFmpegError as error:
         raise ItemError(f"cannot be split ({error.strerror}): convert it with another program") from error
     except OSError as error:
         raise storage_error(error, output) from error
 
 
-def pieces_of(scenes: list[tuple[float, float]], shortest_s: float, longest_s: float) -> list[Piece]:
+def split_scenes(scenes: list[tuple[float, float]], min_s: float, max_s: float) -> list[Segment]:
     """Scenes longer than the longest cut evenly, what is shorter than the shortest left out.
 
     # scenes 0-12, 12-13 s, shortest 2, longest 5 -> 0-4, 4-8, 8-12
     """
-    pieces: list[Piece] = []
+    segments: list[Segment] = []
     for start, end in scenes:
-        count = max(1, math.ceil((end - start) / longest_s - 1e-9))
+        count = max(1, math.ceil((end - start) / max_s - 1e-9))
         edges = [start + (end - start) * i / count for i in range(count + 1)]
         for a, b in pairwise(edges):
-            if b - a >= shortest_s - 1e-9:
-                pieces.append(Piece(len(pieces) + 1, a, b))
-    return pieces
+            if b - a >= min_s - 1e-9:
+                segments.append(Segment(len(segments) + 1, a, b))
+    return segments
 
 
-def _no_detector(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
+def _whole_video(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
     return [(0.0, timeline.duration)]
 
 
@@ -112,37 +112,37 @@ def _detect(detector_name: str) -> Callable[[Path, Timeline], list[tuple[float, 
         manager.detect_scenes(scenedetect.open_video(str(video), backend="pyav"))
         av.logging.set_level(None)  # which it has turned on
         cuts = [start.seconds for start, _ in manager.get_scene_list()][1:]
-        if timeline.by_place:
-            cuts = _by_place(video, timeline, cuts)
+        if timeline.ignores_timestamps:
+            cuts = _correct_cut_times(video, timeline, cuts)
         edges = [0.0, *cuts, timeline.duration]
         return list(pairwise(edges))
 
     return detect
 
 
-def _by_place(video: Path, timeline: Timeline, cuts: list[float]) -> list[float]:
+def _correct_cut_times(video: Path, timeline: Timeline, cuts: list[float]) -> list[float]:
     """What PySceneDetect says in the decoder's times, where those are wrong -> when it is."""
     with open_video(video) as source:
         stream = video_stream(source)
         start = float((stream.start_time or 0) * (stream.time_base or 1))
-        told = [round((frame.time or 0.0) - start, 3) for frame in source.decode(stream)]
-    if len(set(told)) < len(told):
+        decoder_times = [round((frame.time or 0.0) - start, 3) for frame in source.decode(stream)]
+    if len(set(decoder_times)) < len(decoder_times):
         raise ItemError(
             "its clock was set anew in the middle, so that scene cuts cannot be placed: "
             "convert it with another program, or use --detector none"
         )
-    places = {time: place for place, time in enumerate(told)}
+    places = {time: place for place, time in enumerate(decoder_times)}
     return sorted(timeline.times[places[round(cut, 3)]] - timeline.start for cut in cuts if round(cut, 3) in places)
 
 
 _DETECTORS: dict[str, Callable[[Path, Timeline], list[tuple[float, float]]]] = {
     "adaptive": _detect("AdaptiveDetector"),
     "content": _detect("ContentDetector"),
-    "none": _no_detector,
+    "none": _whole_video,
 }
 
 
-def _known_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
+def _cached_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
     """What an earlier call found in this very file with these settings: finding cuts takes longest."""
     try:
         rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
@@ -158,12 +158,12 @@ def _write_table(table: Path, scenes: list[tuple[float, float]], key: str) -> No
         writer.writerows((f"{start:.6f}", f"{end:.6f}", key) for start, end in scenes)
 
 
-def _write_clip(video: Path, target: Path, piece: Piece, timeline: Timeline) -> None:
-    start, end = timeline.start + piece.start, timeline.start + piece.end
+def _write_clip(video: Path, target: Path, segment: Segment, timeline: Timeline) -> None:
+    start, end = timeline.start + segment.start, timeline.start + segment.end
     with open_video(video) as source:
         name = video_stream(source).codec_context.name
-        copies = name in _COPIED and _between_keyframes(start, end, timeline)
-    if not (copies and _copy(video, target, start, end, timeline)):
+        can_copy = name in _COPYABLE_CODECS and _between_keyframes(start, end, timeline)
+    if not (can_copy and _remux(video, target, start, end, timeline)):
         encode(video, target, start, end, timeline, crf=_CRF)
 
 
@@ -171,51 +171,55 @@ def _between_keyframes(start: float, end: float, timeline: Timeline) -> bool:
     """Whether it begins at a keyframe, and what follows it does, so that no frame refers across its edges."""
 
     def at_keyframe(time: float) -> bool:
-        return any(abs(time - keyframe) <= ROUNDING_S for keyframe in timeline.keyframes)
+        return any(abs(time - keyframe) <= TIMESTAMP_TOLERANCE_S for keyframe in timeline.keyframes)
 
-    return at_keyframe(start) and (end >= timeline.end - ROUNDING_S or at_keyframe(end))
+    return at_keyframe(start) and (end >= timeline.end - TIMESTAMP_TOLERANCE_S or at_keyframe(end))
 
 
-def _copy(video: Path, target: Path, start: float, end: float, timeline: Timeline) -> bool:
+def _remux(video: Path, target: Path, start: float, end: float, timeline: Timeline) -> bool:
     """Whether every frame of the piece could be taken as it is, and can be decoded without what lay around it.
 
     Not so where frames refer across its edges (open groups of pictures), or where the order of decoding is not told
     (Matroska).
     """
-    due = sum(start - ROUNDING_S <= time < end - ROUNDING_S for time in timeline.times)
+    expected_frames = sum(
+        start - TIMESTAMP_TOLERANCE_S <= time < end - TIMESTAMP_TOLERANCE_S for time in timeline.times
+    )
     with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
         stream = video_stream(source)
         base = float(stream.time_base or 1)
         first = round(start / base)
         source.seek(first, stream=stream, backward=True)
         copied = clip.add_stream_from_template(stream)
-        at_next = False  # past the keyframe that the next piece begins with, in the order of decoding
+        past_end_keyframe = False  # past the keyframe that the next piece begins with, in the order of decoding
         for packet in source.demux(stream):
             if packet.pts is None:
                 continue
             if packet.dts is None:
                 return False
-            if packet.dts * base >= end - ROUNDING_S:
+            if packet.dts * base >= end - TIMESTAMP_TOLERANCE_S:
                 break
-            at_next = at_next or (packet.is_keyframe and packet.pts * base >= end - ROUNDING_S)
-            if not start - ROUNDING_S <= packet.pts * base < end - ROUNDING_S:
+            past_end_keyframe = past_end_keyframe or (
+                packet.is_keyframe and packet.pts * base >= end - TIMESTAMP_TOLERANCE_S
+            )
+            if not start - TIMESTAMP_TOLERANCE_S <= packet.pts * base < end - TIMESTAMP_TOLERANCE_S:
                 continue
-            if at_next:
+            if past_end_keyframe:
                 return False
             packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copied
             clip.mux(packet)
     with open_video(target) as clip:
-        return sum(1 for _ in clip.decode(video=0)) == due
+        return sum(1 for _ in clip.decode(video=0)) == expected_frames
 
 
-def _write_sheet(path: Path, clips: list[Path]) -> None:
+def _write_contact_sheet(path: Path, clips: list[Path]) -> None:
     """The middle frame of every clip with its name, for a person to look over.
 
     A page and no picture: some trainers would train on a picture even here.
     """
     if not clips:
         return
-    middles = ((clip.name, decode_clip(clip, _THUMB, DecodeSettings(frames=1)).pixels[0]) for clip in clips)
-    shown = [(name, jpeg_data_url(pixels, *_THUMB)) for name, pixels in middles]
+    middles = ((clip.name, decode_clip(clip, _THUMBNAIL_SIZE, DecodeSettings(frames=1)).pixels[0]) for clip in clips)
+    thumbnails = [(name, jpeg_data_url(pixels, *_THUMBNAIL_SIZE)) for name, pixels in middles]
     with atomic_write(path) as unfinished:
-        unfinished.write_text(render_page("sheet.html", title=path.stem, clips=shown), encoding="utf-8")
+        unfinished.write_text(render_page("sheet.html", title=path.stem, clips=thumbnails), encoding="utf-8")

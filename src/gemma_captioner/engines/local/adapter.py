@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...errors import ModelError
-from .checkpoint import explained
+from .checkpoint import map_loading_errors
 from .quantized import name_of_today
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -29,9 +29,9 @@ class Adapter:
     on_hub: bool
 
 
-def locate(name: str, token: str | None) -> Adapter:
+def resolve_checkpoint(name: str, token: str | None) -> Adapter:
     """Find it and fetch its description, not its weights. Raises `ModelError`."""
-    with explained(name, token):
+    with map_loading_errors(name, token):
         folder, on_hub = Path(name).expanduser(), False
         if not folder.exists() and not name.startswith((".", "/", "~")):
             from huggingface_hub import snapshot_download
@@ -59,7 +59,7 @@ def merge(model: nn.Module, adapter: Adapter, token: str | None) -> None:
     """
     from safetensors.torch import load_file
 
-    with explained(adapter.name, token):
+    with map_loading_errors(adapter.name, token):
         if adapter.on_hub:
             from huggingface_hub import snapshot_download
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from ...errors import ModelError, redact_token
 
-DEMO = Path(__file__).parents[2] / "demo" / "checkpoint"
-FAMILIES = ("gemma3", "gemma4", "gemma4_unified")  # what tells them apart is in families.py
-_DESCRIPTION = ["*.json", "*.jinja", "tokenizer.model"]
-_WEIGHTS = "*.safetensors"
+DEMO_CHECKPOINT = Path(__file__).parents[2] / "demo" / "checkpoint"
+SUPPORTED_MODEL_TYPES = ("gemma3", "gemma4", "gemma4_unified")  # what tells them apart is in families.py
+_CONFIG_PATTERNS = ["*.json", "*.jinja", "tokenizer.model"]
+_WEIGHTS_PATTERN = "*.safetensors"
 _WRONG_FORMATS = {
     ".gguf": "GGUF files, which llama.cpp or Ollama serve",
     ".bin": "PyTorch pickles, which may run code when loaded",
@@ -53,62 +53,62 @@ class Checkpoint:
         return f"Checkpoint({self.name!r}, revision={self.revision!r})"
 
 
-def locate(model: str, token: str | None) -> Checkpoint:
+def resolve_checkpoint(model: str, token: str | None) -> Checkpoint:
     """Find the model and fetch its description, not its weights. Raises `ModelError`."""
     on_hub = False
-    with explained(model, token):
+    with map_loading_errors(model, token):
         if model == "demo":
-            folder = DEMO
+            folder = DEMO_CHECKPOINT
         elif Path(model).expanduser().exists() or model.startswith((".", "/", "~")):
             folder = Path(model).expanduser()
         else:
             from huggingface_hub import snapshot_download
 
             on_hub = True
-            folder = Path(snapshot_download(model, allow_patterns=_DESCRIPTION, token=token))
+            folder = Path(snapshot_download(model, allow_patterns=_CONFIG_PATTERNS, token=token))
         config = _read_config(model, folder)
-    if config.get("model_type") not in FAMILIES:
-        raise ModelError(_wrong_family(model, str(config.get("model_type"))))
+    if config.get("model_type") not in SUPPORTED_MODEL_TYPES:
+        raise ModelError(_unsupported_model_message(model, str(config.get("model_type"))))
     quantization = config.get("quantization_config")
     if quantization is not None and "quant_method" not in quantization:  # MLX writes none
         raise ModelError(f"{model} is quantized for MLX: take the checkpoint that transformers reads")
-    if not on_hub and not any(folder.glob(_WEIGHTS)):
-        raise ModelError(f"{model} holds no weights in safetensors{_what_instead(folder)}")
+    if not on_hub and not any(folder.glob(_WEIGHTS_PATTERN)):
+        raise ModelError(f"{model} holds no weights in safetensors{_format_hint(folder)}")
     revision = folder.name if on_hub else _digest(folder)
     return Checkpoint(model, folder, revision, config, on_hub, token)
 
 
 def fetch_weights(checkpoint: Checkpoint) -> None:
     """Download what is missing, resuming what was begun, after a look at the disk. Raises `ModelError`."""
-    if not checkpoint.on_hub or _complete(checkpoint.folder):
+    if not checkpoint.on_hub or _has_all_weights(checkpoint.folder):
         return
     from huggingface_hub import snapshot_download
 
-    with explained(checkpoint.name, checkpoint.token):
+    with map_loading_errors(checkpoint.name, checkpoint.token):
         sizes = _sizes_on_hub(checkpoint)
         if not sizes:
             raise ModelError(f"{checkpoint.name} has no weights in safetensors: take a repository that has")
-        here = sum(file.stat().st_size for file in checkpoint.folder.glob(_WEIGHTS))
-        free = shutil.disk_usage(checkpoint.folder).free
-        if sum(sizes) - here > free:
+        local_bytes = sum(file.stat().st_size for file in checkpoint.folder.glob(_WEIGHTS_PATTERN))
+        free_bytes = shutil.disk_usage(checkpoint.folder)[2]
+        if sum(sizes) - local_bytes > free_bytes:
             raise ModelError(
-                f"{checkpoint.name} needs {(sum(sizes) - here) / _GIB:.1f} GiB of disk and {free / _GIB:.1f} are free: "
+                f"{checkpoint.name} needs {(sum(sizes) - local_bytes) / _GIB:.1f} GiB of disk and {free_bytes / _GIB:.1f} are free: "
                 "free some, or point HF_HOME at a larger disk"
             )
         snapshot_download(
-            checkpoint.name, revision=checkpoint.revision, allow_patterns=[_WEIGHTS], token=checkpoint.token
+            checkpoint.name, revision=checkpoint.revision, allow_patterns=[_WEIGHTS_PATTERN], token=checkpoint.token
         )
 
 
 def weight_bytes(checkpoint: Checkpoint) -> int:
     """What its weights take as they are stored, here or on the hub. Raises `ModelError`."""
     index = checkpoint.folder / "model.safetensors.index.json"
-    with explained(checkpoint.name, checkpoint.token):
+    with map_loading_errors(checkpoint.name, checkpoint.token):
         if index.is_file() and (size := json.loads(index.read_bytes()).get("metadata", {}).get("total_size")):
             return int(size)
-        if checkpoint.on_hub and not _complete(checkpoint.folder):
+        if checkpoint.on_hub and not _has_all_weights(checkpoint.folder):
             return sum(_sizes_on_hub(checkpoint))
-        return sum(file.stat().st_size for file in checkpoint.folder.glob(_WEIGHTS))
+        return sum(file.stat().st_size for file in checkpoint.folder.glob(_WEIGHTS_PATTERN))
 
 
 def _sizes_on_hub(checkpoint: Checkpoint) -> list[int]:
@@ -119,22 +119,22 @@ def _sizes_on_hub(checkpoint: Checkpoint) -> list[int]:
     return [file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".safetensors")]
 
 
-def _complete(folder: Path) -> bool:
+def _has_all_weights(folder: Path) -> bool:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         return all((folder / f).is_file() for f in set(json.loads(index.read_bytes())["weight_map"].values()))
-    return any(folder.glob(_WEIGHTS))
+    return any(folder.glob(_WEIGHTS_PATTERN))
 
 
 def _read_config(model: str, folder: Path) -> dict[str, Any]:
     if not folder.exists():
         raise ModelError(f"{folder} does not exist: give a folder, a Hugging Face id, or `demo`")
     if folder.is_file():
-        raise ModelError(f"{folder} is a file: give the folder that holds config.json{_what_instead(folder.parent)}")
+        raise ModelError(f"{folder} is a file: give the folder that holds config.json{_format_hint(folder.parent)}")
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(
-            f"{model} holds no model: there is no config.json in it{_what_instead(folder)}. "
+            f"{model} holds no model: there is no config.json in it{_format_hint(folder)}. "
             "Give the folder of a checkpoint saved by transformers, or a Hugging Face id"
         )
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -143,14 +143,14 @@ def _read_config(model: str, folder: Path) -> dict[str, Any]:
     return config
 
 
-def _what_instead(folder: Path) -> str:
-    for suffix, what in _WRONG_FORMATS.items():
+def _format_hint(folder: Path) -> str:
+    for suffix, description in _WRONG_FORMATS.items():
         if any(folder.glob(f"*{suffix}")):
-            return f" (it holds {what}): take the checkpoint in safetensors"
+            return f" (it holds {description}): take the checkpoint in safetensors"
     return ""
 
 
-def _wrong_family(model: str, model_type: str) -> str:
+def _unsupported_model_message(model: str, model_type: str) -> str:
     if model_type in ("gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text"):
         return f"{model} reads text only: take a Gemma 3 that sees images, 4b, 12b or 27b, or a Gemma 4"
     if model_type == "gemma3n":
@@ -158,30 +158,30 @@ def _wrong_family(model: str, model_type: str) -> str:
             f"{model} is a Gemma 3n, whose vision tower needs the packages timm and torchvision, which are not "
             "supported here: take a Gemma 3 or Gemma 4, or serve it and use --engine server"
         )
-    return f"{model} is of the family {model_type!r}, which is not supported: take one of {', '.join(FAMILIES)}"
+    return f"{model} is of the family {model_type!r}, which is not supported: take one of {', '.join(SUPPORTED_MODEL_TYPES)}"
 
 
 def _digest(folder: Path) -> str:
-    said = (folder / "config.json").read_text(encoding="utf-8")
-    said += str(sorted((f.name, f.stat().st_size) for f in folder.glob(_WEIGHTS)))
-    return hashlib.sha256(said.encode()).hexdigest()[:12]
+    content = (folder / "config.json").read_text(encoding="utf-8")
+    content += str(sorted((f.name, f.stat().st_size) for f in folder.glob(_WEIGHTS_PATTERN)))
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 @contextmanager
-def explained(model: str, token: str | None) -> Iterator[None]:
+def map_loading_errors(model: str, token: str | None) -> Iterator[None]:
     """Turn whatever the hub or the loader raises into a `ModelError` of one line that names the remedy."""
     try:
         yield
     except ModelError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError) as error:
-        raise ModelError(redact_token(_remedy(model, error), token)) from error
+        raise ModelError(redact_token(_error_message(model, error), token)) from error
     except Exception as error:
         # safetensors, huggingface_hub and its HTTP client raise classes of their own that share no other base.
-        raise ModelError(redact_token(_remedy(model, error), token)) from error
+        raise ModelError(redact_token(_error_message(model, error), token)) from error
 
 
-def _remedy(model: str, error: BaseException) -> str:
+def _error_message(model: str, error: BaseException) -> str:
     from huggingface_hub import errors as hub
 
     if isinstance(error, hub.LocalEntryNotFoundError) and isinstance(error.__cause__, hub.HfHubHTTPError):

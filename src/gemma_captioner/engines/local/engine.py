@@ -20,12 +20,12 @@ from . import hardware, memory
 from .families import FAMILIES, Family
 from .loading import load_model
 from .memory import Architecture, MemoryPlan
-from .prompting import Turn, tokens_of
+from .prompting import Turn, encode_prompt
 from .quantized import stored
 from .session import LocalSession
 
-_MARKERS = 8  # tokens around an image's own at the most: line breaks, start, end, or its time
-_SLOW_ON_A_CPU_BYTES = 1 << 30
+_MARKER_TOKENS = 8  # tokens around an image's own at the most: line breaks, start, end, or its time
+_SLOW_ON_CPU_BYTES = 1 << 30
 _PROMPT_ALLOWANCE = 512  # tokens that the memory plan leaves room for: variables, once they are filled in
 
 
@@ -37,12 +37,12 @@ class LocalEngine:
 
     @cached_property
     def checkpoint(self) -> checkpoints.Checkpoint:
-        return checkpoints.locate(self._settings.model.model, self._settings.model.hf_token)
+        return checkpoints.resolve_checkpoint(self._settings.model.model, self._settings.model.hf_token)
 
     @cached_property
     def adapter(self) -> adapters.Adapter | None:
         name = self._settings.model.adapter
-        return None if name is None else adapters.locate(name, self._settings.model.hf_token)
+        return None if name is None else adapters.resolve_checkpoint(name, self._settings.model.hf_token)
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class LocalEngine:
 
     @cached_property
     def processor(self) -> Any:
-        with checkpoints.explained(self.checkpoint.name, self.checkpoint.token):
+        with checkpoints.map_loading_errors(self.checkpoint.name, self.checkpoint.token):
             return self.family.processor(self.checkpoint.folder)
 
     @property
@@ -59,7 +59,7 @@ class LocalEngine:
 
     @cached_property
     def config(self) -> Any:
-        with checkpoints.explained(self.checkpoint.name, self.checkpoint.token):
+        with checkpoints.map_loading_errors(self.checkpoint.name, self.checkpoint.token):
             return transformers.AutoConfig.from_pretrained(self.checkpoint.folder, local_files_only=True)
 
     @cached_property
@@ -69,22 +69,22 @@ class LocalEngine:
         return EngineSpec(
             size=size,
             clip_size=clip_size,
-            tokens={"image": self._most_tokens(size), "clip": self._most_tokens(clip_size)},
-            context=self.config.get_text_config().max_position_embeddings,
+            tokens_per_frame={"image": self._max_tokens_per_frame(size), "clip": self._max_tokens_per_frame(clip_size)},
+            context_length=self.config.get_text_config().max_position_embeddings,
             model=self.name,
             revision=self.checkpoint.revision + (f" + {self.adapter.revision}" if self.adapter else ""),
         )
 
-    def _most_image_tokens(self) -> int:
+    def _max_image_tokens(self) -> int:
         """Of an image or a frame, where that is a matter of settings; else 0."""
         sizes = (self.spec.size, self.spec.clip_size)
         return max(size.tokens if isinstance(size, PatchBudget) else 0 for size in sizes)
 
-    def _most_tokens(self, size: Size) -> int:
+    def _max_tokens_per_frame(self, size: Size) -> int:
         """Of one frame."""
         if isinstance(size, PatchBudget):
-            return size.tokens + _MARKERS
-        return self.family.soft_tokens(self.processor, size[1], size[0]) + _MARKERS
+            return size.tokens + _MARKER_TOKENS
+        return self.family.soft_tokens(self.processor, size[1], size[0]) + _MARKER_TOKENS
 
     def _check_prompts(self) -> None:
         """Raises `UsageError` for a prompt, or a --begin, that would be taken for frames that are not there."""
@@ -106,55 +106,57 @@ class LocalEngine:
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        return hardware.choose_dtype(self._settings.model, self.device, _name(self.config.dtype))
+        return hardware.choose_dtype(self._settings.model, self.device, _dtype_name(self.config.dtype))
 
     @cached_property
     def memory_plan(self) -> MemoryPlan:
         settings = self._settings
         longest = max(settings.max_new_tokens("image"), settings.max_new_tokens("clip"))
-        most_asked = max(
+        max_prompt_tokens = max(
             self.prompt_tokens(prompt, kind, settings.frames(kind))
             for kind, prompts in settings.prompts.items()
             for prompt in prompts
         )
-        counted = None if self.family.parameters is None else self.family.parameters(self.config)
-        chosen = memory.plan(
-            Architecture.of(self.config, counted, self._most_image_tokens()),
+        parameter_counts = None if self.family.parameters is None else self.family.parameters(self.config)
+        plan = memory.plan(
+            Architecture.of(self.config, parameter_counts, self._max_image_tokens()),
             name=self.checkpoint.name,
             quantize=settings.model.quantize,
             device=self.device,
             dtype_bytes=self.dtype.itemsize,
             available=hardware.free_memory(self.device),
-            on_other_gpus=hardware.memory_of_other_gpus() if self.device == "cuda" else 0,
-            request_tokens=most_asked + _PROMPT_ALLOWANCE + longest,
+            on_other_gpus=hardware.free_memory_of_other_gpus() if self.device == "cuda" else 0,
+            request_tokens=max_prompt_tokens + _PROMPT_ALLOWANCE + longest,
             stored=stored(self.checkpoint, settings.model.quantize, self.device, self.dtype),
         )
-        uses_bitsandbytes = chosen.precision != "none" and not chosen.is_stored
+        uses_bitsandbytes = plan.precision != "none" and not plan.is_stored
         if uses_bitsandbytes and find_spec("bitsandbytes") is None:  # before a download, not after it
             raise ModelError(
-                f"{self.checkpoint.name} in {chosen.precision} needs bitsandbytes: "
+                f"{self.checkpoint.name} in {plan.precision} needs bitsandbytes: "
                 "pip install 'gemma-captioner[quantize]'"
             )
-        return chosen
+        return plan
 
     def describe(self) -> str:
-        precision = {"none": _name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
+        precision = {"none": _dtype_name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
         precision += " as it is stored" if self.memory_plan.is_stored else ""
-        said = f"{self.name} in {precision}, {self.memory_plan}"
-        if self.device == "cpu" and self.memory_plan.weights > _SLOW_ON_A_CPU_BYTES:
-            said += f"\n{hardware.cpu_only_torch() or 'No GPU is here'}. On a CPU this takes minutes a file."
-        return said
+        description = f"{self.name} in {precision}, {self.memory_plan}"
+        if self.device == "cpu" and self.memory_plan.weights > _SLOW_ON_CPU_BYTES:
+            description += f"\n{hardware.cpu_only_torch() or 'No GPU is here'}. On a CPU this takes minutes a file."
+        return description
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
         def turn(prompt: str, kind: Kind, num_frames: int, answer: str | None = None) -> Turn:
-            return Turn(prompt, [self.spec.tokens[kind] - _MARKERS] * num_frames, (0.0,) * num_frames, answer)
+            return Turn(
+                prompt, [self.spec.tokens_per_frame[kind] - _MARKER_TOKENS] * num_frames, (0.0,) * num_frames, answer
+            )
 
         turns = [
             turn(prompt, kind, 0 if shown.item is None else self._settings.frames(kind), shown.answer)
             for shown in examples_of_kind(self._examples, kind)
         ]
         asked = replace(turn(prompt, kind, num_frames), begin=self._settings.prompting.begin.strip())
-        return len(tokens_of(self.family, self.processor, [*turns, asked], self._settings))
+        return len(encode_prompt(self.family, self.processor, [*turns, asked], self._settings))
 
     def open(self) -> "LocalSession":
         plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download
@@ -163,5 +165,5 @@ class LocalEngine:
         return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings)
 
 
-def _name(dtype: Any) -> str:
+def _dtype_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")

@@ -30,8 +30,8 @@ class Family:
     size: of the frames of a kind. marker: the text that stands for one frame before it is tokenized.
     placeholder: (processor, soft tokens) -> the text that it becomes. soft_tokens: of a frame of (height, width).
     media: markers of a clip's or an image's frames with their times, where those are told.
-    features: normalised float [n, 3, height, width] -> one tensor [soft tokens, hidden] for each frame.
-    prefill: (features, where input_ids are soft tokens) -> what the model's forward takes besides.
+    features: normalized float [n, 3, height, width] -> one tensor [soft tokens, hidden] for each frame.
+    vision_inputs: (features, where input_ids are soft tokens) -> what the model's forward takes besides.
     parameters: a configuration -> linear and other weights, where memory.py has no formula for them.
     """
 
@@ -42,7 +42,7 @@ class Family:
     soft_tokens: Callable[[Any, int, int], int]
     media: Callable[[str, Sequence[float], bool], str]
     features: Callable[[Any, torch.Tensor], Sequence[torch.Tensor]]
-    prefill: Callable[[Sequence[torch.Tensor], torch.Tensor], dict[str, Any]]
+    vision_inputs: Callable[[Sequence[torch.Tensor], torch.Tensor], dict[str, Any]]
     template_options: Mapping[str, Any]
     parameters: Callable[[Any], tuple[int, int]] | None = None
 
@@ -58,13 +58,13 @@ def _gemma3_size(processor: Any, settings: Settings, kind: Kind) -> Size:
 
 
 def _gemma3_media(marker: str, times_s: Sequence[float], timestamps: bool) -> str:
-    told = timestamps and len(times_s) > 1
-    return "".join((f"[{format_timestamp(time)}]" if told else "") + marker for time in times_s)
+    with_times = timestamps and len(times_s) > 1
+    return "".join((f"[{format_timestamp(time)}]" if with_times else "") + marker for time in times_s)
 
 
-def _gemma3_prefill(features: Sequence[torch.Tensor], is_image: torch.Tensor) -> dict[str, Any]:
+def _gemma3_vision_inputs(features: Sequence[torch.Tensor], image_mask: torch.Tensor) -> dict[str, Any]:
     encoded = BaseModelOutputWithPooling(pooler_output=torch.stack(list(features)))
-    return {"token_type_ids": is_image.long(), "mm_encoder_outputs": {"image": encoded}}
+    return {"token_type_ids": image_mask.long(), "mm_encoder_outputs": {"image": encoded}}
 
 
 # Gemma 4
@@ -119,16 +119,16 @@ def _gemma4_features(model: Any, values: torch.Tensor) -> Sequence[torch.Tensor]
     y, x = torch.meshgrid(
         torch.arange(rows, device=values.device), torch.arange(columns, device=values.device), indexing="ij"
     )
-    places = torch.stack([x, y], dim=-1).reshape(1, rows * columns, 2).expand(n, -1, -1)
-    return model.get_image_features(patches, image_position_ids=places).pooler_output  # type: ignore[no-any-return]
+    position_ids = torch.stack([x, y], dim=-1).reshape(1, rows * columns, 2).expand(n, -1, -1)
+    return model.get_image_features(patches, image_position_ids=position_ids).pooler_output  # type: ignore[no-any-return]
 
 
-def _gemma4_prefill(features: Sequence[torch.Tensor], is_image: torch.Tensor) -> dict[str, Any]:
+def _gemma4_vision_inputs(features: Sequence[torch.Tensor], image_mask: torch.Tensor) -> dict[str, Any]:
     encoded = BaseModelOutputWithPooling(pooler_output=tuple(features))  # type: ignore[arg-type]  # its own way
-    return {"mm_token_type_ids": is_image.long(), "mm_encoder_outputs": {"image": encoded}}
+    return {"mm_token_type_ids": image_mask.long(), "mm_encoder_outputs": {"image": encoded}}
 
 
-def _counted(config: Any) -> tuple[int, int]:
+def _count_parameters(config: Any) -> tuple[int, int]:
     """On no device: nothing is allocated.
 
     Linear are those that quantization shrinks: experts are none to bitsandbytes, and loading.py keeps some exact.
@@ -152,9 +152,9 @@ _GEMMA4 = Family(
     soft_tokens=_gemma4_soft_tokens,
     media=_gemma4_media,
     features=_gemma4_features,
-    prefill=_gemma4_prefill,
+    vision_inputs=_gemma4_vision_inputs,
     template_options={"enable_thinking": False},
-    parameters=_counted,
+    parameters=_count_parameters,
 )
 
 FAMILIES: Mapping[str, Family] = {
@@ -166,7 +166,7 @@ FAMILIES: Mapping[str, Family] = {
         soft_tokens=lambda processor, height, width: int(processor.image_seq_length),
         media=_gemma3_media,
         features=lambda model, values: list(model.get_image_features(values).pooler_output),
-        prefill=_gemma3_prefill,
+        vision_inputs=_gemma3_vision_inputs,
         template_options={},
     ),
     "gemma4": _GEMMA4,

@@ -9,7 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 from ...errors import ModelError
 from .adapter import Adapter, merge
-from .checkpoint import Checkpoint, explained
+from .checkpoint import Checkpoint, map_loading_errors
 from .memory import MemoryPlan
 from .quantized import config_of
 
@@ -21,20 +21,20 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 _ATTENTION = {"": "sdpa", "text_config": "sdpa", "vision_config": "sdpa"}
 
 
-def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, adapter: Adapter | None = None) -> Any:
+def load_model(checkpoint: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, adapter: Adapter | None = None) -> Any:
     """Raises `ModelError`, also for a checkpoint that lacks weights: transformers would fill in random ones."""
     options: dict[str, Any] = {}
     if plan.precision != "none" and not plan.is_stored:
-        options["quantization_config"] = _quantization(plan.precision)
+        options["quantization_config"] = _quantization_config(plan.precision)
     if plan.is_stored:
-        options["config"] = config_of(found)
+        options["config"] = config_of(checkpoint)
     if plan.spread or plan.precision != "none":
         options["device_map"] = "auto" if plan.spread else {"": plan.device}
     transformers_logging.disable_progress_bar()
-    with explained(found.name, found.token):
+    with map_loading_errors(checkpoint.name, checkpoint.token):
         load: Any = transformers.AutoModelForImageTextToText.from_pretrained  # its annotation forgets the report
         model, report = load(
-            found.folder,
+            checkpoint.folder,
             dtype=dtype,
             attn_implementation=_ATTENTION,
             use_safetensors=True,
@@ -43,23 +43,25 @@ def load_model(found: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, adapter:
             **options,
         )
     if missing := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
-        raise ModelError(f"{found.name} lacks weights ({missing[0]} and {len(missing) - 1} more): download it again")
+        raise ModelError(
+            f"{checkpoint.name} lacks weights ({missing[0]} and {len(missing) - 1} more): download it again"
+        )
     if adapter is not None:
-        merge(model, adapter, found.token)
+        merge(model, adapter, checkpoint.token)
     if "device_map" not in options:
         model.to(plan.device)
     return model.eval()
 
 
-def _quantization(precision: str) -> Any:
+def _quantization_config(precision: str) -> Any:
     # The towers' layer widths are no multiple of 64, and they are small: they stay exact, as does the output.
-    skipped = ["model.vision_tower", "model.multi_modal_projector", "model.embed_vision", "lm_head"]
-    skipped += ["model.audio_tower", "model.embed_audio"]
-    skipped += [r".*\.router", r".*\.per_layer_(model_projection|input_gate|projection)"]
+    skip_modules = ["model.vision_tower", "model.multi_modal_projector", "model.embed_vision", "lm_head"]
+    skip_modules += ["model.audio_tower", "model.embed_audio"]
+    skip_modules += [r".*\.router", r".*\.per_layer_(model_projection|input_gate|projection)"]
     return transformers.BitsAndBytesConfig(
         load_in_8bit=precision == "8bit",
         load_in_4bit=precision == "4bit",
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=skipped,
+        llm_int8_skip_modules=skip_modules,
     )

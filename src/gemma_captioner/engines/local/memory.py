@@ -18,7 +18,7 @@ LINEAR_BYTES: dict[Precision, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 _MASK_BYTES = 7  # for each pair of a prompt's tokens, while it is read: two masks, and one of them in 16 bits
 VISION_CHUNK = 4  # frames encoded at once
 _RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator slack
-_MOST_AT_ONCE = {"cuda": 64, "mps": 8, "cpu": 16}  # requests: past this, waiting costs more than it gains
+_MAX_BATCH_SIZE = {"cuda": 64, "mps": 8, "cpu": 16}  # requests: past this, waiting costs more than it gains
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class Architecture:
     image_tokens: int = 256
     cache_width: int | None = None  # values in the cache for one token, where layers differ in their heads or share
     more_width: int = 0  # values of one token's activations that other families lack: per-layer inputs, experts
-    counted: tuple[int, int] | None = None  # linear and other parameters, where no formula is known
+    parameter_counts: tuple[int, int] | None = None  # linear and other parameters, where no formula is known
 
     @classmethod
-    def of(cls, config: Any, counted: tuple[int, int] | None = None, image_tokens: int = 0) -> Self:
+    def of(cls, config: Any, parameter_counts: tuple[int, int] | None = None, image_tokens: int = 0) -> Self:
         """From a configuration of transformers'. image_tokens: the most of one frame, where it is asked for (Gemma 4).
 
         A unified Gemma 4 has no vision tower: its "layer" is the square of pixels that is projected for each token.
@@ -57,7 +57,7 @@ class Architecture:
         patch = vision.patch_size if has_tower else vision.model_patch_size
         patches = image_tokens * (vision.pooling_kernel_size**2 if has_tower else 1) if image_tokens else 0
         return cls(
-            counted=counted,
+            parameter_counts=parameter_counts,
             layers=text.num_hidden_layers,
             hidden=text.hidden_size,
             intermediate=text.intermediate_size * (2 if getattr(text, "use_double_wide_mlp", False) else 1),
@@ -80,16 +80,16 @@ class Architecture:
     @property
     def linear_parameters(self) -> int:
         """Weights of the language model's linear layers: those that quantization shrinks."""
-        if self.counted is not None:
-            return self.counted[0]
+        if self.parameter_counts is not None:
+            return self.parameter_counts[0]
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
     @property
     def other_parameters(self) -> int:
         """Embeddings (shared with the output), norms, vision tower and projector."""
-        if self.counted is not None:
-            return self.counted[1]
+        if self.parameter_counts is not None:
+            return self.parameter_counts[1]
         text = self.vocabulary * self.hidden + self.layers * (4 * self.hidden + 2 * self.head_dim) + self.hidden
         v, i = self.vision_hidden, self.vision_intermediate
         patches = (self.image_size // self.patch_size) ** 2
@@ -127,13 +127,13 @@ GEMMA3_SIZES = {
 def _gemma4(
     sizes: tuple[int, int, int, int, int, int],
     vision: tuple[int, int, int, int],
-    counted: tuple[int, int],
+    parameter_counts: tuple[int, int],
     cache: int,
     more: int = 0,
 ) -> Architecture:
     """sizes: the first six of an architecture. vision: layers, hidden, intermediate, patch."""
     layers, hidden, intermediate, patch = vision
-    return Architecture(*sizes, 262_144, layers, hidden, intermediate, 816, patch, 280, cache, more, counted)
+    return Architecture(*sizes, 262_144, layers, hidden, intermediate, 816, patch, 280, cache, more, parameter_counts)
 
 
 _SMALL, _LARGE, _UNIFIED = (16, 768, 3072, 16), (27, 1152, 4304, 16), (0, 3840, 6912, 48)
@@ -155,15 +155,15 @@ GEMMA4_SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes, and what follows from them. `tokens_at_once`: prompt and answer tokens of a batch together."""
+    """Bytes, and what follows from them. `max_batch_tokens`: prompt and answer tokens of a batch together."""
 
     precision: Precision
     device: str
     available: int
     weights: int
     working: int
-    tokens_at_once: int
-    most_at_once: int
+    max_batch_tokens: int
+    max_batch_size: int
     spread: bool = False  # over all GPUs, as one does not hold it
     is_stored: bool = False  # the checkpoint is quantized already
 
@@ -176,11 +176,11 @@ class MemoryPlan:
         return (
             f"{self.needed / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free on {self.device}{spread} "
             f"(weights {self.weights / GIB:.1f}, cache and activations for one file {self.working / GIB:.1f}); "
-            f"at once up to {self.most_at_once} files or {self.tokens_at_once:,} tokens"
+            f"at once up to {self.max_batch_size} files or {self.max_batch_tokens:,} tokens"
         )
 
 
-def needed_bytes(
+def required_bytes(
     architecture: Architecture, precision: Precision, device: str, dtype_bytes: int, tokens: int
 ) -> tuple[int, int]:
     """(weights, all else for one request of `tokens`)."""
@@ -213,30 +213,32 @@ def plan(
     stored: of a checkpoint that is quantized already, its precision, which it keeps, and its weights' bytes.
     """
     for precision in precisions(quantize, device) if stored is None else stored[:1]:
-        weights, working = needed_bytes(architecture, precision, device, dtype_bytes, request_tokens)
+        weights, working = required_bytes(architecture, precision, device, dtype_bytes, request_tokens)
         weights = weights if stored is None else stored[1]
-        for room in (available, int(0.9 * (available + on_other_gpus))):  # whole layers go to each: some is wasted
-            if weights + working > room:
+        for capacity in (available, int(0.9 * (available + on_other_gpus))):  # whole layers go to each: some is wasted
+            if weights + working > capacity:
                 continue
             # A batch may take what is left but for a tenth: the estimate is rough and the allocator fragments.
-            spare = int(0.9 * (room - weights)) - working
+            spare = int(0.9 * (capacity - weights)) - working
             per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * request_tokens
-            at_once = request_tokens + max(0, spare) // per_token
-            spread = room > available
-            most = _MOST_AT_ONCE[device]
-            return MemoryPlan(precision, device, room, weights, working, at_once, most, spread, stored is not None)
+            batch_tokens = request_tokens + max(0, spare) // per_token
+            spread = capacity > available
+            most = _MAX_BATCH_SIZE[device]
+            return MemoryPlan(
+                precision, device, capacity, weights, working, batch_tokens, most, spread, stored is not None
+            )
     how = f"as it is stored, in {precision}," if stored else f"even at --quantize {precision},"
     raise MemoryShortageError(
         f"{name} needs {(weights + working) / GIB:.1f} GiB on {device} {how} and "
-        f"{available / GIB:.1f} are free: {_what_would_fit(device, dtype_bytes, available, request_tokens, quantize)}"
+        f"{available / GIB:.1f} are free: {_fallback_hint(device, dtype_bytes, available, request_tokens, quantize)}"
     )
 
 
-def _what_would_fit(device: str, dtype_bytes: int, available: int, tokens: int, quantize: Quantize) -> str:
+def _fallback_hint(device: str, dtype_bytes: int, available: int, tokens: int, quantize: Quantize) -> str:
     fits = [largest_that_fits(sizes, device, dtype_bytes, available, tokens) for sizes in (GEMMA3_SIZES, GEMMA4_SIZES)]
     if not any(fits):
         return "no Gemma fits; free some memory, use fewer --frames, or a larger machine"
-    named = " or ".join(f"{fit[0]} with --quantize {fit[1]}" for fit in fits if fit)
+    named = " or ".join(f"{largest[0]} with --quantize {largest[1]}" for largest in fits if largest)
     return f"the largest that fits is {named} (fewer --frames need less)"
 
 
@@ -245,6 +247,6 @@ def largest_that_fits(
 ) -> tuple[str, Precision] | None:
     for size, architecture in reversed(sizes.items()):
         for precision in precisions("auto", device):
-            if sum(needed_bytes(architecture, precision, device, dtype_bytes, tokens)) <= available:
+            if sum(required_bytes(architecture, precision, device, dtype_bytes, tokens)) <= available:
                 return size, precision
     return None

@@ -14,7 +14,7 @@ from ...config.settings import Settings
 from ...types import Frames, Request
 from .families import Family
 
-ENDS_AN_INSTRUCTION = (".", "!", "?")
+SENTENCE_ENDINGS = (".", "!", "?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Turn:
     begin: str = ""
 
 
-def turns_of(request: Request, soft_tokens: Callable[[int, int], int]) -> list[Turn]:
+def request_turns(request: Request, soft_tokens: Callable[[int, int], int]) -> list[Turn]:
     """soft_tokens: (height, width) of a frame -> its number of them."""
     return [
-        *(_turn(shown.prompt, shown.frames, soft_tokens, shown.answer) for shown in request.examples),
+        *(_turn(example.prompt, example.frames, soft_tokens, example.answer) for example in request.examples),
         replace(_turn(request.prompt, request.frames, soft_tokens), begin=request.begin),
     ]
 
@@ -48,7 +48,7 @@ def _turn(
     return Turn(prompt, [soft_tokens(height, width)] * len(frames.times_s), frames.times_s, answer)
 
 
-def prompt_text(
+def render_prompt(
     processor: Any,
     turns: Sequence[tuple[str, str, str | None]],
     *,
@@ -63,48 +63,50 @@ def prompt_text(
     whatever the order.
     """
     if processor.chat_template is None:
-        said = "\n\n".join(_raw(*turn, marker=marker, order=order, is_alone=len(turns) == 1) for turn in turns)
-        return f"{system}\n{said}" if system else said
+        rendered = "\n\n".join(
+            _raw_prompt(*turn, marker=marker, order=order, is_single_turn=len(turns) == 1) for turn in turns
+        )
+        return f"{system}\n{rendered}" if system else rendered
     messages: list[dict[str, Any]] = []
     if system:
         messages.append(
             {"role": "system", "content": system}
         )  # a list of parts, Gemma 4's templates print as Python does
     for prompt, media, answer in turns:
-        messages.append({"role": "user", "content": _content(prompt, media, marker, order)})
+        messages.append({"role": "user", "content": _message_content(prompt, media, marker, order)})
         if answer is not None:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-    said = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template_options)
-    first, *rest = str(said).split(marker)
+    rendered = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template_options)
+    first, *rest = str(rendered).split(marker)
     return first + "".join(media + text for media, text in zip((m for _, m, _ in turns if m), rest, strict=True))
 
 
-def _content(prompt: str, media: str, marker: str, order: Order) -> list[dict[str, str]]:
+def _message_content(prompt: str, media: str, marker: str, order: Order) -> list[dict[str, str]]:
     image = [{"type": "image"}] if media else []
     text = [{"type": "text", "text": prompt}]
-    before, asked, after = prompt.partition(marker)
-    if asked:
+    before, has_marker, after = prompt.partition(marker)
+    if has_marker:
         return [{"type": "text", "text": before}, *image, {"type": "text", "text": after}]
     return image + text if order == "media-first" else text + image
 
 
-def _raw(prompt: str, media: str, answer: str | None, *, marker: str, order: Order, is_alone: bool) -> str:
+def _raw_prompt(prompt: str, media: str, answer: str | None, *, marker: str, order: Order, is_single_turn: bool) -> str:
     # "Describe it.", 1 image -> "<start_of_image>Describe it.\nCaption:"   "A photo of" -> "<start_of_image>A photo of"
-    before, asked, after = prompt.partition(marker)
-    if asked:
-        said = before + media + after
+    before, has_marker, after = prompt.partition(marker)
+    if has_marker:
+        rendered = before + media + after
     else:
-        said = media + prompt.strip() if order == "media-first" else prompt.strip() + media
-        if not is_alone or prompt.strip().endswith(ENDS_AN_INSTRUCTION):
-            said += "\nCaption:"
-    return said if answer is None else f"{said} {answer}"
+        rendered = media + prompt.strip() if order == "media-first" else prompt.strip() + media
+        if not is_single_turn or prompt.strip().endswith(SENTENCE_ENDINGS):
+            rendered += "\nCaption:"
+    return rendered if answer is None else f"{rendered} {answer}"
 
 
-def tokens_of(family: Family, processor: Any, turns: Sequence[Turn], settings: Settings) -> list[int]:
+def encode_prompt(family: Family, processor: Any, turns: Sequence[Turn], settings: Settings) -> list[int]:
     """Prompt token ids, each frame as its run of soft tokens: what transformers' own processor makes of it."""
     marker = family.marker(processor)
     timestamps = settings.sampling.timestamps
-    text = prompt_text(
+    text = render_prompt(
         processor,
         [(t.prompt, family.media(marker, t.times_s, timestamps) if t.times_s else "", t.answer) for t in turns],
         marker=marker,
@@ -114,7 +116,9 @@ def tokens_of(family: Family, processor: Any, turns: Sequence[Turn], settings: S
     )
     first, *rest = text.split(marker)
     counts = [count for turn in turns for count in turn.soft_tokens]
-    text = first + "".join(family.placeholder(processor, n) + said for n, said in zip(counts, rest, strict=True))
+    text = first + "".join(
+        family.placeholder(processor, n) + rendered for n, rendered in zip(counts, rest, strict=True)
+    )
     if begin := turns[-1].begin:
         text += begin if processor.chat_template is not None or text[-1].isspace() else f" {begin}"
     special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes it itself

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from .checkpoint import explained
+from .checkpoint import map_loading_errors
 
 _FILES = ["*.json", "*.txt", "*.model"]  # vocabularies and merges of BPE, SentencePiece models
 
 
 def token_counter(name: str, token: str | None) -> Callable[[str], int]:
     """name: Hugging Face id or folder. Text -> tokens, the encoder's own marks left out. Raises `ModelError`."""
-    with explained(name, token):
+    with map_loading_errors(name, token):
         folder = Path(name).expanduser()
         if not folder.is_dir():
             from huggingface_hub import snapshot_download  # AutoTokenizer asks an unreachable hub for a minute

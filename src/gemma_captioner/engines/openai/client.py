@@ -1,4 +1,4 @@
-"""The one place that talks to a server, through the `openai` client: its errors become `Trouble`, or end the run."""
+"""The one place that talks to a server, through the `openai` client: its errors become `ApiFailure`, or end the run."""
 
 import json
 import os
@@ -17,15 +17,15 @@ import openai
 
 from ...config.model import ServerSettings
 from ...errors import ModelError, ServerError, StartError, UsageError, redact_credentials
-from .refusals import Trouble, one_line, refusal
-from .replies import Answer, read_reply
+from .errors import ApiFailure, classify_response, one_line
+from .responses import Completion, parse_response
 
-_CONNECT_S = 5.0
-_ASIDE_S = 10.0  # for questions other than for a caption
+_CONNECT_TIMEOUT_S = 5.0
+_METADATA_TIMEOUT_S = 10.0  # for questions other than for a caption
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Endpoint:
     """Where a server is. url: with its /v1, without credentials, which are in `headers`, or the query.
 
     headers, query: what goes with every question. key: from the environment variable `key_env`.
@@ -38,7 +38,7 @@ class Address:
     key_env: str
 
     @classmethod
-    def of(cls, settings: ServerSettings) -> "Address":
+    def of(cls, settings: ServerSettings) -> "Endpoint":
         """Raises `UsageError` where no URL is given and no server is to be started, on a free port of this machine, and
         for a key that no header can hold."""
         url = settings.base_url
@@ -68,83 +68,85 @@ class Address:
         parts = urlsplit(self.url)
         return parts.port or (443 if parts.scheme == "https" else 80)
 
-    def hushed(self, text: str) -> str:
+    def redact_key(self, text: str) -> str:
         """The text without the key."""
         return text.replace(self.key, "[key]") if self.key else text
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Client:
-    """Questions to one server. `ask` belongs to one event loop; the others may be asked from any thread."""
+    """Questions to one server. `chat_completion` belongs to one event loop; the others may be asked from any thread."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
 
     def _options(self, timeout: httpx2.Timeout) -> dict[str, Any]:
         # Retries are ours; a server without a key is content with any.
         return {
-            "base_url": self.address.url,
-            "default_headers": self.address.headers,
-            "default_query": self.address.query,
-            "api_key": self.address.key or "none",
+            "base_url": self.endpoint.url,
+            "default_headers": self.endpoint.headers,
+            "default_query": self.endpoint.query,
+            "api_key": self.endpoint.key or "none",
             "max_retries": 0,
             "timeout": timeout,
         }
 
     @cached_property
-    def _asking(self) -> openai.AsyncOpenAI:
+    def _async_client(self) -> openai.AsyncOpenAI:
         # How long an answer may take is for the caller to say, and how many connections there are follows from that.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-        timeout = httpx2.Timeout(None, connect=_CONNECT_S)
+        timeout = httpx2.Timeout(None, connect=_CONNECT_TIMEOUT_S)
         http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)  # see decisions.md
         return openai.AsyncOpenAI(**self._options(timeout), http_client=http)
 
     def _get(self, path: str) -> httpx2.Response:
-        with openai.OpenAI(**self._options(httpx2.Timeout(_ASIDE_S, connect=_CONNECT_S))) as client:
+        with openai.OpenAI(**self._options(httpx2.Timeout(_METADATA_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S))) as client:
             return client.get(path, cast_to=httpx2.Response)
 
-    async def ask(self, body: bytes) -> Answer | Trouble:
+    async def chat_completion(self, body: bytes) -> Completion | ApiFailure:
         """A chat completion. Raises `ServerError` and `ModelError` for what no other request would fare better with."""
         try:
-            reply = await self._asking.post("/chat/completions", content=body, cast_to=httpx2.Response)
+            reply = await self._async_client.post("/chat/completions", content=body, cast_to=httpx2.Response)
         except openai.APIError as error:
-            trouble = trouble_of(error)
-            if (fatal := self._fatal(trouble)) is not None:
+            failure = classify_error(error)
+            if (fatal := self._fatal_error(failure)) is not None:
                 raise fatal from error
-            return trouble
-        answer = read_reply(reply.text)
-        if isinstance(answer, Trouble) and (fatal := self._fatal(answer)) is not None:
+            return failure
+        answer = parse_response(reply.text)
+        if isinstance(answer, ApiFailure) and (fatal := self._fatal_error(answer)) is not None:
             raise fatal
         return answer
 
-    def _fatal(self, trouble: Trouble) -> StartError | None:
-        said, url, key_env = self.address.hushed(trouble.said), self.address.url, self.address.key_env
-        match trouble.kind:
-            case "key" if self.address.key is None:
-                return ServerError(f"{url} wants a key: {said}. Put it into the environment as {key_env}")
+    def _fatal_error(self, failure: ApiFailure) -> StartError | None:
+        message, url, key_env = self.endpoint.redact_key(failure.message), self.endpoint.url, self.endpoint.key_env
+        match failure.kind:
+            case "key" if self.endpoint.key is None:
+                return ServerError(f"{url} wants a key: {message}. Put it into the environment as {key_env}")
             case "key":
-                return ServerError(f"{url} refuses the key in {key_env}: {said}. Check it, and what it may be used for")
+                return ServerError(
+                    f"{url} refuses the key in {key_env}: {message}. Check it, and what it may be used for"
+                )
             case "model":
-                return ModelError(f"{url} does not have that: {said}. Check --model, and --base-url with its /v1")
+                return ModelError(f"{url} does not have that: {message}. Check --model, and --base-url with its /v1")
             case _:
                 return None
 
     def tokens_read(self, body: bytes, timeout_s: float) -> int | str:
         """How many tokens a chat completion's prompt has, or why that is not known."""
         try:
-            with openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_S))) as client:
+            with openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S))) as client:
                 text = client.post("/chat/completions", content=body, cast_to=httpx2.Response).text
             return int(json.loads(text)["usage"]["prompt_tokens"])
         except openai.APIError as error:
-            trouble = trouble_of(error)
-            if (fatal := self._fatal(trouble)) is not None:
+            failure = classify_error(error)
+            if (fatal := self._fatal_error(failure)) is not None:
                 raise fatal from error
-            return self.address.hushed(trouble.said)
+            return self.endpoint.redact_key(failure.message)
         except (ValueError, LookupError, TypeError):
             return "it does not tell how many tokens it read"
 
@@ -153,23 +155,23 @@ class Client:
         text = ""
         try:
             text = self._get("/models").text
-            listed = json.loads(text)
-            models = listed if isinstance(listed, list) else listed["data"]
-            found = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
-            return found or "it lists none"
+            payload = json.loads(text)
+            models = payload if isinstance(payload, list) else payload["data"]
+            valid = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
+            return valid or "it lists none"
         except openai.APIError as error:
-            trouble = trouble_of(error)
-            if trouble.kind in ("down", "key"):
+            failure = classify_error(error)
+            if failure.kind in ("down", "key"):
                 remedy = "start the server, or check --base-url; --wait-for-server waits for it"
-                gone = ServerError(f"{self.address.url} does not answer ({trouble.said}): {remedy}")
-                raise self._fatal(trouble) or gone from error
-            return self.address.hushed(trouble.said)
+                unreachable = ServerError(f"{self.endpoint.url} does not answer ({failure.message}): {remedy}")
+                raise self._fatal_error(failure) or unreachable from error
+            return self.endpoint.redact_key(failure.message)
         except (ValueError, LookupError, TypeError):
             return f"it says {one_line(text)!r}"
 
     def is_up(self) -> bool:
         """Whether it answers, and does not say that it is loading. A server need not know these paths."""
-        root = self.address.url.removesuffix("/v1")
+        root = self.endpoint.url.removesuffix("/v1")
         return all(self._status(path) not in (None, 502, 503, 504) for path in (f"{root}/health", "/models"))
 
     def _status(self, path: str) -> int | None:
@@ -181,38 +183,38 @@ class Client:
             return None
 
     async def close(self) -> None:
-        await self._asking.close()
+        await self._async_client.close()
 
 
-def trouble_of(error: openai.APIError) -> Trouble:
+def classify_error(error: openai.APIError) -> ApiFailure:
     """Every error that the client raises."""
     if isinstance(error, openai.APIStatusError):
-        if (moved := _moved(error.response)) is not None:
-            return moved
+        if (redirect := _redirect_failure(error.response)) is not None:
+            return redirect
         text = error.response.text
         try:
-            said = json.loads(text)
+            message = json.loads(text)
         except ValueError:
-            said = text
-        return refusal(error.status_code, said, error.response.headers)
+            message = text
+        return classify_response(error.status_code, message, error.response.headers)
     cause = error.__cause__ or error
-    said = str(cause) or type(cause).__name__
-    if _nobody_listens(cause):
-        return Trouble("down", said)
+    message = str(cause) or type(cause).__name__
+    if _is_connection_refused(cause):
+        return ApiFailure("down", message)
     if isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout):
-        return Trouble("busy", "no answer in time")
-    return Trouble("again", f"the connection broke: {said}")
+        return ApiFailure("busy", "no answer in time")
+    return ApiFailure("again", f"the connection broke: {message}")
 
 
-def _moved(response: httpx2.Response) -> Trouble | None:
+def _redirect_failure(response: httpx2.Response) -> ApiFailure | None:
     """Most redirects would have the question asked again without its body."""
     if not response.is_redirect:
         return None
-    there = redact_credentials(str(response.request.url.join(response.headers["location"])))
-    return Trouble("model", f"it sends us to {there} ({response.status_code}), which --base-url is to name")
+    location = redact_credentials(str(response.request.url.join(response.headers["location"])))
+    return ApiFailure("model", f"it sends us to {location} ({response.status_code}), which --base-url is to name")
 
 
-def _nobody_listens(error: BaseException) -> bool:
+def _is_connection_refused(error: BaseException) -> bool:
     """Rather than that a connection broke, which aiohttp's errors are also called a ConnectTimeout for."""
     if isinstance(error.__cause__, aiohttp.ClientError):
         return isinstance(error.__cause__, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))

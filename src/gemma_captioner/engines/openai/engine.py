@@ -12,38 +12,38 @@ from ...errors import ModelError, UsageError
 from ...types import Kind, PatchBudget, Size
 from .. import gemma4
 from ..base import EngineSpec
-from .client import Address, Client
-from .concurrency import MOST
+from .client import Client, Endpoint
+from .concurrency import MAX_LIMIT
 from .continuing import way_to_continue
-from .pictures import MIME
-from .question import FRAMES_HERE, Form
-from .serving import Served, filled_in
-from .session import ServerSession, at_once
+from .image_encoding import MIME
+from .payload import FRAMES_MARKER, RequestTemplate
+from .server_process import ServerProcess, render_command
+from .session import ServerSession, max_in_flight
 
-VLLM = "vllm serve {model} --host 127.0.0.1 --port {port}"
-_LOADING = "30m"  # until a server that we start has to answer: it may download its model first
-_LOOK_S = 0.5
-_CONTEXT = 131072  # where the server does not say
-_CONTEXT_NAMES = ("max_model_len", "context_length", "max_context_length", "context_window")  # in GET /models
+VLLM_COMMAND = "vllm serve {model} --host 127.0.0.1 --port {port}"
+_STARTUP_TIMEOUT = "30m"  # until a server that we start has to answer: it may download its model first
+_POLL_INTERVAL_S = 0.5
+_DEFAULT_CONTEXT_LENGTH = 131072  # where the server does not say
+_CONTEXT_LENGTH_KEYS = ("max_model_len", "context_length", "max_context_length", "context_window")  # in GET /models
 _GEMMA4 = re.compile(r"gemma[-_ ]?4", re.IGNORECASE)
 _GEMMA3N = re.compile(r"gemma[-_ ]?3n", re.IGNORECASE)
 _SOFT_TOKENS, _MARKERS = 256, 8
 
 
 class ServerEngine:
-    def __init__(self, settings: Settings, tell: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, settings: Settings, log: Callable[[str], None] = lambda line: None) -> None:
         server = settings.server
         if settings.model.engine == "vllm" and server.serve is None:
-            server = server.model_copy(update={"serve": VLLM})
-        if any(prompt.count(FRAMES_HERE) > 1 for prompts in settings.prompts.values() for prompt in prompts):
-            raise UsageError(f"the prompt holds {FRAMES_HERE} more than once: all frames go to one place")
+            server = server.model_copy(update={"serve": VLLM_COMMAND})
+        if any(prompt.count(FRAMES_MARKER) > 1 for prompts in settings.prompts.values() for prompt in prompts):
+            raise UsageError(f"the prompt holds {FRAMES_MARKER} more than once: all frames go to one place")
         if settings.model.adapter is not None:
             raise UsageError(
                 "--adapter is for --engine local: have the server load it (vLLM: --lora-modules), and name it"
             )
-        self._settings, self._server, self._tell = settings, server, tell
-        self.address = Address.of(server)
-        self.client = Client(self.address)
+        self._settings, self._server, self._log = settings, server, log
+        self.endpoint = Endpoint.of(server)
+        self.client = Client(self.endpoint)
         if server.serve is not None:
             if "{model}" not in server.serve and not settings.model_is_named:
                 raise UsageError("--serve without {model} wants --model: what the server calls its model")
@@ -53,13 +53,13 @@ class ServerEngine:
     @property
     def models(self) -> list[dict[str, Any]]:
         """What a server that runs already lists, waited for if that was asked for. Raises `ServerError`."""
-        return [] if isinstance(self._listed, str) else self._listed
+        return [] if isinstance(self._models_or_reason, str) else self._models_or_reason
 
     @cached_property
-    def _listed(self) -> list[dict[str, Any]] | str:
+    def _models_or_reason(self) -> list[dict[str, Any]] | str:
         deadline = time.monotonic() + parse_duration(self._server.wait_for_server or "0s")
         while time.monotonic() < deadline and not self.client.is_up():
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_INTERVAL_S)
         return self.client.models()
 
     @cached_property
@@ -71,22 +71,22 @@ class ServerEngine:
         if len(names) == 1:
             return names[0]
         if names:
-            raise ModelError(f"{self.address.url} has {', '.join(names[:20])}: choose with --model")
-        why = f"{self.address.url} does not list its models ({self._listed})"
-        raise ModelError(f"{why}: choose with --model, or check --base-url")
+            raise ModelError(f"{self.endpoint.url} has {', '.join(names[:20])}: choose with --model")
+        reason = f"{self.endpoint.url} does not list its models ({self._models_or_reason})"
+        raise ModelError(f"{reason}: choose with --model, or check --base-url")
 
     @cached_property
     def spec(self) -> EngineSpec:
         size = self._size()
         tokens = (size.tokens if isinstance(size, PatchBudget) else _SOFT_TOKENS) + _MARKERS
-        given = self._server.concurrency
+        concurrency = self._server.concurrency
         return EngineSpec(
             size=size,
-            tokens={"image": tokens, "clip": tokens},
-            context=self.context or _CONTEXT,
+            tokens_per_frame={"image": tokens, "clip": tokens},
+            context_length=self.context or _DEFAULT_CONTEXT_LENGTH,
             model=self.model,
-            revision=self.address.url,
-            at_once=at_once(MOST if given == "auto" else given),
+            revision=self.endpoint.url,
+            preferred_batch_size=max_in_flight(MAX_LIMIT if concurrency == "auto" else concurrency),
         )
 
     def _size(self) -> Size:
@@ -103,37 +103,45 @@ class ServerEngine:
         """In tokens, where a server that runs already tells it."""
         for model in self.models if self._server.serve is None else ():
             if model["id"] == self.model:
-                told = [str(model.get(name)) for name in _CONTEXT_NAMES]
-                return next((int(n) for n in told if n.isdecimal()), None)
+                values = [str(model.get(name)) for name in _CONTEXT_LENGTH_KEYS]
+                return next((int(n) for n in values if n.isdecimal()), None)
         return None
 
     def describe(self) -> str:
-        return f"{self.model} at {self.address.url}"
+        return f"{self.model} at {self.endpoint.url}"
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
         # No tokenizer is here; hardly any text has a token for less than two bytes.
-        return len(prompt.encode("utf-8", "replace")) // 2 + 32 + num_frames * self.spec.tokens[kind]
+        return len(prompt.encode("utf-8", "replace")) // 2 + 32 + num_frames * self.spec.tokens_per_frame[kind]
 
     def open(self) -> ServerSession:
-        served = None
+        server_process = None
         if self._server.serve is None:
             _ = self.models  # whether it answers, and takes the key
         else:
-            served = Served(filled_in(self._server.serve, model=self.model, port=self.address.port))
+            server_process = ServerProcess(
+                render_command(self._server.serve, model=self.model, port=self.endpoint.port)
+            )
         try:
-            if served is not None:
-                self._tell(f"waiting for {served.shown}")
-                served.wait_until(self.client.is_up, parse_duration(self._server.wait_for_server or _LOADING))
-            return ServerSession(Client(self.address), self._form(), self._server, self._tell, served)
+            if server_process is not None:
+                self._log(f"waiting for {server_process.display_command}")
+                server_process.wait_until_ready(
+                    self.client.is_up, parse_duration(self._server.wait_for_server or _STARTUP_TIMEOUT)
+                )
+            return ServerSession(Client(self.endpoint), self._template(), self._server, self._log, server_process)
         except BaseException:  # Ctrl-C and SIGTERM too
-            if served is not None:
-                served.close()
+            if server_process is not None:
+                server_process.close()
             raise
 
-    def _form(self) -> Form:
+    def _template(self) -> RequestTemplate:
         """Asks a server that is up how it goes on from an answer, where that is wanted."""
         # Gemma 4 was taught a clip as frames with their times.
-        time_told = "{}" if _GEMMA4.search(self.model) else "[{}]" if self._settings.sampling.timestamps else None
-        put = self._settings.prompting
-        continuing = way_to_continue(self.client, self.model, self._server.request_timeout) if put.begin.strip() else {}
-        return Form(self.model, MIME[self._server.image_format], put.order, put.system, time_told, continuing)
+        time_format = "{}" if _GEMMA4.search(self.model) else "[{}]" if self._settings.sampling.timestamps else None
+        prompting = self._settings.prompting
+        continuing = (
+            way_to_continue(self.client, self.model, self._server.request_timeout) if prompting.begin.strip() else {}
+        )
+        return RequestTemplate(
+            self.model, MIME[self._server.image_format], prompting.order, prompting.system, time_format, continuing
+        )

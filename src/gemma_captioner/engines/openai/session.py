@@ -14,19 +14,19 @@ from typing import Self
 
 from ...config.model import ServerSettings
 from ...types import Failed, Frames, Reply, Request
-from .asking import Asker
 from .client import Client
-from .concurrency import Concurrency
-from .pictures import base64_pictures
-from .question import Form
-from .serving import Served
+from .concurrency import AdaptiveConcurrency
+from .image_encoding import encode_images
+from .payload import RequestTemplate
+from .requests import RetryingClient
+from .server_process import ServerProcess
 
-Pictures = tuple[bytes, ...]  # base64, one a frame
+EncodedImages = tuple[bytes, ...]  # base64, one a frame
 
 _ENCODERS = min(4, os.cpu_count() or 1)
 
 
-def at_once(limit: int) -> int:
+def max_in_flight(limit: int) -> int:
     """Requests to hold for so many slots: as many again have their pictures made while the server answers.
 
     Answers come in waves, where all were asked at once: half as many would leave slots empty after each.
@@ -35,32 +35,37 @@ def at_once(limit: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _QueuedRequest:
     request: Request
-    pictures: Future[list[Pictures]]
-    since_s: float
+    images: Future[list[EncodedImages]]
+    submitted_at_s: float
 
 
 class ServerSession:
     """See `Session`. A request gets its slot once its pictures are made."""
 
     def __init__(
-        self, client: Client, form: Form, settings: ServerSettings, tell: Callable[[str], None], served: Served | None
+        self,
+        client: Client,
+        template: RequestTemplate,
+        settings: ServerSettings,
+        log: Callable[[str], None],
+        server_process: ServerProcess | None,
     ) -> None:
-        self._client, self._settings, self._tell, self._served = client, settings, tell, served
-        self._answers: queue.SimpleQueue[Reply | Failed | BaseException | str] = queue.SimpleQueue()
-        self._concurrency = Concurrency(None if settings.concurrency == "auto" else settings.concurrency)
-        self._asker = Asker(
+        self._client, self._settings, self._log, self._server_process = client, settings, log, server_process
+        self._results: queue.SimpleQueue[Reply | Failed | BaseException | str] = queue.SimpleQueue()
+        self._concurrency = AdaptiveConcurrency(None if settings.concurrency == "auto" else settings.concurrency)
+        self._retrying_client = RetryingClient(
             client,
-            form,
+            template,
             settings,
             self._concurrency,
-            say=self._answers.put,
-            check=served.check if served else lambda: None,
+            log=self._results.put,
+            check=server_process.check if server_process else lambda: None,
         )
-        self._unanswered = 0
-        self._examples: dict[int, tuple[Frames, Pictures]] = {}  # by the identity of frames, which are kept for it
-        self._waiting: deque[_Waiting] = deque()
+        self._in_flight = 0
+        self._examples: dict[int, tuple[Frames, EncodedImages]] = {}  # by the identity of frames, which are kept for it
+        self._queued: deque[_QueuedRequest] = deque()
         self._tasks: set[asyncio.Task[Reply | Failed]] = set()
         self._encoders = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="pictures")
         self._loop = asyncio.new_event_loop()
@@ -70,31 +75,31 @@ class ServerSession:
     # The contract
 
     @property
-    def free(self) -> int:
-        return max(0, at_once(self._concurrency.limit) - self._unanswered)
+    def available_slots(self) -> int:
+        return max(0, max_in_flight(self._concurrency.limit) - self._in_flight)
 
     def submit(self, request: Request) -> None:
-        self._unanswered += 1
-        pictures = self._encoders.submit(self._pictures, request)
-        waiting = _Waiting(request, pictures, time.monotonic())
-        pictures.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._take, waiting))
+        self._in_flight += 1
+        images = self._encoders.submit(self._encode_request, request)
+        queued = _QueuedRequest(request, images, time.monotonic())
+        images.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._enqueue, queued))
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
         answers: list[Reply | Failed] = []
         with suppress(queue.Empty):
-            answer = self._answers.get(timeout=timeout_s)
+            answer = self._results.get(timeout=timeout_s)
             while True:
                 if isinstance(answer, str):
-                    self._tell(answer)
+                    self._log(answer)
                 elif not isinstance(answer, BaseException):
                     answers.append(answer)
                 elif answers:
-                    self._answers.put(answer)  # for the next call: what was answered before it counts
+                    self._results.put(answer)  # for the next call: what was answered before it counts
                     break
                 else:
                     raise answer
-                answer = self._answers.get_nowait()
-        self._unanswered -= len(answers)
+                answer = self._results.get_nowait()
+        self._in_flight -= len(answers)
         return answers
 
     def close(self) -> None:
@@ -102,8 +107,8 @@ class ServerSession:
             self._encoders.shutdown(cancel_futures=True)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
-        if self._served is not None:
-            self._served.close()
+        if self._server_process is not None:
+            self._server_process.close()
 
     def __enter__(self) -> Self:
         return self
@@ -113,16 +118,16 @@ class ServerSession:
 
     # The encoders' threads
 
-    def _pictures(self, request: Request) -> list[Pictures]:
+    def _encode_request(self, request: Request) -> list[EncodedImages]:
         """Of its examples, made once, and its own."""
-        shown = [self._of_example(example.frames) for example in request.examples]
-        return [*shown, base64_pictures(request.frames.pixels, self._settings)]
+        example_images = [self._encode_example(example.frames) for example in request.examples]
+        return [*example_images, encode_images(request.frames.pixels, self._settings)]
 
-    def _of_example(self, frames: Frames | None) -> Pictures:
+    def _encode_example(self, frames: Frames | None) -> EncodedImages:
         if frames is None:
             return ()
         if id(frames) not in self._examples:
-            self._examples[id(frames)] = frames, base64_pictures(frames.pixels, self._settings)
+            self._examples[id(frames)] = frames, encode_images(frames.pixels, self._settings)
         return self._examples[id(frames)][1]
 
     # The loop's thread
@@ -130,7 +135,7 @@ class ServerSession:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
-        self._waiting.clear()
+        self._queued.clear()
         for task in self._tasks:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
@@ -138,26 +143,26 @@ class ServerSession:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
-    def _take(self, waiting: _Waiting) -> None:
-        self._waiting.append(waiting)
+    def _enqueue(self, queued: _QueuedRequest) -> None:
+        self._queued.append(queued)
         self._fill_slots()
 
     def _fill_slots(self) -> None:
-        while self._waiting and len(self._tasks) < self._concurrency.limit:
-            task = self._loop.create_task(self._answer(self._waiting.popleft()))
+        while self._queued and len(self._tasks) < self._concurrency.limit:
+            task = self._loop.create_task(self._answer(self._queued.popleft()))
             self._tasks.add(task)
-            task.add_done_callback(self._settle)
+            task.add_done_callback(self._on_task_done)
 
-    async def _answer(self, waiting: _Waiting) -> Reply | Failed:
-        return await self._asker.answer(waiting.request, waiting.pictures.result(), waiting.since_s)
+    async def _answer(self, queued: _QueuedRequest) -> Reply | Failed:
+        return await self._retrying_client.complete(queued.request, queued.images.result(), queued.submitted_at_s)
 
-    def _settle(self, task: "asyncio.Task[Reply | Failed]") -> None:
+    def _on_task_done(self, task: "asyncio.Task[Reply | Failed]") -> None:
         self._tasks.discard(task)
         if task.cancelled():
             return
         if (error := task.exception()) is not None:  # whatever it is, it ends the run: `poll` raises it
-            self._waiting.clear()
-            self._answers.put(error)
+            self._queued.clear()
+            self._results.put(error)
             return
-        self._answers.put(task.result())
+        self._results.put(task.result())
         self._fill_slots()

@@ -182,8 +182,8 @@ class InstrumentedEngine:
         return self
 
     @property
-    def free(self) -> int:
-        return self._session.free
+    def available_slots(self) -> int:
+        return self._session.available_slots
 
     def submit(self, request: Request) -> None:
         if not self._in_flight:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import ui
 
 from ..decisions import Decision
-from ..edits import Done, Draft
+from ..edits import Draft, EditResult
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -18,61 +18,69 @@ class Actions:
 
     def __init__(self, tab: "ReviewTab") -> None:
         self._tab = tab
-        edits = tab.desk.edits
+        edits = tab.review_state.edits
         self.commands: Mapping[str, Callable[[], Any]] = {
             "approve": lambda: self.decide("approved"),
             "reject": lambda: self.decide("rejected"),
             "reopen": lambda: self.decide(None),
-            "accept": lambda: self.settle_offer(takes=True),
-            "keep": lambda: self.settle_offer(takes=False),
+            "accept": lambda: self.resolve_proposal(accept=True),
+            "keep": lambda: self.resolve_proposal(accept=False),
             "trash": self.trash,
-            "undo": lambda: self.go_back(edits.undo, "nothing to undo"),
-            "redo": lambda: self.go_back(edits.redo, "nothing to do again"),
+            "undo": lambda: self.undo_or_redo(edits.undo, "nothing to undo"),
+            "redo": lambda: self.undo_or_redo(edits.redo, "nothing to do again"),
         }
 
     async def decide(self, decision: Decision | None) -> None:
         tab = self._tab
-        numbers, single = tab.selection.one_or_many(), not tab.selection.selected
-        done = await tab.desk.do(tab.desk.edits.decide, numbers, decision, by=tab.who)
-        tab.say(done)
+        numbers, single = tab.selection.selected_or_current(), not tab.selection.selected
+        done = await tab.review_state.run_blocking(tab.review_state.edits.decide, numbers, decision, by=tab.tab_id)
+        tab.notify(done)
         if single and decision is not None and not done.refused:
             tab.step(1)
         else:
             tab.show(tab.selection.current)
 
-    async def settle_offer(self, *, takes: bool) -> None:
+    async def resolve_proposal(self, *, accept: bool) -> None:
         """Of the item in front, or of all those selected: the new caption, or the old one."""
-        tab, desk = self._tab, self._tab.desk
-        offers = [offer for number in tab.selection.one_or_many() if (offer := desk.proposals.of(number))]
+        tab, review_state = self._tab, self._tab.review_state
+        offers = [
+            offer for number in tab.selection.selected_or_current() if (offer := review_state.proposals.of(number))
+        ]
         if not offers:
             ui.notify("no new caption is offered")
             tab.show(tab.selection.current)
             return
-        if takes:
-            library = desk.library
-            drafts = [(Draft(o.number, library[o.number].words.digest, o.text, o.origin), o.path) for o in offers]
-            done = await desk.do(desk.edits.take, drafts, by=tab.who)
+        if accept:
+            library = review_state.library
+            drafts = [(Draft(o.number, library[o.number].words.digest, o.text, o.provenance), o.path) for o in offers]
+            done = await review_state.run_blocking(review_state.edits.accept_proposals, drafts, by=tab.tab_id)
         else:
-            done = await desk.do(desk.edits.decline, [(o.number, o.path) for o in offers], by=tab.who)
-        tab.say(done)
+            done = await review_state.run_blocking(
+                review_state.edits.decline_proposals, [(o.number, o.path) for o in offers], by=tab.tab_id
+            )
+        tab.notify(done)
         if tab.selection.selected or done.refused or tab.query.state != "recaptioned":
             tab.show(tab.selection.current)
         else:
-            tab.seek(1, lambda entry: entry.number in desk.proposals)
+            tab.seek(1, lambda entry: entry.number in review_state.proposals)
 
     async def trash(self) -> None:
         tab = self._tab
-        tab.say(await tab.desk.do(tab.desk.edits.trash, tab.selection.one_or_many(), by=tab.who))
+        tab.notify(
+            await tab.review_state.run_blocking(
+                tab.review_state.edits.trash, tab.selection.selected_or_current(), by=tab.tab_id
+            )
+        )
 
-    async def go_back(self, way: Callable[[str], Done | None], otherwise: str) -> None:
+    async def undo_or_redo(self, action: Callable[[str], EditResult | None], message: str) -> None:
         tab = self._tab
-        done = await tab.desk.do(way, tab.who)
+        done = await tab.review_state.run_blocking(action, tab.tab_id)
         if done is None:
-            ui.notify(otherwise)
+            ui.notify(message)
             tab.show(tab.selection.current)
             return
         tab.drafts.unsaved = None
-        tab.say(done)
+        tab.notify(done)
         await asyncio.sleep(0)  # what came back is shown by then
         there = [number for number in done.numbers if number in tab.selection]
         tab.show(there[0] if there else tab.selection.current)

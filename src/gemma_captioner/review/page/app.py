@@ -12,43 +12,45 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from ...errors import ItemError, StartError
-from ..guard import Guard, Terms
+from ..guard import AccessPolicy, Guard
 from ..library import readable
-from ..media import Shown
+from ..media import MediaFile
 from .actions import Actions
-from .again_sheet import AgainSheet
-from .bulk_sheet import BulkSheet
+from .bulk_edit_dialog import BulkEditDialog
 from .components import Gallery, Keys
-from .desk import Desk
 from .detail import Detail
 from .filters import Filters
-from .help import help_sheet
-from .keys import COMMANDS, FOCUS, MOVES
+from .help import help_dialog
+from .keys import COMMANDS, FOCUS, NAVIGATION_COMMANDS
+from .media_responses import media_response
 from .overview_panel import OverviewPanel
+from .recaption_dialog import RecaptionDialog
+from .review_state import ReviewState
 from .run_panel import RunPanel, run_line
-from .sending import sent
 from .tab import ReviewTab
 
 _PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
-_RUN_EVERY_S = 0.5
+_REFRESH_INTERVAL_S = 0.5
 _RECONNECT_S = 30.0  # a laptop's lid, a tunnel that is dialled anew
 
 
-def serve(desk: Desk, *, host: str, port: int, terms: Terms, opens: bool) -> None:
+def serve(review_state: ReviewState, *, host: str, port: int, policy: AccessPolicy, open_browser: bool) -> None:
     """Until it is interrupted. Raises `StartError` where the port is taken."""
-    _see_that_free(host, port)
-    _routes(desk)
-    app.add_middleware(Guard, terms=terms, cookie=f"gemma-captioner-{port}")
+    _check_port_is_free(host, port)
+    _routes(review_state)
+    app.add_middleware(Guard, policy=policy, cookie=f"gemma-captioner-{port}")
     ui.add_css(files(__package__).joinpath("review.css").read_text(encoding="utf-8"), shared=True)
-    app.on_startup(desk.start)
-    app.on_shutdown(desk.close)
+    app.on_startup(review_state.start)
+    app.on_shutdown(review_state.close)
     ui.dialog.default_props("transition-duration=0")
     app.colors(primary="#1b66dc")
-    ui.page("/", title=readable(f"{desk.library.root.folder.name} - review"))(lambda client: _page(desk, client))
+    ui.page("/", title=readable(f"{review_state.library.root.folder.name} - review"))(
+        lambda client: _page(review_state, client)
+    )
     ui.run(
         host=host,
         port=port,
-        show="/" + (f"?token={terms.token}" if terms.token else "") if opens else False,
+        show="/" + (f"?token={policy.token}" if policy.token else "") if open_browser else False,
         reload=False,
         dark=None,
         show_welcome_message=False,
@@ -58,7 +60,7 @@ def serve(desk: Desk, *, host: str, port: int, terms: Terms, opens: bool) -> Non
     )
 
 
-def _see_that_free(host: str, port: int) -> None:
+def _check_port_is_free(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -68,22 +70,22 @@ def _see_that_free(host: str, port: int) -> None:
             raise StartError(f"--host {host} --port {port}: {error.strerror}. Take another --port") from error
 
 
-def _routes(desk: Desk) -> None:
+def _routes(review_state: ReviewState) -> None:
     """Numbers, not paths: there is no address that could lead out of the folder."""
 
-    async def strip(number: int) -> Shown:
-        return (await desk.strip(number))[0]
+    async def strip(number: int) -> MediaFile:
+        return (await review_state.strip(number))[0]
 
-    media = desk.media
-    for kind, find in {"thumb": media.thumb, "picture": media.picture, "clip": media.clip, "strip": strip}.items():
-        app.get(f"/{kind}/{{number}}")(_answering(find))
+    media = review_state.media
+    for kind, load in {"thumb": media.thumb, "picture": media.picture, "clip": media.clip, "strip": strip}.items():
+        app.get(f"/{kind}/{{number}}")(_media_route(load))
 
 
-def _answering(find: Callable[[int], Awaitable[Shown]]) -> Callable[..., Awaitable[Response]]:
+def _media_route(load: Callable[[int], Awaitable[MediaFile]]) -> Callable[..., Awaitable[Response]]:
     async def answer(number: int, request: Request) -> Response:
         try:
-            shown = await find(number)
-            return await asyncio.to_thread(sent, shown.path, shown.type, request.headers.get("range"))
+            shown = await load(number)
+            return await asyncio.to_thread(media_response, shown.path, shown.type, request.headers.get("range"))
         except (LookupError, FileNotFoundError):  # the latter between two looks at the folder
             return PlainTextResponse("no such item", 404)
         except (ItemError, OSError) as error:
@@ -92,11 +94,11 @@ def _answering(find: Callable[[int], Awaitable[Shown]]) -> Callable[..., Awaitab
     return answer
 
 
-async def _page(desk: Desk, client: Client) -> None:
-    tab = ReviewTab(desk)
+async def _page(review_state: ReviewState, client: Client) -> None:
+    tab = ReviewTab(review_state)
     dark = ui.dark_mode(None)
-    sheet = help_sheet()
-    bulk, again = BulkSheet(tab), AgainSheet(tab)
+    sheet = help_dialog()
+    bulk, again = BulkEditDialog(tab), RecaptionDialog(tab)
     with ui.element("main").classes("review"):
         with ui.element("div").classes("left"):
             with ui.element("nav").classes("tabs"):
@@ -107,14 +109,14 @@ async def _page(desk: Desk, client: Client) -> None:
                 run = ui.label().classes("run-line ellipsis").props("role=status")
             with ui.element("div").classes("panel-grid") as captions:
                 Filters(tab)
-                tab.gallery = Gallery(desk.session).on("pick", tab.pick)
+                tab.gallery = Gallery(review_state.session).on("pick", tab.pick)
                 tab.gallery.on("columns", lambda event: setattr(tab, "columns", event.args))
             overview, runs = OverviewPanel(tab), RunPanel(tab)
-        tab.detail = Detail(desk, narrow=tab.narrow, why_nothing=tab.why_nothing)
-        tab.box.on("draft", tab.take_draft).on("save", tab.save).on("left", tab.take_left)
+        tab.detail = Detail(review_state, narrow=tab.narrow, empty_message=tab.empty_message)
+        tab.editor.on("draft", tab.on_draft).on("save", tab.save).on("left", tab.on_unsent_draft)
     panels = {"captions_tab": captions, "overview_tab": overview.element, "run_tab": runs.element}
 
-    def turn_to(name: str) -> Any:
+    def show_panel(name: str) -> Any:
         for other, panel in panels.items():
             panel.set_visibility(other == name)
             buttons[other].props(f"aria-pressed={str(other == name).lower()}")
@@ -122,17 +124,17 @@ async def _page(desk: Desk, client: Client) -> None:
 
     def refresh_run() -> None:
         runs.refresh()
-        run.text = run_line(tab) if desk.runs.state != "idle" else ""
+        run.text = run_line(tab) if review_state.runs.state != "idle" else ""
 
     tab.commands |= Actions(tab).commands
-    tab.commands |= {name: partial(turn_to, name) for name in panels}
+    tab.commands |= {name: partial(show_panel, name) for name in panels}
     tab.commands |= {"help": sheet.open, "bulk": bulk.open, "recaption": again.open}
     tab.commands["dark"] = lambda: dark.set_value(not dark.value)
-    turn_to("captions_tab")
-    Keys(COMMANDS, FOCUS, MOVES).on("command", tab.obey)
+    show_panel("captions_tab")
+    Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS).on("command", tab.on_command)
     await client.connected()
     client.on_disconnect(tab.keep_draft)
-    client.on_delete(tab.leave)
+    client.on_delete(tab.close)
     tab.open(client.tab_id or client.id)
-    ui.timer(_RUN_EVERY_S, refresh_run)
-    await tab.pick_up()
+    ui.timer(_REFRESH_INTERVAL_S, refresh_run)
+    await tab.restore_drafts()

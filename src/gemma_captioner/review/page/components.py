@@ -5,9 +5,9 @@ from typing import Any
 
 from nicegui import ui
 
-from ..bulk import difference
+from ..bulk import word_diff
 from ..edits import Draft
-from ..library import Entry, Words, readable
+from ..library import CaptionText, ReviewItem, readable
 
 Tile = tuple[int, str, str]  # number, name, marks
 MARKS = {
@@ -21,7 +21,7 @@ MARKS = {
 }
 
 
-def tile(entry: Entry, *, is_offered: bool) -> Tile:
+def tile(entry: ReviewItem, *, is_offered: bool) -> Tile:
     """is_offered: there is a new caption, neither taken nor declined."""
     marks = (
         ("c", entry.item.kind == "clip"),
@@ -30,7 +30,7 @@ def tile(entry: Entry, *, is_offered: bool) -> Tile:
         ("f", bool(entry.flags)),
         ("n", entry.words.digest is None),
         ("p", is_offered),
-        ("e", entry.fault is not None or entry.failure is not None),
+        ("e", entry.access_error is not None or entry.failure is not None),
     )
     return entry.number, entry.name, "".join(mark for mark, is_so in marks if is_so)
 
@@ -57,7 +57,7 @@ class Gallery(ui.element, component="gallery.js"):
         self.run_method("select", list(numbers))
 
 
-class Box(ui.element, component="box.js"):
+class CaptionEditor(ui.element, component="box.js"):
     """Emits `draft` {number, base, text} as one types, and `save` with `how`: stay, approve, or left.
 
     Where the page had to be loaded anew, `left` {name, base, text}: what was typed and never reached the server.
@@ -76,7 +76,7 @@ class Box(ui.element, component="box.js"):
         """One of the commands that lead to another item is obeyed."""
         self.run_method("arrived")
 
-    def rebase(self, draft: Draft, words: Words) -> None:
+    def rebase(self, draft: Draft, words: CaptionText) -> None:
         """The draft was saved, as this: what is typed from then on starts from it."""
         self.run_method("rebase", draft.number, words.digest, readable(draft.text), words.text)
 
@@ -96,12 +96,12 @@ class Keys(ui.element, component="keys.js"):
         self._props["moves"] = list(moves)
 
 
-def clicked(command: str) -> str:
+def click_handler(command: str) -> str:
     """What a button does that stands for a key, in JavaScript."""
     return f"() => document.dispatchEvent(new CustomEvent('captioner-command', {{ detail: '{command}' }}))"
 
 
-class Changes(ui.element, component="changes.js"):
+class DiffList(ui.element, component="changes.js"):
     def __init__(self, *, sides: bool = False) -> None:
         """sides: before and after beside each other, not within each other."""
         super().__init__()
@@ -110,10 +110,10 @@ class Changes(ui.element, component="changes.js"):
 
     def show(self, changes: Iterable[tuple[str, str, str]]) -> None:
         """(name, before, after) of each."""
-        self._props["changes"] = [_shown(*change) for change in changes]
+        self._props["changes"] = [_diff_props(*change) for change in changes]
         self.update()
 
 
-def _shown(name: str, before: str, after: str) -> dict[str, Any]:
-    parts = [(kind, readable(text)) for kind, text in difference(before, after)]
+def _diff_props(name: str, before: str, after: str) -> dict[str, Any]:
+    parts = [(kind, readable(text)) for kind, text in word_diff(before, after)]
     return {"name": name, "parts": parts}

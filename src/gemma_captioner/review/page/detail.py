@@ -10,12 +10,12 @@ from ...captions.limits import estimated_tokens
 from ...config.languages import LANGUAGES
 from ...config.targets import TOKEN_LIMITS
 from ...errors import ItemError
-from ..library import Entry, readable
-from ..provenance import facts
-from .components import Box, Changes, clicked
-from .desk import Desk
+from ..caption_details import describe_provenance
+from ..library import ReviewItem, readable
+from .components import CaptionEditor, DiffList, click_handler
+from .review_state import ReviewState
 
-_PASSING_S = 0.12  # who holds a key down passes items by: nothing slow is begun for them
+_LOAD_DELAY_S = 0.12  # who holds a key down passes items by: nothing slow is begun for them
 _ACTIONS = (
     ("Approve", "approve", "a"),
     ("Reject", "reject", "r"),
@@ -26,17 +26,19 @@ _ACTIONS = (
 
 
 class Detail:
-    """box: what is typed. narrow: shows what has this flag alone. why_nothing: said where no item is shown."""
+    """editor: what is typed. narrow: shows what has this flag alone. empty_message: said where no item is shown."""
 
-    def __init__(self, desk: Desk, *, narrow: Callable[..., None], why_nothing: Callable[[], str]) -> None:
-        self._desk = desk
+    def __init__(
+        self, review_state: ReviewState, *, narrow: Callable[..., None], empty_message: Callable[[], str]
+    ) -> None:
+        self._review_state = review_state
         self._narrow = narrow
-        self._why_nothing = why_nothing
+        self._empty_message = empty_message
         self._number: int | None = None
-        self._entry: Entry | None = None
+        self._entry: ReviewItem | None = None
         with ui.element("section").classes("detail").props('aria-label="The item in front"'):
             with ui.element("div").classes("stage"):
-                self._image = ui.element("img").on("error", self._explain)
+                self._image = ui.element("img").on("error", self._explain_image_error)
                 self._video = ui.video("", loop=True, autoplay=True, muted=True).props("playsinline")
                 self._state = ui.label().classes("stage-state").props("role=status")
             self._strip = ui.element("div").classes("strip")
@@ -44,10 +46,10 @@ class Detail:
                 self._name = ui.label().classes("name")
                 self._decision = ui.label()
                 self._count = ui.label().props("aria-live=polite")
-            self.box = Box(str(desk.library.root.folder))
-            self.box.props(f'lang="{LANGUAGES[desk.settings.judging.language]}"')
+            self.editor = CaptionEditor(str(review_state.library.root.folder))
+            self.editor.props(f'lang="{LANGUAGES[review_state.settings.judging.language]}"')
             with ui.element("div").classes("offer").props('aria-label="New caption"') as self._offer:
-                self._sides = Changes(sides=True)
+                self._sides = DiffList(sides=True)
                 with ui.element("div").classes("actions"):
                     self._buttons((("Take the new", "accept", "y"), ("Keep the old", "keep", "n")))
             self._flags = ui.element("div").classes("flags")
@@ -60,25 +62,25 @@ class Detail:
     def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> None:
         """Each a label, a command and its key."""
         for label, command, key in actions:
-            with ui.button(label).on("click", js_handler=clicked(command)) as button:
+            with ui.button(label).on("click", js_handler=click_handler(command)) as button:
                 ui.label(key).classes("kbd").props("aria-hidden=true")
             button.props(f'outline dense no-caps aria-keyshortcuts="{key}"').classes(f"do-{command}")
 
-    def show(self, entry: Entry | None, fill: bool) -> None:
+    def show(self, entry: ReviewItem | None, fill: bool) -> None:
         """fill: put its caption into the box, too, and not leave there what is being typed."""
         is_other = entry is None or entry.number != self._number
         self._entry, self._number = entry, None if entry is None else entry.number
         if fill:
             words = entry.words if entry else None
             text, base = (words.text, words.digest) if words else ("", None)
-            name, editable = (entry.name, entry.fault is None) if entry else ("", False)
-            self.box.show(self._number, base, text, editable=editable, name=name)
+            name, editable = (entry.name, entry.access_error is None) if entry else ("", False)
+            self.editor.show(self._number, base, text, editable=editable, name=name)
             self.count(text)
         self._name.text = entry.name if entry else ""
         self._decision.text = (entry.decision or "") if entry else ""
         self._decision.classes(replace=f"decision {self._decision.text}")
         self._show_flags()
-        offer = None if entry is None else self._desk.proposals.of(entry.number)
+        offer = None if entry is None else self._review_state.proposals.of(entry.number)
         self._offer.set_visibility(offer is not None)
         if entry is not None and offer is not None:
             self._sides.show([("", entry.words.text, offer.text)])
@@ -89,7 +91,7 @@ class Detail:
 
     def count(self, text: str) -> None:
         """Words, and tokens against what the target's text encoder reads."""
-        words, target = len(text.split()), self._desk.settings.judging.target
+        words, target = len(text.split()), self._review_state.settings.judging.target
         said = f"{words} word{'s' * (words != 1)}"
         if target is not None:
             limit = TOKEN_LIMITS[target]
@@ -117,7 +119,7 @@ class Detail:
             for flag in entry.flags:
                 button = ui.button(flag.replace("_", " "), on_click=lambda flag=flag: self._narrow(flag=flag))
                 button.props("flat dense no-caps").classes("flag").tooltip("show all with this flag")
-            for why in filter(None, (entry.fault, entry.failure)):
+            for why in filter(None, (entry.access_error, entry.failure)):
                 ui.label(why).classes("fault").props("role=alert")
 
     def _show_facts(self) -> None:
@@ -125,7 +127,7 @@ class Detail:
         if self._entry is None or not self._facts.visible:
             return
         with self._facts:
-            for term, said in facts(self._entry):
+            for term, said in describe_provenance(self._entry):
                 with ui.element("dt"):
                     ui.label(term)
                 with ui.element("dd"):
@@ -134,17 +136,17 @@ class Detail:
     # The picture
 
     def _show_media(self) -> None:
-        entry, session = self._entry, self._desk.session
+        entry, session = self._entry, self._review_state.session
         is_clip = entry is not None and entry.item.kind == "clip"
         self._strip.clear()
         self._strip.set_visibility(is_clip)
         self._image.set_visibility(entry is not None and not is_clip)
         self._video.set_visibility(is_clip)
-        self._say("" if entry else self._why_nothing())
+        self._set_status("" if entry else self._empty_message())
         if entry is None:
             return
-        if entry.fault is not None:
-            self._say(f"Not shown: {entry.fault}")
+        if entry.access_error is not None:
+            self._set_status(f"Not shown: {entry.access_error}")
         elif is_clip:
             self._video.props(f'poster="/thumb/{entry.number}?{session}"')
             self._video.set_source("")
@@ -153,55 +155,55 @@ class Detail:
             self._image.props(f'src="/picture/{entry.number}?{session}"')
             self._image.props["alt"] = entry.words.text or entry.name
 
-    async def _explain(self) -> None:
+    async def _explain_image_error(self) -> None:
         """The browser cannot show the picture: why, as far as our own decoder knows."""
-        entry, media = self._entry, self._desk.media
+        entry, media = self._entry, self._review_state.media
         if entry is None or entry.item.kind == "clip":
             return
         self._image.set_visibility(False)
-        if await self._told(entry, media.thumb(entry.number)) is not None:
-            self._say("Not shown: the browser cannot read it. Convert it")
+        if await self._await_or_explain(entry, media.thumb(entry.number)) is not None:
+            self._set_status("Not shown: the browser cannot read it. Convert it")
 
-    async def _load_clip(self, entry: Entry) -> None:
-        desk = self._desk
-        await asyncio.sleep(_PASSING_S)
+    async def _load_clip(self, entry: ReviewItem) -> None:
+        review_state = self._review_state
+        await asyncio.sleep(_LOAD_DELAY_S)
         if self._number != entry.number:
             return
-        self._say("preparing the clip")
-        if await self._told(entry, desk.media.clip(entry.number)) is None:
+        self._set_status("preparing the clip")
+        if await self._await_or_explain(entry, review_state.media.clip(entry.number)) is None:
             return
-        self._video.set_source(f"/clip/{entry.number}?{desk.session}")
-        strip = await self._told(entry, desk.strip(entry.number))
+        self._video.set_source(f"/clip/{entry.number}?{review_state.session}")
+        strip = await self._await_or_explain(entry, review_state.strip(entry.number))
         if strip is not None:
             self._show_strip(entry, strip[1])
 
-    async def _told(self, entry: Entry, coming: Any) -> Any:
+    async def _await_or_explain(self, entry: ReviewItem, pending: Any) -> Any:
         """What comes, None where it cannot, or where another item is in front by then."""
         try:
-            found = await coming
+            found = await pending
         except ItemError as error:
             if self._number == entry.number:
                 self._video.set_visibility(False)
-                self._say(f"Not shown: {error}")
+                self._set_status(f"Not shown: {error}")
             return None
         except LookupError:  # gone meanwhile
             return None
         if self._number != entry.number:
             return None
-        self._say("")
+        self._set_status("")
         return found
 
-    def _show_strip(self, entry: Entry, times_s: list[float]) -> None:
+    def _show_strip(self, entry: ReviewItem, times_s: list[float]) -> None:
         """The frames side by side are one picture; each has a button over it that goes to its time."""
         self._strip.clear()
         with self._strip, ui.element("div"):
-            image = ui.element("img").props(f'src="/strip/{entry.number}?{self._desk.session}"')
+            image = ui.element("img").props(f'src="/strip/{entry.number}?{self._review_state.session}"')
             image.props["alt"] = f"{len(times_s)} frames that the model saw"
             with ui.element("div").classes("times"):
                 for time_s in times_s:
                     button = ui.button(f"{time_s:.2f}", on_click=lambda time_s=time_s: self._video.seek(time_s))
                     button.props(f'flat dense aria-label="Go to {time_s:.2f} seconds"').classes("frame-time")
 
-    def _say(self, what: str) -> None:
+    def _set_status(self, what: str) -> None:
         self._state.text = readable(what)
         self._state.set_visibility(bool(what))

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..edits import Done, Draft, Edits
-from ..library import Library, Words
+from ..edits import Draft, EditResult, Edits
+from ..library import CaptionText, Library
 
 
 class Drafts:
@@ -15,7 +15,7 @@ class Drafts:
     words that were saved: `save` knows that, until the box is filled anew.
     """
 
-    def __init__(self, library: Library, edits: Edits, rebase: Callable[[Draft, Words], None]) -> None:
+    def __init__(self, library: Library, edits: Edits, rebase: Callable[[Draft, CaptionText], None]) -> None:
         """rebase: tells the box that the draft was saved, as these words."""
         self.unsaved: Draft | None = None
         self._library = library
@@ -39,7 +39,7 @@ class Drafts:
         """From the words that were saved last, where the box had not heard of that yet."""
         return replace(draft, base=self._saved_as) if self._saved_over == (draft.number, draft.base) else draft
 
-    async def save(self, draft: Draft, *, by: str, approve: bool = False) -> Done:
+    async def save(self, draft: Draft, *, by: str, approve: bool = False) -> EditResult:
         """What was typed meanwhile stays unsaved, and starts from it. A draft that is refused stays as it is."""
         if approve:
             done = await asyncio.to_thread(self._edits.save_and_approve, draft, by=by)

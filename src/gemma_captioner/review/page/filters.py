@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
-from ..library import Entry
+from ..library import ReviewItem
 from ..query import ANY_FLAG, SORTS, STATES
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ALL = ""
 
 
-def _count(entries: Iterable[Entry]) -> tuple[Counter[str], set[str], Counter[str | None]]:
+def _count(entries: Iterable[ReviewItem]) -> tuple[Counter[str], set[str], Counter[str | None]]:
     """Flags, folders and decisions that there are. Of 20,000 not at every key."""
     flags, folders, decided = Counter[str](), set(), Counter[str | None]()
     for entry in entries:
@@ -63,8 +63,8 @@ class Filters:
     def _apply(self) -> None:
         if self._is_filling:
             return
-        least, most = self._least.value, self._most.value
-        self._tab.look_for(
+        min_words, max_words = self._least.value, self._most.value
+        self._tab.apply_query(
             replace(
                 self._tab.query,
                 text=self._text.value or "",
@@ -73,8 +73,8 @@ class Filters:
                 kind=self._kind.value or None,
                 state=self._state.value or None,
                 folder=self._folder.value or None,
-                least=None if least is None else int(least),
-                most=None if most is None else int(most),
+                min_words=None if min_words is None else int(min_words),
+                max_words=None if max_words is None else int(max_words),
                 sort=self._sort.value,
                 is_reversed=bool(self._reverse.value),
             )
@@ -84,21 +84,23 @@ class Filters:
         """The bar as the query has it, which may have been set from elsewhere; flags and folders that there are."""
         tab, query = self._tab, self._tab.query
         if self._counted_at != tab.changes:
-            self._counted_at, self._counted = tab.changes, _count(tab.desk.library.present())
+            self._counted_at, self._counted = tab.changes, _count(tab.review_state.library.present())
         flags, folders, decided = self._counted
         named = {flag: f"{flag.replace('_', ' ')} ({times:,})" for flag, times in sorted(flags.items())}
         self._is_filling = True
         try:
-            self._offer(self._flag, {_ALL: "flagged or not", ANY_FLAG: "flagged", **named}, query.flag)
-            self._offer(self._folder, {_ALL: "all folders", **{f: f for f in sorted(folders - {""})}}, query.folder)
+            self._set_options(self._flag, {_ALL: "flagged or not", ANY_FLAG: "flagged", **named}, query.flag)
+            self._set_options(
+                self._folder, {_ALL: "all folders", **{f: f for f in sorted(folders - {""})}}, query.folder
+            )
             self._folder.set_visibility(len(folders) > 1)
             for field, value in (
                 (self._text, query.text),
                 (self._regex, query.is_regex),
                 (self._state, query.state or _ALL),
                 (self._kind, query.kind or _ALL),
-                (self._least, query.least),
-                (self._most, query.most),
+                (self._least, query.min_words),
+                (self._most, query.max_words),
                 (self._sort, query.sort),
                 (self._reverse, query.is_reversed),
             ):
@@ -114,11 +116,11 @@ class Filters:
         ]
         if tab.selection.selected:
             parts.insert(1, f"{len(tab.selection.selected):,} selected")
-        self._counts.text = "  \u00b7  ".join([*parts, *tab.desk.library.problems])
-        self._only.text = f"{query.why_only}  \u2715"
-        self._only.set_visibility(bool(query.why_only))
+        self._counts.text = "  \u00b7  ".join([*parts, *tab.review_state.library.problems])
+        self._only.text = f"{query.only_reason}  \u2715"
+        self._only.set_visibility(bool(query.only_reason))
 
-    def _offer(self, select: ui.select, options: dict[str, str], value: str | None) -> None:
+    def _set_options(self, select: ui.select, options: dict[str, str], value: str | None) -> None:
         value = value or _ALL
         options.setdefault(value, f"{value} (0)")
         if select.options != options or select.value != value:

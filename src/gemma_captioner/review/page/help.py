@@ -12,7 +12,7 @@ _SHOWN = {
 }  # fmt: skip
 
 
-def help_sheet() -> ui.dialog:
+def help_dialog() -> ui.dialog:
     with ui.dialog() as dialog, ui.card().classes("sheet help"):
         ui.label("Keys").classes("sheet-title").props("role=heading aria-level=1")
         with ui.element("div").classes("help-columns"):

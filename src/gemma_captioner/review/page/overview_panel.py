@@ -8,7 +8,7 @@ from nicegui import ui
 
 from ...export.formats import EXPORTS
 from ..library import readable
-from ..overview import Bar, overview
+from ..overview import ChartBar, overview
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -23,12 +23,12 @@ class OverviewPanel:
                 self._trainer.classes("choice")
                 ui.button("Export", on_click=self._export).props("outline dense no-caps").classes("do-export")
                 ui.button("Check", on_click=lambda: self._command("check")).props("outline dense no-caps")
-            self._said = ui.label().classes("output").props("role=status")
-            self._said.set_visibility(False)
+            self._status = ui.label().classes("output").props("role=status")
+            self._status.set_visibility(False)
             self._charts = ui.element("div").classes("charts")
 
     async def show(self) -> None:
-        entries = list(self._tab.desk.library.present())
+        entries = list(self._tab.review_state.library.present())
         self._charts.clear()
         with self._charts:
             ui.label("Counting" if entries else "There is nothing to count yet").classes("muted")
@@ -41,7 +41,7 @@ class OverviewPanel:
                 if bars:
                     self._chart(title, bars)
 
-    def _chart(self, title: str, bars: tuple[Bar, ...]) -> None:
+    def _chart(self, title: str, bars: tuple[ChartBar, ...]) -> None:
         most = max(bar.count for bar in bars)
         with ui.element("section").classes("chart"):
             ui.label(title).classes("muted").props("role=heading aria-level=2")
@@ -51,8 +51,8 @@ class OverviewPanel:
                     ui.label(f"{bar.count:,}").classes("bar-count")
                     ui.element("span").classes("bar-fill").style(f"width: {100 * bar.count / max(most, 1):.1f}%")
 
-    async def _click(self, bar: Bar) -> None:
-        self._tab.look_for(bar.query)
+    async def _click(self, bar: ChartBar) -> None:
+        self._tab.apply_query(bar.query)
         await self._tab.command("captions_tab")
 
     async def _export(self) -> None:
@@ -60,7 +60,7 @@ class OverviewPanel:
 
     async def _command(self, name: str, *arguments: str) -> None:
         """The command as it would be typed, and what it prints."""
-        root, selection = self._tab.desk.library.root, self._tab.desk.settings.selection
+        root, selection = self._tab.review_state.library.root, self._tab.review_state.settings.selection
         words = [name, *arguments, *(["--recursive"] if selection.recursive else []), "--name", selection.name]
         words += [word for glob in selection.exclude for word in ("--exclude", glob)]
         if root.captions != root.folder:
@@ -74,5 +74,5 @@ class OverviewPanel:
         self._say(output.decode("utf-8", "replace").strip())
 
     def _say(self, text: str) -> None:
-        self._said.text = readable(text)
-        self._said.set_visibility(bool(text))
+        self._status.text = readable(text)
+        self._status.set_visibility(bool(text))

@@ -21,11 +21,11 @@ _EXISTING = {
 
 class RunPanel:
     def __init__(self, tab: "ReviewTab") -> None:
-        self._tab, runs = tab, tab.desk.runs
+        self._tab, runs = tab, tab.review_state.runs
         self._shown: Any = None
         with ui.element("div").classes("panel").props('aria-label="Run"') as self.element:
             with ui.element("div").classes("fields"):
-                self.fields = AskFields(tab)
+                self.fields = RunSettingsFields(tab)
                 self._existing = ui.select(_EXISTING, value="skip", label="Caption").props("dense outlined")
             with ui.element("div").classes("actions"):
                 self._start = ui.button("Start", on_click=self._begin).props("unelevated dense no-caps")
@@ -42,16 +42,16 @@ class RunPanel:
 
     def _begin(self) -> None:
         settings = self.fields.settings(existing=self._existing.value)
-        if settings is not None and not self._tab.desk.runs.caption_folder(settings):
+        if settings is not None and not self._tab.review_state.runs.caption_folder(settings):
             ui.notify("a run is going on already: stop it first", type="warning")
 
     def _pause_or_resume(self) -> None:
-        runs = self._tab.desk.runs
+        runs = self._tab.review_state.runs
         runs.resume() if runs.state == "paused" else runs.pause()
 
     def refresh(self) -> None:
         """As the run is now; called again and again, so that nothing is drawn that is drawn already."""
-        runs = self._tab.desk.runs
+        runs = self._tab.review_state.runs
         now = (runs.state, runs.stats.done, runs.model, runs.total, runs.is_loaded)
         if now == self._shown:
             return
@@ -66,7 +66,7 @@ class RunPanel:
         self._progress.set_visibility(runs.state != "idle")
         self._newest.clear()
         with self._newest:
-            for outcome in list(runs.newest):
+            for outcome in list(runs.recent):
                 with ui.element("li"):
                     ui.label(readable(outcome.item.name)).classes("change-name")
                     if isinstance(outcome, Captioned):
@@ -77,7 +77,7 @@ class RunPanel:
 
 def run_line(tab: "ReviewTab") -> str:
     """# running: captioning set, 12 of 40, 1 flagged, 3.1 files/s, 9.0s left"""
-    runs = tab.desk.runs
+    runs = tab.review_state.runs
     if runs.state == "idle":
         return "no run"
     stats = runs.stats
@@ -85,19 +85,19 @@ def run_line(tab: "ReviewTab") -> str:
     parts += [f"{count:,} {what}" for count, what in ((stats.flagged, "flagged"), (stats.failed, "failed")) if count]
     if runs.rate is not None and runs.is_busy:
         parts.append(f"{runs.rate:.1f} files/s" if runs.rate >= 1 else f"{runs.rate * 60:.1f} files/min")
-    if runs.left:
-        parts.append(f"{runs.left} left")
+    if runs.time_left:
+        parts.append(f"{runs.time_left} left")
     return readable(", ".join(parts))
 
 
-class AskFields:
+class RunSettingsFields:
     """What a model is asked, for a run or for captions anew; empty fields leave it as the command has it."""
 
     def __init__(self, tab: "ReviewTab") -> None:
         from ...config.presets import presets
 
         self._tab = tab
-        base = tab.desk.settings
+        base = tab.review_state.settings
         self._prompt = ui.textarea("Prompt", placeholder=" / ".join(dict.fromkeys(base.prompts["image"])))
         self._prompt.props("outlined autogrow dense stack-label").classes("wide")
         self._preset = ui.select({"": "none", **{name: name for name in presets()}}, value="", label="Preset")
@@ -109,13 +109,13 @@ class AskFields:
     def settings(self, **others: Any) -> Settings | None:
         """None where they make no sense, which is told."""
         chosen: dict[str, Any] = {"model": self._model.value, "temperature": self._temperature.value or 0.0, **others}
-        asks_otherwise = bool(self._prompt.value or self._preset.value)
+        replaces_prompts = bool(self._prompt.value or self._preset.value)
         if self._prompt.value:
             chosen["prompt"] = self._prompt.value
         if self._preset.value:
             chosen["preset"] = self._preset.value
         try:
-            return self._tab.desk.settings_with(chosen, asks_otherwise=asks_otherwise)
+            return self._tab.review_state.settings_with(chosen, replaces_prompts=replaces_prompts)
         except UsageError as error:
             ui.notify(str(error), type="warning", timeout=8000)
             return None

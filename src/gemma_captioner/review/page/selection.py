@@ -86,7 +86,7 @@ class Selection:
         """Of a command for many: the selection, or where there is none all that is shown."""
         return self.selected_in_order or list(self.shown)
 
-    def one_or_many(self) -> list[int]:
+    def selected_or_current(self) -> list[int]:
         """Of a decision: the selection, or where there is none the item in front."""
         if self.selected:
             return self.selected_in_order

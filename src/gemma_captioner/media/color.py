@@ -29,12 +29,12 @@ _P3_TO_709 = np.array(  # linear light, both with the white of D65
 )
 _TO_SRGB = {int(ColorPrimaries.BT2020): _BT2020_TO_709, int(ColorPrimaries.SMPTE432): _P3_TO_709}
 # swscale's quick ways round every value down, by a level or more on average; these flags are its exact way.
-_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-EXACTLY = Interpolation.BILINEAR | _EXACT
+_ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+ACCURATE_FLAGS = Interpolation.BILINEAR | _ACCURATE
 _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
 
-def as_srgb(
+def frame_to_srgb(
     frame: VideoFrame,
     size: tuple[int, int],
     background: str,
@@ -48,24 +48,24 @@ def as_srgb(
     reformatter: one for the frames of a clip; those that a frame makes of its own each keep threads until collected.
     exact: resize what was converted in full, where the two could be one step (mean difference 0.2 of 255, tested).
     """
-    turned, flip_down, flip_right = _orientation(frame)
-    width, height = reversed(size) if turned else size
+    transposed, flip_down, flip_right = _orientation(frame)
+    width, height = reversed(size) if transposed else size
     scaler = Interpolation.BICUBIC if bicubic else Interpolation.BILINEAR
     if _is_hdr(frame):
         pixels = _from_hdr(frame, width, height, reformatter, scaler)
     else:
-        in_full = exact or frame.interlaced_frame or _has_alpha(frame)
-        pixels = _from_sdr(frame, None if in_full else (width, height), background, reformatter, scaler)
-    if turned:
+        at_full_size = exact or frame.interlaced_frame or _has_alpha(frame)
+        pixels = _from_sdr(frame, None if at_full_size else (width, height), background, reformatter, scaler)
+    if transposed:
         pixels = pixels.transpose(1, 0, 2)
     pixels = np.ascontiguousarray(pixels[:: -1 if flip_down else 1, :: -1 if flip_right else 1])
     if pixels.shape[1::-1] != size:
         resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
         pixels = np.asarray(Image.fromarray(pixels).resize(size, resample))
-    return pixels if _is_hdr(frame) else from_primaries(pixels, int(frame.color_primaries))
+    return pixels if _is_hdr(frame) else convert_primaries(pixels, int(frame.color_primaries))
 
 
-def from_primaries(pixels: Pixels, primaries: int) -> Pixels:
+def convert_primaries(pixels: Pixels, primaries: int) -> Pixels:
     """Display P3 or BT.2020 -> sRGB, by the number that video and HEIC have for them (ITU-T H.273); others as is."""
     if (matrix := _TO_SRGB.get(primaries)) is None:
         return pixels
@@ -111,16 +111,16 @@ def _has_alpha(frame: VideoFrame) -> bool:
 
 
 def _reformat(
-    frame: VideoFrame, layout: str, size: tuple[int, int] | None, reformatter: VideoReformatter, scaler: Interpolation
+    frame: VideoFrame, pix_fmt: str, size: tuple[int, int] | None, reformatter: VideoReformatter, scaler: Interpolation
 ) -> npt.NDArray[Any]:
     """size: (width, height), None for the frame's own."""
-    flags = scaler | _EXACT if layout != "rgb48le" else scaler  # whose full chroma swscale gets wrong
+    flags = scaler | _ACCURATE if pix_fmt != "rgb48le" else scaler  # whose full chroma swscale gets wrong
     options: dict[str, Any] = {"threads": 1}  # files are what is decoded side by side
     if not frame.format.is_rgb:
         options |= {"src_colorspace": _matrix(frame), "src_color_range": int(frame.color_range)}
     if size is not None:
         options |= {"width": size[0], "height": size[1]}
-    return reformatter.reformat(frame, format=layout, interpolation=flags, **options).to_ndarray()
+    return reformatter.reformat(frame, format=pix_fmt, interpolation=flags, **options).to_ndarray()
 
 
 def _from_sdr(
@@ -135,8 +135,8 @@ def _from_sdr(
     if frame.interlaced_frame:
         pixels = np.ascontiguousarray(pixels[::2])  # one moment, where two are woven into each other
     if has_alpha:
-        seen = Image.fromarray(pixels)
-        pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", seen.size, background), seen).convert("RGB"))
+        rgba = Image.fromarray(pixels)
+        pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB"))
     return pixels
 
 
@@ -150,12 +150,12 @@ def _from_hdr(
         light = _hlg_table()[signal]
         light = light * (light @ _LUMA_2020)[..., None] ** 0.2 * np.float32(1000 / _WHITE_NITS)  # system gamma 1.2
     linear = np.clip(light @ _BT2020_TO_709.T, 0, None)
-    brightest = linear.max(axis=-1, keepdims=True)
-    linear *= _rolled_off(brightest) / np.maximum(brightest, 1e-6)
+    peak = linear.max(axis=-1, keepdims=True)
+    linear *= _roll_off_highlights(peak) / np.maximum(peak, 1e-6)
     return np.asarray(_gamma_table()[(np.clip(linear, 0, 1) * 65535 + 0.5).astype(np.uint16)], np.uint8)
 
 
-def _rolled_off(x: Floats) -> Floats:
+def _roll_off_highlights(x: Floats) -> Floats:
     """Light in units of white: itself up to the knee, then towards 1 with the slope kept at the joint."""
     above = (np.maximum(x, _KNEE) - _KNEE) / (1 - _KNEE)
     return np.where(x <= _KNEE, x, _KNEE + (1 - _KNEE) * above / (1 + above))

@@ -12,14 +12,14 @@ from ..prompts.examples import read_examples
 from ..types import Failed, Kind, Reply, Request
 
 
-class Kept:
+class SharedModel:
     """One model for several runs, one after the other. `close` gives its memory back."""
 
     def __init__(self, settings: Settings) -> None:
         """settings: the most demanding of those that it will be asked by; its memory is planned by them."""
         self._settings = settings
         self._session: Session | None = None
-        self._fault: Exception | None = None  # why it cannot be loaded: not tried again for each of its variants
+        self._load_error: Exception | None = None  # why it cannot be loaded: not tried again for each of its variants
 
     @cached_property
     def engine(self) -> Engine:
@@ -30,13 +30,13 @@ class Kept:
         return self._session is not None
 
     def session(self) -> Session:
-        if self._fault is not None:
-            raise self._fault
+        if self._load_error is not None:
+            raise self._load_error
         if self._session is None:
             try:
                 self._session = self.engine.open()
             except Exception as error:
-                self._fault = error
+                self._load_error = error
                 raise
         return self._session
 
@@ -50,52 +50,52 @@ class Kept:
             torch.cuda.empty_cache()  # what torch holds on to would be missing to the next model
 
 
-class Lent:
-    """The `Engine` of one run: its own prompts are checked, the kept model answers. `watch` sees each request."""
+class SharedEngine:
+    """The `Engine` of one run: its own prompts are checked, the kept model answers. `on_request` sees each request."""
 
-    def __init__(self, kept: Kept, settings: Settings, watch: Callable[[Request], None]) -> None:
-        self._kept = kept
+    def __init__(self, shared_model: SharedModel, settings: Settings, on_request: Callable[[Request], None]) -> None:
+        self._shared_model = shared_model
         self._settings = settings
-        self._watch = watch
+        self._on_request = on_request
 
     @cached_property
     def spec(self) -> EngineSpec:
         return engine_for(self._settings).spec
 
     def describe(self) -> str:
-        return "the same model, still loaded" if self._kept.is_open else self._kept.engine.describe()
+        return "the same model, still loaded" if self._shared_model.is_open else self._shared_model.engine.describe()
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
-        return self._kept.engine.prompt_tokens(prompt, kind, num_frames)
+        return self._shared_model.engine.prompt_tokens(prompt, kind, num_frames)
 
     def open(self) -> Session:
-        return _LentSession(self._kept, self._watch)
+        return _SharedSession(self._shared_model, self._on_request)
 
 
-class _LentSession:
-    def __init__(self, kept: Kept, watch: Callable[[Request], None]) -> None:
-        self._kept = kept
-        self._watch = watch
-        self._session = kept.session()
-        self._unanswered = 0
+class _SharedSession:
+    def __init__(self, shared_model: SharedModel, on_request: Callable[[Request], None]) -> None:
+        self._shared_model = shared_model
+        self._on_request = on_request
+        self._session = shared_model.session()
+        self._in_flight = 0
 
     @property
-    def free(self) -> int:
-        return self._session.free
+    def available_slots(self) -> int:
+        return self._session.available_slots
 
     def submit(self, request: Request) -> None:
-        self._watch(request)
-        self._unanswered += 1
+        self._on_request(request)
+        self._in_flight += 1
         self._session.submit(request)
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
         answers = self._session.poll(timeout_s)
-        self._unanswered -= len(answers)
+        self._in_flight -= len(answers)
         return answers
 
     def close(self) -> None:
-        if self._unanswered:  # left early, or died: answers that are still to come would reach the next run
-            self._kept.close()
+        if self._in_flight:  # left early, or died: answers that are still to come would reach the next run
+            self._shared_model.close()
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ from ..errors import ItemError
 from ..media.decode import decode
 from ..media.encode import encode
 from ..media.settings import DecodeSettings
-from ..media.video import open_video, timeline_of, video_stream
+from ..media.video import open_video, read_timeline, video_stream
 from ..storage.atomic import atomic_write
 from ..types import Failed, Frames, MediaItem, PatchBudget
 
@@ -23,67 +23,70 @@ _THUMB = PatchBudget(tokens=220 * 160, unit=1)  # pixels in all, whatever the sh
 _PICTURE = PatchBudget(tokens=1600 * 1200, unit=1)
 _STRIP = PatchBudget(tokens=200 * 140, unit=1)
 _PROXY_EDGE, _PROXY_CRF = 1280, "23"
-_PLAYED = {  # container -> codecs that browsers play from it
+_PLAYABLE_CODECS = {  # container -> codecs that browsers play from it
     "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "av1", "vp9"},
     "matroska,webm": {"vp8", "vp9", "av1"},
 }
-_PLAYED_PIXELS = {"yuv420p", "yuvj420p"}  # 8 bits
+_PLAYABLE_PIXEL_FORMATS = {"yuv420p", "yuvj420p"}  # 8 bits
 
 
-def thumb(item: MediaItem, to: Path) -> None:
+def thumb(item: MediaItem, target: Path) -> None:
     """A JPEG of the image, or of the clip's middle frame. Raises `ItemError`."""
-    frames = _decoded(item, _THUMB, DecodeSettings(frames=1, animated="first"))
-    _write(to, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=80))
+    frames = _decode(item, _THUMB, DecodeSettings(frames=1, animated="first"))
+    _write(target, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=80))
 
 
-def picture(item: MediaItem, to: Path) -> None:
+def picture(item: MediaItem, target: Path) -> None:
     """A JPEG of an image that a browser cannot show, or that is large to send. Raises `ItemError`."""
-    frames = _decoded(item, _PICTURE, DecodeSettings(frames=1, animated="first"))
-    _write(to, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=88))
+    frames = _decode(item, _PICTURE, DecodeSettings(frames=1, animated="first"))
+    _write(target, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=88))
 
 
-def clip(item: MediaItem, to: Path) -> bool:
-    """Whether a browser plays the file as it is; if not, an H.264 of it is at `to`. Raises `ItemError`."""
+def clip(item: MediaItem, target: Path) -> bool:
+    """Whether a browser plays the file as it is; if not, an H.264 of it is at `target`. Raises `ItemError`."""
     try:
         with open_video(item.path) as container:
             stream = video_stream(container)
             codec = stream.codec_context
-            played = codec.name in _PLAYED.get(container.format.name, ()) and codec.pix_fmt in _PLAYED_PIXELS
-        if not played:
-            timeline = timeline_of(item.path)
+            is_playable = (
+                codec.name in _PLAYABLE_CODECS.get(container.format.name, ())
+                and codec.pix_fmt in _PLAYABLE_PIXEL_FORMATS
+            )
+        if not is_playable:
+            timeline = read_timeline(item.path)
             options = {"movflags": "+faststart"}
 
             def write(path: Path) -> None:
                 start, end = timeline.start, timeline.end
-                encode(item.path, path, start, end, timeline, crf=_PROXY_CRF, longest=_PROXY_EDGE, options=options)
+                encode(item.path, path, start, end, timeline, crf=_PROXY_CRF, max_edge=_PROXY_EDGE, options=options)
 
-            _write(to, write)
-        return played
+            _write(target, write)
+        return is_playable
     except (OSError, ValueError) as error:  # FFmpeg's errors are of both kinds
         reason = getattr(error, "strerror", None) or error
         raise ItemError(f"it cannot be played ({reason}): replace or remove it") from error
 
 
-def strip(item: MediaItem, to: Path, settings: DecodeSettings) -> None:
+def strip(item: MediaItem, target: Path, settings: DecodeSettings) -> None:
     """The frames that a model sees, side by side in a JPEG, their times in seconds in a `.json` beside it."""
-    frames = _decoded(item, _STRIP, settings)
-    told = {"times_s": frames.times_s}
-    _write(to.with_suffix(".json"), lambda path: path.write_text(json.dumps(told), encoding="utf-8"))
-    _write(to, lambda path: Image.fromarray(np.hstack(list(frames.pixels))).save(path, "JPEG", quality=80))
+    frames = _decode(item, _STRIP, settings)
+    metadata = {"times_s": frames.times_s}
+    _write(target.with_suffix(".json"), lambda path: path.write_text(json.dumps(metadata), encoding="utf-8"))
+    _write(target, lambda path: Image.fromarray(np.hstack(list(frames.pixels))).save(path, "JPEG", quality=80))
 
 
-def _decoded(item: MediaItem, size: PatchBudget, settings: DecodeSettings) -> Frames:
+def _decode(item: MediaItem, size: PatchBudget, settings: DecodeSettings) -> Frames:
     frames = decode(item, size, settings)
     if isinstance(frames, Failed):
         raise ItemError(frames.error)
     return frames
 
 
-def _write(to: Path, save: Callable[[Path], object]) -> None:
-    with atomic_write(to, sync=False) as unfinished:  # a cache
+def _write(target: Path, save: Callable[[Path], object]) -> None:
+    with atomic_write(target, sync=False) as unfinished:  # a cache
         save(unfinished)
 
 
-def opened(item: MediaItem, real: Path) -> MediaItem:
+def with_real_path(item: MediaItem, real: Path) -> MediaItem:
     """The item as it is opened: where all links lead, so that what was found to lie inside is what is read."""
     return replace(item, path=real)

@@ -18,26 +18,26 @@ import psutil
 
 from ...errors import ServerError, UsageError, redact_credentials
 
-_LOOK_S = 0.2
-_GRACE_S = 10.0  # from being asked to end until it is made to
+_POLL_INTERVAL_S = 0.2
+_GRACE_PERIOD_S = 10.0  # from being asked to end until it is made to
 _LOG_LINES = 20
 _LOG_BYTES = 1 << 14
 # Reads until we are gone, however that came about.
-_WATCHDOG = f'read -r _; kill -TERM "-$1"; sleep {_GRACE_S:g}; kill -KILL "-$1"'
+_WATCHDOG = f'read -r _; kill -TERM "-$1"; sleep {_GRACE_PERIOD_S:g}; kill -KILL "-$1"'
 
 
-def filled_in(command: str, *, model: str, port: int) -> str:
+def render_command(command: str, *, model: str, port: int) -> str:
     return command.replace("{model}", shlex.quote(model)).replace("{port}", str(port))
 
 
-class Served:
+class ServerProcess:
     """A server while this lives. Its output is kept in a file without a name, for when it fails."""
 
     def __init__(self, command: str) -> None:
         """command: as a shell reads it. Raises `UsageError` on Windows."""
         if os.name == "nt":
             raise UsageError("--serve and --engine vllm want Linux or macOS: start the server, and use --engine server")
-        self.shown = redact_credentials(command)
+        self.display_command = redact_credentials(command)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server
         self._process = subprocess.Popen(
             command,
@@ -54,22 +54,22 @@ class Served:
             start_new_session=True,
         )
 
-    def wait_until(self, is_up: Callable[[], bool], patience_s: float) -> None:
+    def wait_until_ready(self, is_up: Callable[[], bool], timeout_s: float) -> None:
         """Raises `ServerError` with the end of its log where it ends, or does not answer in time."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while not is_up():
             self.check()
             if time.monotonic() > deadline:
-                late = f"does not answer after {patience_s:g} s (--wait-for-server)"
-                raise ServerError(f"{self.shown} {late}{self._tail()}")
-            time.sleep(_LOOK_S)
+                message = f"does not answer after {timeout_s:g} s (--wait-for-server)"
+                raise ServerError(f"{self.display_command} {message}{self._log_tail()}")
+            time.sleep(_POLL_INTERVAL_S)
 
     def check(self) -> None:
         """Raises `ServerError` where it has ended."""
         if (code := self._process.poll()) is not None:
-            raise ServerError(f"{self.shown} ended by itself, exit code {code}{self._tail()}")
+            raise ServerError(f"{self.display_command} ended by itself, exit code {code}{self._log_tail()}")
 
-    def _tail(self) -> str:
+    def _log_tail(self) -> str:
         if sys.platform == "win32":  # there is none of us
             raise NotImplementedError
         size = os.fstat(self._log.fileno()).st_size
@@ -79,15 +79,15 @@ class Served:
 
     def close(self) -> None:
         """End it and all of its processes, kindly first. May be called twice."""
-        deadline = time.monotonic() + _GRACE_S
-        end = psutil.Process.terminate
-        while members := self._members():
-            for member in members:
+        deadline = time.monotonic() + _GRACE_PERIOD_S
+        stop = psutil.Process.terminate
+        while processes := self._session_processes():
+            for member in processes:
                 with suppress(psutil.NoSuchProcess):
-                    end(member)
-            while time.monotonic() < deadline and self._members():
-                time.sleep(_LOOK_S / 4)
-            end = psutil.Process.kill
+                    stop(member)
+            while time.monotonic() < deadline and self._session_processes():
+                time.sleep(_POLL_INTERVAL_S / 4)
+            stop = psutil.Process.kill
         self._process.wait()
         self._watchdog.kill()
         self._watchdog.wait()
@@ -95,13 +95,13 @@ class Served:
             self._watchdog.stdin.close()
         self._log.close()
 
-    def _members(self) -> list[psutil.Process]:
+    def _session_processes(self) -> list[psutil.Process]:
         """The processes of its session that live."""
         if sys.platform == "win32":  # there is none of us
             raise NotImplementedError
-        members = []
+        processes = []
         for process in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
                 if os.getsid(process.pid) == self._process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    members.append(process)
-        return members
+                    processes.append(process)
+        return processes

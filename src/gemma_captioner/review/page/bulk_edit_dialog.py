@@ -1,12 +1,12 @@
-"""Changes to many captions: what is to be done, what would change, and then all of it in one step."""
+"""DiffList to many captions: what is to be done, what would change, and then all of it in one step."""
 
 from typing import TYPE_CHECKING
 
 from nicegui import ui
 
 from ...errors import UsageError
-from ..bulk import OPERATIONS, Inputs, Planned, planned
-from .components import Changes
+from ..bulk import OPERATIONS, Inputs, PlannedChange, plan_changes
+from .components import DiffList
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 _PAGE = 50  # changes shown at once
 
 
-class BulkSheet:
+class BulkEditDialog:
     def __init__(self, tab: "ReviewTab") -> None:
         self._tab = tab
         self._numbers: list[int] = []
-        self._plan: list[Planned] = []
+        self._plan: list[PlannedChange] = []
         self._from = 0
         with ui.dialog() as self._dialog, ui.card().classes("sheet"):
             self._title = ui.label().classes("sheet-title").props("role=heading aria-level=1")
@@ -30,9 +30,9 @@ class BulkSheet:
                     field.props("dense outlined debounce=200")
                 self._regex = ui.checkbox("regular expression", on_change=self._preview).props("dense")
                 self._case = ui.checkbox("any case", on_change=self._preview).props("dense")
-            self._said = ui.label().classes("muted").props("role=status aria-live=polite")
+            self._status = ui.label().classes("muted").props("role=status aria-live=polite")
             with ui.element("div").classes("bulk-changes"):
-                self._changes = Changes()
+                self._changes = DiffList()
             with ui.element("div").classes("actions"):
                 self._apply = ui.button("Change them", on_click=self._do).props("unelevated no-caps")
                 ui.button("Approve all", on_click=lambda: self._decide()).props("outline no-caps")
@@ -55,12 +55,14 @@ class BulkSheet:
         self._case.set_visibility(operation.searches)
         inputs = Inputs(self._text.value or "", self._by.value or "", self._regex.value, self._case.value)
         try:
-            entries = [self._tab.desk.library[number] for number in self._numbers]
-            self._plan = planned(entries, self._name.value, inputs)
-            said = f"{len(self._plan):,} captions would change" if inputs.text else "None is changed before you say so"
+            entries = [self._tab.review_state.library[number] for number in self._numbers]
+            self._plan = plan_changes(entries, self._name.value, inputs)
+            message = (
+                f"{len(self._plan):,} captions would change" if inputs.text else "None is changed before you say so"
+            )
         except UsageError as error:
-            self._plan, said = [], str(error)
-        self._said.text = said
+            self._plan, message = [], str(error)
+        self._status.text = message
         self._apply.set_enabled(bool(self._plan))
         self._turn(-self._from)
 
@@ -74,8 +76,8 @@ class BulkSheet:
     async def _do(self) -> None:
         drafts = [plan.draft for plan in self._plan]
         self._dialog.close()
-        await self._tab.carry_out(self._tab.desk.edits.save, drafts, what="captions changed")
+        await self._tab.run_bulk(self._tab.review_state.edits.save, drafts, what="captions changed")
 
     async def _decide(self) -> None:
         self._dialog.close()
-        await self._tab.carry_out(self._tab.desk.edits.decide, self._numbers, "approved")
+        await self._tab.run_bulk(self._tab.review_state.edits.decide, self._numbers, "approved")

@@ -10,7 +10,7 @@ from ..config.decoding import FrameSamplingSettings
 from ..config.model import DEFAULT_MODEL
 from ..engines.local import memory
 from ..engines.local.memory import GEMMA3_SIZES, GEMMA4_SIZES, GIB
-from . import Finding
+from . import Diagnostic
 
 EXTRAS = {  # and the package by which each is known to be there
     "quantize": "bitsandbytes",
@@ -26,74 +26,74 @@ _REQUEST_TOKENS = (
 )  # a clip of the default length, its prompt and its caption
 
 
-def examine() -> Iterator[Finding]:
+def diagnose_machine() -> Iterator[Diagnostic]:
     from ..engines.local import hardware  # torch: seconds to import
 
-    yield Finding("good", "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield Finding(
+    yield Diagnostic("good", "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Diagnostic(
         "good",
         "packages",
         ", ".join(f"{name} {version(name)}" for name in ("gemma-captioner", "torch", "transformers", "av")),
     )
     device = hardware.choose_device("auto")
-    if broken := hardware.cpu_only_torch():
-        yield Finding("bad", "GPU", broken)
+    if problem := hardware.cpu_only_torch():
+        yield Diagnostic("bad", "GPU", problem)
     elif device == "cpu":
-        yield Finding(
+        yield Diagnostic(
             "note",
             "GPU",
             "none: the demo runs well on a CPU, a real Gemma 3 takes minutes a file. "
             "Rent a GPU of 24 GB or more, or use one over a server",
         )
     else:
-        name = hardware.nvidia_card() or device
-        yield Finding("good", "GPU", f"{name}, which torch sees as {device}")
+        name = hardware.nvidia_gpu_name() or device
+        yield Diagnostic("good", "GPU", f"{name}, which torch sees as {device}")
     yield from _memory(device, hardware.free_memory(device))
     yield from _hub()
     for extra, package in EXTRAS.items():
         try:
-            yield Finding("good", f"extra {extra}", f"{package} {version(package)}")
+            yield Diagnostic("good", f"extra {extra}", f"{package} {version(package)}")
         except PackageNotFoundError:
-            yield Finding("note", f"extra {extra}", f"not installed: pip install 'gemma-captioner[{extra}]'")
+            yield Diagnostic("note", f"extra {extra}", f"not installed: pip install 'gemma-captioner[{extra}]'")
 
 
-def _memory(device: str, available: int) -> Iterator[Finding]:
-    yield Finding("good", "free memory", f"{available / GIB:.1f} GiB on {device}")
+def _memory(device: str, available: int) -> Iterator[Diagnostic]:
+    yield Diagnostic("good", "free memory", f"{available / GIB:.1f} GiB on {device}")
     for size, architecture in (GEMMA3_SIZES | GEMMA4_SIZES).items():
         fits = {
-            precision: memory.needed_bytes(architecture, precision, device, 2, _REQUEST_TOKENS)
+            precision: memory.required_bytes(architecture, precision, device, 2, _REQUEST_TOKENS)
             for precision in memory.precisions("auto", device)
         }
         names = {"none": "bf16", "8bit": "8bit", "4bit": "4bit"}
-        said = ", ".join(
+        summary = ", ".join(
             f"{names[p]} {(weights + working) / GIB:.1f} GiB (weights {weights / GIB:.1f}) "
             f"{'fits' if weights + working <= available else 'does not fit'}"
             for p, (weights, working) in fits.items()
         )
-        some = any(sum(needed) <= available for needed in fits.values())
-        yield Finding("good" if some else "note", f"{size}-it", said)
+        any_fits = any(sum(needed) <= available for needed in fits.values())
+        yield Diagnostic("good" if any_fits else "note", f"{size}-it", summary)
 
 
-def _hub() -> Iterator[Finding]:
+def _hub() -> Iterator[Diagnostic]:
     import huggingface_hub
     from huggingface_hub.constants import HF_HUB_CACHE as cache
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     disk = next(folder for folder in (Path(cache), *Path(cache).parents) if folder.is_dir())
-    yield Finding("good", "disk for models", f"{shutil.disk_usage(disk).free / GIB:.0f} GiB free at {cache}")
+    yield Diagnostic("good", "disk for models", f"{shutil.disk_usage(disk).free / GIB:.0f} GiB free at {cache}")
     token = huggingface_hub.get_token()
-    yield Finding(
+    yield Diagnostic(
         "good" if token else "note",
         "Hugging Face token",
         "set" if token else "none: fine for open models; for gated ones `hf auth login`",
     )
     if HF_HUB_OFFLINE:
-        yield Finding("note", "hub", "HF_HUB_OFFLINE is set: only models already here can be used")
+        yield Diagnostic("note", "hub", "HF_HUB_OFFLINE is set: only models already here can be used")
         return
     try:
         huggingface_hub.HfApi().model_info(DEFAULT_MODEL, timeout=10)
     except Exception as error:  # whatever the network does, it is a finding and no failure
         reason = " ".join(str(error).split())[:120]
-        yield Finding("note", "hub", f"does not answer ({reason}): only local models and `demo` can be used")
+        yield Diagnostic("note", "hub", f"does not answer ({reason}): only local models and `demo` can be used")
     else:
-        yield Finding("good", "hub", f"answers, and has {DEFAULT_MODEL}")
+        yield Diagnostic("good", "hub", f"answers, and has {DEFAULT_MODEL}")

@@ -7,44 +7,46 @@ from typing import Any
 from ..pages import render_page
 from ..text import printable
 from ..types import Kind
-from .comparison import Answer, Column, Comparison, Sight
+from .comparison import CaptionResult, Comparison, SampledFrames, VariantResults
 from .sample import names_of
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FileRow:
     """One file: what was seen of it, by whom, and what they said."""
 
     name: str
-    sights: Sequence[tuple[str, Sight]]  # letters of those who saw it so; "" where all did
-    answers: Sequence[tuple[Column, Answer]]
+    sampled_frames: Sequence[tuple[str, SampledFrames]]  # letters of those who saw it so; "" where all did
+    answers: Sequence[tuple[VariantResults, CaptionResult]]
 
     @property
     def kind(self) -> Kind | None:
         """None where it could not be read."""
-        return self.sights[0][1].kind if self.sights else None
+        return self.sampled_frames[0][1].kind if self.sampled_frames else None
 
     @property
     def about(self) -> str:
         """`clip of 2.0 s, 640 x 360`"""
-        if not self.sights:
+        if not self.sampled_frames:
             return ""
-        sight = self.sights[0][1]
-        long = f" of {sight.duration_s:.1f} s" if sight.kind == "clip" else ""
-        return f"{sight.kind}{long}, {sight.size[0]} x {sight.size[1]}"
+        seen = self.sampled_frames[0][1]
+        long = f" of {seen.duration_s:.1f} s" if seen.kind == "clip" else ""
+        return f"{seen.kind}{long}, {seen.size[0]} x {seen.size[1]}"
 
 
-def rows(comparison: Comparison) -> Iterator[Row]:
+def rows(comparison: Comparison) -> Iterator[FileRow]:
     for item, name in zip(comparison.items, names_of(comparison.items), strict=True):
-        sights = [(", ".join(c.variant.letter for c in saw), sight) for saw, sight in comparison.sights(item)]
-        yield Row(
+        sampled_frames = [
+            (", ".join(c.variant.letter for c in saw), seen) for saw, seen in comparison.sampled_frames(item)
+        ]
+        yield FileRow(
             name=printable(name),
-            sights=sights if len(sights) > 1 else [("", sight) for _, sight in sights],
+            sampled_frames=sampled_frames if len(sampled_frames) > 1 else [("", seen) for _, seen in sampled_frames],
             answers=[(c, c.answers[item.path]) for c in comparison.columns if item.path in c.answers],
         )
 
 
-def measures(column: Column, answer: Answer) -> list[str]:
+def measures(column: VariantResults, answer: CaptionResult) -> list[str]:
     """["0.21 s", "9 words", "14 of 75 tokens"]"""
     said = [f"{answer.seconds:.2f} s", f"{answer.words} words"]
     if column.limit is not None:
@@ -52,7 +54,7 @@ def measures(column: Column, answer: Answer) -> list[str]:
     return said
 
 
-def summary(column: Column) -> dict[str, str]:
+def summary(column: VariantResults) -> dict[str, str]:
     """The variant's figures, by their headings; "" for what there is none of."""
     seconds, words, loading = column.seconds_a_file, column.mean_words, column.load_seconds
     return {
@@ -110,7 +112,7 @@ def as_json(comparison: Comparison) -> list[dict[str, Any]]:
     return [_column_as_json(comparison, column) for column in comparison.columns]
 
 
-def _column_as_json(comparison: Comparison, column: Column) -> dict[str, Any]:
+def _column_as_json(comparison: Comparison, column: VariantResults) -> dict[str, Any]:
     settings = column.variant.settings
     figures: Mapping[str, float | None] = {
         "load_seconds": column.load_seconds,

@@ -13,15 +13,15 @@ from ..dataset.discover import Root, filename_normalizer
 from ..dataset.journal import History, Journal, new_run_id
 from ..errors import ItemError
 from ..text import printable
-from . import traps
-from .codes import Finding
-from .inspect import MOST_BYTES, inspected
-from .listing import Listing, caption_name, listings
+from . import trainer_rules
+from .inspect import MAX_CAPTION_BYTES, inspect_caption
+from .listing import Listing, caption_name, walk_folders
+from .rules import Finding
 from .settings import CheckSettings
 
 
 @dataclass
-class Survey:
+class DatasetScan:
     """`run` fills it. files: images and clips. fixed: what --fix mended; findings: what is wrong still."""
 
     root: Root
@@ -34,102 +34,102 @@ class Survey:
     media_of: dict[str, str] = field(default_factory=dict)  # caption -> media, by path
     run_id: str = field(default_factory=new_run_id)
 
-    def run(self, *, fix: bool, tell: Callable[[int], None] = lambda files: None) -> None:
-        """tell: is told after each caption how many images and clips were seen.
+    def run(self, *, fix: bool, on_progress: Callable[[int], None] = lambda files: None) -> None:
+        """on_progress: is told after each caption how many images and clips were seen.
 
         Raises `StorageError` where --fix cannot write at all; what was mended until then is in the journal.
         """
         history = History(self.root.store)
         journal = Journal(self.run_id, {"version": version("gemma-captioner"), "fixes": str(self.root.folder)})
         try:
-            for listing in listings(self.root, self.checking):
-                self._look_at_names(listing)
+            for listing in walk_folders(self.root, self.checking):
+                self._check_names(listing)
                 named = partial(caption_name, checking=self.checking)
                 normalize = filename_normalizer(listing.captions_folder)
                 for caption, media, is_there in match_captions(listing.media, listing.captions, named, normalize):
                     self.files += len(media)
                     path = listing.captions_folder / caption
-                    self._look_at_pair(listing, path, media, is_there)
+                    self._check_pair(listing, path, media, is_there)
                     if is_there:
-                        self._look_at_caption(path, history, journal if fix else None)
-                    tell(self.files)
+                        self._check_caption(path, history, journal if fix else None)
+                    on_progress(self.files)
         finally:
             journal.close()
         for names in self.audit.duplicates():
-            more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+            suffix = f" and {len(names) - 2} more" if len(names) > 2 else ""
             for name in names:
                 other = names[1] if name is names[0] else names[0]
-                self._find(name, "duplicate", f"as in {Path(other).name}{more}")
+                self._add_finding(name, "duplicate", f"as in {Path(other).name}{suffix}")
 
     @property
-    def take_back(self) -> str:
+    def undo_command(self) -> str:
         """The command that undoes what --fix did."""
         return printable(f"gemma-captioner restore {self.run_id} {quote(str(self.root.store))}")
 
     def short(self, path: str) -> str:
         """The path within the dataset or --captions, as text that any stream takes."""
         folders = (self.root.folder, self.root.captions)
-        inside = (Path(path).relative_to(folder) for folder in folders if Path(path).is_relative_to(folder))
-        return printable(next(inside, Path(path)))
+        relative_path = (Path(path).relative_to(folder) for folder in folders if Path(path).is_relative_to(folder))
+        return printable(next(relative_path, Path(path)))
 
-    def _find(self, path: Path | str, code: str, what: str = "") -> None:
+    def _add_finding(self, path: Path | str, code: str, what: str = "") -> None:
         self.findings.append(Finding(str(path), code, what))
 
-    def _look_at_names(self, listing: Listing) -> None:
+    def _check_names(self, listing: Listing) -> None:
         if listing.error:
-            self._find(listing.folder, "unreadable", listing.error)
-        for name in sorted(listing.hollow):
-            self._find(listing.folder / name, "empty_media")
-        for code, name, what in traps.of_folder(listing, self.checking):
-            self._find(listing.folder / name, code, what)
+            self._add_finding(listing.folder, "unreadable", listing.error)
+        for name in sorted(listing.empty_media):
+            self._add_finding(listing.folder / name, "empty_media")
+        for code, name, what in trainer_rules.match_folder(listing, self.checking):
+            self._add_finding(listing.folder / name, code, what)
 
-    def _look_at_pair(self, listing: Listing, path: Path, media: tuple[str, ...], is_there: bool) -> None:
+    def _check_pair(self, listing: Listing, path: Path, media: tuple[str, ...], is_there: bool) -> None:
         if not media:
-            self._find(path, "no_media")
+            self._add_finding(path, "no_media")
             return
         self.media_of[str(path)] = str(listing.folder / media[0])
         for name in media:
             if len(media) > 1:
                 others = ", ".join(other for other in media if other != name)
-                self._find(listing.folder / name, "collision", f"{path.name} is that of {others} as well")
+                self._add_finding(listing.folder / name, "collision", f"{path.name} is that of {others} as well")
             if not is_there:
-                nearly = listing.nearly(name)
-                hint = f"{nearly} is there: say --name or --extension, or rename it" if nearly else ""
-                self._find(listing.folder / name, "no_caption", hint)
+                similar_name = listing.similar_name(name)
+                hint = f"{similar_name} is there: say --name or --extension, or rename it" if similar_name else ""
+                self._add_finding(listing.folder / name, "no_caption", hint)
 
-    def _look_at_caption(self, path: Path, history: History, journal: Journal | None) -> None:
+    def _check_caption(self, path: Path, history: History, journal: Journal | None) -> None:
         try:
             with path.open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
+                content = file.read(MAX_CAPTION_BYTES + 1)
         except OSError as error:
-            self._find(path, "unreadable", error.strerror or "")
+            self._add_finding(path, "unreadable", error.strerror or "")
             return
         caption_file = path.relative_to(self.root.store).as_posix()
         made = history.caption_record(caption_file, sidecar.digest(content))
         flags = made.flags if made is not None else None
-        seen = inspected(content, self.checking, self.count_tokens, flags)
-        if journal is not None and seen.better is not None:
+        inspection = inspect_caption(content, self.checking, self.count_tokens, flags)
+        if journal is not None and inspection.fixed_bytes is not None:
             try:
-                self._mend(path, content, seen.better, [code for code, _ in seen.found], journal)
+                self._fix(path, content, inspection.fixed_bytes, [code for code, _ in inspection.found], journal)
             except ItemError as error:
-                self._find(path, "unfixable", str(error))
+                self._add_finding(path, "unfixable", str(error))
             else:
-                seen = inspected(seen.better, self.checking, self.count_tokens, flags)
-        for code, what in seen.found:
-            self._find(path, code, what)
-        if seen.text:
-            self.audit.add(str(path), seen.text, seen.length)
+                inspection = inspect_caption(inspection.fixed_bytes, self.checking, self.count_tokens, flags)
+        for code, what in inspection.found:
+            self._add_finding(path, code, what)
+        if inspection.text:
+            self.audit.add(str(path), inspection.text, inspection.length)
 
-    def _mend(self, path: Path, content: bytes, better: bytes, found: list[str], journal: Journal) -> None:
+    def _fix(self, path: Path, content: bytes, fixed_bytes: bytes, found: list[str], journal: Journal) -> None:
         store = self.root.store
-        codes = [code for code in found if traps.CODES[code].fixed]
+        codes = [code for code in found if trainer_rules.RULES[code].fixed]
         line = {
             "kind": "fix",
             "path": path.relative_to(store).as_posix(),
             "caption_file": path.relative_to(store).as_posix(),
             "faults": codes,
-            "digest": sidecar.digest(better),
+            "digest": sidecar.digest(fixed_bytes),
             "replaced": content.decode("utf-8", "surrogateescape"),
         }
-        sidecar.write(path, better, store, lambda: journal.append(store, line))
+        sidecar.write(path, fixed_bytes, store, lambda: journal.append(store, line))
         self.fixed += (Finding(str(path), code) for code in codes)

@@ -10,7 +10,7 @@ import torch
 from ...types import FinishReason
 
 
-class RowSampling:
+class Sampler:
     """Samples the rows that want it and leaves the others greedy.
 
     The Gumbel-max trick: argmax(logits / T + Gumbel noise) is a draw from softmax(logits / T); minus the logarithm of
@@ -30,12 +30,12 @@ class RowSampling:
         if self._rows:
             logits = logits.float()
         for row, temperature, generator in self._rows:
-            waiting = torch.empty_like(logits[row]).exponential_(generator=generator)
-            logits[row] = logits[row] / temperature - waiting.log()
+            exponential = torch.empty_like(logits[row]).exponential_(generator=generator)
+            logits[row] = logits[row] / temperature - exponential.log()
         return logits.argmax(-1)
 
 
-def breaks_and_blanks(tokenizer: Any, vocabulary: int) -> tuple[list[bool], list[bool]]:
+def newline_and_blank_tokens(tokenizer: Any, vocabulary: int) -> tuple[list[bool], list[bool]]:
     """For each token id: whether it holds a line break, and whether it shows nothing.
 
     A special token is both: base models write `<start_of_image>` between two documents, and no answer shows it.
@@ -45,42 +45,44 @@ def breaks_and_blanks(tokenizer: Any, vocabulary: int) -> tuple[list[bool], list
     return ["\n" in piece for piece in pieces], [not piece.strip() for piece in pieces]
 
 
-class LineEnds:
+class NewlineStoppingCriteria:
     """Ends a row at the first line break after some text: how a base model's completion is told to stop."""
 
-    def __init__(self, breaks: torch.Tensor, blanks: torch.Tensor, rows: int) -> None:
-        """breaks, blanks: bool [vocabulary]: tokens that hold a line break, and those that show nothing."""
-        self._breaks = breaks
+    def __init__(self, newlines: torch.Tensor, blanks: torch.Tensor, rows: int) -> None:
+        """newlines, blanks: bool [vocabulary]: tokens that hold a line break, and those that show nothing."""
+        self._newlines = newlines
         self._blanks = blanks
-        self._has_text = torch.zeros(rows, dtype=torch.bool, device=breaks.device)
+        self._has_text = torch.zeros(rows, dtype=torch.bool, device=newlines.device)
 
     def __call__(self, latest: torch.Tensor) -> torch.Tensor:
         """Tokens [rows] -> which rows end with them."""
-        done = self._has_text & self._breaks[latest]
+        done = self._has_text & self._newlines[latest]
         self._has_text |= ~self._blanks[latest]
         return done
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class StopPosition:
     """Where a row's answer ends. `length`: number of tokens that the model said, its end token counted."""
 
     length: int
     finish_reason: FinishReason
 
 
-def ending(tokens: Sequence[int], ends: Sequence[int], breaks: set[int], blanks: set[int]) -> Ending:
-    """Of one row's new tokens, padding included; `breaks` empty where line breaks do not end an answer.
+def find_stop(
+    tokens: Sequence[int], eos_token_ids: Sequence[int], newlines: set[int], blanks: set[int]
+) -> StopPosition:
+    """Of one row's new tokens, padding included; `newlines` empty where line breaks do not end an answer.
 
-    # [5, 6, END, PAD], ends [END] -> 3, stop      [5, 6, 7] -> 3, length
-    # [NEWLINE, 5, NEWLINE, PAD], breaks {NEWLINE} -> 3, stop
+    # [5, 6, END, PAD], eos_token_ids [END] -> 3, stop      [5, 6, 7] -> 3, length
+    # [NEWLINE, 5, NEWLINE, PAD], newlines {NEWLINE} -> 3, stop
     """
     has_text = False
     for i, token in enumerate(tokens):
-        if token in ends or (has_text and token in breaks):
-            return Ending(i + 1, "stop")
+        if token in eos_token_ids or (has_text and token in newlines):
+            return StopPosition(i + 1, "stop")
         has_text = has_text or token not in blanks
-    return Ending(len(tokens), "length")
+    return StopPosition(len(tokens), "length")
 
 
 def first_line(text: str) -> str:

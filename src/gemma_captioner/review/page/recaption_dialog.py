@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from .run_panel import AskFields
+from .run_panel import RunSettingsFields
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
 
 
-class AgainSheet:
+class RecaptionDialog:
     def __init__(self, tab: "ReviewTab") -> None:
         self._tab = tab
         self._runs = 0
@@ -19,7 +19,7 @@ class AgainSheet:
             ui.label("The captions that stand there stay until you take the new ones.").classes("muted")
             self._scope = ui.toggle({}).props('dense no-caps aria-label="Which"')
             with ui.element("div").classes("fields"):
-                self._fields = AskFields(tab)
+                self._fields = RunSettingsFields(tab)
             ui.label("With the same prompt, a temperature above 0 makes it say something else.").classes("muted")
             with ui.element("div").classes("actions"):
                 ui.button("Start", on_click=self._start).props("unelevated no-caps autofocus").classes("do-again")
@@ -44,12 +44,12 @@ class AgainSheet:
             "selected": tab.selection.selected_in_order,
             "shown": tab.selection.shown,
         }[self._scope.value]
-        entries = [entry for entry in map(tab.desk.library.__getitem__, numbers) if entry.fault is None]
+        entries = [entry for entry in map(tab.review_state.library.__getitem__, numbers) if entry.access_error is None]
         self._runs += 1
         settings = self._fields.settings(seed=self._runs)
         if settings is None or not entries:
             return
-        if tab.desk.runs.propose(entries, settings):
+        if tab.review_state.runs.propose(entries, settings):
             self._dialog.close()
         else:
             ui.notify("a run is going on already: stop it first", type="warning")

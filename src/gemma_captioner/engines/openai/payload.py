@@ -9,11 +9,11 @@ from ...config.prompting import Order
 from ...text import format_timestamp
 from ...types import Request
 
-FRAMES_HERE = "<start_of_image>"  # in a prompt: where the frames go, whatever the order
+FRAMES_MARKER = "<start_of_image>"  # in a prompt: where the frames go, whatever the order
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class RequestTemplate:
     """What every request of a session has in common. time: how a frame's is told, "[{}]", None where it is not.
 
     continuing: parameters that make the server go on from an answer that is begun.
@@ -28,46 +28,54 @@ class Form:
 
 
 def body(
-    form: Form, request: Request, pictures: Sequence[Sequence[bytes]], places: Sequence[int], left_out: Collection[str]
+    template: RequestTemplate,
+    request: Request,
+    images: Sequence[Sequence[bytes]],
+    frame_indices: Sequence[int],
+    dropped: Collection[str],
 ) -> bytes:
-    """The JSON of a request. pictures: base64, of each example's frames and of its own; places: which of its own go.
+    """The JSON of a request. images: base64, of each example's frames and of its own; frame_indices: which of its own go.
 
     It is put together from bytes: a JSON encoder would look at every character of megabytes of base64.
     """
     parameters: dict[str, Any] = {"max_tokens": request.max_new_tokens, "temperature": request.temperature}
     if request.temperature > 0:
         parameters["seed"] = request.seed & 0x7FFFFFFF  # some read it as a signed 32-bit number
-    if "max_tokens" in left_out:
+    if "max_tokens" in dropped:
         parameters["max_completion_tokens"] = request.max_new_tokens  # what it is called since
-    parameters = {"model": form.model} | {k: v for k, v in parameters.items() if k not in left_out}
-    messages = [_json({"role": "system", "content": form.system})] if form.system else []
-    for example, shown in zip(request.examples, pictures, strict=False):
+    parameters = {"model": template.model} | {k: v for k, v in parameters.items() if k not in dropped}
+    messages = [_json({"role": "system", "content": template.system})] if template.system else []
+    for example, example_images in zip(request.examples, images, strict=False):
         times_s = example.frames.times_s if example.frames else ()
-        messages += [_question(form, example.prompt, shown, times_s)]
+        messages += [_user_message(template, example.prompt, example_images, times_s)]
         messages += [_json({"role": "assistant", "content": example.answer})]
-    own, times_s = pictures[-1], request.frames.times_s
-    messages += [_question(form, request.prompt, [own[i] for i in places], [times_s[i] for i in places])]
+    own_images, times_s = images[-1], request.frames.times_s
+    messages += [
+        _user_message(
+            template, request.prompt, [own_images[i] for i in frame_indices], [times_s[i] for i in frame_indices]
+        )
+    ]
     if request.begin:
-        parameters |= form.continuing
+        parameters |= template.continuing
         messages += [_json({"role": "assistant", "content": request.begin})]
     return _json(parameters)[:-1] + b',"messages":[' + b",".join(messages) + b"]}"
 
 
-def _question(form: Form, prompt: str, pictures: Sequence[bytes], times_s: Sequence[float]) -> bytes:
+def _user_message(template: RequestTemplate, prompt: str, images: Sequence[bytes], times_s: Sequence[float]) -> bytes:
     media: list[str | bytes] = []
-    for picture, time_s in zip(pictures, times_s, strict=True):
-        if form.time is not None and len(pictures) > 1:
-            media.append(form.time.format(format_timestamp(time_s)))
+    for picture, time_s in zip(images, times_s, strict=True):
+        if template.time is not None and len(images) > 1:
+            media.append(template.time.format(format_timestamp(time_s)))
         media.append(picture)
-    parts = [*media, prompt] if form.order == "media-first" else [prompt, *media]
-    before, marked, after = prompt.partition(FRAMES_HERE)
-    if marked:
+    parts = [*media, prompt] if template.order == "media-first" else [prompt, *media]
+    before, has_marker, after = prompt.partition(FRAMES_MARKER)
+    if has_marker:
         parts = [before, *media, after]
-    said = b",".join(_part(part, form.mime) for part in parts if part)
-    return b'{"role":"user","content":[' + said + b"]}"
+    content = b",".join(_content_part(part, template.mime) for part in parts if part)
+    return b'{"role":"user","content":[' + content + b"]}"
 
 
-def _part(part: str | bytes, mime: str) -> bytes:
+def _content_part(part: str | bytes, mime: str) -> bytes:
     if isinstance(part, str):
         return _json({"type": "text", "text": part})
     return b'{"type":"image_url","image_url":{"url":"data:' + mime.encode() + b";base64," + part + b'"}}'

@@ -11,20 +11,23 @@ from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 _CHUNK = 1 << 18
-_KEPT = {"cache-control": "private, max-age=86400", "accept-ranges": "bytes"}  # addresses differ from server to server
+_CACHE_HEADERS = {
+    "cache-control": "private, max-age=86400",
+    "accept-ranges": "bytes",
+}  # addresses differ from server to server
 
 
-def sent(path: Path, media_type: str, wanted: str | None) -> Response:
-    """wanted: the request's Range header; of several parts, or the last so many bytes, all is sent.
+def media_response(path: Path, media_type: str, range_header: str | None) -> Response:
+    """range_header: the request's Range header; of several parts, or the last so many bytes, all is sent.
 
     Raises `OSError` where it cannot be opened, `FileNotFoundError` where it is gone.
     """
     file = path.open("rb")
     size = os.fstat(file.fileno()).st_size
-    part = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "")
+    part = re.fullmatch(r"bytes=(\d+)-(\d*)", range_header or "")
     first = int(part[1]) if part else 0
     end = min(int(part[2]) + 1, size) if part and part[2] else size
-    headers = {"content-length": str(end - first), **_KEPT}
+    headers = {"content-length": str(end - first), **_CACHE_HEADERS}
     if part:
         headers["content-range"] = f"bytes {first}-{end - 1}/{size}"
         if first >= end:

@@ -1,0 +1,137 @@
+"""One request, asked until there is an answer or none is to be had."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from ...config.group import parse_duration
+from ...config.model import ServerSettings
+from ...errors import ServerError
+from ...types import Failed, Reply, Request
+from ..base import begun
+from .client import Client
+from .concurrency import AdaptiveConcurrency
+from .errors import ApiFailure
+from .payload import RequestTemplate, body
+from .responses import Completion
+
+_MAX_ATTEMPTS = (
+    6  # where the connection or the answer is bad; a server that has too much to do is asked until the deadline
+)
+_INITIAL_BACKOFF_S, _MAX_BACKOFF_S = 0.5, 30.0
+_POLL_INTERVAL_S = 0.5  # between two looks at a server that is down
+_OUTAGE_TIMEOUT = "10m"  # how long a server that did answer is waited for
+
+
+class RetryingClient:
+    """What the requests of a session share: what the server was found to bear and to know. Lives in one event loop.
+
+    log: given lines for a person. check: raises `ServerError` where it is known that the server will not come back.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        template: RequestTemplate,
+        settings: ServerSettings,
+        concurrency: AdaptiveConcurrency,
+        *,
+        log: Callable[[str], None],
+        check: Callable[[], None],
+    ) -> None:
+        self._client, self._template, self._settings, self._concurrency = client, template, settings, concurrency
+        self._log, self._check = log, check
+        self._dropped_parameters: set[str] = set()  # parameters that the server does not know
+        self._outage_lock = asyncio.Lock()
+
+    async def complete(
+        self, request: Request, images: Sequence[Sequence[bytes]], submitted_at_s: float
+    ) -> Reply | Failed:
+        """images: as `body` takes them. submitted_at_s: when it was submitted.
+
+        Raises `ServerError` and `ModelError` where the run cannot go on.
+        """
+        frame_indices = all_frame_indices = range(len(request.frames.times_s))
+        deadline = time.monotonic() + self._settings.item_timeout
+        attempts = num_backoffs = 0
+        while True:
+            sent_at, dropped = time.monotonic(), frozenset(self._dropped_parameters)
+            result = await self._attempt(
+                body(self._template, request, images, frame_indices, dropped), deadline - sent_at
+            )
+            if isinstance(result, Completion):
+                self._concurrency.record_success(time.monotonic(), work=len(frame_indices))
+                return Reply(
+                    request_id=request.id,
+                    text=begun(request.begin, result.text),
+                    finish_reason=result.finish_reason,
+                    prompt_tokens=result.prompt_tokens,
+                    new_tokens=result.new_tokens,
+                    seconds=time.monotonic() - submitted_at_s,
+                    flags=() if frame_indices == all_frame_indices else ("fewer_frames",),
+                )
+            match result.kind:
+                case "parameter" if result.parameter not in dropped:
+                    self._drop_parameter(result)
+                    continue
+                case "too_much" if self._settings.shrink and len(frame_indices) > 1:
+                    frame_indices = frame_indices[::2]
+                    continue
+                case "down":
+                    deadline += await self._wait_until_up()
+                case "busy":
+                    self._concurrency.record_overload(sent_at, time.monotonic())
+                case "again":
+                    attempts += 1
+                case _:
+                    return self._failed(request, result, "")
+            if attempts == _MAX_ATTEMPTS:
+                return self._failed(request, result, f"asked {_MAX_ATTEMPTS} times, at last: ")
+            # To fail at once where the pause is longer than the time left would fail all that follow as quickly.
+            remaining_s = deadline - time.monotonic()
+            await asyncio.sleep(min(_backoff_s(num_backoffs, result.retry_after_s), remaining_s))
+            num_backoffs += 1
+            if time.monotonic() >= deadline:
+                limit = self._settings.item_timeout
+                return self._failed(request, result, f"no answer within --item-timeout ({limit:g} s), at last: ")
+
+    async def _attempt(self, body: bytes, left_s: float) -> Completion | ApiFailure:
+        limit = self._settings.request_timeout
+        try:
+            async with asyncio.timeout(max(0.0, min(limit, left_s))):
+                return await self._client.chat_completion(body)
+        except TimeoutError:
+            return ApiFailure("busy", f"no answer within --request-timeout ({limit:g} s)")
+
+    def _drop_parameter(self, failure: ApiFailure) -> None:
+        if failure.parameter not in self._dropped_parameters:
+            self._dropped_parameters.add(failure.parameter)
+            message = self._client.endpoint.redact_key(failure.message)
+            self._log(f"the server does not take `{failure.parameter}`, which is left out from here on: {message}")
+
+    def _failed(self, request: Request, failure: ApiFailure, prefix: str) -> Failed:
+        remedy = ": use fewer --frames, or --shrink" if failure.kind == "too_much" else ""
+        return Failed(request.item, self._client.endpoint.redact_key(f"{prefix}{failure.message}{remedy}"), request.id)
+
+    async def _wait_until_up(self) -> float:
+        """Seconds that it took. One asks, the others wait for what it finds. Raises `ServerError` when it is long."""
+        since = time.monotonic()
+        url, timeout = self._client.endpoint.url, self._settings.wait_for_server or _OUTAGE_TIMEOUT
+        async with self._outage_lock:
+            if not await asyncio.to_thread(self._client.is_up):
+                self._log(f"{url} does not answer any more: waiting for it, up to {timeout}")
+                while not await asyncio.to_thread(self._client.is_up):
+                    self._check()
+                    if time.monotonic() - since > parse_duration(timeout):
+                        raise ServerError(f"{url} did not come back within {timeout}: see to it, and run again")
+                    await asyncio.sleep(_POLL_INTERVAL_S)
+                self._log(f"{url} answers again")
+        return time.monotonic() - since
+
+
+def _backoff_s(num_backoffs: int, retry_after_s: float | None) -> float:
+    """What the server asks for, else twice as long each time. Spread, so that not all come back at once."""
+    if retry_after_s is not None:
+        return retry_after_s + random.uniform(0, 0.2)
+    return min(_MAX_BACKOFF_S, _INITIAL_BACKOFF_S * 2.0**num_backoffs) * random.uniform(0.5, 1)

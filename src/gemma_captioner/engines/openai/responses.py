@@ -1,0 +1,123 @@
+"""What a server's replies say, in whichever of the protocol's dialects. Pure."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ...types import FinishReason
+from .errors import ApiFailure, classify_response, one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Tokens are 0 where the server does not count them."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    new_tokens: int
+
+
+class _ContentPart(BaseModel):
+    type: str = "text"
+    text: str | None = None
+
+
+class _Message(BaseModel):
+    content: str | list[str | _ContentPart] | None = None
+    refusal: Any = None  # OpenAI
+    reasoning: Any = None  # vLLM, OpenRouter
+    reasoning_content: Any = None  # SGLang, llama.cpp, transformers
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: Any = None
+
+
+class _Response(BaseModel):
+    choices: list[_Choice] = []
+    usage: Any = None
+    error: Any = None
+
+
+_LENGTH_FINISH_REASONS = ("length", "max_tokens", "model_length")
+_TEXT_PART_TYPES = ("text", "output_text")  # parts that are no thoughts
+_REASONING_MARKERS = (  # where a server leaves them in the text: what they begin and end with
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<|channel>", "<channel|>"),
+    ("<|start|>", "<|channel|>final<|message|>"),
+    ("<|channel|>", "<|channel|>final<|message|>"),
+)
+# Where a server does not stop at them, or shows them.
+_END_OF_TURN = re.compile(r"<end_of_turn>|<turn\|>|<eos>|<\|return\|>|<\|end\|>")
+
+
+def parse_response(text: str) -> Completion | ApiFailure:
+    """The body of a reply with status 200."""
+    try:
+        response = _Response.model_validate_json(_merge_stream(text))
+    except (ValidationError, ValueError, TypeError, LookupError, AttributeError):
+        return ApiFailure("again", f"the reply is none that the protocol knows: {one_line(text)}")
+    if response.error:
+        code = response.error.get("code") if isinstance(response.error, dict) else None
+        return classify_response(code if isinstance(code, int) else 500, response.error)
+    if not response.choices:
+        return ApiFailure("again", f"the reply has no choices: {one_line(text)}")
+    choice = response.choices[0]
+    finish_reason = str(choice.finish_reason).lower()
+    if finish_reason == "content_filter":
+        return ApiFailure("refused", "the server's filter withheld the answer")
+    if finish_reason in ("error", "abort"):
+        return ApiFailure("again", "the server broke the answer off")
+    content = choice.message.content or ""
+    answer = content if isinstance(content, str) else "".join(map(_text_of, content))
+    for opening, closing in _REASONING_MARKERS:
+        answer = answer.rpartition(closing)[2].partition(opening)[0]
+    if not answer.strip() and choice.message.refusal:
+        return ApiFailure("refused", f"the model refuses: {one_line(str(choice.message.refusal))}")
+    if not answer.strip() and (content or choice.message.reasoning or choice.message.reasoning_content):
+        return ApiFailure(
+            "refused", "the answer is reasoning alone: turn it off in the server, or raise --max-new-tokens"
+        )
+    end_of_turn = _END_OF_TURN.search(answer)
+    is_truncated = finish_reason in _LENGTH_FINISH_REASONS and end_of_turn is None
+    return Completion(
+        answer[: end_of_turn.start()] if end_of_turn else answer,
+        "length" if is_truncated else "stop",
+        _count(response.usage, "prompt_tokens"),
+        _count(response.usage, "completion_tokens"),
+    )
+
+
+def _text_of(part: str | _ContentPart) -> str:
+    if isinstance(part, str):
+        return part
+    return part.text or "" if part.type in _TEXT_PART_TYPES else ""
+
+
+def _count(usage: Any, name: str) -> int:
+    """A count that makes no sense never costs a caption."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def _merge_stream(text: str) -> str:
+    """A reply that is streamed although nobody asked for it, as one that is not."""
+    events = re.findall(r"^data:(.*)", text, re.MULTILINE)  # which no line of JSON begins with
+    if not events:
+        return text
+    answer, finish_reason = "", None
+    for data in events:
+        if data.strip() != "[DONE]":
+            for choice in json.loads(data)["choices"][:1]:
+                answer += choice["delta"].get("content") or ""
+                finish_reason = choice.get("finish_reason") or finish_reason
+    if finish_reason is None:
+        raise ValueError("the stream breaks off")
+    return json.dumps({"choices": [{"message": {"content": answer}, "finish_reason": finish_reason}]})

@@ -1,0 +1,58 @@
+"""Where a caption comes from, in words; and how its model saw the media. Read from the journal when asked for."""
+
+from typing import Any
+
+from ..config.settings import Settings
+from ..dataset.journal import JournalRecord
+from ..media.settings import DecodeSettings
+from ..pipeline.decoding import decode_settings
+from .library import ReviewItem, readable
+from .provenance import list_field
+
+
+def describe_provenance(entry: ReviewItem) -> list[tuple[str, str]]:
+    """(term, what is said of it), as text."""
+    if entry.words.digest is None:
+        return [("Caption", "none")]
+    if entry.provenance is None:
+        return [("Caption", "written or edited by a person, or by another program")]
+    line = entry.provenance.line()
+    record = [
+        ("Model", " ".join(filter(None, (str(line.get("model", "")), str(line.get("revision") or ""))))),
+        ("When", str(line.get("at", ""))[:19].replace("T", " ")),
+        *_each("Prompt", list_field(line, "prompts")),
+        *_each("Raw reply", list_field(line, "raw")),
+        *_each("Another caption", list_field(line, "captions")[1:]),
+        *_each("Rejected", list_field(line, "rejected")),
+        ("Frames", _times(line) if line.get("media_kind") == "clip" else ""),
+        ("Tokens", f"{line.get('prompt_tokens')} read, {line.get('new_tokens')} written in {line.get('seconds')} s"),
+        ("Settings", _settings(entry.provenance.recorded_settings())),
+        ("Run", entry.provenance.run.stem),
+    ]
+    return [(term, readable(text)) for term, text in record if text]
+
+
+def decode_settings_for(entry: ReviewItem, default: Settings) -> DecodeSettings:
+    """As its caption's run saw it; a clip that no run has captioned, as the next one would."""
+    settings = (entry.provenance.settings() if entry.provenance else None) or default
+    return decode_settings(settings)
+
+
+def _each(term: str, texts: list[Any]) -> list[tuple[str, str]]:
+    return [(term, str(text)) for text in texts]
+
+
+def _times(line: JournalRecord) -> str:
+    return ", ".join(f"{time:.2f} s" for time in list_field(line, "frame_times_s") if isinstance(time, int | float))
+
+
+def _settings(text: dict[str, Any]) -> str:
+    """Those that differ from the defaults."""
+    default = Settings().model_dump(mode="json")
+    return ", ".join(
+        f"{name.rstrip('_')} {value}"
+        for group, fields in text.items()
+        if isinstance(fields, dict)
+        for name, value in fields.items()
+        if group not in ("prompting", "conduct", "selection") and default.get(group, {}).get(name) != value
+    )
