@@ -282,4 +282,4 @@ def test_what_is_unfit_is_asked_again_and_then_fails_without_a_file(command, med
 def test_a_target_that_is_unknown_lists_those_that_are(command, media):
     for flags in (("--target", "dalle"), ("--language", "klingon")):
         done = command("caption", media, "--model", "demo", *flags)
-        assert done.code == 2 and "take one of" in done.err
+        assert done.code == 2 and "give one of" in done.err

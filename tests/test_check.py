@@ -372,7 +372,7 @@ def test_exit_codes(command, tmp_path):
     none = command("check", tmp_path / "none", "--json")
     assert none.code == 1 and none.json["files"] == 0 and "no images or clips" in none.err
     unknown = command("check", fine, "--for", "nonsense")
-    assert unknown.code == 2 and "Known: musubi" in unknown.err
+    assert unknown.code == 2 and "Available: musubi" in unknown.err
     assert command("check", fine / "a.png").code == 2
     notes = command("check", dataset(tmp_path / "notes", a=b"a cat"))
     assert notes.code == 0 and "note  too_short      1" in notes.out

@@ -43,7 +43,7 @@ def test_two_actors_do_what_one_machine_does(command, tmp_path, files):
     assert len(captions(spread)) == files - 2 and done.json["skipped"] == 1
     assert _told(done.json, spread) == _told(expected.json, alone)
     assert _kept(spread) == _kept(alone)
-    assert re.search(r"actors?, at work \d+", done.err)
+    assert re.search(r"actors?, busy \d+", done.err)
 
 
 def _told(said, folder: Path) -> dict:

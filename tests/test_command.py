@@ -78,7 +78,7 @@ def test_overwrite_and_restore(command, media, script):
     runs = sorted(p.stem for p in (media / ".gemma-captioner" / "runs").iterdir())
     restored = command("restore", runs[1], media)
     assert restored.code == 0, restored.err
-    assert "7 captions brought back, 1 left alone" in restored.out
+    assert "7 captions restored, 1 not restored" in restored.out
     assert captions(media) == old | {edited.name: "edited since"}
 
 
@@ -163,7 +163,7 @@ def test_only_what_failed_or_was_flagged_is_captioned_again(command, media, scri
 
 def test_captions_that_stand_on_several_files_are_told_of(command, media, script):
     done = command("caption", media, *scripted(script, default="A star of one kind."))
-    assert "8 captions stand on more than one file" in done.err and "gemma-captioner check" in done.err
+    assert "8 files share a caption with another file" in done.err and "gemma-captioner check" in done.err
     again = command("caption", media, *scripted(script), "--existing", "overwrite")
     assert "more than one file" not in again.err
 
@@ -273,7 +273,7 @@ def test_debris_is_passed_over_and_other_files_are_counted(command, media, scrip
     (media / "notes.pdf").write_bytes(b"x")
     done = command("caption", media, *scripted(script), "--recursive", "--json")
     assert done.code == 0
-    assert "1 other files ignored" in done.err
+    assert "1 other file ignored" in done.err
 
 
 def test_dry_run_writes_nothing_and_says_what_is_there(command, media, script):
@@ -315,7 +315,7 @@ def test_config_file_and_its_kinds(command, media, script, tmp_path):
     ("text", "says"),
     [
         ("frame = 4", "frames"),
-        ("frames = 0", "greater than or equal"),
+        ("frames = 0", "--frames 0: give 1 or more"),
         ("frames = [", "--config"),
         ("[clip]\nx = 1", "x"),
     ],
@@ -349,11 +349,11 @@ def test_usage_errors_exit_with_2(command, media, arguments):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--frames", "3.5"], "--frames: input should be a valid integer"),
-        (["--frames", "0"], "--frames: input should be greater than or equal to 1"),
-        (["--batch-size", "some"], "--batch-size: input should be"),
-        (["--prompt", ""], "--prompt: string should have at least 1 character"),
-        (["--name", "whole"], "--name: input should be 'stem' or 'full'"),
+        (["--frames", "3.5"], "--frames 3.5: give a whole number"),
+        (["--frames", "0"], "--frames 0: give 1 or more"),
+        (["--batch-size", "some"], "--batch-size some: write it as a whole number"),
+        (["--prompt", ""], "--prompt '': give some text"),
+        (["--name", "whole"], "--name whole: give one of stem, full"),
     ],
 )
 def test_what_is_typed_is_read_as_strictly_as_the_config_file(command, media, arguments, says):
@@ -370,7 +370,7 @@ def test_options_of_the_command_line_and_the_config_file_are_judged_together(com
     config = tmp_path / "captions.toml"
     config.write_text(f'output = "{(tmp_path / "out").as_posix()}"')
     words = ("caption", media, "--captions-to", "parquet", "--dry-run", *scripted(script))
-    assert command(*words).code == 2  # it wants --output
+    assert command(*words).code == 2  # it requires --output
     assert command(*words, "--config", config).code == 0
 
 
@@ -384,7 +384,7 @@ def test_options_of_the_command_line_and_the_config_file_are_judged_together(com
 )
 def test_json_of_a_usage_error_is_the_commands_own(command, media, script, name, keys):
     done = command(name, media, "--json", "--no-such-flag")
-    assert done.code == 2 and done.json.keys() == keys
+    assert done.code == 2 and done.json.keys() == keys | {"error"}
     whole = command(name, media, "--json", *(scripted(script) if name != "check" else ()))
     assert whole.json.keys() == keys
 
@@ -632,7 +632,7 @@ def test_a_second_run_on_a_folder_says_so_and_stops(command, fork_server, media,
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "1/0", "1-4"])
 def test_a_shard_that_is_none_says_how_to_write_it(command, media, shard):
     done = command("caption", media, "--shard", shard)
-    assert done.code == 2 and "--shard: " in done.err and "1/" in done.err
+    assert done.code == 2 and "--shard " in done.err and "1/" in done.err
 
 
 def test_captions_begin_as_they_were_begun(command, media, script):

@@ -189,7 +189,7 @@ def test_plain_tables(command, dataset, truth):
 @pytest.mark.parametrize("trainer", ["ai-toolkit", "onetrainer", "mochi"])
 def test_what_reads_sidecars_gets_a_folder_of_its_own(command, dataset, truth, trainer):
     plain = command("export", dataset, "--for", trainer)
-    assert plain.code == 0 and "as it wants it" in plain.out
+    assert plain.code == 0 and "needs no export" in plain.out
     to = dataset.parent / "training"
     exported(command, dataset, trainer, "--output", to)
     expected = of(truth, ".mp4") if trainer == "mochi" else truth
@@ -235,7 +235,7 @@ def test_captions_that_a_trainer_does_not_look_for_are_told(command, media, scri
     assert command("caption", media, "--engine", "scripted", "--model", script(default="A {name}."), *flags).code == 0
     where = ("--captions", "apart") if flags[0] == "--output" else flags
     done = command("export", media, "--for", trainer, *where)
-    assert done.code == 1 and "give --output FOLDER" in done.err and "as it wants it" not in done.out
+    assert done.code == 1 and "give --output FOLDER" in done.err and "needs no export" not in done.out
     assert command("export", media, "--for", trainer, *where, "--output", media.parent / "training").code == 0
     assert len(captions(media.parent / "training")) == 8
 

@@ -61,9 +61,9 @@ def test_rows_say_what_the_txt_would(command, media, tmp_path, script):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "wants --output"),
-        (["--output", "out", "--existing", "stale"], "give another --output"),
-        (["--output", "out", "--only", "flagged"], "give another --output"),
+        ([], "requires --output"),
+        (["--output", "out", "--existing", "stale"], "choose another --output"),
+        (["--output", "out", "--only", "flagged"], "choose another --output"),
     ],
 )
 def test_what_rows_cannot_do(command, media, words, said):

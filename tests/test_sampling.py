@@ -127,10 +127,10 @@ def test_trainers_decide_the_span_unless_it_is_given(target, frames, span):
 
 
 def test_unknown_trainers_and_models_list_the_known():
-    with pytest.raises(UsageError, match=r"Known: musubi, .*sd-scripts"):
+    with pytest.raises(UsageError, match=r"Available: musubi, .*sd-scripts"):
         Settings.from_dict({"for": "kohya"})
     for target in ("musubi:wna", "sd-scripts:nope"):
-        with pytest.raises(UsageError, match=r"Known: wan, .*sdxl"):
+        with pytest.raises(UsageError, match=r"Available: wan, .*sdxl"):
             Settings.from_dict({"for": target})
     with pytest.raises(UsageError, match="musubi:wan"):
         Settings.from_dict({"for": "musubi:flux", "train_frames": 81})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import gemma_captioner
+from gemma_captioner.cli.help import option_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,11 +73,11 @@ def test_help_and_import_load_nothing_heavy(heavy, arguments):
 
 
 def test_help_names_every_setting(fork_server, tmp_path):
-    done = fork_server.start(["caption", "--help"], tmp_path, {"COLUMNS": "80"}).wait()
+    done = fork_server.start(["caption", "--help-all"], tmp_path, {"COLUMNS": "80"}).wait()
     groups = gemma_captioner.Settings.model_fields
     for group in set(groups) - {"image", "clip"}:
         for knob in groups[group].annotation.model_fields:
-            assert f"--{knob.rstrip('_').replace('_', '-')}" in done.out
+            assert option_name(knob) in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 
 
@@ -85,7 +86,7 @@ def test_python_use(media):
     assert [type(o) for o in outcomes] == [gemma_captioner.Captioned] * 3
     for outcome in outcomes:
         assert outcome.item.caption_path.read_text() == outcome.caption
-    with pytest.raises(gemma_captioner.UsageError, match=r"Known: .*frames"):
+    with pytest.raises(gemma_captioner.UsageError, match=r"Available: .*frames"):
         list(gemma_captioner.caption(media, frame=3))
 
 

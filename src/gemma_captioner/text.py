@@ -9,6 +9,27 @@ def printable(path: Path | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def file_error(error: Exception) -> str:
+    """Why a file cannot be read or written, without Python's own words and without the file's name.
+
+    # [Errno 2] No such file or directory: 'a.toml' -> no such file or directory
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text: save it as UTF-8"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a part of its path is a file, not a folder"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
+    return str(error)
+
+
+def counted(count: int, noun: str) -> str:
+    """# 1, "clip" -> 1 clip      1200, "clip" -> 1,200 clips"""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def format_duration(seconds: float) -> str:
     """4.2 -> 4.2s, 75 -> 1m15s, 7380 -> 2h03m"""
     if seconds < 60:

@@ -11,7 +11,9 @@ from ..config.targets import target_for
 class CheckSettings(CaptionFileSettings, LimitSettings):
     """Which captions `check` reads, and who is to be trained on them."""
 
-    extension: str = Field("txt", pattern=r"^\.?\w+$", description="The captions' extension: txt, caption.")
+    extension: str = Field(
+        "txt", pattern=r"^\.?\w+$", description="The file extension of the captions, for example `caption`."
+    )
     for_: ForTrainer = None
 
     @field_validator("extension")

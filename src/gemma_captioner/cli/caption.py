@@ -1,4 +1,4 @@
-"""`gemma-captioner caption`; what it prints of a run is laid out in progress.py."""
+"""`gemma-captioner caption`. progress.py prints the run."""
 
 import os
 import signal
@@ -12,8 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from pydantic import Field
 
-from ..config.decoding import FrameSamplingSettings, MediaSettings
+from ..config.decoding import FrameSamplingSettings
 from ..config.group import SettingsGroup
 from ..config.model import ModelSettings, ServerSettings
 from ..config.prompting import GenerationSettings, PromptSettings
@@ -23,8 +24,9 @@ from ..config.selection import SelectionSettings
 from ..config.settings import Settings
 from ..errors import CaptionerError, StartError, redact_token
 from ..storage.filesystem import parse_path
-from ..text import printable
-from .options import Options, group_options, with_options
+from ..text import counted, file_error, printable
+from .help import examples
+from .options import Options, take, with_options
 from .progress import ProgressReporter
 from .shell import app, err, out, print_json
 
@@ -33,71 +35,72 @@ if TYPE_CHECKING:
 
 
 class Terminated(BaseException):
-    """SIGTERM, raised where the main thread is: it leaves by the same doors as Ctrl-C."""
+    """Raised in the main thread on SIGTERM, so that it is handled like Ctrl-C."""
 
 
 class OutputOptions(SettingsGroup):
-    """How the command talks, and what it does around the run."""
+    """How the command reports, and what it does around the run."""
 
-    config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None
-    dry_run: Annotated[bool, Parameter(help="Load no model; say what there is to do.", negative=())] = False
-    show: Annotated[bool, Parameter(help="Print captions as they come.", negative=())] = False
-    json_: Annotated[
-        bool, Parameter(name="--json", help="Print one JSON object on stdout at the end.", negative=())
-    ] = False
-    on_finish: Annotated[
-        str | None,
-        Parameter(
-            help="Run this command when the run has ended, interruptions aside. It finds the exit code in "
-            "GEMMA_CAPTIONER_EXIT_CODE."
-        ),
-    ] = None
-    debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False
+    config: Path | None = Field(
+        None, description="Read options from this TOML file, for example `frames = 8`. Options given here override it."
+    )
+    dry_run: bool = Field(False, description="Show what a run would do, without loading a model.")
+    show: bool = Field(False, description="Print each caption as it is written.")
+    json_: bool = Field(False, description="Print one JSON object on stdout at the end.")
+    on_finish: str | None = Field(
+        None,
+        description="Run this shell command after the run, unless the run was interrupted. The environment variable "
+        "GEMMA_CAPTIONER_EXIT_CODE holds the run's exit code.",
+    )
+    debug: bool = Field(False, description="Show Python tracebacks.")
 
 
-# The stages of a run, as `--help` shows them.
+# The settings of a run.
 CAPTION_OPTIONS = (
-    Options(SelectionSettings, "Which files"),
-    Options(PromptSettings, "The prompt and the caption"),
-    Options(FrameSamplingSettings, "Clips"),
-    Options(MediaSettings, "Reading files"),
-    Options(GenerationSettings, "The answer"),
-    Options(QualitySettings, "What is fit"),
-    Options(ModelSettings, "The model"),
-    Options(ServerSettings, "The server"),
-    Options(RunOptions, "The run"),
-    Options(ClusterSettings, "Past one machine"),
+    *(
+        Options(group)
+        for group in (
+            SelectionSettings,
+            PromptSettings,
+            FrameSamplingSettings,
+            MediaSettings,
+            GenerationSettings,
+            QualitySettings,
+        )
+    ),
+    *(Options(group) for group in (ModelSettings, ServerSettings, RunOptions, ClusterSettings)),
 )
 
 
-@app.command
-@with_options(*CAPTION_OPTIONS, before="output_options")
+@app.command(help_epilogue=examples("caption"))
+@with_options(*CAPTION_OPTIONS, Options(OutputOptions))
 def caption(
     paths: Annotated[
-        list[str], Parameter(help="Folders and files, images and clips mixed; `s3://BUCKET/FOLDER` as well.")
+        list[str],
+        Parameter(help="Folders and files to caption: images, clips or both. `s3://BUCKET/FOLDER` works too."),
     ],
     /,
-    *,
-    output_options: Annotated[OutputOptions, group_options("The run")] = OutputOptions(),
     **flags: Any,
 ) -> int:
-    """Caption images and clips: a `.txt` beside each.
+    """Caption images and clips: write a `.txt` file beside each.
 
-    What has a caption is left alone, so an interrupted run goes on where it was when it is started again.
+    Files that already have a caption are skipped, so running the same command again resumes an interrupted run.
     """
+    output_options = take(OutputOptions, flags)
     return run_caption(
         list(map(parse_path, paths)), Settings.from_dict(read_config(output_options.config), flags), output_options
     )
 
 
 def run_caption(paths: list[Path], settings: Settings, output_options: OutputOptions) -> int:
-    """The `caption` command from its settings on: also what the one-shot scripts call. Returns the exit code."""
+    """Run the `caption` command with these settings. The one-shot scripts call it too. Returns the exit code."""
     if output_options.dry_run:
         return _dry_run(paths, settings, output_options)
     from ..api import run_for
 
     report = ProgressReporter(err, show=output_options.show)
     run: Run | None = None
+    message = ""
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with report:
@@ -108,15 +111,15 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
         code = _exit_code(run, report)
     except (KeyboardInterrupt, Terminated) as interruption:
         code = 143 if isinstance(interruption, Terminated) else 130
-        report.log("interrupted: everything finished is kept; the same command goes on from here", "yellow")
+        report.log("interrupted: everything finished is kept. Run the same command again to resume", "yellow")
     except CaptionerError as error:
-        code = error.exit_code
-        report.log(f"error: {error}", "bold red")
+        code, message = error.exit_code, str(error)
+        report.log(f"error: {message}", "bold red")
         _print_traceback(output_options, settings)
     except Exception as error:
-        code = 1
-        report.log(f"error: the run died ({type(error).__name__}: {error}); everything finished is kept", "bold red")
-        report.log("The same command goes on from here; --debug shows where it died.")
+        code, message = 1, f"the run stopped on an unexpected error ({type(error).__name__}: {error})"
+        report.log(f"error: {message}; everything finished is kept", "bold red")
+        report.log("Run the same command again to resume; add --debug to show where it stopped.")
         _print_traceback(output_options, settings)
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -126,7 +129,7 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
             load_seconds=load_seconds, ignored=run.plan.ignored, journals=run.journals, utilization=run.utilization
         )
     if output_options.json_:
-        print_json(report.stats.as_json(report.seconds, load_seconds))
+        print_json(report.stats.as_json(report.seconds, load_seconds) | ({"error": message} if message else {}))
     if output_options.on_finish and code not in (130, 143):
         environment = os.environ | {"GEMMA_CAPTIONER_EXIT_CODE": str(code)}
         subprocess.run(output_options.on_finish, shell=True, env=environment, stdout=sys.stderr, check=False)
@@ -136,18 +139,18 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
 def _exit_code(run: "Run", report: ProgressReporter) -> int:
     stats = report.stats
     if run.stopped_by_deadline:
-        report.log("--stop-after is up: no new files were taken; the same command goes on from here", "yellow")
+        report.log("--stop-after has passed: no new files were started. Run the same command again to resume", "yellow")
     elif not (stats.done or stats.skipped or run.plan.num_in_other_shards or run.settings.selection.limit == 0):
         where = ", ".join(printable(root.folder) for root in run.roots)
         raise StartError(
-            f"no images or clips in {where} ({run.plan.ignored} other files): check the folder, "
-            "--recursive for subfolders, and --include and --exclude"
+            f"no images or clips in {where} ({counted(run.plan.ignored, 'other file')}): check the folder, add "
+            "--recursive for subfolders, or change --include and --exclude"
         )
     return 3 if stats.failed else 0
 
 
 def terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second signal ends the process at once
     raise Terminated
 
 
@@ -161,8 +164,13 @@ def read_config(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except tomllib.TOMLDecodeError as error:
+        raise StartError(f"--config {path} is not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"--config {path} cannot be read: {file_error(error)}") from error
+    try:
         Settings.from_dict(values)
-    except (OSError, ValueError, CaptionerError) as error:
+    except CaptionerError as error:
         raise StartError(f"--config {path}: {error}") from error
     return values
 

@@ -1,4 +1,4 @@
-"""`gemma-captioner check`: what is wrong with a dataset's captions, in the terminal, as JSON and as a page."""
+"""`gemma-captioner check`: prints the problems of a dataset's captions, as text or JSON, and writes a page."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from ..check.settings import CheckSettings
 from ..config.targets import get_trainer
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import StartError, UsageError
-from ..text import format_duration, printable
+from ..text import counted, file_error, format_duration, printable
+from .help import examples
 from .options import LocalPathOption, Option, Options, with_options
 from .shell import app, err, out, print_json
 
@@ -22,31 +23,31 @@ _MAX_FILES_SHOWN = 3
 _PROGRESS_INTERVAL = 200
 
 
-_FOR = Option(str | None, None, "Look for what this trainer trips over, TRAINER[:MODEL], sd-scripts:sdxl.")
+_FOR = Option(str | None, None, "Check also for what causes problems with this trainer, for example `sd-scripts:sdxl`.")
 
 
-@app.command
-@with_options(Options(CheckSettings, changed={"for_": _FOR}), before="fix")
+@app.command(help_epilogue=examples("check"))
+@with_options(Options(CheckSettings, changed={"for_": _FOR}))
 def check(
-    folder: Annotated[LocalPathOption, Parameter(help="The dataset, captioned by whatever tool or hand.")],
+    folder: Annotated[
+        LocalPathOption, Parameter(help="The dataset to check. Any tool or person may have written its captions.")
+    ],
     /,
     *,
     fix: Annotated[
-        bool, Parameter(help="Mend what can be mended by rule; `restore` takes it back.", negative=())
+        bool, Parameter(help="Repair what can be repaired automatically. `restore` undoes it.", negative=())
     ] = False,
     html: Annotated[
         Path | None,
-        Parameter(help="Where to write the page. [default: .gemma-captioner/check/report.html in the folder]"),
+        Parameter(help="Write the page here. [default: .gemma-captioner/check/report.html in the folder]"),
     ] = None,
-    json_: Annotated[
-        bool, Parameter(name="--json", help="Print one JSON object on stdout, and nothing else.", negative=())
-    ] = False,
+    json_: Annotated[bool, Parameter(help="Print one JSON object on stdout instead of the list.", negative=())] = False,
     **flags: Any,
 ) -> int:
-    """Find what is wrong with a dataset's captions: before it is trained on, not after.
+    """Check a dataset's captions for problems before training.
 
-    Errors break training or teach rubbish: any of them, and the exit code is 3. Notes are to be looked at. Loads no
-    model, opens no clip but for the pictures on the page.
+    Errors break training or teach the model wrong things; if there are any, the exit code is 3. Notes need a look.
+    Loads no model.
     """
     from ..check.report import as_json, render_page
     from ..check.scan import DatasetScan
@@ -55,33 +56,34 @@ def check(
     begun = time.monotonic()
     checking = CheckSettings.from_dict(flags)
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{printable(folder)} is a file: give the folder that it lies in")
+        raise UsageError(f"{printable(folder)} is a file: give its folder")
     if checking.for_:
         get_trainer(checking.for_)
     [root] = resolve_roots([folder], checking.captions)
     scan = DatasetScan(root, checking, _counter(checking))
     try:
-        with err.status("reading") as status:
+        with err.status("reading the folder") as status:
 
             def on_progress(files: int) -> None:
                 if files % _PROGRESS_INTERVAL == 0:
-                    status.update(f"{files} images and clips")
+                    status.update(f"{files:,} files read")
 
             scan.run(fix=fix, on_progress=on_progress)
     finally:
         if scan.fixed:
-            err.print(f"{len({f.path for f in scan.fixed})} captions mended; to take that back:", markup=False)
+            err.print(f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired. To undo this:", markup=False)
             err.print(f"  {scan.undo_command}", markup=False, soft_wrap=True)
     page = _write_page(render_page(scan), html or root.folder / DOT_FOLDER / "check" / "report.html")
     summary = as_json(scan, time.monotonic() - begun, page)
+    nothing = f"no images or clips in {printable(root.folder)}: check the folder, or add --recursive for subfolders"
+    if not scan.files:
+        summary["error"] = nothing
     if json_:
         print_json(summary)
     else:
         _print(scan, summary)
     if not scan.files:
-        raise StartError(
-            f"no images or clips in {printable(root.folder)}: check the folder, and --recursive for subfolders"
-        )
+        raise StartError(nothing)
     return 3 if summary["errors"] else 0
 
 
@@ -94,14 +96,14 @@ def _counter(checking: CheckSettings) -> Callable[[str], int] | None:
 
 
 def _write_page(text: str, page: Path) -> Path | None:
-    """The page, None where it cannot be written: what was found is told all the same."""
+    """Write the page. Returns None if it cannot be written: the terminal shows the result all the same."""
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding="utf-8", errors="backslashreplace")
         return page
     except OSError as error:
-        remedy = f"cannot be written ({error.strerror}); --html FILE puts it elsewhere"
-        err.print(f"no page: {printable(page)} {remedy}", markup=False, soft_wrap=True)
+        why = f"{printable(page)} cannot be written ({file_error(error)}): name another file with --html"
+        err.print(f"no page: {why}", markup=False, soft_wrap=True)
         return None
 
 
@@ -121,12 +123,12 @@ def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
             out.print(f"      {scan.short(finding.path)}{what}", markup=False)
         if len(found) > _MAX_FILES_SHOWN:
             out.print(f"      and {len(found) - _MAX_FILES_SHOWN} more", markup=False)
-        out.print(f"      -> {code.remedy}{' (--fix does)' * code.fixed}", markup=False, style="dim")
+        out.print(f"      -> {code.remedy}{' (or run with --fix)' * code.fixed}", markup=False, style="dim")
     out.print(
-        f"{summary['files']} images and clips, {summary['captions']} captions: "
-        f"{summary['errors']} errors, {summary['notes']} notes, in {format_duration(summary['seconds'])}",
+        f"{counted(summary['files'], 'media file')}, {counted(summary['captions'], 'caption')}: "
+        f"{counted(summary['errors'], 'error')}, {counted(summary['notes'], 'note')}, in {format_duration(summary['seconds'])}",
         markup=False,
         style="bold",
     )
     if summary["report"]:
-        out.print(f"All of them, with pictures: {printable(summary['report'])}", markup=False)
+        out.print(f"The full list, with pictures: {printable(summary['report'])}", markup=False)

@@ -1,4 +1,4 @@
-"""`gemma-captioner compare`; how a comparison is laid out is in compare/report.py and comparison.py."""
+"""`gemma-captioner compare`. compare/report.py builds the page, comparison.py the text for the terminal."""
 
 import signal
 import tempfile
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ..config.decoding import FrameSamplingSettings
 from ..config.group import SettingsGroup
-from ..config.model import ModelSettings
+from ..config.model import DEFAULT_MODEL, ModelSettings
 from ..config.prompting import PromptSettings
 from ..config.run import ClusterSettings, RunOptions
 from ..config.selection import SelectionSettings
@@ -22,9 +22,10 @@ from ..config.settings import Settings
 from ..dataset.discover import resolve_roots
 from ..dataset.journal import new_run_id
 from ..errors import StorageError
-from ..text import format_duration, printable
-from .caption import CAPTION_OPTIONS, Terminated, read_config, terminate
-from .options import LocalPathOption, Option, Options, group_options, repeatable, with_options
+from ..text import counted, file_error, format_duration, printable
+from .caption import CAPTION_OPTIONS, OutputOptions, Terminated, read_config, terminate
+from .help import examples
+from .options import LocalPathOption, Option, Options, repeatable, take, with_options
 from .progress import ProgressReporter
 from .shell import app, err, out, print_json
 
@@ -34,26 +35,31 @@ if TYPE_CHECKING:
 
 
 class SampleSettings(SettingsGroup):
-    limit: int = Field(6, ge=1, description="How many files: spread evenly over all there are, captioned or not.")
+    limit: int = Field(
+        6, ge=1, description="Caption this many files, spread evenly over all files, with or without a caption."
+    )
 
 
-# What is compared may be given again and again, and replaces the setting of its name; the rest is as `caption` has it.
+# An option that is compared may be repeated, and replaces the setting of its name. The others are those of `caption`.
 _CHANGED: Mapping[type[SettingsGroup], Mapping[str, Option | None]] = {
     PromptSettings: {
         "prompt": repeatable(str, "A prompt to compare. Repeatable."),
-        "prompt_file": repeatable(Path, "A prompt to compare, read from this file. Repeatable."),
-        "preset": repeatable(str, "A preset to compare, see `gemma-captioner presets`. Repeatable."),
+        "prompt_file": repeatable(Path, "Read a prompt to compare from this file. Repeatable."),
+        "preset": repeatable(str, "A preset to compare; `gemma-captioner presets` lists them. Repeatable."),
     },
     FrameSamplingSettings: {
-        "frames": repeatable(int, "A number of frames of a clip to compare. Repeatable. [default: 12]")
+        "frames": repeatable(int, "A number of frames per clip to compare. Repeatable. [default: 12]")
     },
     ModelSettings: {
-        "model": repeatable(str, "A model to compare: a Hugging Face id, a local folder, or `demo`. Repeatable.")
+        "model": repeatable(
+            str,
+            f"A model to compare: a Hugging Face id, a local folder, or `demo`. Repeatable. [default: {DEFAULT_MODEL}]",
+        )
     },
     RunOptions: {"stop_after": None},
 }
 _COMPARE_OPTIONS = (
-    Options(SelectionSettings, "Which files", only=("recursive", "include", "exclude")),
+    Options(SelectionSettings, only=("recursive", "include", "exclude")),
     *(
         replace(s, changed=_CHANGED.get(s.group, {}))
         for s in CAPTION_OPTIONS
@@ -63,29 +69,27 @@ _COMPARE_OPTIONS = (
 
 
 class CompareOutputOptions(SettingsGroup):
-    config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None
-    html: Annotated[
-        Path | None, Parameter(help="Where the page goes. [default: DIR/.gemma-captioner/compare/TIME.html]")
-    ] = None
-    json_: Annotated[bool, Parameter(name="--json", help="Print one JSON object on stdout.", negative=())] = False
-    debug: Annotated[bool, Parameter(help="Show tracebacks.", negative=())] = False
+    config: Path | None = Field(None, description=OutputOptions.model_fields["config"].description)
+    html: Path | None = Field(
+        None, description="Write the page here. [default: .gemma-captioner/compare/TIME.html in the folder]"
+    )
+    json_: bool = Field(False, description="Print one JSON object on stdout at the end.")
+    debug: bool = Field(False, description="Show Python tracebacks.")
 
 
-@app.command
-@with_options(*_COMPARE_OPTIONS, before="sample")
+@app.command(help_epilogue=examples("compare"))
+@with_options(*_COMPARE_OPTIONS, Options(SampleSettings), Options(CompareOutputOptions))
 def compare(
-    paths: Annotated[list[LocalPathOption], Parameter(help="Folders and files, images and clips mixed.")],
+    paths: Annotated[list[LocalPathOption], Parameter(help="Folders and files: images, clips or both.")],
     /,
-    *,
-    sample: Annotated[SampleSettings, group_options("Which files")] = SampleSettings(),
-    output_options: Annotated[CompareOutputOptions, group_options("The run")] = CompareOutputOptions(),
     **flags: Any,
 ) -> int:
-    """Caption a few files in several ways, and see the captions side by side: here, and as a page with the frames.
+    """Caption a few files in several ways and show the captions side by side.
 
-    What is compared is every combination of the models, the prompts (a preset stands for one) and the numbers of frames
-    that are given. Nothing is written beside the media, and no caption is touched.
+    Compares every combination of the given models, prompts or presets, and numbers of frames. Prints the captions and
+    writes a page that shows them with the frames. Changes no caption and writes nothing beside the media.
     """
+    sample, output_options = take(SampleSettings, flags), take(CompareOutputOptions, flags)
     from ..compare.variants import Axes, build_variants
 
     axes = Axes(
@@ -125,23 +129,23 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     elif comparison.has_answers:
         out.print(as_text(comparison), soft_wrap=False)
     if comparison.has_answers:
-        what = f"{len(items)} of {files:,} files, {len(variants)} variants"
+        what = f"{len(items)} of {counted(files, 'file')}, {counted(len(variants), 'variant')}"
         where = ", ".join(printable(root.folder) for root in roots)
         page = as_page(comparison, title=f"Captions of {where}", about=f"{what}, {datetime.now():%Y-%m-%d %H:%M}")
         html.write_text(page, encoding="utf-8", errors="backslashreplace")
-        report.log(f"{what} in {format_duration(report.seconds)}. With the frames: {printable(html)}", "bold")
+        report.log(f"{what} in {format_duration(report.seconds)}. The page with the frames: {printable(html)}", "bold")
     return interrupted or comparison.exit_code
 
 
 def _run(comparison: "Comparison", report: ProgressReporter) -> int | None:
-    """The exit code of an interruption, None where it came to its end."""
+    """Run it. Returns the exit code of an interruption, else None."""
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with report, closing(comparison.run(report.log)) as outcomes:
             for outcome in outcomes:
                 report.update(outcome, comparison.total)
     except (KeyboardInterrupt, Terminated) as interruption:
-        report.log("interrupted", "yellow")
+        report.log("interrupted: the page holds the captions made so far", "yellow")
         return 143 if isinstance(interruption, Terminated) else 130
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -149,7 +153,7 @@ def _run(comparison: "Comparison", report: ProgressReporter) -> int | None:
 
 
 def _token_counter(settings: Settings) -> Callable[[str], int] | None:
-    """Of --tokenizer, None where tokens are to be estimated."""
+    """The token counter of --tokenizer; None to estimate the tokens."""
     if settings.judging.tokenizer is None:
         return None
     from ..engines.local.tokenizer import token_counter
@@ -158,11 +162,11 @@ def _token_counter(settings: Settings) -> Callable[[str], int] | None:
 
 
 def _check_page_writable(html: Path) -> None:
-    """Before any time is spent on what stands in it."""
+    """Check this before any caption is made. Raises `StorageError`."""
     try:
         html.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=html.parent).close()
     except OSError as error:
         raise StorageError(
-            f"{html}: no page can be written there ({error.strerror}): name a place with --html"
+            f"{printable(html)} cannot be written ({file_error(error)}): name another file with --html"
         ) from error

@@ -1,39 +1,44 @@
-"""The commands for a dataset, before and after captioning: `split`, `restore`."""
+"""The commands `split` (before captioning) and `restore` (after it)."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from ..dataset.sidecar import DOT_FOLDER
 from ..errors import ItemError, UsageError
 from ..split.settings import SplitSettings
 from ..storage.filesystem import parse_path
-from ..text import printable
+from ..text import counted, printable
+from .help import examples
 from .options import LocalPathOption, Options, with_options
 from .shell import app, err, out
 
 
-@app.command
+@app.command(help_epilogue=examples("split"))
 @with_options(Options(SplitSettings))
 def split(
-    videos: Annotated[list[LocalPathOption], Parameter(help="Long videos.")],
+    videos: Annotated[list[LocalPathOption], Parameter(help="The videos to cut.")],
     /,
     *,
-    output: Annotated[LocalPathOption, Parameter(help="The folder for the clips: what `caption` reads next.")],
+    output: Annotated[LocalPathOption, Parameter(help="Write the clips into this folder.")],
     **flags: Any,
 ) -> int:
     """Cut long videos into clips at scene cuts.
 
-    A clip that begins and ends at keyframes is copied, any other encoded anew, visually lossless; sound is left out.
-    The cuts and a contact sheet are put under `.gemma-captioner/split/` in the output folder. Goes on where it was
-    interrupted.
+    Copies a clip that begins and ends at keyframes; encodes any other again, visually lossless. Drops the sound.
+    Writes the cut list and a contact sheet to `.gemma-captioner/split/` in the output folder. Running the same command
+    again resumes an interrupted run.
     """
     from ..split.scenes import split as cut
 
     cutting = SplitSettings.from_dict(flags)
     twice = [stem for stem, times in Counter(video.stem for video in videos).items() if times > 1]
     if twice:
-        raise UsageError(f"several videos are called {twice[0]!r}, so their clips would mix: split them one by one")
+        raise UsageError(
+            f"several videos are named {twice[0]!r}, so their clips would have the same names: split them one by one"
+        )
     failed = 0
     for video in videos:
         count = 0
@@ -45,23 +50,34 @@ def split(
             failed += 1
             err.print(f"failed: {printable(video)}: {error}", markup=False, style="red", soft_wrap=True)
         else:
-            out.print(f"{printable(video)}: {count} clips", markup=False)
+            out.print(f"{printable(video)}: {counted(count, 'clip')}", markup=False)
     return 3 if failed else 0
 
 
-@app.command
+@app.command(help_epilogue=examples("restore"))
 def restore(
-    run: Annotated[str, Parameter(help="The run, as `.gemma-captioner/runs/` and a run's summary call it.")],
-    folder: Annotated[str, Parameter(help="The folder that was captioned, or --output.")] = ".",
+    run: Annotated[
+        str,
+        Parameter(
+            help="The run's name: a file in `.gemma-captioner/runs/`, without `.jsonl`.",
+            completer=lambda _: _runs_here(),
+        ),
+    ],
+    folder: Annotated[str, Parameter(help="The folder that was captioned, or the `--output` of that run.")] = ".",
     /,
 ) -> int:
-    """Bring back the captions that a run overwrote. Those edited since stay as they are."""
+    """Restore the captions that a run overwrote, except those edited since."""
     from ..dataset.journal import restore as restored
 
     counts = {True: 0, False: 0}
     for path, done in restored(parse_path(folder).absolute(), run):
         counts[done] += 1
         if not done:
-            err.print(f"left alone, edited since: {printable(path)}", markup=False)
-    out.print(f"{counts[True]} captions brought back, {counts[False]} left alone")
+            err.print(f"not restored, edited since: {printable(path)}", markup=False)
+    out.print(f"{counted(counts[True], 'caption')} restored, {counts[False]:,} not restored")
     return 0
+
+
+def _runs_here() -> list[str]:
+    """For completion: the runs of the current folder."""
+    return sorted(run.stem for run in Path(DOT_FOLDER, "runs").glob("*.jsonl"))

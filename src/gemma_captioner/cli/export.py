@@ -1,4 +1,4 @@
-"""`gemma-captioner export`: the captions on disk, as a trainer reads them."""
+"""`gemma-captioner export`: writes the captions on disk in a trainer's format."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,37 +14,41 @@ from ..errors import StartError, UsageError
 from ..export.entries import beside_media
 from ..export.formats import EXPORTS, ExportFormat
 from ..export.settings import ExportSettings
-from ..text import printable
+from ..text import counted, printable
 from ..types import Failed, MediaItem
+from .help import examples
 from .options import LocalPathOption, Options, with_options
 from .shell import app, err, out
 
 
-@app.command
+@app.command(help_epilogue=examples("export"))
 @with_options(Options(ExportSettings))
 def export(
-    folder: Annotated[LocalPathOption, Parameter(help="The dataset.")],
+    folder: Annotated[LocalPathOption, Parameter(help="The dataset to export.")],
     /,
     *,
-    for_: Annotated[str, Parameter(name="--for", help=f"What is to read it: {', '.join(EXPORTS)}.")],
+    for_: Annotated[
+        str,
+        Parameter(help=f"The trainer or format: {', '.join(EXPORTS)}.", completer=lambda _: list(EXPORTS)),
+    ],
     output: Annotated[
         LocalPathOption | None,
-        Parameter(help="Where to. [default: where the trainer looks in the folder, else beside the folder]"),
+        Parameter(help="Write here. [default: where the trainer looks in the folder, else beside the folder]"),
     ] = None,
     **flags: Any,
 ) -> int:
-    """Write the captions as a trainer reads them: those on disk, edits included.
+    """Write the captions on disk in the format that a trainer reads.
 
-    A file is written whole or not at all, and one that is there and differs is kept as `.bak`, no `.bak` replaced.
+    Never leaves a half-written file. Renames a file that exists and differs to `.bak`, and never replaces a `.bak`.
     """
     exporting = ExportSettings.from_dict(flags)
     trainer = for_.partition(":")[0]
     if trainer not in EXPORTS:
-        raise UsageError(f"--for {for_}: there is no export of that name. Known: {', '.join(EXPORTS)}")
+        raise UsageError(f"--for {for_}: unknown trainer or format. Available: {', '.join(EXPORTS)}")
     one_caption_per_line = trainer in TRAINERS and get_trainer(for_).one_caption_per_line
     form = EXPORTS[trainer]
     if not folder.is_dir():
-        raise StartError(f"{folder} is no folder: give the one that holds the media")
+        raise StartError(f"{printable(folder)} is not a folder: give the folder of the dataset")
     [root] = resolve_roots([folder], exporting.captions)
     counts: Counter[str] = Counter()
     found = _captioned(
@@ -52,31 +56,34 @@ def export(
     )
     first = next(found, None)
     if first is None:
-        raise StartError(f"{folder} holds no captions for {trainer}: caption it first, or say where with --captions")
+        raise StartError(
+            f"{printable(folder)} has no captions for {trainer}: caption it first, or give their folder with --captions"
+        )
     found = chain([first], found)
     to = output.absolute() if output else form.default_path(root.folder)
     if to is None:
         counts["there"] = sum(1 for _ in beside_media(found, trainer))
         del counts["written"]
-        out.print(
-            f"{trainer} reads the .txt beside the media: {printable(root.folder)} is as it wants it.", markup=False
-        )
-        out.print("With --output FOLDER, its media are linked there, with captions of its own.", markup=False)
+        where = printable(root.folder)
+        out.print(f"{trainer} reads the .txt files beside the media: {where} needs no export.", markup=False)
+        out.print("To write a separate folder with links to the media, add --output FOLDER.", markup=False)
     else:
         for path in form.writer_for(to)(found, to):
             out.print(printable(path), markup=False)
-    several = f" ({counts['several']} files have several captions: {form.several})" if counts["several"] else ""
-    err.print(", ".join(f"{counts[what]} {what}" for what in _COUNTED if counts[what]) + several, markup=False)
+    several = (
+        f" ({counted(counts['several'], 'file')} with several captions: {form.several})" if counts["several"] else ""
+    )
+    err.print(", ".join(f"{counts[what]:,} {what}" for what in _COUNTED if counts[what]) + several, markup=False)
     return 3 if counts["failed"] else 0
 
 
-_COUNTED = ("written", "there", "without a caption", "left out, as it takes no such media", "failed")
+_COUNTED = ("written", "there", "without a caption", "of a kind that it does not read", "failed")
 
 
 def _captioned(
     found: Iterator[CaptionedItem | MediaItem | Failed], form: ExportFormat, counts: Counter[str]
 ) -> Iterator[CaptionedItem]:
-    """What can be exported; the rest is counted, failures told."""
+    """The entries that can be exported. Counts the others and reports the failures."""
     for one in found:
         if isinstance(one, Failed):
             counts["failed"] += 1
@@ -84,7 +91,7 @@ def _captioned(
         elif isinstance(one, MediaItem):
             counts["without a caption"] += 1
         elif form.kind not in (None, one.item.kind):
-            counts["left out, as it takes no such media"] += 1
+            counts["of a kind that it does not read"] += 1
         else:
             counts["written"] += 1
             counts["several"] += len(one.captions) > 1

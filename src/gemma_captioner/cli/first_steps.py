@@ -1,4 +1,4 @@
-"""The commands for someone who is finding out: `demo`, `presets`, `doctor`."""
+"""The commands for new users: `demo`, `presets`, `doctor`, `--install-completion`."""
 
 import tempfile
 from contextlib import closing
@@ -13,20 +13,22 @@ from ..config.model import ServerAddress
 from ..config.settings import Settings
 from ..errors import UsageError
 from ..text import printable
+from .help import VALUES, examples
 from .options import Options, with_options
 from .shell import app, out
 
 
-@app.command
+@app.command(help_epilogue=examples("demo"))
 def demo(
     folder: Annotated[
-        Path | None, Parameter(help="Where to draw the samples. [default: a new temporary folder]")
+        Path | None, Parameter(help="Draw the samples into this folder. [default: a new temporary folder]")
     ] = None,
     /,
 ) -> int:
-    """Draw a dozen images and clips, caption them with the embedded model, and show what it says.
+    """Draw a dozen sample images and clips and caption them with the embedded model.
 
-    The embedded model is real, and tiny: it knows one coloured shape on a plain background, and nothing else.
+    Needs no download and no GPU. The embedded model is tiny: it can describe one colored shape on a plain background,
+    and no photographs.
     """
     from ..demo.samples import draw_samples
     from ..executors.local import Run
@@ -50,62 +52,105 @@ def demo(
                 table.add_row(name, f"[red]{outcome.error}[/]", "[red]no[/]")
     out.print(table)
     out.print(f"\nThe files and their captions are in {printable(folder)}", markup=False)
-    out.print("Now with your own:  gemma-captioner caption FOLDER --limit 5 --show", markup=False)
+    out.print("Next, try your own files: gemma-captioner caption FOLDER --limit 5 --show", markup=False)
     return code
 
 
-presets_app = App(name="presets", help="Prompts for models and kinds of LoRA: `caption --preset NAME`.")
+presets_app = App(
+    name="presets",
+    help="List the presets: prompts and settings for a model to train or a kind of LoRA.",
+    help_epilogue=examples("presets"),
+)
 app.command(presets_app)
 
 
 @presets_app.default
 def presets() -> int:
-    """List the presets."""
+    """List the presets: prompts and settings for a model to train or a kind of LoRA."""
     from ..config.presets import presets as known
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, preset in known().items():
         table.add_row(f"[bold]{name}[/]", escape(preset["description"]))
     out.print(table)
-    out.print("\ngemma-captioner presets show NAME > mine.toml, and caption with --config mine.toml", markup=False)
+    out.print(
+        "\nTo edit one: gemma-captioner presets show NAME > mine.toml, then caption with --config mine.toml",
+        markup=False,
+    )
     return 0
 
 
-@presets_app.command
-def show(name: Annotated[str, Parameter(help="Which one.")], /) -> int:
-    """Print a preset as a config file, to start from."""
+@presets_app.command(help_epilogue=examples("presets show"))
+def show(name: Annotated[str, Parameter(help="The preset.", completer=lambda _: list(VALUES["preset"]()))], /) -> int:
+    """Print a preset as a config file that you can edit."""
     from ..config.presets import preset_text
 
     out.file.write(preset_text(name))
     return 0
 
 
+# bash breaks words at colons: this joins `musubi : wan`, and gives back only what follows the last colon.
+_BASH_COLONS = r"""
+_gemma_captioner_with_colons() {
+  local -a joined=()
+  local i
+  for ((i = 0; i <= COMP_CWORD; i++)); do
+    if ((i > 0)) && [[ "${COMP_WORDS[i]}" == : || "${COMP_WORDS[i - 1]}" == : ]]; then
+      joined[${#joined[@]}-1]+="${COMP_WORDS[i]}"
+    else
+      joined+=("${COMP_WORDS[i]}")
+    fi
+  done
+  local -a COMP_WORDS=("${joined[@]}")
+  local COMP_CWORD=$((${#joined[@]} - 1))
+  local word="${joined[COMP_CWORD]}"
+  _gemma_captioner
+  if [[ "$word" == *:* && "$COMP_WORDBREAKS" == *:* ]]; then
+    COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*:}"}"}")
+  fi
+}
+complete -F _gemma_captioner_with_colons gemma-captioner
+"""
+
+
 @app.command(name="--install-completion")  # cyclopts' own loads its generators with every start
 def install_completion(
     shell: Annotated[
-        Literal["bash", "zsh", "fish"] | None, Parameter(help="Which shell. [default: the one that this is typed in]")
+        Literal["bash", "zsh", "fish"] | None, Parameter(help="The shell. [default: the shell that runs this command]")
     ] = None,
     /,
 ) -> int:
-    """Let the shell complete commands and options: bash, zsh or fish."""
-    from cyclopts.completion.detect import ShellDetectionError
+    """Install shell completion for bash, zsh or fish."""
+    from cyclopts.completion.detect import ShellDetectionError, detect_shell
 
     try:
-        script = app.install_completion(shell=shell)
+        known = shell or detect_shell()
+        script = app.install_completion(shell=known)
     except ShellDetectionError as error:
-        raise UsageError(f"which shell this is cannot be told ({error}): name it, bash say") from error
-    out.print(f"{printable(script)}: from the next shell on. In zsh, .zshrc must run compinit.", markup=False)
+        raise UsageError(
+            f"cannot tell which shell this is ({error}): name it, for example --install-completion bash"
+        ) from error
+    if known == "bash":
+        with script.open("a", encoding="utf-8") as file:
+            file.write(_BASH_COLONS)
+    out.print(
+        f"{printable(script)}: completion works in the next shell that you open. In zsh, .zshrc must run compinit.",
+        markup=False,
+    )
     return 0
 
 
-@app.command
+@app.command(help_epilogue=examples("doctor"))
 @with_options(Options(ServerAddress))
 def doctor(
     *,
-    model: Annotated[str | None, Parameter(help="The model to ask for at --base-url.")] = None,
+    model: Annotated[str | None, Parameter(help="Check for this model on the server.")] = None,
     **flags: Any,
 ) -> int:
-    """Say what is here, what it means for captioning, and what to do about it; with --base-url, what is there."""
+    """Check this machine, or the server at --base-url, and say what to change.
+
+    Reports the GPU, the memory, the installed packages and what they mean for captioning.
+    """
     from ..doctor.machine import diagnose_machine
     from ..doctor.server import diagnose_server
 

@@ -1,22 +1,26 @@
-"""Settings -> options of a command, which is given what was typed: flat, by name, as `Settings.from_dict` takes it."""
+"""Settings groups -> options of a command. The command gets what the user typed, by field name.
+
+Names, panels, placeholders and completions come from help.py.
+"""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from cyclopts import Group as Panel
 from cyclopts import Parameter, Token
 from pydantic import TypeAdapter
 
 from ..config import group as config
+from .help import METAVARS, NO_NEGATIVE, SHORT, VALUES, option_name, panel_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _read_as(annotation: Any) -> Parameter:
-    """What is typed is read as the config file is: by pydantic, so that 3.5 is no number of frames."""
+def read_as(annotation: Any) -> Parameter:
+    """Let pydantic read what is typed, as it reads the config file: 3.5 is then no number of frames."""
 
     def convert(_: Any, tokens: Sequence[Token]) -> Any:
         words = [token.value for token in tokens]
@@ -25,29 +29,7 @@ def _read_as(annotation: Any) -> Parameter:
     return Parameter() if annotation is bool else Parameter(converter=convert, json_list=False)
 
 
-LocalPathOption = Annotated[Path, _read_as(config.LocalPath)]
-
-_PANELS = (
-    "Which files",
-    "The prompt and the caption",
-    "Clips",
-    "Reading files",
-    "The answer",
-    "What is fit",
-    "The model",
-    "The server",
-    "The run",
-    "Past one machine",
-)
-
-
-def panel(title: str) -> Panel:
-    return Panel(title, sort_key=_PANELS.index(title))
-
-
-def group_options(title: str) -> Parameter:
-    """For a group of a command's own: its fields become options, under this title."""
-    return Parameter(name="*", group=panel(title))
+LocalPathOption = Annotated[Path, read_as(config.LocalPath)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +45,12 @@ def repeatable(type: type, help: str) -> Option:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Those of a settings group, all or `only` these, under `title` in --help.
+    """The options of a settings group: all of them, or `only` these.
 
-    changed: those that this command takes or explains otherwise; None for one that it has not.
+    changed: options that this command reads or explains differently; None removes one.
     """
 
     group: type[config.SettingsGroup]
-    title: str | None = None
     only: Iterable[str] | None = None
     changed: Mapping[str, Option | None] = field(default_factory=dict)
 
@@ -79,26 +60,51 @@ class Options:
             known = fields[name]
             option = self.changed.get(name, Option(known.annotation, known.default, known.description))
             if option is not None:
-                said = [_read_as(option.type), Parameter(help=option.help)]
-                if self.title:
-                    said.append(Parameter(group=panel(self.title)))
-                annotation: Any = Annotated[(option.type, *said)]
+                annotation: Any = Annotated[(option.type, read_as(option.type), Parameter(help=option.help))]
                 yield inspect.Parameter(
                     name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=annotation
                 )
 
 
-def with_options(*groups: Options, before: str | None = None) -> Callable[[Command], Command]:
-    """The command takes these, too; its `**flags` are those that were given.
+def with_options(*groups: Options) -> Callable[[Command], Command]:
+    """Add these options to a command, and lay all of its options out as help.py says.
 
-    before: the parameter that they come before in --help; without it they are last.
+    The command's `**flags` are the added options that the user gave, by field name.
     """
 
     def decorate(command: Command) -> Command:
         own = [p for p in inspect.signature(command).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        at = next((i for i, p in enumerate(own) if p.name == before), len(own))
-        own[at:at] = [parameter for options in groups for parameter in options.parameters()]
-        command.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        positional = [p for p in own if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        options = [p for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        options += [parameter for group in groups for parameter in group.parameters()]
+        options.sort(key=lambda p: panel_of(command.__name__, p.name)[1:])
+        laid_out = [_laid_out(command.__name__, p) for p in options]
+        command.__annotations__ |= {p.name: p.annotation for p in laid_out}  # which cyclopts reads before the signature
+        command.__signature__ = inspect.Signature([*positional, *laid_out])  # type: ignore[attr-defined]
         return command
 
     return decorate
+
+
+def _laid_out(command: str, option: inspect.Parameter) -> inspect.Parameter:
+    title, parse_path, _ = panel_of(command, option.name)
+    values = VALUES.get(option.name)
+    described = Parameter(
+        name=[option_name(option.name), *([SHORT[option.name]] if option.name in SHORT else [])],
+        group=Panel(title, sort_key=parse_path),
+        metavar=METAVARS.get(option.name),
+        show_choices=values is None,
+        negative=() if option.name in NO_NEGATIVE else None,
+        completer=None if values is None else lambda _: list(values()),
+    )
+    own = get_args(option.annotation) if get_origin(option.annotation) is Annotated else (option.annotation,)
+    annotation: Any = Annotated[(own[0], described, *own[1:])]  # what the command itself says of an option comes last
+    return option.replace(annotation=annotation)
+
+
+Of = TypeVar("Of", bound=config.SettingsGroup)
+
+
+def take(group: type[Of], flags: dict[str, Any]) -> Of:
+    """Take the options of this group out of the flags."""
+    return group.from_dict({name: flags.pop(name) for name in group.model_fields if name in flags})

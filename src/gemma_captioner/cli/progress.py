@@ -1,6 +1,6 @@
-"""What a person sees of a run, on stderr: progress with an estimate, failures as they happen, a closing summary.
+"""Progress of a run on stderr: a line with the time left, failures as they happen, a summary at the end.
 
-A live line where stderr is a terminal, a plain line now and then where it is not.
+The line is live on a terminal. Elsewhere it is printed every few seconds.
 """
 
 import time
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from ..executors.stats import RunStats
-from ..text import format_duration, printable
+from ..text import counted, format_duration, printable
 from ..types import Failed, Outcome, Skipped
 
 _PLAIN_INTERVAL_S = 10.0
@@ -27,7 +27,7 @@ class _RateColumn(ProgressColumn):
 
 
 class ProgressReporter:
-    """Fed with outcomes; `run` is asked for the total, which is counted beside the work."""
+    """Counts outcomes and prints progress."""
 
     def __init__(self, console: Console, *, show: bool) -> None:
         self.console = console
@@ -67,10 +67,10 @@ class ProgressReporter:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
     def update(self, outcome: Outcome, total: int | None, utilization: Mapping[str, float] | None = None) -> None:
-        """utilization: of each actor, where there are several, the share of its time that it worked."""
+        """busy: for each actor of a cluster, the share of time that it worked."""
         self.stats.add(outcome)
         self._busy = utilization or {}
-        # Counted beside the work: what was captioned before its folder was counted is missing from the count.
+        # A thread counts the files during the run, so the count can lag behind what is done.
         self.total = total and max(total, self.stats.done)
         if isinstance(outcome, Skipped):
             return
@@ -100,7 +100,7 @@ class ProgressReporter:
             self.log(f"{counts}  {self._format_rate()}")
 
     def _format_rate(self) -> str:
-        """Rate and time left, of the time since the first file was done: loading the model is no guide."""
+        """Rate and time left, measured since the first file was done, so that loading the model does not count."""
         since = self.seconds - ((self._first_done or time.monotonic()) - self.started)
         if self.stats.done < 2 or since <= 0:
             return ""
@@ -118,13 +118,13 @@ class ProgressReporter:
         if stats.flagged:
             parts.append(f"{stats.flagged} flagged")
         if ignored:
-            parts.append(f"{ignored} other files ignored")
+            parts.append(f"{counted(ignored, 'other file')} ignored")
         timing = f" in {format_duration(self.seconds)}"
         if load_seconds:
-            timing += f" (loading the model {format_duration(load_seconds)})"
+            timing += f" (loading the model took {format_duration(load_seconds)})"
         self.log(", ".join(parts) + timing, "bold")
         if stats.failed:
-            self.log("Failed, without a caption; run again once they are mended:", "red")
+            self.log("These files failed. Fix them and run the same command again:", "red")
             for failure in stats.failures[:_MAX_FAILURES_SHOWN]:
                 self.log(f"  {printable(failure['path'])}: {failure['error']}")
             if stats.failed > _MAX_FAILURES_SHOWN:
@@ -133,17 +133,18 @@ class ProgressReporter:
             self.log(format_utilization(utilization), "dim")
         if num_repeated := stats.num_repeated:
             self.log(
-                f"{num_repeated} captions stand on more than one file: `gemma-captioner check` shows which", "yellow"
+                f"{num_repeated:,} files share a caption with another file: `gemma-captioner check` shows which",
+                "yellow",
             )
         for journal in journals:
-            self.log(f"Provenance of each caption: {printable(journal)}", "dim")
+            self.log(f"The journal of this run: {printable(journal)}", "dim")
 
 
 def format_utilization(utilization: Mapping[str, float]) -> str:
-    """8 actors, at work 91-97% of the time"""
+    """# 8 actors, busy 91-97% of the time"""
     least, most = (f"{of(utilization.values()):.0%}".rstrip("%") for of in (min, max))
     return (
-        f"{len(utilization)} actors, at work {least}-{most}% of the time"
+        f"{len(utilization)} actors, busy {least}-{most}% of the time"
         if len(utilization) > 1
-        else f"1 actor, at work {most}%"
+        else f"1 actor, busy {most}%"
     )

@@ -1,4 +1,4 @@
-"""`gemma-captioner review`: the page, on this machine or with a token for others."""
+"""`gemma-captioner review`: serves the review page, on this machine only, or to others with a token."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
+from pydantic import Field
 
 from ..config.model import ServerSettings
 from ..config.run import ClusterSettings
@@ -14,46 +14,51 @@ from ..config.settings import Settings
 from ..errors import StartError, UsageError
 from ..storage.filesystem import is_local
 from ..text import printable
-from .caption import CAPTION_OPTIONS, read_config
-from .options import LocalPathOption, with_options
+from .caption import CAPTION_OPTIONS, OutputOptions, read_config
+from .help import examples
+from .options import LocalPathOption, read_as, with_options
 from .shell import app, err
 
+Port = Annotated[int, Field(ge=1, le=65535)]
 
-@app.command
+
+@app.command(help_epilogue=examples("review"))
 @with_options(*(options for options in CAPTION_OPTIONS if options.group not in (ServerSettings, ClusterSettings)))
 def review(
-    folder: Annotated[LocalPathOption, Parameter(help="The dataset.")],
+    folder: Annotated[LocalPathOption, Parameter(help="The dataset to review.")],
     /,
     *,
     host: Annotated[
         str | None,
-        Parameter(help="Listen here, 0.0.0.0 say, and ask for a token. [default: this machine alone, without one]"),
+        Parameter(help="Listen on this address and require a token. [default: this machine only, no token]"),
     ] = None,
-    port: Annotated[int, Parameter(help="The page's port.", validator=Number(gte=1, lte=65535))] = 8080,
+    port: Annotated[Port, read_as(Port), Parameter(help="Serve the page on this port.")] = 8080,
     allow_host: Annotated[
-        tuple[str, ...], Parameter(help="With --host: a name that the page is reached by. Repeatable.")
+        tuple[str, ...], Parameter(help="With --host: accept requests to this host name too. Repeatable.")
     ] = (),
-    open_: Annotated[bool, Parameter(name="--open", help="Open the page in a browser.")] = True,
-    config: Annotated[Path | None, Parameter(help="Options from a TOML file: `frames = 8`. Flags beat it.")] = None,
+    open_: Annotated[bool, Parameter(help="Open the page in a browser.")] = True,
+    config: Annotated[Path | None, Parameter(help=OutputOptions.model_fields["config"].description)] = None,
     **flags: Any,
 ) -> int:
-    """Read, correct and approve captions on a page in the browser; `?` there lists its keys.
+    """Review, correct and approve captions in the browser.
 
-    Every change is on disk at once and can be undone, there and by `restore`. The other options are those of
-    `caption`, for captioning from the page. On a rented machine, forward the port: ssh -L 8080:localhost:8080.
+    Saves every change at once; the page and `restore` can undo it. `?` on the page lists its keys. The options of
+    `caption` set how the page captions files again. For a remote machine, forward the port: ssh -L 8080:localhost:8080.
     """
     layers = (read_config(config), flags)
     settings = Settings.from_dict(*layers)
     selected = settings.selection
     if selected.captions_to != "txt" or not (selected.output is None or is_local(selected.output)):
-        raise UsageError("review reads the .txt of a folder of this machine: leave out --captions-to and s3://")
+        raise UsageError(
+            "review works with .txt files on this machine: leave out --captions-to parquet and s3:// folders"
+        )
     if not folder.is_dir():
-        raise StartError(f"{folder} is no folder: give the one that holds the media")
+        raise StartError(f"{printable(folder)} is not a folder: give the folder of the dataset")
     try:
         import nicegui  # noqa: F401
         import regex  # noqa: F401
     except ImportError as error:
-        raise StartError(f"review needs {error.name}: pip install 'gemma-captioner[review]'") from error
+        raise StartError(f"review requires {error.name}: pip install 'gemma-captioner[review]'") from error
     from ..dataset.discover import resolve_roots
     from ..pipeline.decoding import decode_settings
     from ..review.guard import LOOPBACK, AccessPolicy

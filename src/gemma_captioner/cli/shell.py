@@ -1,40 +1,53 @@
-"""The application that the commands join, what it prints on, and the one place where an error becomes an exit code."""
+"""The application, its two consoles, and the one place where an error becomes a message and an exit code."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from importlib.metadata import version
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    RepeatArgumentError,
+    UnusedCliTokensError,
+)
 from pydantic import ValidationError
 from rich.console import Console
 
 from ..config.precedence import format_validation_error
 from ..errors import CaptionerError
 from ..executors.stats import RunStats
+from ..text import file_error, printable
+from .help import RENAMED, Formatter, examples, help_all
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
 
 def _format_default(default: Any) -> str | None:
-    """A default as `--help` shows it: nothing for a switch that is off, an empty text or list."""
+    """The default as `--help` shows it. None for a switch that is off, an empty text and an empty list."""
     return None if default is None or default is False or default in ("", ()) else str(default)
 
 
 app = App(
     name="gemma-captioner",
-    help="Captions fit to train on, by Gemma 3, beside every image and clip of a folder.",
-    help_epilogue="Start with: `gemma-captioner demo`\n\nThen: `gemma-captioner caption FOLDER --limit 5 --show`",
+    help="Caption folders of images and clips with Gemma, in training-ready `.txt` files.",
+    help_epilogue=examples(""),
+    help_flags=["--help", "-h", "--help-all"],
+    help_formatter=Formatter(),
     version=lambda: version("gemma-captioner"),
     error_console=err,
     default_parameter=Parameter(negative_iterable=(), negative_none=(), show_default=_format_default),
 )
 
 
-# What --json prints where it ended before there was anything to tell of, if it is another than `caption`'s.
+# What `--json` prints, beside "error", of a command that ended before it had a result; the others print a run's.
 _EMPTY_RESULTS: dict[str, dict[str, Any]] = {
     "check": {
         **{"files": 0, "captions": 0, "errors": 0, "notes": 0, "fixed": [], "run": None, "report": None},
@@ -42,9 +55,6 @@ _EMPTY_RESULTS: dict[str, dict[str, Any]] = {
     },
     "compare": {"files": 0, "html": None, "seconds": 0.0, "variants": []},
 }
-
-
-_HINT = "`gemma-captioner --help` and `gemma-captioner COMMAND --help` list what there is"
 
 _json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)  # by the command that is running
 
@@ -64,26 +74,53 @@ def main(argv: list[str] | None = None) -> None:
 
 def _main(argv: list[str]) -> int:
     _json_printed.set(False)
+    help_all.set("--help-all" in argv)
+    code, message, hint = 0, "", False
     try:
-        result = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        result = app(map(_renamed, argv), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
-        message, cause, argument = str(error), error.__cause__, error.argument
-        if isinstance(cause, ValidationError):
-            message = format_validation_error(cause, argument.name if argument and not argument.children else None)
-        err.print(f"error: {message}", markup=False, style="bold red", soft_wrap=True)
-        err.print(_HINT)
-        code = 2
+        code, message, hint = 2, _usage_message(error), True
     except CaptionerError as error:
-        err.print(f"error: {error}", markup=False, style="bold red", soft_wrap=True)
-        if isinstance(error.__cause__, ValidationError):
-            err.print(_HINT)
-        code = error.exit_code
+        code, message, hint = error.exit_code, str(error), isinstance(error.__cause__, ValidationError)
     except OSError as error:
-        err.print(f"error: {error}: mend it and run again", markup=False, style="bold red", soft_wrap=True)
-        code = 1
+        where = "" if error.filename is None else f"{printable(str(error.filename))}: "
+        code, message = 1, f"{where}{file_error(error)}. Fix this and run the command again"
     except KeyboardInterrupt:
-        code = 130
+        code, message = 130, "interrupted"
+    err.print(f"error: {message}", markup=False, style="bold red", soft_wrap=True)
+    if hint:
+        command = f"{argv[0]} " if argv and argv[0] in app else ""
+        err.print(f"`gemma-captioner {command}--help` shows the options")
     if "--json" in argv and not _json_printed.get():
-        print_json(_EMPTY_RESULTS.get(argv[0]) or RunStats().as_json(0.0, 0.0))
+        print_json((_EMPTY_RESULTS.get(argv[0]) or RunStats().as_json(0.0, 0.0)) | {"error": message})
     return code
+
+
+def _renamed(word: str) -> str:
+    """# --facts=a.csv -> --metadata=a.csv"""
+    name, equals, value = word.partition("=")
+    return RENAMED.get(name, name) + equals + value
+
+
+def _usage_message(error: CycloptsError) -> str:
+    """What is wrong with the command line. What pydantic or cyclopts say of a value is put into our words."""
+    argument, cause = error.argument, error.__cause__
+    name = argument.name if argument and not argument.children else None
+    if isinstance(cause, ValidationError):
+        return format_validation_error(cause, name)
+    if isinstance(cause, CaptionerError):
+        return str(cause)
+    match error:
+        case MissingArgumentError() if argument and not argument.has_tokens:
+            what = "is required" if argument.required else "requires a value"
+            return f"{name} {what}: {(argument.parameter.help or '').replace('`', '')}"
+        case RepeatArgumentError(token=token):
+            return f"{token.keyword} is given more than once: give it once"
+        case UnusedCliTokensError(unused_tokens=[*words]):
+            return f"unexpected argument {shlex.join(words)}: quote a value that contains spaces"
+        case CoercionError(token=token) if token and argument and (choices := argument.get_choices(force=True)):
+            return f"{name} {token.value}: give one of {', '.join(choices)}"
+        case CoercionError(token=token) if token:
+            return f"{name} {token.value}: give no value, or true or false"
+    return str(error)

@@ -1,1 +1,1 @@
-"""Settings, each once; where their values come from; presets; what trainers and text encoders take."""
+"""Settings, the order in which their sources override each other, presets, and the limits of trainers."""

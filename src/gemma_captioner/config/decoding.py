@@ -11,33 +11,44 @@ from .group import ForTrainer, SettingsGroup
 class FrameSamplingSettings(SettingsGroup):
     """Which moments of a clip the model sees."""
 
-    frames: int = Field(12, ge=1, description="Frames of a clip. A clip that has fewer gives all of them.")
+    frames: int = Field(
+        12, ge=1, description="Show the model this many frames of each clip. A shorter clip gives all its frames."
+    )
     sampling: SamplingRule = Field(
         "midpoints",
-        description="midpoints: the middle of N equal spans. ends: evenly, first and last frame included. "
-        "index: frame int(i * total / N), as the original scripts did.",
+        description="How frames are chosen. midpoints: the middles of N equal parts. ends: evenly spaced, with "
+        "the first and the last frame. index: frame int(i * total / N), as in the original scripts.",
     )
 
-    fps: float | None = Field(None, gt=0, description="Frames a second of the span, --frames being the most.")
+    fps: float | None = Field(
+        None,
+        gt=0,
+        description="Show this many frames per second, at most --frames. [default: --frames, whatever the length]",
+    )
     span: str = Field(
         "whole",
         pattern=f"^({SPAN})$",
-        description="The part of a clip to caption: whole, head:SECONDS, middle:SECONDS, or START-END in seconds.",
+        description="Caption only this part of each clip: whole, head:SECONDS, middle:SECONDS, or START-END in "
+        "seconds.",
     )
-    timestamps: bool = Field(False, description="Write [mm:ss] before each frame of a clip.")
+    timestamps: bool = Field(False, description="Put the time, as [mm:ss], before each frame of a clip in the prompt.")
     for_: ForTrainer = None
-    train_frames: int | None = Field(None, ge=1, description="With --for: the frames that it trains on, of each clip.")
+    train_frames: int | None = Field(None, ge=1, description="With --for: the number of frames that you train on.")
 
 
 class MediaSettings(SettingsGroup):
     """How files are read."""
 
-    background: str = Field("white", description="What transparent images and clips are laid on: a colour, `#808080`.")
+    background: str = Field(
+        "white", description="Fill transparent images and clips with this color: a name, or `#808080`."
+    )
     animated: Literal["clip", "first"] = Field(
-        "clip", description="Animated GIF, WebP, PNG and AVIF: clips, or images of their first frame."
+        "clip",
+        description="Treat animated GIF, WebP, PNG and AVIF files as clips, or caption their first frame as an image.",
     )
     exact_pixels: bool = Field(
-        False, description="Decode and convert every pixel before the resize: slower. Without it, within 1/255 of that."
+        False,
+        description="Decode and convert every pixel before resizing. Slower; the default differs by at most 1/255.",
     )
-    decode_timeout: float = Field(120.0, gt=0, description="Seconds until a file that is still being decoded fails.")
-    decode_memory: float = Field(8.0, gt=0.25, description="GiB that decoding one file may take before it fails.")
+    decode_timeout: float = Field(120.0, gt=0, description="A file that takes longer than this to decode fails.")
+    decode_memory: float = Field(8.0, gt=0.25, description="A file that needs more memory than this to decode fails.")

@@ -1,4 +1,4 @@
-"""What every group of settings is made of: frozen fields, each with its default, its bounds and what it does."""
+"""The base of all settings groups, and field types that several groups share."""
 
 import re
 from collections.abc import Mapping
@@ -26,14 +26,17 @@ def _as_tuple(value: Any) -> Any:
 
 StringTuple = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)
-]  # one may stand alone
+]  # a single text counts as a tuple of one
 StoragePath = Annotated[
     Path, PlainValidator(parse_path), PlainSerializer(str, when_used="json")
 ]  # here or in an object store
 LocalPath = Annotated[Path, BeforeValidator(parse_local_path)]  # on this machine
 ForTrainer = Annotated[
     str | None,
-    Field(description="Caption what this trainer keeps of a clip, TRAINER[:MODEL], musubi:wan. --span beats it."),
+    Field(
+        description="Caption the part of a clip that this trainer reads, and check for the length that its model "
+        "reads, for example musubi:wan."
+    ),
 ]
 
 
@@ -42,7 +45,7 @@ class SettingsGroup(BaseModel):
 
     @classmethod
     def from_dict(cls, flat: Mapping[str, Any], /) -> Self:
-        """From what was given, by the names of the fields. Raises `UsageError` that says what is wrong with it."""
+        """Validate values by field name. Raises `UsageError` with a message for each wrong value."""
         try:
             return cls.model_validate(flat)
         except ValidationError as error:

@@ -17,37 +17,46 @@ DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
 class ModelSettings(SettingsGroup):
     """Which model, and how it runs."""
 
-    model: str = Field(DEFAULT_MODEL, min_length=1, description="A Hugging Face id, a local folder, or `demo`.")
+    model: str = Field(
+        DEFAULT_MODEL, min_length=1, description="The model: a Hugging Face id, a local folder, or `demo`."
+    )
     engine: Literal["local", "server", "vllm", "scripted"] = Field(
         "local",
-        description="local: transformers, here. server: any that speaks the OpenAI protocol, at --base-url. vllm: a "
-        "vLLM server, started for the run. scripted: no model, answers from the JSON file that --model names.",
+        description="What runs the model. local: transformers on this machine. server: an OpenAI-compatible "
+        "server at --base-url. vllm: a vLLM server that the run starts. scripted: replies from the "
+        "JSON file that --model names, for tests.",
     )
     quantize: Quantize = Field(
-        "auto", description="Weights in 16, 8 or 4 bits. auto: the most exact that fits the memory, said aloud."
+        "auto",
+        description="Load 8-bit or 4-bit weights; none: 16-bit. auto: the most exact that fits the memory, and "
+        "reports it.",
     )
     dtype: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Arithmetic. auto: bf16 on an accelerator, fp32 on a CPU."
+        "auto", description="The number format of the calculation. auto: bf16 on a GPU, fp32 on a CPU."
     )
-    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="Where the model runs.")
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field(
+        "auto", description="Run the model on this device. auto: the best that is available."
+    )
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="Files captioned at once. auto: as many as fit."
+        "auto", description="Caption this many files at once. auto: as many as fit the memory."
     )
     image_tokens: int | None = Field(
         None,
-        description="Gemma 4: tokens that a frame may take: 70, 140, 280, 560 or 1120. [default: 280 for an image, 70 "
-        "for a frame of a clip]",
+        description="Gemma 4: use this many tokens for each frame: 70, 140, 280, 560 or 1120. [default: 280 for "
+        "an image, 70 for a frame of a clip]",
     )
 
     @field_validator("image_tokens")
     @classmethod
     def _check_image_tokens(cls, value: int | None) -> int | None:
         if value not in (None, 70, 140, 280, 560, 1120):
-            raise ValueError("must be 70, 140, 280, 560 or 1120")
+            raise ValueError("give 70, 140, 280, 560 or 1120")
         return value
 
     hf_token: str | None = Field(
-        None, repr=False, description="Hugging Face token. [default: HF_TOKEN, else `hf auth login`]"
+        None,
+        repr=False,
+        description="The Hugging Face token for gated models. [default: the variable HF_TOKEN, else `hf auth login`]",
     )
     adapter: str | None = Field(
         None, min_length=1, description="A LoRA that PEFT saved, a Hugging Face id or folder: merged into the model."
@@ -57,46 +66,56 @@ class ModelSettings(SettingsGroup):
 class ServerAddress(SettingsGroup):
     """Where a server is, and how large it wants its images."""
 
-    base_url: str | None = Field(None, repr=False, description="Where the server answers: http://localhost:8000/v1.")
-    api_key_env: str = Field("OPENAI_API_KEY", description="The environment variable that holds its key, if any.")
+    base_url: str | None = Field(
+        None, repr=False, description="The address of the server, for example http://localhost:8000/v1."
+    )
+    api_key_env: str = Field("OPENAI_API_KEY", description="The environment variable that holds the server's API key.")
     image_size: int | None = Field(
-        None, ge=16, description="Frames are sent as squares of this side. [default: as the model, 896 for Gemma 3]"
+        None,
+        ge=16,
+        description="Send frames as squares with sides of this many pixels. [default: the model's input size, "
+        "896 for Gemma 3]",
     )
 
     @field_validator("base_url")
     @classmethod
     def _check_base_url(cls, value: str | None) -> str | None:
         if value is not None and not re.match(r"https?://[^/]", value):
-            raise ValueError("begin it with http:// or https://")
+            raise ValueError("write the address with http:// or https:// in front")
         try:
             _ = urlsplit(value or "").port
         except ValueError:  # whose text could be a password
-            raise ValueError("its port is no number") from None
+            raise ValueError("the port in this address is not a number") from None
         return value
 
 
 class ServerSettings(ServerAddress):
     """With --engine server or vllm: how it is asked."""
 
-    image_format: Literal["jpeg", "png"] = Field("jpeg", description="How frames are sent. png: every pixel as it is.")
-    jpeg_quality: int = Field(92, ge=1, le=100, description="Of frames sent as JPEG.")
-    concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="Requests under way at once. auto: more while that makes it faster, fewer when it objects."
+    image_format: Literal["jpeg", "png"] = Field(
+        "jpeg", description="Send frames as JPEG, or as PNG, which is larger and exact."
     )
-    request_timeout: float = Field(600.0, gt=0, description="Seconds until an answer is given up and asked for again.")
-    item_timeout: float = Field(1800.0, gt=0, description="Seconds of asking again until a file fails.")
+    jpeg_quality: int = Field(92, ge=1, le=100, description="The quality of frames sent as JPEG.")
+    concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="Send this many requests at once. auto: adapts to the server."
+    )
+    request_timeout: float = Field(600.0, gt=0, description="A request that takes longer than this is sent again.")
+    item_timeout: float = Field(
+        1800.0, gt=0, description="A file fails if it has no answer after this time, all retries included."
+    )
     shrink: bool = Field(
-        False, description="Send half of a clip's frames, flagged, where the server refuses all as too much."
+        False, description="If the server refuses a clip as too large, send half of its frames and flag the caption."
     )
     wait_for_server: str | None = Field(
         None,
         pattern=DURATION,
-        description="Wait so long for a server that does not answer. [default: 10m for one that did, 30m for --serve]",
+        description="Wait this long for a server that does not answer, for example 10m. [default: 10m for a "
+        "server that has answered before, 30m with --serve]",
     )
     serve: str | None = Field(
         None,
-        description="Start the server with this command and end it with the run; {model} and {port} are filled in. "
-        "[default with --engine vllm: vllm serve {model} --host 127.0.0.1 --port {port}]",
+        description="Start the server with this command and stop it after the run. {model} and {port} are filled "
+        "in. [default with --engine vllm: vllm serve {model} --host 127.0.0.1 --port {port}]",
     )
 
     @field_serializer("base_url", "serve", when_used="json")  # as the journal has them

@@ -1,8 +1,9 @@
-"""Where a setting comes from: flags beat --for, --for beats a preset, a preset beats a default; what is wrong with one.
+"""Precedence: an option overrides --for, --for a preset, a preset a default. And `explain`: messages for wrong values.
 
 Settings are flat names here, `{"frames": 8, "image": {"prompt": ...}}`, as the config file has them.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,17 +17,18 @@ _PROMPTS = ("prompt", "prompt_file", "prompts")
 
 
 def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """One layer of all; a later one beats an earlier one. Raises `UsageError` for a preset or trainer not known."""
+    """Merge the layers; a later one overrides. Raises `UsageError` for an unknown preset or trainer."""
     flat: dict[str, Any] = {}
     for layer in layers:
         _merge_layer(flat, _by_name(layer))
     if "for" in flat:
         flat["for_"] = flat.pop("for")
-    if flat.get("for_") is not None:
-        flat.setdefault("span", span_for(flat["for_"], flat.get("train_frames")))
-        if target := target_for(flat["for_"]):  # a trainer alone names no model, and leaves the preset's
+    if isinstance(flat.get("for_"), str):  # any other type is refused later, with all that is wrong
+        frames = flat.get("train_frames")
+        flat.setdefault("span", span_for(flat["for_"], frames if isinstance(frames, int) else None))
+        if target := target_for(flat["for_"]):  # a trainer without a model keeps the preset's target
             flat.setdefault("target", target)
-    if flat.get("preset") is not None:
+    if isinstance(flat.get("preset"), str):
         preset = preset_settings(flat["preset"])
         _merge_layer(preset, flat)
         flat = preset
@@ -41,7 +43,7 @@ def _by_name(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Put a layer over those before it: what it says for every kind beats what they said for one of them."""
+    """Update `flat`. A value for both kinds also overrides earlier values of the [image] and [clip] tables."""
     for names in (_PROMPTS, ("max_new_tokens",)):
         if any(name in layer for name in names):
             for name in names:
@@ -53,7 +55,7 @@ def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
 
 
 def without_prompts(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """It, where another prompt or preset is to hold."""
+    """The layer without its prompts and preset, for a run that gets others."""
     flat = _by_name(layer)
     _merge_layer(flat, {"prompt": None})
     return {name: value for name, value in flat.items() if name not in ("prompt", "preset")}
@@ -66,33 +68,81 @@ def _parse_prompt_tables(tables: Any) -> tuple[Any, ...]:
     return tuple(table["prompt"] for table in tables)
 
 
-_FORMAT_EXAMPLES = {
+_FORMS = {  # how a value is written that a pattern or a choice of types checks
     "stop-after": "90s, 45m, 2h or 1h30m",
     "min": "2s or 1.5s",
     "max": "5s or 1m",
     "cluster": "local, auto or ray://HOST:PORT",
-    "shard": "I/N, 1/8",
+    "shard": "I/N, for example 1/8",
     "only": "failed, flagged or flagged:NAME",
     "wait-for-server": "30s, 10m or 1h30m",
     "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds",
+    "extension": "txt or caption, letters and digits only",
+    "batch-size": "a whole number, 1 or more, or auto",
+    "concurrency": "a whole number, 1 or more, or auto",
+}
+
+_REMEDIES = {  # by the type of pydantic's error
+    "greater_than_equal": "give {ge:g} or more",
+    "greater_than": "give more than {gt:g}",
+    "less_than_equal": "give {le:g} or less",
+    "less_than": "give less than {lt:g}",
+    "literal_error": "give one of {expected}",
+    "value_error": "{error}",
+    "extra_forbidden": "there is no such setting",
+    "too_short": "give at least one",
+    "string_too_short": "give some text",
+    "finite_number": "give a finite number",
+    **dict.fromkeys(("int_parsing", "int_parsing_size", "int_type", "int_from_float"), "give a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "give a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "give true or false"),
+    **dict.fromkeys(("string_type", "string_unicode"), "give text"),
+    **dict.fromkeys(("tuple_type", "list_type"), "give text, or a list of texts"),
+    **dict.fromkeys(("model_type", "dict_type"), "write it as a table of settings"),
+    "path_type": "give a path",
 }
 
 
 def format_validation_error(error: ValidationError, option: str | None = None) -> str:
-    """`--frames: input should be greater than or equal to 1 (got 0)`, one line a fault. Never a token.
+    """What is wrong with the settings, one line for each: `--frames 0: give 1 or more`. Never shows a token.
 
-    option: whose value alone was read; None where the error says which setting it is.
+    option: the option whose value alone was read; None if the error says which setting it is.
     """
     lines: dict[str, str] = {}
     for fault in error.errors():
         path = [str(part) for part in fault["loc"]]
         if error.title == "Settings" and path[0] not in ("image", "clip"):
-            del path[0]  # the group that it is of
-        name = (option or (path or ["settings"])[0].rstrip("_").replace("_", "-")).removeprefix("--")
-        if fault["type"] == "string_pattern_mismatch" and name in _FORMAT_EXAMPLES:
-            reason = f"write it as {_FORMAT_EXAMPLES[name]}"
+            del path[0]  # the group that the setting is in
+        name = option or _shown_name(path)
+        form = _FORMS.get(name.removeprefix("--"))
+        if form and fault["type"] != "value_error":
+            remedy = f"write it as {form}"
         else:
-            reason = fault["msg"][:1].lower() + fault["msg"][1:]
-        got = "" if "token" in "".join(path) or "base_url" in path else f" (got {fault['input']!r})"
-        lines.setdefault(name, f"--{name}: {reason}{got}")
+            context = dict(fault.get("ctx", {}))
+            if "expected" in context:  # 'a', 'b' or 'c'
+                context["expected"] = context["expected"].replace("'", "").replace(" or ", ", ")
+            remedy = _REMEDIES.get(fault["type"], "this value cannot be used").format_map(context)
+        hidden = not name or name.endswith("token") or name == "--base-url"  # of all settings, or a secret
+        shown = name if hidden else f"{name} {_value(fault['input'])}"
+        lines.setdefault(name, f"{shown}: {remedy}" if shown else remedy)
     return redact_token("\n".join(lines.values()))
+
+
+def _shown_name(path: list[str]) -> str:
+    """# ["max_new_tokens"] -> --max-new-tokens      ["clip", "prompt", "0"] -> [clip] prompt      [] -> (no setting)"""
+    if not path:
+        return ""
+    if path[0] in ("image", "clip"):
+        return f"[{path[0]}] {path[1]}" if len(path) > 1 else f"[{path[0]}]"
+    return f"--{_OPTIONS.get(path[0], path[0]).rstrip('_').replace('_', '-')}"
+
+
+_OPTIONS = {"facts": "metadata"}  # where a setting is not called as its option
+
+
+def _value(given: Any) -> str:
+    """What was given, as it is typed; long values are cut."""
+    if isinstance(given, float):
+        return f"{given:g}"
+    text = given if isinstance(given, str) and given and not re.search(r"\s", given) else repr(given)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -31,5 +31,5 @@ def preset_settings(name: str) -> dict[str, Any]:
 
 def _get_preset(name: str) -> Mapping[str, Any]:
     if name not in presets():
-        raise UsageError(f"--preset {name}: there is none of that name. Known: {', '.join(presets())}")
+        raise UsageError(f"--preset {name}: unknown preset. Available: {', '.join(presets())}")
     return presets()[name]

@@ -21,27 +21,28 @@ class PromptSettings(SettingsGroup):
 
     prompt: StringTuple = Field(
         (),
-        description="The prompt, for images and clips alike; given again, another caption of each file. [default: one "
-        "for each kind]",
+        description="The prompt. Repeat it for several captions per file. [default: a prompt for images and a "
+        "prompt for clips]",
     )
-    prompt_file: Path | None = Field(None, description="Read the prompt from this file.")
-    system: str = Field("", description="A system prompt; a base model reads it before the prompt.")
+    prompt_file: Path | None = Field(None, description="Read the prompt from this text file.")
+    system: str = Field("", description="The system prompt. [default: none]")
     examples: Path | None = Field(
         None,
-        description="Examples to follow: a folder of media with their `.txt`, or a text file with a caption a line.",
+        description="Show the model example captions: a folder of media with `.txt` files, or a text file with "
+        "one caption per line.",
     )
     preset: str | None = Field(
-        None, description="Prompt, length and target for a model or a kind of LoRA: see `gemma-captioner presets`."
+        None, description="Use the prompt and settings of a preset; `gemma-captioner presets` lists them."
     )
     facts: Path | None = Field(
-        None, description="A CSV or JSONL about the files: its columns are {variables} of the prompt, as is {stem}."
+        None, description="Read columns about the files from this CSV or JSONL file; prompts can use them as {column}."
     )
-    order: Order = Field("media-first", description="Whether the frames come before the prompt's text or after it.")
-    prefix: str = Field("", description="Put before every caption.")
-    suffix: str = Field("", description="Put after every caption.")
-    trigger: str = Field("", description="A trigger word: put before every answer that does not hold it as a word.")
+    order: Order = Field("media-first", description="Whether the frames come before or after the text of the prompt.")
+    prefix: str = Field("", description="Put this text before every caption.")
+    suffix: str = Field("", description="Put this text after every caption.")
+    trigger: str = Field("", description="Put this trigger word before every caption that does not contain it.")
     punctuation: Literal["ascii", "any"] = Field(
-        "ascii", description="ascii: plain quotes, dashes and dots, which every trainer reads alike. any: as answered."
+        "ascii", description="ascii: replace typographic quotes, dashes and dots by plain ones. any: keep them."
     )
     begin: str = Field(
         "", description="The words that every answer begins with: the model goes on from them, and captions keep them."
@@ -51,9 +52,13 @@ class PromptSettings(SettingsGroup):
 class GenerationSettings(SettingsGroup):
     """How an answer is drawn from the model."""
 
-    max_new_tokens: int = Field(256, ge=1, description="The longest answer, in tokens.")
-    temperature: float = Field(0.0, ge=0, le=5, description="0 takes the likeliest word each time; above 0 samples.")
-    seed: int = Field(0, ge=0, description="With a temperature: the same seed gives the same captions.")
+    max_new_tokens: int = Field(256, ge=1, description="Limit each answer of the model to this many tokens.")
+    temperature: float = Field(
+        0.0, ge=0, le=5, description="0: always choose the most likely token. Above 0: sample, with more variety."
+    )
+    seed: int = Field(
+        0, ge=0, description="The random seed for a temperature above 0. The same seed gives the same captions."
+    )
 
 
 class KindSettings(SettingsGroup):

@@ -10,26 +10,26 @@ from .targets import TOKEN_LIMITS
 class LimitSettings(SettingsGroup):
     """What a caption is measured by."""
 
-    language: str = Field("english", description="The language that captions are to be in; others are flagged.")
+    language: str = Field("english", description="Flag captions that are not in this language.")
     target: str | None = Field(
-        None, description="The model to be trained: what its text encoder would cut off is flagged. --for sets it."
+        None, description="Flag captions that are too long for the text encoder of this model. --for sets it."
     )
     tokenizer: str | None = Field(
-        None, description="Count a caption's tokens with this tokenizer, a Hugging Face id or folder, not by estimate."
+        None, description="Count tokens with this tokenizer, a Hugging Face id or a folder. [default: an estimate]"
     )
 
     @field_validator("language")
     @classmethod
     def _check_language(cls, value: str) -> str:
         if value.lower() not in LANGUAGES:
-            raise ValueError(f"take one of {', '.join(LANGUAGES)}")
+            raise ValueError(f"give one of {', '.join(LANGUAGES)}")
         return value.lower()
 
     @field_validator("target")
     @classmethod
     def _check_target(cls, value: str | None) -> str | None:
         if value is not None and value not in TOKEN_LIMITS:
-            raise ValueError(f"take one of {', '.join(TOKEN_LIMITS)}")
+            raise ValueError(f"give one of {', '.join(TOKEN_LIMITS)}")
         return value
 
 
@@ -37,5 +37,8 @@ class QualitySettings(LimitSettings):
     """When an answer is not fit, and what then."""
 
     retries: int = Field(
-        2, ge=0, description="Ask again this often, by sampling, where an answer is empty, refuses, loops or echoes."
+        2,
+        ge=0,
+        description="If an answer is empty, a refusal, repetitive or the prompt itself, ask again up to this "
+        "many times.",
     )

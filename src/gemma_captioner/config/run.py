@@ -8,11 +8,13 @@ from .group import DURATION, SettingsGroup
 class RunOptions(SettingsGroup):
     """How the run goes about it."""
 
-    workers: int | None = Field(None, ge=1, description="Processes that decode ahead. [default: one a core]")
+    workers: int | None = Field(
+        None, ge=1, description="Decode files in this many processes. [default: one per CPU core]"
+    )
     stop_after: str | None = Field(
         None,
         pattern=DURATION,
-        description="Take no new files after this long: 90s, 45m, 2h, 1h30m.",
+        description="Start no new files after this time, for example 45m or 1h30m.",
     )
 
 
@@ -22,24 +24,33 @@ class ClusterSettings(SettingsGroup):
     cluster: str | None = Field(
         None,
         pattern=r"^(local|auto|ray://.+:\d+)$",
-        description="local: an actor for each GPU of this machine. auto, ray://HOST:PORT: on a Ray that runs.",
+        description="Run on several GPUs with Ray. local: the GPUs of this machine. auto or ray://HOST:PORT: a "
+        "Ray cluster that is running.",
     )
     actors: int | None = Field(
-        None, ge=1, description="Engines side by side. [default: as many as the GPUs there are carry]"
+        None, ge=1, description="Run this many copies of the model. [default: as many as the GPUs can hold]"
     )
     gpus_per_actor: float | None = Field(
-        None, ge=0, description="0.5: two share one. 2: a model spread over two. [default: 1, or 0 where there is none]"
+        None,
+        ge=0,
+        description="GPUs for each copy of the model. 0.5: two copies share a GPU. 2: a copy uses two GPUs. "
+        "[default: 1, or 0 without a GPU]",
     )
     cpus_per_actor: float | None = Field(
-        None, gt=0, description="Its share, as Ray counts it, and its decoding processes. [default: of 80%]"
+        None,
+        gt=0,
+        description="CPU cores for each copy of the model and its decoding. [default: 80% of the cores, shared "
+        "equally]",
     )
     attempts: int = Field(
-        3, ge=1, description="How often files whose actor died are given to another, before each is tried alone."
+        3,
+        ge=1,
+        description="If the worker that captions a file dies, try the file this many times before it is tried alone.",
     )
 
     @field_validator("gpus_per_actor")
     @classmethod
     def _check_gpus_per_actor(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and not value.is_integer():
-            raise ValueError("must be whole above 1: Ray shares one GPU, not several")
+            raise ValueError("give a whole number above 1: Ray can share one GPU, but not several")
         return value

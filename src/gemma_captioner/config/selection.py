@@ -15,50 +15,58 @@ ONLY = r"^(failed|flagged(:(?P<flag>\w+))?)$"
 class DiscoverySettings(SettingsGroup):
     """Which folders and files, and what their captions are called."""
 
-    recursive: bool = Field(False, description="Walk into subfolders as well.")
-    exclude: StringTuple = Field((), description="No files that match this glob. Repeatable.")
-    name: Literal["stem", "full"] = Field("stem", description="Caption `a.png` in `a.txt`, or in `a.png.txt`.")
+    recursive: bool = Field(False, description="Include subfolders.")
+    exclude: StringTuple = Field(
+        (), description="Skip files that match this glob, for example `*-mask.png`. Repeatable."
+    )
+    name: Literal["stem", "full"] = Field(
+        "stem", description="stem: the caption of `a.png` is `a.txt`. full: it is `a.png.txt`."
+    )
 
 
 class SelectionSettings(DiscoverySettings):
     """Which files, and where their captions go."""
 
-    include: StringTuple = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
+    include: StringTuple = Field(
+        (), description="Use only files that match this glob, for example `*.png` or `day1/*`. Repeatable."
+    )
     output: StoragePath | None = Field(
-        None, description="Write the captions here, folders mirrored, instead of beside the media."
+        None, description="Write the captions into this folder, with the same subfolders. [default: beside the media]"
     )
     captions_to: Literal["txt", "parquet"] = Field(
         "txt",
-        description="txt: a file each. parquet: rows of a few files in --output, where a million small ones would "
-        "hurt; what has a row is done.",
+        description="txt: write one file per caption. parquet: write a few Parquet files into --output, for very "
+        "many files.",
     )
     existing: Existing = Field(
         "skip",
-        description="What has a caption: skip it, overwrite it (`restore` brings it back), or redo what is stale: "
-        "captioned by us with other settings or from other media since, and not edited by a person.",
+        description="What to do with files that have a caption. overwrite: replace it; `restore` undoes this. "
+        "stale: replace it if the settings or the media changed since and nobody edited it.",
     )
     only: str | None = Field(
         None,
         pattern=ONLY,
-        description="failed: what failed before and has no caption still. flagged, flagged:NAME: caption those anew "
-        "whose caption is ours and was flagged (`restore` brings it back).",
+        description="failed: only files that failed before. flagged, flagged:NAME: caption files again whose "
+        "caption was flagged, for example flagged:too_long; `restore` undoes this.",
     )
-    limit: int | None = Field(None, ge=0, description="Stop after this many files that need a caption.")
+    limit: int | None = Field(
+        None, ge=0, description="Stop after this many files. Files that have a caption already do not count."
+    )
     shard: str | None = Field(
         None,
         pattern=SHARD,
-        description="I/N, 1/8 to 8/8: one of N runs that share a folder, on as many machines. A file's name decides "
-        "whose it is.",
+        description="Caption only part I of N of the files, for example 1/8, so that N machines can share a folder.",
     )
 
     @model_validator(mode="after")
     def _check_parquet_options(self) -> Self:
         if self.captions_to == "parquet":
             if self.output is None:
-                raise ValueError("--captions-to parquet wants --output, where its files go")
+                raise ValueError("--captions-to parquet requires --output: give the folder for its files")
             if self.existing != "skip" or self.only not in (None, "failed"):
                 raise ValueError(
-                    "--captions-to parquet captions what has no row: to caption files again, give another --output"
+                    "--captions-to parquet cannot replace captions: leave out --existing and --only, or choose another "
+                    "--output"
                 )
         return self
 
@@ -68,11 +76,17 @@ class SelectionSettings(DiscoverySettings):
         if value is not None:
             index, count = map(int, value.split("/"))
             if not 1 <= index <= count:
-                raise ValueError(f"must be 1/{count} to {count}/{count}" if count else "wants N above 0")
+                raise ValueError(
+                    f"give 1/{count} to {count}/{count}" if count else "give a number above 0 after the slash"
+                )
         return value
 
 
 class CaptionFileSettings(DiscoverySettings):
     """Which captions of a dataset are read."""
 
-    captions: LocalPath | None = Field(None, description="The captions lie here, as `caption --output` wrote them.")
+    captions: LocalPath | None = Field(
+        None,
+        description="Read the captions from this folder, where `caption --output` wrote them. [default: beside "
+        "the media]",
+    )

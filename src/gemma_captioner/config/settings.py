@@ -1,15 +1,17 @@
-"""Every knob once: its default, its bounds and what it does. The command line and the config file come from here.
+"""All settings, each defined once with its default, bounds and help. Command line and config file are built from them.
 
 Groups are the stages of the pipeline, each in a module of its name. `Settings.from_dict({"frames": 8, ...})` takes the flat
 names that the command line (`--frames`), a TOML file and the Python call share; later layers win.
 """
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from ..errors import UsageError
+from ..text import file_error
 from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
 from .group import SettingsGroup
@@ -52,10 +54,10 @@ class Settings(SettingsGroup):
             elif name in _GROUP_OF:
                 grouped.setdefault(_GROUP_OF[name], {})[name] = value
             else:
-                raise UsageError(f"unknown setting {name!r}. Known: {', '.join(sorted([*_GROUP_OF, 'image', 'clip']))}")
+                raise UsageError(_unknown(name))
         settings = super().from_dict(grouped)
         if settings.prompting.prompt and settings.prompting.prompt_file is not None:
-            raise UsageError("--prompt and --prompt-file exclude each other: give one of them")
+            raise UsageError("--prompt and --prompt-file cannot be combined: give one of them")
         _ = settings.prompts  # a prompt file that cannot be read is told before anything starts
         return settings
 
@@ -113,6 +115,12 @@ class Settings(SettingsGroup):
         return digest(hash_inputs)
 
 
+def _unknown(name: str) -> str:
+    known = sorted(known.rstrip("_") for known in [*_GROUP_OF, "image", "clip"])
+    guess = "".join(f" Did you mean {close!r}?" for close in get_close_matches(name, known, 1))
+    return f"unknown setting {name!r}.{guess} Available: {', '.join(known)}"
+
+
 _GROUP_OF = {  # each setting's
     name: group
     for group, field in Settings.model_fields.items()
@@ -124,8 +132,8 @@ _GROUP_OF = {  # each setting's
 def _read_prompt(path: Path) -> str:
     try:
         prompt = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--prompt-file {path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--prompt-file {path} cannot be read: {file_error(error)}") from error
     if not prompt:
-        raise UsageError(f"--prompt-file {path} is empty: write the prompt into it")
+        raise UsageError(f"--prompt-file {path} is empty: write a prompt into it")
     return prompt

@@ -1,4 +1,4 @@
-"""The settings hash: what tells whether a caption was made as it would be made now. Its key on disk is `recipe`."""
+"""The settings hash: equal hashes mean that a caption would be made the same way again. On disk: `recipe`."""
 
 import hashlib
 import json

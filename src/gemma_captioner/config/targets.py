@@ -63,10 +63,10 @@ def get_trainer(target: str) -> Trainer:
     """Of `TRAINER[:MODEL]`. Raises `UsageError` where either is not known."""
     name, _, model = target.partition(":")
     if name not in TRAINERS:
-        raise UsageError(f"--for {target}: unknown trainer. Known: {', '.join(TRAINERS)}")
+        raise UsageError(f"--for {target}: unknown trainer. Available: {', '.join(TRAINERS)}")
     if model and not {name, model} & TOKEN_LIMITS.keys():  # LTX and Mochi are read by one encoder, whatever is trained
         raise UsageError(
-            f"--for {target}: unknown model. Known: {', '.join(TOKEN_LIMITS)}. For another, --for {name} alone"
+            f"--for {target}: unknown model. Available: {', '.join(TOKEN_LIMITS)}. For any other model, give --for {name}"
         )
     return TRAINERS[name]
 
@@ -82,7 +82,9 @@ def span_for(target: str, train_frames: int | None) -> str:
         return "whole"
     if model not in fps:
         if "" not in fps:
-            raise UsageError(f"--for {target}: say which model, {', '.join(f'{name}:{m}' for m in fps)}")
+            raise UsageError(
+                f"--for {target} with --train-frames requires a model: give {', '.join(f'{name}:{m}' for m in fps)}"
+            )
         model = ""
     return f"head:{train_frames / fps[model]:.6g}"
 

@@ -9,7 +9,9 @@ from ..config.selection import CaptionFileSettings, SelectionSettings
 class ExportSettings(CaptionFileSettings):
     """What is to be exported."""
 
-    include: StringTuple = Field((), description="Only files that match this glob, `*.png` or `day1/*`. Repeatable.")
+    include: StringTuple = Field(
+        (), description="Use only files that match this glob, for example `*.png` or `day1/*`. Repeatable."
+    )
 
     @property
     def selection(self) -> SelectionSettings:

@@ -9,6 +9,7 @@ from ..config.selection import SelectionSettings
 from ..dataset.discover import Discovery, Root
 from ..errors import StartError, UsageError
 from ..media.pool import DecodePool
+from ..text import file_error
 from ..types import Example, Failed, Frames, Kind, MediaItem
 from .variables import fill_template, variable_values
 
@@ -55,9 +56,11 @@ def read_examples(path: Path | None) -> list[FewShotExample]:
                 if line.strip()
             ]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--examples {path}: {error}") from error
+        raise UsageError(f"--examples {path} cannot be read: {file_error(error)}") from error
     if not examples:
-        raise UsageError(f"--examples {path}: holds none. Give media with a .txt beside each, or a caption a line")
+        raise UsageError(
+            f"--examples {path} has no examples: give media with a .txt file beside each, or one caption per line"
+        )
     return examples
 
 

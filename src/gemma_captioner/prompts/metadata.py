@@ -1,4 +1,4 @@
-"""Metadata about files, from a table: what --facts gives to prompts."""
+"""Metadata about files, from a table: what --metadata gives to prompts."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..errors import UsageError
+from ..text import file_error
 from ..types import MediaItem
 from .variables import validate_templates
 
@@ -27,15 +28,19 @@ class MetadataTable:
         try:
             rows = _rows(path)
         except (OSError, ValueError, csv.Error) as error:
-            raise UsageError(f"--facts {path}: {error}") from error
+            raise UsageError(f"--metadata {path} cannot be read: {file_error(error)}") from error
         columns = dict.fromkeys(name for _, row in rows for name in row)
         key = next((name for name in _FILE_COLUMNS if name in columns), None)
         if key is None:
-            raise UsageError(f"--facts {path}: no column says which file a row is about: name one {_FILE_COLUMNS[0]!r}")
+            raise UsageError(
+                f"--metadata {path}: no column names the file of each row: call that column {_FILE_COLUMNS[0]!r}"
+            )
         self.columns = [name for name in columns if name != key]
         for line, row in rows:
             if row.get(key) in (None, ""):
-                raise UsageError(f"--facts {path}, line {line}: no {key!r} says which file it is about: give one")
+                raise UsageError(
+                    f"--metadata {path}, line {line}: {key!r} is empty: write the name of the file into it"
+                )
             values = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
             self._rows[str(row[key]).replace("\\", "/")] = values
 
@@ -74,7 +79,7 @@ def _object(line: str, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from error
+        raise ValueError(f"line {number} is not valid JSON: write one object per line") from error
     if not isinstance(row, dict):
         raise ValueError(f'line {number} is no JSON object: write it as {{"file_name": ...}}')
     return row

@@ -19,7 +19,7 @@ VARIABLES = {
     "height": "of the picture, in pixels",
 }
 _NUMBERS: dict[str, str | int | float] = {"duration": 1.5, "num_frames": 1, "width": 1, "height": 1}  # the rest is text
-_BRACES = "Write a brace that is meant as one twice, {{ and }}"
+_BRACES = "To write a brace itself, double it: {{ or }}"
 
 
 def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str]:
@@ -32,17 +32,17 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
         try:
             names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
         except ValueError as error:
-            raise UsageError(f"in {text!r}: {error}. {_BRACES}") from error
+            raise UsageError(f"a brace in {text!r} has no counterpart. {_BRACES}") from error
         if unknown := names.difference(known):
             raise UsageError(
-                f"there is no variable {{{min(unknown)}}}. Known: {', '.join(f'{{{k}}}' for k in known)}. {_BRACES}"
+                f"unknown variable {{{min(unknown)}}}. Available: {', '.join(f'{{{k}}}' for k in known)}. {_BRACES}"
             )
         if "trigger" in names and not trigger:
             raise UsageError("the prompt uses {trigger}: give --trigger WORD")
         try:
             fill_template(text, samples)
         except (ValueError, LookupError) as error:
-            raise UsageError(f"in {text!r}: {error}. {_BRACES}") from error
+            raise UsageError(f"a variable in {text!r} cannot be written in this form. {_BRACES}") from error
         used |= names
     return used
 

@@ -10,16 +10,20 @@ from ..config.group import DURATION, SettingsGroup, parse_duration
 class SplitSettings(SettingsGroup):
     """How `split` cuts long videos."""
 
-    min: str = Field("2s", pattern=DURATION, description="Leave out what would be shorter.")
-    max: str = Field("5s", pattern=DURATION, description="Cut evenly what would be longer.")
+    min: str = Field("2s", pattern=DURATION, description="Drop clips that are shorter than this.")
+    max: str = Field("5s", pattern=DURATION, description="Cut scenes that are longer than this into equal parts.")
     detector: Literal["adaptive", "content", "none"] = Field(
-        "adaptive", description="How scene cuts are found. adaptive bears camera motion; none: by length alone."
+        "adaptive",
+        description="How scene cuts are found. content: by color and brightness. adaptive: the same, but "
+        "tolerates camera motion. none: cut by length only.",
     )
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
         if not 0 < self.max_seconds >= self.min_seconds:
-            raise ValueError(f"--min {self.min} and --max {self.max} leave nothing: make --max the longer one")
+            raise ValueError(
+                f"--min {self.min} --max {self.max} leaves no clips: give a --max above 0 and not below --min"
+            )
         return self
 
     @property
