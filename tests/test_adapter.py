@@ -76,7 +76,7 @@ def test_beside_quantized_weights_it_is_added_to_what_they_give(tmp_path):
 def test_it_is_part_of_what_the_model_is_called_and_of_the_hash(tmp_path, command, media):
     write_adapter(tmp_path / "lora")
     settings = Settings.from_dict({"model": "demo", "adapter": str(tmp_path / "lora")})
-    assert settings.recipe("image") != Settings.from_dict({"model": "demo"}).recipe("image")
+    assert settings.settings_hash("image") != Settings.from_dict({"model": "demo"}).settings_hash("image")
     spec = LocalEngine(settings).spec
     assert spec.model == f"demo + {tmp_path / 'lora'}" and " + " in (spec.revision or "")
     done = command("caption", media, "--model", "demo", "--adapter", tmp_path / "lora", "--dry-run")

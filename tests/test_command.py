@@ -306,9 +306,9 @@ def test_config_file_and_its_kinds(command, media, script, tmp_path):
     done = command("caption", media, *scripted(script, default="{prompt} {num_frames}"), "--config", config, "--json")
     assert done.json["captioned"] == 7, done.err
     assert set(captions(media).values()) == {"common 1", "moves 4"}
-    command("caption", media, "--config", config, "--frames", "2", *scripted(script, default="{num_frames}"),
+    command("caption", media, "--config", config, "--frames", "2", *scripted(script, default="{num_frames} frames"),
             "--existing", "overwrite", "--include", "*.mp4")  # fmt: skip
-    assert {c for n, c in captions(media).items() if n[:2] in ("06", "07", "08")} == {"2"}
+    assert {c for n, c in captions(media).items() if n[:2] in ("06", "07", "08")} == {"2 frames"}
 
 
 @pytest.mark.parametrize(

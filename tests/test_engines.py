@@ -436,13 +436,13 @@ def test_quantization_leaves_what_sees_and_hears_as_it_is():
     from transformers import AutoModelForImageTextToText, Gemma4Config
     from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
-    from gemma_captioner.engines.local.loading import _quantization
+    from gemma_captioner.engines.local.loading import _quantization_config
 
     small = {"num_hidden_layers": 1}
     config = Gemma4Config(text_config=small, vision_config=small, audio_config=small)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
-        options = _quantization("8bit")
+        options = _quantization_config("8bit")
         replace_with_bnb_linear(model, options.llm_int8_skip_modules, options)
     quantized = {name.split(".")[1] for name, part in model.named_modules() if "8bit" in type(part).__name__}
     assert quantized == {"language_model"}

@@ -92,11 +92,11 @@ def test_an_example_is_understood(example):
 
 
 @pytest.mark.parametrize("example", [shown for shown, _ in EXAMPLES["caption"]])
-def test_an_example_of_caption_runs(example, media, printed, tmp_path):
+def test_an_example_of_caption_runs(example, media, output_folder, tmp_path):
     for name in ("photos", "clips", "dataset"):
         shutil.copytree(media, tmp_path / name)
     words = [*shlex.split(example)[1:], "--model", "demo", "--dry-run"]
-    done = run_in_process(list(dict.fromkeys(words)), printed, tmp_path)
+    done = run_in_process(list(dict.fromkeys(words)), output_folder, tmp_path)
     assert done.code == 0 and "5 images" in done.out, done.err
 
 
@@ -135,11 +135,11 @@ TYPED = [
 
 
 @pytest.fixture(scope="module")
-def bash_completion(printed, tmp_path_factory) -> Path:
+def bash_completion(output_folder, tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
-        done = run_in_process(["--install-completion", "bash"], printed, home)
+        done = run_in_process(["--install-completion", "bash"], output_folder, home)
     assert done.code == 0, done.err
     program = home / "bin" / "gemma-captioner"  # what the script asks for values
     program.parent.mkdir()

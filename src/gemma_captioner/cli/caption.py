@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from pydantic import Field
 
-from ..config.decoding import FrameSamplingSettings
+from ..config.decoding import FrameSamplingSettings, MediaSettings
 from ..config.group import SettingsGroup
 from ..config.model import ModelSettings, ServerSettings
 from ..config.prompting import GenerationSettings, PromptSettings

@@ -23,12 +23,12 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     title: tuple(names.split())
     for title, names in {
         "Which files": "recursive include exclude limit existing only name shard captions extension",
-        "Prompt and caption text": "prompt prompt_file preset facts examples system trigger prefix suffix order "
+        "Prompt and caption text": "prompt prompt_file preset facts examples system begin trigger prefix suffix order "
         "punctuation",
         "Images and clips": "frames span for_ train_frames fps timestamps sampling animated background image_tokens "
         "exact_pixels decode_timeout decode_memory",
         "Quality": "max_new_tokens temperature seed language target tokenizer retries",
-        "ModelSettings": "model engine quantize batch_size hf_token dtype device",
+        "Model": "model adapter engine quantize batch_size hf_token dtype device",
         "Servers": "base_url api_key_env serve wait_for_server concurrency shrink image_size image_format "
         "jpeg_quality request_timeout item_timeout",
         "Clusters": "cluster actors gpus_per_actor cpus_per_actor attempts",
@@ -65,9 +65,9 @@ RENAMED = {"--facts": "--metadata"}  # old options, still accepted
 METAVARS = {
     name: metavar
     for metavar, names in {
-        "TEXT": "prompt system prefix suffix",
+        "TEXT": "prompt system begin prefix suffix",
         "WORD": "trigger",
-        "NAME": "preset language model tokenizer target api_key_env",
+        "NAME": "preset language model adapter tokenizer target api_key_env",
         "GLOB": "include exclude",
         "FILE": "prompt_file facts config html",
         "FOLDER": "output captions",

@@ -59,7 +59,7 @@ class ModelSettings(SettingsGroup):
         description="The Hugging Face token for gated models. [default: the variable HF_TOKEN, else `hf auth login`]",
     )
     adapter: str | None = Field(
-        None, min_length=1, description="A LoRA that PEFT saved, a Hugging Face id or folder: merged into the model."
+        None, min_length=1, description="A PEFT LoRA to merge into the model: a Hugging Face id or a folder."
     )
 
 

@@ -45,7 +45,7 @@ class PromptSettings(SettingsGroup):
         "ascii", description="ascii: replace typographic quotes, dashes and dots by plain ones. any: keep them."
     )
     begin: str = Field(
-        "", description="The words that every answer begins with: the model goes on from them, and captions keep them."
+        "", description="Start every answer with these words. The model continues them, and the caption keeps them."
     )
 
 

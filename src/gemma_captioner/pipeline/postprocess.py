@@ -42,10 +42,10 @@ def postprocess_reply(
 
 def _cleaned(text: str, begin: str, *, ascii_punctuation: bool) -> str:
     """begin: what stays, even where it is what models say around a caption, such as "This image shows"."""
-    text = strip_boilerplate(text, ascii_punctuation=ascii_punctuation)
+    cleaned = strip_boilerplate(text, ascii_punctuation=ascii_punctuation)
     opening = " ".join((to_ascii_punctuation(begin) if ascii_punctuation else begin).split())
-    if not text or text.startswith(opening):
-        return text
+    if not cleaned or cleaned.startswith(opening):
+        return cleaned
     rest = text.removeprefix(begin)
-    text = strip_boilerplate(rest, ascii_punctuation=ascii_punctuation)
-    return text and opening + " " * rest[:1].isspace() + text
+    cleaned = strip_boilerplate(rest, ascii_punctuation=ascii_punctuation)
+    return cleaned and opening + " " * rest[:1].isspace() + cleaned

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from .vision import encoded_images
+
 # How often it is asked whether all rows have ended: on an accelerator each time is a wait for all that is launched.
 EOS_CHECK_INTERVAL = {"cpu": 1}
 DEFAULT_EOS_CHECK_INTERVAL = 8
@@ -101,15 +103,16 @@ class DecodeRunner:
 
     def prefill(self, input_ids: torch.Tensor, images: Mapping[str, Any]) -> torch.Tensor:
         """Logits of the first new token, [rows, vocabulary]. images: what the family's `vision_inputs` makes of them."""
-        output = self._model(
-            input_ids=input_ids,
-            attention_mask=self._mask.long(),
-            position_ids=(self._mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **images,
-        )
+        with encoded_images(self._model, images) as inputs:
+            output = self._model(
+                input_ids=input_ids,
+                attention_mask=self._mask.long(),
+                position_ids=(self._mask.cumsum(-1) - 1).clamp(min=0),
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **inputs,
+            )
         self._cache_positions = list(
             {id(n): n for n in (self._cache_position, *(layer.cache_position for layer in self._layers))}.values()
         )

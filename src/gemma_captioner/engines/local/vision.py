@@ -1,6 +1,8 @@
 """Frames -> what the language model reads of them: normalized on the device, encoded in chunks, equal ones once."""
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -50,6 +52,25 @@ class VisionEncoder:
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 [n, height, width, 3] -> float32 [n, 3, height, width], as the checkpoint's processor makes it."""
         return torch.stack([self._normalization_table[c][pixels[..., c].int()] for c in range(3)], dim=1)
+
+
+@contextmanager
+def encoded_images(model: Any, images: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The arguments of the model's forward for images that are already encoded.
+
+    transformers 5.17 has no `mm_encoder_outputs` and ignores it: there `get_image_features` returns the features.
+    """
+    inner = model.model
+    if "mm_encoder_outputs" not in images or "mm_encoder_outputs" in inspect.signature(inner.forward).parameters:
+        yield images
+        return
+    inputs = dict(images)
+    encoded = inputs.pop("mm_encoder_outputs")["image"]
+    inner.get_image_features = lambda *args, **kwargs: encoded
+    try:
+        yield inputs | {"pixel_values": torch.empty(0)}
+    finally:
+        del inner.get_image_features
 
 
 def _chunks(frames: Sequence[Pixels], size: int) -> Iterator[Sequence[Pixels]]:

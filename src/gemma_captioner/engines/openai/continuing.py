@@ -34,4 +34,4 @@ def way_to_continue(client: Client, model: str, timeout_s: float) -> Mapping[str
             why = "it answers anew instead of going on from them"
         else:
             why = begun
-    raise ModelError(f"{client.address.url} cannot be given an answer's first words ({why}): leave out --begin")
+    raise ModelError(f"{client.endpoint.url} cannot be given an answer's first words ({why}): leave out --begin")
