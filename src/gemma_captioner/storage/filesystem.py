@@ -77,7 +77,7 @@ def map_os_errors() -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 def inspect(path: Path) -> tuple[bool, bool]:
