@@ -1,1 +1,1 @@
-"""Media files and their captions on disk: discovery, `.txt` files, the journal, the run lock, the trash, parquet files."""
+"""Media files and their captions on disk: discovery, `.txt` files, journal, run lock, trash, parquet files."""
