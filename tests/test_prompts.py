@@ -90,7 +90,7 @@ def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, scri
 
 @pytest.mark.parametrize(("name", "text", "says"), [
     ("f.jsonl", '{"file_name": "a", "place": "x"}\n\n{"place": "y"}\n', "line 3: 'file_name' is empty"),
-    ("f.jsonl", '{"file_name": "a"}\n["b"]\n', "line 2 is no JSON object"),
+    ("f.jsonl", '{"file_name": "a"}\n["b"]\n', "line 2 is not a JSON object"),
     ("f.jsonl", '{"file_name": "a"}\n{"b\n', "line 2 is not valid JSON"),
     ("f.csv", 'file_name,place\na,"New\nYork"\n,Porto\n', "line 4: 'file_name' is empty"),
     ("f.csv", "file_name,place\na,New York, USA\n", "line 2 has more cells"),

@@ -1,4 +1,4 @@
-"""The variables that prompts, prefixes and suffixes may hold."""
+"""The variables of prompts, prefixes and suffixes."""
 
 import string
 from collections.abc import Iterable, Mapping
@@ -9,22 +9,25 @@ from ..types import Frames, MediaItem
 VARIABLES = {
     "stem": "the file's name without its extension",
     "filename": "the file's name",
-    "folder": "the name of the folder that the file lies in",
-    "trigger": "what --trigger gives",
-    "existing": "the caption that is there now",
-    "tags": "the facts' column `tags`, or the present caption where it is a list of tags",
-    "duration": "of a clip, in seconds",
-    "num_frames": "how many frames the model sees",
-    "width": "of the picture, in pixels",
-    "height": "of the picture, in pixels",
+    "folder": "the name of the folder that contains the file",
+    "trigger": "the value of --trigger",
+    "existing": "the existing caption",
+    "tags": "the column `tags` of the metadata table, or the existing caption if it is a list of tags",
+    "duration": "the duration of a clip in seconds",
+    "num_frames": "the number of frames that the model receives",
+    "width": "the width of the picture in pixels",
+    "height": "the height of the picture in pixels",
 }
-_NUMBERS: dict[str, str | int | float] = {"duration": 1.5, "num_frames": 1, "width": 1, "height": 1}  # the rest is text
+_NUMBERS: dict[str, str | int | float] = {"duration": 1.5, "num_frames": 1, "width": 1, "height": 1}  # others are text
 _BRACES = "To write a brace itself, double it: {{ or }}"
 
 
 def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str]:
-    """The variables that they use. Raises `UsageError` for one that is not known, before any model is loaded, and for
-    one that cannot be written as it is asked for: `{stem:d}`."""
+    """Return the variables that the texts use.
+
+    Raises:
+        UsageError: A variable is unknown or has an unsuitable format, such as `{stem:d}`.
+    """
     columns = list(columns)
     known, used = [*VARIABLES, *columns], set()
     samples = dict.fromkeys(VARIABLES, "") | _NUMBERS | dict.fromkeys(columns, "")
@@ -50,7 +53,7 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
 def variable_values(
     item: MediaItem, frames: Frames, *, trigger: str, existing: str, metadata: Mapping[str, str]
 ) -> dict[str, str | int | float]:
-    """What the variables stand for, for one item; a column of the facts beats a variable of its name."""
+    """Return the values of the variables for one item. A metadata column overrides a variable of the same name."""
     looks_like_tags = existing.count(",") >= 2 and all(len(tag.split()) <= 4 for tag in existing.split(","))
     return {
         "stem": item.path.stem,
@@ -68,5 +71,8 @@ def variable_values(
 
 
 def fill_template(text: str, values: Mapping[str, str | int | float]) -> str:
-    """# "A {stem}, {{so}}", stem cat -> "A cat, {so}" """
+    """Replace the variables in the text.
+
+    # "A {stem}, {{so}}", stem cat -> "A cat, {so}"
+    """
     return string.Formatter().vformat(text, (), values)
