@@ -57,7 +57,7 @@ def test_a_server_is_started_asked_and_ended_with_its_child(mark):
         assert len(living(mark)) == 2
         assert answers(session, [request(1)])[1].text.startswith("You asked")
     assert not living(mark)
-    assert told[0].startswith("waiting for ")
+    assert told[0].startswith("waiting until this server answers: ")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_it_ends_where_the_wait_for_it_is_interrupted(mark):
 
 def test_its_log_is_shown_where_it_fails():
     fails = "echo loading {model}; echo no memory for --api-key s3cret; exit 3 # {port}"
-    with pytest.raises(ServerError, match=r"(?s)exit code 3.*loading a model.*no memory") as told:
+    with pytest.raises(ServerError, match=r"(?s)exited with code 3.*loading a model.*no memory") as told:
         engine_served(fails).open()
     assert "s3cret" not in str(told.value)
 
