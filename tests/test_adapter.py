@@ -108,5 +108,5 @@ def test_one_for_another_model_is_refused_and_so_is_one_that_is_not_there(tmp_pa
     for folder, says in [(tmp_path / "lora", "as safetensors"), (tmp_path, "has no adapter_config.json")]:
         with pytest.raises(ModelError, match=says):
             _ = LocalEngine(Settings.from_dict({"model": "demo", "adapter": str(folder)})).spec
-    with pytest.raises(UsageError, match="have the server load it"):
+    with pytest.raises(UsageError, match="Load it in the server"):
         engine_for(Settings.from_dict({"engine": "server", "base_url": "http://127.0.0.1:9", "adapter": "owner/lora"}))

@@ -298,12 +298,12 @@ def test_an_answer_is_begun_as_the_server_can_be_made_to_go_on_from_it(rule, sen
     ("rule", "why"),
     [
         (goes_on(told=True, knows=False), "starts a new answer"),
-        (goes_on(counts=False), "does not tell how many tokens"),
+        (goes_on(counts=False), "contains no token count"),
         (lambda asked: HttpResponse(400, {"error": "the last message must be the user's"}), "must be the user's"),
     ],
 )
 def test_a_server_that_does_not_go_on_from_an_answer_refuses_the_run_with_the_reason(rule, why):
-    with StubServer(rule) as stub, pytest.raises(ModelError, match=rf"{why}.*leave out --begin"):
+    with StubServer(rule) as stub, pytest.raises(ModelError, match=rf"{why}.*remove --begin"):
         session(stub.url, begin="A dog")
 
 
@@ -403,7 +403,7 @@ def test_a_server_that_does_not_come_back_ends_the_run_and_progress_is_kept(medi
         return says_a_caption(asked)
 
     with StubServer(rule) as stub:
-        with pytest.raises(ServerError, match="did not come back within 1s"):
+        with pytest.raises(ServerError, match="did not answer within 1s"):
             captioned(media, stub.url, concurrency=1, wait_for_server="1s")
         kept = captions(media)
         assert 3 <= len(kept) < 8

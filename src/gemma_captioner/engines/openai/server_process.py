@@ -69,7 +69,9 @@ class ServerProcess:
     def check(self) -> None:
         """Raise `ServerError` if the server has exited."""
         if (code := self._process.poll()) is not None:
-            raise ServerError(f"{self.display_command} exited with code {code}: correct --serve{self._log_tail()}")
+            raise ServerError(
+                f"{self.display_command} exited with code {code}: check the command and its log{self._log_tail()}"
+            )
 
     def _log_tail(self) -> str:
         if sys.platform == "win32":  # __init__ refuses Windows; this is for mypy
