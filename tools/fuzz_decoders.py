@@ -41,14 +41,14 @@ class FuzzResult:
 
 
 def fuzz(images: int, clips: int, seed: int) -> FuzzResult:
-    rng = Random(seed)
+    rng, settings = Random(seed), DecodeSettings(timeout_s=20, memory_gib=2)
     with tempfile.TemporaryDirectory() as base:
         paths = _make_mutants(Path(base), images, clips, rng)
         outcomes: Counter[str] = Counter()
         since = time.monotonic()
         with (
             _MemoryWatch() as watch,
-            DecodePool(SIZE, SIZE, DecodeSettings(timeout_s=20, memory_gib=2), workers=2, pixel_bytes=1 << 29) as pool,
+            DecodePool(SIZE, settings, clip_size=SIZE, workers=2, pixel_bytes=1 << 29) as pool,
         ):
             waiting, running = list(paths), []
             while waiting or running:
