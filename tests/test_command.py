@@ -475,7 +475,7 @@ def test_a_folder_where_a_caption_should_be_costs_that_file_alone(command, media
     first.with_suffix(".txt").mkdir()
     done = command("caption", media, *scripted(script), "--json")
     assert (done.code, done.json["captioned"], done.json["failed"]) == (3, 7, 1), done.err
-    assert "a folder stands where the caption should be" in done.json["failures"][0]["error"]
+    assert "a folder has the name of the caption file" in done.json["failures"][0]["error"]
 
 
 def test_a_link_to_itself_costs_that_file_alone(command, media, script):

@@ -88,7 +88,7 @@ def test_globs_match_names_and_paths(tmp_path):
 
 def test_paths_that_are_no_media_are_refused(tmp_path):
     touch(tmp_path, "a.pdf")
-    with pytest.raises(StartError, match="is no image or clip"):
+    with pytest.raises(StartError, match="is not an image or a clip"):
         resolve_roots([tmp_path / "a.pdf"], None)
     with pytest.raises(StartError, match="does not exist"):
         resolve_roots([tmp_path / "a.png"], None)

@@ -300,4 +300,4 @@ def test_what_cannot_be_exported_is_told(command, dataset, tmp_path):
 def test_where_it_cannot_be_written(command, dataset):
     (dataset.parent / "file").write_text("in the way")
     done = command("export", dataset, "--for", "csv", "--output", dataset.parent / "file" / "x.csv")
-    assert done.code in (1, 3) and "file stands where a folder should be" in done.err
+    assert done.code in (1, 3) and "a part of this path is a file" in done.err

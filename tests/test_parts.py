@@ -115,7 +115,7 @@ def test_tars_are_read_as_the_files_in_them(command, media, tmp_path):
 def test_tars_that_cannot_be(command, media, tmp_path):
     shard = tar_of(media, tmp_path / "s.tar")
     done = command("caption", shard, "--model", "demo")
-    assert done.code == 1 and "say where its captions go with --output" in done.err
+    assert done.code == 1 and "Give a folder for them with --output" in done.err
     shard.write_bytes(b"no tar" * 1000)
     [found] = Discovery(resolve_roots([shard], tmp_path / "out"), SelectionSettings())
     assert isinstance(found, Failed) and "the tar cannot be read" in found.error

@@ -108,12 +108,12 @@ def test_a_dry_run_in_a_bucket(command, bucket, media):
     [
         (["caption", "s3://bucket/nothing-there"], 1, "does not exist"),
         (["caption", "s3://no-such-bucket/a"], 1, "does not exist"),
-        (["caption", "nosuch://bucket/a"], 2, "nosuch://bucket/a: "),
-        (["check", "s3://bucket/a"], 2, "wants a folder of this machine"),
-        (["export", "s3://bucket/a", "--for", "parquet"], 2, "wants a folder of this machine"),
-        (["compare", "s3://bucket/a"], 2, "wants a folder of this machine"),
-        (["review", "s3://bucket/a"], 2, "wants a folder of this machine"),
-        (["split", "s3://bucket/a.mp4", "--output", "clips"], 2, "wants a folder of this machine"),
+        (["caption", "nosuch://bucket/a"], 2, "nosuch://bucket/a cannot be used"),
+        (["check", "s3://bucket/a"], 2, "requires a local folder"),
+        (["export", "s3://bucket/a", "--for", "parquet"], 2, "requires a local folder"),
+        (["compare", "s3://bucket/a"], 2, "requires a local folder"),
+        (["review", "s3://bucket/a"], 2, "requires a local folder"),
+        (["split", "s3://bucket/a.mp4", "--output", "clips"], 2, "requires a local folder"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(command, bucket, words, code, said):

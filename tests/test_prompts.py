@@ -51,9 +51,9 @@ def test_the_motion_preset_is_the_originals():
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("A {stemm}", "{stem}, {filename}"), ("A {stem", "twice"), ("A {}", "no variable {}"),
-    ("{stem.__class__}", "no variable"),
-    ("{trigger}", "give --trigger"), ("{stem:d}", "code 'd'"), ("{width!x}", "conversion"), ("{stem:{widht}}", "widht"),
+    ("A {stemm}", "{stem}, {filename}"), ("A {stem", "double it"), ("A {}", "unknown variable {}"),
+    ("{stem.__class__}", "unknown variable"),
+    ("{trigger}", "give --trigger"), ("{stem:d}", "this form"), ("{width!x}", "this form"), ("{stem:{widht}}", "widht"),
 ])  # fmt: skip
 def test_a_variable_that_is_not_known_is_told_with_those_that_are(text, says):
     with pytest.raises(UsageError) as told:
@@ -89,10 +89,10 @@ def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, scri
 
 
 @pytest.mark.parametrize(("name", "text", "says"), [
-    ("f.jsonl", '{"file_name": "a", "place": "x"}\n\n{"place": "y"}\n', "line 3: no 'file_name'"),
-    ("f.jsonl", '{"file_name": "a"}\n["b"]\n', "line 2 is no JSON object"),
-    ("f.jsonl", '{"file_name": "a"}\n{"b\n', "line 2: "),
-    ("f.csv", 'file_name,place\na,"New\nYork"\n,Porto\n', "line 4: no 'file_name'"),
+    ("f.jsonl", '{"file_name": "a", "place": "x"}\n\n{"place": "y"}\n', "line 3: 'file_name' is empty"),
+    ("f.jsonl", '{"file_name": "a"}\n["b"]\n', "line 2 is not a JSON object"),
+    ("f.jsonl", '{"file_name": "a"}\n{"b\n', "line 2 is not valid JSON"),
+    ("f.csv", 'file_name,place\na,"New\nYork"\n,Porto\n', "line 4: 'file_name' is empty"),
     ("f.csv", "file_name,place\na,New York, USA\n", "line 2 has more cells"),
 ])  # fmt: skip
 def test_facts_that_make_no_sense_are_told_with_their_line(tmp_path, name, text, says):
@@ -212,7 +212,7 @@ def test_what_is_wrong_with_a_prompt_is_told_before_any_model_is_loaded(command,
         (("--prompt", "A {colour}"), "{stem}"),
         (("--preset", "nope"), "wan"),
         (("--facts", tmp_path / "facts.jsonl"), "file_name"),
-        (("--facts", tmp_path / "none.csv"), "No such file"),
+        (("--facts", tmp_path / "none.csv"), "no such file"),
         (("--preset", "character"), "--trigger"),
     ):
         done = command("caption", media, "--model", "no/such-model", *flags)

@@ -481,10 +481,10 @@ def test_the_doctor_says_what_is_there(command):
         assert found.pop("speed")[0] == "ok" and stub.max_in_flight == 8
     assert found == {
         "models": ("ok", "org/m, b"),
-        "asked": ("ok", f"org/m at {stub.url}"),
+        "tested": ("ok", f"org/m at {stub.url}"),
         "context": ("ok", "8,192 tokens"),
-        "images": ("ok", "red read back"),
-        "several images": ("ok", "red and blue read back"),
+        "images": ("ok", "the model recognizes red"),
+        "several images": ("ok", "the model recognizes red and blue"),
     }
 
 

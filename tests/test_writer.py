@@ -114,7 +114,7 @@ def test_a_caption_that_cannot_be_written_is_a_failure_in_the_journal(captioned,
     outcomes = writer(tmp_path)
     failed = outcomes.store(captioned, LINE)
     outcomes.close()
-    assert isinstance(failed, Failed) and "a folder stands where the caption should be" in failed.error
+    assert isinstance(failed, Failed) and "a folder has the name of the caption file" in failed.error
     assert (journal(tmp_path)[-1]["kind"], journal(tmp_path)[-1]["error"]) == ("failure", failed.error)
 
 
@@ -134,7 +134,7 @@ def test_only_a_single_folder_that_cannot_be_written_ends_the_run(tmp_path):
     with pytest.raises(StorageError):
         OutcomeWriter(Settings(), "run", stores=1).write_error(store)
     one_of_two = OutcomeWriter(Settings(), "run", stores=2)
-    assert "a file stands where a folder should be" in (one_of_two.write_error(store) or "")
+    assert "a part of this path is a file" in (one_of_two.write_error(store) or "")
     assert one_of_two.write_error(tmp_path) is None
 
 
@@ -150,5 +150,5 @@ def test_a_journal_is_read_as_it_grows(tmp_path):
     for offset, line in added:
         assert read_line(path, offset) == line == json.loads(path.read_bytes()[offset:].splitlines()[0])
     for none_begins in (1, 9, 1000):
-        with pytest.raises(ValueError, match="no line begins"):
+        with pytest.raises(ValueError, match="no line starts"):
             read_line(path, none_begins)

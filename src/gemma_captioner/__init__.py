@@ -1,4 +1,4 @@
-"""Captions fit to train on, by Gemma 3, beside every image and clip of a folder.
+"""Captions images and clips with Gemma 3 or Gemma 4, and writes a training-ready `.txt` beside each file.
 
 from gemma_captioner import Captioned, caption
 
@@ -10,7 +10,7 @@ for outcome in caption("images/", model="demo"):
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import telemetry  # noqa: F401  # first of all
+from . import telemetry  # noqa: F401  # before any third-party library
 
 if TYPE_CHECKING:
     from .api import caption
@@ -55,21 +55,21 @@ __all__ = [
     "caption",
 ]
 
-# Where each is. They are imported when they are asked for: a decode worker wants none of them.
-_HOMES = {
+# Module -> names. They are imported on first use, because a decode worker needs none of them.
+_NAMES = {
     "api": ("caption",),
     "config.settings": ("Settings",),
     "engines": ("Engine", "EngineSpec", "Session"),
     "executors.local": ("Run",),
     "types": ("Captioned", "Failed", "Folder", "Frames", "MediaItem", "Outcome", "Reply", "Request", "Skipped"),
-}  # the rest in errors
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}  # all other names are in errors
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME.get(name, 'errors')}", __name__), name)
+    return getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)
 
 
 def __dir__() -> list[str]:

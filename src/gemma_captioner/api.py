@@ -1,4 +1,4 @@
-"""The Python entry points: a run over paths, here or on a cluster, and its outcomes as they come."""
+"""The Python entry points: they caption paths and yield the outcomes, on this machine or on a cluster."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -19,25 +19,37 @@ def run_for(
     engine: Engine | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Run:
-    """On this machine, or where --cluster says. Raises `StartError` and its kin."""
+    """Create a run on this machine, or on the cluster that the settings name.
+
+    Args:
+        engine: Your own engine. By default, the settings select one.
+        log: Receives lines for a person.
+
+    Raises:
+        UsageError: A setting is invalid.
+        StartError: The run cannot start.
+    """
     if settings.cluster.cluster is None:
         return Run(paths, settings, engine, log)
     if engine is not None:
-        raise UsageError("an engine of your own cannot be sent to other machines: leave out `cluster`")
+        raise UsageError("--cluster cannot send your own engine to other machines: leave out `cluster` or `engine`")
     from .executors.ray.driver import ClusterRun
 
     return ClusterRun(paths, settings, None, log)
 
 
 def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: Any) -> Iterator[Outcome]:
-    """Caption images and clips; yields an outcome a file, each on disk when it comes.
+    """Caption images and clips. Yields one outcome per file, after it is on disk.
 
-    paths: folders and files, `s3://BUCKET/FOLDER` as well
-    engine: as --engine takes it, or one of your own (see `Engine`)
-    settings: the command line's options with `_` for `-`: `model="demo"`, `frames=8`, `existing="stale"`,
-        `image={"prompt": "..."}`
+    Args:
+        paths: Folders and files, also `s3://BUCKET/FOLDER`.
+        engine: A value of --engine, or your own `Engine`.
+        settings: The options of the command line, with `_` for `-`: `model="demo"`, `frames=8`, `existing="stale"`,
+            `image={"prompt": "..."}`.
 
-    Raises `CaptionerError`: `UsageError` for a setting that makes no sense, `StartError` where the run cannot go on.
+    Raises:
+        UsageError: A setting is invalid.
+        StartError: The run cannot start or cannot continue.
     """
     own = None if isinstance(engine, str) else engine
     named = {"engine": engine} if isinstance(engine, str) else {}

@@ -1,27 +1,27 @@
-"""Every error that the package raises on purpose.
+"""The exceptions of the package. The message of each says what happened and what to do.
 
-CaptionerError                 caught once, in cli/shell.py; its text holds the remedy
-├── UsageError                 the command or a setting makes no sense          exit code 2
-├── StartError                 the run could not start, or died                 exit code 1
+CaptionerError                 caught once, in cli/shell.py
+├── UsageError                 the command or a setting is invalid              exit code 2
+├── StartError                 the run cannot start, or cannot continue         exit code 1
 │   ├── ModelError             no such model, no access, wrong format
-│   ├── ServerError            a server does not answer, or refuses the key
-│   ├── MemoryShortageError    the model cannot fit
+│   ├── ServerError            the server does not answer, or refuses the key
+│   ├── MemoryShortageError    the model does not fit in memory
 │   └── StorageError           no caption can be written: disk full, read-only
-└── ItemError                  one file cannot be read, or its caption not written: becomes its `Failed`
+└── ItemError                  one file cannot be read, or its caption cannot be written: becomes a `Failed`
 """
 
 import re
 
 
 def redact_token(text: str, token: str | None = None) -> str:
-    """The text with every Hugging Face token in it, and this one, blotted out: what any error passes through."""
+    """Replace `token` and every Hugging Face token in the text. Use it on each error message of another library."""
     if token:
         text = text.replace(token, "[token]")
     return re.sub(r"hf_[A-Za-z0-9]{8,}", "[token]", text)
 
 
 def redact_credentials(text: str) -> str:
-    """The text with what could be a password or a key taken out of its URLs, options and assignments.
+    """Remove what could be a password or a key from the URLs, options and assignments in the text.
 
     # "https://me:secret@host/v1?key=k" -> "https://host/v1"   "vllm serve m --api-key k" -> "... --api-key [hidden]"
     """

@@ -1,9 +1,9 @@
-"""Nobody is told what is done here: what the libraries beneath would say is turned off before any of them is imported.
+"""Disables the telemetry of third-party libraries. Import this before those libraries.
 
-Whoever wants it sets these variables before.
+To keep their telemetry, set these environment variables yourself.
 """
 
 import os
 
-os.environ.setdefault("DO_NOT_TRACK", "1")  # huggingface_hub, and a vLLM that we start
+os.environ.setdefault("DO_NOT_TRACK", "1")  # huggingface_hub, and a vLLM server that `--serve` starts
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -1,16 +1,37 @@
-"""Text for people: paths as any stream takes them, durations."""
+"""Text helpers: printable paths, error reasons, plurals, durations."""
 
 from pathlib import Path
 
 
 def printable(path: Path | str) -> str:
-    """The path, or a text with one in it, as any stream takes it: stray bytes and control characters escaped."""
+    """Escape control characters and invalid bytes in a path or a text, so that any stream accepts it."""
     text = str(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def file_error(error: Exception) -> str:
+    """Why a file cannot be read or written, without Python's own words and without the file's name.
+
+    # [Errno 2] No such file or directory: 'a.toml' -> no such file or directory
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text: save it as UTF-8"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a part of its path is a file, not a folder"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
+    return str(error)
+
+
+def counted(count: int, noun: str) -> str:
+    """# 1, "clip" -> 1 clip      1200, "clip" -> 1,200 clips"""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def format_duration(seconds: float) -> str:
-    """4.2 -> 4.2s, 75 -> 1m15s, 7380 -> 2h03m"""
+    """# 4.2 -> 4.2s, 75 -> 1m15s, 7380 -> 2h03m"""
     if seconds < 60:
         return f"{seconds:.1f}s"
     if seconds < 3600:
@@ -19,5 +40,8 @@ def format_duration(seconds: float) -> str:
 
 
 def format_timestamp(time_s: float) -> str:
-    """The moment of a clip as models are told of it: 65.4 -> 01:05"""
+    """Format a time of a clip as prompts contain it.
+
+    # 65.4 -> 01:05
+    """
     return f"{int(time_s) // 60:02d}:{int(time_s) % 60:02d}"

@@ -1,11 +1,11 @@
-"""What flows through the pipeline: small frozen records. Only `Frames` is large."""
+"""The records that flow through the pipeline. They are small and frozen; only `Frames` is large."""
 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-if TYPE_CHECKING:  # `--help` reads this module, and shows no pixels
+if TYPE_CHECKING:  # keeps `--help` fast: it imports this module
     import numpy as np
     import numpy.typing as npt
 
@@ -19,59 +19,68 @@ Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
 @dataclass(frozen=True, slots=True)
 class PatchBudget:
-    """Frames keep their shape: as large as `tokens` squares of `unit` pixels allow. Source: Gemma 4's image processor.
+    """The input size of Gemma 4: the largest that keeps the aspect ratio within a number of square patches.
 
-    They are resized bicubically, as it does, and not bilinearly, as Gemma 3's does.
+    Frames for Gemma 4 are resized bicubically, frames for Gemma 3 bilinearly. Source: the image processors of both.
 
-    # 280 of 48: 1920 x 1080 -> 1056 x 576, 22 x 12 = 264 squares
+    # tokens=280, unit=48: 1920 x 1080 -> 1056 x 576, which is 22 x 12 = 264 patches
+
+    Attributes:
+        tokens: The maximum number of patches.
+        unit: The side of a patch in pixels.
     """
 
     tokens: int
     unit: int
 
     def of(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) that a picture of these is resized to."""
+        """Return the (width, height) to which a picture of width x height is resized."""
         scale = math.sqrt(self.tokens * self.unit**2 / (width * height))
         columns, rows = int(scale * width / self.unit), int(scale * height / self.unit)
-        if rows == 0:  # a strip is one square high
+        if rows == 0:  # a very wide picture is one patch high
             columns, rows = min(width // height, self.tokens), 1
         elif columns == 0:
             columns, rows = 1, min(height // width, self.tokens)
         return columns * self.unit, rows * self.unit
 
 
-Size = tuple[int, int] | PatchBudget  # (width, height) whatever the picture's shape, or by its shape
+Size = tuple[int, int] | PatchBudget  # a fixed (width, height), or a size that depends on the picture
 
 
 def resized_dimensions(size: Size, width: int, height: int) -> tuple[int, int]:
-    """(width, height) that a picture of width x height is brought to."""
+    """Return the (width, height) to which a picture of width x height is resized."""
     return size if isinstance(size, tuple) else size.of(width, height)
 
 
 def max_frame_bytes(size: Size) -> int:
-    """Of one frame's pixels."""
+    """Return the most bytes that the pixels of one frame take."""
     return 3 * (size[0] * size[1] if isinstance(size, tuple) else size.tokens * size.unit**2)
 
 
 @dataclass(frozen=True, slots=True)
 class MediaItem:
-    """A media file, where its caption belongs, and which folder's journal tells of it."""
+    """A media file and the place of its caption.
+
+    Attributes:
+        name: The path relative to the given folder, with `/`. The journal identifies the item by it.
+        store: The folder that holds `.gemma-captioner` with the item's journal.
+    """
 
     path: Path
     kind: Kind
-    name: str  # path within the folder that was given, with `/`: how the journal calls it
+    name: str
     caption_path: Path
-    store: Path  # the folder that holds `.gemma-captioner`
+    store: Path
 
     @property
     def caption_file(self) -> str:
-        """Where the caption lies within the store, with `/`."""
+        """The path of the caption relative to the store, with `/`."""
         return self.caption_path.relative_to(self.store).as_posix()
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder that could not be listed: stands in a `Failed` where a media item would."""
+    """A folder that cannot be listed. It takes the place of the media item in a `Failed`."""
 
     path: Path
     name: str
@@ -80,19 +89,21 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What the model sees of one item.
+    """The decoded frames of one item: the input of the model.
 
-    pixels: uint8 [n, height, width, 3], sRGB, at the model's input size
-    times_s: n presentation times in seconds from the start of the clip, rising; (0.0,) for an image
-    duration_s: of the whole clip, 0.0 for an image
-    source_size: (width, height) of the file's own picture, upright
+    Attributes:
+        pixels: uint8 [n, height, width, 3], sRGB, at the input size of the model.
+        times_s: n increasing presentation times in seconds from the start of the clip; (0.0,) for an image.
+        duration_s: The duration of the whole clip in seconds; 0.0 for an image.
+        kind: The kind by content: an animated image is a clip.
+        source_size: (width, height) of the picture in the file, after rotation to upright.
     """
 
     pixels: Pixels
     times_s: tuple[float, ...]
     duration_s: float = 0.0
     flags: tuple[str, ...] = ()
-    kind: Kind = "image"  # by content: an animated image is a clip
+    kind: Kind = "image"
     source_size: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
@@ -101,12 +112,12 @@ class Frames:
         if len(self.times_s) != len(self.pixels) or not self.times_s:
             raise ValueError(f"{len(self.times_s)} times for {len(self.pixels)} frames")
         if any(a >= b for a, b in zip(self.times_s, self.times_s[1:], strict=False)):
-            raise ValueError(f"times must rise, got {self.times_s}")
+            raise ValueError(f"times_s must increase, got {self.times_s}")
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A question as it might have been asked before, and its answer. frames: None where the words alone matter."""
+    """A few-shot example: a prompt and the wanted answer. `frames` is None for an example without media."""
 
     prompt: str
     answer: str
@@ -115,7 +126,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to the engine. `id` is unique within a run; `item` serves error messages only."""
+    """One request to the engine.
+
+    Attributes:
+        id: The number of the request, unique within a run.
+        item: The item, which the engine needs only for error messages.
+        begin: The first words of the answer. The reply starts with them.
+    """
 
     id: int
     item: MediaItem
@@ -125,25 +142,37 @@ class Request:
     examples: tuple[Example, ...] = ()
     temperature: float = 0.0
     seed: int = 0
-    begin: str = ""  # the answer's first words, put into the model's mouth; the reply has them too
+    begin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The engine's answer, special tokens removed, nothing else changed."""
+    """The raw answer of the engine to one request, without special tokens.
+
+    Attributes:
+        finish_reason: "length" if the answer reached max_new_tokens.
+        seconds: The time from submit to reply.
+        flags: What the engine did differently for this request.
+    """
 
     request_id: int
     text: str
-    finish_reason: FinishReason  # "length": it ran into max_new_tokens
+    finish_reason: FinishReason
     prompt_tokens: int
     new_tokens: int
-    seconds: float  # from submit to reply
-    flags: tuple[str, ...] = ()  # what the engine did differently for this one
+    seconds: float
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """What stands in `item.caption_path`, and, of several prompts, the caption of each."""
+    """An item with a caption on disk.
+
+    Attributes:
+        caption: The content of `item.caption_path`.
+        captions: One caption for each prompt.
+        frames: The number of frames that the model received.
+    """
 
     item: MediaItem
     caption: str
@@ -157,7 +186,7 @@ class Captioned:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An item that was left alone."""
+    """An item that the run skips, with the reason."""
 
     item: MediaItem
     reason: str
@@ -165,12 +194,18 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An item without a caption; `error` says why and what to do. An existing `.txt` is as it was."""
+    """An item that failed. The run leaves an existing `.txt` unchanged.
+
+    Attributes:
+        error: What happened and what to do.
+        request_id: The request that failed, if the engine reports the failure.
+        rejected: The raw replies that no caption could be made of.
+    """
 
     item: MediaItem | Folder
     error: str
-    request_id: int | None = field(default=None, compare=False)  # set where an engine says it
-    rejected: tuple[str, ...] = field(default=(), compare=False)  # raw replies that were not fit
+    request_id: int | None = field(default=None, compare=False)
+    rejected: tuple[str, ...] = field(default=(), compare=False)
 
 
 Outcome = Captioned | Skipped | Failed

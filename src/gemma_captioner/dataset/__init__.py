@@ -1,1 +1,1 @@
-"""Files and their captions on disk: discovery, the `.txt`, the journal, claims on a folder, trash, rows of parquet."""
+"""Media files and their captions on disk: discovery, `.txt` files, journal, run lock, trash, parquet files."""

@@ -1,6 +1,6 @@
-"""Paths -> media items, a folder at a time, in an order that never changes. Opens no media file.
+"""Finds media files in paths, one folder at a time, in a fixed order. Opens no media file.
 
-Says of each item whether its caption exists and whether it shares one with another, from the folder's own listing.
+For each item, the folder's listing shows whether its caption exists and whether another file shares that caption.
 """
 
 import fnmatch
@@ -17,6 +17,7 @@ from ..config.selection import SelectionSettings
 from ..errors import StartError
 from ..storage import filesystem
 from ..storage.filesystem import is_local
+from ..text import file_error
 from ..types import Failed, Folder, Kind, MediaItem
 
 EXTENSIONS: dict[str, Kind] = {
@@ -28,11 +29,18 @@ IGNORED_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder to walk, or a tar. `only`: the files in it that were named, where it is they that were given."""
+    """A folder or a tar to search.
+
+    Attributes:
+        folder: The folder, or the path of the tar.
+        captions: The folder of the captions: a folder under --output, or the folder itself.
+        store: The folder that holds `.gemma-captioner`: --output, or the folder itself.
+        only: File names in the folder, if files were given and not the folder.
+    """
 
     folder: Path
-    captions: Path  # the folder's place under --output, else the folder itself
-    store: Path  # what holds `.gemma-captioner`: --output itself, else the folder
+    captions: Path
+    store: Path
     only: frozenset[str] | None = None
     is_tar: bool = False
 
@@ -44,11 +52,13 @@ class DiscoveredItem:
 
 
 def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
-    """What was given on the command line, as folders to walk; files of one folder are walked together.
+    """Group the paths of the command line into folders to search. Files of one folder form one root.
 
-    Under --output one folder's captions lie at its top, those of several, and of any tar, in a folder each, named after
-    theirs.
-    Raises `StartError` for a path that does not exist or is no media file.
+    With --output, the captions of a single folder go directly into it. The captions of several folders, or of a tar, go
+    into one subfolder each, named after the folder or tar.
+
+    Raises:
+        StartError: A path does not exist or is not a media file, or two roots would write into the same folder.
     """
     named: dict[Path, set[str] | None] = {}
     tars: set[Path] = set()
@@ -56,32 +66,33 @@ def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
         try:
             is_folder, is_there = filesystem.inspect(path)
         except OSError as error:
-            raise StartError(f"{path}: {error}") from error
+            raise StartError(f"{path} cannot be read: {file_error(error)}") from error
         if is_folder:
             named[path] = None
         elif path.suffix == ".tar" and is_there:
             if output is None:
-                raise StartError(f"{path}: nothing is written into a tar: say where its captions go with --output")
+                raise StartError(f"{path}: captions cannot be written into a tar. Give a folder for them with --output")
             named[path] = None
             tars.add(path)
         elif path.suffix[1:].lower() not in EXTENSIONS:
-            what = "is no image or clip" if is_there else "does not exist"
-            raise StartError(f"{path} {what}: give folders, or files of type {', '.join(EXTENSIONS)}")
+            problem = "is not an image or a clip" if is_there else "does not exist"
+            raise StartError(f"{path} {problem}: give folders, or files of type {', '.join(EXTENSIONS)}")
         elif not is_there:
             raise StartError(f"{path} does not exist: check the spelling")
         elif (files := named.setdefault(path.parent, set())) is not None:
             files.add(path.name)
     named = dict(sorted(named.items(), key=lambda entry: entry[1] is not None))  # whole folders first
     output = output and _absolute(output)
-    twice = [name for name, times in Counter(f.name for f in named).items() if times > 1]
-    if output and twice:
+    repeated = [name for name, times in Counter(folder.name for folder in named).items() if times > 1]
+    if output and repeated:
         raise StartError(
-            f"several folders are called {twice[0]!r}, so their captions would mix under --output: run them one by one"
+            f"several folders are named {repeated[0]!r}, so their captions would mix under --output: caption them in "
+            "separate runs, each with its own --output"
         )
     roots = []
     for folder, files in named.items():
-        at_the_top = len(named) == 1 and not tars
-        captions = folder if output is None else output if at_the_top else output / folder.name
+        is_single = len(named) == 1 and not tars
+        captions = folder if output is None else output if is_single else output / folder.name
         only = None if files is None else frozenset(files)
         roots.append(Root(folder, captions, output or folder, only, folder in tars))
     return roots
@@ -95,7 +106,7 @@ def _absolute(path: Path) -> Path:
 
 @dataclass
 class Discovery:
-    """Iterate it for what `roots` hold; `ignored` counts the other files seen so far."""
+    """Iterate it for the media files of `roots`. `ignored` counts the other files so far."""
 
     roots: list[Root]
     selection: SelectionSettings
@@ -111,11 +122,11 @@ class Discovery:
         """Files of the folder first, then its subfolders. `inside`: path within the root, "" or "a/b/"."""
         folder = root.folder / inside
         try:
-            at = _identity(folder)
-            if at in self._visited:  # a link to where we have been, or given twice
+            identity = _identity(folder)
+            if identity in self._visited:  # a link to a folder that was visited, or a folder given twice
                 return
             if root.only is None:
-                self._visited.add(at)
+                self._visited.add(identity)
             normalize = filename_normalizer(root.captions / inside)
             listing = _Listing.of(folder, normalize)
             captions = (
@@ -124,8 +135,7 @@ class Discovery:
         except OSError as error:
             yield Failed(
                 Folder(folder, inside or ".", root.store),
-                f"the folder cannot be listed: {error.strerror or error}. Mend its permissions, or leave it out with "
-                "--exclude",
+                f"the folder cannot be listed: {file_error(error)}. Fix its permissions, or skip it with --exclude",
             )
             return
         yield from self._items_of_folder(root, inside, listing.files(), captions, normalize, folder.joinpath)
@@ -137,22 +147,22 @@ class Discovery:
                     yield from self._walk(root, f"{inside}{name}/")
 
     def _walk_tar(self, root: Root) -> Iterator[DiscoveredItem | Failed]:
-        """The tar's folders, one after the other, each in natural order."""
+        """One folder of the tar after the other, each in natural order."""
         try:
             members = sorted(
                 (member for member in filesystem.tar_members(root.folder) if not member.name.startswith(".")),
                 key=lambda member: (member.inside, natural_sort_key(member.name)),
             )
         except OSError as error:
-            what = f"the tar cannot be read ({error}): copy or download it again"
-            yield Failed(Folder(root.folder, root.folder.name, root.store), what)
+            message = f"the tar cannot be read ({file_error(error)}): copy or download it again"
+            yield Failed(Folder(root.folder, root.folder.name, root.store), message)
             return
-        for inside, together in groupby(members, key=lambda member: member.inside):
-            here = {member.name: member for member in together}
+        for inside, group in groupby(members, key=lambda member: member.inside):
+            by_name = {member.name: member for member in group}
             normalize = filename_normalizer(root.captions / inside)
             captions = _captions_in(root.captions / inside, normalize)
-            yield from self._items_of_folder(root, inside, here, captions, normalize, here.__getitem__)
-            self.ignored += sum(not is_media(name) for name in here)
+            yield from self._items_of_folder(root, inside, by_name, captions, normalize, by_name.__getitem__)
+            self.ignored += sum(not is_media(name) for name in by_name)
 
     def _items_of_folder(
         self,
@@ -163,14 +173,14 @@ class Discovery:
         normalize: "FilenameNormalizer",
         path_of: Callable[[str], Path],
     ) -> Iterator[DiscoveredItem | Failed]:
-        """Of one folder, whose `names` are sorted. captions: those that are there, folded."""
-        # What is not asked for now may have been captioned before, or a trainer will read it: it counts as sharing.
+        """The items of one folder. `names` are sorted; `captions` are the normalized names of the existing captions."""
+        # Files outside --include and `only` count as sharing a caption: they may have one, and trainers read them.
         media = (name for name in names if is_media(name) and not self._excluded(inside + name))
         only = root.only and {normalize(name) for name in root.only}
-        # Of one stem: neighbours, once sorted.
-        for folded, sharing in groupby(media, key=lambda name: normalize(self._caption_name(name))):
-            together = list(sharing)
-            for name in together:
+        # Files with the same stem are adjacent because the names are sorted.
+        for normalized, group in groupby(media, key=lambda name: normalize(self._caption_name(name))):
+            sharing = list(group)
+            for name in sharing:
                 if (only is not None and normalize(name) not in only) or not self._included(inside + name):
                     continue
                 caption_name = self._caption_name(name)
@@ -181,11 +191,11 @@ class Discovery:
                     caption_path=root.captions / inside / caption_name,
                     store=root.store,
                 )
-                if len(together) > 1:
-                    others = ", ".join(other for other in together if other != name)
+                if len(sharing) > 1:
+                    others = ", ".join(other for other in sharing if other != name)
                     yield Failed(item, f"would share {caption_name} with {others}: rename one, or use --name full")
                 else:
-                    yield DiscoveredItem(item, captioned=folded in captions)
+                    yield DiscoveredItem(item, captioned=normalized in captions)
 
     def _included(self, name: str) -> bool:
         return not self.selection.include or matches(name, self.selection.include)
@@ -202,15 +212,17 @@ FilenameNormalizer = Callable[[str], str]
 
 
 def filename_normalizer(folder: Path) -> FilenameNormalizer:
-    """What makes equal the names that are one file there: case is set aside on most Macs and Windows machines, and on
-    many a card or server. Asked of the first thing found there or above with a name that case changes.
+    """Return a function that maps all names of the same file in this folder to one name.
+
+    It ignores case if the file system does, as on most Macs and Windows machines. To find out, it looks up the first
+    file with letters in its name, in the folder or above, by the name in the other case.
     """
     if not is_local(folder):
         return str
     for path in chain.from_iterable(map(_children, (folder, *folder.parents))):
         if path.name.isascii() and path.name.swapcase() != path.name:
             other = path.with_name(path.name.swapcase())
-            with suppress(OSError):  # there is no other
+            with suppress(OSError):  # no file has the name in the other case
                 return str.casefold if os.path.samestat(path.lstat(), other.lstat()) else str
             return str
     return str
@@ -223,11 +235,11 @@ def _children(folder: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """A folder's content, in natural order."""
+    """The content of a folder, in natural order."""
 
-    joined_names: str  # file names, `/` between them: a tenth of what a list of 100,000 takes
+    joined_names: str  # file names, joined by `/`: takes a tenth of the memory of a list of 100,000 names
     folders: list[str]
-    captions: set[str]  # folded
+    captions: set[str]  # normalized names of the captions that are not empty
 
     def files(self) -> Iterator[str]:
         return (name[0] for name in re.finditer("[^/]+", self.joined_names))
@@ -246,11 +258,11 @@ class _Listing:
                     if entry.is_dir():
                         folders.append(name)
                     elif normalize(name).endswith(".txt"):
-                        if entry.is_file() and entry.stat().st_size:  # an empty file is no caption
+                        if entry.is_file() and entry.stat().st_size:  # an empty file does not count as a caption
                             captions.add(normalize(name))
-                    elif entry.is_file() or entry.is_symlink():  # a broken link fails by its name, when it is opened
+                    elif entry.is_file() or entry.is_symlink():  # a broken link fails later, when it is opened
                         files.append(natural_sort_key(name))
-                except OSError:  # a link to itself
+                except OSError:  # a link to itself: it fails later, when it is opened
                     files.append(natural_sort_key(name))
         return cls._sorted(files, folders, captions)
 
@@ -275,11 +287,11 @@ class _Listing:
 
 
 def _identity(folder: Path) -> tuple[int, int] | str:
-    """The same for one folder, however it was reached."""
+    """A value that is equal for all paths to the same folder."""
     if not is_local(folder):
         return str(folder)
-    at = folder.stat()
-    return at.st_dev, at.st_ino
+    stat = folder.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _captions_in(folder: Path, normalize: FilenameNormalizer) -> set[str]:
@@ -298,9 +310,9 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 def natural_sort_key(name: str) -> str:
-    """Sort key: `a.png` before `a2.png` before `a10.png`, case set aside, the name itself to decide between equals.
+    """Return a sort key for natural order: `a.png`, `a2.png`, `a10.png`. It ignores case, except to break ties.
 
-    # a10.png -> "a", how long the number is, "10": a number stands before letters, a shorter one before a longer one
+    # a10.png -> "a", then \\0 and the number of digits (2), then "10": numbers sort by length, then by value
     """
     stem, dot, extension = name.rpartition(".")
     return f"{_DIGITS.sub(_by_length, (stem if dot else extension).casefold())}\0\0{name.casefold()}/{name}"
@@ -312,7 +324,10 @@ def _by_length(digits: re.Match[str]) -> str:
 
 
 def matches(name: str, globs: Iterable[str]) -> bool:
-    """`day1/a.PNG` matches `*.png`, `a.*` and `day1/*`."""
+    """Return whether a path matches one of the globs.
+
+    # day1/a.PNG matches *.png, a.* and day1/*
+    """
     name = name.lower()
     return any(
         fnmatch.fnmatchcase(name, glob.lower()) or fnmatch.fnmatchcase(PurePosixPath(name).name, glob.lower())

@@ -1,19 +1,19 @@
-"""Where every caption came from: `.gemma-captioner/runs/<run-id>.jsonl`, append-only, one writer a file.
+"""The journal: how each caption was made. `.gemma-captioner/runs/<run-id>.jsonl`, append-only, one writer per file.
 
-Lines, told apart by `kind`:
-    run       settings, model and version, first in each file
-    caption   one for each caption, written before its `.txt` is renamed into place: a line whose digest is not what
-              the `.txt` holds is void (the run died between the two) or a person has edited since
-    failure   one for each item that failed
-    edit      one for each caption that a person wrote or (digest null) took away
-    trash     one for each media file that a person moved to the trash or back
-    restore   one for each caption brought back
-    fix       one for each caption that `check --fix` mended: a person's from then on
-Never a token or a key.
+The field `kind` tells the records apart:
+    run       the settings, the model and the version; the first record of each file
+    caption   a caption, written before its `.txt` is renamed into place. If the digest differs from the `.txt`, the
+              run stopped between the two, or a person edited the caption later
+    failure   an item that failed
+    edit      a caption that a person wrote, or removed (digest null)
+    trash     a media file that a person moved to the trash or back
+    restore   a caption that `restore` brought back
+    fix       a caption that `check --fix` changed; it counts as a person's caption from then on
+No record holds a token or a key.
 
-Object stores cannot append: there a run's lines go out in parts, `<run-id>.<number>.jsonl`, every few seconds, and at
-once before a caption is overwritten. What a kill takes with it is where the captions of those seconds came from: they
-then count as a person's. What was overwritten is never lost.
+Object stores cannot append. There, a run writes its records in parts, `<run-id>.<number>.jsonl`, every few seconds, and
+always before it overwrites a caption. If the run is killed, the records of the last seconds are lost: their captions
+count as a person's. The text of an overwritten caption is never lost.
 """
 
 import json
@@ -39,12 +39,12 @@ _LINES_PER_PART, _FLUSH_INTERVAL_S = 500, 10.0
 
 
 def new_run_id() -> str:
-    """Sorts by time, to the microsecond: `20261122-151039-417033-9f`."""
+    """Return a new id such as `20261122-151039-417033-9f`. Ids sort by time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(1)}"
 
 
 def fingerprint(path: Path) -> str:
-    """`<bytes>:<nanoseconds of the last change>`: differs once the media has changed."""
+    """Return a string that changes when the file changes: `<bytes>:<modification time in ns>` for a local file."""
     if not is_local(path):
         return version_tag(path)
     stat = path.stat()
@@ -52,29 +52,33 @@ def fingerprint(path: Path) -> str:
 
 
 class Journal:
-    """The run's own file in each store it touches, made at its first line."""
+    """Writes the journal of one run: one file in each store, created with its first record."""
 
     def __init__(self, run_id: str, header: JournalRecord) -> None:
         self.run_id = run_id
         self._header = {"kind": "run", "run": run_id, **header}
         self._files: dict[Path, _LocalJournal | _ObjectStoreJournal] = {}
 
-    def append(self, store: Path, line: JournalRecord, *, sync: bool = True) -> None:
-        """Raises what `sidecar.storage_error` says."""
+    def append(self, store: Path, record: JournalRecord, *, sync: bool = True) -> None:
+        """Append a record. Raises the errors of `sidecar.storage_error`.
+
+        Args:
+            sync: Whether the record must survive a power failure from now on. Otherwise call `flush` later.
+        """
         path = journal_path(store, self.run_id)
         try:
             file = self._files.get(store)
             if file is None:
                 file = self._files[store] = _LocalJournal(path, store) if is_local(path) else _ObjectStoreJournal(path)
                 file.write(_encode(self._header))
-            file.write(_encode({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}))
+            file.write(_encode({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **record}))
             if sync:
-                file.flush(now=line.get("replaced") is not None)
+                file.flush(now=record.get("replaced") is not None)
         except OSError as error:
             raise sidecar.storage_error(error, path) from error
 
     def flush(self) -> None:
-        """What was appended without. Raises what `sidecar.storage_error` says."""
+        """Store all records on disk. Raises the errors of `sidecar.storage_error`."""
         for store, file in self._files.items():
             try:
                 file.flush(now=True)
@@ -89,13 +93,13 @@ class Journal:
                 raise sidecar.storage_error(error, journal_path(store, self.run_id)) from error
 
 
-def _encode(line: JournalRecord) -> bytes:
-    # ASCII JSON: a file name that is no valid UTF-8 survives as an escaped surrogate.
-    return json.dumps(line).encode() + b"\n"
+def _encode(record: JournalRecord) -> bytes:
+    # `dumps` writes ASCII, so a file name that is not valid UTF-8 is stored as an escaped surrogate.
+    return json.dumps(record).encode() + b"\n"
 
 
 class _LocalJournal:
-    """A run's file on this machine."""
+    """The journal file of a run on this machine."""
 
     def __init__(self, path: Path, store: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +118,7 @@ class _LocalJournal:
 
 
 class _ObjectStoreJournal:
-    """A run's file in an object store: what came since the last part is held until it is kept."""
+    """The journal of a run in an object store. It buffers lines until the next part is due."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._number = path, 0
@@ -125,8 +129,8 @@ class _ObjectStoreJournal:
         self._lines.append(line)
 
     def flush(self, *, now: bool) -> None:
-        is_time = now or len(self._lines) >= _LINES_PER_PART or time.monotonic() - self._last_flush > _FLUSH_INTERVAL_S
-        if self._lines and is_time:
+        is_due = now or len(self._lines) >= _LINES_PER_PART or time.monotonic() - self._last_flush > _FLUSH_INTERVAL_S
+        if self._lines and is_due:
             self._number += 1
             part = self._path.with_name(f"{self._path.stem}.{self._number:05d}.jsonl")
             put(part, b"".join(self._lines))
@@ -141,63 +145,66 @@ def journal_path(store: Path, run_id: str) -> Path:
 
 
 class JournalReader:
-    """Reads a file of JSON lines as it grows. The one parser of `runs/*.jsonl` and `reviews.jsonl`.
+    """Reads a growing file of JSON lines: `runs/*.jsonl` and `reviews.jsonl`.
 
-    It skips what is no JSON object. A last line that a crash has torn, or that is still being written, is read again
-    the next time.
+    It skips lines that are not a JSON object. It reads an incomplete last line again at the next call, because another
+    process may still be writing it.
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
-        """offset: in bytes, of the line to begin with."""
+        """Start at the line at `offset`, in bytes."""
         self._path, self._offset = path, offset
 
     def read(self) -> Iterator[tuple[int, JournalRecord]]:
-        """(offset, line) of each line that was added since the last call. Raises `OSError`."""
+        """Yield (offset, record) for each line that was added since the last call. Raises `OSError`."""
         with self._path.open("rb") if is_local(self._path) else BytesIO(read(self._path)) as file:
             file.seek(self._offset)
-            for raw in file:
-                line, offset = _decode(raw), self._offset
-                if line is not None or raw.endswith(b"\n"):
-                    self._offset += len(raw)
-                if line is not None:
-                    yield offset, line
+            for line in file:
+                record, offset = _decode(line), self._offset
+                if record is not None or line.endswith(b"\n"):
+                    self._offset += len(line)
+                if record is not None:
+                    yield offset, record
 
 
-def _decode(raw: bytes) -> JournalRecord | None:
+def _decode(line: bytes) -> JournalRecord | None:
     try:
-        line = json.loads(raw)
+        record = json.loads(line)
     except ValueError:
         return None
-    return line if isinstance(line, dict) else None
+    return record if isinstance(record, dict) else None
 
 
 def read_journal(path: Path) -> Iterator[JournalRecord]:
-    """The lines of a run's file. Raises `OSError`."""
-    return (line for _, line in JournalReader(path).read())
+    """Yield the records of one file. Raises `OSError`."""
+    return (record for _, record in JournalReader(path).read())
 
 
 def read_line(path: Path, offset: int) -> JournalRecord:
-    """The line that begins at this byte. Raises `OSError`, and `ValueError` where none begins there."""
-    at, line = next(JournalReader(path, offset).read(), (None, {}))
-    if at != offset:
-        raise ValueError(f"{path}: no line begins at byte {offset}")
-    return line
+    """Return the record of the line at byte `offset`. Raises `OSError`, and `ValueError` if no line starts there."""
+    start, record = next(JournalReader(path, offset).read(), (None, {}))
+    if start != offset:
+        raise ValueError(f"{path}: no line starts at byte {offset}")
+    return record
 
 
 def read_journals(store: Path) -> Iterator[JournalRecord]:
-    """The lines of all runs, oldest run first."""
+    """Yield the records of all runs, oldest run first."""
     for path in glob_files(store / DOT_FOLDER / "runs", "*.jsonl"):
         try:
             yield from read_journal(path)
         except OSError:
-            continue  # what it would tell is unknown: its captions count as a person's, and are left alone
+            continue  # the captions of this run then count as a person's, so that no run overwrites them
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionRecord:
-    """How one of our captions came about. media: the file's fingerprint. kind: what its content was.
+    """How the tool made a caption.
 
-    captions: of each prompt, where there were several.
+    Attributes:
+        media: The fingerprint of the media file.
+        kind: The kind of the media by content.
+        captions: One caption per prompt if there were several prompts; otherwise empty.
     """
 
     settings_hash: str
@@ -208,20 +215,20 @@ class CaptionRecord:
 
 
 class History:
-    """What the journal knows of a store's files: which captions are ours, how they came about, what failed at last."""
+    """The journals of a store: how each caption was made, and which items failed last."""
 
     def __init__(self, store: Path) -> None:
         self._records: dict[tuple[str, str], CaptionRecord] = {}
         self._failed: set[str] = set()
-        for line in read_journals(store):
-            match line:
+        for record in read_journals(store):
+            match record:
                 case {"kind": "caption", "path": path, "caption_file": str(file), "digest": str(digest)}:
-                    captions = line.get("captions", [])
+                    captions = record.get("captions", [])
                     self._records[file, digest] = CaptionRecord(
-                        line.get("recipe", ""),
-                        line.get("media", ""),
-                        line.get("media_kind", "image"),
-                        tuple(line.get("flags", ())),
+                        record.get("recipe", ""),
+                        record.get("media", ""),
+                        record.get("media_kind", "image"),
+                        tuple(record.get("flags", ())),
                         tuple(captions) if len(captions) > 1 else (),
                     )
                     self._failed.discard(str(path))
@@ -229,19 +236,24 @@ class History:
                     self._failed.add(path)
 
     def caption_record(self, caption_file: str, digest: str) -> CaptionRecord | None:
-        """None for a caption of these words that we never wrote: a person's."""
+        """Return the record of a caption. None for a caption that a person wrote or edited."""
         return self._records.get((caption_file, digest))
 
     def failed(self, name: str) -> bool:
-        """Whether the last that is told of this item is that it failed."""
+        """Return whether the item failed in the last run that recorded it."""
         return name in self._failed
 
 
 def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
-    """Bring back what run `run_id` overwrote or took away: (file, whether it was restored), the last change first.
+    """Restore the captions and media that the run overwrote or removed, the last change first.
 
-    A caption that was edited since is left as it is. What is taken away is itself kept, by a run of its own.
-    Raises `StartError` where there is no such run, listing those that overwrote something.
+    It skips a caption that changed after the run. A new journal keeps what `restore` itself replaces.
+
+    Yields:
+        (file, whether it was restored).
+
+    Raises:
+        StartError: The run does not exist. The message lists the runs of the store.
     """
     run_id = run_id.removesuffix(".jsonl")
     folder = journal_path(store, run_id).parent
@@ -249,48 +261,48 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
     files = [path for path in paths if path.name.startswith(f"{run_id}.")]
     if not files:
         runs = ", ".join(sorted({path.name.partition(".")[0] for path in paths})) or "none"
-        raise StartError(f"{store} has no run {run_id!r}. Its runs: {runs}")
+        raise StartError(f"{store} has no run {run_id!r}. Available: {runs}")
     journal = Journal(new_run_id(), {"restores": run_id})
     try:
-        for line in reversed([line for line in chain.from_iterable(map(read_journal, files)) if _is_restorable(line)]):
-            yield _restore_line(store, line, journal)
+        for record in reversed([r for r in chain.from_iterable(map(read_journal, files)) if _is_restorable(r)]):
+            yield _restore_record(store, record, journal)
     finally:
         journal.close()
 
 
-def _is_restorable(line: JournalRecord) -> bool:
-    """Of a file in this folder: a journal that came with somebody's dataset may name any other."""
-    if line.get("kind") == "trash":
-        return trash.is_trash(str(line.get("to")), of=str(line.get("from")))
-    return isinstance(line.get("replaced"), str) and _is_inside(line.get("caption_file"))
+def _is_restorable(record: JournalRecord) -> bool:
+    """Whether its file is in this store. The journal of a dataset from somebody else may name any file."""
+    if record.get("kind") == "trash":
+        return trash.is_trash(str(record.get("to")), of=str(record.get("from")))
+    return isinstance(record.get("replaced"), str) and _is_inside(record.get("caption_file"))
 
 
 def _is_inside(name: Any) -> bool:
     return isinstance(name, str) and not os.path.isabs(name) and os.path.normpath(name).partition(os.sep)[0] != ".."
 
 
-def _restore_line(store: Path, line: JournalRecord, journal: Journal) -> tuple[Path, bool]:
-    if line["kind"] == "trash":
-        media = Path(os.path.normpath(store / line["from"]))
+def _restore_record(store: Path, record: JournalRecord, journal: Journal) -> tuple[Path, bool]:
+    if record["kind"] == "trash":
+        media = Path(os.path.normpath(store / record["from"]))
         try:
-            trash.move(store / line["to"], media)
-        except ItemError:  # something else is called that now, or somebody emptied the trash
+            trash.move(store / record["to"], media)
+        except ItemError:  # another file has this name now, or the trash was emptied
             return media, False
         return media, True
-    caption_path = store / line["caption_file"]
+    caption_path = store / record["caption_file"]
     try:
-        now = sidecar.read(caption_path)
-    except ItemError:  # a folder, or not to be read: not what we wrote
+        current = sidecar.read(caption_path)
+    except ItemError:  # a folder or an unreadable file: not the caption of the run
         return caption_path, False
-    if (None if now is None else sidecar.digest(now)) != line.get("digest"):
+    if (None if current is None else sidecar.digest(current)) != record.get("digest"):
         return caption_path, False
-    content = line["replaced"].encode("utf-8", "surrogateescape")
-    back: JournalRecord = {
+    content = record["replaced"].encode("utf-8", "surrogateescape")
+    restored: JournalRecord = {
         "kind": "restore",
-        "path": line.get("path"),
-        "caption_file": line["caption_file"],
+        "path": record.get("path"),
+        "caption_file": record["caption_file"],
         "digest": sidecar.digest(content),
-        "replaced": None if now is None else now.decode("utf-8", "surrogateescape"),
+        "replaced": None if current is None else current.decode("utf-8", "surrogateescape"),
     }
-    sidecar.write(caption_path, content, store, lambda: journal.append(store, back))
+    sidecar.write(caption_path, content, store, lambda: journal.append(store, restored))
     return caption_path, True

@@ -1,6 +1,6 @@
-"""One run at a time in a folder, as two would spend the GPU on the same files. Shards of one division share it.
+"""The run lock: only one run at a time captions a folder, because two would caption the same files.
 
-The locks are the operating system's: what is killed holds none.
+Runs with `--shard I/N` of the same N share a folder. The operating system releases the locks of a killed process.
 """
 
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ from ..errors import StartError
 from ..storage.filesystem import is_local
 from .sidecar import DOT_FOLDER
 
-_LOCK_TIMEOUT_S = 1.0  # another run may be looking whether ours is there
+_LOCK_TIMEOUT_S = 1.0  # another run may hold the lock for a moment, to check whether it is free
 
 
 class RunLock:
-    """On `stores`, for a whole run or for one shard, `2/8`. A context: they end with it."""
+    """A context manager that locks `stores` for a whole run or for one shard, such as `2/8`."""
 
     def __init__(self, stores: Iterable[Path], shard: str | None) -> None:
         self._stores = list(stores)
@@ -29,9 +29,9 @@ class RunLock:
         self._locks = ExitStack()
 
     def acquire(self) -> None:
-        """Once there is work; more often does nothing. Raises `StartError` where another run has it."""
+        """Acquire the locks. Further calls do nothing. Raises `StartError` if another run holds a lock."""
         for store in self._stores:
-            # Without locks, in object stores and on some network file systems, two runs are two bills; nothing is lost.
+            # Object stores and some network file systems have no locks. There, two runs waste time but lose nothing.
             with suppress(OSError, NotImplementedError):
                 if is_local(store):
                     self._acquire(store / DOT_FOLDER / "locks")
@@ -49,8 +49,8 @@ class RunLock:
                         pass
         except Timeout:
             raise StartError(
-                f"another run is captioning {folder.parent.parent}: wait for its end, or let several share the folder, "
-                "each with another --shard I/N"
+                f"another run is captioning {folder.parent.parent}: wait for it to finish, or split the folder between "
+                "runs with --shard I/N"
             ) from None
 
     def __enter__(self) -> Self:

@@ -1,14 +1,14 @@
-"""Captions as rows of parquet files, where a million small files would hurt: what stands in a part is done.
+"""Captions as rows of parquet files, for datasets that are too large for one `.txt` file per caption.
 
-A part is written whole or not at all, `captions-<run>.<number>.parquet` in --output, and never again. Its rows:
+A run writes files `captions-<run>.<number>.parquet` into --output. Each write is atomic, and no file changes later. An
+item is done when a row has its path. The columns:
 
-    path       of the media within the folder that was given; of several folders and of tars, behind its name
-    caption    as the `.txt` would hold it
-    captions   of each prompt
-    flags
+    path       the media's path relative to the given folder; with several folders or a tar, after the name of that one
+    caption    the content that a `.txt` would have
+    captions   one caption per prompt
+    flags      the flags of the caption
     kind       image or clip
-    media      the media's fingerprint, as the journal has it
-    model, recipe    what made it, as the journal has it
+    media, model, recipe    the media's fingerprint, the model and the settings hash, as in the journal
 """
 
 import io
@@ -23,34 +23,34 @@ from ..storage import filesystem
 from ..types import Captioned, MediaItem
 from . import sidecar
 
-_READ_THREADS = 16  # parts, which in a bucket are waited for one by one
-_ROWS_PER_FILE, _FLUSH_INTERVAL_S = 128, 30.0  # of a part; a kill costs at the most one part of each process
+_READ_THREADS = 16  # because a request to an object store mostly waits
+_ROWS_PER_FILE, _FLUSH_INTERVAL_S = 128, 30.0  # a killed process loses at most one file of captions
 
 
 def row_path(item: MediaItem) -> str:
-    """What a row calls it; bytes that are no UTF-8, which parquet does not hold, escaped."""
+    """Return the value of the column `path`. Parquet cannot store bytes that are not UTF-8, so they are escaped."""
     return item.caption_file.removesuffix(".txt").encode("utf-8", "backslashreplace").decode()
 
 
 def captioned_paths(store: Path) -> frozenset[str]:
-    """The paths that have a row. Raises `StartError` where a part cannot be read."""
+    """Return the paths that have a row. Raises `StartError` if a file cannot be read."""
     _pyarrow()
     with ThreadPoolExecutor(_READ_THREADS) as pool:
         return frozenset(chain.from_iterable(pool.map(_paths, filesystem.glob_files(store, "captions-*.parquet"))))
 
 
-def _paths(part: Path) -> list[str]:
+def _paths(file: Path) -> list[str]:
     _, parquet = _pyarrow()
     try:
-        table = parquet.read_table(io.BytesIO(filesystem.read(part)), columns=["path"])
+        table = parquet.read_table(io.BytesIO(filesystem.read(file)), columns=["path"])
         return table["path"].to_pylist()  # type: ignore[no-any-return]
-    except Exception as error:  # pyarrow's own kinds
-        remedy = "mend it, or take it away to caption its files again"
-        raise StartError(f"{part} cannot be read ({error}): {remedy}") from error
+    except Exception as error:  # pyarrow has its own exceptions
+        remedy = "restore it from a copy, or remove it to caption its media again"
+        raise StartError(f"{file} cannot be read ({error}): {remedy}") from error
 
 
 class ParquetWriter:
-    """Holds captions until their part is written; they are no outcomes before. Raises `StartError` without pyarrow."""
+    """Buffers captions and writes them into parquet files. Raises `StartError` if pyarrow is not installed."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
@@ -65,16 +65,16 @@ class ParquetWriter:
             self._pending and time.monotonic() - self._pending_since > _FLUSH_INTERVAL_S
         )
 
-    def add(self, captioned: Captioned, line: dict[str, Any]) -> None:
-        """line: what the journal has of it."""
+    def add(self, captioned: Captioned, record: dict[str, Any]) -> None:
+        """Buffer a caption with its journal record."""
         if not self._pending:
             self._pending_since = time.monotonic()
-        row = {name: line[name] for name in ("media", "model", "recipe")}
-        row |= {"path": row_path(captioned.item), "caption": captioned.caption, "kind": line["media_kind"]}
+        row = {name: record[name] for name in ("media", "model", "recipe")}
+        row |= {"path": row_path(captioned.item), "caption": captioned.caption, "kind": record["media_kind"]}
         self._pending.append((captioned, row | {"captions": captioned.captions, "flags": captioned.flags}))
 
     def write(self) -> list[Captioned]:
-        """One part, of all that is held: what has come true with it. Raises `StorageError`."""
+        """Write the buffered captions into one file, and return them. Raises `StorageError`."""
         if not self._pending:
             return []
         pa, parquet = _pyarrow()
@@ -83,13 +83,13 @@ class ParquetWriter:
         content = io.BytesIO()
         rows = [row for _, row in self._pending]
         parquet.write_table(pa.Table.from_pylist(rows, schema=pa.schema(texts | lists)), content)
-        store = self._pending[0][0].item.store  # --output is the only one there is
+        store = self._pending[0][0].item.store  # always --output
         self._number += 1
-        part = store / f"captions-{self._run_id}.{self._number:05d}.parquet"
+        file = store / f"captions-{self._run_id}.{self._number:05d}.parquet"
         try:
-            sidecar.write(part, content.getvalue(), store)
-            if filesystem.is_local(part):
-                sidecar.fsync_parents(part, store)
+            sidecar.write(file, content.getvalue(), store)
+            if filesystem.is_local(file):
+                sidecar.fsync_parents(file, store)
         except CaptionerError as error:
             raise StorageError(str(error)) from error
         written, self._pending = [captioned for captioned, _ in self._pending], []
@@ -101,5 +101,5 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise StartError("--captions-to parquet needs pyarrow: pip install 'gemma-captioner[export]'") from error
+        raise StartError("--captions-to parquet requires pyarrow: pip install 'gemma-captioner[export]'") from error
     return pyarrow, parquet

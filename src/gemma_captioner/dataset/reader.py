@@ -1,10 +1,11 @@
-"""Captions as they stand on disk, edits included, with what the journal still knows of them."""
+"""Reads the captions on disk, edits included, and the journal's records of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..config.selection import SelectionSettings
 from ..errors import ItemError
+from ..text import file_error
 from ..types import Failed, MediaItem
 from . import sidecar
 from .discover import Discovery, Root
@@ -13,7 +14,7 @@ from .journal import History
 
 @dataclass(frozen=True, slots=True)
 class CaptionedItem:
-    """A media file and its captions, at least one: of several prompts, or of several lines, all of them."""
+    """A media file and its captions, at least one. Several prompts or several lines give several captions."""
 
     item: MediaItem
     captions: tuple[str, ...]
@@ -22,9 +23,13 @@ class CaptionedItem:
 def read_captions(
     roots: list[Root], selection: SelectionSettings, *, one_caption_per_line: bool
 ) -> Iterator[CaptionedItem | MediaItem | Failed]:
-    """What is captioned, as entries; media without a caption as items; collisions and what cannot be read as failures.
+    """Read the captions of the roots.
 
-    one_caption_per_line: whether each line of a `.txt` is a caption; else its lines are one caption, broken where none should.
+    Args:
+        one_caption_per_line: Whether each line of a `.txt` is a caption. Otherwise its lines are joined into one.
+
+    Yields:
+        A `CaptionedItem`, a `MediaItem` without a caption, or a `Failed` for an unreadable or shared caption.
     """
     histories = {root.store: History(root.store) for root in roots}
     for found in Discovery(roots, selection):
@@ -36,7 +41,10 @@ def read_captions(
             content = sidecar.read(item.caption_path) or b""
             text = content.decode("utf-8-sig")
         except (ItemError, UnicodeDecodeError) as error:
-            yield Failed(item, f"{item.caption_path.name}: {error}. `gemma-captioner check` says more, --fix mends it")
+            yield Failed(
+                item,
+                f"{item.caption_path.name} cannot be read: {file_error(error)}. Or run `gemma-captioner check --fix`",
+            )
             continue
         lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
         record = histories[item.store].caption_record(item.caption_file, sidecar.digest(content))

@@ -1,4 +1,4 @@
-"""The `.txt` beside the media: written whole or not at all, and the only mark of "done"."""
+"""The caption file, a `.txt` beside the media. Each write is atomic. An item is done when this file has text."""
 
 import errno
 import hashlib
@@ -14,7 +14,7 @@ from ..storage.atomic import atomic_write
 from ..storage.filesystem import is_local
 
 DOT_FOLDER = ".gemma-captioner"
-_STALE_TEMP_AGE_S = 3600  # a temporary file lives for milliseconds; one of an hour ago is from a run that died
+_STALE_TEMP_AGE_S = 3600  # a temporary file exists for milliseconds; an older one is from a killed run
 
 
 def digest(content: bytes) -> str:
@@ -22,7 +22,7 @@ def digest(content: bytes) -> str:
 
 
 def read(path: Path) -> bytes | None:
-    """What stands in the file, None where there is none. Raises what `storage_error` says."""
+    """Return the content of the file, or None if it does not exist. Raises the errors of `storage_error`."""
     try:
         return filesystem.read(path)
     except FileNotFoundError:
@@ -32,7 +32,7 @@ def read(path: Path) -> bytes | None:
 
 
 class CaptionExistsError(Exception):
-    """Somebody has written there in the meantime."""
+    """A caption exists where `write` must not replace one."""
 
 
 def write(
@@ -43,10 +43,16 @@ def write(
     *,
     replace: bool = True,
 ) -> None:
-    """Put `content` at `path` by a synced temporary file and a rename; `before_rename` runs between the two. Where
-    there is no renaming, in an object store, it runs before the one atomic put.
+    """Write `content` to a temporary file, sync it, and rename it to `path`.
 
-    Without `replace`, only where no text stands: raises `CaptionExistsError` else. Raises what `storage_error` says.
+    Args:
+        store: The folder that holds `.gemma-captioner` with the temporary file.
+        before_rename: Runs before the rename, or before the one atomic write to an object store.
+        replace: Whether to replace an existing caption. An empty file is always replaced.
+
+    Raises:
+        CaptionExistsError: A caption exists and `replace` is false.
+        CaptionerError: The errors of `storage_error`.
     """
 
     def rename(temp_path: Path, to: Path) -> None:
@@ -71,7 +77,7 @@ def write(
 
 
 def remove(path: Path, before_removal: Callable[[], None] = lambda: None) -> None:
-    """Take a caption away. Raises what `storage_error` says."""
+    """Remove a caption; `before_removal` runs first. Raises the errors of `storage_error`."""
     try:
         before_removal()
         path.unlink()
@@ -79,25 +85,25 @@ def remove(path: Path, before_removal: Callable[[], None] = lambda: None) -> Non
         raise storage_error(error, path) from error
 
 
-def _link_unless_exists(temporary: Path, path: Path) -> bool:
-    """Give the file its name in one step that fails where there is one; False: it is the caller's to replace."""
+def _link_unless_exists(temp_path: Path, path: Path) -> bool:
+    """Link the file to `path` atomically. Returns False if the caller must rename it instead."""
     try:
-        os.link(temporary, path)
+        os.link(temp_path, path)
         return True
     except FileExistsError:
         if path.stat().st_size:
             raise CaptionExistsError from None
         return False
-    except OSError:  # a file system without links
+    except OSError:  # the file system does not support links
         if path.exists() and path.stat().st_size:
             raise CaptionExistsError from None
         return False
 
 
 def fsync_parents(path: Path, store: Path) -> None:
-    """That it is found after the power fails, which syncing the file alone does not promise."""
+    """Sync the folders from `path` up to the store. Otherwise a power failure may lose the name of a synced file."""
     folders = [folder for folder in path.parents if folder.is_relative_to(store)]
-    with suppress(OSError):  # Windows syncs no folders
+    with suppress(OSError):  # Windows cannot sync folders
         for folder in folders:
             descriptor = os.open(folder, os.O_RDONLY)
             try:
@@ -107,9 +113,9 @@ def fsync_parents(path: Path, store: Path) -> None:
 
 
 def _temporary_folder(path: Path, store: Path) -> Path:
-    """On the file system of `path`, which a linked subfolder may not share with the store: a rename must not copy."""
-    home = store if path.parent.stat().st_dev == _device(store) else path.parent
-    folder = home / DOT_FOLDER / "tmp"
+    """A folder on the file system of `path`, as a rename requires. A linked subfolder may not be on the store's one."""
+    parent = store if path.parent.stat().st_dev == _device(store) else path.parent
+    folder = parent / DOT_FOLDER / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -120,10 +126,7 @@ def _device(folder: Path) -> int:
 
 
 def prepare(store: Path) -> None:
-    """See that captions can be written, before any time is spent on them, and remove what a killed run left.
-
-    Raises `StorageError`.
-    """
+    """Check that captions can be written, and remove temporary files of killed runs. Raises `StorageError`."""
     try:
         write(store / DOT_FOLDER / "tmp" / "probe", b"", store)
     except CaptionerError as error:
@@ -136,26 +139,28 @@ def prepare(store: Path) -> None:
             if file.name == "probe" or time.time() - file.stat().st_mtime > _STALE_TEMP_AGE_S:
                 file.unlink(missing_ok=True)
     except OSError:
-        pass  # leftovers harm nobody
+        pass  # remaining temporary files do no harm
 
 
-_REMEDIES: dict[int, tuple[type[CaptionerError], str]] = {
-    errno.ENOSPC: (StorageError, "the disk is full: free some space and run again, what is finished is kept"),
-    errno.EDQUOT: (StorageError, "the disk quota is used up: free some and run again, what is finished is kept"),
-    errno.EROFS: (StorageError, "the file system is read-only: write elsewhere with --output"),
-    errno.EACCES: (ItemError, "no permission to write: mend it with chmod, or write elsewhere with --output"),
-    errno.EPERM: (ItemError, "no permission to write: mend it with chmod, or write elsewhere with --output"),
-    errno.ENAMETOOLONG: (ItemError, "the name is too long for a caption file beside it: shorten it"),
-    errno.ENOENT: (ItemError, "the folder is gone"),
-    errno.ENOTDIR: (ItemError, "a file stands where a folder should be: rename it"),
-    errno.EEXIST: (ItemError, "a file stands where a folder should be: rename it"),
-    errno.EISDIR: (ItemError, "a folder stands where the caption should be: rename it"),
+_NO_PERMISSION = "no permission to read or write it: change it with chmod, or write to another folder with --output"
+_FILE_BLOCKS_FOLDER = "a part of this path is a file, not a folder: rename that file"
+_PROBLEMS: dict[int, tuple[type[CaptionerError], str]] = {
+    errno.ENOSPC: (StorageError, "the disk is full: free space and run again. All finished captions are kept"),
+    errno.EDQUOT: (StorageError, "the disk quota is used up: free space and run again. All finished captions are kept"),
+    errno.EROFS: (StorageError, "the file system is read-only: write to another folder with --output"),
+    errno.EACCES: (ItemError, _NO_PERMISSION),
+    errno.EPERM: (ItemError, _NO_PERMISSION),
+    errno.ENAMETOOLONG: (ItemError, "the name of the caption file is too long: shorten the name of the media file"),
+    errno.ENOENT: (ItemError, "the folder no longer exists: restore it, or run again"),
+    errno.ENOTDIR: (ItemError, _FILE_BLOCKS_FOLDER),
+    errno.EEXIST: (ItemError, _FILE_BLOCKS_FOLDER),
+    errno.EISDIR: (ItemError, "a folder has the name of the caption file: rename the folder"),
 }
 
 
 def storage_error(error: OSError, path: Path) -> CaptionerError:
-    """`ItemError` where the fault is this path's own, `StorageError` where no other would fare better."""
-    kind, remedy = _REMEDIES.get(
-        error.errno or 0, (StorageError, f"cannot be read or written ({error.strerror or error})")
+    """Convert an OSError: to `ItemError` if it concerns only this path, to `StorageError` if it concerns all."""
+    kind, problem = _PROBLEMS.get(
+        error.errno or 0, (StorageError, f"cannot be read or written ({error.strerror or error}): check the disk")
     )
-    return kind(f"{path}: {remedy}")
+    return kind(f"{path}: {problem}")

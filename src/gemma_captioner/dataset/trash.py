@@ -1,6 +1,6 @@
-"""Media that a person took out of the dataset: `.gemma-captioner/trash/<run-id>/<name>.deleted`.
+"""The trash: media that a person removed from the dataset. `.gemma-captioner/trash/<run-id>/<name>.deleted`.
 
-Some trainers look for media in any folder, hidden ones too: nothing there has a name that they would take.
+Some trainers search hidden folders too. The suffix `.deleted` keeps them from loading these files.
 """
 
 import os
@@ -15,28 +15,31 @@ from .sidecar import DOT_FOLDER, storage_error
 
 
 def trash_path(item: MediaItem, run_id: str) -> Path:
-    """Where the item would go: within the folder that was given, or on another file system within its own."""
+    """Return a free path in the trash for the item.
+
+    The trash is in the given folder, or in the item's own folder if that is on another file system.
+    """
     top = Path(*item.path.parts[: -item.name.count("/") - 1])
-    home = top if top.stat().st_dev == item.path.parent.stat().st_dev else item.path.parent
-    names = (item.path.relative_to(home).as_posix() + (f".{n}" if n else "") for n in count())
-    places = (home / DOT_FOLDER / "trash" / run_id / f"{name}.deleted" for name in names)
-    return next(path for path in places if not os.path.lexists(path))
+    parent = top if top.stat().st_dev == item.path.parent.stat().st_dev else item.path.parent
+    names = (item.path.relative_to(parent).as_posix() + (f".{n}" if n else "") for n in count())
+    paths = (parent / DOT_FOLDER / "trash" / run_id / f"{name}.deleted" for name in names)
+    return next(path for path in paths if not os.path.lexists(path))
 
 
 def move_fields(source: Path, target: Path, store: Path) -> dict[str, str]:
-    """What the journal keeps of it: both paths from the store, so that the dataset may itself be moved."""
+    """Return the journal fields of a move. The paths are relative to the store, so that the dataset can be moved."""
     return {"from": _relative_to_store(store, source), "to": _relative_to_store(store, target)}
 
 
-def is_trash(place: str, *, of: str) -> bool:
-    """Whether it is where a file of that name would go: a journal that came with somebody's dataset may say anything.
+def is_trash(path: str, *, of: str) -> bool:
+    """Return whether `path` is a trash path of the file `of`. A journal from somebody else may name any path.
 
     # clips/.gemma-captioner/trash/RUN/day1/a.mp4.deleted, of clips/day1/a.mp4 -> yes
     """
-    home, _, inside = f"/{place}".rpartition(f"/{DOT_FOLDER}/trash/")
+    parent, _, inside = f"/{path}".rpartition(f"/{DOT_FOLDER}/trash/")
     name, of = inside.partition("/")[2].removesuffix(".deleted"), f"/{of}"
     names = (name, re.sub(r"[.][0-9]+$", "", name))
-    return ".." not in of[len(home) :].split("/") and of in [f"{home}/{one}" for one in names]
+    return ".." not in of[len(parent) :].split("/") and of in [f"{parent}/{one}" for one in names]
 
 
 def _relative_to_store(store: Path, path: Path) -> str:
@@ -44,13 +47,18 @@ def _relative_to_store(store: Path, path: Path) -> str:
 
 
 def move(source: Path, target: Path, before: Callable[[], None] = lambda: None) -> None:
-    """Never over another file. Raises `ItemError` where one stands there, and what `storage_error` says."""
+    """Rename `source` to `target`; `before` runs first.
+
+    Raises:
+        ItemError: `target` exists, or `source` does not.
+        CaptionerError: The errors of `storage_error`.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(target):
-            raise ItemError(f"another file is called {target.name} by now: rename it")
+            raise ItemError(f"a file named {target.name} already exists: rename that file")
         if not os.path.lexists(source):
-            raise ItemError("the file is gone")
+            raise ItemError("the file no longer exists")
         before()
         os.rename(source, target)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""The demo checkpoint's world: one filled shape on a plain background, resting or moving evenly.
+"""The scenes that the demo checkpoint can caption: one filled shape on a plain background, still or in even motion.
 
-Training, grading, the sample media and the tests all draw here, so that "right" has one meaning:
-`Scene.caption`. Knows nothing of files and nothing of models.
+Training, grading, the sample media and the tests all use these drawings, with `Scene.caption` as the correct caption.
+The module does not depend on files or models.
 """
 
 import math
@@ -34,10 +34,10 @@ _SUPERSAMPLING = 4
 Points = list[tuple[float, float]]
 
 
-def _regular(x: float, y: float, radii: list[float], turn: float) -> Points:
-    """Corners around (x, y), one for each radius, the first at `turn` degrees (0 is right, 90 is down)."""
+def _corners(x: float, y: float, radii: list[float], first_angle: float) -> Points:
+    """Corners around (x, y), one for each radius, the first at `first_angle` degrees (0 is right, 90 is down)."""
     step = 360 / len(radii)
-    angles = [math.radians(turn + step * i) for i in range(len(radii))]
+    angles = [math.radians(first_angle + step * i) for i in range(len(radii))]
     return [(x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
 
 
@@ -46,15 +46,15 @@ def _circle(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fullness: f
 
 
 def _square(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fullness: float) -> None:
-    draw.polygon(_regular(x, y, [r * (1.05 + 0.35 * fullness)] * 4, 45), fill=255)
+    draw.polygon(_corners(x, y, [r * (1.05 + 0.35 * fullness)] * 4, 45), fill=255)
 
 
 def _triangle(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fullness: float) -> None:
-    draw.polygon(_regular(x, y, [r * (1 + 0.2 * fullness)] * 3, -90), fill=255)
+    draw.polygon(_corners(x, y, [r * (1 + 0.2 * fullness)] * 3, -90), fill=255)
 
 
 def _star(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fullness: float) -> None:
-    draw.polygon(_regular(x, y, [r, r * (0.38 + 0.1 * fullness)] * 5, -90), fill=255)
+    draw.polygon(_corners(x, y, [r, r * (0.38 + 0.1 * fullness)] * 5, -90), fill=255)
 
 
 SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, float, float, float, float], None]] = {
@@ -67,9 +67,13 @@ SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, float, float, float, float], No
 
 @dataclass(frozen=True)
 class Scene:
-    """One shape; `start` and `end` are its centre in pixels in the first and the last frame.
+    """One shape in an image or a clip.
 
-    `fullness`, 0 to 1, varies its proportions: how wide a square or a triangle is, how deep a star's notches.
+    Attributes:
+        fullness: 0 to 1. It varies the proportions: how wide a square or a triangle is, how deep a star's notches are.
+        start: The center of the shape in the first frame, in pixels.
+        end: The center of the shape in the last frame, in pixels.
+        motion: None for an image.
     """
 
     shape: str
@@ -79,7 +83,7 @@ class Scene:
     fullness: float
     start: tuple[float, float]
     end: tuple[float, float]
-    motion: Motion | None  # None: an image
+    motion: Motion | None
 
     @property
     def caption(self) -> str:
@@ -107,7 +111,7 @@ def _draw_one(scene: Scene, x: float, y: float) -> Pixels:
 
 
 def random_scene(rng: Random, *, clip: bool) -> Scene:
-    """A scene drawn evenly from the world; the same seed gives the same scene on every machine."""
+    """Choose a scene uniformly at random. The same seed gives the same scene on every machine."""
     color, background = rng.sample(sorted(COLORS), 2)
     radius = rng.uniform(*RADIUS)
     low, high = radius, SIZE - radius

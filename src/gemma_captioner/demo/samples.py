@@ -1,4 +1,4 @@
-"""The sample media: drawn scenes as real PNG, JPEG and H.264 files, and what is true of each."""
+"""The sample media: drawn scenes as PNG, JPEG and H.264 files, with the correct caption of each."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,13 +12,17 @@ from PIL import Image
 from ..types import Pixels
 from .drawing import Scene, draw, random_scene
 
-SEED = 2026  # training uses seeds of its own
+SEED = 2026  # training uses other seeds
 IMAGES, CLIPS = 7, 5
 CLIP_FRAMES, FPS = 12, 12
 
 
 def draw_samples(folder: Path, *, images: int = IMAGES, clips: int = CLIPS, seed: int = SEED) -> dict[str, str]:
-    """Write `images` + `clips` files into `folder`: file name -> its true caption. Same seed, same files."""
+    """Write `images` + `clips` files into `folder`. The same seed gives the same files.
+
+    Returns:
+        File name -> correct caption.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = Random(seed)
     truth = {}
@@ -33,7 +37,7 @@ def draw_samples(folder: Path, *, images: int = IMAGES, clips: int = CLIPS, seed
 
 
 def write_scene(path: Path, scene: Scene, *, num_frames: int = CLIP_FRAMES) -> None:
-    """One drawing as the file type that its suffix names."""
+    """Draw the scene into a file of the type that its suffix names."""
     if path.suffix == ".mp4":
         write_clip(path, draw(scene, num_frames))
     else:
@@ -41,7 +45,7 @@ def write_scene(path: Path, scene: Scene, *, num_frames: int = CLIP_FRAMES) -> N
 
 
 def write_clip(path: Path, frames: Pixels, *, fps: int = FPS, codec: str = "libx264") -> None:
-    """uint8 [n, height, width, 3] -> a video file, as visually lossless as its codec does by default."""
+    """Encode `frames`, uint8 [n, height, width, 3], as a video file of near-lossless quality."""
     with av.open(str(path), "w") as container:
         stream = cast(VideoStream, container.add_stream(codec, rate=Fraction(fps), options={"crf": "14"}))
         stream.width, stream.height = frames.shape[2], frames.shape[1]

@@ -1,4 +1,4 @@
-"""`gemma-captioner doctor`: what is here, or on a server, and what that means for captioning."""
+"""`gemma-captioner doctor`: checks this machine, or a server, and says what that means for captioning."""
 
 from dataclasses import dataclass
 from typing import Literal

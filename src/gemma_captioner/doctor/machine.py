@@ -1,4 +1,4 @@
-"""What is on this machine."""
+"""Checks of this machine: packages, GPU, memory, model hub, extras."""
 
 import platform
 import shutil
@@ -12,7 +12,7 @@ from ..engines.local import memory
 from ..engines.local.memory import GEMMA3_SIZES, GEMMA4_SIZES, GIB
 from . import Diagnostic
 
-EXTRAS = {  # and the package by which each is known to be there
+EXTRAS = {  # extra -> a package that only this extra installs
     "quantize": "bitsandbytes",
     "scenes": "scenedetect-headless",
     "server": "openai",
@@ -21,13 +21,12 @@ EXTRAS = {  # and the package by which each is known to be there
     "cluster": "ray",
     "cloud": "universal-pathlib",
 }
-_REQUEST_TOKENS = (
-    FrameSamplingSettings().frames * 260 + 1024
-)  # a clip of the default length, its prompt and its caption
+_REQUEST_TOKENS = FrameSamplingSettings().frames * 260 + 1024  # a clip of default length, its prompt and its caption
 
 
 def diagnose_machine() -> Iterator[Diagnostic]:
-    from ..engines.local import hardware  # torch: seconds to import
+    """Yield one finding per part of this machine."""
+    from ..engines.local import hardware  # imports torch, which takes seconds
 
     yield Diagnostic("good", "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Diagnostic(
@@ -42,12 +41,12 @@ def diagnose_machine() -> Iterator[Diagnostic]:
         yield Diagnostic(
             "note",
             "GPU",
-            "none: the demo runs well on a CPU, a real Gemma 3 takes minutes a file. "
-            "Rent a GPU of 24 GB or more, or use one over a server",
+            "none: a CPU is enough for the demo, but the smallest Gemma takes minutes per file. Rent a GPU with 24 GB "
+            "or more, or use a server with --base-url",
         )
     else:
         name = hardware.nvidia_gpu_name() or device
-        yield Diagnostic("good", "GPU", f"{name}, which torch sees as {device}")
+        yield Diagnostic("good", "GPU", f"{name}, used by torch as {device}")
     yield from _memory(device, hardware.free_memory(device))
     yield from _hub()
     for extra, package in EXTRAS.items():
@@ -85,15 +84,17 @@ def _hub() -> Iterator[Diagnostic]:
     yield Diagnostic(
         "good" if token else "note",
         "Hugging Face token",
-        "set" if token else "none: fine for open models; for gated ones `hf auth login`",
+        "set" if token else "none: open models need none. For gated models, run `hf auth login`",
     )
     if HF_HUB_OFFLINE:
-        yield Diagnostic("note", "hub", "HF_HUB_OFFLINE is set: only models already here can be used")
+        yield Diagnostic(
+            "note", "hub", "HF_HUB_OFFLINE is set: only downloaded models work. Unset it to download others"
+        )
         return
     try:
         huggingface_hub.HfApi().model_info(DEFAULT_MODEL, timeout=10)
-    except Exception as error:  # whatever the network does, it is a finding and no failure
+    except Exception as error:  # any network error is a finding, not a failure of the command
         reason = " ".join(str(error).split())[:120]
-        yield Diagnostic("note", "hub", f"does not answer ({reason}): only local models and `demo` can be used")
+        yield Diagnostic("note", "hub", f"does not answer ({reason}): only downloaded models and `demo` work")
     else:
         yield Diagnostic("good", "hub", f"answers, and has {DEFAULT_MODEL}")

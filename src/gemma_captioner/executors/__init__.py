@@ -1,1 +1,1 @@
-"""Where a run happens: in this process (local), or in actors of Ray (ray/). The same pipeline in both."""
+"""The executors run the pipeline: in this process (local.py), or in Ray actors (ray/)."""

@@ -1,4 +1,4 @@
-"""paths -> plan -> pipeline: one pass over what was given, on this machine."""
+"""Runs the pipeline over paths on this machine: paths -> plan -> pipeline -> outcomes."""
 
 import threading
 import time
@@ -19,10 +19,13 @@ from ..types import Failed, MediaItem, Outcome, Skipped
 
 
 class Run:
-    """One pass over `paths`: iterate it for the outcomes; when one comes, its caption is on disk.
+    """One run over paths. Iterate it for the outcomes: each is on disk before it is yielded.
 
-    `close` it when leaving early: the work in flight is dropped, what is finished is kept. `log` is given lines for a
-    person: which model is loaded, and in which precision. Raises `StartError` and its kin.
+    To stop early, call `close`: it drops the items in progress and keeps the finished ones.
+
+    Attributes:
+        total: The number of files to caption, once they are counted.
+        utilization: Actor id -> the share of time that its engine was busy. Empty without --cluster.
     """
 
     def __init__(
@@ -32,10 +35,20 @@ class Run:
         engine: Engine | None = None,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
+        """Check the settings and the paths. Loads no model.
+
+        Args:
+            engine: By default, the settings select one.
+            log: Receives lines for a person, such as the model and its precision.
+
+        Raises:
+            UsageError: A setting is invalid.
+            StartError: The run cannot start.
+        """
         self.settings = settings
         self.roots = resolve_roots(paths, settings.selection.output)
         self.plan = Plan(self.roots, settings)
-        self.total: int | None = None  # files to caption, once they are counted
+        self.total: int | None = None
         stop_after = settings.conduct.stop_after
         self.pipeline = Pipeline(
             settings,
@@ -45,9 +58,7 @@ class Run:
             deadline=time.monotonic() + parse_duration(stop_after) if stop_after else float("inf"),
         )
         self.log = log
-        self.utilization: dict[
-            str, float
-        ] = {}  # of each actor, where there are several: the share of its time that it worked
+        self.utilization: dict[str, float] = {}
         self._run_lock = RunLock(self.stores, settings.selection.shard)
         self._outcomes = self._run_locked()
 
@@ -65,14 +76,14 @@ class Run:
 
     @property
     def stores(self) -> list[Path]:
-        """The folders that hold a journal of this run, each once."""
+        """The folders that hold a journal of this run, without duplicates."""
         return list(dict.fromkeys(root.store for root in self.roots))
 
     @property
     def journals(self) -> list[Path]:
-        """The files that tell of this run's captions: one in each store, or several, called alike."""
-        of_all = [journal_path(store, self.run_id + mark) for store in self.stores for mark in ("", ".*")]
-        return [path for path in of_all if glob_files(path.parent, path.name)]
+        """The journals of this run: in each store, one path, or a glob for several files."""
+        paths = [journal_path(store, self.run_id + suffix) for store in self.stores for suffix in ("", ".*")]
+        return [path for path in paths if glob_files(path.parent, path.name)]
 
     def __iter__(self) -> Iterator[Outcome]:
         return self._outcomes
@@ -97,9 +108,9 @@ class Run:
         counting = threading.Thread(target=self._count, name="count", daemon=True)
         for step in self._plan_items():
             if isinstance(step, MediaItem) and counting.ident is None:
-                counting.start()  # not before there is work: it walks the folders once more
+                counting.start()  # only if there is work, because it walks the folders a second time
             yield step
 
     def _count(self) -> None:
-        with suppress(OSError):  # without a total there is no estimate; the run itself says what is wrong
+        with suppress(OSError):  # without a total, there is no time estimate; the run reports the error
             self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))

@@ -1,4 +1,4 @@
-"""What a run came to, counted as its outcomes come."""
+"""Counts the outcomes of a run."""
 
 from array import array
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from ..types import Captioned, Failed, Outcome, Skipped
 
 @dataclass
 class RunStats:
-    """What the run came to; `as_json` is what --json prints."""
+    """The counts of a run. --json prints `as_json`."""
 
     captioned: int = 0
     skipped: int = 0
     failed: int = 0
     flagged: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
-    _caption_hashes: "array[int]" = field(default_factory=lambda: array("q"))  # a hash of each caption
+    _caption_hashes: "array[int]" = field(default_factory=lambda: array("q"))
 
     def add(self, outcome: Outcome) -> None:
         match outcome:
@@ -36,11 +36,11 @@ class RunStats:
 
     @property
     def num_repeated(self) -> int:
-        """How many captions are word for word another file's."""
+        """The number of files whose caption is identical to that of another file."""
         import numpy as np
 
-        _, times = np.unique(np.asarray(self._caption_hashes, np.int64), return_counts=True)
-        return int(times[times > 1].sum())
+        _, counts = np.unique(np.asarray(self._caption_hashes, np.int64), return_counts=True)
+        return int(counts[counts > 1].sum())
 
     def as_json(self, seconds: float, load_seconds: float) -> dict[str, Any]:
         return {

@@ -1,6 +1,6 @@
-"""Pages written once and read in a browser, each a file that needs no other: templates, and pictures in them.
+"""HTML pages that need no other file: rendering of the templates, with images as data URLs.
 
-Whatever stands in a caption, a prompt or a file's name is text there, never HTML.
+Values such as captions, prompts and file names are escaped: a page shows them as text, never as HTML.
 """
 
 import base64
@@ -26,12 +26,18 @@ def _templates() -> Environment:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A whole page from `template`, which extends `base.html`."""
+    """Render a page from `template`, which extends `base.html`."""
     return _templates().get_template(template).render(**values)
 
 
 def jpeg_data_url(pixels: Pixels, width: int, height: int | None = None) -> str:
-    """uint8 [height, width, 3] -> a data: URL of a JPEG, `width` pixels wide; height: where the shape is to change."""
+    """Return a `data:` URL of a JPEG.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        width: The width of the JPEG in pixels.
+        height: The height of the JPEG in pixels. By default, the aspect ratio stays.
+    """
     image = Image.fromarray(pixels)
     image = image.resize((width, height or max(1, round(width * image.height / image.width))))
     buffer = io.BytesIO()

@@ -1,1 +1,1 @@
-"""planner: what there is to do -> scheduler: the one loop -> item: one file on its way -> postprocess: a caption."""
+"""planner: items to caption -> scheduler: the main loop -> item: the state of one file -> postprocess -> writer."""

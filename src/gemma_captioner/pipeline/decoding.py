@@ -1,10 +1,11 @@
-"""Settings -> what decoding is told of them."""
+"""Conversion of the settings for the decode workers."""
 
 from ..config.settings import Settings
 from ..media.settings import DecodeSettings
 
 
 def decode_settings(settings: Settings) -> DecodeSettings:
+    """Return the settings that decode workers need."""
     sampling, reading = settings.sampling, settings.reading
     return DecodeSettings(
         frames=sampling.frames,

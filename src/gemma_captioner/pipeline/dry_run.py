@@ -1,4 +1,4 @@
-"""What a run would do, found out without loading a model: files, frames, tokens, what exists, what collides, memory."""
+"""The dry run: what a run would do, without loading a model."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,17 +12,27 @@ from ..engines import engine_for
 from ..errors import StartError
 from ..prompts.examples import read_examples
 from ..prompts.metadata import load_metadata
+from ..text import counted
 from ..types import Failed, Kind, MediaItem
 from .planner import Plan
 
 
 @dataclass(frozen=True)
 class DryRunReport:
-    """`frames` and `prompt_tokens` are upper bounds: a short clip may hold fewer frames than were asked for."""
+    """The result of a dry run.
+
+    Attributes:
+        pending: The number of files to caption, by kind.
+        frames: At most so many frames; a short clip may have fewer than --frames.
+        prompt_tokens: At most so many tokens. None if the configuration of the model cannot be loaded.
+        existing: The number of files that the run would skip.
+        ignored: The number of files that are neither images nor clips.
+        shortage: Why the model cannot run here.
+    """
 
     pending: Counter[Kind]
     frames: int
-    prompt_tokens: int | None  # None where the model's description cannot be had
+    prompt_tokens: int | None
     existing: int
     failures: list[Failed]
     ignored: int
@@ -53,23 +63,23 @@ class DryRunReport:
         }
 
     def as_text(self) -> str:
+        tokens = "" if self.prompt_tokens is None else f", {counted(self.prompt_tokens, 'prompt token')}"
         lines = [
-            f"to caption   {self.pending['image']} images, {self.pending['clip']} clips",
-            f"at most      {self.frames:,} frames"
-            + (f", {self.prompt_tokens:,} prompt tokens" if self.prompt_tokens is not None else ""),
-            f"captioned    {self.existing} already",
-            f"ignored      {self.ignored} other files",
+            f"to caption   {counted(self.pending['image'], 'image')}, {counted(self.pending['clip'], 'clip')}",
+            f"at most      {counted(self.frames, 'frame')}{tokens}",
+            f"to skip      {counted(self.existing, 'file')}",
+            f"ignored      {counted(self.ignored, 'other file')}",
             f"model        {self.model}" if not self.shortage else f"cannot run   {self.shortage}",
         ]
         lines += [f"would fail   {f.item.path}: {f.error}" for f in self.failures]
         if not (self.files or self.existing or self.failures):
-            lines.append("nothing      no images or clips here: --recursive looks into subfolders")
+            lines.append("nothing      no images or clips found: check the folder, or add --recursive for subfolders")
         return "\n".join(lines)
 
 
 def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
-    """Raises `StartError` and its kin where the paths or the model's description cannot be had."""
-    load_metadata(settings)  # what its prompts ask for is known, or told now
+    """Count what a run would do. Raises `UsageError` or `StartError` if a setting or a path is invalid."""
+    load_metadata(settings)  # checks the variables in the prompts
     plan = Plan(resolve_roots(paths, settings.selection.output), settings)
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
@@ -88,7 +98,7 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
             for prompt in settings.prompts[kind]
         )
         model = engine.describe()
-    except StartError as error:  # what was counted is worth knowing all the same
+    except StartError as error:  # the counts are useful even if the model cannot run
         shortage = str(error)
     return DryRunReport(
         pending=pending,

@@ -1,4 +1,4 @@
-"""One item on its way: its pixels are held, its prompts asked, until each has a fit answer or one of them has none."""
+"""The state of one item in the pipeline, until each of its prompts has a valid reply or one of them fails."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,32 +18,44 @@ _RETRY_TEMPERATURE = 0.7
 
 @dataclass(slots=True)
 class PromptState:
-    """One prompt about the item. `rejected`: raw replies to it that were not fit."""
+    """One prompt of an item.
+
+    Attributes:
+        prompt: The text with the values of its variables.
+        template: The text with its variables.
+        rejected: Raw replies that no caption could be made of.
+        reply: The valid reply.
+    """
 
     id: int
-    prompt: str  # its variables filled in
+    prompt: str
     template: str
     rejected: list[str] = field(default_factory=list)
     in_flight: bool = False
-    reply: Reply | None = None  # the fit one
+    reply: Reply | None = None
     check: CaptionCheck | None = None
 
 
 @dataclass(slots=True, eq=False)
 class ItemState:
-    """`media`: the file's fingerprint before it was read."""
+    """One item between decoding and outcome.
+
+    Attributes:
+        media: The fingerprint of the file, taken before it is decoded.
+        values: The values of the variables in its prompts.
+    """
 
     item: MediaItem
     media: str
     decoding: DecodeTask
     frames: Frames | None = None
-    values: Mapping[str, str | int | float] = field(default_factory=dict)  # of the prompts' variables
+    values: Mapping[str, str | int | float] = field(default_factory=dict)
     prompt_states: list[PromptState] = field(default_factory=list)
     failed: Failed | None = None
 
     @property
     def kind(self) -> Kind:
-        """By content, once its frames are there."""
+        """The kind by file extension; by content once the item is decoded."""
         return self.frames.kind if self.frames else self.item.kind
 
     @property
@@ -52,15 +64,20 @@ class ItemState:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is to come: no answer is missing, or one prompt failed and no other is with the engine."""
-        if any(prompt_state.in_flight for prompt_state in self.prompt_states):
+        """Whether every prompt has a valid reply, or one failed. False while a request is in flight."""
+        if any(prompt.in_flight for prompt in self.prompt_states):
             return False
-        return self.failed is not None or all(prompt_state.reply for prompt_state in self.prompt_states)
+        return self.failed is not None or all(prompt.reply for prompt in self.prompt_states)
 
     def begin(
         self, frames: Frames, settings: Settings, metadata: MetadataTable, existing: str, new_id: Callable[[], int]
     ) -> None:
-        """existing: the caption that is there now. new_id: of a request, unique in the run."""
+        """Take the decoded frames and create the prompts.
+
+        Args:
+            existing: The existing caption, for the variable of that name.
+            new_id: Returns a request id that is unique in the run.
+        """
         self.frames = frames
         self.values = variable_values(
             self.item,
@@ -74,19 +91,13 @@ class ItemState:
         ]
 
     def pending_prompts(self) -> list[PromptState]:
-        """What the engine is to be asked now."""
-        return (
-            []
-            if self.failed
-            else [
-                prompt_state
-                for prompt_state in self.prompt_states
-                if not prompt_state.in_flight and prompt_state.reply is None
-            ]
-        )
+        """The prompts to send to the engine now."""
+        if self.failed:
+            return []
+        return [prompt for prompt in self.prompt_states if not prompt.in_flight and prompt.reply is None]
 
     def request(self, prompt_state: PromptState, settings: Settings, examples: Sequence[FewShotExample]) -> Request:
-        """A second try samples, with a seed of its own: a greedy answer would be the same again."""
+        """Build the request. A retry samples with another seed, because greedy decoding would repeat the reply."""
         assert self.frames is not None
         generation, attempt = settings.generation, len(prompt_state.rejected)
         seed = f"{generation.seed} {self.item.name}" + (f" {attempt}" if attempt else "")
@@ -109,8 +120,8 @@ class ItemState:
     def handle_reply(
         self, answer: Reply | Failed, settings: Settings, count_tokens: Callable[[str], int] | None
     ) -> None:
-        """Take an answer: fit, to be asked again, or the item's failure."""
-        [prompt_state] = [prompt_state for prompt_state in self.prompt_states if prompt_state.id == answer.request_id]
+        """Accept the reply, reject it so that its prompt is sent again, or fail the item."""
+        [prompt_state] = [prompt for prompt in self.prompt_states if prompt.id == answer.request_id]
         prompt_state.in_flight = False
         if isinstance(answer, Failed):
             self.failed = answer
@@ -124,13 +135,9 @@ class ItemState:
             self.failed = Failed(self.item, check.rejection, rejected=tuple(prompt_state.rejected))
 
     def captioned(self, *, as_lines: bool) -> Captioned:
-        """Once it is over. as_lines: the `.txt` is to hold every caption, else the first."""
+        """Return the outcome of a finished item. as_lines: the `.txt` has one line per caption, not only the first."""
         assert self.frames is not None
-        accepted = [
-            (prompt_state.reply, prompt_state.check)
-            for prompt_state in self.prompt_states
-            if prompt_state.reply and prompt_state.check
-        ]
+        accepted = [(prompt.reply, prompt.check) for prompt in self.prompt_states if prompt.reply and prompt.check]
         captions = tuple(check.caption for _, check in accepted)
         flags = dict.fromkeys([*self.frames.flags, *(flag for _, check in accepted for flag in check.flags)])
         return Captioned(
@@ -145,16 +152,16 @@ class ItemState:
         )
 
     def to_journal_record(self, captioned: Captioned) -> JournalRecord:
-        """What the journal keeps of how the captions came about."""
+        """Return the journal record of how the captions were made."""
         assert self.frames is not None
-        replies = [prompt_state.reply for prompt_state in self.prompt_states if prompt_state.reply]
+        replies = [prompt.reply for prompt in self.prompt_states if prompt.reply]
         return {
             "kind": "caption",
             "path": self.item.name,
             "caption_file": self.item.caption_file,
             "media": self.media,
             "media_kind": self.kind,
-            "prompts": [prompt_state.prompt for prompt_state in self.prompt_states],
+            "prompts": [prompt.prompt for prompt in self.prompt_states],
             "frame_times_s": self.frames.times_s,
             "raw": [reply.text for reply in replies],
             "finish_reasons": [reply.finish_reason for reply in replies],
@@ -163,6 +170,6 @@ class ItemState:
             "prompt_tokens": captioned.prompt_tokens,
             "new_tokens": captioned.new_tokens,
             "seconds": round(captioned.seconds, 3),
-            "retries": sum(len(prompt_state.rejected) for prompt_state in self.prompt_states),
-            "rejected": [raw for prompt_state in self.prompt_states for raw in prompt_state.rejected],
+            "retries": sum(len(prompt.rejected) for prompt in self.prompt_states),
+            "rejected": [raw for prompt in self.prompt_states for raw in prompt.rejected],
         }

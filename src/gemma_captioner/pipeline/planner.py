@@ -1,4 +1,4 @@
-"""What a run has to do: discovered files against the captions that exist. Opens no media."""
+"""Plans a run: compares the discovered files with the existing captions. Opens no media file."""
 
 import hashlib
 import unicodedata
@@ -15,7 +15,7 @@ from ..types import Failed, Folder, MediaItem, Skipped
 
 
 class OverwritePolicy:
-    """Which captions may give way to another: what --existing and --only say, by what the journals know of them."""
+    """Decides which existing captions may be replaced, by --existing, --only and the journals."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -31,18 +31,18 @@ class OverwritePolicy:
         return self._histories[store]
 
     def allows(self, item: MediaItem) -> bool:
-        """Of an item that has a caption now."""
+        """Return whether the run may replace the caption of the item."""
         only, existing = self._selection.only, self._selection.existing
         if only is not None:
             return only != "failed" and self._is_flagged(item, only.removeprefix("flagged").removeprefix(":"))
         return existing == "overwrite" or (existing == "stale" and self._is_stale(item))
 
     def _is_stale(self, item: MediaItem) -> bool:
-        """Whether its caption is ours, and made by other settings or from other media than there are now."""
+        """Whether the tool made its caption with other settings, or from another version of the media file."""
         record = self._caption_record(item)
         try:
             media = fingerprint(item.path)
-        except OSError:  # gone, or not to be read: there is nothing that could be redone
+        except OSError:  # a media file that is missing or unreadable cannot be captioned again
             return False
         return record is not None and (record.settings_hash, record.media) != (
             self._settings.settings_hash(record.kind),
@@ -50,7 +50,7 @@ class OverwritePolicy:
         )
 
     def _is_flagged(self, item: MediaItem, flag: str) -> bool:
-        """Whether its caption is ours and has this flag, any for ""."""
+        """Whether the tool made its caption and gave it this flag. "" stands for any flag."""
         record = self._caption_record(item)
         return record is not None and (flag in record.flags if flag else bool(record.flags))
 
@@ -63,19 +63,19 @@ class OverwritePolicy:
 
 
 class Plan:
-    """Iterate it for items to caption, up to --limit; items to leave alone; items that cannot have a caption."""
+    """Iterate it for items to caption (at most --limit), items to skip and items that fail."""
 
     def __init__(self, roots: list[Root], settings: Settings) -> None:
         self._selection = settings.selection
         self._discovery = Discovery(roots, settings.selection)
         self._overwrite = OverwritePolicy(settings)
-        self._captioned_paths: frozenset[str] | None = None  # paths, with --captions-to parquet
+        self._captioned_paths: frozenset[str] | None = None  # only with --captions-to parquet
         self._stores = {root.store for root in roots}
-        self.num_in_other_shards = 0  # files seen so far
+        self.num_in_other_shards = 0  # so far
 
     @property
     def ignored(self) -> int:
-        """Files seen so far that are neither images nor clips."""
+        """The number of files so far that are neither images nor clips."""
         return self._discovery.ignored
 
     def __iter__(self) -> Iterator[MediaItem | Skipped | Failed]:
@@ -83,7 +83,7 @@ class Plan:
         if self._selection.captions_to == "parquet":
             self._captioned_paths = frozenset[str]().union(*map(parquet.captioned_paths, self._stores))
         for found in self._discovery:
-            if not self._is_ours(found):
+            if not self._is_in_shard(found):
                 self.num_in_other_shards += 1
                 continue
             if isinstance(found, Failed):
@@ -94,8 +94,8 @@ class Plan:
                 pending += 1
                 yield found.item
 
-    def _is_ours(self, found: DiscoveredItem | Failed) -> bool:
-        """By --shard. A folder that cannot be listed is every shard's failure: whose files it hides is not known."""
+    def _is_in_shard(self, found: DiscoveredItem | Failed) -> bool:
+        """A folder that cannot be listed fails in every shard, because its files may belong to any."""
         shard, item = self._selection.shard, found.item
         return shard is None or isinstance(item, Folder) or in_shard(item.name, shard)
 
@@ -108,20 +108,23 @@ class Plan:
             if selection.only is None:
                 return None
             failed = selection.only == "failed" and self._overwrite.history(item.store).failed(item.name)
-            return None if failed else f"is not what --only {selection.only} asks for"
+            return None if failed else f"does not match --only {selection.only}"
         if self._overwrite.allows(item):
             return None
         if selection.only is not None:
-            return f"is not what --only {selection.only} asks for"
-        return "has a caption" if selection.existing == "skip" else "has a caption that is current, or a person's"
+            return f"does not match --only {selection.only}"
+        return "has a caption" if selection.existing == "skip" else "has a caption that is current or from a person"
 
 
 def in_shard(name: str, shard: str) -> bool:
-    """Whether a file of this name (its path within the folder that was given) belongs to `I/N`.
+    """Return whether the file belongs to the shard `I/N`.
 
-    By a hash of the name, so that machines agree whatever the mount point, the order of listing, and what else there
-    is; composed, as macOS and Linux may spell one accented letter differently.
+    The hash of the name decides, so all machines agree whatever the mount point, the listing order and the other files.
+    NFC makes names equal that macOS and Linux encode differently.
+
+    Args:
+        name: The path of the file relative to the given folder.
     """
     index, count = map(int, shard.split("/"))
-    composed = unicodedata.normalize("NFC", name).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(composed, digest_size=8).digest()) % count == index - 1
+    normalized = unicodedata.normalize("NFC", name).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(normalized, digest_size=8).digest()) % count == index - 1

@@ -1,4 +1,4 @@
-"""A raw reply -> a caption with its flags, or why none can be made of it. Pure."""
+"""Turns a raw reply into a caption with flags, or rejects it. No side effects."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,9 +13,11 @@ from ..types import Reply
 
 @dataclass(frozen=True, slots=True)
 class CaptionCheck:
+    """A caption with its flags. `rejection` says why it cannot be stored and what to do."""
+
     caption: str
     flags: tuple[str, ...] = ()
-    rejection: str | None = None  # why it cannot be stored, and what to do
+    rejection: str | None = None
 
 
 def postprocess_reply(
@@ -25,7 +27,13 @@ def postprocess_reply(
     values: Mapping[str, str | int | float],
     count_tokens: Callable[[str], int] | None = None,
 ) -> CaptionCheck:
-    """prompt: as it was asked. values: of the variables in prefix and suffix. count_tokens: of --tokenizer."""
+    """Clean the reply, flag it, and add the trigger, the prefix and the suffix.
+
+    Args:
+        prompt: The prompt with the values of its variables.
+        values: The values of the variables in the prefix and the suffix.
+        count_tokens: The counter of --tokenizer. By default, lengths are estimates.
+    """
     prompting, judging = settings.prompting, settings.judging
     text = _cleaned(reply.text, prompting.begin.strip(), ascii_punctuation=prompting.punctuation == "ascii")
     truncated = reply.finish_reason == "length" and bool(text)
@@ -41,7 +49,7 @@ def postprocess_reply(
 
 
 def _cleaned(text: str, begin: str, *, ascii_punctuation: bool) -> str:
-    """begin: what stays, even where it is what models say around a caption, such as "This image shows"."""
+    """`begin` stays, even if it is a phrase that `strip_boilerplate` removes, such as "This image shows"."""
     text = strip_boilerplate(text, ascii_punctuation=ascii_punctuation)
     opening = " ".join((to_ascii_punctuation(begin) if ascii_punctuation else begin).split())
     if not text or text.startswith(opening):

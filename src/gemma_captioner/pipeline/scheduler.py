@@ -1,7 +1,7 @@
-"""MediaItem -> decode -> Frames -> prompt -> Request -> engine -> Reply -> clean, judge -> Outcome -> store.
+"""MediaItem -> decode -> Frames -> prompt -> Request -> engine -> Reply -> postprocess -> Outcome -> write.
 
-The one loop, for images and clips alike, on one machine and on each of many. It knows nothing of folders: items come
-in, outcomes go out, each on disk when it comes.
+The main loop, for images and clips, on one machine and in each actor of a cluster. It takes items and yields outcomes.
+An outcome is on disk before it is yielded. The loop does not depend on folders.
 """
 
 import os
@@ -22,23 +22,19 @@ from ..errors import ItemError
 from ..media.pool import DecodePool
 from ..prompts.examples import FewShotExample, decode_examples, read_examples
 from ..prompts.metadata import load_metadata
+from ..text import file_error
 from ..types import Captioned, Failed, MediaItem, Outcome, Skipped, max_frame_bytes
 from .decoding import decode_settings
 from .item import ItemState
 from .writer import OutcomeWriter
 
-PIXEL_BYTES = 1 << 30  # of pixels held at once, from decode until the outcome; more for an engine that asks for it
-_MAX_ITEMS = 256  # items begun and not settled, however small their pixels are
+PIXEL_BYTES = 1 << 30  # memory for pixels, held from decode until the outcome; more if the engine prefers large batches
+_MAX_ITEMS = 256  # in progress at once
 _POLL_TIMEOUT_S = 0.02
 
 
 class Pipeline:
-    """One run. Raises `UsageError` where prompts, facts or examples cannot be had, before any model is loaded.
-
-    run_id: a new one, where it is not given. stores: how many folders will hold a journal, where that is known: a
-    single one that cannot be written ends the run. log: is given lines for a person: which model is loaded, and in
-    which precision. deadline: of `time.monotonic()`, after which nothing new is begun.
-    """
+    """One run: captions items with an engine."""
 
     def __init__(
         self,
@@ -50,6 +46,18 @@ class Pipeline:
         log: Callable[[str], None] = lambda line: None,
         deadline: float = float("inf"),
     ) -> None:
+        """Read the prompts, the metadata table and the examples. Loads no model.
+
+        Args:
+            engine: By default, the settings select one.
+            run_id: By default, a new id.
+            stores: The number of stores, if known. If the only store cannot be written, the run ends.
+            log: Receives lines for a person, such as the model and its precision.
+            deadline: The value of `time.monotonic()` after which no item is started.
+
+        Raises:
+            UsageError: A prompt, the metadata table or an example is invalid.
+        """
         self.settings = settings
         self.run_id = run_id or new_run_id()
         self.load_seconds = 0.0
@@ -60,18 +68,22 @@ class Pipeline:
         self._metadata = load_metadata(settings)
         self._examples: list[FewShotExample] = read_examples(settings.prompting.examples)
         self._as_lines = settings.sampling.for_ is not None and get_trainer(settings.sampling.for_).one_caption_per_line
-        self._items: list[ItemState] = []  # admitted and not settled, in the order of work
-        self._in_flight: dict[int, ItemState] = {}  # by the id of the request that the engine has
+        self._items: list[ItemState] = []  # in progress, in the order of the plan
+        self._in_flight: dict[int, ItemState] = {}  # by request id
         self._request_ids = count()
-        self._no_room_yet: MediaItem | None = None  # taken from the steps, its pixels having no room
-        self._is_exhausted = False  # nothing more is admitted
-        self._resources = ExitStack()  # the decode pool and the session: closed before the writer
+        self._deferred: MediaItem | None = None  # the next item, while there is no memory for its pixels
+        self._is_exhausted = False  # no more items to start
+        self._resources = ExitStack()  # the decode pool and the session; closed before the writer
         self.writer = OutcomeWriter(settings, self.run_id, stores=stores)
 
     def run(self, planned: Iterator[MediaItem | Skipped | Failed | None]) -> Generator[Outcome]:
-        """Outcomes, in the order in which they come; what `planned` says is skipped or failed is one as it stands.
+        """Caption the planned items, and yield outcomes as soon as they are on disk.
 
-        None among the steps: there is nothing new at present. Raises `StartError` and its kin.
+        Args:
+            planned: Items to caption, and finished outcomes. None means that no item is available yet.
+
+        Raises:
+            StartError: The run cannot start or cannot continue.
         """
         session: Session | None = None
         with closing(self.writer), self._resources:
@@ -80,13 +92,12 @@ class Pipeline:
                 if self._time_is_up():
                     self._drop_undecoded()
                 if not self._items:
-                    yield from self.writer.flush()  # nobody who waits for an outcome is kept waiting
+                    yield from self.writer.flush()  # a cluster waits for these outcomes before it sends more items
                     if self._is_exhausted:
                         return
                 yield from self._collect_undecodable()
-                if session is None and any(
-                    state.is_decoded for state in self._items
-                ):  # no model for broken files alone
+                # A run in which no file can be decoded does not load the model.
+                if session is None and any(state.is_decoded for state in self._items):
                     session = self._load_model()
                 if session is None:
                     time.sleep(_POLL_TIMEOUT_S / 4)
@@ -99,22 +110,22 @@ class Pipeline:
     # Admission and decoding
 
     def _admit(self, planned: Iterator[MediaItem | Skipped | Failed | None]) -> Iterator[Outcome]:
-        """Begin items, as many as there is room for; yields what needs no work or cannot be begun."""
+        """Start as many items as memory allows. Yields items that are finished already and items that cannot start."""
         while not self._is_exhausted and len(self._items) < _MAX_ITEMS:
             try:
-                next_item = self._no_room_yet or next(planned)
+                step = self._deferred or next(planned)
             except StopIteration:
                 self._is_exhausted = True
                 return
-            self._no_room_yet = None
-            if next_item is None:
+            self._deferred = None
+            if step is None:
                 return
-            if not isinstance(next_item, MediaItem):
-                yield self.writer.record(next_item)
+            if not isinstance(step, MediaItem):
+                yield self.writer.record(step)
             elif self._time_is_up():
                 self._is_exhausted = self.stopped_by_deadline = True
-            elif (state := self._begin(next_item)) is None:
-                self._no_room_yet = next_item  # until others are settled
+            elif (state := self._begin(step)) is None:
+                self._deferred = step
                 return
             elif isinstance(state, Failed):
                 yield self.writer.record(state)
@@ -125,20 +136,20 @@ class Pipeline:
         return time.monotonic() > self._deadline
 
     def _begin(self, item: MediaItem) -> ItemState | Failed | None:
-        """Start to decode it. None where its pixels have no room now."""
+        """Start to decode an item. Returns None if there is no memory for its pixels now."""
         pool = self._pool
         if (error := self.writer.write_error(item.store)) is not None:
             return Failed(item, error)
         try:
             media = fingerprint(item.path)
         except OSError as unreadable:
-            return Failed(item, f"cannot be read ({unreadable.strerror}): mend or remove it")
+            return Failed(item, f"cannot be read ({file_error(unreadable)}): replace or remove it")
         decoding = pool.start(item)
         return None if decoding is None else ItemState(item, media, decoding)
 
     @cached_property
     def _pool(self) -> DecodePool:
-        """Started when the first file needs it; the examples are decoded before anything else."""
+        """The decode pool, started for the first file. It decodes the examples first."""
         spec = self.engine.spec
         clip_size = spec.clip_size or spec.size
         wanted = spec.preferred_batch_size * self.settings.sampling.frames * max_frame_bytes(clip_size)
@@ -154,7 +165,7 @@ class Pipeline:
         return pool
 
     def _drop_undecoded(self) -> None:
-        """Time is up: what the model has not begun is left for another run."""
+        """After the deadline, leave the items that no request was sent for to another run."""
         for state in [state for state in self._items if state.frames is None]:
             self._release(state)
             self.stopped_by_deadline = True
@@ -169,11 +180,11 @@ class Pipeline:
 
     @cached_property
     def engine(self) -> Engine:
-        """Made when the first file needs it: a finished folder asks for no model."""
+        """The engine, created for the first file. A finished folder needs none."""
         return self._own_engine or engine_for(self.settings, self._log, self._examples)
 
     def _load_model(self) -> Session:
-        """While it loads, the next files decode."""
+        """Load the model while workers decode the next files."""
         start = time.monotonic()
         self._log(self.engine.describe())
         session = self._resources.enter_context(self.engine.open())
@@ -181,14 +192,14 @@ class Pipeline:
         return session
 
     def _submit(self, session: Session) -> None:
-        """Fill what is free with what is decoded, in the order of work."""
+        """Send requests for decoded items to the engine, up to its available slots."""
         available_slots = session.available_slots
         for state in self._items:
             if available_slots <= 0:
                 return
             if state.frames is None:
                 if not state.is_decoded or isinstance(frames := state.decoding.result(), Failed):
-                    continue  # what has failed since the last look is settled at the next
+                    continue  # `_collect_undecodable` handles the failure in the next round
                 state.begin(
                     frames,
                     self.settings,
@@ -202,18 +213,18 @@ class Pipeline:
                 available_slots -= 1
 
     def _existing_caption(self, item: MediaItem) -> str:
-        """The caption that is there, where a prompt wants it."""
+        """The existing caption, read only if a prompt uses it."""
         if self._metadata.used_variables.isdisjoint({"existing", "tags"}):
             return ""
         try:
             return (sidecar.read(item.caption_path) or b"").decode("utf-8", "replace").strip()
-        except ItemError:  # what stands in the caption's way is told where it is written
+        except ItemError:  # the writer reports this error later
             return ""
 
     # Outcomes
 
     def _collect(self, session: Session) -> Iterator[Outcome]:
-        """Take the engine's answers; yields the items that are over with them."""
+        """Handle the engine's answers, and yield the items that are done."""
         for answer in session.poll(_POLL_TIMEOUT_S):
             assert answer.request_id is not None
             state = self._in_flight.pop(answer.request_id)
@@ -225,7 +236,7 @@ class Pipeline:
 
     @cached_property
     def _count_tokens(self) -> Callable[[str], int] | None:
-        """Of --tokenizer. Raises `ModelError` where it cannot be had."""
+        """The token counter of --tokenizer. Raises `ModelError` if the tokenizer cannot be loaded."""
         if (name := self.settings.judging.tokenizer) is None:
             return None
         from ..engines.local.tokenizer import token_counter
@@ -237,14 +248,14 @@ class Pipeline:
         state.decoding.release()
 
     def _settle(self, state: ItemState) -> Outcome | None:
-        """None while the caption is held for a part of a parquet file."""
+        """Store the outcome. Returns None while the writer buffers the caption."""
         if state.failed is not None:
             return self.writer.record(state.failed)
         captioned = state.captioned(as_lines=self._as_lines)
         return self.writer.store(captioned, self._journal_record(state, captioned))
 
     def _journal_record(self, state: ItemState, captioned: Captioned) -> JournalRecord:
-        """The journal's, with what the run knows and the item does not."""
+        """The journal record of the item, with the fields of the run."""
         spec = self.engine.spec
         return state.to_journal_record(captioned) | {
             "model": spec.model,

@@ -1,6 +1,6 @@
-"""Outcome -> disk: a caption's journal line, then the caption, as a `.txt` or as a row of a parquet file.
+"""Writes outcomes to disk: first the journal record, then the caption, as a `.txt` or as a row of a parquet file.
 
-It decides nothing about a caption's words. A caption that somebody wrote since the run was planned is not replaced.
+It does not change the text of a caption. It does not replace a caption that a person wrote during the run.
 """
 
 from collections.abc import Callable
@@ -17,44 +17,46 @@ from ..errors import ItemError, StorageError
 from ..types import Captioned, Failed, Outcome, Skipped
 from .planner import OverwritePolicy
 
-_CAPTION_EXISTS = "a caption was written there meanwhile"
+_CAPTION_EXISTS = "a caption was written there during the run"
 
 
 class CaptionWriter(Protocol):
-    """Stores captions in one format. The journal line of a caption is always written before the caption."""
+    """Stores captions in one format. It always writes the journal record of a caption before the caption."""
 
     @property
     def is_flush_due(self) -> bool:
-        """Whether it holds enough for a `flush`."""
+        """Whether enough captions are buffered for a `flush`."""
         ...
 
-    def write(self, captioned: Captioned, line: JournalRecord, *, replace: bool) -> Captioned | None:
-        """The caption once it is stored; None while it is held for `flush`.
+    def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> Captioned | None:
+        """Store a caption. Returns None while the caption is buffered.
 
-        Raises `sidecar.CaptionExistsError` where a caption is present and `replace` is false, and what `storage_error` says.
+        Raises:
+            CaptionExistsError: A caption exists and `replace` is false.
+            CaptionerError: The errors of `sidecar.storage_error`.
         """
         ...
 
     def flush(self) -> list[Captioned]:
-        """Store what is held, and return it. Raises `StorageError`."""
+        """Store the buffered captions, and return them. Raises `StorageError`."""
         ...
 
 
 class TxtWriter:
-    """A `.txt` for each caption, stored at once."""
+    """Writes each caption into its `.txt` at once."""
 
     is_flush_due = False
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def write(self, captioned: Captioned, line: JournalRecord, *, replace: bool) -> Captioned:
+    def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> Captioned:
         item = captioned.item
         sidecar.write(
             item.caption_path,
             captioned.caption.encode(),
             item.store,
-            lambda: self._journal.append(item.store, line),
+            lambda: self._journal.append(item.store, record),
             replace=replace,
         )
         return captioned
@@ -64,10 +66,12 @@ class TxtWriter:
 
 
 class RowWriter:
-    """Rows of parquet files, many at once. Their journal lines are synced before the file that holds the rows."""
+    """Writes captions as rows of parquet files. It syncs their journal records before it writes a file.
+
+    Raises `StartError` if pyarrow is not installed.
+    """
 
     def __init__(self, journal: Journal) -> None:
-        """Raises `StartError` without pyarrow."""
         self._journal = journal
         self._parquet = ParquetWriter(journal.run_id)
 
@@ -75,9 +79,9 @@ class RowWriter:
     def is_flush_due(self) -> bool:
         return self._parquet.is_flush_due
 
-    def write(self, captioned: Captioned, line: JournalRecord, *, replace: bool) -> None:
-        self._journal.append(captioned.item.store, line, sync=False)
-        self._parquet.add(captioned, line)
+    def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> None:
+        self._journal.append(captioned.item.store, record, sync=False)
+        self._parquet.add(captioned, record)
 
     def flush(self) -> list[Captioned]:
         self._journal.flush()
@@ -88,10 +92,7 @@ WRITERS: dict[str, Callable[[Journal], CaptionWriter]] = {"txt": TxtWriter, "par
 
 
 class OutcomeWriter:
-    """Stores the outcomes of one run: captions through a `CaptionWriter`, failures in the journal. Owns the journal.
-
-    stores: how many folders hold a journal, where that is known: a single one that cannot be written ends the run.
-    """
+    """Stores the outcomes of one run: captions through a `CaptionWriter`, failures in the journal, which it owns."""
 
     def __init__(self, settings: Settings, run_id: str, *, stores: int | None = None) -> None:
         self._overwrite = OverwritePolicy(settings)
@@ -101,7 +102,7 @@ class OutcomeWriter:
         self._captions = WRITERS[settings.selection.captions_to](self._journal)
 
     def write_error(self, store: Path) -> str | None:
-        """Why this folder cannot be written, None where it can. Raises `StorageError` where it is the only one."""
+        """Return why this store cannot be written, or None. Raises `StorageError` if it is the only store."""
         if store not in self._write_errors:
             self._write_errors[store] = None
             try:
@@ -112,10 +113,11 @@ class OutcomeWriter:
                 self._write_errors[store] = str(error)
         return self._write_errors[store]
 
-    def store(self, captioned: Captioned, line: JournalRecord) -> Outcome | None:
-        """The outcome once it is on disk; None while the caption is held for `flush`. Raises `StorageError`.
+    def store(self, captioned: Captioned, record: JournalRecord) -> Outcome | None:
+        """Store a caption, and return the outcome. Returns None while the caption is buffered. Raises `StorageError`.
 
-        line: of the journal, but for the digest and the words that are replaced.
+        Args:
+            record: The journal record, without the digest and the replaced text.
         """
         item = captioned.item
         try:
@@ -123,25 +125,25 @@ class OutcomeWriter:
             replace = self._overwrite.allows(item)
             if present and not replace:
                 return Skipped(item, _CAPTION_EXISTS)
-            line = line | {
+            record = record | {
                 "digest": sidecar.digest(captioned.caption.encode()),
                 "replaced": None if present is None else present.decode("utf-8", "surrogateescape"),
             }
-            return self._captions.write(captioned, line, replace=replace)
+            return self._captions.write(captioned, record, replace=replace)
         except sidecar.CaptionExistsError:
             return Skipped(item, _CAPTION_EXISTS)
         except ItemError as error:
             return self.record(Failed(item, str(error)))
 
     def record(self, outcome: Outcome) -> Outcome:
-        """The outcome; a failure is written into the journal first."""
+        """Append a failure to the journal. Returns the outcome."""
         if isinstance(outcome, Failed):
-            line: JournalRecord = {"kind": "failure", "path": outcome.item.name, "error": outcome.error}
+            record: JournalRecord = {"kind": "failure", "path": outcome.item.name, "error": outcome.error}
             if outcome.rejected:
-                line["rejected"] = outcome.rejected
-            # A folder that cannot be listed or written holds no journal either; the summary reports the failure.
+                record["rejected"] = outcome.rejected
+            # A folder that cannot be listed or written may have no journal. The summary reports the failure.
             with suppress(ItemError):
-                self._journal.append(outcome.item.store, line, sync=False)
+                self._journal.append(outcome.item.store, record, sync=False)
         return outcome
 
     @property
@@ -149,11 +151,11 @@ class OutcomeWriter:
         return self._captions.is_flush_due
 
     def flush(self) -> list[Captioned]:
-        """Store what is held, and return it. Raises `StorageError`."""
+        """Store the buffered captions, and return them. Raises `StorageError`."""
         return self._captions.flush()
 
     def close(self) -> None:
-        """Whatever ends the run: what is held is stored, though nobody is told of it."""
+        """Store the buffered captions and close the journal. Call it also when the run ends early."""
         try:
             self.flush()
         finally:

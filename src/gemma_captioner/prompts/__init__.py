@@ -1,1 +1,1 @@
-"""What the model is asked: variables, facts about a file, examples to follow."""
+"""The inputs of a prompt besides the media: variables, metadata about a file, few-shot examples."""

@@ -1,4 +1,4 @@
-"""Examples that the model is shown before it is asked: media with their captions, or captions alone."""
+"""Few-shot examples: media with their captions, or captions without media."""
 
 import time
 from collections.abc import Sequence
@@ -9,13 +9,19 @@ from ..config.selection import SelectionSettings
 from ..dataset.discover import Discovery, Root
 from ..errors import StartError, UsageError
 from ..media.pool import DecodePool
+from ..text import file_error
 from ..types import Example, Failed, Frames, Kind, MediaItem
 from .variables import fill_template, variable_values
 
 
 @dataclass(frozen=True, slots=True)
 class FewShotExample:
-    """An answer and what it was said of. frames: once they are decoded; item: None where there are words alone."""
+    """A caption and its media.
+
+    Attributes:
+        item: None for a caption without media.
+        frames: None until the media is decoded.
+    """
 
     answer: str
     item: MediaItem | None = None
@@ -26,27 +32,39 @@ class FewShotExample:
         return self.frames.kind if self.frames else self.item.kind if self.item else None
 
     def to_example(self, template: str, prompt: str, trigger: str) -> Example:
-        """template: the prompt with its variables. prompt: with those of the item that is asked about."""
+        """Return the example with its prompt.
+
+        Args:
+            template: The prompt with its variables.
+            prompt: The prompt with the values of the item to caption.
+            trigger: The value of --trigger.
+        """
         if self.item is None or self.frames is None:
             return Example(prompt, self.answer)
         values = variable_values(self.item, self.frames, trigger=trigger, existing="", metadata={})
         try:
             return Example(fill_template(template, values), self.answer, self.frames)
-        except KeyError:  # a column of the facts, which tell nothing of it
+        except KeyError:  # the prompt uses a column of the metadata table, which has no row for examples
             return Example(prompt, self.answer, self.frames)
 
 
 def read_examples(path: Path | None) -> list[FewShotExample]:
-    """In natural order; media without a caption are left out. Raises `UsageError` where there is none."""
+    """Read the examples in natural order. Skips media without a caption.
+
+    Args:
+        path: A folder of captioned media, or a text file with one caption per line. None for no examples.
+
+    Raises:
+        UsageError: The path cannot be read, or it has no examples.
+    """
     if path is None:
         return []
     try:
         if path.is_dir():
-            found = Discovery([Root(path, path, path)], SelectionSettings())
             examples = [
-                FewShotExample(_one_line(f.item.caption_path), f.item)
-                for f in found
-                if not isinstance(f, Failed) and f.captioned
+                FewShotExample(_one_line(found.item.caption_path), found.item)
+                for found in Discovery([Root(path, path, path)], SelectionSettings())
+                if not isinstance(found, Failed) and found.captioned
             ]
         else:
             examples = [
@@ -55,9 +73,11 @@ def read_examples(path: Path | None) -> list[FewShotExample]:
                 if line.strip()
             ]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--examples {path}: {error}") from error
+        raise UsageError(f"--examples {path} cannot be read: {file_error(error)}") from error
     if not examples:
-        raise UsageError(f"--examples {path}: holds none. Give media with a .txt beside each, or a caption a line")
+        raise UsageError(
+            f"--examples {path} has no examples: give media with a .txt file beside each, or one caption per line"
+        )
     return examples
 
 
@@ -66,12 +86,16 @@ def _one_line(path: Path) -> str:
 
 
 def examples_of_kind(examples: Sequence[FewShotExample], kind: Kind) -> list[FewShotExample]:
-    """Clips are shown clips, images images; captions alone are for both."""
+    """Return the examples whose media is of this kind, and those without media."""
     return [example for example in examples if example.kind in (None, kind)]
 
 
 def decode_examples(examples: Sequence[FewShotExample], pool: DecodePool) -> list[FewShotExample]:
-    """With their frames. Raises `StartError` for one that cannot be read: the run would be another than was meant."""
+    """Return the examples with their frames.
+
+    Raises:
+        StartError: An example cannot be decoded. A run without it would not be the run that the user asked for.
+    """
     return [
         example if example.item is None else FewShotExample(example.answer, example.item, _frames(example.item, pool))
         for example in examples
@@ -80,12 +104,13 @@ def decode_examples(examples: Sequence[FewShotExample], pool: DecodePool) -> lis
 
 def _frames(item: MediaItem, pool: DecodePool) -> Frames:
     decoding = pool.start(item)
-    assert decoding is not None  # nothing else is in the pool yet
+    assert decoding is not None  # the pool is empty, so it has room
     while not decoding.done():
         time.sleep(0.01)
     frames = decoding.result()
     if isinstance(frames, Failed):
         raise StartError(f"--examples: {item.path}: {frames.error}")
-    kept = Frames(frames.pixels.copy(), frames.times_s, frames.duration_s, (), frames.kind, frames.source_size)
+    # The pool reuses the memory of the pixels after `release`.
+    copy = Frames(frames.pixels.copy(), frames.times_s, frames.duration_s, (), frames.kind, frames.source_size)
     decoding.release()
-    return kept
+    return copy

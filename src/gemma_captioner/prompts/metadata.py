@@ -1,4 +1,4 @@
-"""Metadata about files, from a table: what --facts gives to prompts."""
+"""Metadata about files, from the table that --facts gives. Prompts use its columns as variables."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..errors import UsageError
+from ..text import file_error
 from ..types import MediaItem
 from .variables import validate_templates
 
@@ -15,32 +16,43 @@ _FILE_COLUMNS = ("file_name", "filename", "path", "file", "media_path", "image_p
 
 
 class MetadataTable:
-    """Columns of a table about the files, CSV or JSON lines, found by a file's path, its name or its stem."""
+    """A table in CSV or JSON lines. A row belongs to a file by the file's path, name or stem.
+
+    Attributes:
+        columns: The columns, without the column that names the file.
+        used_variables: The variables in the prompts, the prefix and the suffix of the run.
+    """
 
     def __init__(self, path: Path | None) -> None:
-        """Raises `UsageError` for a table that cannot be read or does not say which file a row is about."""
+        """Read the table.
+
+        Raises:
+            UsageError: The table cannot be read, or a row does not name its file.
+        """
         self.columns: list[str] = []
-        self.used_variables: set[str] = set()  # the variables that the run's texts hold
+        self.used_variables: set[str] = set()
         self._rows: dict[str, dict[str, str]] = {}
         if path is None:
             return
         try:
             rows = _rows(path)
         except (OSError, ValueError, csv.Error) as error:
-            raise UsageError(f"--facts {path}: {error}") from error
+            raise UsageError(f"--facts {path} cannot be read: {file_error(error)}") from error
         columns = dict.fromkeys(name for _, row in rows for name in row)
         key = next((name for name in _FILE_COLUMNS if name in columns), None)
         if key is None:
-            raise UsageError(f"--facts {path}: no column says which file a row is about: name one {_FILE_COLUMNS[0]!r}")
+            raise UsageError(
+                f"--facts {path}: no column names the file of each row: call that column {_FILE_COLUMNS[0]!r}"
+            )
         self.columns = [name for name in columns if name != key]
         for line, row in rows:
             if row.get(key) in (None, ""):
-                raise UsageError(f"--facts {path}, line {line}: no {key!r} says which file it is about: give one")
+                raise UsageError(f"--facts {path}, line {line}: {key!r} is empty: write the name of the file into it")
             values = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
             self._rows[str(row[key]).replace("\\", "/")] = values
 
     def lookup(self, item: MediaItem) -> Mapping[str, str]:
-        """Empty values for a file that the table does not tell of."""
+        """Return the row of the file. Returns empty values for a file without a row."""
         for name in (item.name, item.path.name, item.path.stem):
             if name in self._rows:
                 return self._rows[name]
@@ -48,17 +60,22 @@ class MetadataTable:
 
 
 def load_metadata(settings: Settings) -> MetadataTable:
-    """The facts of a run. Raises `UsageError` where its prompts ask for what nobody knows."""
-    facts, prompting = MetadataTable(settings.prompting.facts), settings.prompting
+    """Read the metadata table of a run, and check the variables in its prompts.
+
+    Raises:
+        UsageError: The table is invalid, or a prompt uses an unknown variable.
+    """
+    prompting = settings.prompting
+    table = MetadataTable(prompting.facts)
     prompts = [prompt for of_kind in settings.prompts.values() for prompt in of_kind]
-    facts.used_variables = validate_templates(
-        [*prompts, prompting.prefix, prompting.suffix], facts.columns, prompting.trigger
+    table.used_variables = validate_templates(
+        [*prompts, prompting.prefix, prompting.suffix], table.columns, prompting.trigger
     )
-    return facts
+    return table
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Each with the line that it ends on; those that hold nothing are left out. Raises `ValueError`, `csv.Error`."""
+    """(number of the row's last line, row) for each row that is not empty. Raises `ValueError`, `csv.Error`."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() in (".jsonl", ".ndjson"):
             return [(number, _object(line, number)) for number, line in enumerate(file, 1) if line.strip()]
@@ -66,7 +83,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
         rows = [(reader.line_num, row) for row in reader if any(cell for cells in row.values() for cell in cells or ())]
     for number, row in rows:
         if any(row.pop(None, ())):
-            raise ValueError(f"line {number} has more cells than there are columns: quote a cell that holds a comma")
+            raise ValueError(f"line {number} has more cells than the header: quote each cell that contains a comma")
     return rows
 
 
@@ -74,7 +91,7 @@ def _object(line: str, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from error
+        raise ValueError(f"line {number} is not valid JSON: write one object per line") from error
     if not isinstance(row, dict):
-        raise ValueError(f'line {number} is no JSON object: write it as {{"file_name": ...}}')
+        raise ValueError(f'line {number} is not a JSON object: write it as {{"file_name": ...}}')
     return row

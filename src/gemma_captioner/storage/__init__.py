@@ -1,1 +1,1 @@
-"""Where files lie: a folder, a bucket, a tar."""
+"""Access to files: local folders, object stores, tar archives."""

@@ -1,4 +1,4 @@
-"""The one way in which a local file gets its name: written under another, synced, renamed."""
+"""The atomic write of local files: write a temporary file, sync it, rename it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,13 +14,18 @@ def atomic_write(
     sync: bool = True,
     rename: Callable[[Path, Path], object] = os.replace,
 ) -> Iterator[Path]:
-    """A path to write to, which takes the name of `path` as the block ends. Where it raises, `path` stays as it was.
+    """Yield a temporary path and rename it to `path` when the block ends. If the block raises, `path` stays unchanged.
 
-    with atomic_write(table) as unfinished:
-        unfinished.write_text("a,b")
+    with atomic_write(table) as temp_path:
+        temp_path.write_text("a,b")
 
-    temp_path: where to write, on the same file system; else a hidden file beside `path`. sync: that the content
-    outlives a power failure; a cache need not. rename: instead of replacing what is there. Raises `OSError`.
+    Args:
+        temp_path: A path on the same file system as `path`. By default, a hidden file beside `path`.
+        sync: Whether the content must survive a power failure. A cache does not need this.
+        rename: How to rename. By default, it replaces an existing file.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     temp_path = temp_path or path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Where files lie: on this machine, or on what fsspec knows of (`s3://bucket/folder`, `gs://`, `memory://`).
+"""Access to files on this machine, in tar archives and in the file systems of fsspec (`s3://`, `gs://`, `memory://`).
 
-A local place is a `pathlib.Path` and goes past all this. Another is a `UPath`, typed as a `Path` because it has its
-methods; what it has not, or has at the price of many requests, is below. Credentials come from the environment, as each
-file system's own tools take them, and are never asked for nor kept.
+A local path is a `pathlib.Path`. A remote path is a `UPath`. It is typed as a `Path` because it has the same methods;
+this module provides those that it lacks and those that would need many requests. Credentials come from the
+environment, as for the tools of each file system. This package never asks for credentials or stores them.
 """
 
 import io
@@ -20,13 +20,17 @@ from typing import Any, BinaryIO, NamedTuple
 from ..errors import UsageError
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
-_SINGLE_READ_BYTES = 8 << 20  # bytes; what is smaller costs less in one request than in several
-_TAR_READ_BYTES = 1 << 16  # read at once while a tar's headers are looked for
-_BLOCK_BYTES = 1 << 20  # of what is larger: three seeks in a clip of 61 MB cost 5 requests and 5 MB
+_SINGLE_READ_BYTES = 8 << 20  # for a file up to this size, one request costs less than several
+_TAR_READ_BYTES = 1 << 16  # block size while reading the headers of a remote tar
+_BLOCK_BYTES = 1 << 20  # block size for larger files: three seeks in a clip of 61 MB cost 5 requests and 5 MB
 
 
 def parse_path(text: str | Path) -> Path:
-    """Raises `UsageError` where the file system is not known, or what it needs is not installed."""
+    """Convert a path or a URL.
+
+    Raises:
+        UsageError: The file system is unknown, or its package is not installed.
+    """
     if not isinstance(text, str):
         return text
     text = text.removeprefix("file://")
@@ -35,24 +39,28 @@ def parse_path(text: str | Path) -> Path:
     try:
         from upath import UPath
 
-        options: dict[str, Any] = {"use_listings_cache": False}  # it would keep every name it ever saw
+        options: dict[str, Any] = {"use_listings_cache": False}  # the cache would grow without limit
         if text.startswith("s3"):
-            options["max_concurrency"] = 1  # else it asks for a file's size before each read
+            options["max_concurrency"] = 1  # otherwise s3fs requests the size of a file before each read
         found: Any = UPath(text.rstrip("/"), **options)
         _ = found.fs
     except ImportError as error:
-        raise UsageError(f"{text}: pip install 'gemma-captioner[cloud]' ({error})") from error
+        raise UsageError(f"{text} requires more packages: pip install 'gemma-captioner[cloud]' ({error})") from error
     except ValueError as error:
-        raise UsageError(f"{text}: {error}") from error
+        raise UsageError(f"{text} cannot be used: {error}") from error
     return found  # type: ignore[no-any-return]
 
 
 def parse_local_path(text: str | Path) -> Path:
-    """A place on this machine. Raises `UsageError` for any other."""
+    """Convert a path on this machine.
+
+    Raises:
+        UsageError: The text is a URL.
+    """
     if isinstance(text, str) and _URL.match(text):
         raise UsageError(
-            f"{text}: this command wants a folder of this machine: copy it here first. `caption` and `restore` alone "
-            "work in object stores"
+            f"{text}: this command requires a local folder: copy the files to this machine first. Only `caption` and "
+            "`restore` work in object stores"
         )
     return Path(text)
 
@@ -63,17 +71,17 @@ def is_local(path: Path) -> bool:
 
 @contextmanager
 def map_os_errors() -> Iterator[None]:
-    """Whatever a file system's own library raises, as the OSError that callers expect of any path."""
+    """Convert the exceptions of a file system's library to the OSError that callers expect."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 def inspect(path: Path) -> tuple[bool, bool]:
-    """Whether it is a folder, and whether there is anything of that name, a broken link included."""
+    """Return whether the path is a folder, and whether it exists. A broken link exists."""
     if is_local(path):
         return path.is_dir(), os.path.lexists(path)
     with map_os_errors():
@@ -87,7 +95,7 @@ class DirectoryEntry(NamedTuple):
 
 
 def list_directory(folder: Path) -> Iterator[DirectoryEntry]:
-    """Of a folder that is not local, from its listing alone. The store pages it."""
+    """List a remote folder with one listing request per page. Raises OSError."""
     remote: Any = folder
     with map_os_errors():
         for found in remote.fs.ls(remote.path, detail=True):
@@ -98,7 +106,12 @@ def list_directory(folder: Path) -> Iterator[DirectoryEntry]:
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """A file in a tar, typed as a `Path` where it stands for one. inside: the folder in the tar, "" or "a/b/"."""
+    """A file in a tar. A `MediaItem` holds it in place of a `Path`.
+
+    Attributes:
+        inside: The folder in the tar, "" or "a/b/".
+        offset: The position of the file's content in the tar, in bytes.
+    """
 
     tar: Path
     inside: str
@@ -119,12 +132,12 @@ class TarMember:
 
 
 def tar_members(tar: Path) -> Iterator[Any]:
-    """Each file of it as a `TarMember`, from the headers alone; from afar they are read by range. Raises OSError."""
+    """Yield the files of a tar. Reads only the headers, by range requests if the tar is remote. Raises OSError."""
     with map_os_errors(), _open_tar(tar) as file, tarfile.open(fileobj=file, mode="r:") as index:
-        for found in index:
-            if found.isfile():
-                inside, slash, name = found.name.removeprefix("./").rpartition("/")
-                yield TarMember(tar, inside + slash, name, found.offset_data, found.size)
+        for header in index:
+            if header.isfile():
+                inside, slash, name = header.name.removeprefix("./").rpartition("/")
+                yield TarMember(tar, inside + slash, name, header.offset_data, header.size)
 
 
 def _open_tar(path: Path) -> BinaryIO:
@@ -135,7 +148,7 @@ def _open_tar(path: Path) -> BinaryIO:
 
 
 def glob_files(folder: Path, glob: str) -> list[Path]:
-    """Files of the folder, sorted; none where there is no such folder."""
+    """Return the matching files of the folder, sorted. Returns none if the folder does not exist."""
     if is_local(folder):
         return sorted(folder.glob(glob))
     try:
@@ -147,18 +160,21 @@ def glob_files(folder: Path, glob: str) -> list[Path]:
 
 
 def version_tag(path: Path) -> str:
-    """`<bytes>:<what the store changes with each change>` of a file that is not local; `<bytes>@<place>` in a tar."""
+    """Return a string that changes when a remote file changes.
+
+    It is `<bytes>:<ETag or modification time>`, or `<bytes>@<offset>` in a tar.
+    """
     remote: Any = path
     if isinstance(remote, TarMember):
         return f"{remote.bytes}@{remote.offset}"
     with map_os_errors():
-        said = remote.fs.info(remote.path)
-    mark = next((said[key] for key in ("ETag", "etag", "LastModified", "mtime", "created") if said.get(key)), "")
-    return f"{said['size']}:{mark}"
+        info = remote.fs.info(remote.path)
+    tag = next((info[key] for key in ("ETag", "etag", "LastModified", "mtime", "created") if info.get(key)), "")
+    return f"{info['size']}:{tag}"
 
 
 def read(path: Path) -> bytes:
-    """All of it, in one request."""
+    """Read the whole file, in one request if remote. Raises OSError."""
     remote: Any = path
     if isinstance(remote, TarMember):
         return _read_range(remote.tar, remote.offset, remote.bytes)
@@ -179,8 +195,14 @@ def _read_range(path: Path, offset: int, size: int) -> bytes:
 
 
 def source(path: Path, *, whole: bool = False) -> str | BinaryIO:
-    """What a decoder opens, as often as it likes: a local file by its name, a small one read at once, a larger one by
-    range. `release` it."""
+    """Return what a decoder can open: the path of a local file, or a file object for a remote one.
+
+    A small remote file is read at once, a larger one by range requests. The last file is cached, so a decoder can open
+    it again; `release` drops it.
+
+    Args:
+        whole: Read a large file at once too.
+    """
     if is_local(path):
         return str(path)
     file = _open_remote(path, whole)
@@ -212,7 +234,12 @@ def remove(path: Path) -> None:
 
 
 def put(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """One atomic put. Without `replace` raises FileExistsError where there is a file, if it is not empty."""
+    """Write a remote file with one atomic request.
+
+    Raises:
+        FileExistsError: `replace` is false and a file with content exists.
+        OSError: The file cannot be written.
+    """
     remote: Any = path
     with map_os_errors():
         try:

@@ -1,10 +1,10 @@
-"""The same pipeline on many machines, over Ray Data: paths in, outcomes out; no pixels cross.
+"""Runs the pipeline on many machines with Ray Data. Only paths and outcomes pass through Ray, never pixels.
 
-driver.py    ClusterRun: lists, plans, hands out, counts
-resources.py Ray: joining or starting it, how many actors there are and what each has
-worker.py    an actor: one engine, one pipeline, fed by several batches at once
-completed.py what actors that died had finished
-isolation.py what never came back, one file at a time
+driver.py     ClusterRun: lists and plans the files, sends them to actors in batches, yields the outcomes
+resources.py  starts or joins Ray, and decides the number of actors and the CPUs and GPUs of each
+worker.py     the actor: one engine and one pipeline
+completed.py  outcomes of actors that died
+isolation.py  retries lost files one at a time
 
-Ray is imported where it is used, so that nothing else waits for it.
+The modules import Ray inside functions, because the import is slow.
 """

@@ -1,4 +1,4 @@
-"""A run over many actors: lists and plans as on one machine, hands out paths, counts outcomes."""
+"""A run on a cluster: lists and plans the files like a local run, sends paths to actors, yields outcomes."""
 
 import logging
 import pickle
@@ -16,15 +16,19 @@ from .isolation import isolate_retry
 from .resources import ActorResources, connect
 from .worker import BatchResult, Worker, WorkerConfig
 
-# Files that an actor has in hand at once: two batches of 64, which an engine takes, and as many decoded ahead. They
-# come in small batches, so that at the end all actors run out at nearly the same time.
+# An actor has 16 * 16 files at once: two engine batches of 64, and as many files that are decoded ahead. The batches
+# are small so that all actors finish at nearly the same time.
 _BATCH_SIZE, _CONCURRENT_BATCHES = 16, 16
-_BLOCK_BYTES = 1 << 20  # Ray Data keeps room for one of this size for each batch in work
-_NO_PROGRESS_S = 1800.0  # until it gives up: a model that is downloaded, a machine that is waited for take their time
+_BLOCK_BYTES = 1 << 20  # Ray Data reserves this much memory for each batch in progress
+_NO_PROGRESS_S = 1800.0  # Ray Data gives up after this time; a model download or a machine that starts takes long
 
 
 class BatchQueue:
-    """The files that are handed out, in batches as Ray is to get them, and which batches have come back."""
+    """The files to caption, in pickled batches for Ray.
+
+    Attributes:
+        files: The number of files.
+    """
 
     def __init__(self) -> None:
         self.files = 0
@@ -43,11 +47,12 @@ class BatchQueue:
             self._partial_batch = []
 
     def items(self, batches: Iterable[int]) -> Iterator[MediaItem]:
+        """Yield the items of the batches with these indices."""
         for batch in batches:
             yield from pickle.loads(self.batches[batch])
 
     def split_for(self, actors: int) -> None:
-        """Smaller batches, where there are too few for every actor to get several."""
+        """Make the batches smaller if there are too few for each actor to get several."""
         size = max(1, self.files // (8 * actors))
         if size < _BATCH_SIZE:
             items = list(self.items(range(len(self.batches))))
@@ -55,7 +60,7 @@ class BatchQueue:
 
 
 class ClusterRun(Run):
-    """`Run`, with the work done by Ray's actors. Its own pipeline settles what needs none of them."""
+    """A `Run` on Ray actors. Its own pipeline only records the items that need no model."""
 
     def _work(self) -> Generator[Outcome]:
         queue = BatchQueue()
@@ -82,7 +87,7 @@ class ClusterRun(Run):
                         yield self.pipeline.writer.record(result)
 
     def _worker_config(self, resources: ActorResources) -> WorkerConfig:
-        """The settings as they hold on any machine: paths absolute, decoding processes by an actor's share."""
+        """The settings for any machine: absolute paths, and one decode worker per CPU of the actor."""
         conduct = self.settings.conduct
         workers = conduct.workers or max(1, round(resources.cpus))
         model = self.settings.model
@@ -111,10 +116,10 @@ class ClusterRun(Run):
     def _run_batches(
         self, queue: BatchQueue, config: WorkerConfig, resources: ActorResources, lost: list[int]
     ) -> Iterator[Outcome]:
-        """Every outcome that comes back; `lost` is given the batches that do not.
+        """Yield the outcomes of all batches that return, and append the others to `lost`.
 
-        Where actors die again and again, Ray Data gives up: what it had not reached is begun anew, and if nothing at
-        all came back, the run ends. Raises `StartError`.
+        Ray Data gives up when actors die repeatedly. Then the batches that it had not started are run again. If no
+        batch returned, raises `StartError`.
         """
         import ray
 
@@ -135,7 +140,10 @@ class ClusterRun(Run):
                 lost += missing
                 return
             if not returned:
-                raise StartError(f"the actors die, and no file comes back: {str(gave_up).strip()[-500:]}") from gave_up
+                reason = str(gave_up).strip()[-500:]
+                raise StartError(
+                    f"all actors died before they captioned a file: check memory and GPUs of the nodes ({reason})"
+                ) from gave_up
             lost += [batch for batch in missing if batch < max(returned)]
             pending = [batch for batch in missing if batch > max(returned)]
 
@@ -162,9 +170,9 @@ def _batch_results(
     context.max_errored_blocks = 2 * _CONCURRENT_BATCHES * (resources.actors + 1)
     context.max_consecutive_actor_init_deaths = 3 * resources.actors
     context.enable_progress_bars = context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a dead actor is ours to tell of, when it matters
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # the run reports dead actors itself
     rows = [{"batch": batch, "items": queue.batches[batch]} for batch in pending]
-    with warnings.catch_warnings():  # keyword arguments of Ray's go away in 2.64; until then there is no other way
+    with warnings.catch_warnings():  # Ray 2.64 removes some of these arguments; earlier versions have no replacement
         warnings.simplefilter("ignore", RayDeprecationWarning)
         data = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Worker,
@@ -174,7 +182,7 @@ def _batch_results(
             compute=ray.data.ActorPoolStrategy(
                 size=min(resources.actors, len(rows)),
                 max_concurrent_calls_per_actor=_CONCURRENT_BATCHES,
-                # One waits for each of those that end; none takes what another, ready a little later, could begin.
+                # Two batches wait for a free place. More would keep work from an actor that starts a little later.
                 max_tasks_in_flight_per_actor=min(2 + _CONCURRENT_BATCHES, -(-len(rows) // resources.actors)),
                 enable_true_multi_threading=True,
             ),

@@ -1,4 +1,4 @@
-"""What never came back: its actor died, and took its neighbours along. Each such file is run again by itself."""
+"""Retries lost files one at a time. When an actor dies, all files in its batches are lost, whichever file caused it."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from ...types import Failed, MediaItem
 from .resources import ActorResources
 from .worker import BatchResult, Worker, WorkerConfig
 
-_MAX_DEATHS = 2  # alone: a machine that is taken away must not look like a file that kills
+_MAX_DEATHS = 2  # per file; one death may have another cause, such as a node that was taken away
 
 
 def isolate_retry(
     items: list[MediaItem], config: WorkerConfig, resources: ActorResources
 ) -> Iterator[BatchResult | Failed]:
-    """One answer a file. A file that kills its actor, again and again, is `Failed` with what Ray says of that death."""
+    """Caption each file alone in an actor. A file whose actor dies repeatedly becomes a `Failed`."""
     import ray
 
     actor: Any = ray.remote(Worker)
-    actor = actor.options(num_cpus=resources.cpus, num_gpus=resources.gpus)  # it neither restarts nor tries again
+    actor = actor.options(num_cpus=resources.cpus, num_gpus=resources.gpus)  # by default, without restarts and retries
     pending = deque((item, 0) for item in items)
-    idle: list[Any] = [None] * min(resources.actors, len(items))  # None: a place where no actor lives
+    idle: list[Any] = [None] * min(resources.actors, len(items))  # None: no actor yet
     in_flight: dict[Any, tuple[Any, MediaItem, int]] = {}
     while pending or in_flight:
         while pending and idle:
@@ -39,12 +39,14 @@ def isolate_retry(
                 pending.append((item, deaths + 1))
             else:
                 yield Failed(
-                    item, f"it kills the process that captions it, {_MAX_DEATHS} times alone ({_death_reason(error)})"
+                    item,
+                    f"the process that captioned this file alone died {_MAX_DEATHS} times ({_death_reason(error)}): "
+                    "remove or replace the file",
                 )
 
 
 def _death_reason(error: BaseException) -> str:
-    """What matters of Ray's account of a death, in one line."""
+    """The cause in Ray's error message, in one line."""
     cause = getattr(error, "cause", None) or error
     text = " ".join(str(cause).partition("Worker exit detail:")[2].split() or str(cause).split())
     return f"{type(cause).__name__}: {text.partition(' Some common causes')[0][:300]}"

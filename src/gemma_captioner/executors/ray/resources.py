@@ -1,4 +1,4 @@
-"""Ray, joined or started: how many actors there are to be, and what each of them has."""
+"""Starts or joins Ray, and decides the number of actors and the CPUs and GPUs of each."""
 
 import logging
 import os
@@ -14,15 +14,16 @@ from typing import Any
 
 from ...config.run import ClusterSettings
 from ...errors import StartError
+from ...text import counted
 
-_CPUS_PER_ACTOR = 4  # that an actor without a GPU has, where there are as many
-_CPU_FRACTION = 0.8  # actors that claim every CPU leave Ray Data none for itself, and it waits for ever
-_OBJECT_STORE_BYTES = 200 << 20  # paths and captions alone go through the object store
+_CPUS_PER_ACTOR = 4  # without GPUs, a node gets one actor per 4 CPUs
+_CPU_FRACTION = 0.8  # if the actors take every CPU, Ray Data has none for itself and waits forever
+_OBJECT_STORE_BYTES = 200 << 20  # enough, because only paths and captions pass through the object store
 
 
 @dataclass(frozen=True, slots=True)
 class ActorResources:
-    """cpus, gpus: of each actor; fractions share one."""
+    """The number of actors, and the CPUs and GPUs of each. Actors with a fraction of a GPU share it."""
 
     actors: int
     cpus: float
@@ -30,15 +31,20 @@ class ActorResources:
     dashboard: str | None = None
 
     def __str__(self) -> str:
-        of_gpus = f" and {self.gpus:g} GPU{'' if self.gpus == 1 else 's'}" if self.gpus else ", no GPU"
-        return f"{self.actors} actors, each with {self.cpus:g} CPUs{of_gpus}"
+        return f"{counted(self.actors, 'actor')}, CPUs per actor: {self.cpus:g}, GPUs per actor: {self.gpus:g}"
 
 
 def plan_actors(nodes: Sequence[Mapping[str, float]], wanted: ClusterSettings) -> ActorResources:
-    """nodes: what Ray says of each that is alive, `{"CPU": 64.0, "GPU": 8.0}`. Raises `StartError`.
+    """Divide the nodes into actors.
 
-    # 8 GPUs and 64 CPUs in one box: 8 actors with 6.4 CPUs and a GPU each
-    # 2 CPUs and no GPU: 1 actor with 1.6 CPUs
+    # one node with 8 GPUs and 64 CPUs: 8 actors with 6.4 CPUs and 1 GPU each
+    # one node with 2 CPUs and no GPU: 1 actor with 1.6 CPUs
+
+    Args:
+        nodes: The resources of each live node as Ray reports them, such as `{"CPU": 64.0, "GPU": 8.0}`.
+
+    Raises:
+        StartError: No node has the requested GPUs.
     """
     gpus = wanted.gpus_per_actor
     if gpus is None:
@@ -52,7 +58,9 @@ def plan_actors(nodes: Sequence[Mapping[str, float]], wanted: ClusterSettings) -
     available = sum(map(slots, nodes))
     actors = wanted.actors or available
     if not actors:
-        raise StartError(f"no node has {gpus:g} GPUs free to Ray: lower --gpus-per-actor, or give --actors to wait")
+        raise StartError(
+            f"no node has enough GPUs (GPUs per actor: {gpus:g}): lower --gpus-per-actor, or wait with --actors N"
+        )
     shares = [_CPU_FRACTION * node.get("CPU", 0) / slots(node) for node in nodes if slots(node)]
     share = min(shares, default=1.0) * min(1.0, available / actors if available else 1.0)
     return ActorResources(actors, wanted.cpus_per_actor or max(0.01, int(share * 100) / 100), gpus)
@@ -60,26 +68,30 @@ def plan_actors(nodes: Sequence[Mapping[str, float]], wanted: ClusterSettings) -
 
 @contextmanager
 def connect(wanted: ClusterSettings) -> Iterator[ActorResources]:
-    """Ray for as long as this lasts; one that was started here ends with it. Raises `StartError`."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # an actor without a GPU sees none
+    """Start or join Ray for the time of the context. Raises `StartError` if that fails."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # hides the GPUs from actors without one
     with ExitStack() as stack:
         with _defer_signals():
             try:
-                import pyarrow  # noqa: F401  # Ray Data wants it; plain `ray` comes without
+                import pyarrow  # noqa: F401  # Ray Data requires it, but `ray` does not install it
                 import ray
                 import ray.data
             except ImportError as error:
-                raise StartError(f"--cluster needs Ray: pip install 'gemma-captioner[cluster]' ({error})") from error
+                raise StartError(f"--cluster requires Ray: pip install 'gemma-captioner[cluster]' ({error})") from error
             if ray.is_initialized():
-                raise StartError("this process runs Ray already: call ray.shutdown(), or caption from another process")
+                raise StartError("this process already uses Ray: call ray.shutdown(), or caption in another process")
             stack.callback(ray.shutdown)
             try:
-                if at := re.fullmatch(r"ray://\[?(.+?)\]?:(\d+)", wanted.cluster or ""):
-                    socket.create_connection((at[1], int(at[2])), timeout=10).close()  # Ray would try for 30 s
+                if address := re.fullmatch(r"ray://\[?(.+?)\]?:(\d+)", wanted.cluster or ""):
+                    # Fails faster than Ray, which retries for 30 s.
+                    socket.create_connection((address[1], int(address[2])), timeout=10).close()
                 context = ray.init(**_init_kwargs(wanted))
-            except Exception as error:  # grpc's, Ray's and the socket's own kinds
-                raise StartError(f"--cluster {wanted.cluster}: no Ray there ({str(error).strip()[:300]})") from error
-        ray._private.worker._worker_logs_enabled = False  # else it tells of dead actors on stdout, which is --json's
+            except Exception as error:  # grpc, Ray and sockets each have their own exceptions
+                raise StartError(
+                    f"--cluster {wanted.cluster}: cannot connect to Ray ({str(error).strip()[:300]}): check that Ray "
+                    "runs at this address"
+                ) from error
+        ray._private.worker._worker_logs_enabled = False  # otherwise it prints to stdout, which belongs to --json
         nodes: Any = ray.nodes()  # type: ignore[no-untyped-call]
         resources = plan_actors([node["Resources"] for node in nodes if node["Alive"]], wanted)
         yield replace(resources, dashboard=getattr(context, "dashboard_url", None) or None)
@@ -87,11 +99,11 @@ def connect(wanted: ClusterSettings) -> Iterator[ActorResources]:
 
 @contextmanager
 def _defer_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM are heard when this ends, as Ray would crash of one and exits with 15 at the other.
+    """Delay Ctrl-C and SIGTERM until the end of the context. A second signal acts at once.
 
-    A second one does not wait.
+    While Ray starts, Ctrl-C would crash it and SIGTERM would end the process with exit code 15.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone hears them
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
     received: list[int] = []
@@ -105,7 +117,7 @@ def _defer_signals() -> Iterator[None]:
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except SystemExit:  # Ray has put its own handler of SIGTERM in place of ours
+    except SystemExit:  # Ray has replaced the SIGTERM handler with its own
         received.append(signal.SIGTERM)
     finally:
         for number, handler in before.items():

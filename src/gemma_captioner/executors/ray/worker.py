@@ -1,7 +1,7 @@
-"""One actor: an engine, and a pipeline that never runs dry because several batches feed it at once.
+"""The Ray actor: one engine and one pipeline, which several batches feed at once.
 
-Ray calls it from as many threads as there are batches; each waits for its own files' outcomes. All share one pipeline,
-so that the engine's batches are made of whatever is decoded, not of what Ray happened to hand over together.
+Ray calls the actor from one thread per batch. Each thread waits for the outcomes of its own files. All threads share
+one pipeline, so the engine can combine files of different Ray batches into one of its own.
 """
 
 import os
@@ -28,7 +28,14 @@ from .completed import CompletedItems
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What every actor is told. deadline: seconds since the epoch. isolated: a file at a time, after others died of it."""
+    """The configuration of each actor.
+
+    Attributes:
+        stores: The number of stores.
+        deadline: When to stop, in seconds since the epoch.
+        gpus: The GPUs of the actor.
+        isolated: Whether the actor retries lost files one at a time.
+    """
 
     run_id: str
     settings: Settings
@@ -40,9 +47,13 @@ class WorkerConfig:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """outcomes: of the files handed over, in their order; None for one that was left as the time was up.
+    """The result of one batch.
 
-    fault: what ends the whole run. utilization: share of its time that the engine had something to do.
+    Attributes:
+        outcomes: In the order of the files. None for a file that the deadline left unfinished.
+        fault: The error that ends the whole run.
+        worker: The actor id.
+        utilization: The share of time that the engine was busy.
     """
 
     outcomes: list[Outcome | None]
@@ -53,7 +64,7 @@ class BatchResult:
 
 
 class Worker:
-    """`__call__` is Ray Data's way in, `process` the plain one."""
+    """The actor class. Ray Data calls `__call__`; `isolate_retry` calls `process`."""
 
     def __init__(self, config: WorkerConfig) -> None:
         import ray
@@ -61,7 +72,7 @@ class Worker:
         context = ray.get_runtime_context()
         self._name = context.get_actor_id() or ""
         self._worker_config = config
-        # Whoever begins where another died asks first what that one had finished.
+        # A restarted or isolated actor gets files that another actor may have finished.
         is_retry = config.isolated or context.was_current_actor_reconstructed
         as_rows = config.settings.selection.captions_to == "parquet"
         self._completed = CompletedItems(config.run_id, as_rows=as_rows) if is_retry else None
@@ -72,16 +83,17 @@ class Worker:
         self._fault: CaptionerError | None = None
         self._engine: InstrumentedEngine | None = None
         threading.Thread(target=self._work, args=(ready := threading.Event(),), daemon=True).start()
-        ready.wait()  # until the model is loaded: no files are handed to an actor that cannot take them
+        ready.wait()  # until the model is loaded, so that Ray sends files only to actors that can caption them
 
     def __call__(self, batch: Any) -> Any:
-        """batch: a pyarrow table with a row: `items`, pickled. The answer, pickled, in a row as well."""
+        """Process a pyarrow table with one row, whose `items` are pickled. Returns a row with the pickled result."""
         import pyarrow as pa
 
         result = self.process(pickle.loads(batch["items"][0].as_py()))
         return pa.table({"batch": batch["batch"], "answer": pa.array([pickle.dumps(result)], pa.binary())})
 
     def process(self, items: list[MediaItem]) -> BatchResult:
+        """Caption the items, and wait for their outcomes."""
         futures = [self._enqueue(item) for item in items]
         outcomes = [future.result() for future in futures]
         engine = self._engine
@@ -95,17 +107,17 @@ class Worker:
 
     def _enqueue(self, item: MediaItem) -> Future[Outcome | None]:
         future: Future[Outcome | None] = Future()
-        before = self._completed.outcome(item) if self._completed else None
+        completed = self._completed.outcome(item) if self._completed else None
         with self._lock:
-            if before or self._is_done:
-                future.set_result(before)
+            if completed or self._is_done:
+                future.set_result(completed)
             else:
                 self._waiting[item] = future
                 self._inbox.put(item)
         return future
 
     def _work(self, ready: threading.Event) -> None:
-        """The pipeline's thread, and the actor's life: what it cannot go on after, the actor does not survive."""
+        """Run the pipeline in a thread. An unexpected error ends the whole actor."""
         try:
             config = self._worker_config
             examples = read_examples(config.settings.prompting.examples)
@@ -124,12 +136,10 @@ class Worker:
         except CaptionerError as error:
             self._fault = error
         except BaseException as error:
-            if (
-                not self._worker_config.isolated
-            ):  # where it happened, Ray's log of this actor says; its files are run again
-                traceback.print_exc()
+            if not self._worker_config.isolated:
+                traceback.print_exc()  # into Ray's log of this actor
                 sys.stderr.flush()
-                os._exit(1)
+                os._exit(1)  # Ray sends the files to another actor
             for future in self._waiting.values():
                 future.set_exception(error)
             return
@@ -149,24 +159,25 @@ class Worker:
 
 
 class InstrumentedEngine:
-    """An engine that is loaded from the start, and knows for how much of its time since it had something to do."""
+    """An engine that is loaded at once and measures its utilization."""
 
     def __init__(self, engine: Engine, gpus: float) -> None:
-        """gpus: below 1.0, the share of its GPU's memory that it keeps to."""
+        """Load the engine. If `gpus` is below 1.0, it is also the share of GPU memory that the engine may use."""
         if 0 < gpus < 1:
             import torch
 
             torch.cuda.set_per_process_memory_fraction(gpus)
-        began = time.monotonic()
+        start = time.monotonic()
         self._engine, self._session = engine, engine.open()
-        self._opened = time.monotonic()
-        self.load_seconds = self._opened - began
-        self._in_flight, self._busy_s, self._since = 0, 0.0, 0.0
+        self._opened_at = time.monotonic()
+        self.load_seconds = self._opened_at - start
+        self._in_flight, self._busy_s, self._busy_since = 0, 0.0, 0.0
 
     @property
     def utilization(self) -> float:
-        running = time.monotonic() - self._since if self._in_flight else 0.0
-        return (self._busy_s + running) / max(1e-9, time.monotonic() - self._opened)
+        """The share of the time since loading that the engine was busy."""
+        running = time.monotonic() - self._busy_since if self._in_flight else 0.0
+        return (self._busy_s + running) / max(1e-9, time.monotonic() - self._opened_at)
 
     @property
     def spec(self) -> EngineSpec:
@@ -187,7 +198,7 @@ class InstrumentedEngine:
 
     def submit(self, request: Request) -> None:
         if not self._in_flight:
-            self._since = time.monotonic()
+            self._busy_since = time.monotonic()
         self._in_flight += 1
         self._session.submit(request)
 
@@ -196,7 +207,7 @@ class InstrumentedEngine:
         if replies:
             self._in_flight -= len(replies)
             if not self._in_flight:
-                self._busy_s += time.monotonic() - self._since
+                self._busy_s += time.monotonic() - self._busy_since
         return replies
 
     def close(self) -> None:
