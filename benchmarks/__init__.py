@@ -1,1 +1,1 @@
-"""Measurements, run from the repository's root: as scripts, or as modules where they use the tests' servers."""
+"""Benchmarks. Run them from the repository root: as scripts, or as modules if they use the servers of the tests."""

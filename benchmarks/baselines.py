@@ -1,9 +1,9 @@
-"""What throughput.py compares with, each written as a plain script would: a file at a time, and in batches.
+"""The baselines of throughput.py, written as plain scripts: one file at a time, and in batches.
 
-python benchmarks/baselines.py original FOLDER OUTPUT [--no-model]    # OpenCV seeks, `generate` answers one at a time
-python benchmarks/baselines.py batched FOLDER OUTPUT --batch 8        # PyAV reads on, `generate` answers a batch
+python benchmarks/baselines.py original FOLDER OUTPUT [--no-model]    # OpenCV seeks; `generate` answers one at a time
+python benchmarks/baselines.py batched FOLDER OUTPUT --batch 8        # PyAV reads forward; `generate` answers a batch
 
-Writes a .txt for each file into OUTPUT and prints one JSON line, with the keys of `gemma-captioner caption --json`.
+Writes a .txt for each file into OUTPUT. Prints one JSON line with the keys of `gemma-captioner caption --json`.
 """
 
 import argparse
@@ -26,19 +26,19 @@ from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 
 FRAMES = 12
 NEW_TOKENS = 256
-SIZE = (896, 896)  # (width, height) that a Gemma 3 takes
+SIZE = (896, 896)  # (width, height) of Gemma 3's input
 
-Question = tuple[str, list[Image.Image]]  # a prompt, and the frames that it asks about
+Question = tuple[str, list[Image.Image]]  # a prompt and its frames
 
 
 def stock_image_processor() -> Gemma3ImageProcessorPil:
-    """As the checkpoints' own configuration sets it."""
+    """Configured as in the published checkpoints."""
     halves = [0.5, 0.5, 0.5]
     return Gemma3ImageProcessorPil(size={"width": SIZE[0], "height": SIZE[1]}, image_mean=halves, image_std=halves)
 
 
 def decode_by_seeking(path: Path) -> list[Image.Image]:
-    """The original's way."""
+    """As the original script does."""
     if path.suffix == ".jpg":
         return [Image.open(path).convert("RGB")]
     capture = cv2.VideoCapture(str(path))
@@ -54,7 +54,7 @@ def decode_by_seeking(path: Path) -> list[Image.Image]:
 
 
 def frames_forward(path: Path, **codec: Any) -> list[av.VideoFrame]:
-    """The same frames, every one before them decoded once."""
+    """Return the same frames. Decodes all frames before the last one once."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         for name, value in codec.items():
@@ -67,12 +67,12 @@ def frames_forward(path: Path, **codec: Any) -> list[av.VideoFrame]:
 def decode_forward(path: Path) -> list[Image.Image]:
     if path.suffix == ".jpg":
         return [Image.open(path).convert("RGB")]
-    # Nothing else runs meanwhile: the decoder may have all cores.
+    # Nothing else runs at the same time, so the decoder can use all cores.
     return [frame.to_image() for frame in frames_forward(path, thread_type="AUTO")]
 
 
 def decode_and_resize(path: Path) -> None:
-    """Decode and resize on one thread, and no care for anything: not where frames lie, nor colour, nor rotation."""
+    """Decode and resize on one thread. Ignores exact frame times, color and rotation."""
     if path.suffix == ".jpg":
         with Image.open(path) as file:
             file.draft("RGB", SIZE)
@@ -84,7 +84,7 @@ def decode_and_resize(path: Path) -> None:
 
 
 def inputs_of(processor: Any, questions: Sequence[Question]) -> Any:
-    """What `generate` takes for a batch; text first, as the original has it."""
+    """Return the inputs of `generate` for a batch. The text comes first, as in the original."""
     conversations = []
     for prompt, frames in questions:
         content = [{"type": "text", "text": prompt}, *({"type": "image", "image": frame} for frame in frames)]
@@ -108,11 +108,11 @@ def answers_of(model: Any, processor: Any, questions: Sequence[Question]) -> lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way", choices=["original", "batched"])
+    parser.add_argument("method", choices=["original", "batched"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--no-model", action="store_true", help="the stock processor at 896 x 896, and no answers")
+    parser.add_argument("--no-model", action="store_true", help="run the stock processor at 896 x 896 without a model")
     args = parser.parse_args()
 
     since = time.perf_counter()
@@ -122,14 +122,14 @@ def main() -> None:
         processor = AutoProcessor.from_pretrained(DEMO_CHECKPOINT, backend="pil")
         model = AutoModelForImageTextToText.from_pretrained(DEMO_CHECKPOINT).eval()
     loaded = time.perf_counter()
-    read, batch = (decode_by_seeking, 1) if args.way == "original" else (decode_forward, args.batch)
+    read, batch = (decode_by_seeking, 1) if args.method == "original" else (decode_forward, args.batch)
     paths = sorted(path for path in args.folder.iterdir() if path.suffix in (".jpg", ".mp4"))
     for start in range(0, len(paths), batch):
         group = paths[start : start + batch]
         questions = [(CLIP_PROMPT if path.suffix == ".mp4" else IMAGE_PROMPT, read(path)) for path in group]
         if args.no_model:
             images([frames for _, frames in questions], return_tensors="pt")
-            answers = ["No model was asked."] * len(group)
+            answers = ["No model was used."] * len(group)
         else:
             answers = answers_of(model, processor, questions)
         for path, answer in zip(group, answers, strict=True):

@@ -1,12 +1,12 @@
-"""What running over Ray costs: the throughput of 1, 2, 4 and 8 actors against ideal, and a driver with 100,000 files.
+"""Measures the overhead of Ray: throughput of 1, 2, 4 and 8 actors, and a driver with 100,000 files.
 
 python benchmarks/cluster.py                       # both tables
 python benchmarks/cluster.py --only overhead --delay 2 --seconds 40
 
-The engine is the scripted one: a batch of 8 takes --delay seconds, so an actor ideally does 8 / delay. Choose a delay
-that leaves the cores mostly idle; actors are counted in Ray's logical CPUs. The rate is that of the journal's lines
-from the moment when every actor had stored its first caption until the last one: starting is left out, and told beside
-it; the drain at the end is in.
+The engine is scripted: a batch of 8 takes --delay seconds, so that the ideal rate of an actor is 8 / delay. Choose a
+delay that keeps the cores mostly idle. Ray counts actors as logical CPUs. The rate counts journal lines, from the
+moment when every actor has stored its first caption to the last caption. It excludes the start, which has a column of
+its own, and includes the end, when actors run out of work.
 """
 
 import argparse
@@ -50,10 +50,10 @@ def overhead(actors: int, delay_s: float, seconds: float) -> str:
 
 
 def driver(files: int) -> str:
-    """Lists, plans and hands out `files`, and leaves when the first have come back."""
+    """List, plan and submit `files`. Stop at the first outcomes."""
     with tempfile.TemporaryDirectory() as base:
         folder = _images(Path(base, "media"), 4)
-        for i in range(files - 4):  # names of the same few files: it is the list that is measured
+        for i in range(files - 4):  # hard links to the same files: only the listing is measured
             os.link(folder / f"{i % 4:06d}.png", folder / f"again-{i:06d}.png")
         settings = _settings(Path(base), 2, 0.05)
         began, packed = time.monotonic(), BatchQueue()
@@ -88,21 +88,21 @@ def main() -> None:
     parser.add_argument("--only", choices=["overhead", "driver"])
     parser.add_argument("--delay", type=float, default=2.0)
     parser.add_argument("--seconds", type=float, default=40.0)
-    parser.add_argument("--files", type=int, help="with --only driver: this row alone")
+    parser.add_argument("--files", type=int, help="with --only driver: measure this row only")
     given = parser.parse_args()
     if given.files:
         print(driver(given.files))
         return
     if given.only != "driver":
-        print("| actors | files | files/s | ideal | ratio | s until all were ready |\n|---|---|---|---|---|---|")
+        print("| actors | files | files/s | ideal | ratio | s until all actors are ready |\n|---|---|---|---|---|---|")
         for actors in (1, 2, 4, 8):
             print(overhead(actors, given.delay, given.seconds), flush=True)
     if given.only != "overhead":
         print(
-            "| files | s listing and planning | s to the first outcome | MB, driver's peak |\n|---|---|---|---|",
+            "| files | s to list and plan | s to the first outcome | MB, peak of the driver |\n|---|---|---|---|",
             flush=True,
         )
-        for files in (1_000, 100_000):  # each in a process of its own: a peak stays
+        for files in (1_000, 100_000):  # a process for each, because peak memory never falls
             subprocess.run([sys.executable, __file__, "--only", "driver", "--files", str(files)], check=True)
 
 

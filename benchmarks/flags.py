@@ -1,7 +1,7 @@
-"""Precision and recall of the flags that text alone decides, on captions that others labelled.
+"""Precision and recall of the text flags, on labeled captions.
 
-python benchmarks/flags.py              # a Markdown table of all sets: docs/flags.md says where each comes from
-python benchmarks/flags.py --wrong      # and each caption of the first set that is judged wrongly
+python benchmarks/flags.py              # a Markdown table of all sets; docs/flags.md describes them
+python benchmarks/flags.py --wrong      # also each wrongly flagged caption of the first set
 """
 
 import argparse
@@ -18,13 +18,13 @@ JUDGED = ("absent_things", "empty", "not_in_language", "prompt_echo", "refusal",
 
 
 def labelled(name: str) -> list[dict[str, Any]]:
-    """One example for each flag and caption that was labelled."""
+    """Return one example per labeled caption and flag."""
     lines = [json.loads(line) for line in (DATA / SETS[name]).read_text(encoding="utf-8").splitlines()]
     return lines if "flag" in lines[0] else [example for line in lines for example in _by_flag(line)]
 
 
 def _by_flag(line: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of an answer that was labelled with all its flags, but for those of which its reader was not sure."""
+    """Return the examples of an answer that is labeled with all its flags, except flags marked as unsure."""
     said = {"caption": " ".join(line["answer"].split()), "prompt": line["prompt"]}
     flags = [flag for flag in JUDGED if flag not in line.get("unsure", ())]
     return [{**said, "flag": flag, "expected": flag in line["flags"]} for flag in flags]

@@ -1,6 +1,6 @@
-"""The device alone: Gemma 3 of real size with random weights, frames handed over decoded, against plain `generate`.
+"""Measures the GPU alone: Gemma 3 in real sizes with random weights on decoded frames, against plain `generate`.
 
-Runs through `throughput.py --only gpu`. `--gpu-smoke` goes the same way on a CPU, with a model of nothing.
+Run it as `throughput.py --only gpu`. `--gpu-smoke` runs the same code on a CPU with a tiny model.
 """
 
 import gc
@@ -27,45 +27,43 @@ from gemma_captioner.engines.local.memory import GEMMA3_SIZES, Architecture
 from gemma_captioner.types import Failed, Frames, MediaItem, Request
 
 DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
-WINDOW, GLOBAL_EVERY = 1024, 6  # sliding windows, but for every sixth layer
-ENDS, PAD = [1, 6], 0  # of the demo's tokenizer
+WINDOW, GLOBAL_EVERY = 1024, 6  # every sixth layer attends globally
+ENDS, PAD = [1, 6], 0  # token ids of the demo's tokenizer
 TINY = Architecture(6, 64, 128, 2, 1, 32, 2048, 2, 64, 96, image_size=56, image_tokens=4)
 
-Run = dict[str, float]  # `rate` in items a second, and what else there is to say, by what it is
-Ways = dict[str, Callable[[], Run]]
+Run = dict[str, float]  # `rate` in items/s, and other measurements by name
+Methods = dict[str, Callable[[], Run]]
 Runs = dict[str, list[Run]]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is asked of each model."""
-
     device: str
     sizes: dict[str, Architecture]
     images: int
     clips: int
     new_tokens: int
     batch: int
-    matrix: int  # rows and columns of those that are multiplied to measure the arithmetic's rate
+    matrix: int  # size of the matrices that measure the rate of arithmetic
 
 
 GPU = Workload("cuda", {name: GEMMA3_SIZES[name] for name in ("gemma-3-4b", "gemma-3-12b")}, 128, 32, 128, 32, 8192)
 SMOKE = Workload("cpu", {"tiny": TINY}, 3, 2, 4, 2, 256)
 
 
-def measure(work: Workload, interleave: Callable[[Ways], Runs]) -> Iterator[tuple[str, Runs]]:
-    """A model at a time: its name and its runs."""
+def measure(work: Workload, interleave: Callable[[Methods], Runs]) -> Iterator[tuple[str, Runs]]:
+    """Yield the name and the runs of each model."""
     flops, bandwidth = rates(work)
     demo, any_size = AutoProcessor.from_pretrained(DEMO_CHECKPOINT, backend="pil"), next(iter(work.sizes.values()))
     demo.image_processor.size = {"height": any_size.image_size, "width": any_size.image_size}
     parts = (demo.image_processor, demo.tokenizer, demo.chat_template)
     processor = Gemma3Processor(*parts, image_seq_length=any_size.image_tokens)
     requests = requests_for(work, any_size.image_size)
-    # Made before any clock runs: what the plain way does on the host is not what is measured here.
+    # Prepared before timing, because this does not measure the host.
     batches = [inputs_of(processor, requests[i : i + work.batch]) for i in range(0, len(requests), work.batch)]
     for name, size in work.sizes.items():
         found = runs_of(work, size, processor, requests, batches, interleave)
-        available_slots()
+        release_memory()
         limit = len(requests) / floor_seconds(size, batches, work.new_tokens, flops, bandwidth)
         for run in found["ours"] + found["b"]:
             run["% of limit"] = 100 * run["rate"] / limit
@@ -78,7 +76,7 @@ def runs_of(
     processor: Any,
     requests: list[Request],
     batches: list[Any],
-    interleave: Callable[[Ways], Runs],
+    interleave: Callable[[Methods], Runs],
 ) -> Runs:
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder), size, processor, work.device)
@@ -88,27 +86,27 @@ def runs_of(
         session: Any = engine.open()
         load_s = time.perf_counter() - since
     with session:
-        ours(session, [replace(r, max_new_tokens=3) for r in (requests[0], requests[-1])])  # kernels load at first use
+        ours(session, [replace(r, max_new_tokens=3) for r in (requests[0], requests[-1])])  # loads the kernels
         plain(session.model, batches[:1] + batches[-1:], 3)
         stages, items = StageTimer(session.model), len(requests)
-        ways: Ways = {
+        methods: Methods = {
             "ours": lambda: stages.of(lambda: ours(session, requests), items) | {"loading s": load_s},
             "b": lambda: stages.of(lambda: plain(session.model, batches, work.new_tokens), items),
         }
-        return interleave(ways)
+        return interleave(methods)
 
 
-def available_slots() -> None:
+def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-# What is measured: a checkpoint of random weights, and questions about frames of noise
+# The model has random weights, and the frames are noise.
 
 
 def config_of(size: Architecture) -> Any:
-    config = AutoConfig.from_pretrained(DEMO_CHECKPOINT).to_dict()  # its token ids stay, its sizes go
+    config = AutoConfig.from_pretrained(DEMO_CHECKPOINT).to_dict()  # keep the token ids, replace the sizes
     config["mm_tokens_per_image"] = size.image_tokens
     config["text_config"] |= {
         "num_hidden_layers": size.layers,
@@ -141,11 +139,11 @@ def write_checkpoint(folder: Path, size: Architecture, processor: Any, device: s
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     del model
-    available_slots()
+    release_memory()
 
 
 def requests_for(work: Workload, side: int) -> list[Request]:
-    """Images, then clips: batches hold like with like, whoever makes them."""
+    """Images come before clips, so that batches of every method hold items of one kind."""
     rng = np.random.default_rng(0)
     kinds = [(1, IMAGE_PROMPT)] * work.images + [(baselines.FRAMES, CLIP_PROMPT)] * work.clips
     requests = []
@@ -160,7 +158,7 @@ def inputs_of(processor: Any, requests: list[Request]) -> Any:
     return baselines.inputs_of(processor, questions).to(torch.bfloat16)
 
 
-# The ways: each returns how many tokens it drew
+# The methods. Each returns the number of generated tokens.
 
 
 def ours(session: Any, requests: list[Request]) -> int:
@@ -180,22 +178,22 @@ def plain(model: Any, batches: list[Any], new_tokens: int) -> int:
     drawn = 0
     for inputs in batches:
         given = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-        # A session has cleared the model's own generation config, so the ends are named.
+        # The session cleared the model's generation config, so this passes the end tokens.
         said = model.generate(**given, max_new_tokens=new_tokens, do_sample=False, eos_token_id=ENDS, pad_token_id=PAD)
         drawn += int((said[:, given["input_ids"].shape[1] :] != PAD).sum())
     return drawn
 
 
 class StageTimer:
-    """Times the vision tower and the reading of prompts, by the device's own clock; the rest of a run is decoding."""
+    """Times the vision tower and the prefill with the device's clock. The rest of a run is decoding."""
 
     def __init__(self, model: Any) -> None:
         self._on_cuda = model.device.type == "cuda"
-        self._marks: list[tuple[str, Any]] = []  # two for each time that a stage ran
+        self._marks: list[tuple[str, Any]] = []  # two per call of a stage
         for stage, module in (("vision s", model.model.vision_tower), ("prefill s", model.model.language_model)):
 
             def mark(module: Any, args: Any, kwargs: dict[str, Any], output: Any = None, stage: str = stage) -> None:
-                # A single token is decoding, perhaps while it is captured as a graph, when no event may be recorded.
+                # A single token is a decode step. During graph capture, no event may be recorded.
                 if stage == "vision s" or kwargs["inputs_embeds"].shape[1] > 1:
                     self._marks.append((stage, self._timestamp()))
 
@@ -211,7 +209,7 @@ class StageTimer:
 
     def of(self, run: Callable[[], int], items: int) -> dict[str, float]:
         self._marks.clear()
-        available_slots()
+        release_memory()
         if self._on_cuda:
             torch.cuda.reset_peak_memory_stats()
         since = time.perf_counter()
@@ -229,11 +227,11 @@ class StageTimer:
         return {"rate": items / whole} | took | facts
 
 
-# The limit: what the arithmetic, and the reading of memory, would take at the rates that this device shows
+# The limit: the time of the arithmetic and of memory reads at the measured rates of the device.
 
 
 def floor_seconds(size: Architecture, batches: list[Any], new_tokens: int, flops: float, bandwidth: float) -> float:
-    """Of work done in these batches. Attention among prompt tokens, a few percent, is left out."""
+    """Return the minimum time for these batches. Omits attention between prompt tokens, a few percent."""
     patches = (size.image_size // size.patch_size) ** 2
     v, i = size.vision_hidden, size.vision_intermediate
     frame = size.vision_layers * patches * (2 * (4 * v * v + 2 * v * i) + 4 * patches * v)
@@ -250,7 +248,7 @@ def floor_seconds(size: Architecture, batches: list[Any], new_tokens: int, flops
 
 
 def rates(work: Workload) -> tuple[float, float]:
-    """(bf16 operations a second of a large product, bytes a second that a large copy reads and writes)."""
+    """Return (bf16 operations/s of a large product, bytes/s that a large copy reads and writes)."""
     a, b = torch.randn(2, work.matrix, work.matrix, device=work.device).bfloat16()
     many = torch.zeros(64 * work.matrix**2, dtype=torch.uint8, device=work.device)  # 4 GiB for a GPU
     copy = torch.empty_like(many)
@@ -258,7 +256,7 @@ def rates(work: Workload) -> tuple[float, float]:
 
 
 def _seconds(work: Workload, call: Callable[[], Any]) -> float:
-    for count in (3, 20):  # the first ones warm it up
+    for count in (3, 20):  # the first calls warm up
         since = time.perf_counter()
         for _ in range(count):
             call()

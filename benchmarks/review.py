@@ -1,9 +1,9 @@
-"""The review page on many files: time to the first thumbnails, to the end of the list, memory of server and page.
+"""Measures the review page with many files: time to the first thumbnails and to the end of the list, memory.
 
     python -m benchmarks.review [--items 20000] [--folder DIR]
 
-Prints one JSON object. Wants chromium and the extras `review` and `test`. The folder is made once, of drawn images and
-captions with a journal, and kept where --folder says.
+Prints one JSON object. Requires chromium and the extras `review` and `test`. With --folder, the drawn images and
+captions are kept and used again.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _ALL_LOADED = f"() => {{ const seen = ({_SEEN})(); return seen.length > 10 && se
 
 
 def make(folder: Path, items: int) -> None:
-    """Images of a photo's size, each drawn anew; captions of a few sentences, as a run would leave them."""
+    """Draw images of 768 x 512 pixels, with captions of a few sentences and a journal, as a run writes them."""
     rng = Random(1)
     journal = Journal(new_run_id(), {"version": "benchmark", "settings": {}})
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""A million files: what it takes to list and plan them, to find that all are done, and to do the last thousand.
+"""Measures folders of up to a million files: to list and plan them, to find them done, to caption the last thousand.
 
 python benchmarks/scale.py [--files 10000,100000,1000000]
 
-Each command is a process of its own, with the scripted engine; beside it the least anybody could do: os.scandir over
-the same folders, with a stat of each caption. The files lie in folders of 10,000, and once all in one.
+Each command runs in a process of its own, with the scripted engine. The lower bound is os.scandir over the same folders
+with a stat of each caption. The files are in folders of 10,000, and once all in one folder.
 """
 
 import argparse
@@ -26,11 +26,9 @@ _RUNS = 3
 
 @dataclass(frozen=True)
 class Usage:
-    """seconds: wall. cpu_s: user and system, of all its processes. megabytes: the most that the command itself had."""
-
     seconds: float
-    cpu_s: float
-    megabytes: float
+    cpu_s: float  # user and system time of all its processes
+    megabytes: float  # peak memory of the command's main process
 
 
 def run_measured(command: list[str], expected: int) -> Usage:
@@ -58,7 +56,7 @@ def scandir_floor(root: Path) -> float:
 
 
 def write(root: Path, files: range, files_per_folder: int, suffix: str, content: bytes) -> None:
-    """Keeps nothing: what a process has when it starts another counts as the other's."""
+    """Write files without a list in memory: peak memory of a parent process counts for its children."""
     for number in files:
         folder = f"{root}/{number // files_per_folder:04d}"
         os.makedirs(folder, exist_ok=True)
@@ -66,11 +64,11 @@ def write(root: Path, files: range, files_per_folder: int, suffix: str, content:
             file.write(content)
 
 
-def measured(base: Path, files: int, files_per_folder: int, picture: bytes) -> dict[str, object]:
+def measured(base: Path, files: int, files_per_folder: int, image: bytes) -> dict[str, object]:
     root = base / f"{files}-{files_per_folder}"
     script = base / "script.json"
     script.write_text('{"batch_size": 64, "size": [8, 8]}', encoding="utf-8")
-    write(root, range(files), files_per_folder, ".png", picture)
+    write(root, range(files), files_per_folder, ".png", image)
     run = [sys.executable, "-m", "gemma_captioner"]
     engine = [str(root), "--recursive", "--engine", "scripted", "--model", str(script)]
     planned = [run_measured([*run, "caption", "--dry-run", *engine], 0) for _ in range(_RUNS)]
@@ -82,7 +80,7 @@ def measured(base: Path, files: int, files_per_folder: int, picture: bytes) -> d
     of = {"list and plan, none done": planned, "the last 1,000": [last], "all done": finished}
     return {
         "files": files,
-        "a folder": files_per_folder,
+        "per folder": files_per_folder,
         "scandir, seconds": round(floor, 2),
         **{
             name: {

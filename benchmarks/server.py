@@ -1,9 +1,9 @@
-"""What the engine for servers costs beside a bare HTTP client: a stub answers after 200 ms whatever it is sent.
+"""Measures the overhead of the server engine against a plain HTTP client. A stub answers every request after 200 ms.
 
-    python benchmarks/server.py                    # 12-frame clips of 64 and of 896 pixels, 64 at once
+    python benchmarks/server.py                    # 12-frame clips of 64 and 896 pixels, 64 concurrent requests
 
-ours: `ServerSession` from frames on, pictures made on the way. bare: httpx2, posting the same bodies, made beforehand.
-encoding: bare, too, after making the pictures in as many threads as ours does. One round is each of them once.
+ours: `ServerSession`, which encodes the frames. bare: httpx2 posts the same bodies, which are prepared before.
+encoding: as bare, but encodes the frames first, in as many threads as ours. One round runs each of them once.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from gemma_captioner.types import Frames, MediaItem, Reply, Request
 
 ANSWER_S, CONCURRENCY, FRAMES = 0.2, 64, 12
 RESPONSE = b'{"choices":[{"message":{"content":"A clip."},"finish_reason":"stop"}],"usage":{"completion_tokens":3}}'
-RUNS = {64: (800, 15), 896: (96, 5)}  # by the frames' side: requests, rounds
+RUNS = {64: (800, 15), 896: (96, 5)}  # side of a frame -> (requests, rounds)
 ITEM = MediaItem(Path("a.mp4"), "clip", "a.mp4", Path("a.txt"), Path())
 
 
@@ -52,13 +52,13 @@ async def stub(port: int) -> None:
 
 
 def clips(side: int) -> list[Frames]:
-    """Four that differ, panning over what is drawn."""
-    made = []
+    """Return four different clips that pan over drawings."""
+    frames = []
     for seed in range(4):
         ground = texture(side + 4 * FRAMES, side, seed)
         pixels = [ground[:, 4 * n : 4 * n + side] for n in range(FRAMES)]
-        made.append(Frames(np.stack(pixels), tuple(map(float, range(FRAMES))), kind="clip"))
-    return made
+        frames.append(Frames(np.stack(pixels), tuple(map(float, range(FRAMES))), kind="clip"))
+    return frames
 
 
 def ours(settings: Settings, requests: list[Request]) -> float:
@@ -101,7 +101,7 @@ def main() -> None:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     server = subprocess.Popen([sys.executable, __file__, "--stub", str(port)])
-    print(f"{CONCURRENCY} at once, answered after {ANSWER_S} s: {CONCURRENCY / ANSWER_S:.0f} requests/s at the most")
+    print(f"{CONCURRENCY} concurrent, answered after {ANSWER_S} s: at most {CONCURRENCY / ANSWER_S:.0f} requests/s")
     try:
         for side, (count, rounds) in RUNS.items():
             measure(side, count, given.rounds or rounds, f"http://127.0.0.1:{port}/v1")
@@ -119,35 +119,35 @@ def measure(side: int, count: int, rounds: int, url: str) -> None:
     requests = [Request(n, ITEM, shown[n % len(shown)], "Describe the clip.", 100) for n in range(count)]
     form = RequestTemplate("m", "image/jpeg", "media-first", "", None)
 
-    def made(request: Request) -> bytes:
+    def encode(request: Request) -> bytes:
         images = encode_images(request.frames.pixels, settings.server)
         return body(form, request, [images], range(FRAMES), ())
 
-    def all_made() -> list[bytes]:
+    def encode_all() -> list[bytes]:
         with ThreadPoolExecutor(_ENCODERS) as threads:
-            return list(threads.map(made, requests))
+            return list(threads.map(encode, requests))
 
-    beforehand = [made(request) for request in requests[: len(shown)]] * (count // len(shown))
-    engine_for(settings).open().close()  # waits for the stub
-    ways = {
+    prepared = [encode(request) for request in requests[: len(shown)]] * (count // len(shown))
+    engine_for(settings).open().close()  # waits for the stub server
+    methods = {
         "ours": partial(ours, settings, requests),
-        "bare": lambda: bare_client(f"{url}/chat/completions", lambda: list(beforehand)),
-        "encoding": lambda: bare_client(f"{url}/chat/completions", all_made),
+        "bare": lambda: bare_client(f"{url}/chat/completions", lambda: list(prepared)),
+        "encoding": lambda: bare_client(f"{url}/chat/completions", encode_all),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(rounds):
-        for name, way in ways.items():
-            seconds[name].append(way())
+        for name, method in methods.items():
+            seconds[name].append(method())
     ratios = sorted(b / o for o, b in zip(seconds["ours"], seconds["bare"], strict=True))
     print(
-        f"\n{FRAMES} frames of {side} x {side}, {len(beforehand[0]) / 1024:.0f} KiB a body, {CONCURRENCY} at once, ",
+        f"\n{FRAMES} frames of {side} x {side}, {len(prepared[0]) / 1024:.0f} KiB per body, {CONCURRENCY} concurrent, ",
         end="",
     )
-    print(f"{count} requests, {CONCURRENCY / ANSWER_S:.0f}/s at the most")
+    print(f"{count} requests, at most {CONCURRENCY / ANSWER_S:.0f}/s")
     for name, took in seconds.items():
         rates = sorted(count / s for s in took)
         print(f"  {name:9} {median(rates):6.1f} requests/s, {rates[0]:.1f} to {rates[-1]:.1f}")
-    print(f"  ours to bare, round by round: {median(ratios):.3f}, {ratios[0]:.3f} to {ratios[-1]:.3f}")
+    print(f"  ratio of ours to bare, per round: {median(ratios):.3f}, {ratios[0]:.3f} to {ratios[-1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What the container does: `gemma-captioner ARGUMENTS` where it is given any, else what environment variables say.
+"""The container runs `gemma-captioner ARGUMENTS`. Without arguments, set environment variables:
 
-CAPTION      what follows `gemma-captioner caption`: "/data --recursive --preset wan"
-REVIEW       the folder of the review page. Its address, with a token, is in the log; given both, it outlives the run
-PORT         the page's [8080]
-ALLOW_HOST   a name that the page is reached by; on RunPod its proxy's is known
+CAPTION      the arguments of `gemma-captioner caption`, such as "/data --recursive --preset wan"
+REVIEW       the folder for the review page. The log shows its address with a token. With CAPTION too, the page
+             keeps running after the captions are finished
+PORT         the port of the review page [default: 8080]
+ALLOW_HOST   a host name of the review page; RunPod's proxy name is set automatically
 """
 
 import os
@@ -18,7 +19,7 @@ PROGRAM = "gemma-captioner"
 
 
 def commands_from_environment(environment: Mapping[str, str]) -> list[list[str]]:
-    """The commands, the page's last."""
+    """Return the commands to run. The review page comes last."""
     commands = []
     if paths := environment.get("CAPTION"):
         commands.append([PROGRAM, "caption", *shlex.split(paths)])
@@ -27,14 +28,15 @@ def commands_from_environment(environment: Mapping[str, str]) -> list[list[str]]
         hosts = [environment["ALLOW_HOST"]] if "ALLOW_HOST" in environment else []
         if "RUNPOD_POD_ID" in environment:
             hosts.append(f"{environment['RUNPOD_POD_ID']}-{port}.proxy.runpod.net")
-        named = [word for host in hosts for word in ("--allow-host", host)]
-        commands.append([PROGRAM, "review", folder, "--host", "0.0.0.0", "--port", port, "--no-open", *named])
+        allowed = [word for host in hosts for word in ("--allow-host", host)]
+        commands.append([PROGRAM, "review", folder, "--host", "0.0.0.0", "--port", port, "--no-open", *allowed])
     return commands
 
 
 def run_together(commands: list[list[str]]) -> int:
-    """Until all have ended; each is sent the signals that we are sent. The first exit code that is not 0, as a shell
-    tells it.
+    """Run the commands until all have exited, and forward signals to them.
+
+    Return the first exit code that is not 0; 128 + N for signal N.
     """
     running = [subprocess.Popen(command) for command in commands]
 

@@ -1,11 +1,11 @@
-"""Real media drawn into a folder, and the command line run as a user runs it."""
+"""Fixtures: drawn media in a folder, and the command line as a user runs it."""
 
 import os
 import socket
 import tempfile
 
-# Before they are imported, here and in the commands that are run: it is the tests that run side by side, no test but
-# those of the hub's client asks a hub, and none finds what this machine has downloaded.
+# Set before torch and huggingface_hub are imported, here and in the commands that tests run. Tests run in parallel, so
+# each has one thread. Only the tests of the hub client contact a hub. No test finds this machine's downloads.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["HF_HOME"] = (_HOME := tempfile.TemporaryDirectory(prefix="gemma-captioner-hf-")).name
@@ -14,7 +14,7 @@ os.environ["HF_HOME"] = (_HOME := tempfile.TemporaryDirectory(prefix="gemma-capt
 with socket.socket() as _probe:
     _probe.bind(("127.0.0.1", 0))
     BUCKET_PORT = _probe.getsockname()[1]
-# Decode workers and file systems, once they are there, keep what they found.
+# Set here because decode workers and file systems keep the environment that they find first.
 os.environ |= {
     "AWS_ENDPOINT_URL": f"http://127.0.0.1:{BUCKET_PORT}",
     "AWS_ACCESS_KEY_ID": "testing",
@@ -44,26 +44,26 @@ from gemma_captioner.engines.openai.server_process import ServerProcess
 from tests.support.bucket import Bucket
 from tests.support.command import Command, CommandResult, ForkServer, run_in_process, run_in_subprocess
 
-CONSTS.sleep_unit = 0.02  # how often pebble looks at its workers: hundreds of pools end 0.2 s sooner
+CONSTS.sleep_unit = 0.02  # pebble's poll interval: hundreds of pools end 0.2 s sooner
 
-# In the background of a shell it is ignored, by heirs too: no command could be interrupted.
+# Shells ignore SIGINT for background jobs, and child processes inherit that. Tests interrupt commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests wait, for servers, clocks and the disk, a fifth of their time."""
+    """Use one more process than cores: tests spend a fifth of their time waiting for servers, clocks and the disk."""
     return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
 def output_folder(tmp_path_factory) -> Path:
-    """Where commands print to."""
+    """The folder for the output of commands."""
     return tmp_path_factory.mktemp("printed")
 
 
 @pytest.fixture(scope="session")
 def fork_server(output_folder) -> Iterator[ForkServer]:
-    """For runs of the scripted engine: no model is imported."""
+    """A fork server for runs of the scripted engine. It imports no model."""
     with closing(
         ForkServer(output_folder, "gemma_captioner.media.pool", "gemma_captioner.engines.scripted")
     ) as fork_server:
@@ -74,7 +74,7 @@ def fork_server(output_folder) -> Iterator[ForkServer]:
 def command(request, output_folder, tmp_path) -> Command:
     """Run `gemma-captioner ARGS...`, or `python SCRIPT.py ARGS...`, in this process.
 
-    env: of the environment, for a process that Python starts anew. Ray is started in a process of its own, too.
+    env: additional environment variables; the command then runs in a new Python process. Runs on Ray use a forked one.
     """
 
     def run(
@@ -119,7 +119,7 @@ def media(drawn_media: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Callable[..., Path]:
-    """Write a script for the scripted engine: its path."""
+    """Write a script for the scripted engine and return its path."""
 
     def write(**values: Any) -> Path:
         path = tmp_path / "script.json"
@@ -131,7 +131,7 @@ def script(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def transformers_serve(tmp_path_factory) -> Iterator[str]:
-    """The demo checkpoint behind `transformers serve`: its URL. A server for each of the tests' processes."""
+    """Serve the demo checkpoint with `transformers serve`, once per test process, and return the URL."""
     address = Endpoint.of(ServerSettings(serve="any"))
     transformers = Path(sys.executable).with_name("transformers")
     server_process = ServerProcess(

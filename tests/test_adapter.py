@@ -86,7 +86,7 @@ def test_it_is_part_of_what_the_model_is_called_and_of_the_hash(tmp_path, comman
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"use_dora": True}, r"no plain LoRA \(use_dora\)"),
+        ({"use_dora": True}, "uses use_dora, but only plain LoRA"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"peft_type": "LOHA"}, "LOHA"),
     ],
@@ -102,11 +102,11 @@ def test_one_for_another_model_is_refused_and_so_is_one_that_is_not_there(tmp_pa
     tensors = load_file(tmp_path / "lora" / "adapter_model.safetensors")
     wide = {k: torch.zeros(RANK, 5376) if "lora_A" in k else v for k, v in tensors.items()}
     save_file(wide, tmp_path / "lora" / "adapter_model.safetensors")
-    with pytest.raises(ModelError, match="trained for google/gemma-3-27b-it"):
+    with pytest.raises(ModelError, match="use it with google/gemma-3-27b-it"):
         LocalEngine(Settings.from_dict({"model": "demo", "adapter": str(tmp_path / "lora")})).open()
     (tmp_path / "lora" / "adapter_model.safetensors").unlink()
-    for folder, says in [(tmp_path / "lora", "in safetensors"), (tmp_path, "holds no adapter_config.json")]:
+    for folder, says in [(tmp_path / "lora", "as safetensors"), (tmp_path, "has no adapter_config.json")]:
         with pytest.raises(ModelError, match=says):
             _ = LocalEngine(Settings.from_dict({"model": "demo", "adapter": str(folder)})).spec
-    with pytest.raises(UsageError, match="have the server load it"):
+    with pytest.raises(UsageError, match="Load it in the server"):
         engine_for(Settings.from_dict({"engine": "server", "base_url": "http://127.0.0.1:9", "adapter": "owner/lora"}))

@@ -20,7 +20,7 @@ from gemma_captioner.executors.ray.driver import BatchQueue
 from gemma_captioner.executors.ray.resources import _defer_signals, plan_actors
 from gemma_captioner.types import Captioned, Failed
 from tests.support.files import captions, journal
-from tools.kill_actors import run_chaos
+from tools.torture.cluster import run_chaos
 
 LOCAL = ("--cluster", "local", "--actors", 2)
 
@@ -67,7 +67,9 @@ def test_whatever_dies_each_file_has_one_outcome(files, every_s):
     assert ended.endings[0] == -9 and ended.endings[1] in (130, -2)  # -2: while Python was still importing
     assert ended.repeated <= ended.actors_killed + 2 * 2, ended
     [poison] = [
-        failure["error"] for failure in ended.told["failures"] if "captioned this file alone died" in failure["error"]
+        failure["error"]
+        for failure in ended.summary["failures"]
+        if "captioned this file alone died" in failure["error"]
     ]
     assert "2 times alone" in poison and "Worker unexpectedly exits" in poison
 

@@ -19,7 +19,7 @@ from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.storage.filesystem import read
 from gemma_captioner.types import Failed
 from tests.support.files import captions, journal
-from tools.kill_actors import title
+from tools.torture.cluster import title
 
 
 def rows(folder: Path) -> list[dict]:

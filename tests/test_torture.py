@@ -24,6 +24,6 @@ def test_no_fault_costs_anything(name):
     with ground() as base:
         ended = CASES[name](base, Random(f"1 {name}"), True)
     if isinstance(ended, str):
-        assert os.geteuid() != 0, ended  # root has all that they want
+        assert os.geteuid() != 0, ended  # every case runs as root
         pytest.skip(ended)
     assert ended.faults and ended.is_clean, ended

@@ -1,1 +1,1 @@
-"""What the repository is kept with. Run them from its root, as modules: `python -m tools.soak`."""
+"""Maintenance tools. Run them from the repository root, as modules: `python -m tools.soak`."""

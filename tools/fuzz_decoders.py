@@ -1,4 +1,4 @@
-"""Mutate real images and clips, and see that each ends in one outcome: no crash of the run, no hang, memory bounded.
+"""Decodes mutated images and clips. Each must give one outcome, without a crash, a hang or unbounded memory.
 
 python tools/fuzz_decoders.py                       # 1,000 images and 300 clips
 python tools/fuzz_decoders.py --images 100 --clips 30 --seed 5
@@ -22,6 +22,7 @@ from gemma_captioner.media.pool import DecodePool
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Failed, Kind, MediaItem
 
+SIZE = (896, 896)
 IMAGE_TYPES = {
     "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF",
     "tiff": "TIFF", "bmp": "BMP", "avif": "AVIF", "heic": "HEIF",
@@ -33,23 +34,21 @@ CLIP_TYPES = {
 
 @dataclass(frozen=True)
 class FuzzResult:
-    """outcomes: how often each came, `decoded` or the beginning of an error. peak_bytes: of one worker, resident."""
-
     files: int
-    outcomes: Counter[str]
+    outcomes: Counter[str]  # `decoded`, or the beginning of an error message
     seconds: float
-    peak_bytes: int
+    peak_bytes: int  # resident memory of one worker
 
 
 def fuzz(images: int, clips: int, seed: int) -> FuzzResult:
-    rng = Random(seed)
+    rng, settings = Random(seed), DecodeSettings(timeout_s=20, memory_gib=2)
     with tempfile.TemporaryDirectory() as base:
         paths = _make_mutants(Path(base), images, clips, rng)
         outcomes: Counter[str] = Counter()
         since = time.monotonic()
         with (
             _MemoryWatch() as watch,
-            DecodePool((896, 896), DecodeSettings(timeout_s=20, memory_gib=2), workers=2, pixel_bytes=1 << 29) as pool,
+            DecodePool(SIZE, settings, clip_size=SIZE, workers=2, pixel_bytes=1 << 29) as pool,
         ):
             waiting, running = list(paths), []
             while waiting or running:
@@ -71,13 +70,13 @@ def _item(path: Path, kind: Kind) -> MediaItem:
 
 
 def _short(error: str) -> str:
-    if error.startswith("cannot be decoded"):  # none of the reasons that were foreseen: said in full
+    if error.startswith("cannot be decoded"):  # an unexpected reason: keep it in full
         return error[:100]
     return error.split("(")[0].split(":")[0].strip()
 
 
 def _make_mutants(base: Path, images: int, clips: int, rng: Random) -> list[tuple[Path, Kind]]:
-    """Files of every type with bytes flipped, cut, repeated, zeroed or exchanged between two of them."""
+    """Write files of every type with bytes that are changed, cut, repeated, zeroed or copied from another file."""
     made: list[tuple[Path, Kind]] = []
     for kind, count, types in (("image", images, IMAGE_TYPES), ("clip", clips, CLIP_TYPES)):
         originals = []
@@ -120,7 +119,7 @@ def _mutate(content: bytearray, other: bytes, rng: Random) -> bytes:
 
 
 class _MemoryWatch:
-    """The largest resident size that any child process had."""
+    """Samples the largest resident memory of any child process."""
 
     peak = 0
 

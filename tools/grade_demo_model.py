@@ -1,4 +1,4 @@
-"""Grade the demo checkpoint on fresh drawings, through the whole pipeline, from encoded files.
+"""Grades the demo checkpoint on new drawings: the whole pipeline captions encoded files.
 
 python tools/grade_demo_model.py                     # 500 images and 500 clips, each in both orders
 python tools/grade_demo_model.py --count 50
@@ -14,25 +14,23 @@ from pathlib import Path
 from gemma_captioner import Captioned, Run, Settings
 from gemma_captioner.demo.samples import draw_samples
 
-SEED = 990_000  # training uses seeds 0 and 1 of another generator's order, the samples 2026
+SEED = 990_000  # differs from the seeds of the training (0, 1) and the samples (2026)
 
 
 @dataclass(frozen=True)
 class Grade:
-    """How many captions are right to the letter. `wrong`: file name -> (said, true)."""
-
     images: int
     clips: int
-    wrong: dict[str, tuple[str, str]]
+    wrong: dict[str, tuple[str, str]]  # file name -> (caption, correct caption)
 
     def share(self, suffix: str) -> float:
-        """Of the clips (`.mp4`) or of the images (all else) that are right, 0 to 1."""
+        """Return the share of exactly correct captions, 0 to 1: of clips for `.mp4`, else of images."""
         of, is_clip = (self.clips, True) if suffix == ".mp4" else (self.images, False)
         return 1 - sum(name.endswith(".mp4") == is_clip for name in self.wrong) / of
 
 
 def grade(count: int, order: str, seed: int = SEED) -> Grade:
-    """`count` images and as many clips; what is not captioned counts as wrong."""
+    """Caption `count` images and `count` clips. A file without a caption counts as wrong."""
     with tempfile.TemporaryDirectory() as folder:
         truth = draw_samples(Path(folder), images=count, clips=count, seed=seed)
         said = {}
@@ -46,7 +44,7 @@ def grade(count: int, order: str, seed: int = SEED) -> Grade:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--count", type=int, default=500, help="of images, and of clips")
+    parser.add_argument("--count", type=int, default=500, help="number of images, and of clips")
     parser.add_argument("--seed", type=int, default=SEED)
     given = parser.parse_args()
     for order in ("media-first", "text-first"):
@@ -57,7 +55,7 @@ def main() -> None:
             f"{given.count} clips exactly right, {time.monotonic() - since:.0f} s"
         )
         for name, (said, true) in list(graded.wrong.items())[:10]:
-            print(f"  {name}: {said!r}, in truth {true!r}")
+            print(f"  {name}: {said!r}, expected {true!r}")
 
 
 if __name__ == "__main__":

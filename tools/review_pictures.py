@@ -1,9 +1,9 @@
-"""The review page's screenshots in docs/review/, of drawn media with captions good and bad.
+"""Takes the screenshots of the review page in docs/review/, with drawn media and good and bad captions.
 
-    python -m tools.review_pictures            those of the docs
-    python -m tools.review_pictures FOLDER     all of them, light and dark, to look at
+    python -m tools.review_pictures            the screenshots of the docs
+    python -m tools.review_pictures FOLDER     all screenshots, light and dark
 
-Wants chromium and the extras `review` and `test`.
+Requires chromium and the extras `review` and `test`.
 """
 
 import os
@@ -27,7 +27,7 @@ _BAD = {
 _DOCS = Path(__file__).parents[1] / "docs" / "review"
 _IN_DOCS = ("captions-dark", "again-light", "overview-light", "run-dark")
 _TALL_VIEWPORT, _WIDE_VIEWPORT = {"width": 820, "height": 1180}, {"width": 1280, "height": 720}
-# What each shows: its name, the keys that lead there, and what is to be seen by then.
+# Name -> (keys to press, selector that must be visible then).
 _SCREENSHOTS: dict[str, tuple[Sequence[str], str]] = {
     "captions": (("End", "k", "k", "i"), ".frame-time"),
     "flagged": (("f",), ".detail .flag"),
@@ -50,7 +50,7 @@ def dataset(folder: Path) -> None:
 
 
 def prepare(page: Page) -> None:
-    """Some are decided, one is captioned again."""
+    """Decide some items and caption one again."""
     page.keyboard.press("Home")
     for key in "aaarjaaaa":
         page.keyboard.press(key)
@@ -74,7 +74,7 @@ def take_screenshots(browser: Browser, address: str, to: Path) -> None:
     for scheme in ("light", "dark"):
         for name, (keys, seen) in (tablet | _SCREENSHOTS).items():
             if to != _DOCS or f"{name}-{scheme}" in _IN_DOCS:
-                clicks = name not in taken  # a run is started once, and stays paused
+                clicks = name not in taken  # the run starts once and stays paused
                 keys = [key for key in keys if clicks or not key.startswith(("click:", "await:"))]
                 taken.add(name)
                 page = browser.new_page(
@@ -97,9 +97,9 @@ def _take_screenshot(page: Page, address: str, keys: Sequence[str], seen: str, t
             continue
         else:
             page.keyboard.press(key)
-        page.wait_for_timeout(400)  # what a key leads to, before the next
+        page.wait_for_timeout(400)  # let the page react before the next key
     expect(page.locator(seen).first).to_be_visible(timeout=60_000)
-    page.wait_for_timeout(1500)  # pictures
+    page.wait_for_timeout(1500)  # images load
     page.screenshot(path=to)
     page.close()
 

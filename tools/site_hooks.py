@@ -1,8 +1,4 @@
-"""What MkDocs asks of us: pages that are made from the code, and a look at what comes out.
-
-The commands' page comes from what `--help` is made of, the presets' from their files. CONTRIBUTING and CHANGELOG lie
-beside the README and are pages here.
-"""
+"""MkDocs hooks: add the generated pages (see site_pages.py) and check every page for external resources."""
 
 import re
 
@@ -16,13 +12,13 @@ _EXTERNAL_RESOURCE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*\b(?:
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    for path, written in GENERATED.items():
-        files.append(File.generated(config, path, content=written()))
+    for path, generate in GENERATED.items():
+        files.append(File.generated(config, path, content=generate()))
     return files
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
-    """Raises `PluginError` for a page that would make a reader's browser ask another host for something."""
+    """Raise `PluginError` if the page loads a resource from another host."""
     if found := _EXTERNAL_RESOURCE.search(output):
-        raise PluginError(f"{page.file.src_uri}: loads from elsewhere: {found[0]}")
+        raise PluginError(f"{page.file.src_uri}: it loads an external resource: {found[0]}")
     return output

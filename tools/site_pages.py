@@ -1,4 +1,4 @@
-"""The pages of the documentation site that are made, not written."""
+"""Generates pages of the documentation site: commands from `--help`, presets, CONTRIBUTING and CHANGELOG."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 def commands(of: App = app, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every command's words, those of `gemma-captioner` alone first: (), ("caption",), ("presets", "show")."""
+    """Yield the words of every command: (), ("caption",), ("presets", "show"), ..."""
     yield words
     for name in of:
         if not name.startswith("-"):
@@ -22,15 +22,15 @@ def commands(of: App = app, words: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 
 def commands_page() -> str:
-    """What every `--help` says."""
+    """Return the `--help` of every command as a page."""
     text = app.generate_docs(heading_level=2, flatten_commands=True).partition("**Commands**")[2]
     text = re.sub(r"#+ Table of Contents\n\n(?:\s*- .*\n)+", "", text)
-    return f"# Commands\n\nWhat `gemma-captioner COMMAND --help` says, made from the same place.\n\n**Commands**{text}"
+    return f"# Commands\n\nThe output of `gemma-captioner COMMAND --help`.\n\n**Commands**{text}"
 
 
 def presets_page() -> str:
     shown = [f"## {name}\n\n```toml\n{preset_text(name).strip()}\n```\n" for name in presets()]
-    intro = "What `gemma-captioner presets show NAME` prints: config files to start from. [Which when](../prompts.md)."
+    intro = "The output of `gemma-captioner presets show NAME`, to copy. See [Prompts](../prompts.md)."
     return f"# Presets\n\n{intro}\n\n" + "\n".join(shown)
 
 

@@ -1,9 +1,10 @@
-"""Caption the same images and clips over and over for half an hour, and plot what the run holds on to.
+"""Captions the same images and clips repeatedly for half an hour and plots resource usage.
 
 python tools/soak.py [--minutes 30] [--plot docs/soak.png]
 
-One process, the demo checkpoint, from real files: each pass overwrites the captions of the pass before. Every two
-seconds: memory of the command and of all its processes, threads, open files, captions so far.
+One process captions real files with the demo checkpoint. Each pass overwrites the captions of the previous one. The
+tool samples every two seconds: memory of the command and of all its processes, threads, open files, number of
+captions.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import psutil
 from gemma_captioner.demo.samples import draw_samples
 
 _SAMPLE_INTERVAL_S = 2.0
-_DRAWN, _FILES = 400, 4000  # a pass takes some minutes
+_DRAWN, _FILES = 400, 4000  # one pass takes minutes
 _PASSES = """
 import sys, time
 from gemma_captioner import caption
@@ -42,9 +43,9 @@ def soak(base: Path, minutes: float, rows: "csv._writer") -> None:
     draw_samples(media, images=_DRAWN * 3 // 4, clips=_DRAWN // 4, seed=9)
     for number, drawn in enumerate(itertools.islice(itertools.cycle(sorted(media.iterdir())), _FILES - _DRAWN)):
         os.link(drawn, drawn.with_stem(f"{drawn.stem}-{number}"))
-    with (base / "told").open("w+", encoding="utf-8") as told:
+    with (base / "output").open("w+", encoding="utf-8") as output:
         command = [sys.executable, "-c", _PASSES, str(media), str(minutes * 60)]
-        run = subprocess.Popen(command, stdout=told, stderr=subprocess.DEVNULL)
+        run = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
         began, process = time.monotonic(), psutil.Process(run.pid)
         rows.writerow(COLUMNS)
         while run.poll() is None:
@@ -52,15 +53,15 @@ def soak(base: Path, minutes: float, rows: "csv._writer") -> None:
             with suppress(psutil.NoSuchProcess):
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                rows.writerow(_row(time.monotonic() - began, (base / "told").read_text(encoding="utf-8"), process))
+                rows.writerow(_row(time.monotonic() - began, (base / "output").read_text(encoding="utf-8"), process))
         if run.returncode:
-            raise SystemExit(f"the run ended with {run.returncode}")
+            raise SystemExit(f"the run failed with exit code {run.returncode}")
 
 
-def _row(seconds: float, told: str, process: psutil.Process) -> list[float]:
+def _row(seconds: float, output: str, process: psutil.Process) -> list[float]:
     family = [process, *process.children(recursive=True)]
     memory = [one.memory_info().rss / 1e6 for one in family]
-    captions, failed = told.count("Captioned"), told.count("Failed")
+    captions, failed = output.count("Captioned"), output.count("Failed")
     threads, files = sum(one.num_threads() for one in family), sum(one.num_fds() for one in family)
     return [round(seconds, 1), captions, failed, round(sum(memory)), round(memory[0]), threads, files, len(family)]
 
@@ -73,20 +74,20 @@ def plot(table: str, to: Path) -> None:
 
     rows = [dict(zip(COLUMNS, map(float, row), strict=True)) for row in list(csv.reader(io.StringIO(table)))[1:]]
     minutes = [row["seconds"] / 60 for row in rows]
-    window = 30  # rows: a minute
+    window = 30  # rows in one minute
     rate = [
         (rows[i]["captions"] - rows[i - window]["captions"]) / (rows[i]["seconds"] - rows[i - window]["seconds"])
         for i in range(window, len(rows))
     ]
-    shown = [
+    panels = [
         ("memory, all processes (MB)", minutes, [row["memory_mb"] for row in rows]),
         ("memory, the command (MB)", minutes, [row["own_memory_mb"] for row in rows]),
         ("threads", minutes, [row["threads"] for row in rows]),
         ("open files", minutes, [row["files"] for row in rows]),
-        ("captions a second, over a minute", minutes[window:], rate),
+        ("captions per second, over one minute", minutes[window:], rate),
     ]
-    figure, axes = pyplot.subplots(len(shown), 1, figsize=(8, 9), sharex=True, layout="constrained")
-    for axis, (title, x, y) in zip(axes, shown, strict=True):
+    figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 9), sharex=True, layout="constrained")
+    for axis, (title, x, y) in zip(axes, panels, strict=True):
         axis.plot(x, y, linewidth=1)
         axis.set_title(title, fontsize=9, loc="left")
         axis.set_ylim(0, max(y) * 1.15)

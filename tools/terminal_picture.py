@@ -1,4 +1,4 @@
-"""Draw what a command prints as an SVG: the picture in the README.
+"""Draws the output of a command as an SVG, for the README.
 
 python tools/terminal_picture.py docs/demo.svg gemma-captioner demo samples
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-# Rich's own frame, without the web fonts that it links to.
+# Rich's frame without links to web fonts.
 FRAME = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: {char_height}px;

@@ -1,12 +1,12 @@
-"""Train the demo checkpoint: a real Gemma 3 of about a million parameters that captions drawn shapes.
+"""Trains the demo checkpoint: a Gemma 3 with about a million parameters that captions drawn shapes.
 
     python tools/train_demo_model.py            # about half an hour on 2 cores, seeded
     python tools/train_demo_model.py --out DIR --seed 1
 
-Two stages, because captions alone teach neither shapes nor motion (docs/decisions.md):
-1. the vision tower, with throw-away linear heads on its pooled 4 x 4 grid: shape, colours, place;
-2. on those frozen features the projector and the language model: captions in every prompt form that the
-   engine sends, mixed with a question of place, short clips first.
+There are two stages, because captions alone teach neither shapes nor motion (docs/decisions.md):
+1. The vision tower learns shape, colors and position, with temporary linear heads on its pooled 4 x 4 grid.
+2. The projector and the language model learn on the frozen features: captions in every prompt form that the engine
+   sends, and questions about positions. Short clips come first.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from gemma_captioner.demo.drawing import COLORS, SHAPES, SIZE, draw, random_scen
 from gemma_captioner.engines.local.prompting import render_prompt
 
 OUT = Path(__file__).parents[1] / "src/gemma_captioner/demo/checkpoint"
-GRID = 4  # soft tokens a side
+GRID = 4  # soft tokens per side
 VISION_STEPS, VISION_BATCH, VISION_LR = 4000, 128, 2e-3
 LANGUAGE_STEPS, LANGUAGE_BATCH, LANGUAGE_LR = 2000, 32, 1.5e-3
 
@@ -98,7 +98,7 @@ TEMPLATE = """{{ bos_token }}
 
 
 def train_tokenizer() -> GemmaTokenizer:
-    """A byte-fallback BPE in Gemma's own arrangement, so small that it fits the demo: 768 entries."""
+    """Train a byte-fallback BPE in Gemma's format with 768 entries."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
     special += ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
     bytes_ = [f"<0x{i:02X}>" for i in range(256)]
@@ -131,10 +131,10 @@ def train_tokenizer() -> GemmaTokenizer:
         show_progress=False,
     )
     learner.train_from_iterator(captions + prompts + (instructions + POSITIONS) * 50, trainer)
-    learnt = json.loads(learner.to_str())["model"]
+    learned = json.loads(learner.to_str())["model"]
     return GemmaTokenizer(
-        vocab=learnt["vocab"],
-        merges=[tuple(pair) for pair in learnt["merges"]],
+        vocab=learned["vocab"],
+        merges=[tuple(pair) for pair in learned["merges"]],
         extra_special_tokens={
             "image_token": "<image_soft_token>",
             "boi_token": "<start_of_image>",
@@ -198,19 +198,19 @@ def build(tokenizer: GemmaTokenizer) -> tuple[Gemma3ForConditionalGeneration, Ge
 
 
 def encode_and_decode(frames: np.ndarray, rng: Random) -> np.ndarray:
-    """Half the drawings pass through a JPEG, as those in the wild have passed through a codec."""
+    """Encode half of the drawings as JPEG, because real media are compressed."""
     if rng.random() < 0.5:
         return frames
-    quality, seen = rng.randint(50, 95), []
+    quality, decoded = rng.randint(50, 95), []
     for frame in frames:
         file = io.BytesIO()
         Image.fromarray(frame).save(file, "JPEG", quality=quality)
-        seen.append(np.asarray(Image.open(file)))
-    return np.stack(seen)
+        decoded.append(np.asarray(Image.open(file)))
+    return np.stack(decoded)
 
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
-    """uint8 [n, 64, 64, 3] -> float32 [n, 3, 64, 64] in -1..1, as the image processor does."""
+    """Map uint8 [n, 64, 64, 3] to float32 [n, 3, 64, 64] in -1..1, as the image processor does."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
@@ -220,18 +220,18 @@ def schedule(parameters, lr: float, steps: int):
 
 
 def pooled_grid(model: Gemma3ForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
-    """What the projector sees before its weight: float [n, 16, 96]."""
-    seen = model.model.vision_tower(pixel_values=pixels).last_hidden_state
+    """Return the input of the projector's weight: float [n, 16, 96]."""
+    hidden = model.model.vision_tower(pixel_values=pixels).last_hidden_state
     side = SIZE // 8
-    grid = seen.transpose(1, 2).reshape(len(pixels), -1, side, side)
+    grid = hidden.transpose(1, 2).reshape(len(pixels), -1, side, side)
     return model.model.multi_modal_projector.avg_pool(grid).flatten(2).transpose(1, 2)
 
 
 def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int) -> None:
-    """Heads that all 16 soft tokens share: so each of them, by itself, comes to tell what is where in the frame.
+    """Train with heads that all 16 soft tokens share, so that each token encodes what is where in the frame.
 
-    Heads on the whole grid also learn shapes, but then place lies only in which token sees the shape, and the
-    language model does not find it there.
+    Heads on the whole grid also learn shapes. But then only the index of a token encodes the position, and the language
+    model does not learn to read it.
     """
     shapes, colors = sorted(SHAPES), sorted(COLORS)
     width = model.config.vision_config.hidden_size
@@ -272,9 +272,9 @@ def cell_name(point: tuple[float, float]) -> str:
 
 
 def task_at(rng: Random, share: float) -> tuple[str, int]:
-    """(task, number of frames) of one batch, `share` of the training being done.
+    """Return (task, number of frames) of one batch. share: the completed share of the training.
 
-    Motion is learnt from place: the questions of place come first, and the clips grow longer.
+    The model learns motion from positions: questions about positions come first, and clips become longer.
     """
     weights = (
         {"place": 0.3, "journey": 0.25, "image": 0.15, "clip": 0.3} if share < 0.35 else {"image": 0.2, "clip": 0.8}
@@ -289,7 +289,7 @@ def task_at(rng: Random, share: float) -> tuple[str, int]:
 def examples(
     processor: Gemma3Processor, rng: Random, task: str, num_frames: int
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(prompt text with image markers, answer text, frames) for each item of a batch."""
+    """Yield (prompt text with image markers, answer text, frames) for each item of a batch."""
     for _ in range(LANGUAGE_BATCH if num_frames > 1 else 2 * LANGUAGE_BATCH):
         scene = random_scene(rng, clip=num_frames > 1)
         frames = encode_and_decode(draw(scene, num_frames), rng)
@@ -316,7 +316,7 @@ def train_language(model: Gemma3ForConditionalGeneration, processor: Gemma3Proce
     optimizer, scheduler = schedule(trained, LANGUAGE_LR, steps)
     image_id = model.config.image_token_index
     started = time.monotonic()
-    seen_right: dict[str, list[float]] = {}
+    accuracies: dict[str, list[float]] = {}
     for step in range(steps):
         rows, labels, frames = [], [], []
         task, num_frames = task_at(rng, step / steps)
@@ -349,19 +349,19 @@ def train_language(model: Gemma3ForConditionalGeneration, processor: Gemma3Proce
         optimizer.step()
         scheduler.step()
         right = ((logits.argmax(-1) == target) | (target == -100)).all(1).float().mean().item()
-        seen_right.setdefault(task, []).append(right)
+        accuracies.setdefault(task, []).append(right)
         if step % 50 == 49:
             minutes = (time.monotonic() - started) / 60
-            shares = {name: round(float(np.mean(right)), 3) for name, right in sorted(seen_right.items())}
+            shares = {name: round(float(np.mean(right)), 3) for name, right in sorted(accuracies.items())}
             print(f"language {step + 1:5d}  all right {shares}  {minutes:.1f} min", flush=True)
-            seen_right.clear()
+            accuracies.clear()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vision-from", type=Path, help="take the vision tower of this checkpoint, as it is")
+    parser.add_argument("--vision-from", type=Path, help="use the vision tower of this checkpoint unchanged")
     parser.add_argument("--vision-steps", type=int, default=VISION_STEPS)
     parser.add_argument("--language-steps", type=int, default=LANGUAGE_STEPS)
     arguments = parser.parse_args()

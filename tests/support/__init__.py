@@ -1,1 +1,1 @@
-"""What several test modules, tools and benchmarks share: drawn data, small servers, ways to run the command."""
+"""Helpers for tests, tools and benchmarks: drawn data, small servers, ways to run the command."""

@@ -1,4 +1,4 @@
-"""A bucket behind a real S3 API, moto's, on this machine: what is asked of it is counted."""
+"""A local S3 bucket, served by moto, that counts its requests."""
 
 import logging
 import threading
@@ -18,11 +18,11 @@ NAME = "bucket"
 class BucketRequest(NamedTuple):
     method: str
     key: str  # "" for a listing
-    bytes: int  # of the answer
+    bytes: int  # of the response
 
 
 class Bucket:
-    """`url`: of the bucket. port: as AWS_ENDPOINT_URL has it."""
+    """port: the port in AWS_ENDPOINT_URL."""
 
     def __init__(self, port: int) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -35,14 +35,14 @@ class Bucket:
         self._client.create_bucket(Bucket=NAME)
 
     def _count_request(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Counted before the first byte leaves: whoever has the answer finds it counted."""
+        """Count a request before it is answered, so that its client finds it counted."""
         key = environ["PATH_INFO"].removeprefix(f"/{NAME}").lstrip("/")
         parts = list(self._app(environ, start_response))
         self.asked.append(BucketRequest(environ["REQUEST_METHOD"], key, sum(map(len, parts))))
         return parts
 
     def put(self, folder: Path, to: str) -> None:
-        """Every file below `folder`, beneath `to`."""
+        """Upload every file below `folder` to the prefix `to`."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 self[f"{to}/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
@@ -61,7 +61,7 @@ class Bucket:
         self._client.put_object(Bucket=NAME, Key=key, Body=content)
 
     def fill(self, keys: Iterable[str]) -> None:
-        """An object of one byte each, past the API: it takes its time."""
+        """Add objects of one byte directly, because the API is slow."""
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
         for key in keys:
             backend.put_object(NAME, key, b"x")

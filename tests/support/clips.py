@@ -1,4 +1,4 @@
-"""Clips whose frames carry their own number, so that a test can read which frame it got."""
+"""Clips whose frames show their own number, so that a test can identify a frame."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +11,7 @@ PIXEL_FORMATS = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le"}
 
 
 def numbered_frame(number: int, width: int = 160, height: int = 64) -> np.ndarray:
-    """A frame whose upper half shows `number` in binary: white and black fields, left to right."""
+    """Draw a frame whose upper half shows `number` in binary, as white and black fields from left to right."""
     frame = np.full((height, width, 3), 128, np.uint8)
     field = width // BITS
     for bit in range(BITS):
@@ -28,7 +28,7 @@ def frame_number(frame: np.ndarray) -> int:
 def write(
     path: Path, times: list[int], *, rate: int = 24, codec: str = "libx264", gop: int = 12, options=(), pix_fmt=None
 ) -> Path:
-    """A clip of numbered frames; `times`: presentation times in units of 1 / rate seconds."""
+    """Write a clip of numbered frames. times: presentation times in units of 1 / rate seconds."""
     with av.open(str(path), "w") as container:
         settings = {"g": str(gop)} if codec not in ("mjpeg", "prores_ks") else {}
         stream = container.add_stream(codec, rate=rate, options={**settings, **dict(options)})
@@ -44,7 +44,7 @@ def write(
 
 
 def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    """Overwrite the display matrix [[a, b], [c, d]] in an mp4's track header."""
+    """Overwrite the display matrix [[a, b], [c, d]] in the track header of an mp4."""
     content = bytearray(path.read_bytes())
     at = content.index(b"tkhd") + 4 + 40
     a, b, c, d = (value << 16 for value in matrix)

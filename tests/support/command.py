@@ -1,7 +1,7 @@
-"""`gemma-captioner` as a test runs it: in this process, in a warm one that is forked for it, or in a new one.
+"""Runs `gemma-captioner` for tests: in this process, in a fork of a warm process, or in a new process.
 
-In this process it costs least: what Python imports is there, and the server that forks decode workers is warm. A test
-of signals, locks or crashes takes a fork, a test of the environment that imports read a new process.
+This process is fastest: modules are imported, and the fork server of the decode workers is warm. A test of signals,
+locks or crashes needs a fork. A test of environment variables that imports read needs a new process.
 """
 
 import atexit
@@ -41,7 +41,7 @@ class CommandResult:
 
 
 def execute(words: list[str]) -> int:
-    """Run `gemma-captioner WORDS...`, or `python WORDS...` where the first is a script or `-c`, here: its exit code."""
+    """Run `gemma-captioner WORDS...`, or `python WORDS...` for a script or `-c`, here. Return the exit code."""
     try:
         if words[:1] == ["-c"]:
             exec(words[1], {"__name__": "__main__"})
@@ -62,7 +62,7 @@ def execute(words: list[str]) -> int:
 
 
 def run_in_process(words: list[str], folder: Path, cwd: Path) -> CommandResult:
-    """In this process, which is left as it was. folder: for what the command prints."""
+    """Run in this process and restore its state. folder: receives the output."""
     outputs = _outputs(folder)
     streams, argv, path, before = (sys.stdout, sys.stderr), sys.argv, sys.path[:], dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -92,8 +92,8 @@ def _outputs(folder: Path) -> tuple[Path, Path]:
     return out, err
 
 
-# Libraries keep the stream that they found as they were imported, so these are never closed: what a command prints
-# goes to where their file descriptor leads at the time.
+# Libraries keep the stream that they find when they are imported, so these streams are never closed. Redirecting their
+# file descriptors redirects the output of each command.
 _OUT, _ERR = (os.fdopen(number, "w", 1, "utf-8", closefd=False) for number in (1, 2))
 
 
@@ -112,11 +112,11 @@ def _redirected(number: int, path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _default_warnings() -> Iterator[None]:
-    """As a command meets them, not a test, to which each is an error."""
+    """Use a command's default warning filters. In tests every warning is an error."""
     with warnings.catch_warnings():
         warnings.resetwarnings()
-        for unseen in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", unseen)
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
         yield
 
 
@@ -127,7 +127,7 @@ def _redirect_loggers(stream: TextIO) -> None:
 
 
 class ForkedProcess:
-    """A command on its way in a process forked for it, as `subprocess.Popen` has them."""
+    """A command that runs in a forked process, with an interface like `subprocess.Popen`."""
 
     def __init__(self, fork_server: "ForkServer", pid: int, outputs: tuple[Path, Path]) -> None:
         self.pid, self.outputs, self._fork_server = pid, outputs, fork_server
@@ -135,7 +135,7 @@ class ForkedProcess:
 
     @property
     def err(self) -> str:
-        """What it has printed there so far."""
+        """The error output so far."""
         return self.outputs[1].read_text(encoding="utf-8")
 
     def poll(self) -> int | None:
@@ -151,7 +151,7 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float = 60) -> CommandResult:
-        """Raises `TimeoutError`, and kills it, where it does not end."""
+        """Wait for the exit. On a timeout, kill the process and raise `TimeoutError`."""
         deadline = time.monotonic() + timeout
         while (code := self.poll()) is None:
             if time.monotonic() > deadline:
@@ -169,12 +169,12 @@ class ForkedProcess:
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:
-    """Of a process to start. NiceGUI behaves in another way where it finds itself in a test."""
+    """Return the environment of a new process, without PYTEST_*, which changes NiceGUI's behavior."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | more
 
 
 class SpawnedProcess(ForkedProcess):
-    """The same in a process that Python starts anew."""
+    """The same in a new Python process."""
 
     def __init__(self, words: list[str], folder: Path, env: dict[str, str]) -> None:
         out, err = self.outputs = _outputs(folder)
@@ -188,9 +188,9 @@ class SpawnedProcess(ForkedProcess):
 
 
 class ForkServer:
-    """A process that has imported these modules, and forks for each command.
+    """A process that imports modules once and forks for each command.
 
-    folder: for what commands print. env: what it finds in its environment as it imports them.
+    folder: receives the output of commands. env: additional environment variables during the imports.
     """
 
     def __init__(self, folder: Path, *modules: str, env: dict[str, str] | None = None) -> None:
@@ -211,8 +211,8 @@ class ForkServer:
 
     def start(self, words: list[str], cwd: Path, variables: dict[str, str] | None = None) -> ForkedProcess:
         outputs = _outputs(self._folder)
-        said = {"words": words, "cwd": str(cwd), "variables": variables or {}, "outputs": list(map(str, outputs))}
-        return ForkedProcess(self, self._ask(start=said), outputs)
+        request = {"words": words, "cwd": str(cwd), "variables": variables or {}, "outputs": list(map(str, outputs))}
+        return ForkedProcess(self, self._ask(start=request), outputs)
 
     def _ask(self, **what: Any) -> Any:
         assert self._process.stdin and self._process.stdout
@@ -229,7 +229,7 @@ Command = Callable[..., CommandResult]
 
 
 def run_in_subprocess(words: list[str], cwd: Path, env: dict[str, str], timeout: float = 120) -> CommandResult:
-    """In a process that Python starts anew, with these in its environment."""
+    """Run in a new Python process with additional environment variables."""
     done = subprocess.run(
         [sys.executable, *(words if words[0].endswith(".py") else ["-m", "gemma_captioner", *words])],
         capture_output=True,
@@ -241,11 +241,11 @@ def run_in_subprocess(words: list[str], cwd: Path, env: dict[str, str], timeout:
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
-# The process that forks
+# Runs in the fork server
 
 
 def _serve() -> dict[str, Any]:
-    """In the child that is to run a command: which."""
+    """Serve requests. Return only in a forked child, with the command to run."""
     for line in sys.stdin:
         asked = json.loads(line)
         if (pid := asked.get("poll")) is not None:
@@ -259,7 +259,7 @@ def _serve() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore SIGINT for background jobs
     for module in sys.argv[1:]:
         importlib.import_module(module)
     asked = _serve()
@@ -272,4 +272,4 @@ if __name__ == "__main__":
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # taking the interpreter down costs a second
+    os._exit(code)  # a normal interpreter exit takes a second

@@ -1,4 +1,4 @@
-"""Requests for an engine, made of drawn pictures, and how to have them answered."""
+"""Makes requests from drawn images and clips, and collects their answers."""
 
 import time
 from pathlib import Path
@@ -26,7 +26,7 @@ def request(number: int, num_frames: int = 1, **options: Any) -> Request:
 
 
 def requests(count: int, *, seed: int, most_frames: int = 16, new_tokens: int = NEW_TOKENS) -> list[Request]:
-    """Half images, half clips of 1 to `most_frames` frames, prompts of 1 to 40 words."""
+    """Make half images and half clips of 1 to `most_frames` frames, with prompts of 1 to 40 words."""
     rng = Random(seed)
     made = []
     for number in range(count):
@@ -39,7 +39,7 @@ def requests(count: int, *, seed: int, most_frames: int = 16, new_tokens: int = 
 
 
 def answers(session: Any, requests: list[Request], timeout_s: float = 60) -> dict[int, Reply | Failed]:
-    """Submit all of them as slots become free: request id -> its one answer."""
+    """Submit requests as slots become free. Return request id -> answer."""
     waiting, got = list(requests), {}
     deadline = time.monotonic() + timeout_s
     while len(got) < len(requests):
@@ -53,7 +53,7 @@ def answers(session: Any, requests: list[Request], timeout_s: float = 60) -> dic
 
 
 def demo_server_settings(url: str, **more: Any) -> Settings:
-    """Settings for the demo checkpoint behind a server: as exact as it can be sent."""
+    """Settings for the demo checkpoint behind a server, with lossless images."""
     asked = {
         "engine": "server",
         "base_url": url,

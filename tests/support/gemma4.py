@@ -1,8 +1,8 @@
-"""Gemma 4 checkpoints for tests: the published configurations, and tiny ones that are derived from them.
+"""Gemma 4 checkpoints for tests: the published configurations, and tiny checkpoints derived from them.
 
-tests/data/gemma4 holds what is published, and says where each value is from. A tiny one keeps what makes a size what
-it is (the order of layers, which of them share their keys and values, heads of two widths, per-layer inputs, experts,
-the audio tower or none, the unified vision), and is narrower and shallower.
+tests/data/gemma4 holds the published configurations with their sources. A tiny checkpoint is narrower and shallower. It
+keeps the structure: the order of layers, shared keys and values, two head widths, per-layer inputs, experts, the audio
+tower, and unified vision.
 """
 
 import json
@@ -17,7 +17,7 @@ from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "gemma4"
 SIZES = ("E2B", "E4B", "12B", "26B-A4B", "31B")
-PATCH, KERNEL = 4, 3  # a token's square is 12 pixels wide in a tiny one, 48 in a real one
+PATCH, KERNEL = 4, 3  # a token covers 12 x 12 pixels in a tiny checkpoint, 48 x 48 in a real one
 _TOKENS = {
     "<start_of_image>": "<|image>",
     "<end_of_image>": "<image|>",
@@ -25,7 +25,7 @@ _TOKENS = {
     "<start_of_turn>": "<|turn>",
     "<end_of_turn>": "<turn|>",
 }
-# The published templates but for tools: what they do with the system message, with parts, and with thinking.
+# The published templates without tools: system message, content parts and thinking.
 _HEAD = """{{ bos_token }}
 {%- set thinks = enable_thinking is defined and enable_thinking -%}
 {%- set rest = messages -%}
@@ -129,13 +129,13 @@ def tiny(size: str, tokenizer: Any) -> dict[str, Any]:
 
 
 def write_description(folder: Path, size: str, template: str | None = None, patch: int = 16) -> None:
-    """Tokenizer (the demo's words, Gemma 4's marks), chat template and processor, in the files that hubs have."""
+    """Write the tokenizer (the demo's vocabulary, Gemma 4's special tokens), the chat template and the processor."""
     folder.mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        said = (DEMO_CHECKPOINT / name).read_text(encoding="utf-8")
+        text = (DEMO_CHECKPOINT / name).read_text(encoding="utf-8")
         for old, new in _TOKENS.items():
-            said = said.replace(old, new)
-        (folder / name).write_text(said.replace("Gemma3Processor", "Gemma4Processor"), encoding="utf-8")
+            text = text.replace(old, new)
+        (folder / name).write_text(text.replace("Gemma3Processor", "Gemma4Processor"), encoding="utf-8")
     template = template or TEMPLATES[TEMPLATE_OF.get(size, "empty thought")]
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     family = "Gemma4Unified" if published(size)["model_type"] == "gemma4_unified" else "Gemma4"
@@ -146,7 +146,7 @@ def write_description(folder: Path, size: str, template: str | None = None, patc
 
 
 def write_full_size(folder: Path, size: str) -> Path:
-    """All but the weights, which a plan does not read."""
+    """Write a full-size checkpoint without weights, for memory plans."""
     write_description(folder, size)
     (folder / "config.json").write_text(json.dumps(published(size)), encoding="utf-8")
     (folder / "model.safetensors").touch()
@@ -154,7 +154,7 @@ def write_full_size(folder: Path, size: str) -> Path:
 
 
 def write_tiny(folder: Path, size: str, template: str | None = None) -> Path:
-    """A checkpoint of random weights in fp32."""
+    """Write a tiny checkpoint with random fp32 weights."""
     write_description(folder, size, template, patch=PATCH)
     torch.manual_seed(0)
     config = config_of(tiny(size, AutoTokenizer.from_pretrained(folder)))
@@ -162,6 +162,6 @@ def write_tiny(folder: Path, size: str, template: str | None = None) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(6)  # so that answers differ
+                parameter.mul_(6)  # makes answers differ
     model.save_pretrained(folder)
     return folder

@@ -1,6 +1,6 @@
 """Captions that cleaning must leave as they are."""
 
-# Good captions that once lost words, or could have: neither a model's nor a person's may.
+# Cleaning once removed words from such captions, or could have.
 CLEAN_CAPTIONS = [
     "A large screen displays a video: a whale breaching.", "A woman holds a caption: 'LOST DOG'.",
     "The image - a still life - rests on an easel.", "ohwx man, a framed image - golden hour, beach",

@@ -1,4 +1,4 @@
-"""`gemma-captioner review` as it is started from a terminal, and a browser that is used by its keyboard alone."""
+"""Starts `gemma-captioner review` as a terminal does, and drives a browser with the keyboard only."""
 
 import os
 import re
@@ -20,12 +20,12 @@ expect.set_options(timeout=15_000)
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's. Skips without one, and fails where GEMMA_CAPTIONER_REQUIRE_BROWSER=1 promises one."""
+    """Start the system's chromium. Without it, skip the test; fail if GEMMA_CAPTIONER_REQUIRE_BROWSER=1."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         if os.environ.get("GEMMA_CAPTIONER_REQUIRE_BROWSER") == "1":
-            pytest.fail("GEMMA_CAPTIONER_REQUIRE_BROWSER=1, and there is no chromium")
-        pytest.skip("needs chromium")
+            pytest.fail("GEMMA_CAPTIONER_REQUIRE_BROWSER=1, but chromium is not installed")
+        pytest.skip("requires chromium")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 
 class Address(str):
-    """As the command prints it. pid: of the server."""
+    """The address that the command prints, with the pid of the server."""
 
     pid: int
 
@@ -49,7 +49,7 @@ class Address(str):
 def serving(
     folder: Path, *options: str, cache: Path, port: int | None = None, fork_server: ForkServer | None = None
 ) -> Iterator[Address]:
-    """zygote: to fork the server from; else it is a process that Python starts anew."""
+    """Start the review server. fork_server: forks the server; None starts a new Python process."""
     words = ["review", str(folder), "--no-open", "--port", str(port or free_port()), *options]
     variables = {"XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
     cache.mkdir(exist_ok=True)
@@ -75,11 +75,11 @@ def _wait_for(address: str) -> None:
             if probe.connect_ex(("127.0.0.1", int(port))) == 0:
                 return
         time.sleep(0.1)
-    raise AssertionError(f"nobody answers at {address}")
+    raise AssertionError(f"no server answers at {address}")
 
 
 class KeyboardUser:
-    """A person at the keyboard."""
+    """A user with only a keyboard."""
 
     def __init__(self, browser: Browser, address: str) -> None:
         self.context = browser.new_context(viewport={"width": 1280, "height": 720})
@@ -94,20 +94,20 @@ class KeyboardUser:
             self.page.keyboard.press(key)
 
     def write(self, text: str) -> None:
-        """Into the edit box, in place of what stands there."""
-        expect(self.box).to_be_editable()  # the name is there a moment before its words
+        """Replace the text in the edit box."""
+        expect(self.box).to_be_editable()  # the page shows the name a moment before the caption
         self.press("e", "Control+a")
         self.page.keyboard.type(text)
 
     def enter(self, selector: str) -> None:
-        """The Enter key on a button that is there, or soon will be."""
+        """Wait for a button and press Enter on it."""
         button = self.find(selector).first
         expect(button).to_be_visible()
         button.focus()
         self.press("Enter")
 
     def choose(self, label: str, option: str) -> None:
-        """From a list that drops down, by its keys."""
+        """Choose from a drop-down list with the arrow keys."""
         self.page.get_by_role("combobox", name=label).focus()
         self.press("Enter")
         items = self.find(".q-menu .q-item")

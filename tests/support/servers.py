@@ -1,6 +1,6 @@
-"""Little servers to test against, on this machine: one that speaks the OpenAI protocol, and a proxy that breaks things.
+"""Local servers for tests: a stub of the OpenAI protocol, and a proxy that injects faults.
 
-As a program: `python servers.py PORT [ANSWER_S]`, a stub by itself.
+`python servers.py PORT [ANSWER_S]` runs the stub.
 """
 
 import asyncio
@@ -25,8 +25,6 @@ COLORS = {"red": (220, 40, 40), "blue": (50, 80, 220), "white": (240, 240, 240)}
 
 @dataclass
 class HttpRequest:
-    """One HTTP request."""
-
     method: str
     path: str
     headers: dict[str, str]
@@ -39,7 +37,7 @@ class HttpRequest:
 
 @dataclass
 class HttpResponse:
-    """One HTTP response. body: JSON unless it is bytes."""
+    """body: bytes, or a value that is sent as JSON."""
 
     status: int = 200
     body: Any = b""
@@ -53,7 +51,7 @@ class HttpResponse:
 
 
 async def read(reader: asyncio.StreamReader) -> HttpRequest | None:
-    """The next request of a connection, None at its end."""
+    """Return the next request of a connection; None at its end."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     except asyncio.IncompleteReadError:
@@ -65,7 +63,7 @@ async def read(reader: asyncio.StreamReader) -> HttpRequest | None:
 
 
 class ThreadedServer:
-    """A TCP server in a thread of its own; `stop` closes its port and every connection, `start` opens the same port."""
+    """A TCP server in its own thread. `stop` closes its port and all connections; `start` opens the same port."""
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
@@ -138,10 +136,9 @@ def images_in(asked: HttpRequest) -> list[Image.Image]:
 
 
 def colors_in(asked: HttpRequest) -> str:
-    """What the middle of each picture is: "red blue"."""
+    """Return the color in the middle of each image: "red blue"."""
     middles = [
-        np.asarray(picture.convert("RGB"), np.int32)[picture.height // 2, picture.width // 2]
-        for picture in images_in(asked)
+        np.asarray(image.convert("RGB"), np.int32)[image.height // 2, image.width // 2] for image in images_in(asked)
     ]
     near = lambda pixel: min(COLORS, key=lambda name: np.abs(np.array(COLORS[name]) - pixel).sum())  # noqa: E731
     return " ".join(near(pixel) for pixel in middles)
@@ -152,7 +149,7 @@ def echo_prompt(asked: HttpRequest) -> HttpResponse:
 
 
 class StubServer(ThreadedServer):
-    """Answers after `answer_s`, by a rule that is given the request."""
+    """Answers each request after `answer_s` with the result of `rule`."""
 
     def __init__(
         self,
@@ -163,7 +160,7 @@ class StubServer(ThreadedServer):
         port: int = 0,
     ) -> None:
         self.rule, self.models, self.answer_s = rule, models, answer_s
-        self.list: HttpResponse | None = None  # in place of the models
+        self.list: HttpResponse | None = None  # replaces the list of models
         self.asked: list[HttpRequest] = []
         self.in_flight = self.max_in_flight = 0
         super().__init__(port)
@@ -194,7 +191,7 @@ Fault = Callable[["FaultProxy", HttpRequest, asyncio.StreamWriter], Awaitable[No
 
 
 class FaultProxy(ThreadedServer):
-    """Between a client and a stub: a share of the questions, drawn by chance, meets a fault, each kind in its turn."""
+    """A proxy between a client and a stub. A random share of the requests meets a fault; the kinds take turns."""
 
     def __init__(
         self, upstream: StubServer, fault_rate: float, seed: int, faults: tuple[str, ...] | None = None
@@ -226,7 +223,7 @@ class FaultProxy(ThreadedServer):
         await self.forward(asked, writer)
 
     async def reset(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
-        """In the middle of a body."""
+        """Reset the connection in the middle of a body."""
         whole = HttpResponse(body=completion("half of")).as_bytes()
         writer.write(whole[: len(whole) * 2 // 3])
         await writer.drain()
@@ -234,7 +231,7 @@ class FaultProxy(ThreadedServer):
         writer.transport.abort()
 
     async def drop(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
-        """Without a word."""
+        """Close the connection without a response."""
         writer.transport.abort()
 
     async def stall(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
@@ -261,7 +258,7 @@ FAULTS: dict[str, Fault] = {
     "drop": FaultProxy.drop,
     "stall": FaultProxy.stall,
     "garbage": _respond_with(HttpResponse(body=b"\x00\xff not JSON")),
-    "schema": _respond_with(HttpResponse(body={"result": {"caption": "none of ours"}})),
+    "schema": _respond_with(HttpResponse(body={"result": {"caption": "not a completion"}})),
 }
 
 

@@ -1,4 +1,4 @@
-"""Imports what the demo model imports at its first use, for a process that is forked afterwards."""
+"""Imports everything that the demo model needs, before a process forks."""
 
 from transformers import AutoModelForImageTextToText
 

@@ -1,15 +1,16 @@
-"""A campaign of faults against the real command line: `scripts/torture`. docs/reliability.md holds what came of it.
+"""Fault injection against the real command line: `scripts/torture`. docs/reliability.md has the results.
 
-trial.py     a folder whose right captions are known, runs over it, and the judge
-endings.py   killed, stopped and interrupted at random moments
-power.py     power that fails: what was not flushed is dropped, from the system calls of a real run
-places.py    disks and folders that fail, files that change under the reader
-names.py     names and kinds of files that nobody expects
-company.py   two runs at once, clocks that jump, journals that are not what they were
-everything.py  all of it in one run
+trial.py       a folder with known correct captions, runs over it, and the evaluation
+endings.py     runs that are killed, stopped and interrupted at random moments
+cluster.py     cluster runs whose actors and driver are killed
+power.py       power failures: a replay of the system calls of a real run loses what was not synced
+places.py      disks and folders that fail, files that change while they are read
+names.py       unusual file names and file types
+company.py     concurrent runs, clocks that jump, damaged journals
+everything.py  all of this in one run
 """
 
-from . import company, endings, everything, names, places, power
+from . import cluster, company, endings, everything, names, places, power
 from .trial import CASES
 
-__all__ = ["CASES", "company", "endings", "everything", "names", "places", "power"]
+__all__ = ["CASES", "cluster", "company", "endings", "everything", "names", "places", "power"]

@@ -1,9 +1,9 @@
-"""python -m tools.torture: a campaign of faults against the real command line, seeded, and taken up where it was left.
+"""Injects faults into the real command line, with a seed. An interrupted campaign resumes.
 
-scripts/torture                    # all of it, in about an hour
-scripts/torture --short            # a few minutes, as CI does
+scripts/torture                    # all cases, about an hour
+scripts/torture --short            # a few minutes, as in CI
 scripts/torture --only power
-scripts/torture --fresh --seed 2   # not from where the last one was left
+scripts/torture --fresh --seed 2   # does not resume
 """
 
 import argparse
@@ -23,29 +23,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", metavar="WORDS", help="cases with these words in their name")
-    parser.add_argument("--fresh", action="store_true", help="forget what earlier campaigns of this seed have done")
+    parser.add_argument("--only", default="", metavar="WORDS", help="run the cases whose name contains these words")
+    parser.add_argument("--fresh", action="store_true", help="ignore the results of earlier campaigns with this seed")
     parser.add_argument("--results", type=Path, default=Path("build/torture.jsonl"))
     given = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored, by heirs too
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore SIGINT for background jobs
     form = "short" if given.short else "long"
-    before = _before(given.results, form, given.seed) if not given.fresh else {}
+    done = _previous_results(given.results, form, given.seed) if not given.fresh else {}
     wanted = [name for name in CASES if given.only in name]
     if not wanted:
-        parser.error(f"no case has {given.only!r} in its name. There are: {', '.join(CASES)}")
+        parser.error(f"no case name contains {given.only!r}. Available: {', '.join(CASES)}")
     results: dict[str, dict[str, int] | str] = {}
     for name in wanted:
-        if name not in before:
+        if name not in done:
             print(f"{name} ...", file=sys.stderr, flush=True)
             began = time.monotonic()
             with ground() as base:
                 got = CASES[name](base, Random(f"{given.seed} {name}"), given.short)
-            before[name] = got if isinstance(got, str) else asdict(got)
-            print(f"  {before[name]}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            done[name] = got if isinstance(got, str) else asdict(got)
+            print(f"  {done[name]}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             given.results.parent.mkdir(parents=True, exist_ok=True)
             with given.results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"form": form, "seed": given.seed, "case": name, "got": before[name]}) + "\n")
-        results[name] = before[name]
+                file.write(json.dumps({"form": form, "seed": given.seed, "case": name, "got": done[name]}) + "\n")
+        results[name] = done[name]
     columns = [field.name for field in fields(TrialTally)]
     print(f"| | {' | '.join(column.replace('_', ' ') for column in columns)} |")
     print(f"|---|{'---:|' * len(columns)}")
@@ -54,7 +54,7 @@ def main() -> int:
     return int(any(not TrialTally(**got).is_clean for got in results.values() if not isinstance(got, str)))
 
 
-def _before(results: Path, form: str, seed: int) -> dict[str, dict[str, int] | str]:
+def _previous_results(results: Path, form: str, seed: int) -> dict[str, dict[str, int] | str]:
     lines = map(json.loads, results.read_text(encoding="utf-8").splitlines()) if results.exists() else ()
     return {line["case"]: line["got"] for line in lines if (line["form"], line["seed"]) == (form, seed)}
 

@@ -1,4 +1,4 @@
-"""Two runs at once, clocks that jump, and journals that are not what they were."""
+"""Concurrent runs, clocks that jump, and damaged journals."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from .trial import Trial, TrialTally, case
 
 @case("two runs at once")
 def two(base: Path, rng: Random, short: bool) -> TrialTally:
-    """The second says so and stops, whichever that is; at times both are killed."""
+    """The later run reports the other one and stops."""
     total = TrialTally()
     for number in range(1 if short else 15):
         trial = Trial(base / str(number), rng, 100)
@@ -20,7 +20,7 @@ def two(base: Path, rng: Random, short: bool) -> TrialTally:
         time.sleep(rng.uniform(0, 0.3))
         runs.append(trial.start())
         codes = sorted(run.wait(300) for run in runs)
-        trial.tally.wrong_exit += codes not in ([1, 3], [3, 3])  # or the second found all done
+        trial.tally.wrong_exit += codes not in ([1, 3], [3, 3])  # [3, 3]: the second run found everything done
         trial.tally.faults += 1
         trial.look()
         code, told, _ = trial.run()
@@ -57,13 +57,13 @@ class Jumping(datetime.datetime):
     def now(cls, tz=None):
         return cls.fromtimestamp(time.time(), tz)
 datetime.datetime = Jumping
-"""  # as sitecustomize.py, which Python imports before all else
+"""  # becomes sitecustomize.py, which Python imports first
 _YEAR_S = 365 * 86400
 
 
 @case("clocks that jump")
 def clocks(base: Path, rng: Random, short: bool) -> TrialTally:
-    """A run a year ago, one now, one a year ago, one that finds other settings; and the clock jumps within each."""
+    """Run at different dates. The clock also jumps during each run."""
     trial = Trial(base, rng, 100)
     (base / "sitecustomize.py").write_text(_CLOCK, encoding="utf-8")
     years = iter([(-1, 0.5), (0, -3), (-1, 2), (-2, -2), (-3, 1), (0, 0)])
@@ -79,7 +79,7 @@ def clocks(base: Path, rng: Random, short: bool) -> TrialTally:
     for options in (("--limit", 40), ("--limit", 40), (), ("--existing", "stale")):
         run(*options)
         trial.look()
-    # What was overwritten last comes back, whatever the clocks said.
+    # `restore` brings back the captions of the last run, whatever the clock said.
     before = trial.captions()
     run("--existing", "overwrite", "--prefix", "New: ")
     newest = max((trial.media / ".gemma-captioner" / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
@@ -93,7 +93,7 @@ def clocks(base: Path, rng: Random, short: bool) -> TrialTally:
 
 @case("journals that are not what they were")
 def journals(base: Path, rng: Random, short: bool) -> TrialTally:
-    """Corrupt, cut, read-only, not to be read, a folder, of a version to come: captions stand, and the run goes on."""
+    """Corrupt, cut, read-only, unreadable, a folder, or of a later version: captions stay, and the run continues."""
     total = TrialTally()
     newer = {"kind": "caption", "path": 7, "caption_file": [], "digest": None, "recipe": {}, "at": 0, "schema": 9}
     harms = ("locked", "newer", "folder", "garbage", "cut", "unreadable")

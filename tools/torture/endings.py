@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and interrupted at random moments, and run again until nothing is left to do."""
+"""Runs that are killed, stopped and interrupted at random moments, and repeated until the folder is complete."""
 
 import signal
 import time
@@ -9,27 +9,25 @@ from random import Random
 
 from gemma_captioner.demo.samples import draw_samples
 from tests.support.servers import HttpRequest, HttpResponse, StubServer, completion, prompt_of
-from tools.kill_actors import run_chaos
 
 from .trial import Trial, TrialTally, case
 
-_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-# As a shell sees it, whether the command handled the signal or Python was still being imported.
-_EXIT_CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
+# As a shell sees them. A negative code means that the signal came while Python was still starting.
+EXIT_CODES = {signal.SIGKILL: {-9}, signal.SIGINT: {130, -2}, signal.SIGTERM: {143, -15}}
 
 
 def _interrupt_at_random(trial: Trial, most: int, span_s: float) -> int:
-    """Until the folder is complete, or so many endings are done: how many."""
+    """End runs until the folder is complete, or `most` times. Return the number."""
     done = 0
     while done < most and not trial.is_complete:
         process = trial.start()
         time.sleep(trial.rng.uniform(0, span_s))
-        running, how = process.poll() is None, trial.rng.choice(_SIGNALS)
+        running, how = process.poll() is None, trial.rng.choice(list(EXIT_CODES))
         code = trial.ended(process, how)
         if running:
             done += 1
             finished = {3 if trial.bad else 0} if trial.is_complete else set()
-            trial.tally.wrong_exit += code not in _EXIT_CODES[how] | finished
+            trial.tally.wrong_exit += code not in EXIT_CODES[how] | finished
         trial.look()
     return done
 
@@ -52,7 +50,7 @@ def scripted(base: Path, rng: Random, short: bool) -> TrialTally:
 
 @case("ended at random, local model")
 def local(base: Path, rng: Random, short: bool) -> TrialTally:
-    """The demo checkpoint on drawn images and clips; right is what an undisturbed run says."""
+    """The demo checkpoint captions drawn images and clips. An undisturbed run gives the correct captions."""
 
     def new(at: Path) -> Trial:
         trial = Trial(at, rng, 0)
@@ -75,26 +73,10 @@ def server(base: Path, rng: Random, short: bool) -> TrialTally:
 
         def new(at: Path) -> Trial:
             trial = Trial(at, rng, 120)
-            for name in trial.bad:  # such a server refuses nobody
+            for name in trial.bad:  # the stub server refuses no request
                 (trial.media / name).write_bytes(b"no image")
             trial.right = {name: f"A caption of {Path(name).stem}." for name in trial.right}
             trial.options = ["--engine", "server", "--base-url", stub.url, "--prompt", "{stem}", "--concurrency", "4"]
             return trial
 
         return _run_campaign(base, 2 if short else 40, 5.0, new)
-
-
-@case("ended at random, cluster")
-def cluster(base: Path, rng: Random, short: bool) -> TrialTally | str:
-    """Drivers in turn by each signal, and one actor after the other."""
-    if short:
-        return "only in the long form: Ray takes 15 s to start"
-    drivers = 20
-    ended = run_chaos(files=1000, actors=2, every_s=10, driver_kills=drivers, seed=rng.randrange(1000))
-    faults = ended.actors_killed + len(ended.endings)
-    # A caption that was being stored when its actor died is made again: within what is promised.
-    beyond = max(0, ended.repeated - ended.actors_killed - 2 * drivers)
-    wrong = sum(code not in set().union(*_EXIT_CODES.values()) for code in ended.endings) + (ended.exit_code != 3)
-    if wrong:
-        print(f"  exit codes {ended.endings}, {ended.exit_code} at the end")
-    return TrialTally(1000, faults, ended.lost, beyond, ended.wrong, wrong, ended.left)

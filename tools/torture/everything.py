@@ -1,4 +1,4 @@
-"""All of it in one run of 10,000 files, a tenth of them bad."""
+"""All faults in one run of 10,000 files, a tenth of them bad."""
 
 import signal
 import threading
@@ -18,7 +18,7 @@ def everything(base: Path, rng: Random, short: bool) -> TrialTally:
     done = threading.Event()
 
     def disturb() -> None:
-        """Other programs at work in the folder: files that are no media come and go, the journal's temporary too."""
+        """Create and delete other files in the folder, as other programs do."""
         while not done.wait(0.05):
             stranger = trial.media / f"stranger-{rng.randrange(20)}.tmp"
             stranger.touch() if rng.random() < 0.5 else stranger.unlink(missing_ok=True)

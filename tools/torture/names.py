@@ -1,4 +1,4 @@
-"""Names that nobody expects, and things in a folder that are no files."""
+"""Unusual file names, and folder entries that are not regular files."""
 
 import os
 import socket
@@ -20,14 +20,14 @@ ODD = (
 
 @case("names that nobody expects")
 def names(base: Path, rng: Random, short: bool) -> TrialTally:
-    """With special files, loops of links, and folders called like images among them."""
+    """Includes special files, link loops, and folders with image names."""
     trial = Trial(base, rng, 10)
     for name in ODD:
         trial.add(name)
     raw = os.fsencode(trial.media) + b"/\xff\xfe.png"
     Image.new("RGB", (8, 8)).save(base / "plain.png")
     os.rename(base / "plain.png", raw)
-    trial.answers(os.fsdecode(b"\xff\xfe.png"), "A caption of what is no UTF-8.")
+    trial.answers(os.fsdecode(b"\xff\xfe.png"), "A caption of a name that is not UTF-8.")
     (trial.media / "loop.png").symlink_to(trial.media / "loop.png")
     (trial.media / "nowhere.png").symlink_to(base / "nothing.png")
     trial.bad |= {"loop.png", "nowhere.png"}
@@ -41,6 +41,6 @@ def names(base: Path, rng: Random, short: bool) -> TrialTally:
     trial.tally.faults = len(ODD) + 8
     code, told, _ = trial.run("--recursive")
     tally = trial.evaluate(code, told)
-    again, told, _ = trial.run("--recursive")  # the same once more, and nothing is done twice
+    again, told, _ = trial.run("--recursive")  # a second run must not caption anything again
     tally.wrong_exit += again != 3
     return trial.evaluate(again, told)

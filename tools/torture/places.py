@@ -15,7 +15,7 @@ from .trial import Trial, TrialTally, case
 
 @contextmanager
 def _small_disk(at: Path, kilobytes: int) -> Iterator[bool]:
-    """Whether there is one: it wants root."""
+    """Mount a small file system, which requires root. Yield whether that worked."""
     at.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", at], capture_output=True)
     try:
@@ -27,13 +27,13 @@ def _small_disk(at: Path, kilobytes: int) -> Iterator[bool]:
 
 @case("the disk fills")
 def full(base: Path, rng: Random, short: bool) -> TrialTally | str:
-    """It fills at another place each time: captions, journal, temporary file. Then it is made larger."""
+    """The disk fills at a random write: caption, journal or temporary file. The next run has more space."""
     total = TrialTally()
     for number in range(2 if short else 20):
         at = base / str(number)
         with _small_disk(at, 4096) as is_there:
             if not is_there:
-                return "wants a file system of its own: run as root"
+                return "requires a file system of its own: run as root"
             trial = Trial(at, rng, 120, delay_s=0.0)
             free = shutil.disk_usage(at).free - rng.randrange(8, 300) * 1024
             (at / "ballast").write_bytes(b"\0" * free)
@@ -49,7 +49,7 @@ def full(base: Path, rng: Random, short: bool) -> TrialTally | str:
 
 @case("a folder that may not be written")
 def read_only(base: Path, rng: Random, short: bool) -> TrialTally:
-    """The run says so at once and writes nothing; with --output it works."""
+    """The run fails at once and writes nothing. With --output it works."""
     trial = Trial(base, rng, 40)
     before = set(os.listdir(trial.media))
     trial.media.chmod(0o555)
@@ -67,7 +67,7 @@ def read_only(base: Path, rng: Random, short: bool) -> TrialTally:
 
 @case("a folder that loses its permission")
 def loses_permission(base: Path, rng: Random, short: bool) -> TrialTally:
-    """In the middle, its own or that of its journal: what is on the way fails, and is made good by the next run."""
+    """The media folder or the journal's folder becomes read-only during a run. The next run completes the folder."""
     total = TrialTally()
     for number in range(2 if short else 20):
         trial = Trial(base / str(number), rng, 120)
@@ -80,12 +80,12 @@ def loses_permission(base: Path, rng: Random, short: bool) -> TrialTally:
         timer.join()
         victim.chmod(0o755)
         trial.tally.faults += 1
-        # It ended before, or at once, or told of each file that had none of it.
-        unsaid = trial.right.keys() - trial.captions().keys()
-        trial.tally.wrong_exit += code not in ({1, 3} if unsaid else {1, 3, 0})
+        # The run ended earlier, or stopped, or reported each file without a caption.
+        uncaptioned = trial.right.keys() - trial.captions().keys()
+        trial.tally.wrong_exit += code not in ({1, 3} if uncaptioned else {1, 3, 0})
         if code == 3:
             names = {Path(one["path"]).name for one in told["failures"]}
-            trial.tally.lost += len(unsaid - {name.replace(".png", ".txt") for name in names})
+            trial.tally.lost += len(uncaptioned - {name.replace(".png", ".txt") for name in names})
         trial.look()
         code, told, _ = trial.run(as_unprivileged_user=True)
         total += trial.evaluate(code, told)
@@ -114,7 +114,7 @@ def changing(base: Path, rng: Random, short: bool) -> TrialTally:
         trial.tally.wrong_exit += process.returncode not in (0, 3)
         trial.look()
         present = trial.captions()
-        for name in names:  # what is gone or broken by now, and had no caption, is not asked of the next run
+        for name in names:  # the next run cannot caption a file that is missing or broken now
             path = trial.media / name.replace(".txt", ".png")
             if name not in present and not path.exists():
                 del trial.right[name]

@@ -1,9 +1,10 @@
-"""Power that fails. A run's system calls are written down by strace; then, for moments between any two of them, the
-folder is built as a disk might hold it: without what was not flushed.
+"""Power failures. strace records a run's system calls. For the moment after each call, this builds the folder as a disk
+could hold it, without the data that was not synced.
 
-Two kinds of disk. Ordered, as ext4 and APFS are: names change in the order of the calls, some of the last ones lost;
-an fsync keeps all that went before. Any: what POSIX promises and no more: each name that changed since its folder was
-synced is there or not, by chance. On both, of bytes that were not synced any part may be there.
+There are two kinds of disk. "Ordered", such as ext4 and APFS: names change in the order of the calls, the last changes
+may be lost, and an fsync keeps all earlier changes. "Any", which gives only the guarantees of POSIX: each name that
+changed since its folder was synced may be there or not. On both, any part of the bytes that were not synced may be
+there.
 """
 
 import json
@@ -31,7 +32,7 @@ class _Inode:
 
 @dataclass
 class _Change:
-    """Of one name: to an inode, or to nothing."""
+    """A change of one name to an inode, or its deletion (None)."""
 
     name: str
     to: _Inode | None
@@ -41,7 +42,7 @@ class _Change:
 @dataclass
 class _Disk:
     root: str
-    names: dict[str, _Inode] = field(default_factory=dict)  # as a program sees them
+    names: dict[str, _Inode] = field(default_factory=dict)  # as programs see them
     before: dict[str, _Inode] = field(default_factory=dict)
     changes: list[_Change] = field(default_factory=list)
     flushed: int = 0  # changes before the last fsync of anything
@@ -55,7 +56,7 @@ class _Disk:
         disk.names = dict(disk.before)
         return disk
 
-    def does(self, call: str, text: list[str], arguments: str) -> None:
+    def apply(self, call: str, text: list[str], arguments: str) -> None:
         match call:
             case "openat" if "O_CREAT" in arguments and self._is_ours(path := text[-1]):
                 if path not in self.names:
@@ -92,7 +93,7 @@ class _Disk:
             self.names[name] = to
 
     def surviving_files(self, rng: Random, ordered: bool) -> dict[str, bytes | None]:
-        """Path -> content, None for a folder."""
+        """Return path -> content; None for a folder."""
         names = dict(self.before)
         last = rng.randint(self.flushed, len(self.changes))
         for number, change in enumerate(self.changes):
@@ -104,14 +105,14 @@ class _Disk:
         kept: dict[str, bytes | None] = {}
         for name in sorted(names):
             inode, parent = names[name], name.rpartition("/")[0]
-            if name == self.root or parent in kept:  # what lies in a folder that is lost is lost
+            if name == self.root or parent in kept:  # a lost folder loses its contents
                 grown = inode.data[len(inode.synced) :] if inode.data.startswith(inode.synced) else b""
                 kept[name] = None if inode.is_folder else inode.synced + grown[: rng.randint(0, len(grown))]
         return kept
 
 
 def _calls(log: Path) -> Iterator[tuple[str, list[str], str]]:
-    """(name, its strings and the paths of its descriptors in order, all arguments as written)."""
+    """Yield (call, its strings and descriptor paths in order, its arguments as text)."""
     begun: dict[str, str] = {}
     for line in log.read_text(encoding="utf-8").splitlines():
         process = line.split(" ", 1)[0]
@@ -130,31 +131,31 @@ def _calls(log: Path) -> Iterator[tuple[str, list[str], str]]:
 
 @case("power fails")
 def power(base: Path, rng: Random, short: bool) -> TrialTally | str:
-    """Half of the files have a person's caption, which this run overwrites: it must be somewhere at any moment."""
+    """The run overwrites manual captions of half of the files. Each must exist somewhere at every moment."""
     if shutil.which("strace") is None:
-        return "wants strace: apt-get install strace"
+        return "requires strace: apt-get install strace"
     trial = Trial(base, rng, 16, bad=0)
-    old = {name: f"Somebody's words on {name}." for name in list(trial.right)[::2]}
+    old = {name: f"A manual caption of {name}." for name in list(trial.right)[::2]}
     for name, caption in old.items():
         (trial.media / name).write_text(caption, encoding="utf-8")
     disk, log = _Disk.of(trial.media), base / "calls"
     traced = ["strace", "-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={_CALLS}", "-o", str(log)]
     done = subprocess.run([*traced, *trial.command("--existing", "overwrite")], capture_output=True)
     if done.returncode and b"ptrace" in done.stderr:
-        return "strace may not trace here"
+        return "strace is not allowed to trace on this machine"
     tally = TrialTally(items=16, wrong_exit=int(done.returncode != 0))
     draws, resumed = (2, 1) if short else (20, 12)
     for call, text, arguments in _calls(log):
         if not any(disk._is_ours(one) for one in text):
             continue
-        disk.does(call, text, arguments)
+        disk.apply(call, text, arguments)
         for ordered in (True, False):
             for _ in range(draws):
                 tally.faults += 1
                 _evaluate(disk.surviving_files(rng, ordered), trial, old, tally)
-    assert {name: trial.captions()[name] for name in trial.right} == trial.right, "the run itself"
+    assert {name: trial.captions()[name] for name in trial.right} == trial.right, "the run's captions are wrong"
     seen = {Path(n).name: i.data.decode() for n, i in disk.names.items() if n.endswith(".txt")}
-    assert seen == trial.right, "the calls as read are not what the run did"
+    assert seen == trial.right, "the recorded calls do not reproduce the run"
     for number in range(resumed):
         tally += _resumed(base / f"again-{number}", log, trial, old, rng)
     return tally
@@ -174,7 +175,7 @@ def _evaluate(kept: dict[str, bytes | None], trial: Trial, old: dict[str, str], 
 
 
 def _resumed(base: Path, log: Path, trial: Trial, old: dict[str, str], rng: Random) -> TrialTally:
-    """A folder as the disk held it at a random moment, and the run that follows."""
+    """Rebuild the folder as the disk held it at a random moment, and run again."""
     disk = _Disk.of(trial.media)
     for name in [name for name in disk.names if "/.gemma-captioner" in name or name.endswith(".txt")]:
         del disk.names[name], disk.before[name]
@@ -183,13 +184,13 @@ def _resumed(base: Path, log: Path, trial: Trial, old: dict[str, str], rng: Rand
         disk.before[path] = disk.names[path] = _Inode(words.encode(), words.encode())
     calls = [one for one in _calls(log) if any(disk._is_ours(text) for text in one[1])]
     for one in calls[: rng.randrange(len(calls))]:
-        disk.does(*one)
+        disk.apply(*one)
     again = Trial(base, rng, 0, bad=0)
     again._replies = trial._replies
     for name, content in disk.surviving_files(rng, ordered=False).items():
         path = again.media / Path(name).relative_to(trial.media)
         path.mkdir(exist_ok=True) if content is None else path.write_bytes(content)
-    again.right = trial.right | {n: c for n, c in again.captions().items() if c == old.get(n)}  # a person's stays
+    again.right = trial.right | {n: c for n, c in again.captions().items() if c == old.get(n)}  # manual captions stay
     again.look()
     code, said, _ = again.run()
     return again.evaluate(code, said)

@@ -1,4 +1,4 @@
-"""A folder whose right captions are known beforehand, runs of the real command line over it, and the judge."""
+"""A folder with known correct captions, runs of the real command line over it, and the evaluation."""
 
 import json
 import os
@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 from PIL import Image
 
-TIMEOUT_S = 300.0  # a run that takes longer hangs
+TIMEOUT_S = 300.0  # a longer run counts as hanging
 _UNPRIVILEGED = "-dac_override,-dac_read_search"
-# Root may read and write anything; a run that is to meet permissions does without that.
+# Root ignores permissions. A test of permissions drops these capabilities.
 AS_UNPRIVILEGED_USER = (
     ["setpriv", f"--bounding-set={_UNPRIVILEGED}", f"--inh-caps={_UNPRIVILEGED}"] if os.geteuid() == 0 else []
 )
@@ -29,19 +29,13 @@ AS_UNPRIVILEGED_USER = (
 
 @dataclass
 class TrialTally:
-    """lost: files without their outcome at the end. duplicated: captions made once more although one was in place.
-
-    partial: captions that were not whole at some look, and files that should not be there. wrong_exit: exit codes, or
-    what was said, other than promised; a run that hangs. left: processes that outlived their run.
-    """
-
     items: int = 0
     faults: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    partial: int = 0
-    wrong_exit: int = 0
-    left: int = 0
+    lost: int = 0  # files without the right outcome at the end
+    duplicated: int = 0  # captions that were made again although one existed
+    partial: int = 0  # incomplete captions at any check, and unexpected files
+    wrong_exit: int = 0  # wrong exit codes or messages, and runs that hang
+    left: int = 0  # processes that outlived their run
 
     def __iadd__(self, other: "TrialTally") -> "TrialTally":
         for field in fields(self):
@@ -54,7 +48,7 @@ class TrialTally:
 
 
 class Trial:
-    """right: what each `.txt` is to hold at the end. bad: names that are to fail, and have none."""
+    """right: the correct content of each `.txt`. bad: the names of files that must fail."""
 
     def __init__(self, base: Path, rng: Random, files: int, *, bad: float = 0.1, delay_s: float = 0.02) -> None:
         self.media, self._script = base / "media", base / "script.json"
@@ -96,14 +90,14 @@ class Trial:
         return [*run, *map(str, options)]
 
     def start(self, *options: object, **how: Any) -> subprocess.Popen[bytes]:
-        """In a session of its own, as a terminal's job is."""
+        """Start a run in a process session of its own, as a terminal does."""
         how = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | how
         return subprocess.Popen(self.command(*options), start_new_session=True, **how)
 
     def run(
         self, *options: object, as_unprivileged_user: bool = False, env: Mapping[str, str] | None = None
     ) -> tuple[int | None, dict[str, Any], str]:
-        """(exit code, None for a run that hangs; what --json says; stderr)."""
+        """Return (exit code, None for a run that hangs; the object of --json; stderr)."""
         command = [*AS_UNPRIVILEGED_USER, *self.command(*options)] if as_unprivileged_user else self.command(*options)
         try:
             done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, env={**os.environ, **(env or {})})
@@ -112,7 +106,7 @@ class Trial:
         return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr.decode()
 
     def ended(self, process: subprocess.Popen[bytes], how: signal.Signals) -> int:
-        """Its exit code once it is told to end. A terminal's Ctrl-C reaches all of its processes, `kill` one."""
+        """Send a signal and return the exit code. Ctrl-C reaches all processes of a run, `kill` only one."""
         with suppress(ProcessLookupError):
             (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
         code = process.wait(TIMEOUT_S)
@@ -125,7 +119,7 @@ class Trial:
                 one.kill()
         return code
 
-    # The judge
+    # Evaluation
 
     @property
     def is_complete(self) -> bool:
@@ -136,7 +130,7 @@ class Trial:
         return {file.name: Path(file.path).read_text(encoding="utf-8") for file in files}
 
     def look(self) -> None:
-        """Whether what is there is right and whole. What a kill voided, a line without its `.txt`, is noted."""
+        """Check the captions. Remember journal lines without a `.txt`: a kill came between the two writes."""
         captions = self.captions()
         self.tally.partial += sum(self.right.get(name) != caption for name, caption in captions.items())
         for name, line in self.made():
@@ -144,16 +138,16 @@ class Trial:
                 self._void.add((name, line))
 
     def made(self) -> Iterator[tuple[str, str]]:
-        """(caption's name, when and by which run) of every caption in the journals."""
+        """Yield (caption's name, run and time) of every caption in the journals."""
         for run in sorted(self.media.glob(".gemma-captioner/runs/*.jsonl")):
             for raw in run.read_bytes().splitlines() if run.is_file() else ():
-                with suppress(ValueError):  # torn
+                with suppress(ValueError):  # an incomplete line
                     line = json.loads(raw)
                     if isinstance(line, dict) and line.get("kind") == "caption" and "schema" not in line:
                         yield line["caption_file"], f"{run.name} {line['at']}"
 
     def evaluate(self, code: int | None, said: dict[str, Any], *, failed: int | None = None) -> TrialTally:
-        """After the last run. failed: how many it is to tell of."""
+        """Evaluate the last run. failed: the expected number of failures."""
         failed = len(self.bad) if failed is None else failed
         captions, told = self.captions(), {Path(failure["path"]).name for failure in said.get("failures", [])}
         self.tally.lost += len(self.right.keys() - captions.keys()) + len(self.bad - told)
@@ -188,7 +182,7 @@ CASES: dict[str, Case] = {}
 
 
 def case(name: str) -> Callable[[Case], Case]:
-    """A function of (a folder of its own, chance, whether in the short form): figures, or why it was not run."""
+    """Register a function of (empty folder, generator, short form). It returns a tally, or why it did not run."""
 
     def register(function: Case) -> Case:
         CASES[name] = function

@@ -1,4 +1,4 @@
-"""What the pipeline asks of an engine. It knows nothing of files, captions or settings beyond its own."""
+"""The engine protocol. An engine knows nothing about files, captions or settings other than its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,17 @@ from ..types import Failed, Kind, Reply, Request, Size
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What is known before any weight is read.
+    """What an engine knows before it reads any weight.
 
-    size: in pixels, that images are to have
-    tokens_per_frame: the most prompt tokens that an image, or one frame of a clip, costs, markers included
-    context_length: the most tokens a prompt and its answer may have together
-    model, revision: its name and commit (of a server: where it is), as the journal records them
-    clip_size: in pixels, that a clip's frames are to have, None for the same
-    preferred_batch_size: requests that it would have under way: frames are given room for so many, where there is memory
+    Attributes:
+        size: The size to which images are resized, in pixels.
+        tokens_per_frame: The maximum number of prompt tokens for one image or one frame, including its markers.
+        context_length: The maximum number of tokens of a prompt and its answer together.
+        model: The model's name, as the journal records it.
+        revision: The model's commit, or the URL of a server.
+        clip_size: The size to which the frames of a clip are resized; None means `size`.
+        preferred_batch_size: The number of requests that keep the engine busy. The pipeline decodes this many items
+            ahead if memory allows.
     """
 
     size: Size
@@ -29,7 +32,7 @@ class EngineSpec:
 
 
 def begun(begin: str, text: str) -> str:
-    """An answer with the words that it was begun with; "" where the model said nothing after them.
+    """Prepend the words that `--begin` gave the model. Return "" if the model added nothing to them.
 
     # "A photo of", " a cat." -> "A photo of a cat."
     """
@@ -39,23 +42,23 @@ def begun(begin: str, text: str) -> str:
 
 
 class Session(Protocol):
-    """An engine that is ready to answer. Raises what is fatal to the run; a bad request is one `Failed`."""
+    """An open engine. It raises errors that end the run; one bad request becomes one `Failed`."""
 
     @property
     def available_slots(self) -> int:
-        """How many more requests it would take now."""
+        """The number of requests that can be submitted now."""
         ...
 
     def submit(self, request: Request) -> None:
-        """Hand over a request; at most `available_slots` of them."""
+        """Queue a request. Do not submit more than `available_slots`."""
         ...
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        """Answers that have come, in any order, each with its request's id; waits for the first up to timeout_s."""
+        """Return finished requests in any order, each with its request's id. Wait up to `timeout_s` for the first."""
         ...
 
     def close(self) -> None:
-        """Drop what is in flight and let go of the model. May be called twice."""
+        """Drop requests in flight and release the model. It is safe to call this twice."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -64,21 +67,26 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """A model before it is loaded: what can be known of it, and `open`."""
+    """A model that is not loaded yet."""
 
     @property
     def spec(self) -> EngineSpec:
-        """Raises `ModelError` or `MemoryShortageError` where the run could not start."""
+        """What is known before loading.
+
+        Raises:
+            ModelError: The model cannot be found or used.
+            MemoryShortageError: The model does not fit into memory.
+        """
         ...
 
     def describe(self) -> str:
-        """For a person: model, device, precision, memory, and what to expect of them."""
+        """Describe the model, device, precision and memory for the user."""
         ...
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
-        """The most tokens of a whole prompt with its frames. Loads no weights."""
+        """Return the maximum number of tokens of a prompt with its frames. Loads no weights."""
         ...
 
     def open(self) -> Session:
-        """Load the model."""
+        """Load the model and return a session."""
         ...

@@ -1,8 +1,8 @@
-"""Gemma 4's numbers that more than one engine needs. Source: transformers' image and video processors for it."""
+"""Gemma 4 constants that several engines use. Source: transformers' Gemma 4 image and video processors."""
 
 from collections.abc import Mapping
 
 from ..types import Kind
 
-TOKENS: Mapping[Kind, int] = {"image": 280, "clip": 70}  # of an image, and of one frame of a clip, by default
-UNIT = 48  # pixels along a side of the square that becomes one token: 3 x 3 patches of 16
+TOKENS: Mapping[Kind, int] = {"image": 280, "clip": 70}  # the defaults for an image and for one frame of a clip
+UNIT = 48  # one token covers UNIT x UNIT pixels: 3 x 3 patches of 16 x 16

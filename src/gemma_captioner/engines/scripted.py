@@ -1,15 +1,15 @@
-"""A deterministic engine without a model: answers by rule. For tests, trials of a set-up, and measuring the rest.
+"""A deterministic engine without a model, for tests, trial runs and benchmarks of the rest of the pipeline.
 
-As `--engine scripted --model SCRIPT.json`, the script being one object, every key optional:
+Use it as `--engine scripted --model SCRIPT.json`. The script is one JSON object; every key is optional:
 
-    {"default": "A scripted caption of {name}.",     {name}, {stem}, {num_frames} and {prompt} are filled in
-     "delay_s": 0.0,                                  how long each batch takes
+    {"default": "A scripted caption of {name}.",     {name}, {stem}, {num_frames} and {prompt} are replaced
+     "delay_s": 0.0,                                  the duration of each batch
      "batch_size": 8,
      "size": [64, 64],
-     "replies": {"a.png": "Said of this one.",        by the item's name; an object sets more:
-                 "b.png": {"text": "Cut of", "finish_reason": "length"},
+     "replies": {"a.png": "A caption for a.png.",        by file name; an object can set more:
+                 "b.png": {"text": "Cut off", "finish_reason": "length"},
                  "c.png": {"error": "refused"},
-                 "d.png": {"kills": true}}}       as the out-of-memory killer would: the process that the engine is in
+                 "d.png": {"kills": true}}}        kills the engine's process, as the out-of-memory killer does
 """
 
 import json
@@ -42,7 +42,7 @@ class Script(BaseModel):
     delay_s: float = Field(0.0, ge=0)
     batch_size: int = Field(8, ge=1)
     size: tuple[int, int] = (64, 64)
-    replies: dict[str, ScriptedReply | str | list[ScriptedReply | str]] = {}  # a list: one each time it is asked
+    replies: dict[str, ScriptedReply | str | list[ScriptedReply | str]] = {}  # a list holds one reply per attempt
 
 
 class ScriptedEngine:
@@ -52,14 +52,19 @@ class ScriptedEngine:
 
     @classmethod
     def from_file(cls, path: str) -> Self:
-        """Raises `ModelError` where the file is not there or no script."""
+        """Raises `ModelError` if the file is missing or is not a valid script."""
         try:
             return cls(Script.model_validate(json.loads(Path(path).read_text(encoding="utf-8"))))
-        except (OSError, ValueError, ValidationError) as error:
-            raise ModelError(f"--engine scripted wants a script, JSON, as --model: {path}: {error}") from error
+        except OSError as error:
+            raise ModelError(f"cannot read {path} ({error.strerror}): pass the script's path as --model") from error
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"][:2])) or "the top level"
+            raise ModelError(f"the script {path} has an unknown key or a wrong value at {place}: correct it") from error
+        except ValueError as error:
+            raise ModelError(f"the script {path} is not valid JSON: correct it") from error
 
     def describe(self) -> str:
-        return "scripted answers, no model"
+        return "scripted replies, no model"
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
         return len(prompt.split()) + num_frames * self.spec.tokens_per_frame[kind]

@@ -1,1 +1,1 @@
-"""Gemma by transformers, in this process: checkpoint -> loading -> prompting, vision -> session -> loop."""
+"""Runs Gemma in this process with transformers: checkpoint -> loading -> prompting, vision -> session."""

@@ -1,4 +1,4 @@
-"""A LoRA as PEFT saves it: found like a model, and merged into the weights that it was trained for."""
+"""Finds a LoRA adapter that PEFT saved and merges it into the model's weights."""
 
 import hashlib
 import json
@@ -15,22 +15,22 @@ from .checkpoint import map_loading_errors
 from .quantized import name_of_today
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_UNKNOWN = ("use_dora", "lora_bias", "modules_to_save", "fan_in_fan_out", "layer_replication", "target_parameters")
+_UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "fan_in_fan_out", "layer_replication", "target_parameters")
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """name: as it was given. revision: the hub's commit, or for a folder a digest of what is in it."""
+    """A LoRA adapter that was found."""
 
-    name: str
+    name: str  # as the user gave it
     folder: Path
-    revision: str
+    revision: str  # the hub's commit; for a folder, a digest of its contents
     config: Mapping[str, Any]
     on_hub: bool
 
 
 def resolve_checkpoint(name: str, token: str | None) -> Adapter:
-    """Find it and fetch its description, not its weights. Raises `ModelError`."""
+    """Find the adapter and fetch its configuration, but not its weights. Raises `ModelError`."""
     with map_loading_errors(name, token):
         folder, on_hub = Path(name).expanduser(), False
         if not folder.exists() and not name.startswith((".", "/", "~")):
@@ -38,24 +38,28 @@ def resolve_checkpoint(name: str, token: str | None) -> Adapter:
 
             folder, on_hub = Path(snapshot_download(name, allow_patterns=[_CONFIG], token=token)), True
         if not (folder / _CONFIG).is_file():
-            raise ModelError(f"{name} holds no {_CONFIG}: give a LoRA that PEFT saved, a folder or a Hugging Face id")
-        said = (folder / _CONFIG).read_bytes()
-        config = json.loads(said)
+            raise ModelError(
+                f"{name} has no {_CONFIG}: give a folder or a Hugging Face id of a LoRA adapter saved by PEFT"
+            )
+        content = (folder / _CONFIG).read_bytes()
+        config = json.loads(content)
         if not on_hub and not (folder / _WEIGHTS).is_file():
-            raise ModelError(f"{name} holds no {_WEIGHTS}: save the adapter in safetensors")
-        digest = said if on_hub else said + str((folder / _WEIGHTS).stat().st_size).encode()
-    found = [key for key in _UNKNOWN if config.get(key)]
-    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or found:
-        what = ", ".join(found) or f"{config.get('peft_type')} with bias {config.get('bias')}"
-        raise ModelError(f"{name} is no plain LoRA ({what}), which alone can be merged: merge it with PEFT first")
+            raise ModelError(f"{name} has no {_WEIGHTS}: save the adapter as safetensors")
+        digest = content if on_hub else content + str((folder / _WEIGHTS).stat().st_size).encode()
+    unsupported = [key for key in _UNSUPPORTED if config.get(key)]
+    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or unsupported:
+        what = ", ".join(unsupported) or f"{config.get('peft_type')} with bias {config.get('bias')}"
+        raise ModelError(
+            f"{name} uses {what}, but only plain LoRA adapters are supported: merge it into the model with PEFT first"
+        )
     return Adapter(name, folder, folder.name if on_hub else hashlib.sha256(digest).hexdigest()[:12], config, on_hub)
 
 
 @torch.no_grad()
 def merge(model: nn.Module, adapter: Adapter, token: str | None) -> None:
-    """W + s B A, with s = alpha / rank. Quantized weights stay, and s B A x is added to what they give.
+    """Set W to W + s B A, where s = alpha / rank. Quantized weights do not change: a hook adds s B A x to their output.
 
-    Raises `ModelError` where the adapter is for another model.
+    Raises `ModelError` if the adapter belongs to another model.
     """
     from safetensors.torch import load_file
 
@@ -72,22 +76,22 @@ def merge(model: nn.Module, adapter: Adapter, token: str | None) -> None:
             continue
         down, up = tensors[key], tensors.get(f"{path}.lora_B.weight")
         path = name_of_today(path.removeprefix("base_model.model."))
-        name = path.removeprefix("model.")  # a LoRA of the text model alone does not call it the language model
+        name = path.removeprefix("model.")  # a LoRA of the text model alone omits "language_model."
         layer = modules.get(name) or modules.get(f"language_model.{name}")
         shape = getattr(layer, "out_features", None), getattr(layer, "in_features", None)
         if up is None or layer is None or shape != (up.shape[0], down.shape[1]):
             base = adapter.config.get("base_model_name_or_path")
-            raise ModelError(f"{adapter.name} does not fit the model ({key}): it was trained for {base}")
+            raise ModelError(f"adapter {adapter.name} does not match the model ({key}): use it with {base}")
         _add(layer, down, up, _scale(adapter.config, path))
 
 
 def _scale(config: Mapping[str, Any], path: str) -> float:
-    def of(name: str) -> float:
+    def lookup(name: str) -> float:
         patterns = config.get(f"{'rank' if name == 'r' else 'alpha'}_pattern") or {}
         return float(next((v for k, v in patterns.items() if path.endswith(k)), config[name]))
 
-    rank = of("r")
-    return of("lora_alpha") / (rank**0.5 if config.get("use_rslora") else rank)
+    rank = lookup("r")
+    return lookup("lora_alpha") / (rank**0.5 if config.get("use_rslora") else rank)
 
 
 def _add(layer: Any, down: torch.Tensor, up: torch.Tensor, scale: float) -> None:
@@ -98,7 +102,7 @@ def _add(layer: Any, down: torch.Tensor, up: torch.Tensor, scale: float) -> None
         return
 
     def hook(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        seen = inputs[0].to(down.dtype)
-        return output + (seen @ down.T @ up.T).to(output.dtype)
+        x = inputs[0].to(down.dtype)
+        return output + (x @ down.T @ up.T).to(output.dtype)
 
     layer.register_forward_hook(hook)

@@ -1,4 +1,4 @@
-"""A model's name -> its files on this disk, and the one place where the hub's and the loader's errors become ours."""
+"""Finds and downloads a model's files. Converts all errors of the hub and the loader to `ModelError`."""
 
 import errno
 import hashlib
@@ -13,11 +13,11 @@ from typing import Any
 from ...errors import ModelError, redact_token
 
 DEMO_CHECKPOINT = Path(__file__).parents[2] / "demo" / "checkpoint"
-SUPPORTED_MODEL_TYPES = ("gemma3", "gemma4", "gemma4_unified")  # what tells them apart is in families.py
+SUPPORTED_MODEL_TYPES = ("gemma3", "gemma4", "gemma4_unified")  # families.py holds their differences
 _CONFIG_PATTERNS = ["*.json", "*.jinja", "tokenizer.model"]
 _WEIGHTS_PATTERN = "*.safetensors"
 _WRONG_FORMATS = {
-    ".gguf": "GGUF files, which llama.cpp or Ollama serve",
+    ".gguf": "GGUF files; serve them with llama.cpp or Ollama",
     ".bin": "PyTorch pickles, which may run code when loaded",
     ".pth": "PyTorch pickles, which may run code when loaded",
     ".npz": "JAX arrays",
@@ -27,14 +27,11 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """name: as it was given. folder: holds at least its configuration, tokenizer and processor.
+    """A model that was found."""
 
-    revision: the hub's commit, or for a folder a digest of its configuration and its weight files' sizes
-    """
-
-    name: str
-    folder: Path
-    revision: str
+    name: str  # as the user gave it
+    folder: Path  # holds at least the configuration, the tokenizer and the processor
+    revision: str  # the hub's commit; for a folder, a digest of its configuration and the sizes of its weight files
     config: dict[str, Any]
     on_hub: bool
     token: str | None = None
@@ -45,16 +42,16 @@ class Checkpoint:
 
     @property
     def quantization(self) -> dict[str, Any] | None:
-        """How its weights are quantized already, as its configuration says it."""
+        """The quantization of the stored weights, as the configuration describes it."""
         text = self.config.get("text_config") or {}
         return self.config.get("quantization_config") or text.get("quantization_config")
 
-    def __repr__(self) -> str:  # never the token
+    def __repr__(self) -> str:  # omits the token
         return f"Checkpoint({self.name!r}, revision={self.revision!r})"
 
 
 def resolve_checkpoint(model: str, token: str | None) -> Checkpoint:
-    """Find the model and fetch its description, not its weights. Raises `ModelError`."""
+    """Find the model and fetch its configuration, but not its weights. Raises `ModelError`."""
     on_hub = False
     with map_loading_errors(model, token):
         if model == "demo":
@@ -70,16 +67,16 @@ def resolve_checkpoint(model: str, token: str | None) -> Checkpoint:
     if config.get("model_type") not in SUPPORTED_MODEL_TYPES:
         raise ModelError(_unsupported_model_message(model, str(config.get("model_type"))))
     quantization = config.get("quantization_config")
-    if quantization is not None and "quant_method" not in quantization:  # MLX writes none
-        raise ModelError(f"{model} is quantized for MLX: take the checkpoint that transformers reads")
+    if quantization is not None and "quant_method" not in quantization:  # written by MLX
+        raise ModelError(f"{model} is quantized for MLX, which transformers cannot read: use the original checkpoint")
     if not on_hub and not any(folder.glob(_WEIGHTS_PATTERN)):
-        raise ModelError(f"{model} holds no weights in safetensors{_format_hint(folder)}")
+        raise ModelError(f"{model} has no safetensors weights{_format_hint(folder)}: use a checkpoint that has them")
     revision = folder.name if on_hub else _digest(folder)
     return Checkpoint(model, folder, revision, config, on_hub, token)
 
 
 def fetch_weights(checkpoint: Checkpoint) -> None:
-    """Download what is missing, resuming what was begun, after a look at the disk. Raises `ModelError`."""
+    """Check the free disk space, then download the missing weights. Raises `ModelError`."""
     if not checkpoint.on_hub or _has_all_weights(checkpoint.folder):
         return
     from huggingface_hub import snapshot_download
@@ -87,13 +84,13 @@ def fetch_weights(checkpoint: Checkpoint) -> None:
     with map_loading_errors(checkpoint.name, checkpoint.token):
         sizes = _sizes_on_hub(checkpoint)
         if not sizes:
-            raise ModelError(f"{checkpoint.name} has no weights in safetensors: take a repository that has")
+            raise ModelError(f"{checkpoint.name} has no safetensors weights: use a repository that has them")
         local_bytes = sum(file.stat().st_size for file in checkpoint.folder.glob(_WEIGHTS_PATTERN))
         free_bytes = shutil.disk_usage(checkpoint.folder)[2]
         if sum(sizes) - local_bytes > free_bytes:
             raise ModelError(
-                f"{checkpoint.name} needs {(sum(sizes) - local_bytes) / _GIB:.1f} GiB of disk and {free_bytes / _GIB:.1f} are free: "
-                "free some, or point HF_HOME at a larger disk"
+                f"{checkpoint.name} needs {(sum(sizes) - local_bytes) / _GIB:.1f} GiB of disk space and "
+                f"{free_bytes / _GIB:.1f} GiB are free: free some, or set HF_HOME to a folder on a larger disk"
             )
         snapshot_download(
             checkpoint.name, revision=checkpoint.revision, allow_patterns=[_WEIGHTS_PATTERN], token=checkpoint.token
@@ -101,7 +98,7 @@ def fetch_weights(checkpoint: Checkpoint) -> None:
 
 
 def weight_bytes(checkpoint: Checkpoint) -> int:
-    """What its weights take as they are stored, here or on the hub. Raises `ModelError`."""
+    """Return the stored size of the weights, on this disk or on the hub. Raises `ModelError`."""
     index = checkpoint.folder / "model.safetensors.index.json"
     with map_loading_errors(checkpoint.name, checkpoint.token):
         if index.is_file() and (size := json.loads(index.read_bytes()).get("metadata", {}).get("total_size")):
@@ -112,7 +109,7 @@ def weight_bytes(checkpoint: Checkpoint) -> int:
 
 
 def _sizes_on_hub(checkpoint: Checkpoint) -> list[int]:
-    """Bytes of each file of weights."""
+    """The size of each weight file in bytes."""
     from huggingface_hub import HfApi
 
     info = HfApi(token=checkpoint.token).model_info(checkpoint.name, revision=checkpoint.revision, files_metadata=True)
@@ -134,12 +131,12 @@ def _read_config(model: str, folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(
-            f"{model} holds no model: there is no config.json in it{_format_hint(folder)}. "
+            f"{model} has no config.json{_format_hint(folder)}. "
             "Give the folder of a checkpoint saved by transformers, or a Hugging Face id"
         )
     config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict):
-        raise ModelError(f"{path} is no model configuration: download it again")
+        raise ModelError(f"{path} is not a model configuration: download it again")
     return config
 
 
@@ -152,13 +149,13 @@ def _format_hint(folder: Path) -> str:
 
 def _unsupported_model_message(model: str, model_type: str) -> str:
     if model_type in ("gemma3_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text"):
-        return f"{model} reads text only: take a Gemma 3 that sees images, 4b, 12b or 27b, or a Gemma 4"
+        return f"{model} is a text-only model: use Gemma 3 4b, 12b or 27b, or a Gemma 4"
     if model_type == "gemma3n":
         return (
-            f"{model} is a Gemma 3n, whose vision tower needs the packages timm and torchvision, which are not "
-            "supported here: take a Gemma 3 or Gemma 4, or serve it and use --engine server"
+            f"{model} is a Gemma 3n, which the local engine does not support: use a Gemma 3 or Gemma 4, or serve the "
+            "model and use --engine server"
         )
-    return f"{model} is of the family {model_type!r}, which is not supported: take one of {', '.join(SUPPORTED_MODEL_TYPES)}"
+    return f"{model} has the unsupported model type {model_type!r}. Supported: {', '.join(SUPPORTED_MODEL_TYPES)}"
 
 
 def _digest(folder: Path) -> str:
@@ -169,15 +166,13 @@ def _digest(folder: Path) -> str:
 
 @contextmanager
 def map_loading_errors(model: str, token: str | None) -> Iterator[None]:
-    """Turn whatever the hub or the loader raises into a `ModelError` of one line that names the remedy."""
+    """Convert every error of the hub or the loader to a one-line `ModelError` that names the remedy."""
     try:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError) as error:
-        raise ModelError(redact_token(_error_message(model, error), token)) from error
     except Exception as error:
-        # safetensors, huggingface_hub and its HTTP client raise classes of their own that share no other base.
+        # safetensors, huggingface_hub and its HTTP client raise exceptions whose only common base is Exception.
         raise ModelError(redact_token(_error_message(model, error), token)) from error
 
 
@@ -185,22 +180,25 @@ def _error_message(model: str, error: BaseException) -> str:
     from huggingface_hub import errors as hub
 
     if isinstance(error, hub.LocalEntryNotFoundError) and isinstance(error.__cause__, hub.HfHubHTTPError):
-        error = error.__cause__  # the hub did answer; that nothing is on this machine says less
+        error = error.__cause__  # the hub did answer; its response says more
     for kind, message in (
         (
             hub.GatedRepoError,
-            f"{model} is gated: accept its licence on the model's page, then `hf auth login` or --hf-token",
+            f"{model} is gated: accept its license on the model's page, then run `hf auth login` or pass --hf-token",
         ),
         (
             hub.RepositoryNotFoundError,
-            f"{model} is not on the hub, or is private: check the spelling; if it is private, `hf auth login` or "
-            "--hf-token",
+            f"{model} does not exist on the hub, or is private: check the spelling; if it is private, run "
+            "`hf auth login` or pass --hf-token",
         ),
-        (hub.DisabledRepoError, f"{model} was disabled on the hub: take another model"),
-        (hub.HFValidationError, f"{model!r} is no model: give a Hugging Face id (owner/name), a folder, or `demo`"),
+        (hub.DisabledRepoError, f"{model} was disabled on the hub: use another model"),
+        (
+            hub.HFValidationError,
+            f"{model!r} is not a model name: give a Hugging Face id (owner/name), a folder, or `demo`",
+        ),
         (
             (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError, TimeoutError),
-            f"{model} is not on this machine and the hub cannot be reached: check the network (and HF_HUB_OFFLINE), "
+            f"{model} is not on this machine, and the hub cannot be reached: check the network and HF_HUB_OFFLINE, "
             "or give a local folder",
         ),
     ):
@@ -208,12 +206,14 @@ def _error_message(model: str, error: BaseException) -> str:
             return message
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
-        return "the Hugging Face token is not valid: `hf auth login` again, or another --hf-token"
+        return "the Hugging Face token is not valid: run `hf auth login` again, or pass another --hf-token"
     if status in (403, 429):
-        return f"the hub refused {model} ({status}): check that your token may read it, or wait a while"
+        return (
+            f"the hub refused access to {model} (HTTP {status}): check that your token can read it, or try again later"
+        )
     if isinstance(error, hub.HfHubHTTPError):
-        return f"the hub failed on {model} ({status}): try again later"
+        return f"the hub failed to serve {model} (HTTP {status}): try again later"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no disk space for {model}: free some, or point HF_HOME at a larger disk"
+        return f"no disk space left for {model}: free some, or set HF_HOME to a folder on a larger disk"
     reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return f"{model} cannot be loaded ({type(error).__name__}: {reason}): download it again, or take another model"
+    return f"cannot load {model} ({type(error).__name__}: {reason}): download it again, or use another model"

@@ -1,4 +1,4 @@
-"""A checkpoint on this machine, through transformers: what is known of it before any weight is read, and opening it."""
+"""The local engine: knows a checkpoint's properties before it reads any weight, then loads it through transformers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,14 +24,14 @@ from .prompting import Turn, encode_prompt
 from .quantized import stored
 from .session import LocalSession
 
-_MARKER_TOKENS = 8  # tokens around an image's own at the most: line breaks, start, end, or its time
+_MARKER_TOKENS = 8  # the maximum number of tokens around an image: line breaks, start, end, timestamp
 _SLOW_ON_CPU_BYTES = 1 << 30
-_PROMPT_ALLOWANCE = 512  # tokens that the memory plan leaves room for: variables, once they are filled in
+_PROMPT_ALLOWANCE = 512  # tokens that the memory plan reserves for the values of template variables
 
 
 class LocalEngine:
     def __init__(self, settings: Settings, examples: Sequence[FewShotExample] = ()) -> None:
-        """examples: those that every request will carry, decoded or not: prompts and memory are counted with them."""
+        """examples: the few-shot examples of every request. Token counts and the memory plan include them."""
         self._settings = settings
         self._examples = examples
 
@@ -76,29 +76,28 @@ class LocalEngine:
         )
 
     def _max_image_tokens(self) -> int:
-        """Of an image or a frame, where that is a matter of settings; else 0."""
+        """Return the token budget of an image or frame; 0 if the model has none."""
         sizes = (self.spec.size, self.spec.clip_size)
         return max(size.tokens if isinstance(size, PatchBudget) else 0 for size in sizes)
 
     def _max_tokens_per_frame(self, size: Size) -> int:
-        """Of one frame."""
         if isinstance(size, PatchBudget):
             return size.tokens + _MARKER_TOKENS
         return self.family.soft_tokens(self.processor, size[1], size[0]) + _MARKER_TOKENS
 
     def _check_prompts(self) -> None:
-        """Raises `UsageError` for a prompt, or a --begin, that would be taken for frames that are not there."""
+        """Raise `UsageError` if a prompt or --begin contains a token that the model would read as an image."""
         tokenizer = self.processor.tokenizer
         marker = self.family.marker(self.processor)
         begin = self._settings.prompting.begin
         if marker in begin:
-            raise UsageError(f"--begin holds {marker}, which the model takes for an image: leave it out")
+            raise UsageError(f"--begin contains {marker}, which the model reads as an image: remove it")
         for prompt in {begin, *(prompt for prompts in self._settings.prompts.values() for prompt in prompts)}:
             for token in {tokenizer.image_token, tokenizer.boi_token, tokenizer.eoi_token} - {marker}:
                 if token in prompt:
-                    raise UsageError(f"the prompt holds {token}, which the model takes for an image: leave it out")
+                    raise UsageError(f"the prompt contains {token}, which the model reads as an image: remove it")
             if prompt.count(marker) > 1:
-                raise UsageError(f"the prompt holds {marker} more than once: all frames go to one place")
+                raise UsageError(f"the prompt contains {marker} more than once: keep one, for all frames")
 
     @cached_property
     def device(self) -> str:
@@ -130,19 +129,19 @@ class LocalEngine:
             stored=stored(self.checkpoint, settings.model.quantize, self.device, self.dtype),
         )
         uses_bitsandbytes = plan.precision != "none" and not plan.is_stored
-        if uses_bitsandbytes and find_spec("bitsandbytes") is None:  # before a download, not after it
+        if uses_bitsandbytes and find_spec("bitsandbytes") is None:  # checked before the download
             raise ModelError(
-                f"{self.checkpoint.name} in {plan.precision} needs bitsandbytes: "
+                f"{self.checkpoint.name} in {plan.precision} requires bitsandbytes: "
                 "pip install 'gemma-captioner[quantize]'"
             )
         return plan
 
     def describe(self) -> str:
         precision = {"none": _dtype_name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
-        precision += " as it is stored" if self.memory_plan.is_stored else ""
+        precision += " (as stored)" if self.memory_plan.is_stored else ""
         description = f"{self.name} in {precision}, {self.memory_plan}"
         if self.device == "cpu" and self.memory_plan.weights > _SLOW_ON_CPU_BYTES:
-            description += f"\n{hardware.cpu_only_torch() or 'No GPU is here'}. On a CPU this takes minutes a file."
+            description += f"\n{hardware.cpu_only_torch() or 'No GPU was found'}. A CPU takes minutes for each file."
         return description
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
@@ -159,7 +158,7 @@ class LocalEngine:
         return len(encode_prompt(self.family, self.processor, [*turns, asked], self._settings))
 
     def open(self) -> "LocalSession":
-        plan = self.memory_plan  # it reads the description, too: what is broken in it is told before a long download
+        plan = self.memory_plan  # also reads the configuration, so that its errors appear before a long download
         checkpoints.fetch_weights(self.checkpoint)
         model = load_model(self.checkpoint, self.dtype, plan, self.adapter)
         return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings)

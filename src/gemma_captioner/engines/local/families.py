@@ -1,8 +1,8 @@
-"""What tells model families apart, in one table; nothing else in the engine asks for a family's name.
+"""The differences between model families, in one table. No other module of the engine checks a family's name.
 
-Gemma 3 takes squares, 256 tokens each. Gemma 4 keeps an image's shape within a budget of tokens, wants each frame of a
-clip with its time before it, and can think aloud, which is turned off. Of its two model types, `gemma4` has a vision
-tower, and `gemma4_unified` (12B) projects the pixels of each token's square without one.
+Gemma 3 reads square images of 256 tokens each. Gemma 4 keeps an image's aspect ratio within a token budget and requires
+a timestamp before each frame of a clip. Its thinking mode is turned off. Gemma 4 has two model types: `gemma4` has a
+vision tower; `gemma4_unified` (12B) has none and projects the pixels of each token's square directly.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,14 +25,18 @@ from .. import gemma4
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """processor: a checkpoint's folder -> tokenizer, image processor and chat template.
+    """The functions that differ between model families.
 
-    size: of the frames of a kind. marker: the text that stands for one frame before it is tokenized.
-    placeholder: (processor, soft tokens) -> the text that it becomes. soft_tokens: of a frame of (height, width).
-    media: markers of a clip's or an image's frames with their times, where those are told.
-    features: normalized float [n, 3, height, width] -> one tensor [soft tokens, hidden] for each frame.
-    vision_inputs: (features, where input_ids are soft tokens) -> what the model's forward takes besides.
-    parameters: a configuration -> linear and other weights, where memory.py has no formula for them.
+    Attributes:
+        processor: Loads the tokenizer, the image processor and the chat template from a checkpoint's folder.
+        size: Returns the frame size for images or clips.
+        marker: Returns the text that stands for one frame before tokenization.
+        placeholder: Returns the text that replaces a marker, given the processor and the number of soft tokens.
+        soft_tokens: Returns the number of soft tokens of a frame, given the processor, its height and its width.
+        media: Joins the markers of an item's frames, with timestamps if enabled.
+        features: Maps normalized float [n, 3, height, width] to one tensor [soft tokens, hidden] per frame.
+        vision_inputs: Maps features and the mask of soft tokens in `input_ids` to arguments of the model's `forward`.
+        parameters: Returns the numbers of linear and other weights, for families for which memory.py has no formula.
     """
 
     processor: Callable[[Path], Any]
@@ -52,7 +56,9 @@ class Family:
 
 def _gemma3_size(processor: Any, settings: Settings, kind: Kind) -> Size:
     if settings.model.image_tokens is not None:
-        raise UsageError("--image-tokens is for Gemma 4: Gemma 3 takes 256 tokens for every image")
+        raise UsageError(
+            "--image-tokens works with Gemma 4 only: remove it, because Gemma 3 always uses 256 tokens per image"
+        )
     size = processor.image_processor.size
     return size["width"], size["height"]
 
@@ -71,9 +77,10 @@ def _gemma3_vision_inputs(features: Sequence[torch.Tensor], image_mask: torch.Te
 
 
 def _gemma4_processor(folder: Path) -> Any:
-    """Its own processor class asks for torchvision, for the sake of videos that we never hand it.
+    """Load the processor's parts without torchvision.
 
-    The unified model's image processor does so, too; what is read of it, the other's has under the same names.
+    The checkpoint's own processor class requires torchvision for videos, which this package never passes to it. The
+    unified model's image processor requires it too; the class used here has the same attributes.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return SimpleNamespace(
@@ -107,9 +114,9 @@ def _gemma4_media(marker: str, times_s: Sequence[float], timestamps: bool) -> st
 
 
 def _gemma4_features(model: Any, values: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Patches [n, patches, 3 * side * side], each pixel's colours together, rows of patches from the top.
+    """Cut frames into patches [n, patches, 3 * side * side], channels last, and embed them.
 
-    A unified model's patch is the whole square of a token.
+    In a unified model one patch covers all pixels of a token.
     """
     vision = model.config.vision_config
     side = getattr(vision, "model_patch_size", vision.patch_size)
@@ -124,14 +131,15 @@ def _gemma4_features(model: Any, values: torch.Tensor) -> Sequence[torch.Tensor]
 
 
 def _gemma4_vision_inputs(features: Sequence[torch.Tensor], image_mask: torch.Tensor) -> dict[str, Any]:
-    encoded = BaseModelOutputWithPooling(pooler_output=tuple(features))  # type: ignore[arg-type]  # its own way
+    encoded = BaseModelOutputWithPooling(pooler_output=tuple(features))  # type: ignore[arg-type]  # Gemma 4 takes a tuple
     return {"mm_token_type_ids": image_mask.long(), "mm_encoder_outputs": {"image": encoded}}
 
 
 def _count_parameters(config: Any) -> tuple[int, int]:
-    """On no device: nothing is allocated.
+    """Count (linear, other) parameters on the meta device, which allocates nothing.
 
-    Linear are those that quantization shrinks: experts are none to bitsandbytes, and loading.py keeps some exact.
+    Linear parameters are those that quantization shrinks. bitsandbytes does not quantize experts, and loading.py
+    excludes some layers.
     """
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)

@@ -1,8 +1,8 @@
-"""A batch of prompts -> the tokens of their answers: one prefill, then a step a token that waits for nothing.
+"""Generates the answers to a batch of prompts: one prefill, then one decode step per token.
 
-transformers' `generate` asks the device after every token whether all rows have ended, and makes its inputs anew each
-time: on a GPU most of a step is then launching kernels. Here what a step needs stays on the device, keys and values
-have their room from the start, and on CUDA the step is captured as a graph once a batch and replayed.
+transformers' `generate` synchronizes with the device after every token and rebuilds its inputs each time. On a GPU,
+launching kernels then takes most of a step. Here the inputs of a step stay on the device, the KV cache is allocated
+once, and on CUDA the step is captured as a graph once per batch and replayed.
 """
 
 import threading
@@ -15,43 +15,39 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from .vision import encoded_images
 
-# How often it is asked whether all rows have ended: on an accelerator each time is a wait for all that is launched.
+# Steps between two checks whether all rows have ended. On an accelerator each check waits for all launched kernels.
 EOS_CHECK_INTERVAL = {"cpu": 1}
 DEFAULT_EOS_CHECK_INTERVAL = 8
 
 
 class KVCacheLayer(CacheLayerMixin):
-    """Keys and values of one layer, [rows, heads, columns, width]: the prompt's last, then a column a token.
+    """Keys and values of one layer, [rows, heads, columns, width]: the prompt's columns, then one column per new token.
 
-    A layer with a sliding window keeps what a window reaches back from the first new token; nothing is ever moved.
+    A layer with a sliding window keeps only the prompt columns that the first new token can see. No column ever moves.
     """
 
     def __init__(self, window: int | None, capacity: int, cache_position: torch.Tensor) -> None:
-        """cache_position: int64 [1], how many columns were added; the caller counts it up."""
+        """cache_position: int64 [1], the number of new columns. The caller increments it."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._window, self._capacity, self.cache_position = window, capacity, cache_position
         self.prompt_length = 0
-        self.visible_length: int | None = None  # so many columns are looked at; None: all
+        self.visible_length: int | None = None  # columns that attention reads; None: all
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         columns = key_states.shape[2]
         cached = columns if self._window is None else min(columns, self._window - 1)
         self.keys, self.values = (
-            torch.cat(
-                [states[:, :, columns - cached :], states.new_zeros(_empty_columns_shape(states, self._capacity))],
-                dim=2,
-            )
+            torch.nn.functional.pad(states[:, :, columns - cached :], (0, 0, 0, self._capacity))
             for states in (key_states, value_states)
         )
-        self.cache_position = self.cache_position.to(
-            key_states.device
-        )  # another one, where a model is spread over several devices
+        # If the model is spread over several devices, this is a copy for this layer's device.
+        self.cache_position = self.cache_position.to(key_states.device)
         self.prompt_length, self.is_initialized = cached, True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:  # the prompt looks at all of itself, through its own mask
+        if not self.is_initialized:  # the prompt attends to all of itself, with its own mask
             self.lazy_initialization(key_states, value_states)
             return key_states, value_states
         assert self.keys is not None and self.values is not None
@@ -61,7 +57,7 @@ class KVCacheLayer(CacheLayerMixin):
         return self.keys[:, :, : self.visible_length], self.values[:, :, : self.visible_length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return query_length, 0  # asked of the prompt alone: steps bring their masks
+        return query_length, 0  # called for the prompt only: decode steps pass their own masks
 
     def get_seq_length(self) -> int:
         return 0
@@ -70,18 +66,13 @@ class KVCacheLayer(CacheLayerMixin):
         return -1
 
 
-def _empty_columns_shape(states: torch.Tensor, columns: int) -> tuple[int, int, int, int]:
-    rows, heads, _, width = states.shape
-    return rows, heads, columns, width
-
-
 class DecodeRunner:
-    """The model, a token at a time, after a prompt that it has read. capture_failed: no graph can be had of it."""
+    """Runs the prefill and the decode steps. `capture_failed` is True if CUDA cannot capture the step as a graph."""
 
-    _stream: torch.cuda.Stream | None = None  # that graphs are captured on, one for all
+    _stream: torch.cuda.Stream | None = None  # all graphs are captured on this stream
 
     def __init__(self, model: Any, prompt_mask: torch.Tensor, max_new_tokens: int, *, graph: bool) -> None:
-        """prompt_mask: bool [rows, columns], False where a row is padded on the left. graph: capture it (CUDA)."""
+        """prompt_mask: bool [rows, columns], False for left padding. graph: capture the step as a CUDA graph."""
         self._model = model
         self._mask = prompt_mask
         self._use_cuda_graph = self._capture_pending = graph
@@ -90,10 +81,10 @@ class DecodeRunner:
         device = prompt_mask.device
         text = model.config.get_text_config()
         self._cache_position = torch.zeros(1, dtype=torch.long, device=device)
-        self._num_steps = 0  # the same on the host
+        self._num_steps = 0  # the same count on the host
         self._tokens = torch.zeros((len(prompt_mask), 1), dtype=torch.long, device=device)
         self._positions = prompt_mask.sum(-1, keepdim=True)
-        self._capacity = max(1, max_new_tokens - 1)  # the last token is not read again
+        self._capacity = max(1, max_new_tokens - 1)  # the last token is never an input
         self._windows = {"full_attention": None, "sliding_attention": text.sliding_window}
         self._layer_types = list(text.layer_types)
         self._layers = [
@@ -102,7 +93,7 @@ class DecodeRunner:
         self.cache = Cache(layers=[*self._layers])
 
     def prefill(self, input_ids: torch.Tensor, images: Mapping[str, Any]) -> torch.Tensor:
-        """Logits of the first new token, [rows, vocabulary]. images: what the family's `vision_inputs` makes of them."""
+        """Return the first new token's logits, [rows, vocabulary]. images: the output of `Family.vision_inputs`."""
         with encoded_images(self._model, images) as inputs:
             output = self._model(
                 input_ids=input_ids,
@@ -122,7 +113,7 @@ class DecodeRunner:
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
-        """tokens: int64 [rows], the latest -> logits of the next, [rows, vocabulary], good until the next call."""
+        """Map the latest tokens, int64 [rows], to logits, [rows, vocabulary]. The next call overwrites them."""
         self._tokens.copy_(tokens[:, None])
         self._num_steps += 1
         if self._cuda_graph is not None:
@@ -135,7 +126,7 @@ class DecodeRunner:
         return logits
 
     def forward(self) -> torch.Tensor:
-        """One step by what lies on the device; nothing in it is asked back by the host."""
+        """Run one decode step. It never synchronizes with the host."""
         if not self._use_cuda_graph:
             for layer in self._layers:
                 layer.visible_length = layer.prompt_length + self._num_steps
@@ -151,9 +142,8 @@ class DecodeRunner:
             position += 1
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
-    def _capture(self) -> None:  # not run without CUDA
-        """By hand instead of `torch.cuda.graph`: that one empties the caches each time, and leaves them and the stream
-        as they were in the middle where a capture fails."""
+    def _capture(self) -> None:  # runs on CUDA only
+        """Capture the step. `torch.cuda.graph` empties the caches each time and does not clean up a failed capture."""
         DecodeRunner._stream = DecodeRunner._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
         here, pool, graph = torch.cuda.current_stream(), torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
         DecodeRunner._stream.wait_stream(here)
@@ -164,7 +154,7 @@ class DecodeRunner:
                     self._logits = self.forward()
                 finally:
                     graph.capture_end()
-        except RuntimeError:  # some layer's kernel asks the device in its middle: step by step, then
+        except RuntimeError:  # a kernel synchronizes with the host: run without a graph
             self.capture_failed = True
             torch.cuda.synchronize()
             for cleanup in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
@@ -175,13 +165,13 @@ class DecodeRunner:
         self._cuda_graph = graph
 
     def _padding_mask(self, layer: KVCacheLayer) -> tuple[int, torch.Tensor]:
-        """(columns of the prompt, bool [rows, columns]: those that hold no padding)."""
+        """Return (number of prompt columns, bool [rows, columns]: False for padding)."""
         cached = layer.prompt_length
-        ours = self._mask.new_ones((len(self._mask), self._capacity))
-        return cached, torch.cat([self._mask[:, self._mask.shape[1] - cached :], ours], dim=1)
+        new = self._mask.new_ones((len(self._mask), self._capacity))
+        return cached, torch.cat([self._mask[:, self._mask.shape[1] - cached :], new], dim=1)
 
     def _step_mask(self, kind: str) -> torch.Tensor:
-        """bool [rows, 1, 1, columns]: up to the column of this step, as far back as the window."""
+        """Return bool [rows, 1, 1, columns]: the columns up to this step, within the sliding window."""
         cached, base = self._padding_masks[kind]
         if not self._use_cuda_graph:
             base = base[:, : cached + self._num_steps]
@@ -204,10 +194,20 @@ def generate(
     stopping_criteria: Callable[[torch.Tensor], torch.Tensor] | None,
     stop: threading.Event,
 ) -> list[list[int]]:
-    """Each row's new tokens, its end included, padded with `pad_token_id` to the longest.
+    """Decode until every row has ended.
 
-    sample: logits [rows, vocabulary] -> tokens [rows]. eos_token_ids: ids that end a row. limits: the most tokens of each row.
-    stopping_criteria: tokens [rows] -> which rows end with them besides. stop: give up within one token.
+    Args:
+        runner: After its prefill.
+        first_logits: The prefill's logits, [rows, vocabulary].
+        sample: Maps logits [rows, vocabulary] to tokens [rows].
+        eos_token_ids: The token ids that end a row.
+        limits: The maximum number of new tokens of each row.
+        pad_token_id: Fills each row up to the longest.
+        stopping_criteria: Maps tokens [rows] to bool [rows]: rows that end with this token.
+        stop: When set, decoding stops within one token.
+
+    Returns:
+        The new tokens of each row, its end token included, padded to the longest row.
     """
     device = first_logits.device
     check_interval = EOS_CHECK_INTERVAL.get(device.type, DEFAULT_EOS_CHECK_INTERVAL)

@@ -1,4 +1,4 @@
-"""What there is to run a model on: device, free memory, arithmetic."""
+"""Chooses the device and the dtype, and measures free memory."""
 
 import shutil
 import subprocess
@@ -14,35 +14,35 @@ INSTALL_SELECTOR = "pytorch.org/get-started/locally"
 
 
 def choose_device(requested: str) -> str:
-    """`auto` -> the best there is. Raises `StartError` for one that is not there."""
+    """Return the requested device; for `auto`, the best one. Raises `StartError` if it is not available."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if requested == "auto":
         return next(device for device, is_available in available.items() if is_available)
     if not available[requested]:
-        reason = cpu_only_torch() or f"torch sees no {requested} device"
+        reason = cpu_only_torch() or f"torch finds no {requested} device"
         raise StartError(
-            f"--device {requested}: {reason}. --device auto takes what there is; `gemma-captioner doctor` tells"
+            f"--device {requested}: {reason}. Use --device auto, or run `gemma-captioner doctor` for details"
         )
     return requested
 
 
 def cpu_only_torch() -> str | None:
-    """The commonest broken install, said in words: an NVIDIA card, and a torch that was built without CUDA."""
+    """Explain why torch cannot use the NVIDIA GPU. Return None if it can, or if there is no GPU."""
     if torch.cuda.is_available() or (gpu_name := nvidia_gpu_name()) is None:
         return None
     if torch.version.cuda is None:
         return (
-            f"{gpu_name} is here, but this torch ({torch.__version__}) was built for CPUs only: "
+            f"this machine has {gpu_name}, but torch {torch.__version__} is built for CPUs only: "
             f"reinstall it with the selector at {INSTALL_SELECTOR}"
         )
     return (
-        f"{gpu_name} is here, but torch {torch.__version__} cannot use it: update its driver, "
-        f"which may be older than CUDA {torch.version.cuda} wants"
+        f"this machine has {gpu_name}, but torch {torch.__version__} cannot use it: update the NVIDIA driver, "
+        f"which may be too old for CUDA {torch.version.cuda}"
     )
 
 
 def nvidia_gpu_name() -> str | None:
-    """Its name by the driver's own tool, which needs no torch."""
+    """Return the GPU's name from nvidia-smi, which works without torch."""
     if (tool := shutil.which("nvidia-smi")) is None:
         return None
     try:
@@ -59,7 +59,7 @@ def nvidia_gpu_name() -> str | None:
 
 
 def free_memory(device: str) -> int:
-    """Bytes that a new model could take."""
+    """Return the bytes that a new model can use."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     if device == "mps":
@@ -68,24 +68,24 @@ def free_memory(device: str) -> int:
 
 
 def free_memory_of_other_gpus() -> int:
-    """Bytes free on the GPUs besides the current one."""
+    """Return the free bytes of all GPUs other than the current one."""
     current = torch.cuda.current_device() if torch.cuda.is_available() else 0
     return sum(int(torch.cuda.mem_get_info(i)[0]) for i in range(torch.cuda.device_count()) if i != current)
 
 
 def _container_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a container's limit leaves (cgroup v2), which the machine's own figures do not show."""
+    """Return what the container's memory limit leaves (cgroup v2). psutil does not see this limit."""
     try:
         limit = int((cgroup / "memory.max").read_text(encoding="utf-8"))
         return max(0, limit - int((cgroup / "memory.current").read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # no such limit: "max"
+    except (OSError, ValueError):  # no limit ("max") or no cgroup v2
         return 2**63
 
 
 def choose_dtype(settings: ModelSettings, device: str, checkpoint_dtype: str | None) -> torch.dtype:
-    """bf16 on an accelerator. On a CPU what the checkpoint is stored in, unless that is bf16 and the CPU lacks it.
+    """Return bf16 on an accelerator. On a CPU return bf16 if the checkpoint and the CPU use it, else fp32.
 
-    Never fp16: Gemma 3 overflows in it and answers nothing.
+    fp16 is never used: Gemma 3 overflows in it and returns empty answers.
     """
     if settings.dtype != "auto":
         return {"bf16": torch.bfloat16, "fp32": torch.float32}[settings.dtype]

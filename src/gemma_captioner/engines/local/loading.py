@@ -1,4 +1,4 @@
-"""A checkpoint's files -> the model, on its device, in its precision."""
+"""Loads a checkpoint's weights onto its device in the planned precision."""
 
 import logging
 from typing import Any
@@ -14,15 +14,16 @@ from .memory import MemoryPlan
 from .quantized import config_of
 
 transformers_logging.set_verbosity_error()
-# Its 8-bit layers warn at each call that inputs are cast to fp16: layers x tokens lines, which nobody can act on.
+# 8-bit layers log a warning at every call that they cast inputs to fp16. The user can do nothing about it.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-# Flash attention makes image tokens causal; eager takes 1 GB an image. Gemma 4's audio tower has nothing but eager.
+# Flash attention makes image tokens causal; eager attention needs 1 GB per image. Gemma 4's audio tower supports only
+# eager, so it is not listed.
 _ATTENTION = {"": "sdpa", "text_config": "sdpa", "vision_config": "sdpa"}
 
 
 def load_model(checkpoint: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, adapter: Adapter | None = None) -> Any:
-    """Raises `ModelError`, also for a checkpoint that lacks weights: transformers would fill in random ones."""
+    """Load the model. Raises `ModelError`, also if weights are missing: transformers would initialize them randomly."""
     options: dict[str, Any] = {}
     if plan.precision != "none" and not plan.is_stored:
         options["quantization_config"] = _quantization_config(plan.precision)
@@ -32,7 +33,7 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, ada
         options["device_map"] = "auto" if plan.spread else {"": plan.device}
     transformers_logging.disable_progress_bar()
     with map_loading_errors(checkpoint.name, checkpoint.token):
-        load: Any = transformers.AutoModelForImageTextToText.from_pretrained  # its annotation forgets the report
+        load: Any = transformers.AutoModelForImageTextToText.from_pretrained  # its annotation omits the loading report
         model, report = load(
             checkpoint.folder,
             dtype=dtype,
@@ -44,7 +45,7 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, ada
         )
     if missing := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
         raise ModelError(
-            f"{checkpoint.name} lacks weights ({missing[0]} and {len(missing) - 1} more): download it again"
+            f"{checkpoint.name} lacks weights ({len(missing)} missing, first {missing[0]}): download it again"
         )
     if adapter is not None:
         merge(model, adapter, checkpoint.token)
@@ -54,7 +55,8 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, ada
 
 
 def _quantization_config(precision: str) -> Any:
-    # The towers' layer widths are no multiple of 64, and they are small: they stay exact, as does the output.
+    # The vision and audio towers stay in 16 bits: they are small, and their layer widths are not multiples of 64.
+    # The output layer stays in 16 bits too.
     skip_modules = ["model.vision_tower", "model.multi_modal_projector", "model.embed_vision", "lm_head"]
     skip_modules += ["model.audio_tower", "model.embed_audio"]
     skip_modules += [r".*\.router", r".*\.per_layer_(model_projection|input_gate|projection)"]

@@ -1,7 +1,7 @@
-"""How much memory a Gemma needs, before anything of it is read. Imports neither torch nor transformers.
+"""Plans memory before any weight is read. Imports neither torch nor transformers.
 
-Parameters are counted from the configuration (a test holds the count against the real classes). What a run takes
-besides is estimated from above: cache and activations of what runs at once, the vision tower's own, a margin.
+The configuration gives the number of parameters; a test compares it with the real classes. The rest is an upper
+estimate: KV cache and activations of a batch, activations of the vision tower, and a margin.
 """
 
 import math
@@ -13,17 +13,18 @@ from ...errors import MemoryShortageError
 
 GIB = 2**30
 Precision = Literal["none", "8bit", "4bit"]
-# Bytes a weight of the language model's linear layers; the rest stays in 16 bits. 4 bits: one 32-bit scale for 64.
+# Bytes per weight of the language model's linear layers; other weights stay in 16 bits. In 4 bits, 64 weights share one
+# 32-bit scale.
 LINEAR_BYTES: dict[Precision, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
-_MASK_BYTES = 7  # for each pair of a prompt's tokens, while it is read: two masks, and one of them in 16 bits
-VISION_CHUNK = 4  # frames encoded at once
-_RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator slack
-_MAX_BATCH_SIZE = {"cuda": 64, "mps": 8, "cpu": 16}  # requests: past this, waiting costs more than it gains
+_MASK_BYTES = 7  # per pair of prompt tokens during prefill: two masks, one of them also in 16 bits
+VISION_CHUNK = 4  # frames per call of the vision tower
+_RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator overhead
+_MAX_BATCH_SIZE = {"cuda": 64, "mps": 8, "cpu": 16}  # requests: a larger batch adds latency without throughput
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The numbers of a configuration that memory depends on."""
+    """The values of a configuration that determine memory."""
 
     layers: int
     hidden: int
@@ -38,19 +39,19 @@ class Architecture:
     image_size: int = 896
     patch_size: int = 14
     image_tokens: int = 256
-    cache_width: int | None = None  # values in the cache for one token, where layers differ in their heads or share
-    more_width: int = 0  # values of one token's activations that other families lack: per-layer inputs, experts
-    parameter_counts: tuple[int, int] | None = None  # linear and other parameters, where no formula is known
+    cache_width: int | None = None  # cached values per token, if layers have different heads or share their cache
+    more_width: int = 0  # additional activations per token: per-layer inputs, experts
+    parameter_counts: tuple[int, int] | None = None  # (linear, other), if there is no formula
 
     @classmethod
     def of(cls, config: Any, parameter_counts: tuple[int, int] | None = None, image_tokens: int = 0) -> Self:
-        """From a configuration of transformers'. image_tokens: the most of one frame, where it is asked for (Gemma 4).
+        """Read a transformers configuration. image_tokens: the token budget of one frame (Gemma 4), else 0.
 
-        A unified Gemma 4 has no vision tower: its "layer" is the square of pixels that is projected for each token.
+        A unified Gemma 4 has no vision tower: the pixels of each token's square are projected directly.
         """
         text, vision = config.get_text_config(), config.vision_config
         layers = text.per_layer_config if text.is_heterogeneous else [text] * text.num_hidden_layers
-        # The last of them may look at an earlier one's keys and values, and keep none.
+        # The last layers may share the keys and values of earlier layers.
         owners = list(layers)[: text.num_hidden_layers - (getattr(text, "num_kv_shared_layers", None) or 0)]
         experts = (getattr(text, "top_k_experts", None) or 0) * (getattr(text, "moe_intermediate_size", None) or 0)
         has_tower = hasattr(vision, "num_hidden_layers")
@@ -71,7 +72,7 @@ class Architecture:
             vision_layers=vision.num_hidden_layers if has_tower else 0,
             vision_hidden=vision.hidden_size if has_tower else vision.mm_embed_dim,
             vision_intermediate=vision.intermediate_size if has_tower else 3 * patch**2,
-            # Where a picture keeps its shape, a square that has no fewer patches than it.
+            # For images that keep their aspect ratio: a square with at least as many patches.
             image_size=(math.isqrt(patches - 1) + 1) * patch if patches else vision.image_size,
             patch_size=patch,
             image_tokens=image_tokens or config.mm_tokens_per_image,
@@ -79,7 +80,7 @@ class Architecture:
 
     @property
     def linear_parameters(self) -> int:
-        """Weights of the language model's linear layers: those that quantization shrinks."""
+        """The weights of the language model's linear layers, which quantization shrinks."""
         if self.parameter_counts is not None:
             return self.parameter_counts[0]
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
@@ -106,13 +107,13 @@ class Architecture:
         return int(self.linear_parameters * linear + self.other_parameters * dtype_bytes)
 
     def token_bytes(self, dtype_bytes: int) -> int:
-        """Cache and activations of one token in flight, every layer's cache kept in full."""
+        """Return the cache and activations of one token. Assumes a full cache in every layer."""
         cache = self.cache_width or 2 * self.layers * self.kv_heads * self.head_dim
         activations = 8 * self.hidden + 3 * self.intermediate + self.more_width
         return (cache + activations) * dtype_bytes
 
     def vision_bytes(self, dtype_bytes: int) -> int:
-        """The vision tower's activations for one chunk of frames."""
+        """Return the vision tower's activations for one chunk of frames."""
         patches = (self.image_size // self.patch_size) ** 2
         return VISION_CHUNK * patches * (8 * self.vision_hidden + 2 * self.vision_intermediate) * dtype_bytes
 
@@ -131,13 +132,13 @@ def _gemma4(
     cache: int,
     more: int = 0,
 ) -> Architecture:
-    """sizes: the first six of an architecture. vision: layers, hidden, intermediate, patch."""
+    """sizes: the first six fields of `Architecture`. vision: layers, hidden, intermediate, patch."""
     layers, hidden, intermediate, patch = vision
     return Architecture(*sizes, 262_144, layers, hidden, intermediate, 816, patch, 280, cache, more, parameter_counts)
 
 
 _SMALL, _LARGE, _UNIFIED = (16, 768, 3072, 16), (27, 1152, 4304, 16), (0, 3840, 6912, 48)
-# As `Architecture.of` reads the published configurations, which a test holds them against.
+# The values that `Architecture.of` reads from the published configurations; a test compares them.
 GEMMA4_SIZES = {
     "gemma-4-E2B": _gemma4(
         (35, 1536, 12288, 8, 1, 256), _SMALL, (1_835_532_288, 3_268_765_216), cache=9216, more=26880
@@ -155,17 +156,17 @@ GEMMA4_SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes, and what follows from them. `max_batch_tokens`: prompt and answer tokens of a batch together."""
+    """The chosen precision, the memory in bytes, and the batch limits."""
 
     precision: Precision
     device: str
     available: int
     weights: int
-    working: int
-    max_batch_tokens: int
+    working: int  # everything but the weights, for one request
+    max_batch_tokens: int  # prompt and answer tokens
     max_batch_size: int
-    spread: bool = False  # over all GPUs, as one does not hold it
-    is_stored: bool = False  # the checkpoint is quantized already
+    spread: bool = False  # over all GPUs
+    is_stored: bool = False  # the checkpoint is stored in this precision
 
     @property
     def needed(self) -> int:
@@ -176,21 +177,21 @@ class MemoryPlan:
         return (
             f"{self.needed / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free on {self.device}{spread} "
             f"(weights {self.weights / GIB:.1f}, cache and activations for one file {self.working / GIB:.1f}); "
-            f"at once up to {self.max_batch_size} files or {self.max_batch_tokens:,} tokens"
+            f"maximum batch: {self.max_batch_tokens:,} tokens, batch size {self.max_batch_size}"
         )
 
 
 def required_bytes(
     architecture: Architecture, precision: Precision, device: str, dtype_bytes: int, tokens: int
 ) -> tuple[int, int]:
-    """(weights, all else for one request of `tokens`)."""
+    """Return the bytes of (the weights, everything else for one request of `tokens` tokens)."""
     per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * tokens
     working = architecture.vision_bytes(dtype_bytes) + tokens * per_token
     return architecture.weight_bytes(precision, dtype_bytes), working + _RUNTIME_BYTES[device]
 
 
 def precisions(quantize: Quantize, device: str) -> tuple[Precision, ...]:
-    """What --quantize allows, the most exact first. bitsandbytes has no kernels for Apple's GPUs."""
+    """Return what --quantize allows, the most exact first. bitsandbytes does not support Apple GPUs."""
     if quantize != "auto":
         return (quantize,)
     return ("none",) if device == "mps" else ("none", "8bit", "4bit")
@@ -208,17 +209,23 @@ def plan(
     on_other_gpus: int = 0,
     stored: tuple[Precision, int] | None = None,
 ) -> MemoryPlan:
-    """The most exact precision that fits, on one device or over all. Raises `MemoryShortageError`: names what would.
+    """Choose the most exact precision that fits on one device or on all GPUs together.
 
-    stored: of a checkpoint that is quantized already, its precision, which it keeps, and its weights' bytes.
+    stored: the precision and the bytes of the weights, for a checkpoint that is stored quantized.
+
+    Raises:
+        MemoryShortageError: The model does not fit. The message names a model that does.
     """
     for precision in precisions(quantize, device) if stored is None else stored[:1]:
         weights, working = required_bytes(architecture, precision, device, dtype_bytes, request_tokens)
         weights = weights if stored is None else stored[1]
-        for capacity in (available, int(0.9 * (available + on_other_gpus))):  # whole layers go to each: some is wasted
+        for capacity in (
+            available,
+            int(0.9 * (available + on_other_gpus)),
+        ):  # each GPU holds whole layers, which wastes some memory
             if weights + working > capacity:
                 continue
-            # A batch may take what is left but for a tenth: the estimate is rough and the allocator fragments.
+            # Keep a tenth in reserve: the estimate is rough, and the allocator fragments memory.
             spare = int(0.9 * (capacity - weights)) - working
             per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * request_tokens
             batch_tokens = request_tokens + max(0, spare) // per_token
@@ -227,9 +234,9 @@ def plan(
             return MemoryPlan(
                 precision, device, capacity, weights, working, batch_tokens, most, spread, stored is not None
             )
-    how = f"as it is stored, in {precision}," if stored else f"even at --quantize {precision},"
+    how = f"in its stored {precision}" if stored else f"even with --quantize {precision}"
     raise MemoryShortageError(
-        f"{name} needs {(weights + working) / GIB:.1f} GiB on {device} {how} and "
+        f"{name} needs {(weights + working) / GIB:.1f} GiB on {device} {how}, and "
         f"{available / GIB:.1f} are free: {_fallback_hint(device, dtype_bytes, available, request_tokens, quantize)}"
     )
 
@@ -237,9 +244,9 @@ def plan(
 def _fallback_hint(device: str, dtype_bytes: int, available: int, tokens: int, quantize: Quantize) -> str:
     fits = [largest_that_fits(sizes, device, dtype_bytes, available, tokens) for sizes in (GEMMA3_SIZES, GEMMA4_SIZES)]
     if not any(fits):
-        return "no Gemma fits; free some memory, use fewer --frames, or a larger machine"
+        return "no Gemma fits. Free some memory, use fewer --frames, or use a larger machine"
     named = " or ".join(f"{largest[0]} with --quantize {largest[1]}" for largest in fits if largest)
-    return f"the largest that fits is {named} (fewer --frames need less)"
+    return f"use the largest model that fits, {named}, or fewer --frames"
 
 
 def largest_that_fits(

@@ -1,8 +1,8 @@
-"""Prompts, images and examples -> the text that a checkpoint is asked with, image markers included, and its tokens.
+"""Renders and tokenizes prompts with their images and few-shot examples.
 
-A checkpoint with a chat template (`-it`) is asked through it, examples being turns before the last. One without (`-pt`,
-a base model that continues text) gets a raw prompt; where that reads as an instruction, or examples stand before it,
-`Caption:` tells it where the answer begins.
+A checkpoint with a chat template (`-it`) gets a chat; its examples are earlier turns. A base model (`-pt`) has no
+template and continues raw text. If that text reads as an instruction or follows examples, `Caption:` marks where the
+answer begins.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,20 +19,17 @@ SENTENCE_ENDINGS = (".", "!", "?")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question, and its answer where it is an example. soft_tokens, times_s: of each frame, empty without frames.
-
-    begin: of the last one, the words that its answer is to begin with.
-    """
+    """One prompt, with its answer if it is a few-shot example."""
 
     prompt: str
-    soft_tokens: Sequence[int]
-    times_s: Sequence[float]
+    soft_tokens: Sequence[int]  # of each frame
+    times_s: Sequence[float]  # of each frame
     answer: str | None = None
-    begin: str = ""
+    begin: str = ""  # the first words of the answer, in the last turn
 
 
 def request_turns(request: Request, soft_tokens: Callable[[int, int], int]) -> list[Turn]:
-    """soft_tokens: (height, width) of a frame -> its number of them."""
+    """Build the turns of a request. soft_tokens: maps a frame's height and width to its number of soft tokens."""
     return [
         *(_turn(example.prompt, example.frames, soft_tokens, example.answer) for example in request.examples),
         replace(_turn(request.prompt, request.frames, soft_tokens), begin=request.begin),
@@ -57,10 +54,12 @@ def render_prompt(
     system: str = "",
     **template_options: Any,
 ) -> str:
-    """The text of (prompt, media, answer) turns, `media` standing for all of a turn's frames; the last has no answer.
+    """Render turns as the text that is tokenized.
 
-    marker: what the chat template writes for an image. A prompt that holds it once itself has the frames there,
-    whatever the order.
+    Args:
+        turns: (prompt, media, answer) of each turn. `media` is the text of all its frames. The last answer is None.
+        marker: The text that the chat template writes for an image. If a prompt contains it, the frames go there and
+            `order` has no effect.
     """
     if processor.chat_template is None:
         rendered = "\n\n".join(
@@ -69,9 +68,8 @@ def render_prompt(
         return f"{system}\n{rendered}" if system else rendered
     messages: list[dict[str, Any]] = []
     if system:
-        messages.append(
-            {"role": "system", "content": system}
-        )  # a list of parts, Gemma 4's templates print as Python does
+        # A string, because Gemma 4's templates print a list of parts as a Python list.
+        messages.append({"role": "system", "content": system})
     for prompt, media, answer in turns:
         messages.append({"role": "user", "content": _message_content(prompt, media, marker, order)})
         if answer is not None:
@@ -103,7 +101,7 @@ def _raw_prompt(prompt: str, media: str, answer: str | None, *, marker: str, ord
 
 
 def encode_prompt(family: Family, processor: Any, turns: Sequence[Turn], settings: Settings) -> list[int]:
-    """Prompt token ids, each frame as its run of soft tokens: what transformers' own processor makes of it."""
+    """Return the prompt's token ids, soft tokens of the frames included. transformers' processor gives the same."""
     marker = family.marker(processor)
     timestamps = settings.sampling.timestamps
     text = render_prompt(
@@ -121,5 +119,5 @@ def encode_prompt(family: Family, processor: Any, turns: Sequence[Turn], setting
     )
     if begin := turns[-1].begin:
         text += begin if processor.chat_template is not None or text[-1].isspace() else f" {begin}"
-    special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes it itself
+    special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes BOS itself
     return list(processor.tokenizer(text, add_special_tokens=special)["input_ids"])

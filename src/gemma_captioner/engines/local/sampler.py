@@ -1,4 +1,4 @@
-"""How tokens are chosen and when an answer ends, row by row."""
+"""Samples tokens and finds the end of each answer."""
 
 import re
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from ...types import FinishReason
 
 
 class Sampler:
-    """Samples the rows that want it and leaves the others greedy.
+    """Samples rows with a temperature above 0; other rows are greedy.
 
-    The Gumbel-max trick: argmax(logits / T + Gumbel noise) is a draw from softmax(logits / T); minus the logarithm of
-    an exponential variable is such noise. Each row has its own generator, so that what is drawn for an item does not
-    depend on what it was batched with.
+    This uses the Gumbel-max trick: argmax(logits / T + Gumbel noise) is a sample of softmax(logits / T), and the
+    negative logarithm of an exponential variable is Gumbel noise. Each row has its own generator, so that an item's
+    sample does not depend on the rest of its batch.
     """
 
     def __init__(self, temperatures: Sequence[float], seeds: Sequence[int], device: torch.device) -> None:
@@ -26,7 +26,7 @@ class Sampler:
         ]
 
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
-        """[rows, vocabulary] -> tokens [rows]."""
+        """Map logits [rows, vocabulary] to tokens [rows]."""
         if self._rows:
             logits = logits.float()
         for row, temperature, generator in self._rows:
@@ -36,9 +36,9 @@ class Sampler:
 
 
 def newline_and_blank_tokens(tokenizer: Any, vocabulary: int) -> tuple[list[bool], list[bool]]:
-    """For each token id: whether it holds a line break, and whether it shows nothing.
+    """Return for each token id whether it contains a line break, and whether it is blank.
 
-    A special token is both: base models write `<start_of_image>` between two documents, and no answer shows it.
+    A special token counts as both: base models write `<start_of_image>` between two documents.
     """
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     pieces = ["\n" if i in special else tokenizer.decode([i]) for i in range(vocabulary)]
@@ -46,16 +46,16 @@ def newline_and_blank_tokens(tokenizer: Any, vocabulary: int) -> tuple[list[bool
 
 
 class NewlineStoppingCriteria:
-    """Ends a row at the first line break after some text: how a base model's completion is told to stop."""
+    """Ends a row at the first line break after some text. Base models need this."""
 
     def __init__(self, newlines: torch.Tensor, blanks: torch.Tensor, rows: int) -> None:
-        """newlines, blanks: bool [vocabulary]: tokens that hold a line break, and those that show nothing."""
+        """newlines, blanks: bool [vocabulary], tokens with a line break and blank tokens."""
         self._newlines = newlines
         self._blanks = blanks
         self._has_text = torch.zeros(rows, dtype=torch.bool, device=newlines.device)
 
     def __call__(self, latest: torch.Tensor) -> torch.Tensor:
-        """Tokens [rows] -> which rows end with them."""
+        """Map tokens [rows] to bool [rows]: the rows that end with them."""
         done = self._has_text & self._newlines[latest]
         self._has_text |= ~self._blanks[latest]
         return done
@@ -63,7 +63,7 @@ class NewlineStoppingCriteria:
 
 @dataclass(frozen=True, slots=True)
 class StopPosition:
-    """Where a row's answer ends. `length`: number of tokens that the model said, its end token counted."""
+    """The end of a row's answer. `length` counts its tokens, the end token included."""
 
     length: int
     finish_reason: FinishReason
@@ -72,7 +72,7 @@ class StopPosition:
 def find_stop(
     tokens: Sequence[int], eos_token_ids: Sequence[int], newlines: set[int], blanks: set[int]
 ) -> StopPosition:
-    """Of one row's new tokens, padding included; `newlines` empty where line breaks do not end an answer.
+    """Find the end of a row's new tokens. An empty `newlines` means that line breaks do not end an answer.
 
     # [5, 6, END, PAD], eos_token_ids [END] -> 3, stop      [5, 6, 7] -> 3, length
     # [NEWLINE, 5, NEWLINE, PAD], newlines {NEWLINE} -> 3, stop
@@ -86,5 +86,5 @@ def find_stop(
 
 
 def first_line(text: str) -> str:
-    """The first line that is not blank. # "\\n A cat.\\nA dog." -> "A cat." """
+    """Return the first line that is not blank. # "\\n A cat.\\nA dog." -> "A cat." """
     return re.split(r"[\n\r]", text.strip(), maxsplit=1)[0].strip()

@@ -1,4 +1,4 @@
-"""A model that answers: one thread owns it, takes what waits, batches it whatever the frame counts, and replies."""
+"""The local session: one thread owns the model and answers pending requests in batches of mixed frame counts."""
 
 import queue
 import threading
@@ -34,7 +34,7 @@ class PendingRequest:
 
 
 class LocalSession:
-    """See `Session`. Its thread dies with `close`, within one token of what it is doing."""
+    """Implements `Session`. `close` stops its thread within one token."""
 
     def __init__(
         self,
@@ -69,9 +69,10 @@ class LocalSession:
         device = self.model.device
         self._eos_token_ids = sorted({tokenizer.eos_token_id, *self._chat_eos_token_ids()})
         self._eos_token_tensor = torch.tensor(self._eos_token_ids, device=device)
-        # A model whose layers lie on several devices: what moves between them cannot be captured.
+        # CUDA graphs cannot capture copies between devices.
         spread = len(set((getattr(self.model, "hf_device_map", None) or {}).values())) > 1
-        # bitsandbytes' 8-bit layers look for outliers on the host, older cards' mixtures of experts for counts.
+        # They cannot capture host synchronization either. bitsandbytes' 8-bit layers synchronize to find outliers, and
+        # mixtures of experts on older GPUs synchronize to count tokens.
         self._use_cuda_graphs = (
             device.type == "cuda"
             and not spread
@@ -88,19 +89,19 @@ class LocalSession:
         self._blank_token_ids: set[int] = set() if self._newlines is None else set(_nonzero_indices(self._blanks))
 
     def _chat_eos_token_ids(self) -> list[int]:
-        """The end of a turn, for a checkpoint that was taught turns; its generation config may name more."""
+        """Return the token ids that end a turn, those of the generation config included."""
         ends = self.model.generation_config.eos_token_id or []
         ends = [ends] if isinstance(ends, int) else list(ends)
-        self.model.generation_config = GenerationConfig()  # a checkpoint's sampling habits are not ours
+        self.model.generation_config = GenerationConfig()  # ignores the checkpoint's sampling defaults
         tokenizer = self._processor.tokenizer
         turns = [tokenizer.convert_tokens_to_ids(token) for token in ("<end_of_turn>", "<turn|>")]
         return [*ends, *(turn for turn in turns if turn not in (None, tokenizer.unk_token_id))]
 
-    # The contract
+    # The session protocol
 
     @property
     def available_slots(self) -> int:
-        return max(0, 2 * self._max_batch_size - self._in_flight)  # one batch in work, one waiting
+        return max(0, 2 * self._max_batch_size - self._in_flight)  # one batch running, one waiting
 
     def submit(self, request: Request) -> None:
         self._in_flight += 1
@@ -109,7 +110,7 @@ class LocalSession:
             self._results.put(
                 Failed(
                     request.item,
-                    f"prompt and answer take {pending.max_total_tokens} tokens, and the model holds {self._context}: "
+                    f"prompt and answer need {pending.max_total_tokens} tokens, but the context holds {self._context}: "
                     "use fewer --frames or a shorter prompt",
                     request.id,
                 )
@@ -120,7 +121,7 @@ class LocalSession:
             self._request_added.notify()
 
     def encode_prompt(self, request: Request) -> list[int]:
-        """Prompt token ids."""
+        """Return the prompt's token ids."""
         turns = request_turns(request, partial(self._family.soft_tokens, self._processor))
         return encode_prompt(self._family, self._processor, turns, self._settings)
 
@@ -132,7 +133,7 @@ class LocalSession:
                 if isinstance(answer, BaseException):
                     if not answers:
                         raise answer
-                    self._results.put(answer)  # for the next call: what was answered before it counts
+                    self._results.put(answer)  # raised by the next call: earlier answers still count
                     break
                 answers.append(answer)
                 answer = self._results.get_nowait()
@@ -153,17 +154,17 @@ class LocalSession:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # The model's thread
+    # Runs in the model's thread
 
     def _run_worker(self) -> None:
         try:
             while batch := self._next_batch():
                 self._run_batch_with_oom_retry(batch)
-        except BaseException as error:  # whatever it is, it ends the run: `poll` raises it where it is heard
+        except BaseException as error:  # any error ends the run: `poll` raises it in the caller's thread
             self._results.put(error)
 
     def _next_batch(self) -> list[PendingRequest]:
-        """The one that waited longest and those most like it in length; [] once the session is closed."""
+        """Return the oldest request and those closest to it in length; [] if the session is closed."""
         with self._request_added:
             while not self._pending and not self._stop.is_set():
                 self._request_added.wait()
@@ -183,7 +184,7 @@ class LocalSession:
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
-            # leave the handler first: the error's frames hold the tensors that are to be freed
+            # Retry outside this handler: the error's stack frames keep the batch's tensors alive.
         else:
             if not self._stop.is_set():
                 for pending, new in zip(batch, rows, strict=True):
@@ -191,16 +192,16 @@ class LocalSession:
             return
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
-        if len(batch) == 1 and self.vision.chunk > 1:  # older cards' attention takes far more than was planned for
+        if len(batch) == 1 and self.vision.chunk > 1:  # attention on older GPUs needs far more than the plan
             self.vision.chunk //= 2
             self._run_batch_with_oom_retry(batch)
             return
         if len(batch) == 1:
-            advice = "out of memory for this one alone: use fewer --frames, or --quantize 4bit"
+            advice = "out of memory, even in a batch of its own: use fewer --frames, or --quantize 4bit"
             self._results.put(Failed(batch[0].request.item, advice, batch[0].request.id))
             return
         half = len(batch) // 2
-        if self._limit_by_tokens:  # remembered: what was too much once is not tried again
+        if self._limit_by_tokens:  # later batches stay below the failed size
             self._max_batch_tokens = min(self._max_batch_tokens, _padded_tokens(batch) // 2)
         else:
             self._max_batch_size = min(self._max_batch_size, half)
@@ -210,7 +211,7 @@ class LocalSession:
 
     @torch.inference_mode()
     def generate_batch(self, batch: list[PendingRequest]) -> list[list[int]]:
-        """New tokens of each row, padded to the longest."""
+        """Return the new tokens of each row, padded to the longest."""
         device, pad = self.model.device, self._processor.tokenizer.pad_token_id
         requests = [w.request for w in batch]
         longest = max(len(w.tokens) for w in batch)
@@ -260,15 +261,15 @@ _OUT_OF_MEMORY_MESSAGES = (
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """torch has a class of its own for CUDA; the CPU's and Apple's allocators raise a plain RuntimeError."""
+    """torch has an exception class for CUDA; the CPU and MPS allocators raise a plain RuntimeError."""
     message = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(words in message for words in _OUT_OF_MEMORY_MESSAGES)
 
 
 def _pixels(requests: Sequence[Request]) -> list[Pixels]:
-    """In the order of the prompts' markers: of each request, its examples' before its own."""
-    shown = [[*(example.frames for example in request.examples), request.frames] for request in requests]
-    return [frames.pixels for of_request in shown for frames in of_request if frames is not None]
+    """Return pixels in the order of the image markers: the examples of each request, then its own frames."""
+    per_request = [[*(example.frames for example in request.examples), request.frames] for request in requests]
+    return [frames.pixels for group in per_request for frames in group if frames is not None]
 
 
 def _padded_tokens(batch: list[PendingRequest]) -> int:

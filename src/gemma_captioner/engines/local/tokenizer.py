@@ -1,4 +1,4 @@
-"""A text encoder's own tokenizer, for counting what it will read."""
+"""Counts a caption's tokens with the tokenizer of a trainer's text encoder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +9,17 @@ _FILES = ["*.json", "*.txt", "*.model"]  # vocabularies and merges of BPE, Sente
 
 
 def token_counter(name: str, token: str | None) -> Callable[[str], int]:
-    """name: Hugging Face id or folder. Text -> tokens, the encoder's own marks left out. Raises `ModelError`."""
+    """Return a function that counts a text's tokens, special tokens excluded. Raises `ModelError`.
+
+    name: a Hugging Face id or a folder.
+    """
     with map_loading_errors(name, token):
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            from huggingface_hub import snapshot_download  # AutoTokenizer asks an unreachable hub for a minute
+            from huggingface_hub import snapshot_download  # AutoTokenizer retries an unreachable hub for a minute
 
             folder = Path(snapshot_download(name, allow_patterns=_FILES, token=token))
-        from transformers import AutoTokenizer  # seconds to import
+        from transformers import AutoTokenizer  # takes seconds to import
 
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,4 +1,4 @@
-"""Frames -> what the language model reads of them: normalized on the device, encoded in chunks, equal ones once."""
+"""Encodes frames for the language model: normalizes on the device, encodes in chunks, skips duplicate frames."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,44 +13,42 @@ from ...types import Pixels
 from .families import Family
 from .memory import VISION_CHUNK
 
-_FINGERPRINT_STRIDE = 16  # frames are told apart by each sixteenth pixel of each sixteenth row first
+_FINGERPRINT_STRIDE = 16  # pixels and rows between two samples of a frame's fingerprint
 
 
 class VisionEncoder:
     def __init__(self, model: Any, family: Family, processor: Any) -> None:
         self._model, self._family = model, family
-        self.chunk = VISION_CHUNK  # frames encoded at once: halved where even one item does not fit
+        self.chunk = VISION_CHUNK  # frames per call; halved if a single item does not fit
         images = processor.image_processor
-        # All 256 pixel values through the processor's own arithmetic: what it would make of them, to the last bit.
+        # The processor's arithmetic for all 256 pixel values, so that results equal the processor's bit for bit.
         pixel_values = (np.arange(256, dtype=np.float64) * images.rescale_factor).astype(np.float32)
         mean, std = [0.0] * 3, [1.0] * 3
         if images.do_normalize:
             mean, std = images.image_mean, images.image_std
         shift, scale = (np.array(x, dtype=np.float32)[:, None] for x in (mean, std))
-        self._normalization_table = torch.from_numpy((pixel_values[None] - shift) / scale).to(
-            model.device
-        )  # float32 [3, 256]
+        self._normalization_table = torch.from_numpy((pixel_values[None] - shift) / scale).to(model.device)  # [3, 256]
 
     def embed_images(self, clips: Sequence[Pixels], input_ids: torch.Tensor) -> dict[str, Any]:
-        """clips: uint8 [n, height, width, 3] each -> what the model's forward takes of images beside input_ids."""
+        """Return the image arguments of the model's `forward`. clips: uint8 [n, height, width, 3] each."""
         frames, indices = deduplicate_frames(clips)
         features: list[torch.Tensor] = []
         for chunk in _chunks(frames, self.chunk):
-            values = self.normalize(self._to_device(np.stack(chunk)))  # float32: the tower rounds where it means to
+            values = self.normalize(self._to_device(np.stack(chunk)))  # float32: the vision tower casts it
             features += self._family.features(self._model, values)
         return self._family.vision_inputs(
             [features[i] for i in indices], input_ids == self._model.config.image_token_id
         )
 
     def _to_device(self, pixels: Pixels) -> torch.Tensor:
-        """On CUDA through pinned memory, without waiting: the next chunk is stacked while this one is encoded."""
+        """Copy asynchronously through pinned memory on CUDA: the next chunk is stacked while this one is encoded."""
         on_host = torch.from_numpy(pixels)
         if self._model.device.type == "cuda":
             on_host = on_host.pin_memory()
         return on_host.to(self._model.device, non_blocking=True)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 [n, height, width, 3] -> float32 [n, 3, height, width], as the checkpoint's processor makes it."""
+        """Map uint8 [n, height, width, 3] to float32 [n, 3, height, width], as the checkpoint's processor does."""
         return torch.stack([self._normalization_table[c][pixels[..., c].int()] for c in range(3)], dim=1)
 
 
@@ -74,7 +72,7 @@ def encoded_images(model: Any, images: Mapping[str, Any]) -> Iterator[Mapping[st
 
 
 def _chunks(frames: Sequence[Pixels], size: int) -> Iterator[Sequence[Pixels]]:
-    """Neighbours of one shape, as many as are encoded at once."""
+    """Yield runs of frames of one shape, at most `size` each."""
     for _, by_fingerprint in groupby(frames, key=np.shape):
         group = list(by_fingerprint)
         for start in range(0, len(group), size):
@@ -82,9 +80,9 @@ def _chunks(frames: Sequence[Pixels], size: int) -> Iterator[Sequence[Pixels]]:
 
 
 def deduplicate_frames(clips: Sequence[Pixels]) -> tuple[list[Pixels], list[int]]:
-    """(frames without those that were there before, for each frame the place of its like among them).
+    """Return (unique frames, for each input frame the index of its unique frame).
 
-    A clip may rest; examples, and several prompts about an item, show the same frames again.
+    Duplicates come from still clips, from examples, and from several prompts about one item.
 
     # [A B A] [A] -> [A B], [0 1 0 0]
     """

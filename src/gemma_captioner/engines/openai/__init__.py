@@ -1,4 +1,4 @@
-"""The engine for any server that speaks the OpenAI protocol."""
+"""The engine for any server with an OpenAI-compatible API."""
 
 from .engine import ServerEngine
 

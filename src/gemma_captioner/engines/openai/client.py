@@ -1,4 +1,4 @@
-"""The one place that talks to a server, through the `openai` client: its errors become `ApiFailure`, or end the run."""
+"""Sends all requests to a server through the `openai` client. Errors become an `ApiFailure` or end the run."""
 
 import json
 import os
@@ -21,34 +21,34 @@ from .errors import ApiFailure, classify_response, one_line
 from .responses import Completion, parse_response
 
 _CONNECT_TIMEOUT_S = 5.0
-_METADATA_TIMEOUT_S = 10.0  # for questions other than for a caption
+_METADATA_TIMEOUT_S = 10.0  # for GET requests
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server is. url: with its /v1, without credentials, which are in `headers`, or the query.
+    """A server's address, and the headers and query parameters of every request."""
 
-    headers, query: what goes with every question. key: from the environment variable `key_env`.
-    """
-
-    url: str
+    url: str  # with its /v1, without credentials and query
     headers: Mapping[str, str] = field(repr=False)
     query: Mapping[str, str] = field(repr=False)
     key: str | None = field(repr=False)
-    key_env: str
+    key_env: str  # the environment variable that holds the key
 
     @classmethod
     def of(cls, settings: ServerSettings) -> "Endpoint":
-        """Raises `UsageError` where no URL is given and no server is to be started, on a free port of this machine, and
-        for a key that no header can hold."""
+        """Read the address from the settings. For --serve without --base-url, choose a free local port.
+
+        Raises:
+            UsageError: Both are missing, or the key is not valid in an HTTP header.
+        """
         url = settings.base_url
         if url is None:
             if settings.serve is None:
-                raise UsageError("--engine server wants --base-url: http://localhost:8000/v1, or what the server says")
+                raise UsageError("--engine server requires --base-url, such as http://localhost:8000/v1")
             url = f"http://127.0.0.1:{_free_port()}/v1"
         key = os.environ.get(settings.api_key_env, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise UsageError(f"the key in {settings.api_key_env} holds a character that no key has: copy it anew")
+            raise UsageError(f"the key in {settings.api_key_env} contains an invalid character: copy it again")
         parts = urlsplit(url)
         path = re.sub("/+", "/", parts.path).rstrip("/")
         headers = {}
@@ -69,7 +69,7 @@ class Endpoint:
         return parts.port or (443 if parts.scheme == "https" else 80)
 
     def redact_key(self, text: str) -> str:
-        """The text without the key."""
+        """Return the text with the key replaced."""
         return text.replace(self.key, "[key]") if self.key else text
 
 
@@ -80,13 +80,13 @@ def _free_port() -> int:
 
 
 class Client:
-    """Questions to one server. `chat_completion` belongs to one event loop; the others may be asked from any thread."""
+    """A client for one server. `chat_completion` must run in one event loop; the other methods work in any thread."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
 
     def _options(self, timeout: httpx2.Timeout) -> dict[str, Any]:
-        # Retries are ours; a server without a key is content with any.
+        # `RetryingClient` retries. The openai client requires a key even if the server does not.
         return {
             "base_url": self.endpoint.url,
             "default_headers": self.endpoint.headers,
@@ -98,7 +98,7 @@ class Client:
 
     @cached_property
     def _async_client(self) -> openai.AsyncOpenAI:
-        # How long an answer may take is for the caller to say, and how many connections there are follows from that.
+        # The caller sets the timeout and limits the number of requests.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
         timeout = httpx2.Timeout(None, connect=_CONNECT_TIMEOUT_S)
         http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)  # see decisions.md
@@ -109,7 +109,7 @@ class Client:
             return client.get(path, cast_to=httpx2.Response)
 
     async def chat_completion(self, body: bytes) -> Completion | ApiFailure:
-        """A chat completion. Raises `ServerError` and `ModelError` for what no other request would fare better with."""
+        """Request a chat completion. Raises `ServerError` or `ModelError` if every other request would fail too."""
         try:
             reply = await self._async_client.post("/chat/completions", content=body, cast_to=httpx2.Response)
         except openai.APIError as error:
@@ -126,18 +126,16 @@ class Client:
         message, url, key_env = self.endpoint.redact_key(failure.message), self.endpoint.url, self.endpoint.key_env
         match failure.kind:
             case "key" if self.endpoint.key is None:
-                return ServerError(f"{url} wants a key: {message}. Put it into the environment as {key_env}")
+                return ServerError(f"{url} requires an API key: {message}. Set the environment variable {key_env}")
             case "key":
-                return ServerError(
-                    f"{url} refuses the key in {key_env}: {message}. Check it, and what it may be used for"
-                )
+                return ServerError(f"{url} refused the key in {key_env}: {message}. Check the key and its permissions")
             case "model":
-                return ModelError(f"{url} does not have that: {message}. Check --model, and --base-url with its /v1")
+                return ModelError(f"{url} cannot answer: {message}. Check --model, and that --base-url ends in /v1")
             case _:
                 return None
 
     def tokens_read(self, body: bytes, timeout_s: float) -> int | str:
-        """How many tokens a chat completion's prompt has, or why that is not known."""
+        """Return the number of prompt tokens of a chat completion, or the reason why it is unknown."""
         try:
             with openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S))) as client:
                 text = client.post("/chat/completions", content=body, cast_to=httpx2.Response).text
@@ -148,29 +146,29 @@ class Client:
                 raise fatal from error
             return self.endpoint.redact_key(failure.message)
         except (ValueError, LookupError, TypeError):
-            return "it does not tell how many tokens it read"
+            return "its reply contains no token count"
 
     def models(self) -> list[dict[str, Any]] | str:
-        """What the server lists, or why it lists nothing. Raises `ServerError` where it does not answer."""
+        """Return the server's models, or the reason why there are none. Raises `ServerError` if it does not answer."""
         text = ""
         try:
             text = self._get("/models").text
             payload = json.loads(text)
             models = payload if isinstance(payload, list) else payload["data"]
             valid = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
-            return valid or "it lists none"
+            return valid or "its list is empty"
         except openai.APIError as error:
             failure = classify_error(error)
             if failure.kind in ("down", "key"):
-                remedy = "start the server, or check --base-url; --wait-for-server waits for it"
+                remedy = "start the server, check --base-url, or use --wait-for-server"
                 unreachable = ServerError(f"{self.endpoint.url} does not answer ({failure.message}): {remedy}")
                 raise self._fatal_error(failure) or unreachable from error
             return self.endpoint.redact_key(failure.message)
         except (ValueError, LookupError, TypeError):
-            return f"it says {one_line(text)!r}"
+            return f"it replied {one_line(text)!r}"
 
     def is_up(self) -> bool:
-        """Whether it answers, and does not say that it is loading. A server need not know these paths."""
+        """Whether the server answers and is not loading a model. It does not need to support these paths."""
         root = self.endpoint.url.removesuffix("/v1")
         return all(self._status(path) not in (None, 502, 503, 504) for path in (f"{root}/health", "/models"))
 
@@ -187,7 +185,7 @@ class Client:
 
 
 def classify_error(error: openai.APIError) -> ApiFailure:
-    """Every error that the client raises."""
+    """Convert an error of the client."""
     if isinstance(error, openai.APIStatusError):
         if (redirect := _redirect_failure(error.response)) is not None:
             return redirect
@@ -202,20 +200,20 @@ def classify_error(error: openai.APIError) -> ApiFailure:
     if _is_connection_refused(cause):
         return ApiFailure("down", message)
     if isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout):
-        return ApiFailure("busy", "no answer in time")
-    return ApiFailure("again", f"the connection broke: {message}")
+        return ApiFailure("busy", "the request timed out")
+    return ApiFailure("again", f"the connection failed: {message}")
 
 
 def _redirect_failure(response: httpx2.Response) -> ApiFailure | None:
-    """Most redirects would have the question asked again without its body."""
+    """Redirects are not followed: most of them would drop the request's body."""
     if not response.is_redirect:
         return None
     location = redact_credentials(str(response.request.url.join(response.headers["location"])))
-    return ApiFailure("model", f"it sends us to {location} ({response.status_code}), which --base-url is to name")
+    return ApiFailure("model", f"it redirects to {location} ({response.status_code}): set --base-url to that")
 
 
 def _is_connection_refused(error: BaseException) -> bool:
-    """Rather than that a connection broke, which aiohttp's errors are also called a ConnectTimeout for."""
+    """Whether no connection was made. A ConnectTimeout that comes from aiohttp can also be a broken connection."""
     if isinstance(error.__cause__, aiohttp.ClientError):
         return isinstance(error.__cause__, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
     return isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))

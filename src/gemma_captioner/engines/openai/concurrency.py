@@ -1,17 +1,17 @@
-"""How many requests to have under way with a server: found out by trying. Pure: told the time, knows no clock."""
+"""Adapts the number of concurrent requests to a server's throughput. Pure: the caller passes the time."""
 
 INITIAL_LIMIT, MAX_LIMIT = 4, 128
-_ANSWERS_PER_SLOT, _MIN_ANSWERS = 2, 24  # answers that are measured: so many for each slot, and so many in all
-_MIN_GAIN = 1.1  # of throughput, that makes more slots worth having
-_WINDOWS_BEFORE_RETRY = 8  # windows until what did not help is tried again
+_ANSWERS_PER_SLOT, _MIN_ANSWERS = 2, 24  # answers per window: at least this many per slot, and in total
+_MIN_GAIN = 1.1  # a higher limit must raise throughput by this factor
+_WINDOWS_BEFORE_RETRY = 8  # windows until the next attempt to raise the limit
 _CAUTIOUS_FACTOR = 1.25
 
 
 class AdaptiveConcurrency:
-    """`limit` rises while throughput rises with it, and halves when the server has too much.
+    """Raises `limit` while throughput rises with it, and halves it when the server is overloaded.
 
-    It doubles until that does not help or is too much, and is tried in smaller steps from then on. A number that was
-    given stays.
+    The limit doubles until that does not help or overloads the server. Then it rises in smaller steps. A fixed limit
+    never changes.
     """
 
     def __init__(self, fixed_limit: int | None = None) -> None:
@@ -29,11 +29,11 @@ class AdaptiveConcurrency:
         self._since_s: float | None = None
 
     def record_success(self, now_s: float, work: float = 1.0) -> None:
-        """An answer has come. work: what it was worth, a clip more than an image."""
+        """Count one answer. work: its weight, such as the number of frames."""
         if self._is_fixed:
             return
         self._answers += 1
-        if self._answers == self.limit:  # those until now were asked before the last change
+        if self._answers == self.limit:  # requests of earlier answers were sent before the last change
             self._since_s = now_s
         elif self._answers > self.limit:
             self._work += work
@@ -49,7 +49,7 @@ class AdaptiveConcurrency:
 
     def _decide(self, throughput: float, now_s: float) -> None:
         if self._previous is not None and throughput < _MIN_GAIN * self._previous[1]:
-            self._set_limit(self._previous[0], now_s)  # more of them did not help
+            self._set_limit(self._previous[0], now_s)  # the higher limit did not help
             self._back_off()
         elif self._windows_to_wait > 0:
             self._windows_to_wait -= 1
@@ -60,7 +60,7 @@ class AdaptiveConcurrency:
             self._previous = None
 
     def record_overload(self, sent_s: float, now_s: float) -> None:
-        """Too much, said the server, or it took too long. What was asked before the last change says nothing new."""
+        """Halve the limit after an overload or a timeout. Ignore requests that were sent before the last change."""
         if not self._is_fixed and sent_s >= self._changed_s:
             self._set_limit(max(1, self.limit // 2), now_s)
             self._back_off()

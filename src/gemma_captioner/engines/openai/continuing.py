@@ -1,7 +1,7 @@
-"""How a server is made to go on from an answer that is begun for it (--begin), found out once, by what it counts.
+"""Finds out once per session how a server continues the first words of an answer (--begin).
 
-Of an answer that holds `A` alone, a server that goes on from it reads that one token beside the question; one that
-answers anew closes the turn and opens another, five tokens or so more. What the model says decides nothing.
+The test counts prompt tokens; the model's reply plays no role. For an answer that is `A` alone, a server that continues
+it counts about one token more than for the prompt. Otherwise it closes the turn and opens another, about five more.
 """
 
 import json
@@ -11,27 +11,27 @@ from typing import Any
 from ...errors import ModelError
 from .client import Client
 
-_QUESTION = {"role": "user", "content": "Describe it."}
-_BEGUN = {"role": "assistant", "content": "A"}
-_OF_THE_WORD = (1, 2)  # tokens; two where a space is put before it
-# vLLM and SGLang are told; llama.cpp and Ollama do it by themselves, and a strict server knows no such parameters.
-_WAYS: Sequence[Mapping[str, Any]] = ({"continue_final_message": True, "add_generation_prompt": False}, {})
+_PROMPT = {"role": "user", "content": "Describe it."}
+_BEGINNING = {"role": "assistant", "content": "A"}
+_TOKENS_OF_BEGINNING = (1, 2)  # 2 if the template adds a space
+# vLLM and SGLang require parameters. llama.cpp and Ollama continue by default; a strict server rejects parameters.
+_PARAMETERS: Sequence[Mapping[str, Any]] = ({"continue_final_message": True, "add_generation_prompt": False}, {})
 
 
 def way_to_continue(client: Client, model: str, timeout_s: float) -> Mapping[str, Any]:
-    """The parameters to send besides. Raises `ModelError` with the reason where it does not go on from an answer."""
+    """Return the parameters that make the server continue an answer. Raises `ModelError` if it cannot."""
 
-    def read(messages: Sequence[Mapping[str, Any]], **parameters: Any) -> int | str:
-        asked = {"model": model, "max_tokens": 1, "messages": messages, **parameters}
-        return client.tokens_read(json.dumps(asked).encode(), timeout_s)
+    def count_tokens(messages: Sequence[Mapping[str, Any]], **parameters: Any) -> int | str:
+        payload = {"model": model, "max_tokens": 1, "messages": messages, **parameters}
+        return client.tokens_read(json.dumps(payload).encode(), timeout_s)
 
-    alone = why = read([_QUESTION])
-    for way in _WAYS if isinstance(alone, int) else ():
-        begun = read([_QUESTION, _BEGUN], **way)
-        if isinstance(alone, int) and isinstance(begun, int):
-            if begun - alone in _OF_THE_WORD:
-                return way
-            why = "it answers anew instead of going on from them"
+    prompt_only = reason = count_tokens([_PROMPT])
+    for parameters in _PARAMETERS if isinstance(prompt_only, int) else ():
+        with_beginning = count_tokens([_PROMPT, _BEGINNING], **parameters)
+        if isinstance(prompt_only, int) and isinstance(with_beginning, int):
+            if with_beginning - prompt_only in _TOKENS_OF_BEGINNING:
+                return parameters
+            reason = "it starts a new answer"
         else:
-            why = begun
-    raise ModelError(f"{client.endpoint.url} cannot be given an answer's first words ({why}): leave out --begin")
+            reason = with_beginning
+    raise ModelError(f"{client.endpoint.url} cannot continue an answer's first words ({reason}): remove --begin")

@@ -1,4 +1,4 @@
-"""A server that speaks the OpenAI protocol, on this machine or another: what is known of it, and opening a session."""
+"""The server engine: an OpenAI-compatible server, on this machine or another."""
 
 import re
 import time
@@ -21,9 +21,9 @@ from .server_process import ServerProcess, render_command
 from .session import ServerSession, max_in_flight
 
 VLLM_COMMAND = "vllm serve {model} --host 127.0.0.1 --port {port}"
-_STARTUP_TIMEOUT = "30m"  # until a server that we start has to answer: it may download its model first
+_STARTUP_TIMEOUT = "30m"  # a server that we start may download its model first
 _POLL_INTERVAL_S = 0.5
-_DEFAULT_CONTEXT_LENGTH = 131072  # where the server does not say
+_DEFAULT_CONTEXT_LENGTH = 131072  # if the server does not report it
 _CONTEXT_LENGTH_KEYS = ("max_model_len", "context_length", "max_context_length", "context_window")  # in GET /models
 _GEMMA4 = re.compile(r"gemma[-_ ]?4", re.IGNORECASE)
 _GEMMA3N = re.compile(r"gemma[-_ ]?3n", re.IGNORECASE)
@@ -36,23 +36,25 @@ class ServerEngine:
         if settings.model.engine == "vllm" and server.serve is None:
             server = server.model_copy(update={"serve": VLLM_COMMAND})
         if any(prompt.count(FRAMES_MARKER) > 1 for prompts in settings.prompts.values() for prompt in prompts):
-            raise UsageError(f"the prompt holds {FRAMES_MARKER} more than once: all frames go to one place")
+            raise UsageError(f"the prompt contains {FRAMES_MARKER} more than once: keep one, for all frames")
         if settings.model.adapter is not None:
             raise UsageError(
-                "--adapter is for --engine local: have the server load it (vLLM: --lora-modules), and name it"
+                "--adapter requires --engine local. Load it in the server (vLLM: --lora-modules) and use it as --model"
             )
         self._settings, self._server, self._log = settings, server, log
         self.endpoint = Endpoint.of(server)
         self.client = Client(self.endpoint)
         if server.serve is not None:
             if "{model}" not in server.serve and not settings.model_is_named:
-                raise UsageError("--serve without {model} wants --model: what the server calls its model")
+                raise UsageError("--serve without {model} requires --model: the server's name for the model")
             if "{port}" not in server.serve and server.base_url is None:
-                raise UsageError("--serve wants {port} in its command, or --base-url: where the server will answer")
+                raise UsageError(
+                    "--serve requires {port} in its command, or --base-url: the URL where the server will answer"
+                )
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """What a server that runs already lists, waited for if that was asked for. Raises `ServerError`."""
+        """The models of a running server. Waits for it if --wait-for-server is set. Raises `ServerError`."""
         return [] if isinstance(self._models_or_reason, str) else self._models_or_reason
 
     @cached_property
@@ -64,16 +66,18 @@ class ServerEngine:
 
     @cached_property
     def model(self) -> str:
-        """As the server calls it. Raises `ModelError` where it is not named, and not the only one."""
+        """The server's name for the model. Raises `ModelError` if --model is missing and the server has several."""
         if self._settings.model_is_named or self._server.serve is not None:
             return self._settings.model.model
         names = [str(model["id"]) for model in self.models]
         if len(names) == 1:
             return names[0]
         if names:
-            raise ModelError(f"{self.endpoint.url} has {', '.join(names[:20])}: choose with --model")
+            raise ModelError(
+                f"{self.endpoint.url} has several models. Choose one with --model: {', '.join(names[:20])}"
+            )
         reason = f"{self.endpoint.url} does not list its models ({self._models_or_reason})"
-        raise ModelError(f"{reason}: choose with --model, or check --base-url")
+        raise ModelError(f"{reason}: pass --model, or check --base-url")
 
     @cached_property
     def spec(self) -> EngineSpec:
@@ -90,17 +94,19 @@ class ServerEngine:
         )
 
     def _size(self) -> Size:
-        """What the model would bring frames to by itself: sent in that size, nothing is lost and requests are small."""
+        """The size to which the model resizes frames. Sending this size loses nothing and keeps requests small."""
         if (side := self._server.image_size) is not None:
             return side, side
         if _GEMMA4.search(self.model):
-            tokens = self._settings.model.image_tokens or gemma4.TOKENS["image"]  # it takes each frame for an image
+            tokens = (
+                self._settings.model.image_tokens or gemma4.TOKENS["image"]
+            )  # the server treats each frame as an image
             return PatchBudget(tokens, gemma4.UNIT)
         return (768, 768) if _GEMMA3N.search(self.model) else (896, 896)
 
     @property
     def context(self) -> int | None:
-        """In tokens, where a server that runs already tells it."""
+        """The context length in tokens, if a running server reports it."""
         for model in self.models if self._server.serve is None else ():
             if model["id"] == self.model:
                 values = [str(model.get(name)) for name in _CONTEXT_LENGTH_KEYS]
@@ -111,32 +117,31 @@ class ServerEngine:
         return f"{self.model} at {self.endpoint.url}"
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
-        # No tokenizer is here; hardly any text has a token for less than two bytes.
+        # There is no local tokenizer. Almost every text has at least two bytes per token.
         return len(prompt.encode("utf-8", "replace")) // 2 + 32 + num_frames * self.spec.tokens_per_frame[kind]
 
     def open(self) -> ServerSession:
         server_process = None
         if self._server.serve is None:
-            _ = self.models  # whether it answers, and takes the key
+            _ = self.models  # fails if the server does not answer or refuses the key
         else:
             server_process = ServerProcess(
                 render_command(self._server.serve, model=self.model, port=self.endpoint.port)
             )
         try:
             if server_process is not None:
-                self._log(f"waiting for {server_process.display_command}")
+                self._log(f"waiting until this server answers: {server_process.display_command}")
                 server_process.wait_until_ready(
                     self.client.is_up, parse_duration(self._server.wait_for_server or _STARTUP_TIMEOUT)
                 )
             return ServerSession(Client(self.endpoint), self._template(), self._server, self._log, server_process)
-        except BaseException:  # Ctrl-C and SIGTERM too
+        except BaseException:  # including Ctrl-C and SIGTERM
             if server_process is not None:
                 server_process.close()
             raise
 
     def _template(self) -> RequestTemplate:
-        """Asks a server that is up how it goes on from an answer, where that is wanted."""
-        # Gemma 4 was taught a clip as frames with their times.
+        # Gemma 4 was trained on clips with a timestamp before each frame.
         time_format = "{}" if _GEMMA4.search(self.model) else "[{}]" if self._settings.sampling.timestamps else None
         prompting = self._settings.prompting
         continuing = (

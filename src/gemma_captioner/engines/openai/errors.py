@@ -1,7 +1,7 @@
-"""What it means that a server does not answer. Pure: knows no server by name.
+"""Classifies a server's error responses. Pure.
 
-Messages and status codes that decide something are those of vLLM, SGLang, llama.cpp, Ollama, transformers serve,
-OpenAI, OpenRouter, Mistral and Gemini: tests/data/refusals.jsonl.
+The status codes and messages come from vLLM, SGLang, llama.cpp, Ollama, transformers serve, OpenAI, OpenRouter, Mistral
+and Gemini: see tests/data/refusals.jsonl.
 """
 
 import json
@@ -14,25 +14,25 @@ from http import HTTPStatus
 from typing import Literal
 
 ApiFailureKind = Literal[
-    "down",  # nobody listens: wait for it
-    "busy",  # later, and fewer at once
-    "again",  # it may go well the next time
-    "parameter",  # refused for a parameter that can be left out
-    "too_much",  # refused, and fewer frames may be taken
-    "refused",  # this request, however often it is asked
-    "key",  # nothing will be answered with this key
-    "model",  # nor with this model or URL
+    "down",  # no server is listening: wait for it
+    "busy",  # overloaded: retry later, with fewer concurrent requests
+    "again",  # retry
+    "parameter",  # rejected because of an optional parameter: retry without it
+    "too_much",  # rejected as too large: retry with fewer frames
+    "refused",  # this request always fails
+    "key",  # every request with this key fails
+    "model",  # every request with this model or URL fails
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class ApiFailure:
-    """No answer. message: why, in the server's words, one line. parameter: the one to leave out."""
+    """A request without an answer."""
 
     kind: ApiFailureKind
-    message: str
+    message: str  # the server's reason, on one line
     retry_after_s: float | None = None
-    parameter: str = ""
+    parameter: str = ""  # the rejected one
 
 
 _STATUS_KINDS: Mapping[int, ApiFailureKind] = {
@@ -63,13 +63,11 @@ _UNKNOWN_PARAMETER_PATTERN = re.compile(
 _MODEL_NOT_FOUND_PATTERN = re.compile(
     r"model \S+ (was |is )?(not found|does not exist|not loaded)|is pinned to", re.IGNORECASE
 )
-_OPTIONAL_PARAMETER_PATTERN = re.compile(
-    r"\b(max_completion_tokens|max_tokens|temperature|seed)\b"
-)  # what can be left out
+_OPTIONAL_PARAMETER_PATTERN = re.compile(r"\b(max_completion_tokens|max_tokens|temperature|seed)\b")
 
 
 def classify_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> ApiFailure:
-    """What a status other than 200 means. body: its body, JSON where it is any."""
+    """Classify a response with a status other than 200. body: its parsed JSON, else its text."""
     text = f"{_error_text(body)} ({status} {_status_phrase(status)})".strip()
     kind = _STATUS_KINDS.get(status, "again" if status >= 500 else "refused")
     parameter = ""
@@ -77,7 +75,7 @@ def classify_response(status: int, body: object, headers: Mapping[str, str] | No
         kind = "too_much"
     elif status in (400, 422):
         if _UNKNOWN_PARAMETER_PATTERN.search(text) and (named := _OPTIONAL_PARAMETER_PATTERN.search(text)):
-            parameter = named[0]  # the first: another one may be named as its remedy
+            parameter = named[0]  # the first one: the message may suggest another as the replacement
         kind = "parameter" if parameter else "model" if _MODEL_NOT_FOUND_PATTERN.search(text) else "refused"
     elif status == 429 and "insufficient_quota" in text:
         kind = "key"
@@ -85,7 +83,7 @@ def classify_response(status: int, body: object, headers: Mapping[str, str] | No
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds from now; the header holds them, or a date."""
+    """Parse the retry-after header, which holds seconds or a date. Return seconds from now."""
     if header is None:
         return None
     try:
@@ -100,21 +98,21 @@ def retry_after(header: str | None) -> float | None:
 
 
 def _error_text(body: object) -> str:
-    """What a person wants of an error's body, in whatever way it is wrapped. `error.code` and `.type` tell, too."""
+    """Extract the readable message from an error's body, with its `code` or `type`."""
     match body:
         case {"error": inner} | {"detail": inner} | [{"error": _} as inner]:
             return _error_text(inner)
         case {"message": str(message), **rest}:
             code = rest.get("code") or rest.get("type")
             return f"{one_line(message)} [{code}]" if isinstance(code, str) else one_line(message)
-        case [{"loc": [*place], "msg": message}, *_]:  # pydantic's own
+        case [{"loc": [*place], "msg": message}, *_]:  # a validation error of FastAPI
             return one_line(f"{'.'.join(map(str, place))}: {message}")
         case _:
             return one_line(body if isinstance(body, str) else json.dumps(body))
 
 
 def one_line(text: str) -> str:
-    text = " ".join(re.sub(r"<[^>]*>", " ", text).split())  # an HTML page of a proxy
+    text = " ".join(re.sub(r"<[^>]*>", " ", text).split())  # removes the tags of a proxy's HTML page
     return text if len(text) <= 300 else text[:300] + "..."
 
 

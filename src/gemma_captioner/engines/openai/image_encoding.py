@@ -1,4 +1,4 @@
-"""Frames -> JPEG or PNG, as base64."""
+"""Encodes frames as base64 JPEG or PNG."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ MIME = {"jpeg": "image/jpeg", "png": "image/png"}
 
 
 def encode_images(pixels: Pixels, settings: ServerSettings) -> tuple[bytes, ...]:
-    """pixels: uint8 [n, height, width, 3]. One text a frame. Lets other threads run while it encodes."""
+    """Encode pixels, uint8 [n, height, width, 3], to one base64 text per frame. Releases the GIL while encoding."""
     options: dict[str, Any] = (
         {"quality": settings.jpeg_quality} if settings.image_format == "jpeg" else {"compress_level": 1}
     )

@@ -1,4 +1,4 @@
-"""What a server is sent. Pure."""
+"""Builds the body of a chat completion request. Pure."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -9,22 +9,19 @@ from ...config.prompting import Order
 from ...text import format_timestamp
 from ...types import Request
 
-FRAMES_MARKER = "<start_of_image>"  # in a prompt: where the frames go, whatever the order
+FRAMES_MARKER = "<start_of_image>"  # in a prompt: the place of the frames; overrides --order
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTemplate:
-    """What every request of a session has in common. time: how a frame's is told, "[{}]", None where it is not.
-
-    continuing: parameters that make the server go on from an answer that is begun.
-    """
+    """What all requests of a session share."""
 
     model: str
     mime: str
     order: Order
     system: str
-    time: str | None
-    continuing: Mapping[str, Any] = field(default_factory=dict)
+    time: str | None  # the format of a frame's timestamp, such as "[{}]"; None for no timestamps
+    continuing: Mapping[str, Any] = field(default_factory=dict)  # for an answer whose first words are given
 
 
 def body(
@@ -34,15 +31,18 @@ def body(
     frame_indices: Sequence[int],
     dropped: Collection[str],
 ) -> bytes:
-    """The JSON of a request. images: base64, of each example's frames and of its own; frame_indices: which of its own go.
+    """Build the JSON body of a request from bytes, because a JSON encoder would scan megabytes of base64.
 
-    It is put together from bytes: a JSON encoder would look at every character of megabytes of base64.
+    Args:
+        images: Base64 images of each example, then of the request.
+        frame_indices: The indices of the request's frames to send.
+        dropped: The parameters that the server does not support.
     """
     parameters: dict[str, Any] = {"max_tokens": request.max_new_tokens, "temperature": request.temperature}
     if request.temperature > 0:
-        parameters["seed"] = request.seed & 0x7FFFFFFF  # some read it as a signed 32-bit number
+        parameters["seed"] = request.seed & 0x7FFFFFFF  # some servers read a signed 32-bit number
     if "max_tokens" in dropped:
-        parameters["max_completion_tokens"] = request.max_new_tokens  # what it is called since
+        parameters["max_completion_tokens"] = request.max_new_tokens  # its newer name
     parameters = {"model": template.model} | {k: v for k, v in parameters.items() if k not in dropped}
     messages = [_json({"role": "system", "content": template.system})] if template.system else []
     for example, example_images in zip(request.examples, images, strict=False):
@@ -63,10 +63,10 @@ def body(
 
 def _user_message(template: RequestTemplate, prompt: str, images: Sequence[bytes], times_s: Sequence[float]) -> bytes:
     media: list[str | bytes] = []
-    for picture, time_s in zip(images, times_s, strict=True):
+    for image, time_s in zip(images, times_s, strict=True):
         if template.time is not None and len(images) > 1:
             media.append(template.time.format(format_timestamp(time_s)))
-        media.append(picture)
+        media.append(image)
     parts = [*media, prompt] if template.order == "media-first" else [prompt, *media]
     before, has_marker, after = prompt.partition(FRAMES_MARKER)
     if has_marker:

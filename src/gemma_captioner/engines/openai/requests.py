@@ -1,4 +1,4 @@
-"""One request, asked until there is an answer or none is to be had."""
+"""Sends one request and retries until it succeeds or cannot succeed."""
 
 import asyncio
 import random
@@ -16,18 +16,16 @@ from .errors import ApiFailure
 from .payload import RequestTemplate, body
 from .responses import Completion
 
-_MAX_ATTEMPTS = (
-    6  # where the connection or the answer is bad; a server that has too much to do is asked until the deadline
-)
+_MAX_ATTEMPTS = 6  # for a failed connection or an invalid answer; an overloaded server is retried until the deadline
 _INITIAL_BACKOFF_S, _MAX_BACKOFF_S = 0.5, 30.0
-_POLL_INTERVAL_S = 0.5  # between two looks at a server that is down
-_OUTAGE_TIMEOUT = "10m"  # how long a server that did answer is waited for
+_POLL_INTERVAL_S = 0.5  # between two checks of a server that is down
+_OUTAGE_TIMEOUT = "10m"  # how long to wait for a server that answered earlier
 
 
 class RetryingClient:
-    """What the requests of a session share: what the server was found to bear and to know. Lives in one event loop.
+    """Sends the requests of a session and remembers which parameters the server supports. Runs in one event loop.
 
-    log: given lines for a person. check: raises `ServerError` where it is known that the server will not come back.
+    log: receives lines for the user. check: raises `ServerError` if the server will not come back.
     """
 
     def __init__(
@@ -42,15 +40,17 @@ class RetryingClient:
     ) -> None:
         self._client, self._template, self._settings, self._concurrency = client, template, settings, concurrency
         self._log, self._check = log, check
-        self._dropped_parameters: set[str] = set()  # parameters that the server does not know
+        self._dropped_parameters: set[str] = set()  # the server does not support these
         self._outage_lock = asyncio.Lock()
 
     async def complete(
         self, request: Request, images: Sequence[Sequence[bytes]], submitted_at_s: float
     ) -> Reply | Failed:
-        """images: as `body` takes them. submitted_at_s: when it was submitted.
+        """Return the reply to a request, or its failure. images: as `body` takes them.
 
-        Raises `ServerError` and `ModelError` where the run cannot go on.
+        Raises:
+            ServerError: The server stays down or refuses the key, so the run cannot continue.
+            ModelError: The server does not have the model.
         """
         frame_indices = all_frame_indices = range(len(request.frames.times_s))
         deadline = time.monotonic() + self._settings.item_timeout
@@ -87,8 +87,8 @@ class RetryingClient:
                 case _:
                     return self._failed(request, result, "")
             if attempts == _MAX_ATTEMPTS:
-                return self._failed(request, result, f"asked {_MAX_ATTEMPTS} times, at last: ")
-            # To fail at once where the pause is longer than the time left would fail all that follow as quickly.
+                return self._failed(request, result, f"failed after {_MAX_ATTEMPTS} attempts, at last: ")
+            # Sleep until the deadline, even if the pause is longer: failing now would fail later requests as quickly.
             remaining_s = deadline - time.monotonic()
             await asyncio.sleep(min(_backoff_s(num_backoffs, result.retry_after_s), remaining_s))
             num_backoffs += 1
@@ -108,30 +108,32 @@ class RetryingClient:
         if failure.parameter not in self._dropped_parameters:
             self._dropped_parameters.add(failure.parameter)
             message = self._client.endpoint.redact_key(failure.message)
-            self._log(f"the server does not take `{failure.parameter}`, which is left out from here on: {message}")
+            self._log(f"the server rejects `{failure.parameter}`; later requests omit it: {message}")
 
     def _failed(self, request: Request, failure: ApiFailure, prefix: str) -> Failed:
         remedy = ": use fewer --frames, or --shrink" if failure.kind == "too_much" else ""
         return Failed(request.item, self._client.endpoint.redact_key(f"{prefix}{failure.message}{remedy}"), request.id)
 
     async def _wait_until_up(self) -> float:
-        """Seconds that it took. One asks, the others wait for what it finds. Raises `ServerError` when it is long."""
+        """Wait for the server and return the seconds. Only one request polls. Raises `ServerError` on a timeout."""
         since = time.monotonic()
         url, timeout = self._client.endpoint.url, self._settings.wait_for_server or _OUTAGE_TIMEOUT
         async with self._outage_lock:
             if not await asyncio.to_thread(self._client.is_up):
-                self._log(f"{url} does not answer any more: waiting for it, up to {timeout}")
+                self._log(f"{url} stopped answering: waiting up to {timeout}")
                 while not await asyncio.to_thread(self._client.is_up):
                     self._check()
                     if time.monotonic() - since > parse_duration(timeout):
-                        raise ServerError(f"{url} did not come back within {timeout}: see to it, and run again")
+                        raise ServerError(
+                            f"{url} did not answer within {timeout}: restart it, then run the same command again"
+                        )
                     await asyncio.sleep(_POLL_INTERVAL_S)
                 self._log(f"{url} answers again")
         return time.monotonic() - since
 
 
 def _backoff_s(num_backoffs: int, retry_after_s: float | None) -> float:
-    """What the server asks for, else twice as long each time. Spread, so that not all come back at once."""
+    """Return the delay that the server asks for, else an exponential one. Jitter spreads the retries."""
     if retry_after_s is not None:
         return retry_after_s + random.uniform(0, 0.2)
     return min(_MAX_BACKOFF_S, _INITIAL_BACKOFF_S * 2.0**num_backoffs) * random.uniform(0.5, 1)

@@ -1,4 +1,4 @@
-"""What a server's replies say, in whichever of the protocol's dialects. Pure."""
+"""Parses a server's responses in the dialects of the protocol. Pure."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from .errors import ApiFailure, classify_response, one_line
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Tokens are 0 where the server does not count them."""
+    """An answer. Token counts are 0 if the server does not report them."""
 
     text: str
     finish_reason: FinishReason
@@ -45,8 +45,8 @@ class _Response(BaseModel):
 
 
 _LENGTH_FINISH_REASONS = ("length", "max_tokens", "model_length")
-_TEXT_PART_TYPES = ("text", "output_text")  # parts that are no thoughts
-_REASONING_MARKERS = (  # where a server leaves them in the text: what they begin and end with
+_TEXT_PART_TYPES = ("text", "output_text")  # other types are reasoning
+_REASONING_MARKERS = (  # the beginning and end of reasoning that a server leaves in the text
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
@@ -54,16 +54,16 @@ _REASONING_MARKERS = (  # where a server leaves them in the text: what they begi
     ("<|start|>", "<|channel|>final<|message|>"),
     ("<|channel|>", "<|channel|>final<|message|>"),
 )
-# Where a server does not stop at them, or shows them.
+# Some servers do not stop at these, or include them in the text.
 _END_OF_TURN = re.compile(r"<end_of_turn>|<turn\|>|<eos>|<\|return\|>|<\|end\|>")
 
 
 def parse_response(text: str) -> Completion | ApiFailure:
-    """The body of a reply with status 200."""
+    """Parse the body of a response with status 200."""
     try:
         response = _Response.model_validate_json(_merge_stream(text))
     except (ValidationError, ValueError, TypeError, LookupError, AttributeError):
-        return ApiFailure("again", f"the reply is none that the protocol knows: {one_line(text)}")
+        return ApiFailure("again", f"the reply is not a chat completion: {one_line(text)}")
     if response.error:
         code = response.error.get("code") if isinstance(response.error, dict) else None
         return classify_response(code if isinstance(code, int) else 500, response.error)
@@ -72,18 +72,18 @@ def parse_response(text: str) -> Completion | ApiFailure:
     choice = response.choices[0]
     finish_reason = str(choice.finish_reason).lower()
     if finish_reason == "content_filter":
-        return ApiFailure("refused", "the server's filter withheld the answer")
+        return ApiFailure("refused", "the server's content filter blocked the answer")
     if finish_reason in ("error", "abort"):
-        return ApiFailure("again", "the server broke the answer off")
+        return ApiFailure("again", "the server aborted the answer")
     content = choice.message.content or ""
     answer = content if isinstance(content, str) else "".join(map(_text_of, content))
     for opening, closing in _REASONING_MARKERS:
         answer = answer.rpartition(closing)[2].partition(opening)[0]
     if not answer.strip() and choice.message.refusal:
-        return ApiFailure("refused", f"the model refuses: {one_line(str(choice.message.refusal))}")
+        return ApiFailure("refused", f"the model refused: {one_line(str(choice.message.refusal))}")
     if not answer.strip() and (content or choice.message.reasoning or choice.message.reasoning_content):
         return ApiFailure(
-            "refused", "the answer is reasoning alone: turn it off in the server, or raise --max-new-tokens"
+            "refused", "the answer contains only reasoning: turn it off in the server, or raise --max-new-tokens"
         )
     end_of_turn = _END_OF_TURN.search(answer)
     is_truncated = finish_reason in _LENGTH_FINISH_REASONS and end_of_turn is None
@@ -102,14 +102,14 @@ def _text_of(part: str | _ContentPart) -> str:
 
 
 def _count(usage: Any, name: str) -> int:
-    """A count that makes no sense never costs a caption."""
+    """Return a token count, or 0 if it is missing or invalid."""
     count = usage.get(name) if isinstance(usage, dict) else None
     return count if isinstance(count, int) and count > 0 else 0
 
 
 def _merge_stream(text: str) -> str:
-    """A reply that is streamed although nobody asked for it, as one that is not."""
-    events = re.findall(r"^data:(.*)", text, re.MULTILINE)  # which no line of JSON begins with
+    """Convert a reply that the server streamed without being asked to a plain one."""
+    events = re.findall(r"^data:(.*)", text, re.MULTILINE)  # a line of JSON never starts like this
     if not events:
         return text
     answer, finish_reason = "", None
@@ -119,5 +119,5 @@ def _merge_stream(text: str) -> str:
                 answer += choice["delta"].get("content") or ""
                 finish_reason = choice.get("finish_reason") or finish_reason
     if finish_reason is None:
-        raise ValueError("the stream breaks off")
+        raise ValueError("the stream is incomplete")
     return json.dumps({"choices": [{"message": {"content": answer}, "finish_reason": finish_reason}]})

@@ -1,8 +1,8 @@
-"""A server of our own: started for a run, in its own session of processes, and ended with all of them.
+"""Starts a server for a run and stops it with all of its processes.
 
-It ends when it is closed: at the end of a run, after an error, Ctrl-C or SIGTERM. Where we die without a word
-(`kill -9`), a shell that waits at the other end of a pipe ends its process group. Not ended: processes that made a
-session of their own (`setsid`, a container that was started detached).
+The server runs in its own process session. `close` stops it at the end of a run, after an error, Ctrl-C or SIGTERM. If
+this process is killed (`kill -9`), a watchdog shell sees its pipe close and stops the server's process group. Processes
+that start a session of their own (`setsid`, a detached container) keep running.
 """
 
 import os
@@ -19,10 +19,10 @@ import psutil
 from ...errors import ServerError, UsageError, redact_credentials
 
 _POLL_INTERVAL_S = 0.2
-_GRACE_PERIOD_S = 10.0  # from being asked to end until it is made to
+_GRACE_PERIOD_S = 10.0  # between SIGTERM and SIGKILL
 _LOG_LINES = 20
 _LOG_BYTES = 1 << 14
-# Reads until we are gone, however that came about.
+# Blocks until this process has ended, however it ended.
 _WATCHDOG = f'read -r _; kill -TERM "-$1"; sleep {_GRACE_PERIOD_S:g}; kill -KILL "-$1"'
 
 
@@ -31,14 +31,16 @@ def render_command(command: str, *, model: str, port: int) -> str:
 
 
 class ServerProcess:
-    """A server while this lives. Its output is kept in a file without a name, for when it fails."""
+    """A running server. An unnamed temporary file keeps its output for error messages."""
 
     def __init__(self, command: str) -> None:
-        """command: as a shell reads it. Raises `UsageError` on Windows."""
+        """Start a shell command. Raises `UsageError` on Windows."""
         if os.name == "nt":
-            raise UsageError("--serve and --engine vllm want Linux or macOS: start the server, and use --engine server")
+            raise UsageError(
+                "--serve and --engine vllm require Linux or macOS: start the server yourself, and use --engine server"
+            )
         self.display_command = redact_credentials(command)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the server runs
         self._process = subprocess.Popen(
             command,
             shell=True,
@@ -55,30 +57,32 @@ class ServerProcess:
         )
 
     def wait_until_ready(self, is_up: Callable[[], bool], timeout_s: float) -> None:
-        """Raises `ServerError` with the end of its log where it ends, or does not answer in time."""
+        """Wait for the server. Raises `ServerError` with the end of its log if it exits or the timeout passes."""
         deadline = time.monotonic() + timeout_s
         while not is_up():
             self.check()
             if time.monotonic() > deadline:
-                message = f"does not answer after {timeout_s:g} s (--wait-for-server)"
+                message = f"does not answer after {timeout_s:g} s: raise --wait-for-server, or correct the command"
                 raise ServerError(f"{self.display_command} {message}{self._log_tail()}")
             time.sleep(_POLL_INTERVAL_S)
 
     def check(self) -> None:
-        """Raises `ServerError` where it has ended."""
+        """Raise `ServerError` if the server has exited."""
         if (code := self._process.poll()) is not None:
-            raise ServerError(f"{self.display_command} ended by itself, exit code {code}{self._log_tail()}")
+            raise ServerError(
+                f"{self.display_command} exited with code {code}: check the command and its log{self._log_tail()}"
+            )
 
     def _log_tail(self) -> str:
-        if sys.platform == "win32":  # there is none of us
+        if sys.platform == "win32":  # __init__ refuses Windows; this is for mypy
             raise NotImplementedError
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
         lines = text.splitlines()[-_LOG_LINES:]
-        return ". The end of its log:\n" + redact_credentials("\n".join(lines)) if lines else ", and said nothing"
+        return ". The end of its log:\n" + redact_credentials("\n".join(lines)) if lines else ". Its log is empty"
 
     def close(self) -> None:
-        """End it and all of its processes, kindly first. May be called twice."""
+        """Stop all of its processes, first with SIGTERM, then with SIGKILL. It is safe to call this twice."""
         deadline = time.monotonic() + _GRACE_PERIOD_S
         stop = psutil.Process.terminate
         while processes := self._session_processes():
@@ -96,8 +100,8 @@ class ServerProcess:
         self._log.close()
 
     def _session_processes(self) -> list[psutil.Process]:
-        """The processes of its session that live."""
-        if sys.platform == "win32":  # there is none of us
+        """Return the running processes of its session."""
+        if sys.platform == "win32":  # __init__ refuses Windows; this is for mypy
             raise NotImplementedError
         processes = []
         for process in psutil.process_iter():

@@ -1,4 +1,4 @@
-"""Requests under way with a server: one thread with an event loop, as many at once as the server is found to bear."""
+"""The server session: one thread runs an event loop and adapts the number of concurrent requests."""
 
 import asyncio
 import os
@@ -21,15 +21,15 @@ from .payload import RequestTemplate
 from .requests import RetryingClient
 from .server_process import ServerProcess
 
-EncodedImages = tuple[bytes, ...]  # base64, one a frame
+EncodedImages = tuple[bytes, ...]  # base64, one per frame
 
 _ENCODERS = min(4, os.cpu_count() or 1)
 
 
 def max_in_flight(limit: int) -> int:
-    """Requests to hold for so many slots: as many again have their pictures made while the server answers.
+    """Return the number of requests to hold: for each one at the server, another one whose images are being encoded.
 
-    Answers come in waves, where all were asked at once: half as many would leave slots empty after each.
+    Answers arrive in waves if the requests started together. A smaller reserve would leave slots empty after each wave.
     """
     return 2 * limit
 
@@ -42,7 +42,7 @@ class _QueuedRequest:
 
 
 class ServerSession:
-    """See `Session`. A request gets its slot once its pictures are made."""
+    """Implements `Session`. A request takes a slot once its images are encoded."""
 
     def __init__(
         self,
@@ -64,15 +64,17 @@ class ServerSession:
             check=server_process.check if server_process else lambda: None,
         )
         self._in_flight = 0
-        self._examples: dict[int, tuple[Frames, EncodedImages]] = {}  # by the identity of frames, which are kept for it
+        self._examples: dict[
+            int, tuple[Frames, EncodedImages]
+        ] = {}  # key: id(frames); the value keeps the frames alive
         self._queued: deque[_QueuedRequest] = deque()
         self._tasks: set[asyncio.Task[Reply | Failed]] = set()
-        self._encoders = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="pictures")
+        self._encoders = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="images")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
         self._thread.start()
 
-    # The contract
+    # The session protocol
 
     @property
     def available_slots(self) -> int:
@@ -94,7 +96,7 @@ class ServerSession:
                 elif not isinstance(answer, BaseException):
                     answers.append(answer)
                 elif answers:
-                    self._results.put(answer)  # for the next call: what was answered before it counts
+                    self._results.put(answer)  # raised by the next call: earlier answers still count
                     break
                 else:
                     raise answer
@@ -116,10 +118,10 @@ class ServerSession:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # The encoders' threads
+    # Runs in the encoders' threads
 
     def _encode_request(self, request: Request) -> list[EncodedImages]:
-        """Of its examples, made once, and its own."""
+        """Encode the images of the examples, once per session, and of the request."""
         example_images = [self._encode_example(example.frames) for example in request.examples]
         return [*example_images, encode_images(request.frames.pixels, self._settings)]
 
@@ -130,7 +132,7 @@ class ServerSession:
             self._examples[id(frames)] = frames, encode_images(frames.pixels, self._settings)
         return self._examples[id(frames)][1]
 
-    # The loop's thread
+    # Runs in the event loop's thread
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -160,7 +162,7 @@ class ServerSession:
         self._tasks.discard(task)
         if task.cancelled():
             return
-        if (error := task.exception()) is not None:  # whatever it is, it ends the run: `poll` raises it
+        if (error := task.exception()) is not None:  # any error ends the run: `poll` raises it
             self._queued.clear()
             self._results.put(error)
             return
