@@ -308,7 +308,7 @@ def test_two_tabs_lose_nothing(folder, opened):
     expect(one.box).to_have_value("By the second.")
     assert path.read_text() == "By the second."
     one.press("u")
-    expect(one.find("text=something else was written there meanwhile")).to_be_visible()
+    expect(one.find("text=the caption changed in the meantime: check it, then try again")).to_be_visible()
     assert path.read_text() == "By the second."
     two.press("u")
     expect(one.box).to_have_value("By the first.")
@@ -465,7 +465,7 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".facts")).to_contain_text("Say what is there.")
     reader.press("j")
     reader.enter(".do-keep")
-    expect(reader.find("text=old caption kept")).to_be_visible()
+    expect(reader.find("text=declined")).to_be_visible()
     assert [path.read_text() for path in paths[:2]] == [right[0], "Old words."]
     reader.press("u", "u")
     expect(reader.find(".tile .mark-p")).to_have_count(2)
@@ -522,12 +522,14 @@ def test_the_overview_leads_to_the_items(folder, opened):
         (folder / name).with_suffix(".txt").write_text("The same words twice.")
     reader = opened()
     reader.press("2")
-    expect(reader.find(".chart")).to_contain_text(["State", "Words in a caption", "Say the same", "Openings", "Words"])
+    expect(reader.find(".chart")).to_contain_text(
+        ["State", "Caption length in words", "Same text", "Openings", "Words"]
+    )
     reader.enter(".bar:has-text('the same words')")
     expect(reader.counts).to_contain_text("of 2 shown")
     reader.press("2")
-    reader.enter(".chart:has-text('Say the same') .bar")
-    expect(reader.counts).to_contain_text("2 captions that say the same")
+    reader.enter(".chart:has-text('Same text') .bar")
+    expect(reader.counts).to_contain_text("2 captions with the same text")
     reader.press("2")
     reader.enter(".do-export")
     expect(reader.find(".output")).to_contain_text("8 written", timeout=60_000)
@@ -609,7 +611,7 @@ def test_what_is_not_there_or_broken_is_told(opened, folder):
     reader.page.keyboard.type("(")
     expect(reader.counts).to_contain_text("0 shown")
     reader.press("Tab", "Space")
-    expect(reader.find("text=is no regular expression")).to_be_visible()
+    expect(reader.find("text=is not a valid regular expression")).to_be_visible()
 
 
 NAMELESS = """() => [...document.querySelectorAll("button, a, input, textarea, img, video, [tabindex='0']")]
