@@ -1,6 +1,6 @@
-"""Pages written once and read in a browser, each a file that needs no other: templates, and pictures in them.
+"""Self-contained HTML pages, rendered from templates.
 
-Whatever stands in a caption, a prompt or a file's name is text there, never HTML.
+Captions, prompts and file names are escaped, so that they are always text and never HTML.
 """
 
 import base64
@@ -26,12 +26,17 @@ def _templates() -> Environment:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A whole page from `template`, which extends `base.html`."""
+    """Render a page from `template`, which extends `base.html`."""
     return _templates().get_template(template).render(**values)
 
 
 def jpeg_data_url(pixels: Pixels, width: int, height: int | None = None) -> str:
-    """uint8 [height, width, 3] -> a data: URL of a JPEG, `width` pixels wide; height: where the shape is to change."""
+    """Return a data: URL of a JPEG that is `width` pixels wide.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        height: in pixels; None keeps the aspect ratio.
+    """
     image = Image.fromarray(pixels)
     image = image.resize((width, height or max(1, round(width * image.height / image.width))))
     buffer = io.BytesIO()

@@ -124,11 +124,7 @@ class Guard:
         elif self._has_token(scope):
             await self._set_cookie(scope, send)
         else:
-            await _refuse(
-                scope,
-                send,
-                "a token is required: open the address that `gemma-captioner review` printed, including the token",
-            )
+            await _refuse(scope, send, "token required: open the full address that `gemma-captioner review` printed")
 
     def _refusal(self, scope: Any, headers: dict[str, list[str]]) -> str | None:
         hosts, origins = headers.get("host", []), headers.get("origin", [])
