@@ -52,23 +52,16 @@ class SampledFrames:
 
 @dataclass(frozen=True, slots=True)
 class CaptionResult:
-    """The result of one variant for one file.
-
-    Attributes:
-        prompt, times_s: of the request; "" and () if the file could not be read.
-        seconds: from request to reply. Files of one batch share the time.
-        new_tokens: number of generated tokens.
-        tokens: length of the caption in tokens of the target's text encoder, None without a target.
-    """
+    """The result of one variant for one file. prompt, times_s: of the request; "" and () if there was none."""
 
     caption: str = ""
     error: str | None = None
     flags: tuple[str, ...] = ()
     prompt: str = ""
     times_s: tuple[float, ...] = ()
-    seconds: float = 0.0
-    new_tokens: int = 0
-    tokens: int | None = None
+    seconds: float = 0.0  # from request to reply; files of one batch share the time
+    new_tokens: int = 0  # generated
+    tokens: int | None = None  # of the target's text encoder; None without a target
 
     @property
     def words(self) -> int:
@@ -196,12 +189,12 @@ class Comparison:
             with closing(SharedModel(merged_settings)) as shared_model:
                 for variant in group:
                     column = columns[variant.letter]
-                    log(f"{variant.letter} (of {len(columns)}): {variant.name}")
+                    log(f"variant {variant.letter} (of {len(columns)}): {variant.name}")
                     try:
                         yield from self._caption(column, shared_model, log)
                     except Exception as error:  # an error of one variant must not stop the others
                         column.record_error(error)
-                        log(f"{variant.letter} failed: {column.error}")
+                        log(f"variant {variant.letter} failed: {column.error}")
 
     def _caption(
         self, column: VariantResults, shared_model: SharedModel, log: Callable[[str], None]

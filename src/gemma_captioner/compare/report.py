@@ -13,15 +13,10 @@ from .sample import names_of
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """The results for one file.
-
-    Attributes:
-        sampled_frames: (letters of the variants, the frames that they saw); "" as letters if all saw the same frames.
-        answers: (variant, result).
-    """
+    """The results for one file."""
 
     name: str
-    sampled_frames: Sequence[tuple[str, SampledFrames]]
+    sampled_frames: Sequence[tuple[str, SampledFrames]]  # with the variants' letters, "" if all saw the same frames
     answers: Sequence[tuple[VariantResults, CaptionResult]]
 
     @property

@@ -22,15 +22,10 @@ def evenly_spaced(total: int, count: int) -> list[int]:
 def select_sample(
     roots: list[Root], selection: SelectionSettings, count: int, log: Callable[[str], None]
 ) -> tuple[list[MediaItem], int]:
-    """Return at most `count` files, in order, and the total number of files.
+    """Return at most `count` files, in order, and the total number of files. Raises `StartError` if there are none.
 
     Captioned files and files that would share a caption are included, because nothing is written beside them.
-
-    Args:
-        log: receives a message for each folder that cannot be listed.
-
-    Raises:
-        StartError: there are no files.
+    log: receives a message for each folder that cannot be listed.
     """
     total = sum(1 for _ in _items(roots, selection, log))
     if not total:

@@ -39,13 +39,9 @@ class Variant:
 
 
 def build_variants(axes: Axes, *base: Layer) -> list[Variant]:
-    """Return the variants, those of one model next to each other.
+    """Return the variants, those of one model next to each other. base: config file and flags, which the axes override.
 
-    Args:
-        base: the config file and the other flags, which the axes override.
-
-    Raises:
-        UsageError: invalid settings or more than `MAX_VARIANTS` variants.
+    Raises `UsageError` for invalid settings and for more than `MAX_VARIANTS` variants.
 
     # models a, b; presets wan, ltx -> A "a, preset wan", B "a, preset ltx", C "b, preset wan", D "b, preset ltx"
     """

@@ -31,12 +31,7 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def jpeg_data_url(pixels: Pixels, width: int, height: int | None = None) -> str:
-    """Return a data: URL of a JPEG that is `width` pixels wide.
-
-    Args:
-        pixels: uint8 [height, width, 3].
-        height: in pixels; None keeps the aspect ratio.
-    """
+    """uint8 [height, width, 3] -> a data: URL of a JPEG of `width` pixels. height: None keeps the aspect ratio."""
     image = Image.fromarray(pixels)
     image = image.resize((width, height or max(1, round(width * image.height / image.width))))
     buffer = io.BytesIO()

@@ -12,15 +12,10 @@ from .patterns import compile_pattern, search, substitute, with_time_limit
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The input fields of an operation.
+    """The input fields of an operation."""
 
-    Attributes:
-        text: what to find or to add.
-        by: the replacement.
-    """
-
-    text: str = ""
-    by: str = ""
+    text: str = ""  # to find or to add
+    by: str = ""  # the replacement
     is_regex: bool = False
     ignore_case: bool = False
 

@@ -11,7 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ..dataset import sidecar, trash
 from ..dataset.journal import Journal, JournalRecord, new_run_id
@@ -41,17 +41,12 @@ def one_line(text: str, *, lines: bool = False) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CaptionChange:
-    """Writes or removes a caption.
-
-    Attributes:
-        before, after: the bytes of the `.txt`, None for no file.
-        provenance: the journal record of a generated caption.
-    """
+    """Writes or removes a caption. before, after: the bytes of the `.txt`, None for no file."""
 
     number: int
     before: bytes | None
     after: bytes | None
-    provenance: JournalRecord = field(default_factory=dict)
+    provenance: JournalRecord = field(default_factory=dict)  # of a generated caption
 
     def inverse(self) -> "CaptionChange":
         return CaptionChange(self.number, self.after, self.before)
@@ -70,28 +65,22 @@ class DecisionChange:
         return DecisionChange(self.number, self.digest, self.after, self.before)
 
 
-@dataclass(frozen=True, slots=True)
-class TrashMove:
+@dataclass(frozen=True)
+class _FileMove:
+    number: int
+    source: Path
+    target: Path
+
+    def inverse(self) -> Self:
+        return replace(self, source=self.target, target=self.source)
+
+
+class TrashMove(_FileMove):
     """Moves a media file to the trash or back."""
 
-    number: int
-    source: Path
-    target: Path
 
-    def inverse(self) -> "TrashMove":
-        return TrashMove(self.number, self.target, self.source)
-
-
-@dataclass(frozen=True, slots=True)
-class ProposalResolution:
+class ProposalResolution(_FileMove):
     """Renames a proposal's file, which marks it as accepted or declined."""
-
-    number: int
-    source: Path
-    target: Path
-
-    def inverse(self) -> "ProposalResolution":
-        return ProposalResolution(self.number, self.target, self.source)
 
 
 Change = CaptionChange | DecisionChange | TrashMove | ProposalResolution
@@ -117,21 +106,13 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """The outcome of one operation.
+    """The outcome of one operation."""
 
-    Attributes:
-        what: its description, "12 approved".
-        numbers: the items that were changed.
-        refused: item number -> the reason why it was not changed.
-        disk_full: a full disk ended the operation.
-        left: the number of items that were not tried after that.
-    """
-
-    what: str
-    numbers: tuple[int, ...]
-    refused: dict[int, str]
-    disk_full: bool = False
-    left: int = 0
+    what: str  # for the user: "12 approved"
+    numbers: tuple[int, ...]  # of the changed items
+    refused: dict[int, str]  # item number -> the reason why it was not changed
+    disk_full: bool = False  # a full disk ended the operation
+    left: int = 0  # items that were not tried after that
 
 
 Actions = Iterable[tuple[int, Iterator[Change]]]  # (number, a generator that makes the changes and yields each)

@@ -24,8 +24,7 @@ MEDIA_SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)
 def resolve_inside(path: Path, root: Path, suffixes: Collection[str] = ()) -> Path:
     """Return `path` with all links resolved. The file need not exist.
 
-    Raises:
-        ItemError: the target is outside `root`, has none of the `suffixes`, or is not a regular file.
+    Raises `ItemError` if the target is outside `root`, has none of the `suffixes`, or is not a regular file.
     """
     try:
         real = path.resolve()
@@ -36,19 +35,15 @@ def resolve_inside(path: Path, root: Path, suffixes: Collection[str] = ()) -> Pa
         if real.exists() and not real.is_file():
             raise ItemError("this is not a regular file: remove it")
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself, an invalid name
-        raise ItemError(
-            f"cannot resolve this path ({getattr(error, 'strerror', None) or error}): repair or remove it"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise ItemError(f"cannot resolve this path ({reason}): repair or remove it") from error
     return real
 
 
 def check_store_is_contained(store: Path) -> None:
-    """Check that the page's own files stay inside the folder, because a downloaded dataset may contain links.
+    """Raise `StartError` if a link leads the page's own files outside the folder. A downloaded dataset may contain one.
 
     With a link `reviews.jsonl -> ~/.profile`, for example, a shell would execute the file names of the dataset.
-
-    Raises:
-        StartError: a link points outside the folder.
     """
     home = store / DOT_FOLDER
     for path in (home, *(home / name for name in ("runs", "tmp", "trash", "proposals", "reviews.jsonl"))):
@@ -74,16 +69,10 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """Which requests are accepted.
+    """Which requests are accepted. session: the value of the cookie that replaces the token."""
 
-    Attributes:
-        names: host names under which browsers may reach this server.
-        token: None if only this machine can reach the server.
-        session: the value of the cookie that replaces the token.
-    """
-
-    names: frozenset[str] = LOOPBACK
-    token: str | None = None
+    names: frozenset[str] = LOOPBACK  # host names under which browsers may reach this server
+    token: str | None = None  # None if only this machine can reach the server
     session: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
     def allows_host(self, host: str) -> bool:

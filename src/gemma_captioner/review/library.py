@@ -46,22 +46,16 @@ class CaptionText:
 
 @dataclass(slots=True)
 class ReviewItem:
-    """One media file with its caption.
+    """One media file with its caption."""
 
-    Attributes:
-        number: its identifier in page addresses while the server runs.
-        failure: why its last captioning run failed.
-        access_error: why it can be neither displayed nor edited.
-    """
-
-    number: int
+    number: int  # identifies it on the page while the server runs
     item: MediaItem
     words: CaptionText = CaptionText()
     flags: tuple[str, ...] = ()
     decision: Decision | None = None
     provenance: Provenance | None = None
-    failure: str | None = None
-    access_error: str | None = None
+    failure: str | None = None  # why its last captioning run failed
+    access_error: str | None = None  # why it can be neither displayed nor edited
     exists: bool = True
     name: str = field(init=False)
 

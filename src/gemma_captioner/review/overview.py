@@ -22,38 +22,27 @@ class ChartBar:
     query: Query
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """charts: (title, bars), in display order."""
-
-    charts: tuple[tuple[str, tuple[ChartBar, ...]], ...]
-
-
-def overview(entries: Iterable[ReviewItem]) -> Overview:
-    audit, flags, states, numbers = CaptionStats(), Counter[str](), Counter[str](), {}
+def overview(entries: Iterable[ReviewItem]) -> list[tuple[str, tuple[ChartBar, ...]]]:
+    """Return the charts, (title, bars), in display order."""
+    stats, flags, states, numbers = CaptionStats(), Counter[str](), Counter[str](), {}
     for entry in entries:
         states[entry.decision or ("open" if entry.words.digest else "uncaptioned")] += 1
         states["failed"] += entry.failure is not None or entry.access_error is not None
         if entry.words.digest is not None:
-            audit.add(entry.item.name, entry.words.text, entry.words.count)
+            stats.add(entry.item.name, entry.words.text, entry.words.count)
             numbers[entry.item.name] = entry.number
             flags.update(entry.flags)
             flags[ANY_FLAG] += bool(entry.flags)
     shown: tuple[State, ...] = ("open", "approved", "rejected", "uncaptioned", "failed")
-    groups = sorted(audit.duplicates(), key=len, reverse=True)
-    return Overview(
-        (
-            ("State", tuple(ChartBar(state, states[state], Query(state=state)) for state in shown if states[state])),
-            (
-                "Flags",
-                tuple(ChartBar(flag.replace("_", " "), n, Query(flag=flag)) for flag, n in flags.most_common() if n),
-            ),
-            ("Caption length in words", _lengths(audit.lengths)),
-            ("Same text", tuple(_duplicates(names, numbers) for names in groups[:_MAX_BARS])),
-            ("Openings", tuple(ChartBar(said, n, _opening(said)) for said, n in audit.openings.most_common(_MAX_BARS))),
-            ("Words", tuple(ChartBar(word, n, _word(word)) for word, n in audit.words.most_common(_MAX_BARS))),
-        )
-    )
+    groups = sorted(stats.duplicates(), key=len, reverse=True)
+    return [
+        ("State", tuple(ChartBar(state, states[state], Query(state=state)) for state in shown if states[state])),
+        ("Flags", tuple(ChartBar(f.replace("_", " "), n, Query(flag=f)) for f, n in flags.most_common() if n)),
+        ("Caption length in words", _lengths(stats.lengths)),
+        ("Same text", tuple(_duplicates(names, numbers) for names in groups[:_MAX_BARS])),
+        ("Openings", tuple(ChartBar(text, n, _opening(text)) for text, n in stats.openings.most_common(_MAX_BARS))),
+        ("Words", tuple(ChartBar(word, n, _word(word)) for word, n in stats.words.most_common(_MAX_BARS))),
+    ]
 
 
 def _lengths(lengths: Counter[int]) -> tuple[ChartBar, ...]:

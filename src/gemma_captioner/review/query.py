@@ -18,25 +18,18 @@ ANY_FLAG = "any"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A filter and a sort order.
+    """A filter and a sort order."""
 
-    Attributes:
-        text: searched in captions and names.
-        flag: a flag's name, `any` for any flag, "" for no filter.
-        only: item numbers; None for all.
-        only_reason: describes `only`, "2 captions with the same text".
-    """
-
-    text: str = ""
+    text: str = ""  # searched in captions and names
     is_regex: bool = False
-    flag: str = ""
+    flag: str = ""  # `any` for any flag, "" for no filter
     kind: Kind | None = None
     state: State | None = None
     folder: str | None = None
     min_words: int | None = None
     max_words: int | None = None
-    only: frozenset[int] | None = None
-    only_reason: str = ""
+    only: frozenset[int] | None = None  # item numbers
+    only_reason: str = ""  # "2 captions with the same text"
     sort: Sort = "name"
     is_reversed: bool = False
 
@@ -57,13 +50,9 @@ _STATES: Mapping[State, Callable[[ReviewItem, bool], bool]] = {  # (item, whethe
 
 
 def filter_items(entries: Iterable[ReviewItem], query: Query, offered: Container[int] = ()) -> list[ReviewItem]:
-    """Return the matching items in order.
+    """Return the matching items in order. offered: the numbers of items that have a proposal.
 
-    Args:
-        offered: numbers of the items that have a proposal.
-
-    Raises:
-        UsageError: the regular expression is invalid or takes too long.
+    Raises `UsageError` if the regular expression is invalid or takes too long.
     """
     expression = compile_pattern(query.text, is_regex=query.is_regex) if query.text else None
 

@@ -31,7 +31,7 @@ from .tab import ReviewTab
 
 _PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
 _REFRESH_INTERVAL_S = 0.5
-_RECONNECT_S = 30.0  # survives a closed laptop lid or a reconnecting SSH tunnel
+_RECONNECT_S = 30.0  # for a closed laptop lid or a reconnecting SSH tunnel
 
 
 def serve(review_state: ReviewState, *, host: str, port: int, policy: AccessPolicy, open_browser: bool) -> None:

@@ -7,8 +7,8 @@ export default {
               @keydown="key"></textarea>`,
   props: { lang: String, folder: String },
   // moving: number of pending navigation commands; the editor is read-only until they are done.
-  // before: the text on disk, as last reported by the server. told: the text that was last sent to be saved.
-  data: () => ({ number: null, name: "", base: null, text: "", before: "", told: "", editable: false, moving: 0 }),
+  // before: the text on disk, as last reported by the server. sent: the text that was last sent to be saved.
+  data: () => ({ number: null, name: "", base: null, text: "", before: "", sent: "", editable: false, moving: 0 }),
   mounted() {
     this.wait = () => {
       this.moving++;
@@ -25,7 +25,7 @@ export default {
       if (this.number === null) this.tellLeft();
       else if (number !== this.number) this.save("left");
       else if (this.isTyping()) return (this.editable = editable);
-      Object.assign(this, { number, name, base, text, before: text, told: text, editable });
+      Object.assign(this, { number, name, base, text, before: text, sent: text, editable });
       this.$el.value = text; // Vue may see no change
       this.keep(null);
     },
@@ -67,8 +67,8 @@ export default {
       return { number: this.number, base: this.base, text: this.text };
     },
     save(how) {
-      if (this.number === null || (how === "left" && [this.before, this.told].includes(this.text))) return;
-      this.told = this.text;
+      if (this.number === null || (how === "left" && [this.before, this.sent].includes(this.text))) return;
+      this.sent = this.text;
       if (how === "approve") this.wait();
       this.$emit("save", { ...this.draft(), how });
     },

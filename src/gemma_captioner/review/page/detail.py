@@ -26,12 +26,7 @@ _ACTIONS = (
 
 
 class Detail:
-    """The right side of the page.
-
-    Args:
-        narrow: filters by a flag.
-        empty_message: returns the text to display if there is no current item.
-    """
+    """The right side of the page. narrow: filters by a flag. empty_message: returns the text for an empty page."""
 
     def __init__(
         self, review_state: ReviewState, *, narrow: Callable[..., None], empty_message: Callable[[], str]

@@ -25,8 +25,8 @@ def help_dialog() -> ui.dialog:
                                 ui.label(_SHOWN.get(name, name)).classes("kbd")
                         with ui.element("dd"):
                             ui.label(key.help)
-        ui.label(
-            "In the gallery, a click opens an item, Shift+click selects a range, Ctrl+click adds or removes one item."
-        ).classes("muted")
+        ui.label("Click opens an item, Shift+click selects a range, Ctrl+click adds or removes an item.").classes(
+            "muted"
+        )
         ui.button("Close", on_click=dialog.close).props("flat no-caps autofocus")
     return dialog

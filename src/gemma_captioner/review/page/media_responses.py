@@ -18,13 +18,9 @@ _CACHE_HEADERS = {"cache-control": "private, max-age=86400", "accept-ranges": "b
 
 
 def media_response(path: Path, media_type: str, range_header: str | None) -> Response:
-    """Return a response with the file or one range of it.
+    """Return a response with the file or one range of it. Raises `OSError` if the file cannot be opened.
 
-    Args:
-        range_header: the Range header. For several ranges and for suffix ranges, the whole file is sent.
-
-    Raises:
-        OSError: the file cannot be opened.
+    range_header: the Range header. For several ranges and for suffix ranges, the whole file is sent.
     """
     file = path.open("rb")
     size = os.fstat(file.fileno()).st_size

@@ -34,10 +34,10 @@ class OverviewPanel:
             ui.label("Counting" if entries else "There are no items yet").classes("muted")
         if not entries:
             return
-        found = await asyncio.to_thread(overview, entries)
+        charts = await asyncio.to_thread(overview, entries)
         self._charts.clear()
         with self._charts:
-            for title, bars in found.charts:
+            for title, bars in charts:
                 if bars:
                     self._chart(title, bars)
 

@@ -20,9 +20,7 @@ class RecaptionDialog:
             self._scope = ui.toggle({}).props('dense no-caps aria-label="Items"')
             with ui.element("div").classes("fields"):
                 self._fields = RunSettingsFields(tab)
-            ui.label("With the same prompt and model, set a temperature above 0 to get a different caption.").classes(
-                "muted"
-            )
+            ui.label("With the same prompt, use a temperature above 0 for a different caption.").classes("muted")
             with ui.element("div").classes("actions"):
                 ui.button("Start", on_click=self._start).props("unelevated no-caps autofocus").classes("do-again")
                 ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
