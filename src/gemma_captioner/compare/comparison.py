@@ -107,7 +107,7 @@ class VariantResults:
 
     def record_error(self, error: Exception) -> None:
         """Store the error as text: an exception would keep the model in memory through its traceback."""
-        unexpected = f"unexpected error ({type(error).__name__}: {error})"
+        unexpected = f"unexpected error ({type(error).__name__}: {error}): use --debug to see where"
         message = str(error) if isinstance(error, CaptionerError) else unexpected
         token = self.variant.settings.model.hf_token
         self.error = redact_token(message, token)
