@@ -106,7 +106,7 @@ def test_prompts_that_begin_alike_have_names_of_their_own():
 
 
 def test_more_than_can_be_read_is_refused():
-    with pytest.raises(UsageError, match=r"3 x 6 make 18 variants, and 16"):
+    with pytest.raises(UsageError, match=r"3 x 6 = 18 variants, but the limit is 16"):
         build_variants(Axes(models=["a", "b", "c"], frames=range(1, 7)))
     assert len(build_variants(Axes(frames=range(1, MAX_VARIANTS + 1)))) == MAX_VARIANTS
 

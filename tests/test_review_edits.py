@@ -135,14 +135,14 @@ def test_undo_is_ones_own(library, edits):
     assert on_disk(library, 1) == "Yours." and on_disk(library, 0) != "Mine, first."
     edits.save([draft(library, 2, "Mine, second.")], by="me")
     edits.save([draft(library, 2, "Yours, on top of it.")], by="you")
-    assert edits.undo("me").refused == {2: "something else was written there meanwhile"}
+    assert edits.undo("me").refused == {2: "the caption changed in the meantime: check it, then try again"}
     assert on_disk(library, 2) == "Yours, on top of it."
 
 
 def test_what_another_program_wrote_is_not_overwritten(library, edits):
     mine = draft(library, 0, "Mine.")
     library[0].item.caption_path.write_text("Theirs.")
-    assert edits.save([mine], by="me").refused == {0: "something else was written there meanwhile"}
+    assert edits.save([mine], by="me").refused == {0: "the caption changed in the meantime: check it, then try again"}
     assert on_disk(library, 0) == library[0].words.text == "Theirs."
     library[1].item.caption_path.unlink()
     assert 1 in edits.save([Draft(1, library[1].words.digest, "Mine.")], by="me").refused
@@ -199,7 +199,7 @@ def test_a_decision_is_about_words(library, edits):
     edits.undo("me")
     assert library[0].decision == "approved"
     library[1].item.caption_path.unlink()
-    assert edits.decide([1], "approved", by="me").refused == {1: "there is no caption to approve"}
+    assert edits.decide([1], "approved", by="me").refused == {1: "there is no caption to approve: write one first"}
 
 
 def test_lines_that_a_trainer_takes_as_alternatives_stay_lines(library, edits):
@@ -226,7 +226,7 @@ def test_a_disk_that_refuses_is_told_and_loses_nothing(library, edits, media):
     caption_path.unlink()
     caption_path.mkdir()
     library.refresh()
-    assert "no plain file" in edits.save([Draft(0, None, "New.")], by="me").refused[0]
+    assert "not a regular file" in edits.save([Draft(0, None, "New.")], by="me").refused[0]
     caption_path.rmdir()
     caption_path.write_bytes(before[caption_path.name])
     assert snapshot(media) == before
@@ -237,7 +237,7 @@ def test_a_caption_of_nothing_but_white_space_is_none(library, edits, blank):
     library[0].item.caption_path.write_bytes(blank)
     library.refresh()
     assert library[0].words.digest is None
-    assert edits.decide([0], "approved", by="me").refused == {0: "there is no caption to approve"}
+    assert edits.decide([0], "approved", by="me").refused == {0: "there is no caption to approve: write one first"}
     assert edits.save([Draft(0, None, "Now there is one.")], by="me").refused == {}
     edits.undo("me")
     assert library[0].item.caption_path.read_bytes() == blank
@@ -245,7 +245,7 @@ def test_a_caption_of_nothing_but_white_space_is_none(library, edits, blank):
 
 def test_words_that_nobody_has_seen_are_not_approved(library, edits):
     library[0].item.caption_path.write_text("Written since the page was drawn.")
-    refused = {0: "something else was written there meanwhile"}
+    refused = {0: "the caption changed in the meantime: check it, then try again"}
     assert edits.decide([0], "approved", by="me").refused == refused and library[0].decision is None
     assert edits.decide([0], "approved", by="me").refused == {} and library[0].decision == "approved"
 
@@ -298,7 +298,7 @@ def test_a_strangers_dataset_has_us_write_nowhere_else(captioned, tmp_path, name
     link = folder / ".gemma-captioner" / name
     shutil.rmtree(link, ignore_errors=True)
     link.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StartError, match="is a link to outside the folder: remove it"):
+    with pytest.raises(StartError, match="is a link that points outside the folder: remove it"):
         opened(folder)
     link.unlink()
     library = opened(folder)
@@ -416,7 +416,7 @@ def test_filters(empty):
     edits.decide([library.entries[0].number], "approved", by="me")
     assert names(library, state="approved") == [library[0].name]
     assert library[0].name not in names(library, state="open")
-    with pytest.raises(UsageError, match="no regular expression"):
+    with pytest.raises(UsageError, match="not a valid regular expression"):
         names(library, text="(", is_regex=True)
 
 
@@ -441,9 +441,9 @@ def test_an_expression_that_would_run_for_ever_is_refused(empty):
 def test_many_captions_take_no_longer_than_one_waits(empty, monkeypatch):
     library = library_of(empty, {"a.png": "A cat.", "b.png": "A dog."})
     monkeypatch.setattr(patterns, "TOTAL_TIMEOUT_S", -1)
-    with pytest.raises(UsageError, match="on so many"):
+    with pytest.raises(UsageError, match="for this many"):
         names(library, text="cat", is_regex=True)
-    with pytest.raises(UsageError, match="on so many"):
+    with pytest.raises(UsageError, match="for this many"):
         plan_changes(library.present(), "find and replace", Inputs("cat", "dog", is_regex=True))
     assert names(library, text="cat") == ["a.png"]
 
@@ -480,7 +480,7 @@ def test_operations(empty, name, inputs, after):
 
 def test_a_replacement_that_makes_no_sense_is_told(empty):
     library = library_of(empty, {"a.png": ONE})
-    with pytest.raises(UsageError, match="cannot be put"):
+    with pytest.raises(UsageError, match="not a valid replacement"):
         plan_changes(library.present(), "find and replace", Inputs("(cat)", r"\2", is_regex=True))
 
 

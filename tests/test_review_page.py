@@ -308,7 +308,7 @@ def test_two_tabs_lose_nothing(folder, opened):
     expect(one.box).to_have_value("By the second.")
     assert path.read_text() == "By the second."
     one.press("u")
-    expect(one.find("text=something else was written there meanwhile")).to_be_visible()
+    expect(one.find("text=the caption changed in the meantime: check it, then try again")).to_be_visible()
     assert path.read_text() == "By the second."
     two.press("u")
     expect(one.box).to_have_value("By the first.")
@@ -344,8 +344,8 @@ def test_finding_and_changing_many(folder, opened):
     reader.page.keyboard.type("The ")
     expect(reader.find(".sheet")).to_contain_text("3 captions would change")
     expect(reader.find(".sheet .part-new")).to_have_text(["The"] * 3)
-    reader.enter(".sheet button:has-text('Change them')")
-    expect(reader.find("text=3 captions changed")).to_be_visible()
+    reader.enter(".sheet button:has-text('Apply')")
+    expect(reader.find("text=3 changed")).to_be_visible()
     after = captions(folder)
     assert [name for name in after if after[name] != before[name]] == [
         Path(name).with_suffix(".txt").name for name in names(folder) if name.endswith("mp4")
@@ -361,7 +361,7 @@ def test_finding_and_changing_many(folder, opened):
     expect(reader.counts).to_contain_text("8 rejected")
     reader.press("u", "u", "u")
     expect(reader.counts).to_contain_text("0 approved")
-    expect(reader.find("text=undone: 3 captions changed")).to_be_visible()
+    expect(reader.find("text=undone: 3 changed")).to_be_visible()
     assert captions(folder) == before
 
 
@@ -390,7 +390,7 @@ def test_filters_and_orders(folder, opened):
     reader.choose("sort", "by length")
     reader.press("Escape", "Home")
     reader.is_at("more/z.png")
-    reader.find('[aria-label="Last first"]').focus()
+    reader.find('[aria-label="Reverse order"]').focus()
     reader.press("Space", "Escape", "End")
     reader.is_at("more/z.png")
 
@@ -412,7 +412,7 @@ def test_selecting_with_the_mouse(opened):
         reader.find(f".do-{button}").click()
         expect(reader.counts).to_contain_text(said)
     reader.find(".do-recaption").click()
-    expect(reader.find(".sheet")).to_contain_text("Caption again")
+    expect(reader.find(".sheet")).to_contain_text("Recaption")
 
 
 @pytest.mark.long
@@ -437,7 +437,7 @@ def test_the_grid_stays_where_one_looks(folder, opened):
     reader.is_at("zz.png")
     expect(reader.find(".tile.current")).to_be_in_viewport()
     reader.press("j")
-    expect(reader.find("text=the last one")).to_be_visible()
+    expect(reader.find("text=this is the last item")).to_be_visible()
 
 
 @pytest.mark.long
@@ -465,7 +465,7 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".facts")).to_contain_text("Say what is there.")
     reader.press("j")
     reader.enter(".do-keep")
-    expect(reader.find("text=old caption kept")).to_be_visible()
+    expect(reader.find("text=declined")).to_be_visible()
     assert [path.read_text() for path in paths[:2]] == [right[0], "Old words."]
     reader.press("u", "u")
     expect(reader.find(".tile .mark-p")).to_have_count(2)
@@ -522,12 +522,14 @@ def test_the_overview_leads_to_the_items(folder, opened):
         (folder / name).with_suffix(".txt").write_text("The same words twice.")
     reader = opened()
     reader.press("2")
-    expect(reader.find(".chart")).to_contain_text(["State", "Words in a caption", "Say the same", "Openings", "Words"])
+    expect(reader.find(".chart")).to_contain_text(
+        ["State", "Caption length in words", "Same text", "Openings", "Words"]
+    )
     reader.enter(".bar:has-text('the same words')")
     expect(reader.counts).to_contain_text("of 2 shown")
     reader.press("2")
-    reader.enter(".chart:has-text('Say the same') .bar")
-    expect(reader.counts).to_contain_text("2 captions that say the same")
+    reader.enter(".chart:has-text('Same text') .bar")
+    expect(reader.counts).to_contain_text("2 captions with the same text")
     reader.press("2")
     reader.enter(".do-export")
     expect(reader.find(".output")).to_contain_text("8 written", timeout=60_000)
@@ -594,7 +596,7 @@ def test_what_is_not_there_or_broken_is_told(opened, folder):
     for key, name in (("Home", "b1.mp4"), ("End", "b2.png")):
         reader.press(key)
         reader.is_at(name)
-        expect(reader.find(".stage-state")).to_contain_text("Not shown: ")
+        expect(reader.find(".stage-state")).to_contain_text("Cannot display this file: ")
         expect(reader.find(".stage-state")).to_contain_text("replace")
     for path in kept.iterdir():
         if path.is_file():
@@ -602,14 +604,14 @@ def test_what_is_not_there_or_broken_is_told(opened, folder):
     expect(reader.counts).to_contain_text("10 shown")
     reader.press("/")
     reader.page.keyboard.type("no such thing")
-    expect(reader.find(".stage-state")).to_have_text("Nothing matches. Esc shows all.")
+    expect(reader.find(".stage-state")).to_have_text("No item matches the filter. Press Esc to show all.")
     reader.press("Escape", "Escape")
     expect(reader.counts).to_contain_text("10 shown")
     reader.press("/")
     reader.page.keyboard.type("(")
     expect(reader.counts).to_contain_text("0 shown")
     reader.press("Tab", "Space")
-    expect(reader.find("text=is no regular expression")).to_be_visible()
+    expect(reader.find("text=is not a valid regular expression")).to_be_visible()
 
 
 NAMELESS = """() => [...document.querySelectorAll("button, a, input, textarea, img, video, [tabindex='0']")]

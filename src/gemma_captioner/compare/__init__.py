@@ -1,4 +1,4 @@
-"""`gemma-captioner compare`: a sample of a folder under several prompts, models and frame counts, side by side.
+"""`gemma-captioner compare`: captions a sample of files with several prompts, models and frame counts, side by side.
 
-axes -> variants.py -> sample.py -> comparison.py, with the model kept loaded by kept.py -> shown.py
+variants.py and sample.py choose what to caption; comparison.py runs it through shared_engine.py; report.py presents it.
 """

@@ -1,7 +1,7 @@
-"""A sample under each variant: runs the pipeline over it, variant after variant, and keeps what came of it.
+"""Runs the pipeline over the sample, one variant after another, and collects the results.
 
-Nothing is written beside the media: captions and journals go to a temporary folder. What one variant cannot do is its
-`error`, and the others go on.
+Nothing is written beside the media: captions and journals go to a temporary folder. If one variant fails, the error is
+recorded in its results and the other variants still run.
 """
 
 import tempfile
@@ -23,15 +23,15 @@ from ..types import Captioned, Failed, Frames, Kind, MediaItem, Outcome, Request
 from .shared_engine import SharedEngine, SharedModel
 from .variants import Variant, group_by_model
 
-_THUMBNAIL_SIDE = {"image": 480, "clip": 184}  # pixels, twice what they are shown at
+_THUMBNAIL_SIDE = {"image": 480, "clip": 184}  # pixels, twice the display size
 
 
 @dataclass(frozen=True, slots=True)
 class SampledFrames:
-    """What the model saw of a file. pictures: data: URLs, of the times' number."""
+    """The frames of a file that the model saw. pictures: data: URLs, one per time."""
 
     kind: Kind
-    size: tuple[int, int]  # of the file's own picture
+    size: tuple[int, int]  # width and height of the source, in pixels
     duration_s: float
     times_s: tuple[float, ...]
     pictures: tuple[str, ...] = field(repr=False)
@@ -46,25 +46,22 @@ class SampledFrames:
 
     @property
     def timed_thumbnails(self) -> list[tuple[str, str]]:
-        """Each picture with its time before it."""
-        return [(f"{time_s:.2f} s", shown) for time_s, shown in zip(self.times_s, self.pictures, strict=True)]
+        """Pairs of (time, picture)."""
+        return [(f"{time_s:.2f} s", picture) for time_s, picture in zip(self.times_s, self.pictures, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionResult:
-    """What became of one file. prompt, times_s: as it was asked; "" and () where it could not be read.
-
-    tokens: of the caption, as the target's text encoder counts them; None without a target
-    """
+    """The result of one variant for one file. prompt, times_s: of the request; "" and () if there was none."""
 
     caption: str = ""
     error: str | None = None
     flags: tuple[str, ...] = ()
     prompt: str = ""
     times_s: tuple[float, ...] = ()
-    seconds: float = 0.0  # from being asked to the answer: files that are answered together share the time
-    new_tokens: int = 0  # that the model wrote
-    tokens: int | None = None
+    seconds: float = 0.0  # from request to reply; files of one batch share the time
+    new_tokens: int = 0  # generated
+    tokens: int | None = None  # of the target's text encoder; None without a target
 
     @property
     def words(self) -> int:
@@ -73,14 +70,14 @@ class CaptionResult:
 
 @dataclass
 class VariantResults:
-    """What one variant made of the sample. error: why it could not start, or what ended it; trace: where that was."""
+    """The results of one variant. error: what stopped it. trace: the traceback of that error."""
 
     variant: Variant
     count_tokens: Callable[[str], int] | None = None
     answers: dict[Path, CaptionResult] = field(default_factory=dict)
     error: str | None = None
     trace: str = ""
-    load_seconds: float | None = None  # None: not reached, or its model was loaded already
+    load_seconds: float | None = None  # None if no model was loaded for it
     _requests: dict[Path, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
     _first_request_at: float = 0.0
     _last_outcome_at: float = 0.0
@@ -109,15 +106,16 @@ class VariantResults:
             self.answers[path] = CaptionResult(error=outcome.error, prompt=prompt, times_s=times_s)
 
     def record_error(self, error: Exception) -> None:
-        """The error itself is not kept: its frames hold on to the model."""
-        said = str(error) if isinstance(error, CaptionerError) else f"it died ({type(error).__name__}: {error})"
+        """Store the error as text: an exception would keep the model in memory through its traceback."""
+        unexpected = f"unexpected error ({type(error).__name__}: {error}): use --debug to see where"
+        message = str(error) if isinstance(error, CaptionerError) else unexpected
         token = self.variant.settings.model.hf_token
-        self.error = redact_token(said, token)
+        self.error = redact_token(message, token)
         self.trace = redact_token("".join(traceback.format_exception(error)), token)
 
     @property
     def limit(self) -> TokenLimit | None:
-        """Of the target's text encoder."""
+        """The limit of the target's text encoder, None without a target."""
         target = self.variant.settings.judging.target
         return None if target is None else TOKEN_LIMITS[target]
 
@@ -140,7 +138,7 @@ class VariantResults:
 
     @property
     def seconds_a_file(self) -> float | None:
-        """From the first question to the last answer, divided by the files that were asked about."""
+        """The time from the first request to the last outcome, divided by the number of files sent to the model."""
         answered = sum(bool(answer.times_s) for answer in self.answers.values())
         return (self._last_outcome_at - self._first_request_at) / answered if answered else None
 
@@ -150,7 +148,7 @@ class VariantResults:
 
 
 class Comparison:
-    """Iterate over `run`; what is there when it is interrupted is worth showing."""
+    """Iterate over `run` to fill `columns`. After an interruption, they hold the results so far."""
 
     def __init__(
         self,
@@ -158,14 +156,14 @@ class Comparison:
         variants: Sequence[Variant],
         count_tokens: Callable[[str], int] | None = None,
     ) -> None:
-        """count_tokens: of --tokenizer, in place of the estimate."""
+        """count_tokens: counts with --tokenizer; None estimates."""
         self.items = items
         self.columns = [VariantResults(variant, count_tokens) for variant in variants]
         self._sampled_frames: dict[Path, dict[tuple[float, ...], SampledFrames]] = {item.path: {} for item in items}
 
     @property
     def total(self) -> int:
-        """Answers that are to be had in all."""
+        """The number of results to expect."""
         return sum(len(self.items if column.error is None else column.answers) for column in self.columns)
 
     @property
@@ -179,24 +177,24 @@ class Comparison:
         return 3 if any(column.error or column.failed for column in self.columns) else 0
 
     def sampled_frames(self, item: MediaItem) -> Iterator[tuple[list[VariantResults], SampledFrames]]:
-        """What was seen of a file, each with the columns that saw it so."""
+        """Yield each set of frames of a file, with the columns whose model saw it."""
         for times_s, seen in self._sampled_frames[item.path].items():
             saw = [c for c in self.columns if item.path in c.answers and c.answers[item.path].times_s == times_s]
             yield saw, seen
 
     def run(self, log: Callable[[str], None]) -> Generator[Outcome]:
-        """Outcomes as they come. log: is given lines for a person."""
+        """Run all variants and yield the outcomes. log: receives progress messages."""
         columns = {column.variant.letter: column for column in self.columns}
         for merged_settings, group in group_by_model([column.variant for column in self.columns]):
             with closing(SharedModel(merged_settings)) as shared_model:
                 for variant in group:
                     column = columns[variant.letter]
-                    log(f"{variant.letter} (of {len(columns)}): {variant.name}")
+                    log(f"variant {variant.letter} (of {len(columns)}): {variant.name}")
                     try:
                         yield from self._caption(column, shared_model, log)
-                    except Exception as error:  # whatever it is, it is this variant's
+                    except Exception as error:  # an error of one variant must not stop the others
                         column.record_error(error)
-                        log(f"{variant.letter} failed: {column.error}")
+                        log(f"variant {variant.letter} failed: {column.error}")
 
     def _caption(
         self, column: VariantResults, shared_model: SharedModel, log: Callable[[str], None]
@@ -219,7 +217,7 @@ class Comparison:
 
 
 def _redirect_caption(item: MediaItem, folder: Path, number: int) -> MediaItem:
-    """With its caption in `folder`, where the one that it has is copied to: `{existing}` tells of it."""
+    """Return the item with its caption in `folder`, where its present caption is copied for `{existing}`."""
     moved = replace(item, caption_path=folder / f"{number}.txt", store=folder)
     with suppress(ItemError):
         moved.caption_path.write_bytes(sidecar.read(item.caption_path) or b"")

@@ -1,4 +1,4 @@
-"""A comparison laid out: its rows and figures, as a page, as JSON."""
+"""Presents a comparison as rows and figures, as an HTML page and as JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from .sample import names_of
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One file: what was seen of it, by whom, and what they said."""
+    """The results for one file."""
 
     name: str
-    sampled_frames: Sequence[tuple[str, SampledFrames]]  # letters of those who saw it so; "" where all did
+    sampled_frames: Sequence[tuple[str, SampledFrames]]  # with the variants' letters, "" if all saw the same frames
     answers: Sequence[tuple[VariantResults, CaptionResult]]
 
     @property
     def kind(self) -> Kind | None:
-        """None where it could not be read."""
+        """None if the file could not be read."""
         return self.sampled_frames[0][1].kind if self.sampled_frames else None
 
     @property
@@ -30,8 +30,8 @@ class FileRow:
         if not self.sampled_frames:
             return ""
         seen = self.sampled_frames[0][1]
-        long = f" of {seen.duration_s:.1f} s" if seen.kind == "clip" else ""
-        return f"{seen.kind}{long}, {seen.size[0]} x {seen.size[1]}"
+        duration = f" of {seen.duration_s:.1f} s" if seen.kind == "clip" else ""
+        return f"{seen.kind}{duration}, {seen.size[0]} x {seen.size[1]}"
 
 
 def rows(comparison: Comparison) -> Iterator[FileRow]:
@@ -48,14 +48,14 @@ def rows(comparison: Comparison) -> Iterator[FileRow]:
 
 def measures(column: VariantResults, answer: CaptionResult) -> list[str]:
     """["0.21 s", "9 words", "14 of 75 tokens"]"""
-    said = [f"{answer.seconds:.2f} s", f"{answer.words} words"]
+    parts = [f"{answer.seconds:.2f} s", f"{answer.words} word{'s' * (answer.words != 1)}"]
     if column.limit is not None:
-        said.append(f"{answer.tokens} of {column.limit.max_tokens} tokens")
-    return said
+        parts.append(f"{answer.tokens} of {column.limit.max_tokens} tokens")
+    return parts
 
 
 def summary(column: VariantResults) -> dict[str, str]:
-    """The variant's figures, by their headings; "" for what there is none of."""
+    """Return the figures of a variant by heading; "" for a missing figure."""
     seconds, words, loading = column.seconds_a_file, column.mean_words, column.load_seconds
     return {
         "s/file": "" if seconds is None else f"{seconds:.2f}",
@@ -67,28 +67,27 @@ def summary(column: VariantResults) -> dict[str, str]:
 
 
 def errors(comparison: Comparison) -> dict[str, list[str]]:
-    """What ended variants, each once -> their letters."""
-    said: dict[str, list[str]] = {}
+    """Return the distinct errors that stopped variants -> the letters of those variants."""
+    letters: dict[str, list[str]] = {}
     for column in comparison.columns:
         if column.error is not None:
-            said.setdefault(column.error, []).append(column.variant.letter)
-    return said
+            letters.setdefault(column.error, []).append(column.variant.letter)
+    return letters
 
 
 def prompts(comparison: Comparison) -> Iterator[str]:
-    """Of each variant, for the kinds of files that there are: "image: ... clip: ..." where they are asked differently,
-    "" where its name or a variant before it says so already."""
+    """Yield the prompt text of each variant, "" if its name or an earlier variant contains it.
+
+    If images and clips have different prompts: "image: ...", "clip: ..." on lines of their own.
+    """
     kinds = sorted({item.kind for item in comparison.items})
-    told = set()
+    shown = set()
     for variant in (column.variant for column in comparison.columns):
-        asked = {kind: "\n".join(variant.settings.prompts[kind]) for kind in kinds}
-        alike = len(set(asked.values())) == 1
-        said = asked[kinds[0]] if alike else "\n".join(f"{kind}: {prompt}" for kind, prompt in asked.items())
-        yield "" if said in told or f'"{said}"' in variant.name else said
-        told.add(said)
-
-
-# The page
+        by_kind = {kind: "\n".join(variant.settings.prompts[kind]) for kind in kinds}
+        is_same = len(set(by_kind.values())) == 1
+        text = by_kind[kinds[0]] if is_same else "\n".join(f"{kind}: {prompt}" for kind, prompt in by_kind.items())
+        yield "" if text in shown or f'"{text}"' in variant.name else text
+        shown.add(text)
 
 
 def as_page(comparison: Comparison, *, title: str, about: str) -> str:
@@ -104,11 +103,8 @@ def as_page(comparison: Comparison, *, title: str, about: str) -> str:
     )
 
 
-# JSON
-
-
 def as_json(comparison: Comparison) -> list[dict[str, Any]]:
-    """One object a variant."""
+    """One JSON object per variant."""
     return [_column_as_json(comparison, column) for column in comparison.columns]
 
 

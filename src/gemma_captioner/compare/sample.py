@@ -1,4 +1,4 @@
-"""Which files a comparison is made on: spread over all there are, and the same each time."""
+"""Selects the files of a comparison: evenly spread over the folder, and the same in each run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from ..types import Failed, Folder, MediaItem
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:
-    """Places of `count` among `total`, each the middle of an equal span.
+    """Return `count` indices below `total`, each in the middle of an equal span.
 
     # 60, 6 -> [5, 15, 25, 35, 45, 55]      4, 6 -> [0, 1, 2, 3]
     """
@@ -22,22 +22,22 @@ def evenly_spaced(total: int, count: int) -> list[int]:
 def select_sample(
     roots: list[Root], selection: SelectionSettings, count: int, log: Callable[[str], None]
 ) -> tuple[list[MediaItem], int]:
-    """At most `count` files in their order, and how many there are. Captioned ones take part, as do those that would
-    share a caption: nothing is written beside them.
+    """Return at most `count` files, in order, and the total number of files. Raises `StartError` if there are none.
 
-    log: is given a line for each folder that cannot be listed. Raises `StartError` where there is no file at all.
+    Captioned files and files that would share a caption are included, because nothing is written beside them.
+    log: receives a message for each folder that cannot be listed.
     """
     total = sum(1 for _ in _items(roots, selection, log))
     if not total:
         where = ", ".join(str(root.folder) for root in roots)
         raise StartError(f"no images or clips in {where}: check the folder, --recursive, --include and --exclude")
-    wanted = set(evenly_spaced(total, count))
-    # Walked once more and not kept: a folder may hold a hundred thousand.
-    return [item for i, item in enumerate(_items(roots, selection, lambda _: None)) if i in wanted], total
+    indices = set(evenly_spaced(total, count))
+    # A second walk instead of a list: a folder may hold 100,000 files.
+    return [item for i, item in enumerate(_items(roots, selection, lambda _: None)) if i in indices], total
 
 
 def names_of(items: Sequence[MediaItem]) -> list[str]:
-    """Their names within the folders that were given; whole paths where two of those would be the same."""
+    """Return the names relative to the given folders, or whole paths if two names are the same."""
     names = [item.name for item in items]
     return names if len(set(names)) == len(names) else [str(item.path) for item in items]
 
@@ -47,9 +47,9 @@ def _items(roots: list[Root], selection: SelectionSettings, log: Callable[[str],
         if not isinstance(found.item, Folder):
             yield found.item
         elif isinstance(found, Failed):
-            log(f"left out: {printable(found.item.path)}: {found.error}")
+            log(f"skipped {printable(found.item.path)}: {found.error}")
 
 
 def page_path(roots: list[Root], run_id: str) -> Path:
-    """Where a comparison's page goes unless told otherwise."""
+    """The default path of the HTML page."""
     return roots[0].folder / ".gemma-captioner" / "compare" / f"{run_id}.html"

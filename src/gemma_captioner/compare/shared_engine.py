@@ -1,4 +1,4 @@
-"""A model that stays loaded from one run to the next, and tells what it is shown."""
+"""An engine whose model stays loaded between runs, and which reports each request."""
 
 import gc
 import sys
@@ -13,13 +13,13 @@ from ..types import Failed, Kind, Reply, Request
 
 
 class SharedModel:
-    """One model for several runs, one after the other. `close` gives its memory back."""
+    """One model for several runs in sequence. `close` frees its memory."""
 
     def __init__(self, settings: Settings) -> None:
-        """settings: the most demanding of those that it will be asked by; its memory is planned by them."""
+        """settings: the largest demands of all runs, for which memory is planned."""
         self._settings = settings
         self._session: Session | None = None
-        self._load_error: Exception | None = None  # why it cannot be loaded: not tried again for each of its variants
+        self._load_error: Exception | None = None  # a failed load is not retried for each variant
 
     @cached_property
     def engine(self) -> Engine:
@@ -47,11 +47,11 @@ class SharedModel:
         self._session = None
         gc.collect()
         if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()  # what torch holds on to would be missing to the next model
+            torch.cuda.empty_cache()  # torch caches memory that the next model requires
 
 
 class SharedEngine:
-    """The `Engine` of one run: its own prompts are checked, the kept model answers. `on_request` sees each request."""
+    """The `Engine` of one run: its own spec, the shared model's session. `on_request` receives each request."""
 
     def __init__(self, shared_model: SharedModel, settings: Settings, on_request: Callable[[Request], None]) -> None:
         self._shared_model = shared_model
@@ -94,7 +94,7 @@ class _SharedSession:
         return answers
 
     def close(self) -> None:
-        if self._in_flight:  # left early, or died: answers that are still to come would reach the next run
+        if self._in_flight:  # the run was aborted: pending replies would reach the next run
             self._shared_model.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What a comparison puts side by side: the product of the models, prompts and frame counts that were given. Pure."""
+"""Builds the variants of a comparison: the product of the given models, prompts and frame counts. Pure functions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from ..errors import UsageError
 Layer = Mapping[str, Any]  # settings by their flat names
 
 MAX_VARIANTS = 16
-OVERWRITE_ALL: Layer = {"existing": "overwrite", "only": None, "stop_after": None}  # captioned or not
+OVERWRITE_ALL: Layer = {"existing": "overwrite", "only": None, "stop_after": None}
 _MAX_NAME_LENGTH = 60  # of a prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """What was given several of. Prompts, files of prompts and presets are alternatives: one axis."""
+    """The options to vary. Prompts, prompt files and presets together form one axis."""
 
     models: Sequence[str] = ()
     prompts: Sequence[str] = ()
@@ -33,23 +33,23 @@ class Axes:
 @dataclass(frozen=True, slots=True)
 class Variant:
     letter: str
-    name: str  # what was chosen for it, of what there is a choice
-    layers: tuple[Layer, ...]  # that its settings are made of
+    name: str  # its value on each axis that has several
+    layers: tuple[Layer, ...]  # the sources of its settings
     settings: Settings
 
 
 def build_variants(axes: Axes, *base: Layer) -> list[Variant]:
-    """base: the config file, and the other flags; what an axis does not say is as they have it.
+    """Return the variants, those of one model next to each other. base: config file and flags, which the axes override.
 
-    Those of one model are neighbours. Raises `UsageError` for what makes no sense, and for more than `MAX_VARIANTS`.
+    Raises `UsageError` for invalid settings and for more than `MAX_VARIANTS` variants.
 
     # models a, b; presets wan, ltx -> A "a, preset wan", B "a, preset ltx", C "b, preset wan", D "b, preset ltx"
     """
     choices = [axis for axis in (_models(axes), _prompts(axes), _frames(axes)) if axis]
     if (count := prod(map(len, choices))) > MAX_VARIANTS:
         raise UsageError(
-            f"{' x '.join(str(len(axis)) for axis in choices)} make {count} variants, and {MAX_VARIANTS} are the most that can "
-            "be read side by side: leave some out"
+            f"{' x '.join(str(len(axis)) for axis in choices)} = {count} variants, but the limit is {MAX_VARIANTS}: "
+            "give fewer models, prompts or frame counts"
         )
     variants = []
     for letter, chosen in zip(ascii_uppercase, product(*(axis.items() for axis in choices)), strict=False):
@@ -64,7 +64,7 @@ def build_variants(axes: Axes, *base: Layer) -> list[Variant]:
 
 
 def group_by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list[Variant]]]:
-    """Variants that one loaded model can answer, with the settings to load it by: the most demanding of theirs."""
+    """Yield the variants that can share a loaded model, with settings for it that cover all of them."""
     for _, alike in groupby(variants, key=_session_settings):
         group = list(alike)
         settings = [variant.settings for variant in group]
@@ -77,7 +77,7 @@ def group_by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list
 
 
 def _session_settings(variant: Variant) -> tuple[Any, ...]:
-    """What an engine's session takes from the settings and not from each request."""
+    """The settings that an engine's session reads when it opens, rather than from each request."""
     settings = variant.settings
     put = settings.prompting
     return settings.model, put.order, put.system, put.begin, settings.sampling.timestamps
@@ -88,16 +88,16 @@ def _models(axes: Axes) -> dict[str, Layer]:
 
 
 def _prompts(axes: Axes) -> dict[str, Layer]:
-    asked: dict[str, Layer] = {}
+    layers: dict[str, Layer] = {}
     for text in dict.fromkeys(axes.prompts):
         name = _shorten(text)
-        asked[f"{name} ({len(asked) + 1})" if name in asked else name] = {"prompt": text}
-    asked |= {str(path): {"prompt_file": path} for path in axes.prompt_files}
-    return asked | {f"preset {name}": {"preset": name} for name in axes.presets}
+        layers[f"{name} ({len(layers) + 1})" if name in layers else name] = {"prompt": text}
+    layers |= {str(path): {"prompt_file": path} for path in axes.prompt_files}
+    return layers | {f"preset {name}": {"preset": name} for name in axes.presets}
 
 
 def _frames(axes: Axes) -> dict[str, Layer]:
-    return {f"{n} frames": {"frames": n} for n in axes.frames}
+    return {f"{n} frame{'s' * (n != 1)}": {"frames": n} for n in axes.frames}
 
 
 def _shorten(text: str) -> str:

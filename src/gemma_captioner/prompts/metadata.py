@@ -47,7 +47,9 @@ class MetadataTable:
         self.columns = [name for name in columns if name != key]
         for line, row in rows:
             if row.get(key) in (None, ""):
-                raise UsageError(f"--metadata {path}, line {line}: {key!r} is empty: write the name of the file into it")
+                raise UsageError(
+                    f"--metadata {path}, line {line}: {key!r} is empty: write the name of the file into it"
+                )
             values = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
             self._rows[str(row[key]).replace("\\", "/")] = values
 

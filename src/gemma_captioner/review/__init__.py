@@ -1,7 +1,9 @@
-"""The page on which a person reads, corrects and approves captions: `gemma-captioner review`.
+"""`gemma-captioner review`: a page on which a person reads, corrects and approves captions.
 
-library.py what is in the folder; provenance.py, decisions.py what is known of it; query.py what is shown of it;
-bulk.py what is done to many; edits.py every change, each with its way back. These know of no browser.
-guard.py who may speak to the server, and which files it touches; thumbnails.py, media.py pictures of the files.
-caption_details.py a caption's provenance in words; proposals.py, runs.py captioning from the page; overview.py figures. page/ what is seen.
+Only page/ imports the web framework. The other modules:
+library.py lists the media and captions of the folder; provenance.py and decisions.py read what is recorded about them.
+query.py filters and sorts; overview.py counts; caption_details.py describes one caption.
+edits.py makes every change and can undo it; bulk.py plans a change of many captions.
+guard.py checks requests and file paths; media.py and thumbnails.py produce what the browser displays.
+runs.py captions from the page; proposals.py holds new captions until a person accepts or declines them.
 """

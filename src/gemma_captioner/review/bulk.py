@@ -1,4 +1,4 @@
-"""What is done to many captions at once: a table of operations, and what each would change. Pure."""
+"""Operations on many captions, and a preview of what each one changes. Pure functions."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from .patterns import compile_pattern, search, substitute, with_time_limit
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """text: what to find, or to add. by: what to put in its place."""
+    """The input fields of an operation."""
 
-    text: str = ""
-    by: str = ""
+    text: str = ""  # to find or to add
+    by: str = ""  # the replacement
     is_regex: bool = False
     ignore_case: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """text, by: what the fields of `Inputs` are called for it, "" where it has no such field."""
+    """An operation on one caption. text, by: the labels of these `Inputs`, "" for an unused one."""
 
     change: Callable[[str, Inputs], str]
     text: str
@@ -44,13 +44,13 @@ def _remove_sentences(caption: str, inputs: Inputs) -> str:
 _SENTENCES = compile_pattern(r"\S.*?(?:[.!?][\"')\]]*(?=\s|$)|$)", is_regex=True)
 
 OPERATIONS: Mapping[str, Operation] = {
-    "find and replace": Operation(_replace, "Find", "Replace by", searches=True),
-    "prefix": Operation(lambda caption, put: apply_affixes(caption, prefix=put.text), "Put before each"),
-    "suffix": Operation(lambda caption, put: apply_affixes(caption, suffix=put.text), "Put after each"),
+    "find and replace": Operation(_replace, "Find", "Replace with", searches=True),
+    "prefix": Operation(lambda caption, put: apply_affixes(caption, prefix=put.text), "Text to put first"),
+    "suffix": Operation(lambda caption, put: apply_affixes(caption, suffix=put.text), "Text to put last"),
     "trigger": Operation(
-        lambda caption, put: apply_affixes(caption, trigger=put.text), "Put before those without this word"
+        lambda caption, put: apply_affixes(caption, trigger=put.text), "Word to put first where it is missing"
     ),
-    "remove sentence": Operation(_remove_sentences, "Sentences that hold", searches=True),
+    "remove sentence": Operation(_remove_sentences, "Remove sentences that contain", searches=True),
 }
 
 
@@ -62,7 +62,7 @@ class PlannedChange:
 
 
 def plan_changes(entries: Iterable[ReviewItem], name: str, inputs: Inputs) -> list[PlannedChange]:
-    """What would change. Raises `UsageError` for a regular expression that is none, or takes too long."""
+    """Return the captions that would change. Raises `UsageError` for an invalid or slow regular expression."""
     if not inputs.text:
         return []
     changes = []
@@ -78,7 +78,7 @@ def plan_changes(entries: Iterable[ReviewItem], name: str, inputs: Inputs) -> li
 
 
 def word_diff(before: str, after: str) -> list[tuple[str, str]]:
-    """What stayed, went and came, word by word.
+    """Return the parts that are the same, gone and new, word by word.
 
     # "a red cat", "a blue cat" -> ("same", "a "), ("gone", "red"), ("new", "blue"), ("same", " cat")
     """

@@ -1,4 +1,4 @@
-"""Where a caption comes from, in words; and how its model saw the media. Read from the journal when asked for."""
+"""Describes how a caption was made, from its journal record, which is read on demand."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .provenance import list_field
 
 
 def describe_provenance(entry: ReviewItem) -> list[tuple[str, str]]:
-    """(term, what is said of it), as text."""
+    """Return (term, description) pairs."""
     if entry.words.digest is None:
         return [("Caption", "none")]
     if entry.provenance is None:
@@ -22,10 +22,10 @@ def describe_provenance(entry: ReviewItem) -> list[tuple[str, str]]:
         ("When", str(line.get("at", ""))[:19].replace("T", " ")),
         *_each("Prompt", list_field(line, "prompts")),
         *_each("Raw reply", list_field(line, "raw")),
-        *_each("Another caption", list_field(line, "captions")[1:]),
+        *_each("Alternative caption", list_field(line, "captions")[1:]),
         *_each("Rejected", list_field(line, "rejected")),
         ("Frames", _times(line) if line.get("media_kind") == "clip" else ""),
-        ("Tokens", f"{line.get('prompt_tokens')} read, {line.get('new_tokens')} written in {line.get('seconds')} s"),
+        ("Tokens", f"{line.get('prompt_tokens')} prompt, {line.get('new_tokens')} new, {line.get('seconds')} s"),
         ("Settings", _settings(entry.provenance.recorded_settings())),
         ("Run", entry.provenance.run.stem),
     ]
@@ -33,7 +33,7 @@ def describe_provenance(entry: ReviewItem) -> list[tuple[str, str]]:
 
 
 def decode_settings_for(entry: ReviewItem, default: Settings) -> DecodeSettings:
-    """As its caption's run saw it; a clip that no run has captioned, as the next one would."""
+    """Return the decode settings of the run that made the caption, else those of the next run."""
     settings = (entry.provenance.settings() if entry.provenance else None) or default
     return decode_settings(settings)
 
@@ -47,7 +47,7 @@ def _times(line: JournalRecord) -> str:
 
 
 def _settings(text: dict[str, Any]) -> str:
-    """Those that differ from the defaults."""
+    """The settings that differ from the defaults."""
     default = Settings().model_dump(mode="json")
     return ", ".join(
         f"{name.rstrip('_')} {value}"

@@ -1,6 +1,6 @@
-"""What a person decided of a caption: `.gemma-captioner/reviews.jsonl`, append-only.
+"""The decisions of reviewers: `.gemma-captioner/reviews.jsonl`, append-only.
 
-A decision is about words: once other words stand in the `.txt`, it is open again.
+A decision applies to one text. Once the `.txt` holds another text, the caption is undecided again.
 """
 
 import errno
@@ -19,15 +19,15 @@ Decision = Literal["approved", "rejected"]
 
 
 class Decisions:
-    """Of one store. Several servers may write the file: each line goes to its end in one piece."""
+    """The decisions of one store. Several servers may write the file, so each line is appended in one write."""
 
     def __init__(self, store: Path) -> None:
         self._path = store / DOT_FOLDER / "reviews.jsonl"
         self._reader = JournalReader(self._path)
-        self._last: dict[str, tuple[str | None, Decision | None]] = {}  # caption file -> digest of its words, decision
+        self._last: dict[str, tuple[str | None, Decision | None]] = {}  # caption file -> digest of its text, decision
 
     def refresh(self) -> None:
-        with suppress(OSError):  # none yet, or not to be read: nothing is known from it
+        with suppress(OSError):  # the file is missing or unreadable: no decisions
             for _, line in self._reader.read():
                 match line:
                     case {"caption_file": str(f), "digest": digest, "decision": "approved" | "rejected" | None as made}:
@@ -38,7 +38,7 @@ class Decisions:
         return decision if about == digest else None
 
     def decide(self, item: MediaItem, digest: str | None, decision: Decision | None) -> None:
-        """None takes a decision back. Raises what `storage_error` says."""
+        """Append a decision; None withdraws one. Raises the error that `storage_error` returns."""
         line = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "path": item.name,
@@ -52,7 +52,7 @@ class Decisions:
             try:
                 end = os.lseek(file, 0, os.SEEK_END)
                 os.lseek(file, max(0, end - 1), os.SEEK_SET)
-                is_torn = os.read(file, 1) not in (b"", b"\n")  # by a disk that was full
+                is_torn = os.read(file, 1) not in (b"", b"\n")  # the disk was full during the last write
                 packed = b"\n" * is_torn + json.dumps(line).encode() + b"\n"
                 if os.write(file, packed) < len(packed):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,7 +1,7 @@
-"""Every change that a person makes on the page: written at once, atomically, kept in a journal, with its way back.
+"""The changes that a person makes on the page. Each is written at once, atomically; it is journaled and can be undone.
 
-A change says what it starts from, and is refused where something else stands there by now: what another program, tab or
-person wrote is never overwritten unseen.
+Each change names the content that it starts from. If another program, tab or person has changed that content, the
+change is refused, so nothing is overwritten unseen.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ..dataset import sidecar, trash
 from ..dataset.journal import Journal, JournalRecord, new_run_id
@@ -20,18 +20,18 @@ from .decisions import Decision
 from .guard import CAPTION_SUFFIXES, resolve_inside
 from .library import Library, readable, text_of
 
-_MAX_FLAGGED_INLINE = 50  # of more, the flags come a little later
+_MAX_FLAGGED_INLINE = 50  # above this, the background rescan computes the flags
 
 
 class EditConflictError(ItemError):
-    """What stands there is not what the change starts from."""
+    """The content on disk is not what the change starts from."""
 
     def __init__(self) -> None:
-        super().__init__("something else was written there meanwhile")
+        super().__init__("the caption changed in the meantime: check it, then try again")
 
 
 def one_line(text: str, *, lines: bool = False) -> str:
-    """As a trainer reads it: a line, or where there were `lines` as many as there are, none empty.
+    """Normalize white space as trainers do: into one line, or with `lines` into several that are not empty.
 
     # "A cat.\\n It  sits. " -> "A cat. It sits."
     """
@@ -41,12 +41,12 @@ def one_line(text: str, *, lines: bool = False) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CaptionChange:
-    """before, after: the bytes of the `.txt`, None for none. provenance: of a model's caption, how it came about."""
+    """Writes or removes a caption. before, after: the bytes of the `.txt`, None for no file."""
 
     number: int
     before: bytes | None
     after: bytes | None
-    provenance: JournalRecord = field(default_factory=dict)
+    provenance: JournalRecord = field(default_factory=dict)  # of a generated caption
 
     def inverse(self) -> "CaptionChange":
         return CaptionChange(self.number, self.after, self.before)
@@ -54,7 +54,7 @@ class CaptionChange:
 
 @dataclass(frozen=True, slots=True)
 class DecisionChange:
-    """digest: of the words that it is about."""
+    """Sets a decision about the text with this digest."""
 
     number: int
     digest: str | None
@@ -65,28 +65,22 @@ class DecisionChange:
         return DecisionChange(self.number, self.digest, self.after, self.before)
 
 
-@dataclass(frozen=True, slots=True)
-class TrashMove:
-    """Of a media file, to the trash or back."""
-
+@dataclass(frozen=True)
+class _FileMove:
     number: int
     source: Path
     target: Path
 
-    def inverse(self) -> "TrashMove":
-        return TrashMove(self.number, self.target, self.source)
+    def inverse(self) -> Self:
+        return replace(self, source=self.target, target=self.source)
 
 
-@dataclass(frozen=True, slots=True)
-class ProposalResolution:
-    """Of an offered caption: its file has another name once it was taken or declined."""
+class TrashMove(_FileMove):
+    """Moves a media file to the trash or back."""
 
-    number: int
-    source: Path
-    target: Path
 
-    def inverse(self) -> "ProposalResolution":
-        return ProposalResolution(self.number, self.target, self.source)
+class ProposalResolution(_FileMove):
+    """Renames a proposal's file, which marks it as accepted or declined."""
 
 
 Change = CaptionChange | DecisionChange | TrashMove | ProposalResolution
@@ -94,7 +88,7 @@ Change = CaptionChange | DecisionChange | TrashMove | ProposalResolution
 
 @dataclass(frozen=True, slots=True)
 class UndoStep:
-    """What one keystroke did, to one caption or to many: what undo takes back. what: for a person, "12 approved"."""
+    """The changes that one undo reverts. what: their description, "12 approved"."""
 
     what: str
     changes: tuple[Change, ...]
@@ -102,7 +96,7 @@ class UndoStep:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A caption to be. base: the digest of what it starts from, None where there was no text."""
+    """A caption to save. base: the digest of the text that it starts from, None if there was none."""
 
     number: int
     base: str | None
@@ -112,20 +106,20 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """refused: number -> why nothing was done there. disk_full: by the disk; then so many were left, and not tried."""
+    """The outcome of one operation."""
 
-    what: str
-    numbers: tuple[int, ...]
-    refused: dict[int, str]
-    disk_full: bool = False
-    left: int = 0
+    what: str  # for the user: "12 approved"
+    numbers: tuple[int, ...]  # of the changed items
+    refused: dict[int, str]  # item number -> the reason why it was not changed
+    disk_full: bool = False  # a full disk ended the operation
+    left: int = 0  # items that were not tried after that
 
 
-Actions = Iterable[tuple[int, Iterator[Change]]]  # (number, what is done to it, each change as it is done)
+Actions = Iterable[tuple[int, Iterator[Change]]]  # (number, a generator that makes the changes and yields each)
 
 
 class Edits:
-    """All methods may be called from any thread; `by` says who, as undo takes back only one's own."""
+    """Thread-safe. `by` identifies the browser tab: undo reverts only the changes of the same tab."""
 
     def __init__(self, library: Library) -> None:
         self.run_id = new_run_id()
@@ -138,12 +132,12 @@ class Edits:
         self._journal.close()
 
     def save(self, drafts: Iterable[Draft], *, by: str, what: str = "saved") -> EditResult:
-        """An empty text takes the `.txt` away."""
+        """Save the drafts. An empty text removes the `.txt`."""
         return self._record_step(((draft.number, self._save_changes(draft)) for draft in drafts), by, what)
 
     def decide(self, numbers: Iterable[int], decision: Decision | None, *, by: str) -> EditResult:
         return self._record_step(
-            ((n, self._decision_changes(n, decision)) for n in numbers), by, decision or "open again"
+            ((n, self._decision_changes(n, decision)) for n in numbers), by, decision or "reopened"
         )
 
     def save_and_approve(self, draft: Draft, *, by: str) -> EditResult:
@@ -151,28 +145,28 @@ class Edits:
         return self._record_step(((draft.number, act) for act in actions), by, "saved and approved")
 
     def accept_proposals(self, offers: Iterable[tuple[Draft, Path]], *, by: str) -> EditResult:
-        """New captions, each with the file that offers it."""
+        """Save proposals as captions. offers: (the new caption, the file of its proposal)."""
         actions = (
             (draft.number, chain(self._save_changes(draft), self._resolution_changes(draft.number, path)))
             for draft, path in offers
         )
-        return self._record_step(actions, by, "new caption taken")
+        return self._record_step(actions, by, "accepted")
 
     def decline_proposals(self, offers: Iterable[tuple[int, Path]], *, by: str) -> EditResult:
         return self._record_step(
-            ((number, self._resolution_changes(number, path)) for number, path in offers), by, "old caption kept"
+            ((number, self._resolution_changes(number, path)) for number, path in offers), by, "declined"
         )
 
     def trash(self, numbers: Iterable[int], *, by: str) -> EditResult:
-        """Media and captions; they lie in `.gemma-captioner/trash/` from then on."""
+        """Move media and captions to `.gemma-captioner/trash/`."""
         return self._record_step(((n, self._trash_changes(n)) for n in numbers), by, "moved to the trash")
 
     def undo(self, by: str) -> EditResult | None:
-        """None where there is nothing to undo."""
+        """Return None if there is nothing to undo."""
         return self._revert(self._undo[by], self._redo[by], "undone")
 
     def redo(self, by: str) -> EditResult | None:
-        return self._revert(self._redo[by], self._undo[by], "done again")
+        return self._revert(self._redo[by], self._undo[by], "redone")
 
     def _record_step(self, actions: Actions, by: str, what: str) -> EditResult:
         done, applied = self._apply(actions, what)
@@ -189,13 +183,13 @@ class Edits:
         done, applied = self._apply(((c.number, self._perform(c)) for c in changes), step.what)
         if applied:
             opposite.append(UndoStep(step.what, tuple(applied)))
-        if done.disk_full:  # to be tried again, once the disk has room
+        if done.disk_full:  # the rest can be undone once the disk has room
             gone = set(map(id, applied))
             steps.append(UndoStep(step.what, tuple(c.inverse() for c in reversed(changes) if id(c) not in gone)))
         return replace(done, what=f"{description}: {step.what}")
 
     def _apply(self, actions: Actions, what: str) -> tuple[EditResult, list[Change]]:
-        """One after the other. What is refused costs itself alone; a full disk ends it, and what was done is kept."""
+        """Apply the actions in order. A refused change skips its item; a full disk ends the loop."""
         applied: list[Change] = []
         refused: dict[int, str] = {}
         disk_full, actions = False, iter(actions)
@@ -205,7 +199,7 @@ class Edits:
                     continue
                 try:
                     for change in action:
-                        applied.append(change)  # what was done before a refusal counts
+                        applied.append(change)  # changes before a refusal stay
                 except (ItemError, StorageError, OSError) as error:
                     path = self._library[number].item.path
                     reason = sidecar.storage_error(error, path) if isinstance(error, OSError) else error
@@ -214,12 +208,12 @@ class Edits:
                         break
             touched = list(dict.fromkeys([*(change.number for change in applied), *refused]))
             changed = self._library.reload(touched, compute_flags=len(touched) <= _MAX_FLAGGED_INLINE)
-        self._library.notify(set(touched) - changed)  # an offer that was declined changes nothing else
+        self._library.notify(set(touched) - changed)  # a declined proposal changes no other state
         numbers = tuple(number for number in touched if number not in refused)
         description = what if len(numbers) == 1 else f"{len(numbers):,} {what}"
         return EditResult(description, numbers, refused, disk_full, sum(1 for _ in actions)), applied
 
-    # What is done to one item
+    # Changes of one item
 
     def _save_changes(self, draft: Draft) -> Iterator[Change]:
         before = self._read(draft.number)
@@ -232,12 +226,12 @@ class Edits:
         yield from self._perform(CaptionChange(draft.number, before, after, draft.provenance))
 
     def _decision_changes(self, number: int, decision: Decision | None, *, is_shown: bool = True) -> Iterator[Change]:
-        """is_shown: that the words are those which the page shows."""
+        """is_shown: require that the text on disk is the text on the page."""
         entry = self._library[number]
         digest = _digest(self._read(number))
         before = self._library.decisions.of(entry.item.caption_file, digest)
         if decision == "approved" and digest is None:
-            raise ItemError("there is no caption to approve")
+            raise ItemError("there is no caption to approve: write one first")
         if is_shown and digest != entry.words.digest:
             raise EditConflictError
         if decision != before:
@@ -253,7 +247,7 @@ class Edits:
         yield from self._perform(ProposalResolution(number, path, path.with_suffix(".settled")))
 
     def _perform(self, change: Change) -> Iterator[Change]:
-        """Do it, and say so. Raises `ItemError` where the world is not as the change has it."""
+        """Make the change, then yield it. Raises `ItemError` if the disk does not match its start."""
         _PERFORM[type(change)](self, change)
         yield change
 
@@ -268,7 +262,7 @@ class Edits:
             "replaced": None if change.before is None else change.before.decode("utf-8", "surrogateescape"),
         }
 
-        def before_rename() -> None:  # the new file is on the disk, and only its name is missing
+        def before_rename() -> None:  # the new file is complete and waits for its rename
             if self._read(change.number) != change.before:
                 raise EditConflictError
             self._journal.append(item.store, line)
@@ -298,7 +292,7 @@ class Edits:
         trash.move(change.source, change.target)
 
     def _read(self, number: int) -> bytes | None:
-        """What stands in the `.txt`, None for nothing. Raises `ItemError` for what is not to be touched."""
+        """Return the bytes of the `.txt`, None for no caption. Raises `ItemError` for a file outside the folder."""
         entry = self._library[number]
         if entry.access_error is not None:
             raise ItemError(entry.access_error)
@@ -307,7 +301,7 @@ class Edits:
 
 
 def _digest(content: bytes | None) -> str | None:
-    """As `CaptionText` has it: None also for nothing but white space."""
+    """The digest as in `CaptionText`: None also for white space alone."""
     return sidecar.digest(content) if content and text_of(content) else None
 
 

@@ -1,7 +1,7 @@
-"""Who may speak to the server, and which files it touches.
+"""Checks which requests the server accepts and which files it opens.
 
-A page of another site can make a browser send requests here, and after DNS rebinding even read the answers, so what
-counts is what the browser says of itself: Host, Origin, Sec-Fetch-Site. Beyond this machine there is a token as well.
+A page of another site can make a browser send requests to this server, and after DNS rebinding it can read the
+responses. The guard therefore checks the Host, Origin and Sec-Fetch-Site headers. With --host it also requires a token.
 """
 
 import ipaddress
@@ -22,43 +22,45 @@ MEDIA_SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)
 
 
 def resolve_inside(path: Path, root: Path, suffixes: Collection[str] = ()) -> Path:
-    """Where `path` leads, all links followed. It need not exist.
+    """Return `path` with all links resolved. The file need not exist.
 
-    Raises `ItemError` for what leads out of `root`, has none of `suffixes` in the end, or is no plain file.
+    Raises `ItemError` if the target is outside `root`, has none of the `suffixes`, or is not a regular file.
     """
     try:
         real = path.resolve()
         if not real.is_relative_to(root.resolve()):
-            raise ItemError("it is a link to outside the folder: put the file itself there, or review where it lies")
+            raise ItemError("the link points outside the folder: replace it with the file itself")
         if suffixes and real.suffix.lower() not in suffixes:
-            raise ItemError(f"it is a link to a file of another kind, {real.suffix or 'without an ending'}")
+            raise ItemError(f"the link points to a file of another type ({real.suffix or 'no suffix'}): remove it")
         if real.exists() and not real.is_file():
-            raise ItemError("it is no plain file: remove it")
-    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a name that no file can have
-        raise ItemError(f"it cannot be found ({error}): mend or remove it") from error
+            raise ItemError("this is not a regular file: remove it")
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, an invalid name
+        reason = getattr(error, "strerror", None) or error
+        raise ItemError(f"cannot resolve this path ({reason}): repair or remove it") from error
     return real
 
 
 def check_store_is_contained(store: Path) -> None:
-    """That what the page writes for itself stays in the folder, which may be a stranger's.
+    """Raise `StartError` if a link leads the page's own files outside the folder. A downloaded dataset may contain one.
 
-    Raises `StartError` where a link leads out: of `reviews.jsonl -> ~/.profile`, file names would be what a shell runs.
+    With a link `reviews.jsonl -> ~/.profile`, for example, a shell would execute the file names of the dataset.
     """
     home = store / DOT_FOLDER
     for path in (home, *(home / name for name in ("runs", "tmp", "trash", "proposals", "reviews.jsonl"))):
         if not path.resolve().is_relative_to(store.resolve()):
-            raise StartError(f"{path} is a link to outside the folder: remove it")
+            raise StartError(f"{path} is a link that points outside the folder: remove it")
 
 
-# Who may speak
+# Requests
 
+_CROSS_SITE = "the request comes from a page of another site: open this page directly"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
-    # NiceGUI's pages have scripts in them and compile templates. Nothing is loaded from, or sent to, anywhere else.
+    # NiceGUI uses inline scripts and compiles templates. All other origins are blocked.
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -67,14 +69,14 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """names: of this server, as a browser may call it. token: None where only this machine can reach it."""
+    """Which requests are accepted. session: the value of the cookie that replaces the token."""
 
-    names: frozenset[str] = LOOPBACK
-    token: str | None = None
+    names: frozenset[str] = LOOPBACK  # host names under which browsers may reach this server
+    token: str | None = None  # None if only this machine can reach the server
     session: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
     def allows_host(self, host: str) -> bool:
-        """# localhost:8080 -> yes      evil.example:8080 -> no      192.168.1.7 -> with a token: no name rebinds it"""
+        """# localhost:8080 -> yes; evil.example:8080 -> no; 192.168.1.7 -> yes with a token (DNS cannot rebind it)"""
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -91,14 +93,14 @@ def _is_address(name: str) -> bool:
 
 
 class Guard:
-    """ASGI around everything, websockets included."""
+    """ASGI middleware around all requests, websockets included."""
 
     def __init__(self, app: Any, policy: AccessPolicy, cookie: str) -> None:
-        """cookie: its name, which differs from that of another server on this machine."""
-        self._app, self._terms, self._cookie = app, policy, cookie
+        """cookie: its name, unique among the servers on this machine."""
+        self._app, self._policy, self._cookie = app, policy, cookie
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] not in ("http", "websocket"):  # the server's own start and end
+        if scope["type"] not in ("http", "websocket"):  # startup and shutdown
             await self._app(scope, receive, send)
             return
         headers: dict[str, list[str]] = {}
@@ -106,24 +108,24 @@ class Guard:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         if (reason := self._refusal(scope, headers)) is not None:
             await _refuse(scope, send, reason)
-        elif self._terms.token is None or self._has_cookie(headers):
+        elif self._policy.token is None or self._has_cookie(headers):
             await self._app(scope, receive, _with_headers(send))
         elif self._has_token(scope):
             await self._set_cookie(scope, send)
         else:
-            await _refuse(scope, send, "open the address that `gemma-captioner review` printed, token included")
+            await _refuse(scope, send, "token required: open the full address that `gemma-captioner review` printed")
 
     def _refusal(self, scope: Any, headers: dict[str, list[str]]) -> str | None:
         hosts, origins = headers.get("host", []), headers.get("origin", [])
-        if len(hosts) != 1 or not self._terms.allows_host(hosts[0]):
-            return "this server does not go by that name: start it with --allow-host NAME if it should"
+        if len(hosts) != 1 or not self._policy.allows_host(hosts[0]):
+            return "unknown host name: to allow it, start the server with --allow-host NAME"
         if scope["type"] == "websocket" and not origins:
-            return "a websocket must say which page opens it"
+            return "the websocket request has no Origin header: use a browser"
         if any(not _is_same_origin(origin, hosts[0]) for origin in origins):
-            return "this was sent by a page of another site"
+            return _CROSS_SITE
         is_cross_site = any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", []))
         if is_cross_site and not (scope["path"] == "/" and headers.get("sec-fetch-mode") == ["navigate"]):
-            return "this was sent by a page of another site"
+            return _CROSS_SITE
         return None
 
     def _has_cookie(self, headers: dict[str, list[str]]) -> bool:
@@ -131,30 +133,30 @@ class Guard:
             morsel = SimpleCookie("; ".join(headers.get("cookie", []))).get(self._cookie)
         except CookieError:
             return False
-        return morsel is not None and _equal_constant_time(morsel.value, self._terms.session)
+        return morsel is not None and _equal_constant_time(morsel.value, self._policy.session)
 
     def _has_token(self, scope: Any) -> bool:
         if scope["type"] != "http" or scope["path"] != "/":
             return False
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        return len(given) == 1 and _equal_constant_time(given[0], self._terms.token or "")
+        return len(given) == 1 and _equal_constant_time(given[0], self._policy.token or "")
 
     async def _set_cookie(self, scope: Any, send: Any) -> None:
-        """The cookie, and on to the page by an address without the token."""
+        """Set the cookie and redirect to an address without the token."""
         secure = "; Secure" if scope.get("scheme") == "https" else ""
-        cookie = f"{self._cookie}={self._terms.session}; HttpOnly; SameSite=Strict; Path=/{secure}"
+        cookie = f"{self._cookie}={self._policy.session}; HttpOnly; SameSite=Strict; Path=/{secure}"
         headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"cache-control", b"no-store")]
         await _with_headers(send)({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body"})
 
 
 def _equal_constant_time(given: str, expected: str) -> bool:
-    """In a time that does not tell how much of it is right."""
+    """Compare in constant time, so that timing reveals nothing about the secret."""
     return secrets.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
 def _is_same_origin(origin: str, host: str) -> bool:
-    """Whether it is this server's own. A browser leaves out of both the port that is the scheme's own."""
+    """Whether the origin is this server. Browsers omit the scheme's default port in both headers."""
     scheme, _, authority = origin.partition("://")
     return scheme in ("http", "https") and authority.lower() == host.lower()
 

@@ -1,6 +1,6 @@
-"""What is in the folder: media, captions as they stand on disk, what the journal and a person say of them.
+"""The state of the folder: media, captions on disk, their journal records and decisions.
 
-Read when the page starts and again and again meanwhile, since other programs write there too.
+It is read when the page starts and then rescanned regularly, because other programs write to the folder too.
 """
 
 import os
@@ -22,22 +22,22 @@ from .provenance import Provenance, ProvenanceIndex
 
 
 def readable(text: str) -> str:
-    """Text that any browser takes: stray bytes of a file's name, halves of characters replaced."""
+    """Replace what UTF-8 cannot encode: undecodable bytes of a file name, lone surrogates."""
     return text.encode("utf-8", "replace").decode()
 
 
 def text_of(content: bytes | None) -> str:
-    """What a `.txt` says, "" for nothing but white space."""
+    """Decode the content of a `.txt`; "" for white space alone."""
     return "" if content is None else content.decode("utf-8-sig", "replace").strip()
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionText:
-    """A caption as it stood when it was read. text: "" where there is none. digest: of its bytes, None without any."""
+    """A caption as read from disk. text: "" if there is none. digest: of the file's bytes, None if there is no text."""
 
     text: str = ""
     digest: str | None = None
-    stamp: tuple[int, int] | None = None  # nanoseconds of the last change, bytes
+    stamp: tuple[int, int] | None = None  # modification time in ns, size in bytes
 
     @property
     def count(self) -> int:
@@ -46,16 +46,16 @@ class CaptionText:
 
 @dataclass(slots=True)
 class ReviewItem:
-    """number: what the page calls it, as long as the server runs. access_error: why it can be neither shown nor edited."""
+    """One media file with its caption."""
 
-    number: int
+    number: int  # identifies it on the page while the server runs
     item: MediaItem
     words: CaptionText = CaptionText()
     flags: tuple[str, ...] = ()
     decision: Decision | None = None
     provenance: Provenance | None = None
-    failure: str | None = None
-    access_error: str | None = None
+    failure: str | None = None  # why its last captioning run failed
+    access_error: str | None = None  # why it can be neither displayed nor edited
     exists: bool = True
     name: str = field(init=False)
 
@@ -64,12 +64,12 @@ class ReviewItem:
 
     @property
     def state(self) -> tuple[object, ...]:
-        """All of it that changes."""
+        """All fields that can change."""
         return self.words, self.flags, self.decision, self.provenance, self.failure, self.access_error, self.exists
 
     @property
     def folder(self) -> str:
-        """Within the folder that is reviewed, "" for its own top."""
+        """Relative to the reviewed folder; "" for the folder itself."""
         return self.name.rpartition("/")[0]
 
 
@@ -77,21 +77,21 @@ Listener = Callable[[set[int]], None]
 
 
 class Library:
-    """Entries by their number. Changes on disk come in by `refresh`; whoever listens is told of each."""
+    """The items by number. `refresh` reads changes on disk and notifies the listeners."""
 
     def __init__(self, root: Root, settings: Settings) -> None:
-        """Raises `StartError` for a folder whose journal would lie elsewhere."""
+        """Raises `StartError` if the journal would be outside the folder."""
         check_store_is_contained(root.store)
         self.root = root
-        self.lock = threading.RLock()  # whoever writes holds it
+        self.lock = threading.RLock()  # held by every writer
         self.entries: list[ReviewItem] = []
-        self.problems: list[str] = []  # folders that cannot be listed
+        self.problems: list[str] = []  # errors of folders that cannot be listed
         self.listeners: list[Listener] = []
         self._settings = settings
         self._by_name: dict[str, ReviewItem] = {}
-        self._flags_by_digest: dict[str, tuple[str, ...]] = {}  # digest -> flags of words that no journal knows
-        self._is_inside: dict[Path, bool] = {}  # whether a folder lies in the one that is reviewed
-        self._collisions: dict[str, str] = {}  # name -> with which others it would share its caption
+        self._flags_by_digest: dict[str, tuple[str, ...]] = {}  # digest -> flags of captions without a journal record
+        self._is_inside: dict[Path, bool] = {}  # folder -> whether it is inside the reviewed folder
+        self._collisions: dict[str, str] = {}  # name -> error: which files would share its caption
         self._provenance = ProvenanceIndex(root.store)
         self.decisions = Decisions(root.store)
 
@@ -102,7 +102,7 @@ class Library:
         return (entry for entry in self.entries if entry.exists)
 
     def refresh(self) -> set[int]:
-        """Look at the folder anew: the numbers of what has changed. Raises `StartError` for a folder that is gone."""
+        """Rescan the folder and return the numbers that changed. Raises `StartError` if the folder is gone."""
         with self.lock:
             self._provenance.refresh()
             self.decisions.refresh()
@@ -134,7 +134,7 @@ class Library:
         return changed
 
     def reload(self, numbers: Iterable[int], *, compute_flags: bool = False) -> set[int]:
-        """Read these captions anew: the numbers of those that have changed. compute_flags: find their flags as well."""
+        """Reread these captions and return the numbers that changed. compute_flags: also compute missing flags."""
         with self.lock:
             self._provenance.refresh()
             self.decisions.refresh()
@@ -154,7 +154,7 @@ class Library:
                 listener(changed)
 
     def _refresh_item(self, entry: ReviewItem, access_error: str | None) -> bool:
-        """Bring an entry up to date: whether anything was to be done."""
+        """Update an item; return whether it changed."""
         before = entry.state
         item = entry.item
         entry.exists = os.path.lexists(item.path)
@@ -173,7 +173,7 @@ class Library:
         return before != entry.state
 
     def _check_inside(self, item: MediaItem) -> None:
-        """Raises `ItemError` for media that lie elsewhere. A folder is looked up once: who serves looks anew."""
+        """Raises `ItemError` for media outside the folder. The result is cached per folder; serving checks again."""
         folder = item.path.parent
         if folder not in self._is_inside:
             self._is_inside[folder] = folder.resolve().is_relative_to(self.root.folder.resolve())
@@ -189,16 +189,16 @@ class Library:
         stamp = stat.st_mtime_ns, stat.st_size
         return entry.words if entry.words.stamp == stamp else _read(path, self.root.captions, stamp)
 
-    # Flags of captions that no journal knows
+    # Flags of captions without a journal record
 
     def flag_unknown(self) -> None:
-        """Find them all; it takes a while for each."""
+        """Compute all missing flags. This is slow."""
         for entry in list(self.present()):
             if entry.words.digest and not entry.provenance and entry.words.digest not in self._flags_by_digest:
                 self.reload([entry.number], compute_flags=True)
 
     def _compute_flags(self, entry: ReviewItem) -> bool:
-        """Whether it is a new finding."""
+        """Compute missing flags; return whether there were any to compute."""
         words, judging = entry.words, self._settings.judging
         if words.digest is None or entry.provenance or words.digest in self._flags_by_digest:
             return False
@@ -208,7 +208,7 @@ class Library:
 
 
 def _read(path: Path, within: Path, stamp: tuple[int, int]) -> CaptionText:
-    """Raises `ItemError` for what is no file inside `within`, or cannot be read."""
+    """Raises `ItemError` for a file that is outside `within` or unreadable."""
     content = sidecar.read(resolve_inside(path, within, CAPTION_SUFFIXES))
     text = text_of(content)
     if not content or not text:

@@ -1,6 +1,6 @@
-"""What a browser shows of the media: thumbnails, pictures, clips, frames, made when asked for and kept in a cache.
+"""The media in a form that browsers display: thumbnails, pictures, clips and frames, made on demand and cached.
 
-The cache lies outside the dataset, since trainers take whatever media lie inside.
+The cache is outside the dataset, because trainers load any media file inside it.
 """
 
 import asyncio
@@ -26,27 +26,27 @@ from . import thumbnails
 from .guard import MEDIA_SUFFIXES, resolve_inside
 from .library import Library
 
-TYPES = {  # what browsers show as it is
+TYPES = {  # formats that browsers display directly
     ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".gif": "image/gif",
     ".avif": "image/avif",
 }  # fmt: skip
-_MAYBE_ANIMATED = (".gif", ".webp", ".avif", ".png")  # may be animated, so that a still would not do
+_MAYBE_ANIMATED = (".gif", ".webp", ".avif", ".png")  # a still image may not replace these
 _CLIP_TYPES = {".webm": "video/webm", ".mkv": "video/x-matroska"}
-_MAX_ORIGINAL_BYTES, _MAX_ANIMATED_BYTES = 1 << 20, 16 << 20  # of larger ones a smaller picture is sent
+_MAX_ORIGINAL_BYTES, _MAX_ANIMATED_BYTES = 1 << 20, 16 << 20  # larger files are sent as a smaller JPEG
 _CACHE_BYTES = 4 * GIB
 _TIMEOUT_S = {"clip": 600.0}
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """A file to send, as what."""
+    """A file to send. type: its MIME type."""
 
     path: Path
     type: str
 
 
 class _LifoSemaphore:
-    """Room for so many at once; who asked last goes first: it is what a person who scrolls is looking at."""
+    """A semaphore that serves the latest waiter first: while scrolling, the latest request is for what is visible."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
@@ -63,7 +63,7 @@ class _LifoSemaphore:
         try:
             yield
         finally:
-            while self._waiters and self._waiters[-1].done():  # gave up
+            while self._waiters and self._waiters[-1].done():  # canceled
                 self._waiters.pop()
             if self._waiters:
                 self._waiters.pop().set_result(None)
@@ -72,16 +72,16 @@ class _LifoSemaphore:
 
 
 class Media:
-    """All of it raises `ItemError` for what cannot be shown, with the reason, and `LookupError` for no such number."""
+    """All methods raise `ItemError` for a file that cannot be displayed and `LookupError` for an unknown number."""
 
     def __init__(self, library: Library, settings: DecodeSettings, workers: int, cache: Path | None = None) -> None:
         self._library = library
         self.cache = cache or platformdirs.user_cache_path("gemma-captioner") / "review"
         self._processes = WorkerPool(workers, int(settings.memory_gib * GIB))
         self._decoders = _LifoSemaphore(workers)
-        self._clip_decoders = _LifoSemaphore(max(1, workers - 1))  # one is left for pictures, however long a clip takes
+        self._clip_decoders = _LifoSemaphore(max(1, workers - 1))  # one stays free for pictures
         self._in_progress: dict[Path, asyncio.Task[Any]] = {}
-        self._playable: set[Path] = set()  # clips that a browser plays as they are
+        self._playable: set[Path] = set()  # cache paths of clips that browsers play without conversion
         _prune(self.cache)
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Media:
         return MediaFile(await self._render(number, "picture"), "image/jpeg")
 
     async def clip(self, number: int) -> MediaFile:
-        """It may take a while where the browser cannot play the clip as it is."""
+        """Return the clip, converted if browsers cannot play it, which is slow."""
         path = self._path(number)
         made = self._cache_path(number, "clip")
         if made not in self._playable and not made.exists() and await self._render(number, "clip", result=True):
@@ -108,7 +108,7 @@ class Media:
         return MediaFile(made, "video/mp4")
 
     async def strip(self, number: int, settings: DecodeSettings) -> tuple[MediaFile, list[float]]:
-        """The frames that a model sees, side by side, and their times in seconds."""
+        """Return the frames that a model sees, side by side in one image, and their times in seconds."""
         path = await self._render(number, "strip", settings)
         metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return MediaFile(path, "image/jpeg"), metadata["times_s"]
@@ -126,12 +126,14 @@ class Media:
         try:
             key_text = f"{path}\n{fingerprint(path)}\n{what}\n{options}"
         except OSError as error:
-            raise ItemError(f"it cannot be read ({error.strerror})") from error
+            raise ItemError(
+                f"cannot read this file ({error.strerror}): check that it exists and is readable"
+            ) from error
         key = hashlib.sha256(key_text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return self.cache / key[:2] / f"{key}.{'mp4' if what == 'clip' else 'jpg'}"
 
     async def _render(self, number: int, what: str, *options: Any, result: bool = False) -> Any:
-        """The path of what the function of thumbnails.py makes; or what it returns, where that is the `result`."""
+        """Run a function of thumbnails.py; return the path of its file or, with `result`, its return value."""
         place = self._cache_path(number, what, *options)
         if not result and place.exists():
             return place
@@ -152,20 +154,20 @@ class Media:
             try:
                 try:
                     return await asyncio.wrap_future(schedule().future)
-                except BrokenProcessPool:  # by another file, perhaps
+                except BrokenProcessPool:  # another file may have crashed the worker
                     return await asyncio.wrap_future(schedule().future)
             except FutureTimeoutError:
-                raise ItemError("it takes too long to decode: convert it") from None
+                raise ItemError("decoding took too long: convert the file with another program") from None
             except OSError as error:
                 raise ItemError(
-                    f"it cannot be kept in {self.cache} ({error.strerror}): make room, or set XDG_CACHE_HOME"
+                    f"cannot write to the cache {self.cache} ({error.strerror}): free space or set XDG_CACHE_HOME"
                 ) from error
             except (ProcessExpired, BrokenProcessPool):
-                raise ItemError("the decoder crashed on it: convert it with another program") from None
+                raise ItemError("the decoder crashed on this file: convert it with another program") from None
 
 
 def _prune(cache: Path) -> None:
-    """The oldest go where there is too much."""
+    """Remove the oldest files above the size limit."""
     files = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in cache.glob("??/*")), reverse=True)
     total = 0
     for _, size, file in files:

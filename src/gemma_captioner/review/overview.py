@@ -1,4 +1,4 @@
-"""The captions as a whole: figures, and for each what it is about. Pure."""
+"""Statistics of all captions, each with the query that finds its items. Pure functions."""
 
 import re
 from collections import Counter
@@ -9,51 +9,40 @@ from ..captions.stats import CaptionStats
 from .library import ReviewItem
 from .query import ANY_FLAG, Query, State
 
-_MAX_BINS = 16  # of the lengths
-_MAX_BARS = 20  # words, openings and groups that are listed
+_MAX_BINS = 16  # of the length histogram
+_MAX_BARS = 20  # in other charts
 
 
 @dataclass(frozen=True, slots=True)
 class ChartBar:
-    """So many captions, and the query that shows them."""
+    """A number of captions, and the query that finds them."""
 
     label: str
     count: int
     query: Query
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """Headed lists of bars, in the order in which they are shown."""
-
-    charts: tuple[tuple[str, tuple[ChartBar, ...]], ...]
-
-
-def overview(entries: Iterable[ReviewItem]) -> Overview:
-    audit, flags, states, numbers = CaptionStats(), Counter[str](), Counter[str](), {}
+def overview(entries: Iterable[ReviewItem]) -> list[tuple[str, tuple[ChartBar, ...]]]:
+    """Return the charts, (title, bars), in display order."""
+    stats, flags, states, numbers = CaptionStats(), Counter[str](), Counter[str](), {}
     for entry in entries:
         states[entry.decision or ("open" if entry.words.digest else "uncaptioned")] += 1
         states["failed"] += entry.failure is not None or entry.access_error is not None
         if entry.words.digest is not None:
-            audit.add(entry.item.name, entry.words.text, entry.words.count)
+            stats.add(entry.item.name, entry.words.text, entry.words.count)
             numbers[entry.item.name] = entry.number
             flags.update(entry.flags)
             flags[ANY_FLAG] += bool(entry.flags)
     shown: tuple[State, ...] = ("open", "approved", "rejected", "uncaptioned", "failed")
-    groups = sorted(audit.duplicates(), key=len, reverse=True)
-    return Overview(
-        (
-            ("State", tuple(ChartBar(state, states[state], Query(state=state)) for state in shown if states[state])),
-            (
-                "Flags",
-                tuple(ChartBar(flag.replace("_", " "), n, Query(flag=flag)) for flag, n in flags.most_common() if n),
-            ),
-            ("Words in a caption", _lengths(audit.lengths)),
-            ("Say the same", tuple(_duplicates(names, numbers) for names in groups[:_MAX_BARS])),
-            ("Openings", tuple(ChartBar(said, n, _opening(said)) for said, n in audit.openings.most_common(_MAX_BARS))),
-            ("Words", tuple(ChartBar(word, n, _word(word)) for word, n in audit.words.most_common(_MAX_BARS))),
-        )
-    )
+    groups = sorted(stats.duplicates(), key=len, reverse=True)
+    return [
+        ("State", tuple(ChartBar(state, states[state], Query(state=state)) for state in shown if states[state])),
+        ("Flags", tuple(ChartBar(f.replace("_", " "), n, Query(flag=f)) for f, n in flags.most_common() if n)),
+        ("Caption length in words", _lengths(stats.lengths)),
+        ("Same text", tuple(_duplicates(names, numbers) for names in groups[:_MAX_BARS])),
+        ("Openings", tuple(ChartBar(text, n, _opening(text)) for text, n in stats.openings.most_common(_MAX_BARS))),
+        ("Words", tuple(ChartBar(word, n, _word(word)) for word, n in stats.words.most_common(_MAX_BARS))),
+    ]
 
 
 def _lengths(lengths: Counter[int]) -> tuple[ChartBar, ...]:
@@ -74,11 +63,11 @@ def _lengths(lengths: Counter[int]) -> tuple[ChartBar, ...]:
 def _duplicates(names: list[str], numbers: dict[str, int]) -> ChartBar:
     only = frozenset(numbers[name] for name in names)
     label = names[0].encode("utf-8", "replace").decode()
-    return ChartBar(label, len(names), Query(only=only, only_reason=f"{len(names)} captions that say the same"))
+    return ChartBar(label, len(names), Query(only=only, only_reason=f"{len(names)} captions with the same text"))
 
 
 def _opening(words: str) -> Query:
-    """# a red circle -> ^\\W*a\\W+red\\W+circle\\b: as the words were counted, case and punctuation set aside"""
+    """# a red circle -> ^\\W*a\\W+red\\W+circle\\b: matches as the count does, without case and punctuation"""
     return Query(text=r"^\W*" + r"\W+".join(map(re.escape, words.split())) + r"\b", is_regex=True)
 
 

@@ -1,7 +1,7 @@
-"""New captions for files that have one: made beside the dataset, shown beside the old, taken or declined.
+"""Proposals: new captions for review, which a person accepts or declines.
 
-The pipeline runs as ever, with a folder of its own as the store: `.gemma-captioner/proposals/<run-id>/`. A copy of each
-present caption goes in first, for the prompt's {existing}. A server that dies loses none of them.
+A run writes them to a store of its own, `.gemma-captioner/proposals/<run-id>/`, so they survive a crash of the server.
+Each present caption is copied there first, because the prompt may use it as {existing}.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from .provenance import ProvenanceIndex
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """path: the new caption's; called otherwise, once it was taken or declined. provenance: how it came about."""
+    """A new caption. path: its file, which is renamed on acceptance or decline. provenance: its journal record."""
 
     number: int
     text: str
@@ -29,7 +29,7 @@ class Proposal:
 
 
 class Proposals:
-    """Offered and neither taken nor declined; of several for one file, the last."""
+    """The open proposals: the latest one for each item."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
@@ -49,11 +49,8 @@ class Proposals:
         proposal = self._by_number.get(number)
         return proposal if proposal is not None and proposal.path.exists() else None
 
-    def numbers(self) -> set[int]:
-        return {number for number in self._by_number if number in self}
-
     def run_items(self, entries: Iterable[ReviewItem], run_id: str) -> Iterator[MediaItem]:
-        """The items of a run that makes proposals, each with its present caption beside it."""
+        """Yield the items for a run that makes proposals, each with a copy of its present caption."""
         folder = self._root / run_id
         for entry in entries:
             path = folder / entry.item.caption_file
@@ -63,7 +60,7 @@ class Proposals:
             yield replace(entry.item, caption_path=path, store=folder)
 
     def offer(self, entry: ReviewItem, folder: Path) -> None:
-        """What the run of this folder made for the entry, where it made something."""
+        """Add the proposal that the run of this folder wrote for the item, if any."""
         path = folder / entry.item.caption_file
         index = self._provenance.setdefault(folder, ProvenanceIndex(folder))
         index.refresh()

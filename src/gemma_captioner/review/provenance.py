@@ -1,4 +1,4 @@
-"""What the journals tell of the captions: how each came about, what failed. Read once, then as they grow."""
+"""Finds the journal records of captions and failures. Each journal is read once, then as it grows."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from ..dataset.sidecar import DOT_FOLDER
 
 
 def list_field(line: JournalRecord, key: str) -> list[Any]:
-    """A journal that came with somebody's dataset may say anything: what is no list is an empty one."""
+    """Return the list under `key`, [] for any other type: a downloaded journal may contain anything."""
     value = line.get(key)
     return value if isinstance(value, list) else []
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where the journal tells of a caption: all but what a list shows stays on disk until it is asked for."""
+    """The place of a caption's journal record: offset `at` in the file `run`. The record is read on demand."""
 
     run: Path
     at: int
@@ -28,13 +28,13 @@ class Provenance:
         return read_line(self.run, self.at)
 
     def recorded_settings(self) -> dict[str, Any]:
-        """As the run wrote them; of a caption that was offered and taken, as the run that made it."""
+        """The settings of the run that made the caption, for an accepted proposal too."""
         header: JournalRecord = next(read_journal(self.run), {})
         settings = self.line().get("settings") or header.get("settings")
         return settings if isinstance(settings, dict) else {}
 
     def settings(self) -> Settings | None:
-        """None where another version wrote them in another way."""
+        """None if another version wrote settings that this one cannot read."""
         try:
             return Settings.model_validate(self.recorded_settings())
         except ValueError:
@@ -42,7 +42,7 @@ class Provenance:
 
 
 class ProvenanceIndex:
-    """Of one store. Call `refresh` for what was written since."""
+    """The records of one store. `refresh` reads new ones."""
 
     def __init__(self, store: Path) -> None:
         self._runs = store / DOT_FOLDER / "runs"
@@ -52,7 +52,7 @@ class ProvenanceIndex:
 
     def refresh(self) -> None:
         for run in sorted(self._runs.glob("*.jsonl")):
-            with suppress(OSError):  # what it would tell is unknown: its captions count as a person's
+            with suppress(OSError):  # unreadable: its captions count as written by a person
                 self._add(run)
 
     def _add(self, run: Path) -> None:
@@ -66,9 +66,9 @@ class ProvenanceIndex:
                     self._failed[path] = error
 
     def of(self, caption_file: str, digest: str) -> Provenance | None:
-        """None for a caption that we never wrote: a person's."""
+        """Return None for a caption without a record, which a person wrote."""
         return self._made.get((caption_file, digest))
 
     def failure(self, name: str) -> str | None:
-        """Why the item failed, where that is the last that is told of it."""
+        """Return the error of the item's last run, None if it has succeeded since."""
         return self._failed.get(name)

@@ -1,4 +1,4 @@
-"""What is shown of the library, and in which order. Pure."""
+"""Filters and sorts the items. Pure functions."""
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ ANY_FLAG = "any"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """text: in the caption or the name. flag: a flag's name, `any`, "" for all. min_words, max_words: words. only: numbers."""
+    """A filter and a sort order."""
 
-    text: str = ""
+    text: str = ""  # searched in captions and names
     is_regex: bool = False
-    flag: str = ""
+    flag: str = ""  # `any` for any flag, "" for no filter
     kind: Kind | None = None
     state: State | None = None
     folder: str | None = None
     min_words: int | None = None
     max_words: int | None = None
-    only: frozenset[int] | None = None
-    only_reason: str = ""  # for a person: "39 share the caption ..."
+    only: frozenset[int] | None = None  # item numbers
+    only_reason: str = ""  # "2 captions with the same text"
     sort: Sort = "name"
     is_reversed: bool = False
 
@@ -38,7 +38,7 @@ class Query:
         return self != Query(sort=self.sort, is_reversed=self.is_reversed)
 
 
-_STATES: Mapping[State, Callable[[ReviewItem, bool], bool]] = {  # (entry, whether a new caption is offered for it)
+_STATES: Mapping[State, Callable[[ReviewItem, bool], bool]] = {  # (item, whether it has a proposal)
     "open": lambda entry, offered: entry.words.digest is not None and entry.decision is None,
     "approved": lambda entry, offered: entry.decision == "approved",
     "rejected": lambda entry, offered: entry.decision == "rejected",
@@ -50,9 +50,9 @@ _STATES: Mapping[State, Callable[[ReviewItem, bool], bool]] = {  # (entry, wheth
 
 
 def filter_items(entries: Iterable[ReviewItem], query: Query, offered: Container[int] = ()) -> list[ReviewItem]:
-    """offered: numbers that a new caption is there for, neither taken nor declined.
+    """Return the matching items in order. offered: the numbers of items that have a proposal.
 
-    Raises `UsageError` for a regular expression that is none, or takes too long.
+    Raises `UsageError` if the regular expression is invalid or takes too long.
     """
     expression = compile_pattern(query.text, is_regex=query.is_regex) if query.text else None
 

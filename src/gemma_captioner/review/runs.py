@@ -1,4 +1,4 @@
-"""Captioning that is started from the page: one run at a time, in a thread, with a model that stays loaded."""
+"""Captioning runs that the page starts: one at a time, in a thread, with a model that stays loaded."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ _MAX_RECENT = 30
 
 
 class RunController:
-    """What it says of the run may be read at any time. `changed` is called from its thread after each outcome."""
+    """Starts and stops runs. Any thread may read its attributes; the run's thread calls `changed` on each outcome."""
 
     def __init__(self, library: Library, proposals: Proposals) -> None:
         self._library = library
@@ -36,13 +36,13 @@ class RunController:
 
     def clear(self) -> None:
         self.state: State = "idle"
-        self.what = ""  # of the run, for a person
+        self.what = ""  # describes the run
         self.model = ""
         self.error = ""
         self.total: int | None = None
         self.stats = RunStats()
-        self.recent: deque[Outcome] = deque(maxlen=_MAX_RECENT)  # captions and failures, the latest first
-        self._outcome_times: deque[float] = deque(maxlen=200)  # when the last ones came
+        self.recent: deque[Outcome] = deque(maxlen=_MAX_RECENT)  # captions and failures, latest first
+        self._outcome_times: deque[float] = deque(maxlen=200)  # time.monotonic() of the latest outcomes
 
     @property
     def is_busy(self) -> bool:
@@ -54,7 +54,7 @@ class RunController:
 
     @property
     def rate(self) -> float | None:
-        """Files a second of late; None where too few have come."""
+        """Recent files per second; None until there are two outcomes."""
         if len(self._outcome_times) < 2 or self._outcome_times[-1] <= self._outcome_times[0]:
             return None
         return (len(self._outcome_times) - 1) / (self._outcome_times[-1] - self._outcome_times[0])
@@ -69,7 +69,7 @@ class RunController:
     # Starting and stopping
 
     def caption_folder(self, settings: Settings) -> bool:
-        """All of it, as `caption` would. False where a run is going on already."""
+        """Caption the folder as `caption` does. Return False if a run is active."""
         folder = self._library.root.folder
 
         def outcomes() -> Generator[Outcome]:
@@ -82,7 +82,7 @@ class RunController:
         return self._start(f"captioning {folder.name}", outcomes)
 
     def propose(self, entries: list[ReviewItem], settings: Settings) -> bool:
-        """New captions, which replace nothing before they are taken. False where a run is going on already."""
+        """Make proposals for these items. Return False if a run is active."""
         settings = settings.model_copy(
             update={"selection": settings.selection.model_copy(update={"existing": "overwrite", "only": None})}
         )
@@ -99,13 +99,13 @@ class RunController:
                         self._library.notify({entry.number})
                     yield outcome
 
-        started = self._start(f"{len(entries):,} captioned again, to be taken or declined", outcomes)
+        started = self._start(f"recaptioning {len(entries):,} file{'s' * (len(entries) != 1)}", outcomes)
         if started:
             self.total = len(entries)
         return started
 
     def pause(self) -> None:
-        """After the next outcome; what the model works on meanwhile is kept."""
+        """Pause after the next outcome. The model finishes its current batch."""
         if self.state == "running":
             self._not_paused.clear()
             self.state = "paused"
@@ -116,13 +116,13 @@ class RunController:
             self._not_paused.set()
 
     def stop(self) -> None:
-        """After the next outcome. All that is finished is kept."""
+        """Stop after the next outcome. Finished captions are kept."""
         if self.is_busy:
             self.state = "stopping"
             self._not_paused.set()
 
     def unload(self) -> None:
-        """Give the model's memory back."""
+        """Free the model's memory."""
         if self._loaded is not None and not self.is_busy:
             self._loaded[1].close()
             self._loaded = None
@@ -133,7 +133,7 @@ class RunController:
             self._thread.join(timeout=10)
         self.unload()
 
-    # Going on
+    # The thread of a run
 
     def _start(self, what: str, outcomes: Callable[[], Generator[Outcome]]) -> bool:
         if self.is_busy:
@@ -154,8 +154,12 @@ class RunController:
                     if self.state == "stopping":
                         break
             self.state = "stopped" if self.state == "stopping" else "finished"
-        except Exception as error:  # whatever it is, the page goes on
-            message = str(error) if isinstance(error, CaptionerError) else f"it died ({type(error).__name__}: {error})"
+        except Exception as error:  # the page must survive any error of a run
+            message = (
+                str(error)
+                if isinstance(error, CaptionerError)
+                else f"unexpected error ({type(error).__name__}: {error})"
+            )
             self.state, self.error = "failed", redact_token(message)
         self.changed()
 
@@ -173,7 +177,7 @@ class RunController:
         self.changed()
 
     def _engine(self, settings: Settings) -> SharedEngine:
-        """The model that is loaded, where it is the one, planned for as much."""
+        """Reuse the loaded model if it was planned for the same settings."""
         prompting = settings.prompting
         same = (
             settings.model, prompting.order, prompting.system, prompting.begin, prompting.examples, settings.sampling,

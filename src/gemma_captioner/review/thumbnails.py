@@ -1,6 +1,6 @@
-"""Pictures of media files for a browser, made in processes of their own: what a file does there costs itself alone.
+"""Renders media files for the browser. It runs in worker processes, so that a crash affects one file only.
 
-Each function writes one file, whole or not at all, and is given nothing but what pickles.
+Each function writes its file atomically, and its arguments can be pickled.
 """
 
 import json
@@ -19,11 +19,11 @@ from ..media.video import open_video, read_timeline, video_stream
 from ..storage.atomic import atomic_write
 from ..types import Failed, Frames, MediaItem, PatchBudget
 
-_THUMB = PatchBudget(tokens=220 * 160, unit=1)  # pixels in all, whatever the shape
+_THUMB = PatchBudget(tokens=220 * 160, unit=1)  # total pixels, for any shape
 _PICTURE = PatchBudget(tokens=1600 * 1200, unit=1)
 _STRIP = PatchBudget(tokens=200 * 140, unit=1)
 _PROXY_EDGE, _PROXY_CRF = 1280, "23"
-_PLAYABLE_CODECS = {  # container -> codecs that browsers play from it
+_PLAYABLE_CODECS = {  # container -> codecs that browsers play
     "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "av1", "vp9"},
     "matroska,webm": {"vp8", "vp9", "av1"},
 }
@@ -31,19 +31,19 @@ _PLAYABLE_PIXEL_FORMATS = {"yuv420p", "yuvj420p"}  # 8 bits
 
 
 def thumb(item: MediaItem, target: Path) -> None:
-    """A JPEG of the image, or of the clip's middle frame. Raises `ItemError`."""
+    """Write a JPEG of the image or of the clip's middle frame. Raises `ItemError`."""
     frames = _decode(item, _THUMB, DecodeSettings(frames=1, animated="first"))
     _write(target, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=80))
 
 
 def picture(item: MediaItem, target: Path) -> None:
-    """A JPEG of an image that a browser cannot show, or that is large to send. Raises `ItemError`."""
+    """Write a JPEG of an image that is large or that browsers cannot display. Raises `ItemError`."""
     frames = _decode(item, _PICTURE, DecodeSettings(frames=1, animated="first"))
     _write(target, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=88))
 
 
 def clip(item: MediaItem, target: Path) -> bool:
-    """Whether a browser plays the file as it is; if not, an H.264 of it is at `target`. Raises `ItemError`."""
+    """Return whether browsers play the file; if not, write an H.264 copy to `target`. Raises `ItemError`."""
     try:
         with open_video(item.path) as container:
             stream = video_stream(container)
@@ -62,13 +62,13 @@ def clip(item: MediaItem, target: Path) -> bool:
 
             _write(target, write)
         return is_playable
-    except (OSError, ValueError) as error:  # FFmpeg's errors are of both kinds
+    except (OSError, ValueError) as error:  # FFmpeg raises both
         reason = getattr(error, "strerror", None) or error
-        raise ItemError(f"it cannot be played ({reason}): replace or remove it") from error
+        raise ItemError(f"cannot play this clip ({reason}): replace or remove it") from error
 
 
 def strip(item: MediaItem, target: Path, settings: DecodeSettings) -> None:
-    """The frames that a model sees, side by side in a JPEG, their times in seconds in a `.json` beside it."""
+    """Write the frames that a model sees side by side in a JPEG, and their times in seconds in a `.json` beside it."""
     frames = _decode(item, _STRIP, settings)
     metadata = {"times_s": frames.times_s}
     _write(target.with_suffix(".json"), lambda path: path.write_text(json.dumps(metadata), encoding="utf-8"))
@@ -83,10 +83,10 @@ def _decode(item: MediaItem, size: PatchBudget, settings: DecodeSettings) -> Fra
 
 
 def _write(target: Path, save: Callable[[Path], object]) -> None:
-    with atomic_write(target, sync=False) as unfinished:  # a cache
+    with atomic_write(target, sync=False) as unfinished:  # only a cache
         save(unfinished)
 
 
 def with_real_path(item: MediaItem, real: Path) -> MediaItem:
-    """The item as it is opened: where all links lead, so that what was found to lie inside is what is read."""
+    """Return the item with the resolved path, so that the file that was checked is the file that is opened."""
     return replace(item, path=real)

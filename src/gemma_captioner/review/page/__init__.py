@@ -1,1 +1,1 @@
-"""What is seen of the review in a browser: NiceGUI, imported nowhere else."""
+"""The user interface of the review page. Only this package imports NiceGUI."""

@@ -1,4 +1,4 @@
-"""What a key does to the item in front, or to those selected: decisions, offered captions, the trash, undo."""
+"""Commands on the current item or the selection: decisions, proposals, the trash, undo."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Actions:
-    """commands: name -> what it does, for the tab's table, which has each wait for the one before it."""
+    """Provides `commands`, name -> function, for the command table of the tab."""
 
     def __init__(self, tab: "ReviewTab") -> None:
         self._tab = tab
@@ -27,13 +27,13 @@ class Actions:
             "keep": lambda: self.resolve_proposal(accept=False),
             "trash": self.trash,
             "undo": lambda: self.undo_or_redo(edits.undo, "nothing to undo"),
-            "redo": lambda: self.undo_or_redo(edits.redo, "nothing to do again"),
+            "redo": lambda: self.undo_or_redo(edits.redo, "nothing to redo"),
         }
 
     async def decide(self, decision: Decision | None) -> None:
         tab = self._tab
         numbers, single = tab.selection.selected_or_current(), not tab.selection.selected
-        done = await tab.review_state.run_blocking(tab.review_state.edits.decide, numbers, decision, by=tab.tab_id)
+        done = await asyncio.to_thread(tab.review_state.edits.decide, numbers, decision, by=tab.tab_id)
         tab.notify(done)
         if single and decision is not None and not done.refused:
             tab.step(1)
@@ -41,23 +41,22 @@ class Actions:
             tab.show(tab.selection.current)
 
     async def resolve_proposal(self, *, accept: bool) -> None:
-        """Of the item in front, or of all those selected: the new caption, or the old one."""
+        """Accept or decline the proposals of the selection or of the current item."""
         tab, review_state = self._tab, self._tab.review_state
         offers = [
             offer for number in tab.selection.selected_or_current() if (offer := review_state.proposals.of(number))
         ]
         if not offers:
-            ui.notify("no new caption is offered")
+            ui.notify("there is no new caption: press c to request one")
             tab.show(tab.selection.current)
             return
         if accept:
             library = review_state.library
             drafts = [(Draft(o.number, library[o.number].words.digest, o.text, o.provenance), o.path) for o in offers]
-            done = await review_state.run_blocking(review_state.edits.accept_proposals, drafts, by=tab.tab_id)
+            done = await asyncio.to_thread(review_state.edits.accept_proposals, drafts, by=tab.tab_id)
         else:
-            done = await review_state.run_blocking(
-                review_state.edits.decline_proposals, [(o.number, o.path) for o in offers], by=tab.tab_id
-            )
+            declined = [(offer.number, offer.path) for offer in offers]
+            done = await asyncio.to_thread(review_state.edits.decline_proposals, declined, by=tab.tab_id)
         tab.notify(done)
         if tab.selection.selected or done.refused or tab.query.state != "recaptioned":
             tab.show(tab.selection.current)
@@ -66,21 +65,18 @@ class Actions:
 
     async def trash(self) -> None:
         tab = self._tab
-        tab.notify(
-            await tab.review_state.run_blocking(
-                tab.review_state.edits.trash, tab.selection.selected_or_current(), by=tab.tab_id
-            )
-        )
+        numbers = tab.selection.selected_or_current()
+        tab.notify(await asyncio.to_thread(tab.review_state.edits.trash, numbers, by=tab.tab_id))
 
     async def undo_or_redo(self, action: Callable[[str], EditResult | None], message: str) -> None:
         tab = self._tab
-        done = await tab.review_state.run_blocking(action, tab.tab_id)
+        done = await asyncio.to_thread(action, tab.tab_id)
         if done is None:
             ui.notify(message)
             tab.show(tab.selection.current)
             return
         tab.drafts.unsaved = None
         tab.notify(done)
-        await asyncio.sleep(0)  # what came back is shown by then
+        await asyncio.sleep(0)  # restored items are listed by then
         there = [number for number in done.numbers if number in tab.selection]
         tab.show(there[0] if there else tab.selection.current)

@@ -1,4 +1,4 @@
-"""The server: what it sends, to whom, and the page."""
+"""The web server: its routes, its access guard and the page."""
 
 import asyncio
 import socket
@@ -31,11 +31,11 @@ from .tab import ReviewTab
 
 _PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
 _REFRESH_INTERVAL_S = 0.5
-_RECONNECT_S = 30.0  # a laptop's lid, a tunnel that is dialled anew
+_RECONNECT_S = 30.0  # for a closed laptop lid or a reconnecting SSH tunnel
 
 
 def serve(review_state: ReviewState, *, host: str, port: int, policy: AccessPolicy, open_browser: bool) -> None:
-    """Until it is interrupted. Raises `StartError` where the port is taken."""
+    """Serve until interrupted. Raises `StartError` if the port is in use."""
     _check_port_is_free(host, port)
     _routes(review_state)
     app.add_middleware(Guard, policy=policy, cookie=f"gemma-captioner-{port}")
@@ -67,11 +67,11 @@ def _check_port_is_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise StartError(f"--host {host} --port {port}: {error.strerror}. Take another --port") from error
+            raise StartError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from error
 
 
 def _routes(review_state: ReviewState) -> None:
-    """Numbers, not paths: there is no address that could lead out of the folder."""
+    """Addresses contain item numbers, not paths, so that none can point outside the folder."""
 
     async def strip(number: int) -> MediaFile:
         return (await review_state.strip(number))[0]
@@ -82,23 +82,23 @@ def _routes(review_state: ReviewState) -> None:
 
 
 def _media_route(load: Callable[[int], Awaitable[MediaFile]]) -> Callable[..., Awaitable[Response]]:
-    async def answer(number: int, request: Request) -> Response:
+    async def respond(number: int, request: Request) -> Response:
         try:
-            shown = await load(number)
-            return await asyncio.to_thread(media_response, shown.path, shown.type, request.headers.get("range"))
-        except (LookupError, FileNotFoundError):  # the latter between two looks at the folder
+            file = await load(number)
+            return await asyncio.to_thread(media_response, file.path, file.type, request.headers.get("range"))
+        except (LookupError, FileNotFoundError):  # FileNotFoundError: removed since the last scan
             return PlainTextResponse("no such item", 404)
         except (ItemError, OSError) as error:
             return PlainTextResponse(readable(str(error)), 422)
 
-    return answer
+    return respond
 
 
 async def _page(review_state: ReviewState, client: Client) -> None:
     tab = ReviewTab(review_state)
     dark = ui.dark_mode(None)
-    sheet = help_dialog()
-    bulk, again = BulkEditDialog(tab), RecaptionDialog(tab)
+    shortcuts = help_dialog()
+    bulk, recaption = BulkEditDialog(tab), RecaptionDialog(tab)
     with ui.element("main").classes("review"):
         with ui.element("div").classes("left"):
             with ui.element("nav").classes("tabs"):
@@ -128,7 +128,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
 
     tab.commands |= Actions(tab).commands
     tab.commands |= {name: partial(show_panel, name) for name in panels}
-    tab.commands |= {"help": sheet.open, "bulk": bulk.open, "recaption": again.open}
+    tab.commands |= {"help": shortcuts.open, "bulk": bulk.open, "recaption": recaption.open}
     tab.commands["dark"] = lambda: dark.set_value(not dark.value)
     show_panel("captions_tab")
     Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS).on("command", tab.on_command)

@@ -1,19 +1,19 @@
-// The caption's edit box. It knows which item its words are of, so that what is typed while the next item is on its
-// way is saved where it belongs, or not taken at all.
+// The caption editor. It tracks the item of its text, so that input during a change of items is saved to the right item
+// or refused.
 export default {
   template: `
     <textarea class="caption-box" rows="5" spellcheck="true" aria-label="Caption" :lang="lang"
               :value="text" :readonly="moving > 0 || !editable" @input="typed" @blur="save('left')"
               @keydown="key"></textarea>`,
   props: { lang: String, folder: String },
-  // moving: commands that lead to another item and are not answered yet; what is typed meanwhile is not taken.
-  // before: what stands on the disk, as far as the server has said. told: what was sent to be saved last.
-  data: () => ({ number: null, name: "", base: null, text: "", before: "", told: "", editable: false, moving: 0 }),
+  // moving: number of pending navigation commands; the editor is read-only until they are done.
+  // before: the text on disk, as last reported by the server. sent: the text that was last sent to be saved.
+  data: () => ({ number: null, name: "", base: null, text: "", before: "", sent: "", editable: false, moving: 0 }),
   mounted() {
     this.wait = () => {
       this.moving++;
       clearTimeout(this.timer);
-      this.timer = setTimeout(() => (this.moving = 0), 10000); // an answer that was lost
+      this.timer = setTimeout(() => (this.moving = 0), 10000); // in case a reply is lost
     };
     document.addEventListener("captioner-moving", this.wait);
   },
@@ -25,8 +25,8 @@ export default {
       if (this.number === null) this.tellLeft();
       else if (number !== this.number) this.save("left");
       else if (this.isTyping()) return (this.editable = editable);
-      Object.assign(this, { number, name, base, text, before: text, told: text, editable });
-      this.$el.value = text; // also where Vue sees no change
+      Object.assign(this, { number, name, base, text, before: text, sent: text, editable });
+      this.$el.value = text; // Vue may see no change
       this.keep(null);
     },
     arrived() {
@@ -46,16 +46,16 @@ export default {
     },
     typed(event) {
       const value = event.target.value;
-      this.text = value.toWellFormed?.() ?? value; // the server takes no half characters
+      this.text = value.toWellFormed?.() ?? value; // the server refuses lone surrogates
       this.keep(JSON.stringify({ name: this.name, base: this.base, text: this.text }));
       this.$emit("draft", this.draft());
     },
     keep(what) {
-      // For when the server is out of reach, and the page is loaded anew before it has heard of it.
+      // The draft survives a reload of the page while the server is unreachable.
       try {
         if (what === null) sessionStorage.removeItem(this.folder);
         else sessionStorage.setItem(this.folder, what);
-      } catch {} // a browser that keeps nothing
+      } catch {} // the browser allows no storage
     },
     tellLeft() {
       try {
@@ -67,8 +67,8 @@ export default {
       return { number: this.number, base: this.base, text: this.text };
     },
     save(how) {
-      if (this.number === null || (how === "left" && [this.before, this.told].includes(this.text))) return;
-      this.told = this.text;
+      if (this.number === null || (how === "left" && [this.before, this.sent].includes(this.text))) return;
+      this.sent = this.text;
       if (how === "approve") this.wait();
       this.$emit("save", { ...this.draft(), how });
     },
@@ -77,7 +77,7 @@ export default {
       const ctrl = event.ctrlKey || event.metaKey;
       if (event.key === "Enter" && !event.shiftKey) {
         event.preventDefault();
-        if (this.moving === 0) this.save(ctrl ? "approve" : "stay"); // else it is not meant for what is still shown
+        if (this.moving === 0) this.save(ctrl ? "approve" : "stay"); // else the key is meant for the next item
         this.$el.blur();
       } else if (ctrl && event.key === "s") {
         event.preventDefault();

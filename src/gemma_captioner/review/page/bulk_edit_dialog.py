@@ -1,4 +1,4 @@
-"""DiffList to many captions: what is to be done, what would change, and then all of it in one step."""
+"""A dialog that changes many captions: choose an operation, preview it, apply it as one undo step."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from .components import DiffList
 if TYPE_CHECKING:
     from .tab import ReviewTab
 
-_PAGE = 50  # changes shown at once
+_PAGE = 50  # changes per page of the preview
 
 
 class BulkEditDialog:
@@ -19,31 +19,31 @@ class BulkEditDialog:
         self._tab = tab
         self._numbers: list[int] = []
         self._plan: list[PlannedChange] = []
-        self._from = 0
+        self._first = 0
         with ui.dialog() as self._dialog, ui.card().classes("sheet"):
             self._title = ui.label().classes("sheet-title").props("role=heading aria-level=1")
             with ui.element("div").classes("fields"):
                 self._name = ui.select(list(OPERATIONS), value="find and replace", on_change=self._preview)
                 self._text = ui.input("Find", on_change=self._preview).props("autofocus")
-                self._by = ui.input("Replace by", on_change=self._preview)
+                self._by = ui.input("Replace with", on_change=self._preview)
                 for field in (self._name, self._text, self._by):
                     field.props("dense outlined debounce=200")
                 self._regex = ui.checkbox("regular expression", on_change=self._preview).props("dense")
-                self._case = ui.checkbox("any case", on_change=self._preview).props("dense")
+                self._case = ui.checkbox("ignore case", on_change=self._preview).props("dense")
             self._status = ui.label().classes("muted").props("role=status aria-live=polite")
             with ui.element("div").classes("bulk-changes"):
                 self._changes = DiffList()
             with ui.element("div").classes("actions"):
-                self._apply = ui.button("Change them", on_click=self._do).props("unelevated no-caps")
-                ui.button("Approve all", on_click=lambda: self._decide()).props("outline no-caps")
-                self._earlier = ui.button("Earlier", on_click=lambda: self._turn(-_PAGE)).props("flat no-caps")
-                self._later = ui.button("More", on_click=lambda: self._turn(_PAGE)).props("flat no-caps")
+                self._apply = ui.button("Apply", on_click=self._do).props("unelevated no-caps")
+                ui.button("Approve all", on_click=self._approve).props("outline no-caps")
+                self._earlier = ui.button("Previous", on_click=lambda: self._turn(-_PAGE)).props("flat no-caps")
+                self._later = ui.button("Next", on_click=lambda: self._turn(_PAGE)).props("flat no-caps")
                 ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
 
     def open(self) -> None:
         self._numbers = self._tab.selection.many()
         what = "selected" if self._tab.selection.selected else "shown"
-        self._title.text = f"Change the {len(self._numbers):,} {what}"
+        self._title.text = f"Change captions: {len(self._numbers):,} {what}"
         self._preview()
         self._dialog.open()
 
@@ -57,27 +57,26 @@ class BulkEditDialog:
         try:
             entries = [self._tab.review_state.library[number] for number in self._numbers]
             self._plan = plan_changes(entries, self._name.value, inputs)
-            message = (
-                f"{len(self._plan):,} captions would change" if inputs.text else "None is changed before you say so"
-            )
+            count = f"{len(self._plan):,} caption{'s' * (len(self._plan) != 1)} would change"
+            message = count if inputs.text else "Enter a text to preview the changes"
         except UsageError as error:
             self._plan, message = [], str(error)
         self._status.text = message
         self._apply.set_enabled(bool(self._plan))
-        self._turn(-self._from)
+        self._turn(-self._first)
 
     def _turn(self, by: int) -> None:
-        self._from += by
-        part = self._plan[self._from : self._from + _PAGE]
+        self._first += by
+        part = self._plan[self._first : self._first + _PAGE]
         self._changes.show([(plan.entry.name, plan.before, plan.draft.text) for plan in part])
-        self._earlier.set_visibility(self._from > 0)
-        self._later.set_visibility(self._from + _PAGE < len(self._plan))
+        self._earlier.set_visibility(self._first > 0)
+        self._later.set_visibility(self._first + _PAGE < len(self._plan))
 
     async def _do(self) -> None:
         drafts = [plan.draft for plan in self._plan]
         self._dialog.close()
-        await self._tab.run_bulk(self._tab.review_state.edits.save, drafts, what="captions changed")
+        await self._tab.run_bulk(self._tab.review_state.edits.save, drafts, what="changed")
 
-    async def _decide(self) -> None:
+    async def _approve(self) -> None:
         self._dialog.close()
         await self._tab.run_bulk(self._tab.review_state.edits.decide, self._numbers, "approved")

@@ -1,4 +1,4 @@
-// Captions before and after, word by word. All of it is text.
+// Word differences of captions. Everything is inserted as text, never as HTML.
 export default {
   template: `
     <ol class="changes" :class="{ sides }">

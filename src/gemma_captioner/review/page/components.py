@@ -1,4 +1,4 @@
-"""The pieces that NiceGUI does not have: the grid, the edit box, the keyboard, captions before and after."""
+"""Custom NiceGUI elements: the gallery, the caption editor, keyboard shortcuts and the list of differences."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,13 +16,13 @@ MARKS = {
     "r": "rejected",
     "f": "flagged",
     "n": "no caption",
-    "e": "cannot be shown or captioned",
-    "p": "a new caption is offered",
+    "e": "has an error",
+    "p": "has a new caption",
 }
 
 
 def tile(entry: ReviewItem, *, is_offered: bool) -> Tile:
-    """is_offered: there is a new caption, neither taken nor declined."""
+    """is_offered: the item has a proposal."""
     marks = (
         ("c", entry.item.kind == "clip"),
         ("a", entry.decision == "approved"),
@@ -36,10 +36,10 @@ def tile(entry: ReviewItem, *, is_offered: bool) -> Tile:
 
 
 class Gallery(ui.element, component="gallery.js"):
-    """Emits `pick` {number, shift, ctrl} and `columns`."""
+    """The grid of thumbnails. It emits `pick` {number, shift, ctrl} and `columns`."""
 
     def __init__(self, session: str) -> None:
-        """session: differs from server to server, so that a browser keeps a thumbnail no longer than one lives."""
+        """session: unique per server process, so that browsers do not reuse thumbnails of another server."""
         super().__init__()
         self._props["session"] = session
         self._props["names"] = MARKS
@@ -58,38 +58,39 @@ class Gallery(ui.element, component="gallery.js"):
 
 
 class CaptionEditor(ui.element, component="box.js"):
-    """Emits `draft` {number, base, text} as one types, and `save` with `how`: stay, approve, or left.
+    """The text area of the caption.
 
-    Where the page had to be loaded anew, `left` {name, base, text}: what was typed and never reached the server.
+    It emits `draft` {number, base, text} on input, and `save`, a draft with `how`: stay, approve or left. After a page
+    reload it emits `left` {name, base, text} for text that never reached the server.
     """
 
     def __init__(self, folder: str) -> None:
-        """folder: of what is typed; another one's may be served at the same address later."""
+        """folder: the key of the draft in the browser, since another server may use the same address later."""
         super().__init__()
         self._props["folder"] = readable(folder)
 
     def show(self, number: int | None, base: str | None, text: str, *, editable: bool, name: str) -> None:
-        """Not where more has been typed meanwhile."""
+        """Fill the editor, unless the user is typing in it."""
         self.run_method("show", number, base, text, editable, name)
 
     def arrived(self) -> None:
-        """One of the commands that lead to another item is obeyed."""
+        """Confirm one navigation command."""
         self.run_method("arrived")
 
     def rebase(self, draft: Draft, words: CaptionText) -> None:
-        """The draft was saved, as this: what is typed from then on starts from it."""
+        """The draft was saved as `words`: later drafts start from them."""
         self.run_method("rebase", draft.number, words.digest, readable(draft.text), words.text)
 
     def drop(self) -> None:
-        """What was typed is not to stand."""
+        """Discard the unsaved text."""
         self.run_method("drop")
 
 
 class Keys(ui.element, component="keys.js"):
-    """Emits `command`."""
+    """Keyboard shortcuts. It emits `command`."""
 
     def __init__(self, keys: Mapping[str, str], focus: Mapping[str, str], moves: Iterable[str]) -> None:
-        """keys: -> command. focus: command -> the field that it goes to. moves: commands that show another item."""
+        """keys: key -> command. focus: command -> selector of the field to focus. moves: navigation commands."""
         super().__init__()
         self._props["keys"] = dict(keys)
         self._props["focus"] = dict(focus)
@@ -97,19 +98,19 @@ class Keys(ui.element, component="keys.js"):
 
 
 def click_handler(command: str) -> str:
-    """What a button does that stands for a key, in JavaScript."""
+    """Return the JavaScript handler of a button that runs a command."""
     return f"() => document.dispatchEvent(new CustomEvent('captioner-command', {{ detail: '{command}' }}))"
 
 
 class DiffList(ui.element, component="changes.js"):
     def __init__(self, *, sides: bool = False) -> None:
-        """sides: before and after beside each other, not within each other."""
+        """sides: show the old and the new text side by side instead of inline."""
         super().__init__()
         self._props["sides"] = sides
         self._props["changes"] = []
 
     def show(self, changes: Iterable[tuple[str, str, str]]) -> None:
-        """(name, before, after) of each."""
+        """changes: (name, before, after)."""
         self._props["changes"] = [_diff_props(*change) for change in changes]
         self.update()
 

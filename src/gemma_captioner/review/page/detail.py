@@ -1,4 +1,4 @@
-"""The item in front: its picture or clip, the frames the model saw, its caption, flags and origin."""
+"""The current item: its picture or clip, the frames that the model saw, its caption, flags and provenance."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from ..library import ReviewItem, readable
 from .components import CaptionEditor, DiffList, click_handler
 from .review_state import ReviewState
 
-_LOAD_DELAY_S = 0.12  # who holds a key down passes items by: nothing slow is begun for them
+_LOAD_DELAY_S = 0.12  # a held key skips over items without loading them
 _ACTIONS = (
     ("Approve", "approve", "a"),
     ("Reject", "reject", "r"),
     ("Undo", "undo", "u"),
-    ("Again", "recaption", "c"),
+    ("Recaption", "recaption", "c"),
     ("Trash", "trash", "d"),
 )
 
 
 class Detail:
-    """editor: what is typed. narrow: shows what has this flag alone. empty_message: said where no item is shown."""
+    """The right side of the page. narrow: filters by a flag. empty_message: returns the text for an empty page."""
 
     def __init__(
         self, review_state: ReviewState, *, narrow: Callable[..., None], empty_message: Callable[[], str]
@@ -36,7 +36,7 @@ class Detail:
         self._empty_message = empty_message
         self._number: int | None = None
         self._entry: ReviewItem | None = None
-        with ui.element("section").classes("detail").props('aria-label="The item in front"'):
+        with ui.element("section").classes("detail").props('aria-label="Current item"'):
             with ui.element("div").classes("stage"):
                 self._image = ui.element("img").on("error", self._explain_image_error)
                 self._video = ui.video("", loop=True, autoplay=True, muted=True).props("playsinline")
@@ -51,7 +51,7 @@ class Detail:
             with ui.element("div").classes("offer").props('aria-label="New caption"') as self._offer:
                 self._sides = DiffList(sides=True)
                 with ui.element("div").classes("actions"):
-                    self._buttons((("Take the new", "accept", "y"), ("Keep the old", "keep", "n")))
+                    self._buttons((("Accept new", "accept", "y"), ("Keep old", "keep", "n")))
             self._flags = ui.element("div").classes("flags")
             with ui.element("div").classes("actions"):
                 self._buttons(_ACTIONS)
@@ -60,14 +60,14 @@ class Detail:
         self._show_media()
 
     def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> None:
-        """Each a label, a command and its key."""
+        """actions: (label, command, key)."""
         for label, command, key in actions:
             with ui.button(label).on("click", js_handler=click_handler(command)) as button:
                 ui.label(key).classes("kbd").props("aria-hidden=true")
             button.props(f'outline dense no-caps aria-keyshortcuts="{key}"').classes(f"do-{command}")
 
     def show(self, entry: ReviewItem | None, fill: bool) -> None:
-        """fill: put its caption into the box, too, and not leave there what is being typed."""
+        """fill: also put its caption into the editor, over unsaved text."""
         is_other = entry is None or entry.number != self._number
         self._entry, self._number = entry, None if entry is None else entry.number
         if fill:
@@ -90,17 +90,17 @@ class Detail:
             self._show_media()
 
     def count(self, text: str) -> None:
-        """Words, and tokens against what the target's text encoder reads."""
+        """Show the number of words, and of tokens against the limit of the target's text encoder."""
         words, target = len(text.split()), self._review_state.settings.judging.target
-        said = f"{words} word{'s' * (words != 1)}"
+        length = f"{words} word{'s' * (words != 1)}"
         if target is not None:
             limit = TOKEN_LIMITS[target]
             tokens = estimated_tokens(text, limit.encoder)
-            said += f", about {tokens} of {limit.max_tokens} tokens ({target})"
+            length += f", about {tokens} of {limit.max_tokens} tokens ({target})"
             self._count.classes(replace="count over" if tokens > limit.max_tokens else "count")
         else:
             self._count.classes(replace="count")
-        self._count.text = said
+        self._count.text = length
 
     def play(self) -> None:
         if self._entry is not None and self._entry.item.kind == "clip":
@@ -118,22 +118,22 @@ class Detail:
         with self._flags:
             for flag in entry.flags:
                 button = ui.button(flag.replace("_", " "), on_click=lambda flag=flag: self._narrow(flag=flag))
-                button.props("flat dense no-caps").classes("flag").tooltip("show all with this flag")
-            for why in filter(None, (entry.access_error, entry.failure)):
-                ui.label(why).classes("fault").props("role=alert")
+                button.props("flat dense no-caps").classes("flag").tooltip("show all items with this flag")
+            for error in filter(None, (entry.access_error, entry.failure)):
+                ui.label(error).classes("fault").props("role=alert")
 
     def _show_facts(self) -> None:
         self._facts.clear()
         if self._entry is None or not self._facts.visible:
             return
         with self._facts:
-            for term, said in describe_provenance(self._entry):
+            for term, description in describe_provenance(self._entry):
                 with ui.element("dt"):
                     ui.label(term)
                 with ui.element("dd"):
-                    ui.label(said)
+                    ui.label(description)
 
-    # The picture
+    # Picture or clip
 
     def _show_media(self) -> None:
         entry, session = self._entry, self._review_state.session
@@ -146,7 +146,7 @@ class Detail:
         if entry is None:
             return
         if entry.access_error is not None:
-            self._set_status(f"Not shown: {entry.access_error}")
+            self._set_status(f"Cannot display this file: {entry.access_error}")
         elif is_clip:
             self._video.props(f'poster="/thumb/{entry.number}?{session}"')
             self._video.set_source("")
@@ -156,20 +156,20 @@ class Detail:
             self._image.props["alt"] = entry.words.text or entry.name
 
     async def _explain_image_error(self) -> None:
-        """The browser cannot show the picture: why, as far as our own decoder knows."""
+        """The browser cannot display the image: report the error of our own decoder, if it has one."""
         entry, media = self._entry, self._review_state.media
         if entry is None or entry.item.kind == "clip":
             return
         self._image.set_visibility(False)
         if await self._await_or_explain(entry, media.thumb(entry.number)) is not None:
-            self._set_status("Not shown: the browser cannot read it. Convert it")
+            self._set_status("The browser cannot display this image: convert it to PNG or JPEG")
 
     async def _load_clip(self, entry: ReviewItem) -> None:
         review_state = self._review_state
         await asyncio.sleep(_LOAD_DELAY_S)
         if self._number != entry.number:
             return
-        self._set_status("preparing the clip")
+        self._set_status("Preparing the clip")
         if await self._await_or_explain(entry, review_state.media.clip(entry.number)) is None:
             return
         self._video.set_source(f"/clip/{entry.number}?{review_state.session}")
@@ -178,15 +178,15 @@ class Detail:
             self._show_strip(entry, strip[1])
 
     async def _await_or_explain(self, entry: ReviewItem, pending: Any) -> Any:
-        """What comes, None where it cannot, or where another item is in front by then."""
+        """Return the result, or None after an error or if another item is current by then."""
         try:
             found = await pending
         except ItemError as error:
             if self._number == entry.number:
                 self._video.set_visibility(False)
-                self._set_status(f"Not shown: {error}")
+                self._set_status(f"Cannot display this file: {error}")
             return None
-        except LookupError:  # gone meanwhile
+        except LookupError:  # the file was removed
             return None
         if self._number != entry.number:
             return None
@@ -194,11 +194,11 @@ class Detail:
         return found
 
     def _show_strip(self, entry: ReviewItem, times_s: list[float]) -> None:
-        """The frames side by side are one picture; each has a button over it that goes to its time."""
+        """Show the frames as one image, with a button over each frame that seeks to its time."""
         self._strip.clear()
         with self._strip, ui.element("div"):
             image = ui.element("img").props(f'src="/strip/{entry.number}?{self._review_state.session}"')
-            image.props["alt"] = f"{len(times_s)} frames that the model saw"
+            image.props["alt"] = f"{len(times_s)} frame{'s' * (len(times_s) != 1)} that the model saw"
             with ui.element("div").classes("times"):
                 for time_s in times_s:
                     button = ui.button(f"{time_s:.2f}", on_click=lambda time_s=time_s: self._video.seek(time_s))

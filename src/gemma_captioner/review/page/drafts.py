@@ -1,4 +1,4 @@
-"""What is typed in one tab and not saved yet. Knows nothing of the browser."""
+"""The unsaved text of one browser tab. Independent of the browser."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,38 +9,38 @@ from ..library import CaptionText, Library
 
 
 class Drafts:
-    """A draft says which words it starts from (its base), and is refused where others stand there by now.
+    """Saves drafts. A draft is refused if the caption on disk is no longer its base, the text that it starts from.
 
-    The box goes on sending the old base until it has heard that a draft was saved. Such a draft, too, starts from the
-    words that were saved: `save` knows that, until the box is filled anew.
+    After a save, the editor sends the old base until it receives the new one. `rebased` corrects such drafts, until the
+    editor is refilled.
     """
 
     def __init__(self, library: Library, edits: Edits, rebase: Callable[[Draft, CaptionText], None]) -> None:
-        """rebase: tells the box that the draft was saved, as these words."""
+        """rebase: tells the editor that a draft was saved, and as which text."""
         self.unsaved: Draft | None = None
         self._library = library
         self._edits = edits
         self._rebase = rebase
-        self._saved_over: tuple[int, str | None] | None = None  # number and base of the draft that was saved last
-        self._saved_as: str | None = None  # the base that its words are
+        self._saved_over: tuple[int, str | None] | None = None  # number and base of the latest saved draft
+        self._saved_as: str | None = None  # the digest of its text
 
     def typed(self, draft: Draft) -> None:
         self.unsaved = None if draft.text == self._library[draft.number].words.text else draft
 
     def holds(self, number: int | None) -> bool:
-        """Whether words of this item would be lost if the box were filled anew."""
+        """Whether refilling the editor would lose unsaved text of this item."""
         return self.unsaved is not None and self.unsaved.number == number
 
     def box_filled(self) -> None:
-        """What is typed from now on starts from what the box shows."""
+        """The editor was refilled: later drafts start from its text."""
         self._saved_over = None
 
     def rebased(self, draft: Draft) -> Draft:
-        """From the words that were saved last, where the box had not heard of that yet."""
+        """Return the draft with the base of the latest save, if the editor sent the base before that."""
         return replace(draft, base=self._saved_as) if self._saved_over == (draft.number, draft.base) else draft
 
     async def save(self, draft: Draft, *, by: str, approve: bool = False) -> EditResult:
-        """What was typed meanwhile stays unsaved, and starts from it. A draft that is refused stays as it is."""
+        """Save a draft. Text typed in the meantime stays unsaved, with a new base. A refused draft stays unchanged."""
         if approve:
             done = await asyncio.to_thread(self._edits.save_and_approve, draft, by=by)
         else:
@@ -51,7 +51,7 @@ class Drafts:
 
     def _was_saved(self, draft: Draft) -> None:
         words = self._library[draft.number].words
-        if words.text.split() == draft.text.split():  # nobody has written there since
+        if words.text.split() == draft.text.split():  # no other program has changed the file since
             self._saved_over, self._saved_as = (draft.number, draft.base), words.digest
             self._rebase(draft, words)
         if self.unsaved is not None:

@@ -1,4 +1,4 @@
-"""The bar above the grid: what is looked for, in which order, how many there are."""
+"""The bar above the gallery: search, filters, sort order and counts."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ _ALL = ""
 
 
 def _count(entries: Iterable[ReviewItem]) -> tuple[Counter[str], set[str], Counter[str | None]]:
-    """Flags, folders and decisions that there are. Of 20,000 not at every key."""
+    """Count flags, folders and decisions. Too slow for 20,000 items on every key press."""
     flags, folders, decided = Counter[str](), set(), Counter[str | None]()
     for entry in entries:
         flags.update(entry.flags)
@@ -45,8 +45,8 @@ class Filters:
             self._least = self._words("from", "words \u2265")
             self._most = self._words("to", "words \u2264")
             self._sort = self._choice("sort", {sort: f"by {sort}" for sort in SORTS}, "name")
-            self._reverse = ui.checkbox("\u2193", on_change=self._apply).props('dense aria-label="Last first"')
-            self._reverse.tooltip("last first")
+            self._reverse = ui.checkbox("\u2193", on_change=self._apply).props('dense aria-label="Reverse order"')
+            self._reverse.tooltip("reverse order")
         with ui.element("div").classes("counts").props("role=status aria-live=polite"):
             self._counts = ui.label()
             self._only = ui.button("", on_click=lambda: tab.command("clear")).props("flat dense no-caps size=sm")
@@ -81,7 +81,7 @@ class Filters:
         )
 
     def _refresh(self) -> None:
-        """The bar as the query has it, which may have been set from elsewhere; flags and folders that there are."""
+        """Update the fields from the query, which other parts of the page may have set, and the options and counts."""
         tab, query = self._tab, self._tab.query
         if self._counted_at != tab.changes:
             self._counted_at, self._counted = tab.changes, _count(tab.review_state.library.present())

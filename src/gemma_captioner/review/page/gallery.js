@@ -1,6 +1,6 @@
-// The grid: rows of tiles in Quasar's virtual scroll, so that of 20,000 only those in sight are in the page.
-// Names are put in by Vue as text. Tiles are [number, name, marks]; what is picked is told to the server.
-const TILE = 132; // pixels a tile, its gap included
+// The gallery: rows of tiles in Quasar's virtual scroll, so that only the visible ones of 20,000 are in the DOM.
+// Vue inserts names as text. A tile is [number, name, marks]; a click is sent to the server.
+const TILE = 132; // width of a tile with its gap, in pixels
 
 export default {
   template: `
@@ -11,7 +11,7 @@ export default {
         <div class="gallery-row" :key="item" :style="{ gridTemplateColumns: 'repeat(' + columns + ', 1fr)' }">
           <div v-for="tile in tilesFrom(item)" :key="tile[0]" :id="'tile-' + tile[0]" class="tile" role="option"
                :class="{ current: tile[0] === current, selected: selected.has(tile[0]) }"
-               :aria-selected="selected.has(tile[0])" :aria-label="tile[1] + ' ' + said(tile[2])"
+               :aria-selected="selected.has(tile[0])" :aria-label="tile[1] + ' ' + describe(tile[2])"
                @click="pick(tile[0], $event)">
             <img :src="prefix + '/thumb/' + tile[0] + '?' + session" alt="" draggable="false" decoding="async"
                  @error="$event.target.classList.add('broken')">
@@ -24,7 +24,7 @@ export default {
   props: { session: String, names: Object },
   data: () => ({ columns: 4, current: null, version: 0, prefix: "" }),
   created() {
-    this.tiles = []; // not reactive: there are many, and `version` tells of changes
+    this.tiles = []; // not reactive, for speed: `version` signals changes
     this.places = new Map();
     this.selected = new Set();
   },
@@ -44,7 +44,7 @@ export default {
   },
   methods: {
     fit(width) {
-      if (!width) return; // another panel is in front
+      if (!width) return; // another panel is visible
       const columns = Math.max(1, Math.floor(width / TILE));
       if (columns !== this.columns) this.$emit("columns", columns);
       this.columns = columns;
@@ -54,7 +54,7 @@ export default {
       this.version;
       return this.tiles.slice(first, first + this.columns);
     },
-    said(marks) {
+    describe(marks) {
       return [...marks].map((mark) => this.names[mark]).join(", ");
     },
     pick(number, event) {

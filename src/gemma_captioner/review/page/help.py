@@ -1,4 +1,4 @@
-"""The sheet that `?` opens."""
+"""The dialog with the keyboard shortcuts."""
 
 from itertools import groupby
 
@@ -14,7 +14,7 @@ _SHOWN = {
 
 def help_dialog() -> ui.dialog:
     with ui.dialog() as dialog, ui.card().classes("sheet help"):
-        ui.label("Keys").classes("sheet-title").props("role=heading aria-level=1")
+        ui.label("Keyboard shortcuts").classes("sheet-title").props("role=heading aria-level=1")
         with ui.element("div").classes("help-columns"):
             for group, keys in groupby(KEYS, key=lambda key: key.group):
                 with ui.element("dl"):
@@ -25,6 +25,8 @@ def help_dialog() -> ui.dialog:
                                 ui.label(_SHOWN.get(name, name)).classes("kbd")
                         with ui.element("dd"):
                             ui.label(key.help)
-        ui.label("Click, Shift+click and Ctrl+click on the grid select one, a row of them, one more.").classes("muted")
+        ui.label("Click opens an item, Shift+click selects a range, Ctrl+click adds or removes an item.").classes(
+            "muted"
+        )
         ui.button("Close", on_click=dialog.close).props("flat no-caps autofocus")
     return dialog

@@ -1,5 +1,5 @@
-// Keys and buttons -> commands. What must not wait for the server is done here: where the focus goes, so that the letters after `e`
-// are typed and not obeyed.
+// Maps keys and buttons to commands. It moves the focus without waiting for the server, so that the letters after `e`
+// are input and not commands.
 const FIELDS = "input, textarea, select, [contenteditable=true]";
 
 export default {
@@ -24,12 +24,12 @@ export default {
     key(event) {
       if (event.isComposing) return;
       const typing = event.target.matches(FIELDS);
-      if (typing && event.key === "Escape") return event.target.blur(); // a list says that it is its own, and does nothing
+      if (typing && event.key === "Escape") return event.target.blur(); // an open list handles Esc, but keeps the focus
       if (event.defaultPrevented) return;
-      if (this.entering) return event.preventDefault(); // meant for a field that is not there yet
+      if (this.entering) return event.preventDefault(); // the field that this key is for is not visible yet
       const ctrl = event.ctrlKey || event.metaKey;
       if ((typing && !ctrl) || event.altKey || document.querySelector(".q-dialog")) return;
-      if (typing && event.key !== "s") return; // Ctrl+A and Ctrl+Z are the field's own
+      if (typing && event.key !== "s") return; // the field handles Ctrl+A and Ctrl+Z
       const named = event.key.length > 1 && event.shiftKey ? "Shift+" : "";
       const command = this.keys[(ctrl ? "Ctrl+" : "") + named + event.key];
       if (!command) return;

@@ -1,5 +1,7 @@
-"""A media file -> the browser, which may ask for a part of it. It is open before the answer begins, so that whoever
-moves it to the trash meanwhile takes nothing away."""
+"""HTTP responses with media files, with support for ranges.
+
+A file is opened before the response begins, so that moving it to the trash does not interrupt the transfer.
+"""
 
 import os
 import re
@@ -11,16 +13,14 @@ from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 _CHUNK = 1 << 18
-_CACHE_HEADERS = {
-    "cache-control": "private, max-age=86400",
-    "accept-ranges": "bytes",
-}  # addresses differ from server to server
+# Addresses contain the session of the server, so another server's files are never taken from the browser's cache.
+_CACHE_HEADERS = {"cache-control": "private, max-age=86400", "accept-ranges": "bytes"}
 
 
 def media_response(path: Path, media_type: str, range_header: str | None) -> Response:
-    """range_header: the request's Range header; of several parts, or the last so many bytes, all is sent.
+    """Return a response with the file or one range of it. Raises `OSError` if the file cannot be opened.
 
-    Raises `OSError` where it cannot be opened, `FileNotFoundError` where it is gone.
+    range_header: the Range header. For several ranges and for suffix ranges, the whole file is sent.
     """
     file = path.open("rb")
     size = os.fstat(file.fileno()).st_size

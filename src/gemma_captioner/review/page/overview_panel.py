@@ -1,4 +1,4 @@
-"""The overview: bars to click through to the items, export and check."""
+"""The overview: charts whose bars open the matching items; export and check."""
 
 import asyncio
 import sys
@@ -31,13 +31,13 @@ class OverviewPanel:
         entries = list(self._tab.review_state.library.present())
         self._charts.clear()
         with self._charts:
-            ui.label("Counting" if entries else "There is nothing to count yet").classes("muted")
+            ui.label("Counting" if entries else "There are no items yet").classes("muted")
         if not entries:
             return
-        found = await asyncio.to_thread(overview, entries)
+        charts = await asyncio.to_thread(overview, entries)
         self._charts.clear()
         with self._charts:
-            for title, bars in found.charts:
+            for title, bars in charts:
                 if bars:
                     self._chart(title, bars)
 
@@ -59,7 +59,7 @@ class OverviewPanel:
         await self._command("export", "--for", self._trainer.value)
 
     async def _command(self, name: str, *arguments: str) -> None:
-        """The command as it would be typed, and what it prints."""
+        """Run a command of the command line and display its output."""
         root, selection = self._tab.review_state.library.root, self._tab.review_state.settings.selection
         words = [name, *arguments, *(["--recursive"] if selection.recursive else []), "--name", selection.name]
         words += [word for glob in selection.exclude for word in ("--exclude", glob)]

@@ -1,4 +1,4 @@
-"""Captions anew, for one, the selection or all that is shown: what is to be asked, of which model."""
+"""A dialog that requests new captions for the current item, the selection or all shown items."""
 
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,12 @@ class RecaptionDialog:
         self._tab = tab
         self._runs = 0
         with ui.dialog() as self._dialog, ui.card().classes("sheet"):
-            ui.label("Caption again").classes("sheet-title").props("role=heading aria-level=1")
-            ui.label("The captions that stand there stay until you take the new ones.").classes("muted")
-            self._scope = ui.toggle({}).props('dense no-caps aria-label="Which"')
+            ui.label("Recaption").classes("sheet-title").props("role=heading aria-level=1")
+            ui.label("The present captions stay until you accept the new ones.").classes("muted")
+            self._scope = ui.toggle({}).props('dense no-caps aria-label="Items"')
             with ui.element("div").classes("fields"):
                 self._fields = RunSettingsFields(tab)
-            ui.label("With the same prompt, a temperature above 0 makes it say something else.").classes("muted")
+            ui.label("With the same prompt, use a temperature above 0 for a different caption.").classes("muted")
             with ui.element("div").classes("actions"):
                 ui.button("Start", on_click=self._start).props("unelevated no-caps autofocus").classes("do-again")
                 ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
@@ -52,4 +52,4 @@ class RecaptionDialog:
         if tab.review_state.runs.propose(entries, settings):
             self._dialog.close()
         else:
-            ui.notify("a run is going on already: stop it first", type="warning")
+            ui.notify("a run is active: stop it first", type="warning")

@@ -1,9 +1,9 @@
-"""What all tabs share: the folder, its edits, its pictures; and what happens elsewhere, told to each of them."""
+"""The state that all browser tabs share. It notifies each tab of changes."""
 
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -17,25 +17,23 @@ from ..media import Media, MediaFile
 from ..proposals import Proposals
 from ..runs import RunController
 
-_RESCAN_INTERVAL_S, _MAX_CPU_SHARE = (
-    3.0,
-    0.05,
-)  # how often other programs' work is looked for; the most of a core for it
+_RESCAN_INTERVAL_S = 3.0
+_MAX_CPU_SHARE = 0.05  # of one core, for rescans
 
 
 class TabListener(Protocol):
     def changed(self, numbers: set[int]) -> None:
-        """These entries are not what they were."""
+        """These items have changed."""
         ...
 
     async def keep_draft(self) -> None:
-        """Save what was typed and not saved."""
+        """Save the unsaved text."""
         ...
 
 
 class ReviewState:
     def __init__(self, library: Library, settings: Settings, layers: Sequence[Mapping[str, Any]], media: Media) -> None:
-        """settings: the command's. layers: what they were made of, for those that are to differ from them."""
+        """settings: of the command line. layers: their sources, from which `settings_with` derives others."""
         self.library = library
         self.settings = settings
         self._layers = layers
@@ -45,12 +43,12 @@ class ReviewState:
         self.runs = RunController(library, self.proposals)
         self.session = secrets.token_hex(4)
         self.tabs: list[TabListener] = []
-        self.saved_views: dict[str, Any] = {}  # what a tab showed, by its id, for when it is loaded anew
-        self.unsaved: list[Draft] = []  # of tabs that are gone, where somebody else had written meanwhile
+        self.saved_views: dict[str, Any] = {}  # tab id -> (query, current item), for a reload of the page
+        self.unsaved: list[Draft] = []  # drafts of closed tabs that conflict with the disk
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Within the server's loop."""
+        """Call in the event loop of the server."""
         loop = asyncio.get_running_loop()
 
         def on_change(numbers: set[int]) -> None:
@@ -70,10 +68,7 @@ class ReviewState:
         self.edits.close()
 
     def settings_with(self, chosen: Mapping[str, Any], *, replaces_prompts: bool) -> Settings:
-        """The command's, what was chosen on the page above them. replaces_prompts: its prompts give way altogether.
-
-        Raises `UsageError`.
-        """
+        """Return the command line's settings (replaces_prompts: without prompts) below `chosen`. Raises `UsageError`."""
         layers = [without_prompts(layer) for layer in self._layers] if replaces_prompts else self._layers
         return Settings.from_dict(*layers, chosen)
 
@@ -82,10 +77,10 @@ class ReviewState:
             tab.changed(numbers)
 
     async def _watch_folder(self) -> None:
-        """Other programs write here too: a run from a terminal, an editor, another reviewer's server."""
+        """Rescan for changes by other programs: a run from a terminal, an editor, another review server."""
         while True:
             started = time.monotonic()
-            with suppress(CaptionerError, OSError):  # a share that is gone for a moment
+            with suppress(CaptionerError, OSError):  # a network share may be briefly unavailable
                 await asyncio.to_thread(self._rescan)
             await asyncio.sleep(max(_RESCAN_INTERVAL_S, (time.monotonic() - started) / _MAX_CPU_SHARE))
 
@@ -94,12 +89,8 @@ class ReviewState:
         self.library.flag_unknown()
 
     async def strip(self, number: int) -> tuple[MediaFile, list[float]]:
-        """The frames of a clip that the model saw, or would see, and their times in seconds. Raises `ItemError`."""
+        """Return the frames that the model saw or would see, and their times in seconds. Raises `ItemError`."""
         if not 0 <= number < len(self.library.entries):
             raise LookupError(number)
         settings = await asyncio.to_thread(decode_settings_for, self.library[number], self.settings)
         return await self.media.strip(number, settings)
-
-    async def run_blocking(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
-        """Work that touches the disk, off the loop that all tabs share."""
-        return await asyncio.to_thread(work, *arguments, **named)

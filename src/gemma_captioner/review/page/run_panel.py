@@ -1,4 +1,4 @@
-"""A run of the whole folder: started, watched, paused and stopped from here."""
+"""The panel that starts, displays, pauses and stops a run over the folder."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from .tab import ReviewTab
 
 _EXISTING = {
-    "skip": "those without a caption",
-    "stale": "those, and captions that other settings made",
-    "overwrite": "all: every caption is replaced (restore brings it back)",
+    "skip": "files without a caption",
+    "stale": "also files captioned with other settings",
+    "overwrite": "all files: replaces every caption (`restore` can undo it)",
 }
 
 
@@ -43,14 +43,14 @@ class RunPanel:
     def _begin(self) -> None:
         settings = self.fields.settings(existing=self._existing.value)
         if settings is not None and not self._tab.review_state.runs.caption_folder(settings):
-            ui.notify("a run is going on already: stop it first", type="warning")
+            ui.notify("a run is active: stop it first", type="warning")
 
     def _pause_or_resume(self) -> None:
         runs = self._tab.review_state.runs
         runs.resume() if runs.state == "paused" else runs.pause()
 
     def refresh(self) -> None:
-        """As the run is now; called again and again, so that nothing is drawn that is drawn already."""
+        """Display the state of the run. Called on a timer, so it skips an unchanged state."""
         runs = self._tab.review_state.runs
         now = (runs.state, runs.stats.done, runs.model, runs.total, runs.is_loaded)
         if now == self._shown:
@@ -58,7 +58,7 @@ class RunPanel:
         self._shown = now
         self._start.set_enabled(not runs.is_busy)
         self._pause.set_enabled(runs.state in ("running", "paused"))
-        self._pause.text = "Go on" if runs.state == "paused" else "Pause"
+        self._pause.text = "Resume" if runs.state == "paused" else "Pause"
         self._stop.set_enabled(runs.is_busy)
         self._unload.set_visibility(runs.is_loaded and not runs.is_busy)
         self._state.text = readable("\n".join(filter(None, (run_line(self._tab), runs.model, runs.error))))
@@ -91,7 +91,7 @@ def run_line(tab: "ReviewTab") -> str:
 
 
 class RunSettingsFields:
-    """What a model is asked, for a run or for captions anew; empty fields leave it as the command has it."""
+    """The fields for prompt and model. An empty field keeps the setting of the command line."""
 
     def __init__(self, tab: "ReviewTab") -> None:
         from ...config.presets import presets
@@ -107,7 +107,7 @@ class RunSettingsFields:
             field.props("dense outlined")
 
     def settings(self, **others: Any) -> Settings | None:
-        """None where they make no sense, which is told."""
+        """Return None for invalid settings, after a notification."""
         chosen: dict[str, Any] = {"model": self._model.value, "temperature": self._temperature.value or 0.0, **others}
         replaces_prompts = bool(self._prompt.value or self._preset.value)
         if self._prompt.value:

@@ -1,26 +1,26 @@
-"""Which items are shown, which of them is in front, and which are selected. Knows nothing of the browser."""
+"""The shown items, the current item and the selected items. Independent of the browser."""
 
 from collections.abc import Callable
 
 
 class Selection:
-    """Items by their numbers. The item in front may be one that is shown no more: it is being edited, say."""
+    """Items by number. The current item may be hidden by the filter, for example while it is edited."""
 
     def __init__(self) -> None:
         self.shown: list[int] = []
-        self.current: int | None = None  # the item in front
+        self.current: int | None = None
         self.selected: set[int] = set()
         self._places: dict[int, int] = {}  # number -> index in `shown`
-        self._last_place = 0  # of the item in front, when it was shown last
-        self._anchor: int | None = None  # where a selection with Shift begins
+        self._last_place = 0  # index of the current item when it was last shown
+        self._anchor: int | None = None  # first item of a Shift selection
 
     def __contains__(self, number: int | None) -> bool:
-        """Whether it is shown."""
+        """Whether the item is shown."""
         return number in self._places
 
     @property
     def place(self) -> int:
-        """Of the item in front, among those shown."""
+        """The index of the current item in `shown`."""
         return self._last_place if self.current is None else self._places.get(self.current, self._last_place)
 
     @property
@@ -28,27 +28,27 @@ class Selection:
         return [number for number in self.shown if number in self.selected]
 
     def show(self, numbers: list[int]) -> None:
-        """What is not among them is selected no more. The item in front stays there."""
+        """Replace the shown items. Hidden items are deselected; the current item stays."""
         self._last_place = self.place
         self.shown = numbers
         self._places = {number: place for place, number in enumerate(numbers)}
         self.selected = self.selected & self._places.keys()
 
     def come_into_view(self) -> None:
-        """Where the item in front is not shown, the one at its place comes to the front."""
+        """If the current item is hidden, make the item at its index current."""
         if self.current not in self:
             self.current = self.shown[min(self._last_place, len(self.shown) - 1)] if self.shown else None
 
-    # Going about
+    # Navigation
 
     def step(self, by: int) -> None:
-        """By so many places, to the first or the last one at the most."""
+        """Move by so many items, up to the first or last."""
         if self.shown:
-            by -= by > 0 and self.current not in self  # another one has its place by now
+            by -= by > 0 and self.current not in self  # the next item already has the index of the hidden one
             self.current = self.shown[min(max(self.place + by, 0), len(self.shown) - 1)]
 
     def seek(self, direction: int, wanted: Callable[[int], bool]) -> bool:
-        """To the next that is wanted, and from the end on from the beginning. Whether there is one."""
+        """Move to the next item that is wanted, wrapping around. Return whether there is one."""
         around = (self.shown[(self.place + direction * n) % len(self.shown)] for n in range(1, len(self.shown) + 1))
         found = next(filter(wanted, around), None)
         if found is not None:
@@ -58,7 +58,7 @@ class Selection:
     # Selecting
 
     def pick(self, number: int, *, shift: bool, ctrl: bool) -> None:
-        """To this one. shift: what lies between it and the last one picked is selected; ctrl: it is, or no more."""
+        """Make the item current. shift: select the range from the last picked item. ctrl: toggle its selection."""
         anchor = self._anchor if self._anchor in self else self.current
         if shift and anchor is not None and anchor in self:
             first, last = sorted((self._places[anchor], self._places[number]))
@@ -75,19 +75,19 @@ class Selection:
             self.selected = self.selected ^ {self.current}
 
     def extend(self, by: int) -> None:
-        """Step, and select both where it was and where it is then."""
+        """Step, and select the items before and after the step."""
         before = self.current
         self.step(by)
         self.selected = self.selected | {number for number in (before, self.current) if number is not None}
 
-    # What commands are about
+    # Items that a command applies to
 
     def many(self) -> list[int]:
-        """Of a command for many: the selection, or where there is none all that is shown."""
+        """The selection, or all shown items if nothing is selected."""
         return self.selected_in_order or list(self.shown)
 
     def selected_or_current(self) -> list[int]:
-        """Of a decision: the selection, or where there is none the item in front."""
+        """The selection, or the current item if nothing is selected."""
         if self.selected:
             return self.selected_in_order
         return [] if self.current is None else [self.current]

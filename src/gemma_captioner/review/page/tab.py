@@ -1,4 +1,4 @@
-"""One browser tab: what it shows, going about in it, and saving what is typed. What else a command does: actions.py."""
+"""One browser tab: its items, navigation, and saving of edits. actions.py holds the other commands."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -23,20 +23,20 @@ from .selection import Selection
 
 
 class ReviewTab:
-    """Built once for each load of the page; `open` fills it when the browser is there."""
+    """Built for each load of the page; `open` fills it once the browser has connected."""
 
     def __init__(self, review_state: ReviewState) -> None:
         self.review_state = review_state
-        self.tab_id = ""  # the browser's tab: the same after it was loaded anew
+        self.tab_id = ""  # identifies the browser tab, also after a reload
         self.query = Query()
         self.selection = Selection()
         self.drafts = Drafts(
             review_state.library, review_state.edits, rebase=lambda draft, words: self.editor.rebase(draft, words)
         )
         self.columns = 4
-        self.changes = 0  # that were heard of
-        self.on_view: list[Callable[[], None]] = []  # told when what is shown, or of it, has changed
-        self._command_lock = asyncio.Lock()  # a key acts on what the key before it led to, however fast they come
+        self.changes = 0  # number of change notifications
+        self.on_view: list[Callable[[], None]] = []  # called when the shown items or their state change
+        self._command_lock = asyncio.Lock()  # commands run one after another, however fast the keys are
         self.gallery: Gallery
         self.detail: Detail
         self.commands: dict[str, Callable[[], Any]] = {
@@ -60,14 +60,14 @@ class ReviewTab:
         }
 
     def open(self, tab_id: str) -> None:
-        """The browser is there. A tab that was loaded anew shows what it showed before."""
+        """The browser has connected. A reloaded tab restores its query and its current item."""
         self.tab_id = tab_id
         self.query, self.selection.current = self.review_state.saved_views.get(tab_id, (Query(), None))
         self.review_state.tabs.append(self)
         self.apply_query(self.query)
 
     async def keep_draft(self) -> None:
-        """The browser is out of reach: what was typed and not saved is saved, unless somebody else wrote there."""
+        """The browser has disconnected: save the draft, unless the caption on disk has changed."""
         if (draft := self.drafts.unsaved) is not None:
             await self.drafts.save(draft, by=self.tab_id)
 
@@ -80,12 +80,12 @@ class ReviewTab:
     def editor(self) -> CaptionEditor:
         return self.detail.editor
 
-    # What is shown
+    # Display
 
     def apply_query(self, query: Query, *, automatic: bool = False) -> None:
-        """Show what the query finds. Raises nothing: what is wrong with it is told.
+        """Show the items that match. An invalid query causes a notification.
 
-        automatic: nobody asked. What is in front stays there, as long as it is among them or is being edited.
+        automatic: not requested by the user, so the current item stays if it matches or has unsaved text.
         """
         try:
             entries = filter_items(self.review_state.library.present(), query, self.review_state.proposals)
@@ -106,11 +106,9 @@ class ReviewTab:
         if not self.tab_id:
             return "Loading"
         if self.query.is_filter:
-            return "Nothing matches. Esc shows all."
-        deeper = (
-            "" if self.review_state.settings.selection.recursive else ". With --recursive its folders are looked into"
-        )
-        return f"No images or clips in {self.review_state.library.root.folder}{deeper}"
+            return "No item matches the filter. Press Esc to show all."
+        hint = "" if self.review_state.settings.selection.recursive else ". Use --recursive to include subfolders"
+        return f"No images or clips in {self.review_state.library.root.folder}{hint}"
 
     def tile(self, entry: ReviewItem) -> Tile:
         return tile(entry, is_offered=entry.number in self.review_state.proposals)
@@ -133,14 +131,14 @@ class ReviewTab:
         self._notify_view()
 
     def _show_changed(self) -> None:
-        """The item in front as it is now. What was typed and not saved stays in the box."""
+        """Redisplay the current item. Unsaved text stays in the editor."""
         self.detail.show(self.entry(), fill=not self.drafts.holds(self.selection.current))
 
     def _notify_view(self) -> None:
         for listener in self.on_view:
             listener()
 
-    # Going about
+    # Navigation
 
     def show(self, number: int | None) -> None:
         self.selection.current = number
@@ -163,16 +161,18 @@ class ReviewTab:
         if not selection.shown:
             return
         if abs(by) == 1 and selection.current == before:
-            ui.notify("the last one" if by > 0 else "the first one", timeout=1200, position="bottom-left")
+            ui.notify(
+                "this is the last item" if by > 0 else "this is the first item", timeout=1200, position="bottom-left"
+            )
         self.show(selection.current)
 
     def seek(self, direction: int, wanted: Callable[[ReviewItem], bool]) -> None:
-        """To the next that is wanted, and from the end on from the beginning."""
+        """Go to the next item that is wanted, wrapping around."""
         if not self.selection.seek(direction, lambda number: wanted(self.review_state.library[number])):
-            ui.notify("none of these is shown")
+            ui.notify("no shown item matches")
         self.show(self.selection.current)
 
-    # Selecting
+    # Selection
 
     def select(self, numbers: set[int]) -> None:
         self.selection.selected = numbers
@@ -180,7 +180,7 @@ class ReviewTab:
         self._notify_view()
 
     async def pick(self, event: GenericEventArguments) -> None:
-        """A tile was clicked, perhaps with Shift (all from the last one to it) or Ctrl (it too)."""
+        """A tile was clicked, perhaps with Shift (select a range) or Ctrl (toggle)."""
         number, shift, ctrl = (event.args[key] for key in ("number", "shift", "ctrl"))
         with self._navigating():
             async with self._command_lock:
@@ -200,7 +200,7 @@ class ReviewTab:
         elif self.query.is_filter:
             self.apply_query(Query(sort=self.query.sort, is_reversed=self.query.is_reversed))
 
-    # Changing
+    # Edits
 
     async def on_draft(self, event: GenericEventArguments) -> None:
         draft = _draft(event.args)
@@ -208,14 +208,14 @@ class ReviewTab:
         self.detail.count(draft.text)
 
     async def on_unsent_draft(self, event: GenericEventArguments) -> None:
-        """What was typed while the server was out of reach, before the page had to be loaded anew."""
+        """Save text that was typed while the server was unreachable, before the page was reloaded."""
         name, base, text = (event.args[key] for key in ("name", "base", "text"))
         number = next((entry.number for entry in self.review_state.library.present() if entry.name == name), None)
         if number is not None:
             await self._restore_draft(Draft(number, base, text))
 
     async def restore_drafts(self) -> None:
-        """What tabs that are gone could not save."""
+        """Show the drafts that closed tabs could not save."""
         while self.review_state.unsaved:
             await self._restore_draft(self.review_state.unsaved.pop())
 
@@ -226,22 +226,21 @@ class ReviewTab:
             await self.save_draft(draft)
 
     async def save(self, event: GenericEventArguments) -> None:
-        draft, how = _draft(event.args), event.args["how"]
+        draft, approve = _draft(event.args), event.args["how"] == "approve"
         self.drafts.unsaved = draft
-        approves = how == "approve"
-        with self._navigating(approves):
+        with self._navigating(approve):
             async with self._command_lock:
                 draft = self.drafts.rebased(draft)
-                done = await self.save_draft(draft, approve=approves)
-                if approves and not done.refused and self.selection.current == draft.number:
+                done = await self.save_draft(draft, approve=approve)
+                if approve and not done.refused and self.selection.current == draft.number:
                     self.step(1)
 
     async def _resolve_conflict(self, draft: Draft, reason: str, *, approve: bool) -> None:
-        """What is not chosen is lost from sight, not from the disk: the journal keeps what is overwritten."""
+        """Ask which text to keep. The journal keeps an overwritten one."""
         entry = self.review_state.library[draft.number]
-        mine = await resolve_conflict(entry, draft, reason)
+        keeps_draft = await resolve_conflict(entry, draft, reason)
         self.drafts.unsaved = None
-        if mine:
+        if keeps_draft:
             await self.save_draft(replace(draft, base=entry.words.digest), approve=approve)
         elif self.selection.current == draft.number:
             self.editor.drop()
@@ -259,16 +258,16 @@ class ReviewTab:
         return done
 
     async def run_bulk(self, work: Callable[..., EditResult], *arguments: Any, **named: Any) -> None:
-        """What is done to many, in its turn: it may take a while."""
+        """Run a slow edit of many items after the commands before it."""
         async with self._command_lock:
-            working = ui.notification("at work", spinner=True, timeout=None, position="bottom-left")
-            done = await self.review_state.run_blocking(work, *arguments, by=self.tab_id, **named)
+            working = ui.notification("Applying the changes", spinner=True, timeout=None, position="bottom-left")
+            done = await asyncio.to_thread(work, *arguments, by=self.tab_id, **named)
             working.dismiss()
             self.notify(done)
             self.show(self.selection.current)
 
     def notify(self, done: EditResult) -> None:
-        """What was done, for a moment; what was not, until it is read."""
+        """Notify the user of changes (briefly) and of refusals (longer)."""
         if done.numbers:
             ui.notify(done.what, timeout=1200, position="bottom-left")
         for number, reason in list(done.refused.items())[:3]:
@@ -276,26 +275,26 @@ class ReviewTab:
                 f"{self.review_state.library[number].name}: {reason}", type="warning", timeout=8000, close_button="OK"
             )
         if more := max(0, len(done.refused) - 3) + done.left:
-            ui.notify(f"and {more:,} more were left alone", type="warning", timeout=8000)
+            ui.notify(f"{more:,} more not changed", type="warning", timeout=8000)
 
     async def on_command(self, event: GenericEventArguments) -> None:
-        """A key, or a button that stands for one."""
+        """Run the command of a key or a button."""
         with self._navigating(event.args in NAVIGATION_COMMANDS):
             await self.command(event.args)
 
     @contextmanager
-    def _navigating(self, does: bool = True) -> Iterator[None]:
-        """Around what leads to another item: until the box has heard that it did, it takes no letters."""
+    def _navigating(self, moves: bool = True) -> Iterator[None]:
+        """Unlock the editor afterwards, which accepts no input while a navigation command is pending."""
         try:
             yield
         finally:
-            if does:
+            if moves:
                 self.editor.arrived()
 
     async def command(self, name: str) -> None:
         async with self._command_lock:
-            if isinstance(answer := self.commands[name](), Awaitable):
-                await answer
+            if isinstance(result := self.commands[name](), Awaitable):
+                await result
 
     def narrow(self, **changes: Any) -> None:
         self.apply_query(replace(self.query, **changes))
