@@ -1,4 +1,4 @@
-"""A stretch of a video -> H.264 as a person sees it: upright, 8-bit sRGB, its frames at their own times."""
+"""Encodes a time range of a video to H.264: upright, 8-bit sRGB, with the original frame times."""
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -16,7 +16,12 @@ from .sampling import TIMESTAMP_TOLERANCE_S, Timeline
 from .video import decode_from, open_video, video_stream
 
 _TIME_BASE = Fraction(1, 90_000)
-_BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # said in the file, limited range
+_BT709 = {
+    "colorspace": 1,
+    "color_primaries": 1,
+    "color_trc": 1,
+    "color_range": 1,
+}  # tags written to the file; limited range
 _NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -31,10 +36,17 @@ def encode(
     max_edge: int | None = None,
     options: Mapping[str, str] = _NO_OPTIONS,
 ) -> None:
-    """From the frame on screen at `start` until `end`, however long its last frame is held. Sound is left out.
+    """Encode from the frame on screen at `start` until `end`, without audio.
 
-    crf: of x264. max_edge: in pixels, that the frames are brought down to. options: of the mp4.
-    Raises `ItemError` where there is no frame.
+    Args:
+        start: seconds of presentation time.
+        end: seconds of presentation time. The last frame is held until then.
+        crf: x264 quality.
+        max_edge: longest edge in pixels; larger frames are scaled down.
+        options: mp4 muxer options.
+
+    Raises:
+        ItemError: the range holds no frame.
     """
     with open_video(video) as source, av.open(str(target), "w", format="mp4", options=dict(options)) as clip:
         stream = video_stream(source)
@@ -64,14 +76,14 @@ def encode(
             yuv_frame.pts, yuv_frame.time_base = pts, _TIME_BASE
             clip.mux(encoder.encode(yuv_frame))
         if encoder is None:
-            raise ItemError("a piece of it has no frames: convert it with another program")
+            raise ItemError("a part of the video has no frames: convert the video with another program")
         clip.mux(encoder.encode())
 
 
 def _frames_in_range(
     frames: Iterator[VideoFrame], start: float, end: float, frame_duration_s: float
 ) -> Iterator[tuple[float, VideoFrame]]:
-    """(time, frame) from `start` to before `end`: the one on screen at the start, and one held at the end once more."""
+    """(time, frame) from `start` until `end`. The first frame starts at `start`; a long last frame is repeated."""
     shown: VideoFrame | None = None
     last = start
     for frame in frames:

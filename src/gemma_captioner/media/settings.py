@@ -1,4 +1,4 @@
-"""What decoding is told: all of it, and none of what a command is told besides."""
+"""Settings that the decoders need."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +8,11 @@ from ..types import SamplingRule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSettings:
-    """As the settings of these names in config/decoding.py, whose defaults these are.
+    """Decoder settings, with the defaults of the command-line settings in config/decoding.py.
 
-    timeout_s, memory_gib: what one file may take of a `DecodePool` before it fails.
+    Attributes:
+        timeout_s: time limit per file in a `DecodePool`.
+        memory_gib: memory limit per file in a `DecodePool`.
     """
 
     frames: int = 12
