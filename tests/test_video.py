@@ -109,7 +109,7 @@ def test_a_file_that_breaks_off(tmp_path):
 def test_what_is_no_video_is_refused(tmp_path, content):
     path = tmp_path / "bad.mp4"
     path.write_bytes(content)
-    with pytest.raises(ItemError, match="(?i)replace or remove it"):
+    with pytest.raises(ItemError, match=r"(?i)replace or remove it"):
         decoded(path)
 
 

@@ -86,12 +86,11 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
     except av.error.PermissionError as error:
         raise ItemError("no permission to read the file: grant read access (chmod +r)") from error
     except (av.error.FFmpegError, ValueError) as error:
-        empty = is_local(path) and path.exists() and path.stat().st_size == 0
-        if empty:
+        if is_local(path) and path.exists() and path.stat().st_size == 0:
             raise ItemError("the file is empty: replace or remove it") from error
+        reason = getattr(error, "strerror", None) or error
         raise ItemError(
-            f"cannot read this video ({getattr(error, 'strerror', None) or error}): it may be damaged or in an unsupported "
-            "format. Replace or remove it"
+            f"cannot read this video ({reason}): it may be damaged or in an unsupported format. Replace or remove it"
         ) from error
 
 

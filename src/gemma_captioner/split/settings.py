@@ -1,4 +1,4 @@
-"""What `split` is told: how long clips are to be, and how cuts are found."""
+"""Settings of `split`: clip lengths and scene detection."""
 
 from typing import Literal, Self
 
@@ -10,16 +10,18 @@ from ..config.group import DURATION, SettingsGroup, parse_duration
 class SplitSettings(SettingsGroup):
     """How `split` cuts long videos."""
 
-    min: str = Field("2s", pattern=DURATION, description="Leave out what would be shorter.")
-    max: str = Field("5s", pattern=DURATION, description="Cut evenly what would be longer.")
+    min: str = Field("2s", pattern=DURATION, description="Skip clips shorter than this.")
+    max: str = Field("5s", pattern=DURATION, description="Cut longer scenes into equal parts.")
     detector: Literal["adaptive", "content", "none"] = Field(
-        "adaptive", description="How scene cuts are found. adaptive bears camera motion; none: by length alone."
+        "adaptive", description="How to find scene cuts. adaptive: robust to camera motion. none: cut by length only."
     )
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
         if not 0 < self.max_seconds >= self.min_seconds:
-            raise ValueError(f"--min {self.min} and --max {self.max} leave nothing: make --max the longer one")
+            raise ValueError(
+                f"--max {self.max} must be greater than 0 and at least --min {self.min}: raise --max or lower --min"
+            )
         return self
 
     @property
