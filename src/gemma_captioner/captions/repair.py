@@ -24,9 +24,8 @@ _HIDDEN = {"_": "\ue000", "*_*": "\ue001"}
 def repair_steps(*, alternatives: bool = False, keep_boilerplate: bool = False) -> Mapping[str, Callable[[str], str]]:
     """Return the repair steps in order, keyed by the fault that each repairs.
 
-    Args:
-        alternatives: each line is a separate caption.
-        keep_boilerplate: keep text around the caption and its punctuation, because the user asked for them.
+    alternatives: each line is a separate caption. keep_boilerplate: keep the text around the caption and its
+    punctuation, because the user asked for them.
     """
     selected: dict[str, Callable[[str], str]] = {"mojibake": _fix_mojibake, "control_characters": _strip_invisible}
     if not keep_boilerplate:

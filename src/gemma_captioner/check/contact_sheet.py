@@ -76,13 +76,11 @@ def _pictures(scan: DatasetScan, media: list[str]) -> list[tuple[str, str]]:
     settings = DecodeSettings(frames=1, timeout_s=_DECODE_TIMEOUT_S)
     pixel_bytes = len(media) * max_frame_bytes(_THUMBNAIL)
     with DecodePool(_THUMBNAIL, settings, clip_size=_THUMBNAIL, workers=2, pixel_bytes=pixel_bytes) as pool:
-        tasks = [pool.start(_item(scan, Path(path))) for path in media]
-        return [_picture(task) for task in tasks]
-
-
-def _item(scan: DatasetScan, path: Path) -> MediaItem:
-    kind = EXTENSIONS[path.suffix[1:].lower()]
-    return MediaItem(path, kind, path.name, path.with_suffix(".txt"), scan.root.store)
+        items = [
+            MediaItem(path, EXTENSIONS[path.suffix[1:].lower()], path.name, path.with_suffix(".txt"), scan.root.store)
+            for path in map(Path, media)
+        ]
+        return [_picture(task) for task in [pool.start(item) for item in items]]
 
 
 def _picture(task: DecodeTask | None) -> tuple[str, str]:

@@ -24,19 +24,12 @@ _PLACEHOLDER = re.compile(r"\[(?:trigger|name)\]")
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Result of `inspect_caption`.
+    """Result of `inspect_caption`."""
 
-    Attributes:
-        found: (rule code, detail) pairs.
-        text: the repaired text; "" if the file is unreadable or has no words.
-        length: tokens if the target is known, otherwise words.
-        fixed_bytes: what --fix would write, None if no rule fixes anything.
-    """
-
-    found: Sequence[tuple[str, str]]
-    text: str = ""
-    length: int = 0
-    fixed_bytes: bytes | None = None
+    found: Sequence[tuple[str, str]]  # (rule code, detail)
+    text: str = ""  # repaired; "" if the file is unreadable or has no words
+    length: int = 0  # in tokens if the target is known, otherwise in words
+    fixed_bytes: bytes | None = None  # what --fix would write, None if no rule fixes anything
 
 
 def inspect_caption(
@@ -47,10 +40,7 @@ def inspect_caption(
 ) -> Inspection:
     """Check one caption file against all rules.
 
-    Args:
-        content: the bytes of the file.
-        count: exact token counter of --tokenizer.
-        flags: the journal's flags, if this tool wrote the caption; None for other captions.
+    count: exact token counter of --tokenizer. flags: the journal's flags if this tool wrote the caption, else None.
     """
     if len(content) > MAX_CAPTION_BYTES:
         return Inspection([("unreadable", f"more than {MAX_CAPTION_BYTES >> 10} KiB, too large for a caption")])

@@ -94,11 +94,8 @@ def _full_names(listing: Listing, checking: CheckSettings) -> Matches:
 
 
 def _extension_to_configure(listing: Listing, checking: CheckSettings) -> Matches:
-    if (
-        listing.captions
-        and not listing.relative_path
-        and not (checking.trainer == "sd-scripts" and checking.extension == "caption")
-    ):
+    is_default = checking.trainer == "sd-scripts" and checking.extension == "caption"
+    if listing.captions and not listing.relative_path and not is_default:
         yield "", f'caption_extension = ".{checking.extension}"'
 
 

@@ -1,7 +1,6 @@
 """Checks that trainers require of entries. A failed check stops the export before a file gets its final name."""
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ def path_inside(entry: CaptionedItem, folder: Path) -> str:
 
 
 def require_one_kind(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:
-    first = next(entries, None)
-    if first is None:
-        return
-    for entry in chain([first], entries):
-        if entry.item.kind != first.item.kind:
+    kind = None
+    for entry in entries:
+        kind = kind or entry.item.kind
+        if entry.item.kind != kind:
             raise StartError("images and clips are mixed, but this trainer reads one kind: select one with --include")
         yield entry
 

@@ -30,20 +30,15 @@ ExportWriter = Callable[[Iterator[CaptionedItem], Path], Iterator[Path]]
 class ExportFormat:
     """How to export for one trainer.
 
-    Attributes:
-        write: (entries in folder order, target path) -> paths of the complete files.
-        place: default target path. {folder} is the media folder, {parent} its parent, {name} its name. None: the
-            trainer reads the `.txt` beside the media, and --output is a folder for both.
-        several: what happens to several captions of one file.
-        kind: the only media kind that the trainer reads, None for both.
-        suffixes: other writers, by the suffix of --output.
+    `place` is the default target path: {folder} is the media folder, {parent} its parent, {name} its name. None: the
+    trainer reads the `.txt` beside the media, and --output is a folder for both.
     """
 
-    write: ExportWriter
+    write: ExportWriter  # (entries in folder order, target path) -> paths of the complete files
     place: str | None
-    several: str
-    kind: Kind | None = None
-    suffixes: Mapping[str, ExportWriter] = field(default_factory=dict)
+    several: str  # what happens to several captions of one file
+    kind: Kind | None = None  # the only kind that the trainer reads, None for both
+    suffixes: Mapping[str, ExportWriter] = field(default_factory=dict)  # other writers, by the suffix of --output
 
     def default_path(self, folder: Path) -> Path | None:
         """Default target path for this media folder; None if the trainer reads the `.txt` beside the media."""

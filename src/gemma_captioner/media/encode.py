@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
 
 import av
 from av.video.frame import VideoFrame
@@ -22,7 +21,6 @@ _BT709 = {
     "color_trc": 1,
     "color_range": 1,
 }  # tags written to the file; limited range
-_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
 def encode(
@@ -34,21 +32,18 @@ def encode(
     *,
     crf: str,
     max_edge: int | None = None,
-    options: Mapping[str, str] = _NO_OPTIONS,
+    options: Mapping[str, str] | None = None,
 ) -> None:
-    """Encode from the frame on screen at `start` until `end`, without audio.
+    """Encode from the frame on screen at `start` until `end`, in seconds of presentation time, without audio.
+
+    The last frame is held until `end`. Raises `ItemError` if the range holds no frame.
 
     Args:
-        start: seconds of presentation time.
-        end: seconds of presentation time. The last frame is held until then.
         crf: x264 quality.
         max_edge: longest edge in pixels; larger frames are scaled down.
         options: mp4 muxer options.
-
-    Raises:
-        ItemError: the range holds no frame.
     """
-    with open_video(video) as source, av.open(str(target), "w", format="mp4", options=dict(options)) as clip:
+    with open_video(video) as source, av.open(str(target), "w", format="mp4", options=dict(options or {})) as clip:
         stream = video_stream(source)
         rate = Fraction(stream.average_rate or 24).limit_denominator(1001)
         if not 1 <= rate <= 240:

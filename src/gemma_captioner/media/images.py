@@ -177,11 +177,8 @@ def _unreadable_reason(path: Path) -> str:
         head = file.read(16)
     if not head:
         return "the file is empty: replace or remove it"
-    if (
-        (head[4:8] == b"ftyp" and head[8:12] not in _STILL_BRANDS)
-        or head[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")
-        or head[8:12] == b"AVI "
-    ):
+    is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in _STILL_BRANDS
+    if is_mp4 or head[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba") or head[8:12] == b"AVI ":
         return "this is a video with the extension of an image: rename or remove it"
     if head.lstrip()[:1] == b"<":
         return "this is a web page, not an image: download it again"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any, Self
 from weakref import WeakSet
@@ -94,14 +94,10 @@ def _map_memory(path: str, size: int) -> mmap.mmap:
 
 @dataclass(frozen=True, slots=True)
 class _SharedFrames:
-    """The fields of `Frames` without the pixels, which the worker wrote to shared memory."""
+    """`Frames` whose pixels are in shared memory."""
 
     shape: tuple[int, ...]
-    times_s: tuple[float, ...]
-    duration_s: float
-    flags: tuple[str, ...]
-    kind: Any
-    source_size: tuple[int, int]
+    metadata: dict[str, Any]  # the other fields of `Frames`
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +251,7 @@ class DecodePool:
             return result  # type: ignore[no-any-return]
         assert room is not None
         pixels = self.arena.view(room[0], result.shape)
-        return Frames(pixels, result.times_s, result.duration_s, result.flags, result.kind, result.source_size)
+        return Frames(pixels, **result.metadata)
 
     def close(self) -> None:
         self._processes.close()
@@ -296,11 +292,7 @@ def _init_worker(extra_memory: int) -> None:
 
 
 def _decode_into(
-    destination: tuple[str, int, int, int],
-    item: MediaItem,
-    settings: DecodeSettings,
-    size: Size,
-    clip_size: Size,
+    destination: tuple[str, int, int, int], item: MediaItem, settings: DecodeSettings, size: Size, clip_size: Size
 ) -> _SharedFrames | _NeedsMoreFrames | Failed:
     """destination: path and size of the arena, offset to write at, and number of allocated frames."""
     path, arena_bytes, offset, room = destination
@@ -312,8 +304,8 @@ def _decode_into(
     if path not in _arenas:
         _arenas[path] = _map_memory(path, arena_bytes)
     np.ndarray(frames.pixels.shape, np.uint8, _arenas[path], offset)[:] = frames.pixels
-    shape = frames.pixels.shape
-    return _SharedFrames(shape, frames.times_s, frames.duration_s, frames.flags, frames.kind, frames.source_size)
+    metadata = {field.name: getattr(frames, field.name) for field in fields(frames) if field.name != "pixels"}
+    return _SharedFrames(frames.pixels.shape, metadata)
 
 
 # Where fork exists, workers start from a fork server that has imported the decoders and nothing else.

@@ -16,21 +16,13 @@ TIMESTAMP_TOLERANCE_S = 0.0015
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Frame times of a clip, in seconds of presentation time. The first frame may start at any time.
+    """Frame times of a clip, in seconds of presentation time. The first frame may start at any time."""
 
-    Attributes:
-        times: start of each frame, in rising order.
-        end: end of the last frame. For a truncated file, the end that the container declares.
-        keyframes: start times of frames that a decoder can start at.
-        is_truncated: the file ends before the declared end.
-        ignores_timestamps: the decoder's times are wrong; its frames, in output order, have these `times`.
-    """
-
-    times: Sequence[float]
-    end: float
-    keyframes: Sequence[float] = ()
-    is_truncated: bool = False
-    ignores_timestamps: bool = False
+    times: Sequence[float]  # start of each frame, in rising order
+    end: float  # end of the last frame; for a truncated file, the end that the container declares
+    keyframes: Sequence[float] = ()  # start times of frames that a decoder can start at
+    is_truncated: bool = False  # the file ends before the declared end
+    ignores_timestamps: bool = False  # the decoder's times are wrong: its frames, in output order, have these `times`
 
     @property
     def start(self) -> float:
@@ -44,8 +36,7 @@ class Timeline:
 def select_frames(timeline: Timeline, settings: DecodeSettings) -> tuple[list[int], int]:
     """Return (indexes of the frames to show, number of requested times in the missing part of a truncated file).
 
-    Raises:
-        ItemError: the span starts after the end of the clip.
+    Raises `ItemError` if the span starts after the end of the clip.
     """
     begin, until = parse_span(settings.span, timeline.duration)
     begin, until = timeline.start + begin, timeline.start + until

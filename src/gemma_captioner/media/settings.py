@@ -8,12 +8,7 @@ from ..types import SamplingRule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSettings:
-    """Decoder settings, with the defaults of the command-line settings in config/decoding.py.
-
-    Attributes:
-        timeout_s: time limit per file in a `DecodePool`.
-        memory_gib: memory limit per file in a `DecodePool`.
-    """
+    """Decoder settings, with the defaults of the command-line settings in config/decoding.py."""
 
     frames: int = 12
     sampling: SamplingRule = "midpoints"
@@ -22,5 +17,5 @@ class DecodeSettings:
     background: str = "white"
     animated: Literal["clip", "first"] = "clip"
     exact_pixels: bool = False
-    timeout_s: float = 120.0
-    memory_gib: float = 8.0
+    timeout_s: float = 120.0  # limit per file in a `DecodePool`
+    memory_gib: float = 8.0  # limit per file in a `DecodePool`

@@ -8,7 +8,7 @@ import csv
 import glob
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ from ..storage.atomic import atomic_write
 from .settings import SplitSettings
 
 _COPYABLE_CODECS = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 file supports
+_DETECTORS = {"adaptive": "AdaptiveDetector", "content": "ContentDetector", "none": None}  # PySceneDetect classes
 _CRF = "14"
 _THUMBNAIL_SIZE = (256, 144)
 
@@ -67,11 +68,10 @@ def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
                 raise ItemError(
                     f"{output} has clips from another split of {video.stem}: remove them, or choose another --output"
                 )
-            scenes = _DETECTORS[settings.detector](video, timeline)
+            scenes = _detect_scenes(video, timeline, _DETECTORS[settings.detector])
             _write_table(table, scenes, key)
-        segments = split_scenes(scenes, settings.min_seconds, settings.max_seconds)
         clips = []
-        for segment in segments:
+        for segment in split_scenes(scenes, settings.min_seconds, settings.max_seconds):
             clip = output / f"{video.stem}-{segment.number:04d}.mp4"
             if not (clip.exists() and clip.stat().st_size):
                 with atomic_write(clip, temporary / f"{os.getpid()}-{clip.name}") as unfinished:
@@ -100,27 +100,21 @@ def split_scenes(scenes: list[tuple[float, float]], min_s: float, max_s: float) 
     return segments
 
 
-def _whole_video(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
-    return [(0.0, timeline.duration)]
-
-
-def _detect(detector_name: str) -> Callable[[Path, Timeline], list[tuple[float, float]]]:
-    def detect(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
-        try:
-            import scenedetect
-        except ImportError as error:
-            raise StartError("split requires PySceneDetect: pip install 'gemma-captioner[scenes]'") from error
-        manager = scenedetect.SceneManager()
-        manager.add_detector(getattr(scenedetect, detector_name)())
-        manager.detect_scenes(scenedetect.open_video(str(video), backend="pyav"))
-        av.logging.set_level(None)  # PySceneDetect enables FFmpeg logging
-        cuts = [start.seconds for start, _ in manager.get_scene_list()][1:]
-        if timeline.ignores_timestamps:
-            cuts = _correct_cut_times(video, timeline, cuts)
-        edges = [0.0, *cuts, timeline.duration]
-        return list(pairwise(edges))
-
-    return detect
+def _detect_scenes(video: Path, timeline: Timeline, detector: str | None) -> list[tuple[float, float]]:
+    if detector is None:
+        return [(0.0, timeline.duration)]
+    try:
+        import scenedetect
+    except ImportError as error:
+        raise StartError("split requires PySceneDetect: pip install 'gemma-captioner[scenes]'") from error
+    manager = scenedetect.SceneManager()
+    manager.add_detector(getattr(scenedetect, detector)())
+    manager.detect_scenes(scenedetect.open_video(str(video), backend="pyav"))
+    av.logging.set_level(None)  # PySceneDetect enables FFmpeg logging
+    cuts = [start.seconds for start, _ in manager.get_scene_list()][1:]
+    if timeline.ignores_timestamps:
+        cuts = _correct_cut_times(video, timeline, cuts)
+    return list(pairwise([0.0, *cuts, timeline.duration]))
 
 
 def _correct_cut_times(video: Path, timeline: Timeline, cuts: list[float]) -> list[float]:
@@ -136,13 +130,6 @@ def _correct_cut_times(video: Path, timeline: Timeline, cuts: list[float]) -> li
         )
     places = {time: place for place, time in enumerate(decoder_times)}
     return sorted(timeline.times[places[round(cut, 3)]] - timeline.start for cut in cuts if round(cut, 3) in places)
-
-
-_DETECTORS: dict[str, Callable[[Path, Timeline], list[tuple[float, float]]]] = {
-    "adaptive": _detect("AdaptiveDetector"),
-    "content": _detect("ContentDetector"),
-    "none": _whole_video,
-}
 
 
 def _cached_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
@@ -184,9 +171,8 @@ def _remux(video: Path, target: Path, start: float, end: float, timeline: Timeli
 
     It fails if frames refer across the edges (open GOPs), or if packets have no decoding times (Matroska).
     """
-    expected_frames = sum(
-        start - TIMESTAMP_TOLERANCE_S <= time < end - TIMESTAMP_TOLERANCE_S for time in timeline.times
-    )
+    low, high = start - TIMESTAMP_TOLERANCE_S, end - TIMESTAMP_TOLERANCE_S
+    expected_frames = sum(low <= time < high for time in timeline.times)
     with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
         stream = video_stream(source)
         base = float(stream.time_base or 1)
@@ -199,12 +185,10 @@ def _remux(video: Path, target: Path, start: float, end: float, timeline: Timeli
                 continue
             if packet.dts is None:
                 return False
-            if packet.dts * base >= end - TIMESTAMP_TOLERANCE_S:
+            if packet.dts * base >= high:
                 break
-            past_end_keyframe = past_end_keyframe or (
-                packet.is_keyframe and packet.pts * base >= end - TIMESTAMP_TOLERANCE_S
-            )
-            if not start - TIMESTAMP_TOLERANCE_S <= packet.pts * base < end - TIMESTAMP_TOLERANCE_S:
+            past_end_keyframe = past_end_keyframe or (packet.is_keyframe and packet.pts * base >= high)
+            if not low <= packet.pts * base < high:
                 continue
             if past_end_keyframe:
                 return False
