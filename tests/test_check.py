@@ -176,14 +176,14 @@ def test_permissions(tmp_path):
     ("Собака бежит по снегу.".encode("cp1251"), "Собака бежит по снегу.", "Windows-1251"),
     ("Кот сидит на коврике".encode("koi8-r"), "Кот сидит на коврике", "KOI8"),
     ("кот сидит на коврике".encode("koi8-r"), None, "Windows-1251 or KOI8"),
-    ("Кот сидит на коврике".encode("iso-8859-5"), None, "nothing known"),
-    ("Кот сидит на коврике".encode("cp866"), None, "nothing known"),
-    ("一只猫坐在垫子上。".encode("utf-16-le"), None, "nothing known"),
-    ("一只猫坐在垫子上。".encode("utf-16-be"), None, "nothing known"),
+    ("Кот сидит на коврике".encode("iso-8859-5"), None, "no known encoding fits"),
+    ("Кот сидит на коврике".encode("cp866"), None, "no known encoding fits"),
+    ("一只猫坐在垫子上。".encode("utf-16-le"), None, "no known encoding fits"),
+    ("一只猫坐在垫子上。".encode("utf-16-be"), None, "no known encoding fits"),
     ("犬が雪の上を走る。".encode("cp932"), "犬が雪の上を走る。", "Shift-JIS"),
     ("\uac1c\uac00 \ub208 \uc704\ub97c \ub2ec\ub9b0\ub2e4.".encode("euc_kr"), None, "GBK or EUC-KR"),
     (b"\xff\xfe\x00", None, "UTF-16"),
-    (b"A \x81\xfe\x00\x05\xff", None, "nothing known"),
+    (b"A \x81\xfe\x00\x05\xff", None, "no known encoding fits"),
 ])  # fmt: skip
 def test_encodings(content, text, name):
     assert decode_text(content) == (text, name)
@@ -241,7 +241,7 @@ def test_lines_that_are_alternatives_stay_apart():
 CAPTIONED = {"a.png": "", "a.txt": GOOD}
 TRAINER_CASES: list[tuple[str, str, str | dict[str, str], str, str]] = [
     ("first_line_only", "sd-scripts:sdxl", "A tree.\nA river runs by.", "a.txt", "A tree."),
-    ("first_line_only", "sd-scripts", "\nA tree by a river.", "a.txt", "the first is blank"),
+    ("first_line_only", "sd-scripts", "\nA tree by a river.", "a.txt", "the first line is blank"),
     ("several_lines", "onetrainer", "A tree stands here.\nA river runs by.", "a.txt", "2 captions"),
     ("blank_line", "simpletuner", "A tree stands here.\n \nA river.", "a.txt", ""),
     ("final_newline", "ai-toolkit", f"{GOOD}\n", "a.txt", ""),
@@ -252,7 +252,7 @@ TRAINER_CASES: list[tuple[str, str, str | dict[str, str], str, str]] = [
     ("media_not_read", "finetrainers", {"a.PNG": "", "a.txt": GOOD}, "a.PNG", "lower case"),
     ("media_not_read", "huggingface", {"a.webm": "", "a.txt": GOOD}, "a.webm", "mp4"),
     ("media_not_read", "sd-scripts", {"a.mp4": "", "a.txt": GOOD}, "a.mp4", "png"),
-    ("subfolder_not_read", "musubi:wan", {"s/a.png": "", "s/a.txt": GOOD}, "s", "1 images"),
+    ("subfolder_not_read", "musubi:wan", {"s/a.png": "", "s/a.txt": GOOD}, "s", "1 file"),
     ("stray_file", "diffusion-pipe", {**CAPTIONED, "x.csv": "1"}, "x.csv", ""),
     ("other_source", "diffusion-pipe", {"a.png": "", "captions.json": "{}"}, "captions.json", ""),
     ("other_source", "finetrainers", {"a.png": "", "metadata.jsonl": ""}, "metadata.jsonl", ""),
@@ -325,7 +325,7 @@ def test_a_caption_under_another_name_is_pointed_at(tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "a.TXT").write_text(GOOD)
     [finding] = run_scan(tmp_path).findings
-    assert finding.code == "no_caption" and "a.TXT is there" in finding.what
+    assert finding.code == "no_caption" and "a.TXT exists" in finding.what
 
 
 def test_ours_is_told_by_its_digest_and_its_flags_by_the_journal(command, tmp_path, script):
@@ -356,7 +356,7 @@ def test_the_command(command, faulty):
     assert all(f["what"] and f["remedy"] for f in told["findings"])
     assert Path(told["report"]) == faulty / ".gemma-captioner" / "check" / "report.html"
     said = command("check", faulty, "--fix")
-    assert said.code == 3 and "not_utf8.txt: it reads as Windows-1252" not in said.out
+    assert said.code == 3 and "not_utf8.txt: detected as Windows-1252" not in said.out
     [line] = [line for line in said.err.splitlines() if "restore" in line]
     before = (faulty / "leftover.txt").read_bytes()
     assert command(*line.split()[1:]).code == 0
@@ -412,7 +412,7 @@ def test_tokens_counted_exactly_are_no_estimate():
     fits = inspect_caption(FAULTY_CAPTIONS["maybe_too_long"], CheckSettings(target="sdxl"), lambda text: 75)
     assert not {code for code, _ in fits.found} & {"too_long", "maybe_too_long"} and fits.length == 75
     [hit] = inspect_caption(GOOD.encode(), CheckSettings(target="sdxl"), lambda text: 76).found
-    assert hit == ("too_long", "76 tokens, and sdxl reads 75")
+    assert hit == ("too_long", "76 tokens; sdxl reads 75")
 
 
 def test_the_table_in_the_docs_is_the_codes():

@@ -179,7 +179,7 @@ def test_a_bad_file_costs_itself_alone(command, media, script):
     assert done.json["captioned"] == 8
     failed = {Path(f["path"]).name: f["error"] for f in done.json["failures"]}
     assert set(failed) == {"broken.png", "empty.mp4", "cut.jpg"}
-    assert "no image that can be read" in failed["broken.png"]
+    assert "cannot read this image" in failed["broken.png"]
     assert "empty" in failed["empty.mp4"]
     assert "cut off" in failed["cut.jpg"]
     assert cut.with_suffix(".txt").read_text() == "an older caption"

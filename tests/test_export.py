@@ -235,7 +235,7 @@ def test_captions_that_a_trainer_does_not_look_for_are_told(command, media, scri
     assert command("caption", media, "--engine", "scripted", "--model", script(default="A {name}."), *flags).code == 0
     where = ("--captions", "apart") if flags[0] == "--output" else flags
     done = command("export", media, "--for", trainer, *where)
-    assert done.code == 1 and "give --output FOLDER" in done.err and "needs no export" not in done.out
+    assert done.code == 1 and "set --output FOLDER" in done.err and "needs no export" not in done.out
     assert command("export", media, "--for", trainer, *where, "--output", media.parent / "training").code == 0
     assert len(captions(media.parent / "training")) == 8
 
@@ -250,7 +250,7 @@ def test_captions_that_a_trainer_does_not_look_for_are_told(command, media, scri
 def test_a_file_that_the_trainer_would_not_read_is_not_written(command, dataset, trainer, at):
     before = sorted(dataset.rglob("*"))
     done = command("export", dataset, "--for", trainer, "--include", "*.png", "--output", dataset.parent / at)
-    assert done.code == 1 and "Leave --output out" in done.err and not done.out
+    assert done.code == 1 and "omit --output" in done.err and not done.out
     assert sorted(dataset.rglob("*")) == before
 
 

@@ -208,9 +208,9 @@ def test_format_by_content(tmp_path):
     ("content", "says"),
     [
         (b"", "empty"),
-        (b"GIF8 no more", "no image that can be read"),
+        (b"GIF8 no more", "cannot read this image"),
         (b"<!DOCTYPE html><html></html>", "web page"),
-        (b"\0\0\0\x20ftypisom" + bytes(100), "video under an image's name"),
+        (b"\0\0\0\x20ftypisom" + bytes(100), "video with the extension of an image"),
     ],
 )
 def test_what_is_no_image_is_refused_with_its_reason(tmp_path, content, says):

@@ -35,7 +35,7 @@ def test_what_is_captioned_in_a_bucket_is_what_is_captioned_here(command, bucket
     assert done.code == expected.code == 3, done.err
     assert bucket.captions("day1") == {f"day1/{name}": text for name, text in captions(media).items()}
     [failure] = done.json["failures"]
-    assert failure["path"] == f"{there}/broken.png" and "no image that can be read" in failure["error"]
+    assert failure["path"] == f"{there}/broken.png" and "cannot read this image" in failure["error"]
     keys = [key for key in bucket.keys("day1") if ".gemma-captioner/" in key]
     assert len(keys) == 1 and keys[0].endswith(".00001.jsonl")
     lines = [json.loads(line) for line in bucket[keys[0]].splitlines()]

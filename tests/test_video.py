@@ -109,7 +109,7 @@ def test_a_file_that_breaks_off(tmp_path):
 def test_what_is_no_video_is_refused(tmp_path, content):
     path = tmp_path / "bad.mp4"
     path.write_bytes(content)
-    with pytest.raises(ItemError, match="replace or remove it"):
+    with pytest.raises(ItemError, match=r"(?i)replace or remove it"):
         decoded(path)
 
 
@@ -121,7 +121,7 @@ def test_sound_alone_is_refused(tmp_path):
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(ItemError, match="no video in it"):
+    with pytest.raises(ItemError, match="has no video"):
         decoded(path)
 
 
@@ -352,7 +352,7 @@ def test_a_cover_picture_is_no_video(tmp_path):
         stream.disposition = av.stream.Disposition.attached_pic
         container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(1), format="rgb24")))
         container.mux(stream.encode())
-    with pytest.raises(ItemError, match=r"no video in it|no video that can be read"):
+    with pytest.raises(ItemError, match=r"cannot read this video|no readable video|has no video"):
         decoded(path)
 
 
@@ -365,7 +365,7 @@ def test_a_cut_file_gives_what_it_has_and_says_so(tmp_path):
     assert got.flags == ("partial_video",)
     assert numbers == [15, 45, 75, 105, 135, 165][: len(numbers)] and 4 <= len(numbers) < 8
     cut.write_bytes(content[: len(content) // 3])
-    with pytest.raises(ItemError, match="breaks off"):
+    with pytest.raises(ItemError, match="truncated"):
         decoded(cut, frames=8)
     faststart = write(tmp_path / "fast.mp4", list(range(240)))
     content = remux(faststart, tmp_path / "f.mp4", "faststart").read_bytes()
@@ -410,7 +410,7 @@ def test_a_fragmented_file_that_breaks_off_early_says_so(tmp_path):
     path = write(tmp_path / "whole.mp4", list(range(50)), gop=50)
     content = remux(path, tmp_path / "fragments.mp4", "frag_keyframe+empty_moov").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) * 3 // 10])
-    with pytest.raises(ItemError, match=r"breaks off|no video"):
+    with pytest.raises(ItemError, match=r"truncated|cannot read this video|no readable video"):
         decoded(tmp_path / "cut.mp4")
 
 

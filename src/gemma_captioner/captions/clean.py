@@ -1,6 +1,6 @@
-"""A raw reply -> the caption: one line, and nothing in it but the caption. Pure.
+"""Extracts the caption from a raw model reply, as one line. Pure.
 
-What is taken away is only what surrounds a caption; the raw reply stays in the journal.
+Only text around the caption is removed. The journal keeps the raw reply.
 """
 
 import json
@@ -8,7 +8,7 @@ import re
 
 from .phrases import QUOTED
 
-# What a chat template writes, and thinking aloud between its marks.
+# Chat template tokens and reasoning blocks.
 _THINKING = re.compile(r"<\|channel>.*?<channel\|>|(?:<think>|\A).*?</think>", re.DOTALL)
 _TURN_START = r"(?:<start_of_turn>|<\|turn>|<\|im_start\|>|<\|start_header_id\|>)"
 _TURN_END = r"(?:<end_of_turn>|<turn\|>|<\|im_end\|>|<\|eot_id\|>|<\|end(?:oftext)?\|>|<eos>)"
@@ -27,7 +27,7 @@ _FENCED = re.compile(r"\A\s*```\w*\s*(.*?)\s*```\s*\Z", re.DOTALL)
 _TAGGED = re.compile(r"<(caption|description|answer|output)>(.*?\w.*?)</\1>", re.DOTALL)
 _JSON_KEYS = {"caption", "description", "image_caption", "image_description", "video_caption", "text"}
 
-# All lists are closed: whatever word may stand in one may be the caption's subject.
+# All word lists are closed: an open pattern could match the subject of a caption.
 _KIND = r"(?:image|picture|photo|photograph|video|clip|footage|animation)"
 _ADJECTIVE = (
     r"(?:(?:single|one|two|\d+)-(?:line|sentence|paragraph|words?)|(?:image|video|photo|clip|training|lora|final|full|"
@@ -67,7 +67,7 @@ _ANOTHER_OPTION = re.compile(
 )
 _KEYWORDS = re.compile(r"(?<=[.!?\n])\s*(?:\*\*)?(?:keywords|hashtags):.*\Z", re.IGNORECASE | re.DOTALL)
 _WORD_COUNT = re.compile(r"\s*\((?:word count:\s*)?\d+ words?\)\s*\Z", re.IGNORECASE)
-# "This image shows a cat": what follows must be able to stand alone.
+# "This image shows a cat": the rest must be able to stand alone.
 _SHOWS_PREFIX = (
     rf"\A(?:(?:the|this)\s+(?:short\s+|provided\s+|given\s+)?{_KIND}\s+"
     r"(?:shows|depicts|features|captures|presents|displays|showcases|portrays|illustrates|is of|contains)\s+"
@@ -80,7 +80,7 @@ _MEDIA_SHOWS = re.compile(
 _MEDIA_SHOWS_STRICT = re.compile(
     rf"{_SHOWS_PREFIX}(?=(?:an?|the|one|two|three|four|five|several|some|many|multiple|\d+)\s+\w)", re.IGNORECASE
 )
-# Sentences that offer more; they go where all that follows speaks to somebody, too.
+# Offers of further help. They are removed if all following sentences address the reader, too.
 _OFFER = re.compile(
     r"(?:\A|(?<=[.!?\")*])\s+|\n)[\s*_>#-]*(?:(?:please )?let me know(?: (?:if|whether|what|which|how|should)\b|\W*\Z)|"
     r"(?:would you like|do you want|want) (?:me to\b|(?:an?|another|more)\b[^.?!]*\b(?:caption|description|version))|"
@@ -107,14 +107,14 @@ _ASCII = str.maketrans(
         "\u200b": "", "\ufeff": "", "\u00ad": "", "\u2028": "\n", "\u2029": "\n",
     }
 )  # fmt: skip
-# Persian and emoji are written with joiners; beside Latin letters an editor has left them behind.
+# Zero-width joiners belong to Persian and emoji; beside Latin letters they are editor artifacts.
 _JOINERS = re.compile(
     r"\A[\u200c\u200d]+|(?<=[\0-\u024f])[\u200c\u200d]+|[\u200c\u200d]+(?=[\0-\u024f])|[\u200c\u200d]+\Z"
 )
 
 
 def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: str = "") -> str:
-    """With them put in, each once; "" stays "". A trigger in other letter case is written as given.
+    """Add trigger, prefix and suffix, unless already present. A trigger in another case is rewritten. "" stays "".
 
     # "A red circle.", trigger "ohwx" -> "ohwx A red circle."      "Ohwx stands." -> "ohwx stands."
     """
@@ -123,7 +123,7 @@ def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: 
     if trigger and not re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption):
         caption, found = re.subn(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: trigger, caption, flags=re.IGNORECASE)
         caption = caption if found else f"{trigger} {caption}"
-    # Of what is put around it only the line breaks go: a prefix's own trailing space separates it.
+    # Only line breaks of the affixes are removed: the trailing space of a prefix separates it.
     if (core := prefix.strip()) and (
         caption.startswith(prefix.lstrip()) or re.match(rf"{re.escape(core)}(?!(?<=\w)\w)", caption)
     ):
@@ -133,13 +133,13 @@ def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: 
     ):
         suffix = ""
     line = " ".join(f"{prefix}{caption}{suffix}".splitlines()).strip()
-    return line.encode("utf-8", "replace").decode()  # a file name's stray bytes are no text
+    return line.encode("utf-8", "replace").decode()  # undecodable bytes of a file name become ?
 
 
 def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: bool = True) -> str:
-    """What the model said of the media, on one line, without what models say around it; "" where it says nothing.
+    """Remove the text that models put around a caption, and join the rest to one line. May return "".
 
-    from_model: False for what a person may have written, of which only what no person writes is taken away.
+    from_model: False for captions that a person may have written: removes only what no person writes.
 
     # "Here is a caption:\\n\\n**A red circle.**\\nLet me know!" -> "A red circle."
     """
@@ -148,7 +148,9 @@ def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: b
     text = _HTML_INLINE.sub("", _HTML_BLOCK.sub(" ", _TEMPLATE.sub(" ", text))).strip()
     if from_model:
         text = _unwrap(_ROLE.sub("", text))
-    text = "\n".join(" ".join(line.split()) for line in text.splitlines())  # or patterns would try each run of spaces
+    text = "\n".join(
+        " ".join(line.split()) for line in text.splitlines()
+    )  # long runs of spaces would make the patterns slow
     if ascii_punctuation:
         text = to_ascii_punctuation(text)
     text = _strip_offers(_ANOTHER_OPTION.sub(r"\1", text), from_model)
@@ -164,7 +166,7 @@ def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: b
 
 
 def _first_caption(lines: list[str]) -> list[str]:
-    """Lines without their labels, up to where a label opens another caption.
+    """Remove labels from lines; stop where a label starts another caption.
 
     # ["Title: A Cat", "Caption: It sits."] -> ["A Cat.", "It sits."]   ["It sits.", "Caption: A dog."] -> ["It sits."]
     """
@@ -180,7 +182,7 @@ def _first_caption(lines: list[str]) -> list[str]:
 
 
 def _unwrap(text: str) -> str:
-    """What stands in a code fence, between tags, or in an object of JSON that holds nothing else."""
+    """Return the content of a code fence, of tags, or of a JSON object with a single caption key."""
     text = _FENCED.sub(r"\1", text)
     if tagged := _TAGGED.search(text):
         text = tagged[2]
@@ -196,7 +198,7 @@ def _unwrap(text: str) -> str:
 
 
 def _strip_openings(caption: str, from_model: bool) -> str:
-    """Without what it opens with: "Sure! Here is a caption: This image shows a cat", one after the other."""
+    """Remove introductions repeatedly: "Sure! Here is a caption: This image shows a cat"."""
     openings = (_ANNOUNCEMENT, _INTERJECTION, _LABEL) if from_model else (_ANNOUNCEMENT_STRICT, _LABEL_STRICT)
     before = None
     while caption != before:
@@ -211,7 +213,7 @@ def _strip_openings(caption: str, from_model: bool) -> str:
 
 
 def _strip_offers(text: str, from_model: bool) -> str:
-    """Without offers of more at its end: signs may say anything, and what goes on to caption stays."""
+    """Remove offers of further help at the end. Quoted text is ignored; an offer before more caption text stays."""
     seen = QUOTED.sub(lambda quote: f'"{"x" * (len(quote[0]) - 2)}"', text)
     for offer in _OFFER.finditer(seen):
         rest = seen[offer.start() :].strip()
@@ -230,7 +232,7 @@ def _first_of_several(text: str) -> str:
 
 
 def to_ascii_punctuation(text: str) -> str:
-    """Typographic punctuation to ASCII.
+    """Convert typographic punctuation to ASCII.
 
     # "a cat\u2019s tail\u2026" -> "a cat's tail..."
     """
@@ -238,7 +240,7 @@ def to_ascii_punctuation(text: str) -> str:
 
 
 def _strip_markdown(text: str, from_model: bool) -> str:
-    """Marks gone, the words kept; list items become sentences of one paragraph. A model's headings go."""
+    """Remove Markdown marks and keep the words; list items become sentences. Headings of a model are removed."""
     text = re.sub(r"^\s*```\w*\s*$|\\+$", "", text, flags=re.MULTILINE)
     text = re.sub(r"\[([^\]]+)\]\((?:https?:|/)[^)]*\)", r"\1", text)
     text = re.sub(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"\2", text)
@@ -246,7 +248,7 @@ def _strip_markdown(text: str, from_model: bool) -> str:
     is_list = all(re.search(rf"^\s*{number}[.)]\s", text, re.MULTILINE) for number in (1, 2))
     mark = re.compile(r"\s*(?:[-*+]\s+(?!\d)|\d{1,2}[.)]\s+)" if is_list else r"\s*[-*+]\s+(?!\d)")
     lines: list[str] = []
-    headings = False  # whether those that follow have text below them
+    headings = False  # whether headings above have text below them
     for line in reversed(text.splitlines()):
         if re.match(r"\s*(?:[-*_]\s*){3,}$", line):
             continue
@@ -264,7 +266,7 @@ def _end_sentence(sentence: str) -> str:
 
 
 def _strip_quotes(caption: str) -> str:
-    """Without quotes that enclose all of it, and only those."""
+    """Remove quotes that enclose the whole caption."""
     closing = _QUOTES.get(caption[:1])
     if closing is None or len(caption) < 3 or caption[-1:] != closing:
         return caption
@@ -272,7 +274,7 @@ def _strip_quotes(caption: str) -> str:
     return caption if caption[0] in inside or closing in inside.replace("'s", "").replace("n't", "") else inside.strip()
 
 
-# Unless it is a capital's or an abbreviation's; "5 p.m. The" and "5 p.m." at the very end are ends.
+# Sentence ends. Initials and abbreviations are excluded later; "5 p.m. The" and a final "5 p.m." are ends.
 _END = re.compile(
     r"(?<![\w.])(?P<word>[\w.]*)(?:[.!?]+(?:[\"')\]]+(?!\s+[a-z]))?(?=\s+(?P<next>\S)|\s*\Z)"
     r"|[\u3002\uff01\uff1f\u0964\u0965\u061f\u06d4]+[\u300d\u300f\u201d\uff09\")]*)"
@@ -282,7 +284,7 @@ _RARELY_FINAL = frozenset("a.m p.m etc Jr Sr Inc Ltd Co Corp ft Ave Blvd".split(
 
 
 def to_last_sentence(caption: str) -> str:
-    """Cut back to where its last whole sentence ends; as it is where it holds none.
+    """Cut the caption after its last complete sentence; return it unchanged if there is none.
 
     # "A cat sits. It looks at the" -> "A cat sits."
     """

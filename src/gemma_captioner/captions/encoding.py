@@ -1,9 +1,9 @@
-"""The bytes of a caption file -> its text, whatever it was saved in. Pure."""
+"""Decodes the bytes of a caption file and detects its encoding. Pure."""
 
 import codecs
 import re
 
-_BOMS = {  # the longer first: UTF-32's begins with UTF-16's
+_BOMS = {  # longest first: the UTF-32 BOM starts with the UTF-16 BOM
     codecs.BOM_UTF8: "UTF-8 with a BOM",
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -12,19 +12,19 @@ _BOMS = {  # the longer first: UTF-32's begins with UTF-16's
 }
 _CODECS = {"UTF-8 with a BOM": "utf-8-sig", "UTF-32": "utf-32", "UTF-16": "utf-16"}
 
-# Legacy code pages, by what of a text that is read in the right one is not ASCII, and how much of its letters.
+# Each code page: codec, regex of its non-ASCII characters, and the expected minimum and maximum share of letters in it.
 _PUNCTUATION = (
     "\u2018-\u201e\u2013\u2014\u2022\u2026\u20ac\u2122"
     "\u00a0\u00a1\u00a9\u00ab\u00ae-\u00b1\u00b4\u00b7\u00bb\u00bd\u00bf"
 )
-_WESTERN = (  # without the Icelandic letters, which stand where other pages have common ones
+_WESTERN = (  # without Icelandic letters: other code pages have common letters at these bytes
     "\u00c0-\u00cf\u00d1-\u00d6\u00d8-\u00dc\u00df-\u00ef\u00f1-\u00f6\u00f8-\u00fc\u00ff"
     "\u0152\u0153\u0160\u0161\u0178\u017d\u017e"
 )
 _CYRILLIC = "\u0401\u0404\u0406\u0407\u0410-\u044f\u0451\u0454\u0456\u0457"
 _CJK_PUNCTUATION = "\u3000-\u303f\uff00-\uff65\u2010-\u2027"
-_CONTROLS = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")  # of no text: another encoding's halves
-# One Cyrillic page's small letters are another's capitals: read in the wrong one, a "Word" is a "wORD".
+_CONTROLS = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")  # not in text: bytes of another encoding
+# Lower case in one Cyrillic code page is upper case in another: decoded with the wrong one, "Word" becomes "wORD".
 _CYRILLIC_WORD = re.compile(f"[{_CYRILLIC}]+")
 _CASED = re.compile(
     "[\u0401\u0404\u0406\u0407\u0410-\u042f]*|[\u0401\u0404\u0406\u0407\u0410-\u042f]?[\u0430-\u044f\u0451\u0454\u0456\u0457]*"
@@ -40,7 +40,7 @@ _CODE_PAGES = {
 
 
 def decode_text(content: bytes) -> tuple[str | None, str]:
-    """(the text, what it is saved in): `UTF-8` where all is well; text None where only a person can tell.
+    """Return (text, encoding name). The text is None if the encoding is ambiguous or unknown.
 
     # b"a caf\\xe9" -> "a café", "Windows-1252"        b"\\xff\\xfea\\0" -> "a", "UTF-16"
     """
@@ -59,11 +59,11 @@ def decode_text(content: bytes) -> tuple[str | None, str]:
     if len(candidates) == 1:
         [(name, text)] = candidates.items()
         return text, name
-    return None, " or ".join(candidates) or "nothing known"
+    return None, " or ".join(candidates) or "no known encoding fits"
 
 
 def _decode_code_page(content: bytes, codec: str, alphabet: str, least: float, most: float) -> str | None:
-    """The text, where all of it that is not ASCII is of this alphabet, and so much of its letters."""
+    """The text, if all its non-ASCII characters match `alphabet` and their share of the letters is in range."""
     text = _decode(content, codec)
     if text is None or not re.fullmatch(alphabet, re.sub(r"[\x00-\x7f]", "", text)):
         return None

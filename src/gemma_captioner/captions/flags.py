@@ -1,6 +1,6 @@
-"""A caption -> what is wrong with it. Pure.
+"""Flags problems of a caption from its text. Pure.
 
-Precision and recall of each rule on captions that others labelled: docs/flags.md, `python benchmarks/flags.py`.
+Precision and recall of each rule on labeled captions: docs/flags.md, `python benchmarks/flags.py`.
 """
 
 import re
@@ -13,17 +13,17 @@ from typing import Any
 from ..config.languages import LANGUAGES
 from .phrases import ABSENCE, META_INSTRUCTIONS, QUOTED, REFUSAL, phrases
 
-# What keeps a caption from being stored, once --retries are used up.
+# Flags that reject a caption once --retries are used up, with the message of the failure.
 REJECTION_REASONS = {
-    "empty": "the model answered nothing: try another --prompt, or a larger model",
-    "refusal": "the model refused to describe it: try another --prompt, or a larger model",
-    "repetition": "the model fell into a loop: try another --prompt, --temperature 0.7, or a larger model",
-    "prompt_echo": "the model repeated the prompt: make it shorter, or take an instruction-tuned model (-it)",
+    "empty": "the model returned no text: try another --prompt or a larger model",
+    "refusal": "the model refused to describe the file: try another --prompt or a larger model",
+    "repetition": "the model repeated itself in a loop: try another --prompt, --temperature 0.7 or a larger model",
+    "prompt_echo": "the model repeated the prompt: shorten the prompt, or use an instruction-tuned model (-it)",
 }
 
 
 def evaluate(caption: str, *, prompt: str = "", language: str = "english") -> tuple[str, ...]:
-    """What the text alone shows, as flags in a fixed order. One in `REJECTION_REASONS` keeps a caption from being stored."""
+    """Return the flags of a caption in a fixed order. Flags in `REJECTION_REASONS` reject it."""
     if not _LETTER.search(caption) or _PLACEHOLDER.fullmatch(caption):
         return ("empty",)
     echo = echoes_prompt(caption, prompt)
@@ -32,14 +32,15 @@ def evaluate(caption: str, *, prompt: str = "", language: str = "english") -> tu
         "refusal": is_refusal(caption),
         "prompt_echo": echo,
         "not_in_language": not is_in_language(caption, language),
-        "absent_things": not echo and mentions_absence(caption),  # "do not mention what is absent" is no absence
+        "absent_things": not echo
+        and mentions_absence(caption),  # an echoed "do not mention what is absent" does not count
     }
     return tuple(flag for flag, is_so in found.items() if is_so)
 
 
 _LETTER = re.compile(r"[^\W\d_]")
 _PLACEHOLDER = re.compile(r"\W*(?:n/a|none|null|nil|undefined|<image>)\W*", re.IGNORECASE)
-# "A protest sign reads I can't breathe", up to the sentence's end; a man who reads a book quotes nothing.
+# "A protest sign reads I can't breathe", up to the end of the sentence, but not "a man reads a book".
 _UNQUOTED_SIGN = re.compile(
     r"\b(?:(?:reads|says)|(?:sign|poster|banner|shirt|text|label|letters|lettering|board)\s+(?:reading|saying)):?"
     r"\s+(?!\"|(?:an?|the|his|her|their|its|from|in|on|to|aloud|by|with|of)\b)[^.!?;]*",
@@ -48,7 +49,7 @@ _UNQUOTED_SIGN = re.compile(
 
 
 def _remove_quoted(caption: str) -> str:
-    """Without what is quoted: signs and speech may say anything."""
+    """Remove quoted text, because signs and speech may say anything."""
     return _UNQUOTED_SIGN.sub(" ", QUOTED.sub('"', caption))
 
 
@@ -60,15 +61,17 @@ def _words(text: str) -> list[str]:
 
 
 def is_repetitive(caption: str) -> bool:
-    """Whether it has fallen into a loop: the same words again and again, with or without small variations."""
+    """Whether the caption repeats itself in a loop, exactly or with small variations."""
     text = _remove_quoted(caption)
     words = _words(text)
-    spoken = [word for word in words if not word.isdecimal()]  # a scoreboard says 0 again and again
+    spoken = [word for word in words if not word.isdecimal()]  # scoreboards repeat numbers
     return (
         _REPEATED_LETTERS.search(caption) is not None
         or _has_repeated_run(spoken)
         or (len(spoken) >= 4 and len(set(spoken)) == 1)
-        or _has_repeated_run([w for w in _words(caption) if w.isalpha()], min_words=10)  # quoted, too, that is no sign
+        or _has_repeated_run(
+            [w for w in _words(caption) if w.isalpha()], min_words=10
+        )  # includes quoted text: signs do not repeat this often
         or _repeats_items(text)
         or _has_low_diversity(spoken, 60, 23)
         or (_has_low_diversity(spoken, 24, 9) and not _has_distinct_items(text))
@@ -78,16 +81,16 @@ def is_repetitive(caption: str) -> bool:
     )
 
 
-# titititititi, . . . . . .; one letter more often than a comic's sleeper, zzzzzzzzzzzzzzzz
+# titititititi, . . . . . .; one letter at least 40 times, which exceeds a comic's zzzzzzzz
 _REPEATED_LETTERS = re.compile(r"((\S)(?!\2)\S{1,5}?|\S\s)\1{11,}|(\S)\3{39,}")
-_MIN_REPEATS = {1: 5, 2: 4, 3: 4}  # for a run of so many words; longer ones three times
+_MIN_REPEATS = {1: 5, 2: 4, 3: 4}  # words in the run -> repeats; longer runs: 3
 
 
 def _has_repeated_run(words: list[str], min_words: int = 0) -> bool:
-    """# run, run, run, run, run -> yes      left, right, left, right -> no: twice is rhythm"""
+    """# run, run, run, run, run -> yes      left, right, left, right -> no: two repeats are common"""
     for length in range(1, min(40, len(words) // 3) + 1):
         wanted = length * (max(min_words, _MIN_REPEATS.get(length, 3)) - 1)
-        again = 0  # words in a row that are those of `length` before
+        again = 0  # consecutive words equal to the word `length` before
         for word, later in zip(words, words[length:], strict=False):
             again = again + 1 if word == later else 0
             if again >= wanted:
@@ -96,7 +99,7 @@ def _has_repeated_run(words: list[str], min_words: int = 0) -> bool:
 
 
 def _has_low_diversity(words: list[str], length: int, few: int) -> bool:
-    """Whether so many words in a row are made of so few.
+    """Whether any `length` consecutive words have at most `few` distinct words.
 
     # a deep red, a rich red, a dark red, a deep rich red, a dark deep red, ...
     """
@@ -104,7 +107,7 @@ def _has_low_diversity(words: list[str], length: int, few: int) -> bool:
 
 
 def _has_distinct_items(text: str) -> bool:
-    """# white with a red sole, white with a blue sole, ... black with a blue sole -> yes: a list, however alike"""
+    """# white with a red sole, white with a blue sole, ... black with a blue sole -> yes: a list of similar items"""
     items = [" ".join(_words(item)) for item in re.split(r"[,:]", text)]
     return len(items) >= 5 and len(set(items)) == len(items)
 
@@ -122,7 +125,7 @@ def _repeats_sentences(text: str) -> bool:
 
 
 def _compresses_too_well(caption: str) -> bool:
-    """Prose of 300 to 1,000 characters shrinks to 45 to 65%; loops with small variations to less than 35%."""
+    """Prose of 300 to 1,000 characters compresses to 45-65%; loops with small variations to under 35%."""
     content = caption.encode()
     return len(content) > 240 and len(zlib.compress(content, 9)) / len(content) < 0.36
 
@@ -142,7 +145,7 @@ def _is_counting(words: list[str]) -> bool:
 
 
 def is_refusal(caption: str) -> bool:
-    """Whether the model speaks of itself and what it will not do, anywhere outside quotes."""
+    """Whether the model says, outside quotes, what it cannot or will not do."""
     return bool(REFUSAL.search(_remove_quoted(caption.replace("\u2019", "'"))))
 
 
@@ -159,13 +162,13 @@ _CAPTIONING_TERM = re.compile(
     r"prompt|mention|include|style|subjects?|tags?|exactly|tense|answer|medium|lora|trigger|template|rules)\b",
     re.IGNORECASE,
 )
-_MIN_ECHO_WORDS = 4  # words
+_MIN_ECHO_WORDS = 4
 
 
 def echoes_prompt(caption: str, prompt: str) -> bool:
-    """Whether it says the prompt again, or tells how a caption is to be, or only asks, instead of being one."""
+    """Whether the caption repeats the prompt, gives captioning instructions, or only asks questions."""
     caption_words, prompt_words = _words(caption), _words(_remove_quoted(prompt))
-    asks = "?" in prompt or _INSTRUCTION.search(prompt) is not None  # and is no hint, "photo of a cat"
+    asks = "?" in prompt or _INSTRUCTION.search(prompt) is not None  # not a hint like "photo of a cat"
     if (
         asks
         and len(prompt_words) >= _MIN_ECHO_WORDS
@@ -193,9 +196,9 @@ def _only_asks(text: str) -> bool:
 
 
 def _repeats_instruction(caption_words: list[str], prompt_words: list[str]) -> bool:
-    """Whether both hold the same words in a row, at least one of them about how to caption.
+    """Whether both share a run of words with at least one captioning term.
 
-    # "Describe how the woman dances." -> "The woman dances on the beach.": no, that is what was asked for
+    # "Describe how the woman dances.", "The woman dances on the beach." -> no: no captioning term
     """
     runs = [0] * (len(prompt_words) + 1)
     for end, word in enumerate(caption_words, 1):
@@ -216,7 +219,7 @@ _MIN_WORDS = 5
 
 
 def is_in_language(caption: str, language: str) -> bool:
-    """Whether it, and each half of it, reads as `language`; in doubt, and for a few words, it does."""
+    """Whether the caption, or each half of a long one, is in `language`. Short or uncertain text passes."""
     code = LANGUAGES[language.lower()]
     text = _remove_quoted(caption)
     letters = [c for c in text if c.isalpha()]
@@ -228,7 +231,7 @@ def is_in_language(caption: str, language: str) -> bool:
     return all(_reads_as(" ".join(half), code) for half in halves)
 
 
-# Of English alone: a caption with foreign names in it is held together by these.
+# Function words of English. They identify English captions that contain foreign names.
 _ENGLISH = frozenset("the with of and is are into his her its on at from while by as that a".split())
 
 
@@ -236,7 +239,7 @@ def _reads_as(text: str, code: str) -> bool:
     words = [word for word in _words(text) if _LETTER.search(word)]
     items = text.split(",")
     if len(words) < _MIN_WORDS or (len(items) >= 5 and all(len(item.split()) <= 2 for item in items)):
-        return True  # a few words, or tags: nobody can tell
+        return True  # too few words, or tags: cannot tell
     if code == "en" and sum(word in _ENGLISH for word in words) >= 0.2 * len(words):
         return True
     return bool(dict(_identifier().rank(text.lower()))[code] >= _MIN_PROBABILITY)
@@ -255,5 +258,5 @@ _NO_HUMANS = re.compile(r"(?:\A|,)\s*no[ _]humans\s*(?=,|\Z)", re.IGNORECASE)  #
 
 
 def mentions_absence(caption: str) -> bool:
-    """Whether it tells of what is not there, which a text encoder reads as if it were."""
+    """Whether the caption mentions absent things, which a text encoder treats as present."""
     return bool(ABSENCE.search(_NO_HUMANS.sub("", _remove_quoted(caption.replace("\u2019", "'")))))

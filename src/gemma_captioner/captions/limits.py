@@ -1,7 +1,7 @@
-"""How much of a caption each model's text encoder reads. Pure.
+"""Checks the length of a caption against the text encoder of the target model. Pure.
 
-Tokens are estimated from above where no exact tokenizer is given (`--tokenizer ID`): a caption that this estimate finds
-short enough is short enough.
+Without an exact tokenizer (`--tokenizer ID`), the token count is an upper estimate: a caption that passes is short
+enough.
 """
 
 import math
@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from ..config.targets import TOKEN_LIMITS
 
-MIN_WORDS = 3  # fewer describe nothing that could be learnt
-_LETTERS_PER_TOKEN = {"CLIP": 6, "T5": 4, "umT5": 4, "LLaMA": 5, "Gemma": 5}  # letters of a long word a token
+MIN_WORDS = 3  # fewer words describe nothing to learn
+_LETTERS_PER_TOKEN = {"CLIP": 6, "T5": 4, "umT5": 4, "LLaMA": 5, "Gemma": 5}  # for long words
 
 
 def estimated_tokens(caption: str, encoder: str) -> int:
-    """At least as many as the encoder's own tokenizer finds in English prose.
+    """Return an upper estimate of the encoder's token count for English prose.
 
-    A word of up to six letters is counted as one token and a half, a longer one as its pieces; punctuation as one each.
+    A word of up to six letters counts as 1.5 tokens, a longer one as its pieces, a punctuation mark or digit as 1.
 
     # "A cat, sleeping.", CLIP -> 1.5 + 1.5 + 1 + 2 + 1 = 7
     """
@@ -34,7 +34,7 @@ def estimated_tokens(caption: str, encoder: str) -> int:
 
 
 def length_flags(caption: str, target: str | None, count: Callable[[str], int] | None = None) -> tuple[str, ...]:
-    """`too_short` for anyone, `too_long` for a target's text encoder. count: its exact tokenizer."""
+    """Return `too_short`, or `too_long` for the target's text encoder. count: exact token counter."""
     if len(caption.split()) < MIN_WORDS:
         return ("too_short",)
     if target is None:

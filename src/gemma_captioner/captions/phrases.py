@@ -1,6 +1,6 @@
-"""What models say instead of a caption, or in it and should not: phrases, one a line, as regular expressions.
+"""Phrases of refusals, repeated instructions and absent things, one regular expression per line.
 
-`_` stands for a space, and `{NAME}` for one of the lists below. Matched without regard to case, outside quotes.
+`_` matches spaces, and `{NAME}` any entry of the list NAME. Matching ignores case. Callers remove quoted text first.
 """
 
 import re
@@ -21,7 +21,7 @@ LISTS: Mapping[str, str] = {
         apologi[sz]e love received lack prefer choose refuse decline rather choosing going afraid unable not
         only gladly leave kept avoided
     """,
-    # what a refusal is about; prose in the first person is about other things
+    # objects of a refusal; first-person prose has other objects
     "TASK": """
         describ caption image picture photo video clip footage content text words write transcrib speculat comment
         confirm proceed request identif help assist provide answer
@@ -46,7 +46,7 @@ LISTS: Mapping[str, str] = {
 
 
 def phrases(lines: str) -> re.Pattern[str]:
-    """One pattern of all lines.
+    """Compile all lines into one pattern.
 
     # "i_{DOES}" -> matches "I see", "i view", ...
     """
@@ -101,7 +101,7 @@ REFUSAL = phrases(r"""
     \bplease_consult\b
 """)
 
-# How a caption is to be, where a caption should be.
+# Instructions for a caption instead of a caption.
 META_INSTRUCTIONS = phrases(r"""
     (?:\A|(?<=[.:;!?(])\s*)(?:do_not|don't|never|always|avoid)_(?:mention|includ|describ|us(?:e|ing)_|speculat|add|nam|refer)
     (?:\A|(?<=[.:;!?(])\s*)(?:do_not|don't|never|always|avoid)_(?:start|begin|writ|say|guess|assum|identif|repeat|comment)

@@ -1,6 +1,6 @@
-"""A caption as found -> what a rule can mend in it, and the mended. Pure.
+"""Finds and repairs faults of a caption file. Pure.
 
-A fault is found by its mending: a caption has it where the step changes something, so that the two never disagree.
+A caption has a fault if the repair step for it changes the text, so detection and repair always agree.
 """
 
 import re
@@ -8,23 +8,24 @@ from collections.abc import Callable, Mapping
 
 from .clean import strip_boilerplate, to_ascii_punctuation
 
-# Control characters but tab and line break, and marks that steer a line's direction or a file's encoding.
+# Control characters except tab and line break, direction marks and byte order marks.
 _INVISIBLE = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
 )
-_BREAKS = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")  # what stands between words
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours
+_BREAKS = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")  # control characters that separate words
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # terminal colors
 _NOT_LATIN = re.compile(r"[\u0370-\u1cff\u2c00-\ud7ff\uf900-\ufaff]")
 _CP1252_GAPS = "\x81\x8d\x8f\x90\x9d"
-# Underscores are a tag's own (blue_hair, >_<, __wildcard__), no Markdown; those of <start_of_turn> are a template's.
+# Underscores belong to tags (blue_hair, >_<, __wildcard__), not to Markdown, except in tokens like <start_of_turn>.
 _TAG_MARKS = re.compile(r"\*_\*|_(?!\w+\|?>)")
 _HIDDEN = {"_": "\ue000", "*_*": "\ue001"}
 
 
 def repair_steps(*, alternatives: bool = False, keep_boilerplate: bool = False) -> Mapping[str, Callable[[str], str]]:
-    """By the fault that each mends, in the order in which they mend.
+    """Return the repair steps in order, keyed by the fault that each repairs.
 
-    alternatives: each line is a caption of its own. keep_boilerplate: what stands around it was asked for, and stays.
+    alternatives: each line is a separate caption. keep_boilerplate: keep the text around the caption and its
+    punctuation, because the user asked for them.
     """
     selected: dict[str, Callable[[str], str]] = {"mojibake": _fix_mojibake, "control_characters": _strip_invisible}
     if not keep_boilerplate:
@@ -44,7 +45,7 @@ def find_faults(text: str, by: Mapping[str, Callable[[str], str]]) -> list[str]:
 def repair(text: str, by: Mapping[str, Callable[[str], str]]) -> str:
     """# " Here is a caption:\\r\\n\\r\\nA cat\\u2019s tail. " -> "A cat's tail." """
     text, before = _normalize_newlines(text).removesuffix("\n"), None
-    while text != before:  # what one step takes away may have hidden another's fault
+    while text != before:  # removing one fault may reveal another
         before = text
         for step in by.values():
             text = step(text)
@@ -60,7 +61,7 @@ def _each_line(step: Callable[[str], str]) -> Callable[[str], str]:
 
 
 def _fix_mojibake(text: str) -> str:
-    """UTF-8 that was read as Windows-1252 and saved so.
+    """Reverse UTF-8 text that was decoded as Windows-1252.
 
     # "caf\u00c3\u00a9" -> "caf\u00e9"
     """
@@ -78,7 +79,7 @@ def _strip_invisible(text: str) -> str:
 
 
 def _strip_leftover(text: str) -> str:
-    """Without what models say around a caption, if that leaves one; spaces and quotes are other steps' to mend."""
+    """Remove model boilerplate, if a caption remains. Other steps repair spaces and quotes."""
     hidden = _TAG_MARKS.sub(lambda mark: _HIDDEN[mark[0]], text)
     left = strip_boilerplate(hidden, from_model=False)
     for mark, stand_in in _HIDDEN.items():
@@ -87,7 +88,7 @@ def _strip_leftover(text: str) -> str:
 
 
 def _normalize_punctuation(text: str) -> str:
-    """Typographic punctuation to ASCII, where it is not that of another script."""
+    """Convert typographic punctuation to ASCII, unless the text is in a non-Latin script."""
     return text if text.isascii() or _NOT_LATIN.search(text) else to_ascii_punctuation(text)
 
 

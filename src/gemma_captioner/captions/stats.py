@@ -1,4 +1,4 @@
-"""What only the whole dataset shows: which captions belong to which media, and what captions have in common. Pure."""
+"""Dataset-level checks: matches captions to media, and collects caption statistics. Pure."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-_MIN_WORD_LENGTH = 4  # of a word that is counted: shorter ones say little
+_MIN_WORD_LENGTH = 4  # shorter words are not counted
 _OPENING_WORDS = 3
 _WORD = re.compile(r"\w+(?:'\w+)?")
 
@@ -17,11 +17,11 @@ def match_captions(
     caption_of: Callable[[str], str],
     normalize: Callable[[str], str] = str,
 ) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """Of one folder's names: (the caption's, of which media, whether it is there), in the order of the media.
+    """Match the names in one folder. Yields (caption name, its media, whether it exists), in media order.
 
-    normalize: makes equal the names that are one file there.
+    normalize: maps names that the file system treats as one file to the same key.
 
-    # a.png a.mp4 b.png, a.txt c.txt -> a.txt: both, there; b.txt: b.png, not there; c.txt: of none, there
+    # a.png a.mp4 b.png, a.txt c.txt -> (a.txt, (a.png, a.mp4), True), (b.txt, (b.png,), False), (c.txt, (), True)
     """
     owners: dict[str, list[str]] = {}
     for name in media:
@@ -36,16 +36,16 @@ def match_captions(
 
 @dataclass
 class CaptionStats:
-    """Is told every caption once. Holds its name and eight bytes of it, and counts; the text it forgets."""
+    """Statistics of captions. Per caption it keeps the name and an 8-byte hash, not the text."""
 
     captions: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
     openings: Counter[str] = field(default_factory=Counter)
-    words: Counter[str] = field(default_factory=Counter)  # how many captions hold each
+    words: Counter[str] = field(default_factory=Counter)  # word -> number of captions with it
     _groups: dict[bytes, str | list[str]] = field(default_factory=dict)
 
     def add(self, name: str, caption: str, length: int) -> None:
-        """length: in whatever the histogram is to count."""
+        """Add one caption. length: in the unit of the histogram."""
         self.captions += 1
         self.lengths[length] += 1
         words = _WORD.findall(caption.lower())
@@ -53,7 +53,7 @@ class CaptionStats:
             return
         self.openings[" ".join(words[:_OPENING_WORDS])] += 1
         self.words.update({word for word in words if len(word) >= _MIN_WORD_LENGTH and not word.isdecimal()})
-        # Case, punctuation and spaces set apart no caption from another.
+        # Duplicates may differ in case, punctuation and spaces.
         same = hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
         before = self._groups.setdefault(same, name)
         if isinstance(before, list):
@@ -62,5 +62,5 @@ class CaptionStats:
             self._groups[same] = [before, name]
 
     def duplicates(self) -> Iterator[list[str]]:
-        """The names of captions that say the same words, a group at a time."""
+        """Yield groups of caption names with the same words."""
         return (names for names in self._groups.values() if isinstance(names, list))

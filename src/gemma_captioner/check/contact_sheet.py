@@ -1,4 +1,4 @@
-"""The worst of a dataset, a card each: picture, caption, and what is wrong."""
+"""Cards for the report page: a sample of files with findings, each with thumbnail, caption and findings."""
 
 import time
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from .scan import DatasetScan
 from .trainer_rules import RULES
 
 _MAX_CARDS, _MAX_LETTERS = 24, 600
-_THUMBNAIL = PatchBudget(800, 8)  # of so many squares of 8 pixels: about 260 x 195
+_THUMBNAIL = PatchBudget(800, 8)  # up to 800 squares of 8 x 8 pixels, about 260 x 195
 _DECODE_TIMEOUT_S = 20.0
 
 
@@ -27,12 +27,12 @@ class Card:
     name: str
     caption: str
     tags: list[tuple[str, Rule]]
-    picture: str  # a data: URL, "" where there is none
-    no_picture: str  # why
+    picture: str  # data: URL, "" if there is none
+    no_picture: str  # why there is none
 
 
 def cards(scan: DatasetScan, codes: Mapping[str, list[Finding]]) -> list[Card]:
-    """The worst: one of each code after the other, so that a thousand of one kind hide no other."""
+    """Take files from each code in turn, so that one frequent code does not hide the others."""
     queues = {code: iter(found) for code, found in codes.items()}
     worst: dict[str, None] = {}  # captions or media
     while queues and len(worst) < _MAX_CARDS:
@@ -55,7 +55,7 @@ def cards(scan: DatasetScan, codes: Mapping[str, list[Finding]]) -> list[Card]:
 
 
 def _media_of(scan: DatasetScan, path: str) -> str:
-    """Of a caption or of itself; "" for a caption without, or a folder."""
+    """The media file of a caption or media path; "" for a folder or a caption without media."""
     is_media = Path(path).suffix[1:].lower() in EXTENSIONS
     return scan.media_of.get(path, path if is_media else "")
 
@@ -70,23 +70,21 @@ def _text(caption: str) -> str:
 
 
 def _pictures(scan: DatasetScan, media: list[str]) -> list[tuple[str, str]]:
-    """(data: URL, why there is none), decoded where a broken file harms nothing."""
+    """(data: URL, why there is none). Decodes in worker processes, because files may be broken."""
     if not media:
         return []
     settings = DecodeSettings(frames=1, timeout_s=_DECODE_TIMEOUT_S)
     pixel_bytes = len(media) * max_frame_bytes(_THUMBNAIL)
     with DecodePool(_THUMBNAIL, settings, clip_size=_THUMBNAIL, workers=2, pixel_bytes=pixel_bytes) as pool:
-        tasks = [pool.start(_item(scan, Path(path))) for path in media]
-        return [_picture(task) for task in tasks]
-
-
-def _item(scan: DatasetScan, path: Path) -> MediaItem:
-    kind = EXTENSIONS[path.suffix[1:].lower()]
-    return MediaItem(path, kind, path.name, path.with_suffix(".txt"), scan.root.store)
+        items = [
+            MediaItem(path, EXTENSIONS[path.suffix[1:].lower()], path.name, path.with_suffix(".txt"), scan.root.store)
+            for path in map(Path, media)
+        ]
+        return [_picture(task) for task in [pool.start(item) for item in items]]
 
 
 def _picture(task: DecodeTask | None) -> tuple[str, str]:
-    assert task is not None  # there is room for all
+    assert task is not None  # the pool has room for all
     while not task.done():
         time.sleep(0.01)
     frames = task.result()

@@ -1,4 +1,4 @@
-"""The bytes of one caption file -> what is wrong with it, and what it would be if mended. Pure."""
+"""Inspects the bytes of one caption file: its findings, and the bytes that --fix would write. Pure."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,8 @@ from ..config.targets import TOKEN_LIMITS, get_trainer
 from . import trainer_rules
 from .settings import CheckSettings
 
-MAX_CAPTION_BYTES = 1 << 16  # ten thousand words: what is longer is no caption
-# The first is what the original scripts wrote into captions.
+MAX_CAPTION_BYTES = 1 << 16  # about ten thousand words; longer files are not captions
+# The original scripts wrote the first one into caption files.
 _ERROR = re.compile(
     r"\AError processing \S|^Traceback \(most recent call last\)|\A(?:\w+\.)*\w+(?:Error|Exception): |\A\[?ERROR\]?:",
     re.MULTILINE,
@@ -24,12 +24,12 @@ _PLACEHOLDER = re.compile(r"\[(?:trigger|name)\]")
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """found: (code, what). length: tokens for the target, else words. fixed_bytes: the mended bytes, where a rule can."""
+    """Result of `inspect_caption`."""
 
-    found: Sequence[tuple[str, str]]
-    text: str = ""  # as it would be mended; "" where it cannot be read, or says nothing
-    length: int = 0
-    fixed_bytes: bytes | None = None
+    found: Sequence[tuple[str, str]]  # (rule code, detail)
+    text: str = ""  # repaired; "" if the file is unreadable or has no words
+    length: int = 0  # in tokens if the target is known, otherwise in words
+    fixed_bytes: bytes | None = None  # what --fix would write, None if no rule fixes anything
 
 
 def inspect_caption(
@@ -38,15 +38,18 @@ def inspect_caption(
     count: Callable[[str], int] | None = None,
     flags: Sequence[str] | None = None,
 ) -> Inspection:
-    """count: tokens by --tokenizer. flags: the journal's, of a caption that is ours; None for any other."""
+    """Check one caption file against all rules.
+
+    count: exact token counter of --tokenizer. flags: the journal's flags if this tool wrote the caption, else None.
+    """
     if len(content) > MAX_CAPTION_BYTES:
-        return Inspection([("unreadable", f"over {MAX_CAPTION_BYTES >> 10} KiB, which is no caption")])
+        return Inspection([("unreadable", f"more than {MAX_CAPTION_BYTES >> 10} KiB, too large for a caption")])
     text, saved_as = decode_text(content)
     if text is None:
-        return Inspection([("not_utf8", f"as what cannot be told: {saved_as}")])
+        return Inspection([("not_utf8", f"uncertain encoding: {saved_as}")])
     found = [("bom", "")] if "BOM" in saved_as else []
     if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
-        found.append(("not_utf8", f"it reads as {saved_as}"))
+        found.append(("not_utf8", f"detected as {saved_as}"))
     one_caption_per_line = checking.for_ is not None and get_trainer(checking.for_).one_caption_per_line
     by = repair_steps(alternatives=one_caption_per_line, keep_boilerplate=flags is not None)
     fixable = find_faults(text, by)
@@ -55,14 +58,14 @@ def inspect_caption(
         return Inspection([*found, ("empty", "")])
     found += [(fault, "") for fault in fixable]
     found += trainer_rules.match_text(text, checking.trainer)
-    if "first_line_only" in dict(found):  # which says more
+    if "first_line_only" in dict(found):  # more specific than multi_line
         found = [hit for hit in found if hit[0] != "multi_line"]
     captions = cleaned.split("\n") if one_caption_per_line else [cleaned]
     if "\ufffd" in text:
         found.append(("lost_characters", ""))
     if _ERROR.search(text):
         found.append(("error_message", ""))
-    elif flags is not None:  # judged before prefix and suffix were put around it
+    elif flags is not None:  # evaluated before the prefix and suffix were added
         found += [(flag, "") for flag in flags if flag in trainer_rules.RULES and flag not in ("too_long", "too_short")]
     else:
         found += dict.fromkeys(flag for caption in captions for flag in _flags_of(caption, checking))
@@ -75,7 +78,7 @@ def inspect_caption(
 
 
 def _flags_of(caption: str, checking: CheckSettings) -> Iterator[tuple[str, str]]:
-    if checking.trainer in ("", "ai-toolkit"):  # which puts a word there
+    if checking.trainer in ("", "ai-toolkit"):  # ai-toolkit replaces the placeholder with a word
         caption = _PLACEHOLDER.sub("it", caption)
     for flag in evaluate(caption, language=checking.language):
         yield flag, ""
@@ -84,7 +87,7 @@ def _flags_of(caption: str, checking: CheckSettings) -> Iterator[tuple[str, str]
 
 
 def _length(caption: str, checking: CheckSettings, count: Callable[[str], int] | None) -> tuple[int, str, str]:
-    """(in tokens for the target, else in words; the code, "" where it is right; what of it)."""
+    """(length in tokens if the target is known, otherwise in words; rule code or ""; detail)."""
     words = len(caption.split())
     if checking.reader is None:
         return words, "too_short" if words < MIN_WORDS else "", ""
@@ -94,7 +97,7 @@ def _length(caption: str, checking: CheckSettings, count: Callable[[str], int] |
         return tokens, "too_short", ""
     if tokens <= limit.max_tokens:
         return tokens, "", ""
-    reads = f"tokens, and {checking.reader} reads {limit.max_tokens}"
+    reads = f"tokens; {checking.reader} reads {limit.max_tokens}"
     if count is not None:
         return tokens, "too_long", f"{tokens} {reads}"
     if words > limit.max_tokens:  # no encoder reads several words as one token

@@ -1,4 +1,4 @@
-"""A dataset's folders -> the names in each: media, captions, and what else lies there. Opens no file."""
+"""Lists the media, captions and other names in each folder of a dataset, without opening files."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,21 +12,21 @@ from .settings import CheckSettings
 
 @dataclass
 class Listing:
-    """Names in natural order. relative_path: the folder's path within the dataset, "" or "a/b/"."""
+    """Names in one folder, in natural order. relative_path: its path within the dataset, "" or "a/b/"."""
 
     folder: Path
     captions_folder: Path
     relative_path: str
     media: list[str] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)  # hidden files among them: some trainers try those as well
+    others: list[str] = field(default_factory=list)  # includes hidden files, which some trainers read
     folders: list[str] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)  # folders
-    empty_media: set[str] = field(default_factory=set)  # media of no bytes, or links to nothing
-    error: str = ""  # why it could not be listed
+    hidden: list[str] = field(default_factory=list)  # hidden folders
+    empty_media: set[str] = field(default_factory=set)  # empty files and broken links
+    error: str = ""  # why the folder could not be listed
 
     def similar_name(self, media: str) -> str:
-        """A file that may be the caption of `media` under another name, "" where there is none.
+        """A file that may be the caption of `media` under another name, or "".
 
         # a.png -> a.TXT, a.caption, a.png.txt
         """
@@ -35,12 +35,12 @@ class Listing:
 
     @cached_property
     def _texts(self) -> dict[str, str]:
-        """What is no media, by its name in lower case."""
+        """Names that are not media, keyed by their lower-case form."""
         return {name.lower(): name for name in [*self.others, *self.captions]}
 
 
 def walk_folders(root: Root, checking: CheckSettings) -> Iterator[Listing]:
-    """The folder first, then its subfolders where they are asked for; a link to where we have been is not followed."""
+    """Yield the folder, then its subfolders if `recursive`. Skips links to folders already visited."""
     visited: set[tuple[int, int]] = set()
     pending = [""]
     while pending:
@@ -53,7 +53,7 @@ def walk_folders(root: Root, checking: CheckSettings) -> Iterator[Listing]:
             visited.add((at.st_dev, at.st_ino))
             _scan_folder(listing, checking)
         except OSError as error:
-            listing.error = f"the folder cannot be listed: {error.strerror}"
+            listing.error = f"cannot list the folder ({error.strerror})"
         yield listing
         if checking.recursive:
             pending += [f"{relative_path}{name}/" for name in reversed(listing.folders)]
@@ -90,7 +90,7 @@ def _entries(folder: Path, listing: Listing, checking: CheckSettings) -> Iterato
 
 
 def _is_type(kind: Callable[[], bool]) -> bool:
-    """False for a link to itself."""
+    """Like `kind()`, but False for a link loop."""
     try:
         return kind()
     except OSError:
@@ -103,5 +103,5 @@ def _is_caption(entry: "os.DirEntry[str]", checking: CheckSettings) -> bool:
 
 
 def caption_name(media: str, checking: CheckSettings) -> str:
-    """# a.png -> a.txt, with --name full a.png.txt"""
+    """# a.png -> a.txt; with --name full: a.png.txt"""
     return f"{media if checking.name == 'full' else PurePosixPath(media).stem}.{checking.extension}"

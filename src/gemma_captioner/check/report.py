@@ -1,4 +1,4 @@
-"""What a survey found, as an HTML page and as JSON. The page is no larger for a hundred thousand findings."""
+"""Reports the findings of a scan as an HTML page and as JSON. The page size is bounded; the JSON lists all findings."""
 
 import math
 from collections import Counter
@@ -42,7 +42,7 @@ def render_page(scan: DatasetScan) -> str:
 
 
 def group_by_rule(findings: Iterable[Finding]) -> Mapping[str, list[Finding]]:
-    """In the order of the table: errors first."""
+    """Group findings by rule code, errors first, then in table order."""
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         found.setdefault(finding.code, []).append(finding)
@@ -56,7 +56,7 @@ def _row(scan: DatasetScan, finding: Finding) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class HistogramBar:
-    """Captions of `first` to `last` tokens or words. height: 0 to 100, of the tallest. over: past the limit."""
+    """Captions of `first` to `last` tokens or words. height: percent of the tallest bar. over: above the limit."""
 
     first: int
     last: int
@@ -66,7 +66,7 @@ class HistogramBar:
 
 
 def bars(lengths: Counter[int], most: int | None) -> list[HistogramBar]:
-    """At most two dozen, of a round width; a limit falls between two of them where it can.
+    """Build at most two dozen bars of a round width. `most` is the limit, None for no limit.
 
     # lengths 3, 4, 4, 61, most 75 -> 1-5: 3, 6-10: 0, ..., 61-65: 1
     """
@@ -87,12 +87,12 @@ def bars(lengths: Counter[int], most: int | None) -> list[HistogramBar]:
 
 
 def _most_common(counts: Counter[str], captions: int) -> list[tuple[str, int, float]]:
-    """(words, in how many captions, percent of all)."""
+    """(words, number of captions, percent of all captions)."""
     return [(words, count, 100 * count / captions) for words, count in counts.most_common(_MAX_COMMON)]
 
 
 def as_json(scan: DatasetScan, seconds: float, report: Path | None) -> dict[str, Any]:
-    """What --json prints."""
+    """The object that --json prints."""
     findings = [
         {
             "path": f.path,

@@ -1,4 +1,4 @@
-"""What `check` can find, by a name that stays: how bad it is, what it says, what to do. docs/check.md is this table."""
+"""The general rules of `check`. Codes are stable. docs/check.md contains this table; a test compares them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Severity = Literal["error", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """severity: with an error, training breaks or learns rubbish; a note is to be looked at. fixed: by --fix."""
+    """severity: an error breaks training or teaches bad captions; a note needs a look. fixed: by --fix."""
 
     severity: Severity
     description: str
@@ -19,56 +19,56 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with one file. what: of this file, beyond what the code says."""
+    """One problem of one file. what: detail about this file."""
 
     path: str
     code: str
     what: str = ""
 
 
-_ANEW = "caption it anew, or write it by hand"
+_ANEW = "caption the file again, or write the caption by hand"
 _BY_COMMAND = "remove it and run `gemma-captioner caption`"
 # fmt: off
 GENERAL_RULES: Mapping[str, Rule] = {
-    "unreadable": Rule("error", "cannot be read", "mend or remove it"),
-    "unfixable": Rule("error", "could not be written", "mend what the message says, and run --fix again"),
-    "empty_media": Rule("error", "an image or clip without content", "replace or remove it"),
-    "no_caption": Rule("error", "an image or clip without a caption", "run `gemma-captioner caption`"),
-    "collision": Rule("error", "media that share one caption", "rename all but one, or caption with --name full"),
-    "no_media": Rule("note", "a caption without media", "remove it, or bring its image or clip back"),
-    "empty": Rule("error", "a caption without a word in it", _BY_COMMAND),
+    "unreadable": Rule("error", "cannot be read", "repair or remove it"),
+    "unfixable": Rule("error", "--fix could not write the caption", "resolve the error, then run --fix again"),
+    "empty_media": Rule("error", "empty image or clip file", "replace or remove it"),
+    "no_caption": Rule("error", "image or clip without a caption", "run `gemma-captioner caption`"),
+    "collision": Rule("error", "files that share one caption", "rename all but one, or caption with --name full"),
+    "no_media": Rule("note", "caption without an image or clip", "remove it, or restore its image or clip"),
+    "empty": Rule("error", "caption without any words", _BY_COMMAND),
     "not_utf8": Rule("error", "not saved as UTF-8", "save it as UTF-8", fixed=True),
     "bom": Rule(
-        "error", "begins with a byte order mark, which becomes part of the caption", "save it without", fixed=True),
+        "error", "starts with a byte order mark, which becomes part of the caption", "remove it", fixed=True),
     "mojibake": Rule(
-        "error", "UTF-8 that was read as something else and saved again", "write its letters anew", fixed=True),
-    "lost_characters": Rule("error", "letters were lost: U+FFFD stands for them", _ANEW),
-    "control_characters": Rule("error", "control characters, or unseen marks", "take them out", fixed=True),
+        "error", "garbled characters: UTF-8 decoded with another encoding", "restore the characters", fixed=True),
+    "lost_characters": Rule("error", "lost characters, replaced by U+FFFD", _ANEW),
+    "control_characters": Rule("error", "control or invisible characters", "remove them", fixed=True),
     "error_message": Rule("error", "an error message instead of a caption", _BY_COMMAND),
     "leftover": Rule(
-        "error", "what a model says around a caption: an opening, a label, Markdown, template tokens",
-        "take it off", fixed=True),
+        "error", "model boilerplate around the caption: an introduction, a label, Markdown, template tokens",
+        "remove it", fixed=True),
     "multi_line": Rule("note", "more than one line", "join them", fixed=True),
-    "whitespace": Rule("note", "spaces or blank lines around or between words", "take them out", fixed=True),
+    "whitespace": Rule("note", "extra spaces or blank lines", "remove them", fixed=True),
     "typographic": Rule(
-        "note", "typographic quotes, dashes or spaces, which some trainers misread", "plain ones", fixed=True),
-    "refusal": Rule("error", "a model's refusal", _ANEW),
-    "repetition": Rule("error", "the same words again and again", _ANEW),
-    "prompt_echo": Rule("error", "the prompt, or how a caption should be", _ANEW),
+        "note", "typographic quotes, dashes or spaces, which some trainers misread", "use ASCII", fixed=True),
+    "refusal": Rule("error", "the model refused", _ANEW),
+    "repetition": Rule("error", "repetition of the same words", _ANEW),
+    "prompt_echo": Rule("error", "repeats the prompt or captioning instructions", _ANEW),
     "not_in_language": Rule("note", "not in --language", _ANEW),
     "absent_things": Rule(
-        "note", "tells of what is not there, which a text encoder reads as if it were", "take it out"),
-    "unfinished": Rule("note", "stops within a sentence", "end it, or cut it back to its last whole sentence"),
+        "note", "mentions absent things, which a text encoder treats as present", "remove the mention"),
+    "unfinished": Rule("note", "ends in the middle of a sentence", "complete the sentence or remove it"),
     "truncated": Rule(
-        "note", "the answer was cut off; it ends with its last whole sentence",
-        "caption it anew with more --max-new-tokens"),
-    "partial_video": Rule("note", "made from a clip that breaks off", "replace the clip, and caption it anew"),
+        "note", "the answer was cut off; the caption ends at the last complete sentence",
+        "caption the file again with a larger --max-new-tokens"),
+    "partial_video": Rule("note", "made from a truncated clip", "replace the clip and caption it again"),
     "too_long": Rule(
-        "error", "more tokens than the text encoder reads: the rest is lost",
-        "shorten it, or caption it anew with a preset for the model"),
+        "error", "more tokens than the text encoder reads: the rest is ignored",
+        "shorten it, or caption the file again with a preset for the model"),
     "maybe_too_long": Rule(
-        "note", "by estimate more tokens than the text encoder reads", "--tokenizer ID counts exactly"),
-    "too_short": Rule("note", "under three words", "say more, if that is no trigger word alone"),
-    "duplicate": Rule("note", "the same words are the caption of several files", "tell them apart, if they differ"),
+        "note", "probably more tokens than the text encoder reads (estimate)", "count exactly with --tokenizer ID"),
+    "too_short": Rule("note", "fewer than three words", "add detail, unless only a trigger word is intended"),
+    "duplicate": Rule("note", "several files have the same caption", "describe their differences, if there are any"),
 }
 # fmt: on

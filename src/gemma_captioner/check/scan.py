@@ -1,4 +1,4 @@
-"""A dataset -> what is wrong with it, a folder at a time; with --fix, what a rule can mend is mended on the way."""
+"""Scans a dataset folder by folder for problems; with --fix, repairs captions where a rule can."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from .settings import CheckSettings
 
 @dataclass
 class DatasetScan:
-    """`run` fills it. files: images and clips. fixed: what --fix mended; findings: what is wrong still."""
+    """Result of `run`. files: number of images and clips. fixed: repaired findings. findings: remaining findings."""
 
     root: Root
     checking: CheckSettings
@@ -35,9 +35,10 @@ class DatasetScan:
     run_id: str = field(default_factory=new_run_id)
 
     def run(self, *, fix: bool, on_progress: Callable[[int], None] = lambda files: None) -> None:
-        """on_progress: is told after each caption how many images and clips were seen.
+        """Scan all folders. on_progress: called after each caption with the number of images and clips so far.
 
-        Raises `StorageError` where --fix cannot write at all; what was mended until then is in the journal.
+        Raises:
+            StorageError: --fix cannot write at all. The journal has the repairs made before.
         """
         history = History(self.root.store)
         journal = Journal(self.run_id, {"version": version("gemma-captioner"), "fixes": str(self.root.folder)})
@@ -59,15 +60,15 @@ class DatasetScan:
             suffix = f" and {len(names) - 2} more" if len(names) > 2 else ""
             for name in names:
                 other = names[1] if name is names[0] else names[0]
-                self._add_finding(name, "duplicate", f"as in {Path(other).name}{suffix}")
+                self._add_finding(name, "duplicate", f"same as {Path(other).name}{suffix}")
 
     @property
     def undo_command(self) -> str:
-        """The command that undoes what --fix did."""
+        """The command that undoes --fix."""
         return printable(f"gemma-captioner restore {self.run_id} {quote(str(self.root.store))}")
 
     def short(self, path: str) -> str:
-        """The path within the dataset or --captions, as text that any stream takes."""
+        """The path within the dataset or --captions, printable on any stream."""
         folders = (self.root.folder, self.root.captions)
         relative_path = (Path(path).relative_to(folder) for folder in folders if Path(path).is_relative_to(folder))
         return printable(next(relative_path, Path(path)))
@@ -91,10 +92,10 @@ class DatasetScan:
         for name in media:
             if len(media) > 1:
                 others = ", ".join(other for other in media if other != name)
-                self._add_finding(listing.folder / name, "collision", f"{path.name} is that of {others} as well")
+                self._add_finding(listing.folder / name, "collision", f"{path.name} is also the caption of {others}")
             if not is_there:
                 similar_name = listing.similar_name(name)
-                hint = f"{similar_name} is there: say --name or --extension, or rename it" if similar_name else ""
+                hint = f"{similar_name} exists: set --name or --extension, or rename it" if similar_name else ""
                 self._add_finding(listing.folder / name, "no_caption", hint)
 
     def _check_caption(self, path: Path, history: History, journal: Journal | None) -> None:

@@ -1,4 +1,4 @@
-"""What `check` is told: which captions to read, and who is to be trained on them."""
+"""Settings of `check`."""
 
 from pydantic import Field, field_validator
 
@@ -9,7 +9,7 @@ from ..config.targets import target_for
 
 
 class CheckSettings(CaptionFileSettings, LimitSettings):
-    """Which captions `check` reads, and who is to be trained on them."""
+    """Which captions `check` reads, and for which trainer and model."""
 
     extension: str = Field(
         "txt", pattern=r"^\.?\w+$", description="The file extension of the captions, for example `caption`."
@@ -23,10 +23,10 @@ class CheckSettings(CaptionFileSettings, LimitSettings):
 
     @property
     def trainer(self) -> str:
-        """Its name, "" for none."""
+        """Name of the trainer, or ""."""
         return (self.for_ or "").partition(":")[0]
 
     @property
     def reader(self) -> str | None:
-        """The model whose text encoder reads the captions, where it is known."""
+        """The model whose text encoder reads the captions, None if unknown."""
         return self.target or (target_for(self.for_) if self.for_ else None)

@@ -1,4 +1,4 @@
-"""What one trainer trips over and another does not: a row for each trap, read from the trainers' own sources."""
+"""Rules of `check` for single trainers. Each rule comes from the source code of the trainers in `SOURCES`."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from .listing import Listing
 from .rules import GENERAL_RULES, Rule
 from .settings import CheckSettings
 
-# Where the rows of each trainer were read.
+# The source that the rules of each trainer were read from.
 SOURCES: Mapping[str, str] = {
     "musubi": "kohya-ss/musubi-tuner 30c658c, dataset/datasources.py",
     "diffusion-pipe": "tdrussell/diffusion-pipe 8f83dbf, utils/dataset.py",
@@ -24,7 +24,7 @@ SOURCES: Mapping[str, str] = {
     "huggingface": "huggingface/datasets b7cb10b, folder_based_builder, data_files.py",
 }
 
-# Extensions that are read of those that we caption, and how they may be written; others are left out in silence.
+# The media extensions that each trainer reads, and in which case. It skips others without a message.
 _ANY, _ONE, _LOWER = "in any case", "all lower or all upper case", "in lower case"
 _SUPPORTED_EXTENSIONS: Mapping[str, tuple[Collection[str], str]] = {
     "musubi": ("png jpg jpeg webp bmp avif mp4 webm avi mkv mov m4v mpg mpeg".split(), _ONE),
@@ -35,7 +35,7 @@ _SUPPORTED_EXTENSIONS: Mapping[str, tuple[Collection[str], str]] = {
     "sd-scripts": ("png jpg jpeg webp bmp avif".split(), _ONE),
     "huggingface": ([e for e in EXTENSIONS if e not in ("webm", "m4v", "mpg")], _ANY),
 }
-_IGNORED_SUFFIXES = (".txt", ".npz", ".json", ".parquet", ".bak", ".db")  # by diffusion-pipe, as media
+_IGNORED_SUFFIXES = (".txt", ".npz", ".json", ".parquet", ".bak", ".db")  # not tried as media by diffusion-pipe
 _OVERRIDES_TXT = {
     "diffusion-pipe": r"captions\.json",
     "finetrainers": r"metadata\.(?:jsonl|csv)|.*\.(?:tar|parquet)",
@@ -48,7 +48,7 @@ _SPLIT_NAME = re.compile(
     r"(?:\A|[-._ 0-9/])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)[-._ 0-9/]"
 )
 
-Matches = Iterator[tuple[str, str]]  # (name in the folder, what of it)
+Matches = Iterator[tuple[str, str]]  # (name in the folder, detail)
 
 
 def _not_read(listing: Listing, checking: CheckSettings) -> Matches:
@@ -63,7 +63,7 @@ def _not_read(listing: Listing, checking: CheckSettings) -> Matches:
 
 def _subfolder(listing: Listing, checking: CheckSettings) -> Matches:
     if listing.relative_path and listing.media:
-        yield "", f"{len(listing.media)} images and clips"
+        yield "", f"{len(listing.media)} {'file' if len(listing.media) == 1 else 'files'}"
 
 
 def _stray_files(listing: Listing, checking: CheckSettings) -> Matches:
@@ -94,16 +94,13 @@ def _full_names(listing: Listing, checking: CheckSettings) -> Matches:
 
 
 def _extension_to_configure(listing: Listing, checking: CheckSettings) -> Matches:
-    if (
-        listing.captions
-        and not listing.relative_path
-        and not (checking.trainer == "sd-scripts" and checking.extension == "caption")
-    ):
+    is_default = checking.trainer == "sd-scripts" and checking.extension == "caption"
+    if listing.captions and not listing.relative_path and not is_default:
         yield "", f'caption_extension = ".{checking.extension}"'
 
 
 def _hidden_media(listing: Listing, checking: CheckSettings) -> Matches:
-    """One of each hidden folder tells enough."""
+    """Report one file per hidden folder."""
     extensions = _SUPPORTED_EXTENSIONS[checking.trainer][0] if checking.trainer in _SUPPORTED_EXTENSIONS else EXTENSIONS
     for hidden in listing.hidden:
         for folder, _, names in os.walk(listing.folder / hidden):
@@ -126,7 +123,7 @@ def _mixed_metadata(listing: Listing, checking: CheckSettings) -> Matches:
 
 @dataclass(frozen=True, slots=True)
 class TrainerRule(Rule):
-    """trainers: whose. One of the two looks: into a folder's listing, or at a caption's text for what to say of it."""
+    """A rule for some trainers, with one check: of a folder's listing, or of a caption's text (returns the detail)."""
 
     trainers: tuple[str, ...] = ()
     check_folder: Callable[[Listing, CheckSettings], Matches] | None = None
@@ -134,7 +131,7 @@ class TrainerRule(Rule):
 
 
 def _search_for(pattern: str, template: str = "{}") -> Callable[[str], str | None]:
-    """What to say of the first match, None where there is none."""
+    """A check that reports the first match of `pattern`."""
     compiled = re.compile(pattern, re.MULTILINE)
     return lambda text: template.format(repr(match[0])) if (match := compiled.search(text)) else None
 
@@ -143,7 +140,7 @@ def _beyond_first_line(text: str) -> str | None:
     first = text.split("\n")[0].strip()
     if first == text.strip():
         return None
-    return f"the first is {first[:40]!r}" if first else "the first is blank, so that nothing is read"
+    return f"the first line is {first[:40]!r}" if first else "the first line is blank, so nothing is read"
 
 
 def _several_captions(text: str) -> str | None:
@@ -154,81 +151,81 @@ def _several_captions(text: str) -> str | None:
 # fmt: off
 TRAINER_RULES: Mapping[str, TrainerRule] = {
     "first_line_only": TrainerRule(
-        "error", "the first line alone is read",
-        "join the lines, unless enable_wildcard is on: they are alternatives then",
+        "error", "only the first line is read",
+        "join the lines, unless enable_wildcard is on, which reads them as alternatives",
         True, ("sd-scripts",), check_text=_beyond_first_line),
     "several_lines": TrainerRule(
-        "note", "each line is taken for a caption of its own, one of them each time", "join them, if that is not meant",
+        "note", "each line is a separate caption; training picks one at a time", "join them, unless that is intended",
         False, ("onetrainer", "simpletuner"), check_text=_several_captions),
     "blank_line": TrainerRule(
-        "error", "a line of spaces is taken for a caption", "take it out",
+        "error", "a line of spaces counts as a caption", "remove it",
         True, ("simpletuner",), check_text=_search_for(r"^[^\S\n]+$", "")),
     "final_newline": TrainerRule(
-        "note", "ends with a line break, which stays in the prompt", "take it off",
+        "note", "ends with a line break, which stays in the prompt", "remove it",
         True, ("ai-toolkit",), check_text=_search_for(r"\n\Z", "")),
     "not_ascii": TrainerRule(
-        "note", "letters beyond ASCII are read in the machine's own encoding", "train with PYTHONUTF8=1 set",
+        "note", "non-ASCII characters are read in the system encoding", "set PYTHONUTF8=1 for training",
         False, ("diffusion-pipe", "finetrainers", "mochi"), check_text=_search_for(r"[^\x00-\x7f]")),
     "wildcard": TrainerRule(
-        "note", "with enable_wildcard, braces are chosen from", "double them, {{ and }}, if they are meant",
+        "note", "with enable_wildcard, braces list alternatives", "write literal braces as {{ and }}",
         False, ("sd-scripts",), check_text=_search_for(r"(?<!\{)\{(?!\{)[^{}\n]*\}?")),
     "placeholder": TrainerRule(
-        "note", "is replaced by trigger_word, and by nothing where there is none",
+        "note", "the placeholder is replaced by trigger_word, or removed if none is set",
         "set trigger_word, or write the word itself",
         False, ("ai-toolkit",), check_text=_search_for(r"\[(?:trigger|name)\]")),
     "comma_in_number": TrainerRule(
-        "note", "captions are taken apart at commas, and put together with spaces", "write the number without",
+        "note", "captions are split at commas and rejoined with spaces", "write the number without a comma",
         False, ("ai-toolkit",), check_text=_search_for(r"\d+,\d+")),
     "media_not_read": TrainerRule(
-        "note", "an image or clip that it does not read, and leaves out", "convert or rename it",
+        "note", "the trainer skips this image or clip", "convert or rename it",
         False, tuple(_SUPPORTED_EXTENSIONS), _not_read),
     "subfolder_not_read": TrainerRule(
-        "note", "subfolders are not read", "name each in the trainer's configuration",
+        "note", "subfolders are not read", "list each subfolder in the trainer's configuration",
         False, ("diffusion-pipe", "musubi", "sd-scripts", "finetrainers"), _subfolder),
     "stray_file": TrainerRule(
-        "note", "is tried as an image or clip: skipped with a warning, or the end of a run with control_path",
+        "note", "is read as an image or clip: skipped with a warning, but with control_path the run fails",
         "move it out of the folder", False, ("diffusion-pipe",), _stray_files),
     "other_source": TrainerRule(
-        "note", "captions are read from here, and every .txt is ignored",
-        "write it anew with `gemma-captioner export`, or remove it",
+        "note", "captions are read from this file, and all .txt files are ignored",
+        "write it again with `gemma-captioner export`, or remove it",
         False, tuple(_OVERRIDES_TXT), _other_source),
     "metadata_json": TrainerRule(
-        "error", "is taken for where the captions are, and not read: every .txt is ignored",
-        "remove it, or `gemma-captioner export` to metadata.jsonl",
+        "error", "replaces all .txt files as the source of captions, but is never read",
+        "remove it, or write metadata.jsonl with `gemma-captioner export`",
         False, ("finetrainers",), _mistaken_for_metadata),
     "sidecars_not_read": TrainerRule(
-        "note", "captions in files beside the media are not read", "`gemma-captioner export` writes what is",
+        "note", "caption files beside the media are not read", "use `gemma-captioner export`",
         False, ("ltx", "huggingface"), _sidecars),
     "full_names": TrainerRule(
-        "error", "captions are looked for as a.txt, never a.png.txt",
-        "caption without --name full, or `gemma-captioner export`",
+        "error", "the trainer reads a.txt, never a.png.txt",
+        "caption without --name full, or use `gemma-captioner export`",
         False, tuple(t for t in SOURCES if t not in ("ltx", "huggingface")), _full_names),
     "extension_to_say": TrainerRule(
-        "note", "the captions' extension is another by default", "say it in the trainer's configuration",
+        "note", "the trainer's default caption extension differs", "set it in the trainer's configuration",
         False, ("musubi", "sd-scripts"), _extension_to_configure),
     "hidden_media": TrainerRule(
-        "error", "hidden folders are walked as well, and this is taken for a sample", "move it out of the dataset",
+        "error", "hidden folders are read too, so this file becomes a sample", "move it out of the dataset",
         False, ("simpletuner", "mochi"), _hidden_media),
     "named_like_a_split": TrainerRule(
-        "error", "a name that reads as a split (train, test, ...): files of other names are dropped",
+        "error", "the name looks like a split (train, test, ...), so files with other names are dropped",
         'rename it, or load with data_files={"train": "DIR/**"}', False, ("huggingface",), _named_like_a_split),
     "mixed_metadata": TrainerRule(
-        "error", "metadata in several formats raises", "leave one of them", False, tuple(_METADATA), _mixed_metadata),
+        "error", "metadata in several formats fails to load", "keep one", False, tuple(_METADATA), _mixed_metadata),
 }
 # fmt: on
 
 
 def match_folder(listing: Listing, checking: CheckSettings) -> Iterator[tuple[str, str, str]]:
-    """(code, name in the folder, what)."""
-    for code, trap in TRAINER_RULES.items():
-        if trap.check_folder is not None and checking.trainer in trap.trainers:
-            yield from ((code, name, what) for name, what in trap.check_folder(listing, checking))
+    """Yield (code, name in the folder, detail) for each violation of a folder rule."""
+    for code, rule in TRAINER_RULES.items():
+        if rule.check_folder is not None and checking.trainer in rule.trainers:
+            yield from ((code, name, what) for name, what in rule.check_folder(listing, checking))
 
 
 def match_text(text: str, trainer: str) -> Iterator[tuple[str, str]]:
-    """(code, what)."""
-    for code, trap in TRAINER_RULES.items():
-        if trap.check_text is not None and trainer in trap.trainers and (what := trap.check_text(text)) is not None:
+    """Yield (code, detail) for each violation of a text rule."""
+    for code, rule in TRAINER_RULES.items():
+        if rule.check_text is not None and trainer in rule.trainers and (what := rule.check_text(text)) is not None:
             yield code, what
 
 

@@ -1,1 +1,1 @@
-"""Captions in the formats that trainers read."""
+"""Writes captions in the formats of the trainers."""

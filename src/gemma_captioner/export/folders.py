@@ -1,4 +1,4 @@
-"""Entries -> a folder of media, linked, and a `.txt` beside each, as some trainers find it whatever ours is called."""
+"""Writes entries to a folder with links to the media and a `.txt` beside each, the layout that some trainers read."""
 
 import filecmp
 import os
@@ -14,13 +14,13 @@ from .writers import whole_file
 
 
 def write_folder(entries: Iterator[CaptionedItem], to: Path, *, lines: bool = False) -> Iterator[Path]:
-    """lines: all captions, one a line, and not the first alone."""
+    """Write the folder and yield its path. lines: write all captions, one per line, instead of only the first."""
     links = [(entry, to / entry.item.name) for entry in distinct(entries, without_suffix)]
     _check_caption_collisions(links)
     for entry, media in links:
         media.parent.mkdir(parents=True, exist_ok=True)
         if not media.exists():
-            media.unlink(missing_ok=True)  # a link to where the dataset was
+            media.unlink(missing_ok=True)  # remove a broken link
             _link(entry.item.path, media)
         with whole_file(media.with_suffix(".txt")) as file:
             file.write("\n".join(dict.fromkeys(entry.captions) if lines else entry.captions[:1]).encode())
@@ -28,7 +28,7 @@ def write_folder(entries: Iterator[CaptionedItem], to: Path, *, lines: bool = Fa
 
 
 def _check_caption_collisions(links: Sequence[tuple[CaptionedItem, Path]]) -> None:
-    """Raises `StartError` where other media than an entry's lies where its caption would be taken for theirs."""
+    """Raises `StartError` if another media file in the target folder would get the caption of an entry."""
     there: dict[Path, list[Path]] = {}
     for folder in {media.parent for _, media in links}:
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -39,7 +39,7 @@ def _check_caption_collisions(links: Sequence[tuple[CaptionedItem, Path]]) -> No
             same = other.samefile(entry.item.path) or filecmp.cmp(other, entry.item.path, shallow=False)
             if other != media or not same:
                 raise StartError(
-                    f"{other} is not {entry.item.path}, and would have its caption: remove it, or name another --output"
+                    f"{other} would get the caption of {entry.item.path}: remove it, or choose another --output"
                 )
 
 
@@ -49,5 +49,5 @@ def _link(media: Path, at: Path) -> None:
             link(media, at)
             return
         except OSError:
-            continue  # a file system, or a Windows, that does not allow it
+            continue  # not supported or not permitted here
     shutil.copy2(media, at)

@@ -1,4 +1,4 @@
-"""What each trainer reads its captions from, as a table: which rows, in which file. Details: docs/trainers.md."""
+"""Table of the export formats: which rows each trainer reads, and from which file. Details: docs/trainers.md."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,21 +28,20 @@ ExportWriter = Callable[[Iterator[CaptionedItem], Path], Iterator[Path]]
 
 @dataclass(frozen=True, slots=True)
 class ExportFormat:
-    """write: (entries in the order of their folders, where to) -> the files that came of it, each whole when it comes.
+    """How to export for one trainer.
 
-    place: where to, unless the user says: {folder} is the media folder, {parent} what it lies in, {name} its name;
-    None: the trainer reads the `.txt` beside the media, and --output is a folder to lay both in.
-    several: what becomes of several captions of one file. kind: the only one that it takes.
+    `place` is the default target path: {folder} is the media folder, {parent} its parent, {name} its name. None: the
+    trainer reads the `.txt` beside the media, and --output is a folder for both.
     """
 
-    write: ExportWriter
+    write: ExportWriter  # (entries in folder order, target path) -> paths of the complete files
     place: str | None
-    several: str
-    kind: Kind | None = None
-    suffixes: Mapping[str, ExportWriter] = field(default_factory=dict)  # other ways, by the ending of --output
+    several: str  # what happens to several captions of one file
+    kind: Kind | None = None  # the only kind that the trainer reads, None for both
+    suffixes: Mapping[str, ExportWriter] = field(default_factory=dict)  # other writers, by the suffix of --output
 
     def default_path(self, folder: Path) -> Path | None:
-        """Where to, for this media folder. None where the trainer reads the `.txt` beside the media."""
+        """Default target path for this media folder; None if the trainer reads the `.txt` beside the media."""
         if self.place is None:
             return None
         return Path(self.place.format(folder=folder, parent=folder.parent, name=folder.name))
@@ -52,7 +51,7 @@ class ExportFormat:
 
 
 def _rows(writer: Writer, rows_of: Callable[[CaptionedItem, Path], Iterable[Row]]) -> ExportWriter:
-    """Entries as rows of one file. rows_of: (entry, the file's folder) -> its rows."""
+    """Write entries as rows of one file. rows_of: (entry, folder of that file) -> rows."""
 
     def write(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
         writer((row for entry in entries for row in rows_of(entry, to.parent)), to)
@@ -63,11 +62,11 @@ def _rows(writer: Writer, rows_of: Callable[[CaptionedItem, Path], Iterable[Row]
 
 def _require_path_is_read(to: Path, name: str, is_there: bool = True) -> None:
     if to.name != name or not is_there:
-        raise StartError(f"{to} would not be read: this trainer reads {name} in the media folder. Leave --output out")
+        raise StartError(f"this trainer would not read {to}, only {name} in the media folder: omit --output")
 
 
 def _diffusion_pipe(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
-    """A captions.json in every folder: it reads none but that of a folder given."""
+    """Write captions.json in every folder: diffusion-pipe reads only the one of each configured folder."""
     for folder, group in groupby(entries, key=lambda entry: entry.item.path.parent):
         _require_path_is_read(to, "captions.json", folder.is_relative_to(to.parent))
         path = folder / to.name
@@ -76,7 +75,7 @@ def _diffusion_pipe(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path
 
 
 def _musubi(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
-    """A file for images and one for clips. Its caches are named after stems alone, wherever a file lies."""
+    """Write one file for images and one for clips. Stems must be distinct: musubi names its caches after them."""
     rows: dict[Kind, list[Row]] = {"image": [], "clip": []}
     for entry in distinct(entries, lambda entry: (entry.item.kind, entry.item.path.stem)):
         path, kind = entry.item.path, entry.item.kind
@@ -89,17 +88,17 @@ def _musubi(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
 
 
 def _sd_scripts(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
-    """It takes the first line, and any of them with `enable_wildcard`."""
+    """Write all captions as lines. sd-scripts reads the first, or a random one with `enable_wildcard`."""
     write_json_object(((str(entry.item.path), {"caption": "\n".join(entry.captions)}) for entry in entries), to)
     yield to
 
 
 def _simpletuner(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
-    from ..media.probe import probe  # the decoders, which no other format needs
+    from ..media.probe import probe  # slow import that other formats do not need
 
     info = probe(entry.item)
     size = {"width": info.width, "height": info.height, "num_frames": info.frames, "fps": info.fps}
-    # Its name within the folder that was given, which is to be the instance_data_dir.
+    # The name is relative to the dataset folder, which must be the instance_data_dir.
     yield {"filename": entry.item.name, "caption": list(entry.captions), **size}
 
 
@@ -131,7 +130,7 @@ def _generic_list_row(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
     yield first | {"captions": list(entry.captions)}
 
 
-_FIRST, _ALL, _LINES = "the first is written", "all are written", "as lines, of which it takes one at a time"
+_FIRST, _ALL, _LINES = "only the first is written", "all are written", "all are written as lines; training picks one"
 EXPORTS: Mapping[str, ExportFormat] = {
     "diffusion-pipe": ExportFormat(_diffusion_pipe, "{folder}/captions.json", _ALL),
     "musubi": ExportFormat(_musubi, "{parent}/{name}-musubi.jsonl", _FIRST),
@@ -154,6 +153,6 @@ EXPORTS: Mapping[str, ExportFormat] = {
     "mochi": ExportFormat(write_folder, None, _FIRST, kind="clip"),
     "huggingface": ExportFormat(_metadata("text"), "{folder}/metadata.jsonl", _FIRST),
     "webdataset": ExportFormat(write_shards, "{parent}/{name}.tar", _ALL),
-    "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "a row each"),
+    "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "one row per caption"),
     "parquet": ExportFormat(_rows(write_parquet, _generic_list_row), "{parent}/{name}.parquet", _ALL),
 }

@@ -1,4 +1,4 @@
-"""What `export` is told: which files, and where their captions lie."""
+"""Settings of `export`."""
 
 from pydantic import Field
 
@@ -7,7 +7,7 @@ from ..config.selection import CaptionFileSettings, SelectionSettings
 
 
 class ExportSettings(CaptionFileSettings):
-    """What is to be exported."""
+    """Which files `export` reads, and where their captions are."""
 
     include: StringTuple = Field(
         (), description="Use only files that match this glob, for example `*.png` or `day1/*`. Repeatable."
@@ -15,5 +15,5 @@ class ExportSettings(CaptionFileSettings):
 
     @property
     def selection(self) -> SelectionSettings:
-        """As whatever walks a dataset takes it."""
+        """The same selection, for dataset discovery."""
         return SelectionSettings(recursive=self.recursive, include=self.include, exclude=self.exclude, name=self.name)

@@ -1,4 +1,4 @@
-"""Entries -> WebDataset: tars of samples `00000000.png`, `.txt`, `.json`."""
+"""Writes WebDataset shards: tar files of samples `00000000.png`, `.txt`, `.json`."""
 
 import io
 import json
@@ -9,11 +9,11 @@ from pathlib import Path
 from ..dataset.reader import CaptionedItem
 from .writers import whole_file
 
-_SHARD_BYTES = 1 << 30  # of media in one tar
+_SHARD_BYTES = 1 << 30  # media bytes per tar file
 
 
 def write_shards(entries: Iterable[CaptionedItem], to: Path) -> Iterator[Path]:
-    """One extension a tar, as `datasets` wants it."""
+    """Write the shards and yield their paths. Each tar has one media extension, which `datasets` requires."""
     by_suffix: dict[str, list[CaptionedItem]] = {}
     for entry in entries:
         by_suffix.setdefault(entry.item.path.suffix.lower(), []).append(entry)

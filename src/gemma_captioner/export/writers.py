@@ -1,6 +1,6 @@
-"""Rows -> one file: JSON, JSON lines, CSV, parquet. Which rows: formats.py.
+"""Writes rows to one file: JSON, JSON Lines, CSV, Parquet. formats.py defines the rows.
 
-JSON is plain ASCII (some trainers open it in the machine's own encoding), and no line of a JSONL is empty.
+JSON is ASCII only, because some trainers open it in the system encoding. JSON Lines files have no empty lines.
 """
 
 import csv
@@ -20,14 +20,14 @@ from ..storage.atomic import atomic_write
 
 Row = dict[str, Any]
 Writer = Callable[[Iterable[Row], Path], None]
-_PARQUET_ROWS = 10_000  # that are written at once
+_PARQUET_ROWS = 10_000  # rows per write
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that has its name once it is whole and synced; what was there and differs is kept beside it.
+    """Open a file that gets its final name when it is complete and synced. A different existing file is backed up.
 
-    Raises what `sidecar.storage_error` says.
+    Raises the errors of `sidecar.storage_error`.
     """
     try:
         with atomic_write(path, rename=_replace_with_backup) as unfinished, unfinished.open("wb") as file:
@@ -43,7 +43,7 @@ def _replace_with_backup(unfinished: Path, path: Path) -> None:
 
 
 def _backup(path: Path) -> Path:
-    """x.json.bak, x.json.2.bak and so on: the first that is free. All end in what trainers pass over."""
+    """The first free name of x.json.bak, x.json.2.bak, ... Trainers skip this extension."""
     names = chain([f"{path.name}.bak"], (f"{path.name}.{number}.bak" for number in count(2)))
     return next(backup for name in names if not os.path.lexists(backup := path.with_name(name)))
 
@@ -68,7 +68,7 @@ def write_json_object(members: Iterable[tuple[str, Any]], path: Path) -> None:
 
 
 def _write_json_parts(brackets: str, parts: Iterable[str], path: Path) -> None:
-    """One part a line, each written as it comes."""
+    """Write one part per line, without collecting the parts first."""
     with whole_file(path) as file:
         file.write(brackets[0].encode())
         separator = "\n"
@@ -91,12 +91,12 @@ def write_csv(rows: Iterable[Row], path: Path) -> None:
 
 
 def write_parquet(rows: Iterable[Row], path: Path) -> None:
-    """A column of lists where a row holds one. Raises `StartError` without pyarrow."""
+    """Lists become list columns. Raises `StartError` if pyarrow is not installed."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise StartError("parquet needs pyarrow: pip install 'gemma-captioner[export]'") from error
+        raise StartError("Parquet export requires pyarrow: pip install 'gemma-captioner[export]'") from error
     with whole_file(path) as file:
         writer, rest = None, iter(rows)
         while batch := list(islice(rest, _PARQUET_ROWS)):

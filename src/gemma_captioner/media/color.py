@@ -1,8 +1,8 @@
-"""A decoded video frame -> upright 8-bit sRGB at the wanted size.
+"""Converts a decoded video frame to upright 8-bit sRGB at the requested size.
 
-High dynamic range (PQ, HLG) is resized first, in its own 16 bits, then brought to sRGB by table and matrix: 203 nits,
-the white of a sheet of paper there (ITU-R BT.2408), becomes white, and what is brighter is rolled off above a knee, so
-that skin, which lies far below it, keeps its brightness and its hue.
+HDR frames (PQ, HLG) are resized at 16 bits, then converted to sRGB with lookup tables and a matrix. HDR reference white
+(203 nits, ITU-R BT.2408) maps to sRGB white. Brighter values are compressed above a knee. Skin tones lie far below the
+knee, so they keep their brightness and hue.
 """
 
 from fractions import Fraction
@@ -24,11 +24,11 @@ _WHITE_NITS, _KNEE = 203.0, 0.7
 _BT2020_TO_709 = np.array(  # linear light, ITU-R BT.2087
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
 )
-_P3_TO_709 = np.array(  # linear light, both with the white of D65
+_P3_TO_709 = np.array(  # linear light, D65 white point in both
     [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]], np.float32
 )
 _TO_SRGB = {int(ColorPrimaries.BT2020): _BT2020_TO_709, int(ColorPrimaries.SMPTE432): _P3_TO_709}
-# swscale's quick ways round every value down, by a level or more on average; these flags are its exact way.
+# By default swscale rounds every value down, by one level or more on average. These flags make it exact.
 _ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 ACCURATE_FLAGS = Interpolation.BILINEAR | _ACCURATE
 _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
@@ -43,10 +43,16 @@ def frame_to_srgb(
     exact: bool = False,
     bicubic: bool = False,
 ) -> Pixels:
-    """uint8 [height, width, 3] at `size` (width, height): field, orientation, alpha, colour and size dealt with.
+    """Deinterlace, rotate, flatten, convert and resize a frame.
 
-    reformatter: one for the frames of a clip; those that a frame makes of its own each keep threads until collected.
-    exact: resize what was converted in full, where the two could be one step (mean difference 0.2 of 255, tested).
+    Args:
+        size: (width, height) of the result.
+        background: color that shows through transparent pixels.
+        reformatter: shared by all frames of a clip. A reformatter per frame would keep its threads until collected.
+        exact: convert at full size, then resize. Otherwise one step does both (mean difference 0.2 of 255, tested).
+
+    Returns:
+        uint8 [height, width, 3].
     """
     transposed, flip_down, flip_right = _orientation(frame)
     width, height = reversed(size) if transposed else size
@@ -66,7 +72,7 @@ def frame_to_srgb(
 
 
 def convert_primaries(pixels: Pixels, primaries: int) -> Pixels:
-    """Display P3 or BT.2020 -> sRGB, by the number that video and HEIC have for them (ITU-T H.273); others as is."""
+    """Convert Display P3 or BT.2020 to sRGB; other pixels are returned unchanged. primaries: ITU-T H.273 number."""
     if (matrix := _TO_SRGB.get(primaries)) is None:
         return pixels
     linear = np.clip(_linear_table()[pixels] @ matrix.T, 0, 1)
@@ -74,7 +80,7 @@ def convert_primaries(pixels: Pixels, primaries: int) -> Pixels:
 
 
 def upright_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """(width, height) as shown, square pixels, even as encoders want it. aspect: of a pixel, width to height."""
+    """(width, height) as displayed, with square pixels and even sizes for encoders. aspect: pixel width / height."""
     width, height = round(frame.width * float(aspect or 1)), frame.height
     if _orientation(frame)[0]:
         width, height = height, width
@@ -82,21 +88,21 @@ def upright_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """(transpose first, then flip top to bottom, left to right): what the container's display matrix asks for.
+    """(transpose, then flip vertically, flip horizontally), from the container's display matrix.
 
-    The matrix [[a, b], [c, d]] sends x to (a x, b x) and y to (c y, d y), y pointing down.
+    The matrix [[a, b], [c, d]] maps x to (a x, b x) and y to (c y, d y); y points down.
     """
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False
-    a, b, _, c, d = np.rint(np.frombuffer(data, "<i4")[:5] / 2**16)  # 16.16; what is less than a half is noise
+    a, b, _, c, d = np.rint(np.frombuffer(data, "<i4")[:5] / 2**16)  # 16.16 fixed point; rounding removes noise
     if a == 0 and d == 0:
         return True, bool(b < 0), bool(c < 0)
     return False, bool(d < 0), bool(a < 0)
 
 
 def _matrix(frame: VideoFrame) -> int:
-    """The colour matrix; an unstated one as players have it: BT.709 from 720 lines on, BT.601 below."""
+    """The color matrix. If unspecified, it follows players: BT.709 from 720 lines, BT.601 below."""
     if frame.colorspace != _UNSPECIFIED:
         return int(frame.colorspace)
     return int(Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601)
@@ -113,9 +119,9 @@ def _has_alpha(frame: VideoFrame) -> bool:
 def _reformat(
     frame: VideoFrame, pix_fmt: str, size: tuple[int, int] | None, reformatter: VideoReformatter, scaler: Interpolation
 ) -> npt.NDArray[Any]:
-    """size: (width, height), None for the frame's own."""
-    flags = scaler | _ACCURATE if pix_fmt != "rgb48le" else scaler  # whose full chroma swscale gets wrong
-    options: dict[str, Any] = {"threads": 1}  # files are what is decoded side by side
+    """size: (width, height); None keeps the frame's size."""
+    flags = scaler | _ACCURATE if pix_fmt != "rgb48le" else scaler  # swscale gets rgb48le wrong with full chroma
+    options: dict[str, Any] = {"threads": 1}  # parallelism is per file
     if not frame.format.is_rgb:
         options |= {"src_colorspace": _matrix(frame), "src_color_range": int(frame.color_range)}
     if size is not None:
@@ -133,7 +139,7 @@ def _from_sdr(
     has_alpha = _has_alpha(frame)
     pixels = np.asarray(_reformat(frame, "rgba" if has_alpha else "rgb24", size, reformatter, scaler), np.uint8)
     if frame.interlaced_frame:
-        pixels = np.ascontiguousarray(pixels[::2])  # one moment, where two are woven into each other
+        pixels = np.ascontiguousarray(pixels[::2])  # keep one field: an interlaced frame holds two moments
     if has_alpha:
         rgba = Image.fromarray(pixels)
         pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB"))
@@ -156,14 +162,14 @@ def _from_hdr(
 
 
 def _roll_off_highlights(x: Floats) -> Floats:
-    """Light in units of white: itself up to the knee, then towards 1 with the slope kept at the joint."""
+    """Compress linear light (1 = white): unchanged up to the knee, then toward 1 with a continuous slope."""
     above = (np.maximum(x, _KNEE) - _KNEE) / (1 - _KNEE)
     return np.where(x <= _KNEE, x, _KNEE + (1 - _KNEE) * above / (1 + above))
 
 
 @cache
 def _pq_table() -> Floats:
-    """16-bit signal -> light in units of white: SMPTE ST 2084."""
+    """16-bit signal -> linear light (1 = white), SMPTE ST 2084."""
     m1, m2 = 2610 / 16384, 2523 / 4096 * 128
     c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
     e = (np.arange(65536) / 65535) ** (1 / m2)
@@ -173,7 +179,7 @@ def _pq_table() -> Floats:
 
 @cache
 def _hlg_table() -> Floats:
-    """16-bit signal -> scene light 0..1: ARIB STD-B67."""
+    """16-bit signal -> scene light 0..1, ARIB STD-B67."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     e = np.arange(65536) / 65535
     return np.where(e <= 0.5, e**2 / 3, (np.exp((e - c) / a) + b) / 12).astype(np.float32)
@@ -181,14 +187,14 @@ def _hlg_table() -> Floats:
 
 @cache
 def _linear_table() -> Floats:
-    """8-bit sRGB -> linear light 0..1: IEC 61966-2-1."""
+    """8-bit sRGB -> linear light 0..1, IEC 61966-2-1."""
     x = np.arange(256) / 255
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 @cache
 def _gamma_table() -> Pixels:
-    """16-bit linear light -> 8-bit sRGB: IEC 61966-2-1."""
+    """16-bit linear light -> 8-bit sRGB, IEC 61966-2-1."""
     x = np.arange(65536) / 65535
     y = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-9) ** (1 / 2.4) - 0.055)
     return (y * 255 + 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Media item -> frames, or the failure that it costs: the one door to the decoders, by kind."""
+"""Decodes a media item into frames with the decoder for its kind."""
 
 from ..errors import ItemError
 from ..storage.filesystem import release
@@ -9,7 +9,7 @@ from .video import decode_clip
 
 
 def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames | Failed:
-    """Frames at `size`, a clip's at `clip_size` where that differs. Whatever is wrong with the file is its `Failed`."""
+    """Return frames at `size` (clips at `clip_size`, default `size`), or `Failed` if the file cannot be decoded."""
     clip_size = clip_size or size
     try:
         if item.kind == "clip":
@@ -18,8 +18,10 @@ def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Siz
     except ItemError as error:
         return Failed(item, str(error))
     except MemoryError:
-        return Failed(item, "decoding it takes more than --decode-memory: scale it down, or allow more")
-    except Exception as error:  # a decoder's own bug must not cost the run; it is reported with the file
-        return Failed(item, f"cannot be decoded ({type(error).__name__}: {error}): save it anew, or report this file")
+        return Failed(item, "decoding exceeds --decode-memory: scale the file down, or raise --decode-memory")
+    except Exception as error:  # a decoder bug fails this file, not the run
+        return Failed(
+            item, f"cannot decode this file ({type(error).__name__}: {error}): re-export it, or report a bug with it"
+        )
     finally:
         release()

@@ -1,9 +1,8 @@
-"""A stretch of a video -> H.264 as a person sees it: upright, 8-bit sRGB, its frames at their own times."""
+"""Encodes a time range of a video to H.264: upright, 8-bit sRGB, with the original frame times."""
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
 
 import av
 from av.video.frame import VideoFrame
@@ -16,8 +15,12 @@ from .sampling import TIMESTAMP_TOLERANCE_S, Timeline
 from .video import decode_from, open_video, video_stream
 
 _TIME_BASE = Fraction(1, 90_000)
-_BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # said in the file, limited range
-_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+_BT709 = {
+    "colorspace": 1,
+    "color_primaries": 1,
+    "color_trc": 1,
+    "color_range": 1,
+}  # tags written to the file; limited range
 
 
 def encode(
@@ -29,14 +32,18 @@ def encode(
     *,
     crf: str,
     max_edge: int | None = None,
-    options: Mapping[str, str] = _NO_OPTIONS,
+    options: Mapping[str, str] | None = None,
 ) -> None:
-    """From the frame on screen at `start` until `end`, however long its last frame is held. Sound is left out.
+    """Encode from the frame on screen at `start` until `end`, in seconds of presentation time, without audio.
 
-    crf: of x264. max_edge: in pixels, that the frames are brought down to. options: of the mp4.
-    Raises `ItemError` where there is no frame.
+    The last frame is held until `end`. Raises `ItemError` if the range holds no frame.
+
+    Args:
+        crf: x264 quality.
+        max_edge: longest edge in pixels; larger frames are scaled down.
+        options: mp4 muxer options.
     """
-    with open_video(video) as source, av.open(str(target), "w", format="mp4", options=dict(options)) as clip:
+    with open_video(video) as source, av.open(str(target), "w", format="mp4", options=dict(options or {})) as clip:
         stream = video_stream(source)
         rate = Fraction(stream.average_rate or 24).limit_denominator(1001)
         if not 1 <= rate <= 240:
@@ -64,14 +71,14 @@ def encode(
             yuv_frame.pts, yuv_frame.time_base = pts, _TIME_BASE
             clip.mux(encoder.encode(yuv_frame))
         if encoder is None:
-            raise ItemError("a piece of it has no frames: convert it with another program")
+            raise ItemError("a part of the video has no frames: convert the video with another program")
         clip.mux(encoder.encode())
 
 
 def _frames_in_range(
     frames: Iterator[VideoFrame], start: float, end: float, frame_duration_s: float
 ) -> Iterator[tuple[float, VideoFrame]]:
-    """(time, frame) from `start` to before `end`: the one on screen at the start, and one held at the end once more."""
+    """(time, frame) from `start` until `end`. The first frame starts at `start`; a long last frame is repeated."""
     shown: VideoFrame | None = None
     last = start
     for frame in frames:

@@ -1,6 +1,6 @@
-"""An image file -> what a person sees: upright, on a background where it is transparent, 8-bit sRGB.
+"""Decodes an image file to upright 8-bit sRGB and flattens transparency onto a background color.
 
-By its content, not its name. An animated image is a clip, unless only its first frame is asked for.
+The content decides the format, not the file name. An animated image is a clip, unless `animated` is "first".
 """
 
 import io
@@ -23,59 +23,58 @@ from .settings import DecodeSettings
 from .video import decode_clip
 
 register_heif_opener()
-# Pillow warns from 89.5 megapixels and refuses from 179: the refusal is ours to report, the warning is noise.
+# Pillow warns above 89.5 megapixels and raises above 179. The error is reported; the warning is noise.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
-_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # ISO files that hold images
+_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # ISO media files that hold images
 _ORIENTATION, _TRANSPOSED_ORIENTATIONS = 0x0112, (5, 6, 7, 8)  # EXIF
-_GRAY_SCALE = {"L;2": 85, "L;4": 17}  # of a PNG's grey, brought to 0..255
+_GRAY_SCALE = {"L;2": 85, "L;4": 17}  # PNG gray levels -> 0..255
 _SRGB = ImageCms.createProfile("sRGB")
-_MIN_FRAME_DURATION_S, _DEFAULT_FRAME_DURATION_S = (
-    0.02,
-    0.1,
-)  # as browsers have it: what claims less than the first is shown for the second
+# Like browsers: a frame with a duration below the minimum is shown for the default duration.
+_MIN_FRAME_DURATION_S, _DEFAULT_FRAME_DURATION_S = 0.02, 0.1
 
 
 def decode_image(path: Path, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames:
-    """Read `path` and resize it to `size`, or where it is animated its frames to `clip_size` (by default the same).
+    """Decode `path` at `size`; the frames of an animated image at `clip_size` (default `size`).
 
-    Raises `ItemError` with the reason and the remedy.
+    Raises:
+        ItemError: the file cannot be decoded.
     """
     try:
         with Image.open(source(path, whole=True)) as file:
             if settings.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
-                if file.format == "PNG":  # Pillow lays some of its frames on what should be gone by then
+                if file.format == "PNG":  # Pillow composes some APNG frames wrongly: it keeps disposed content
                     return decode_clip(path, clip_size or size, settings)
                 return _decode_animation(file, clip_size or size, settings)
-            _scale_transparent_color(file)  # before anything loads the file
+            _scale_transparent_color(file)  # must run before the file is loaded
             upright = _upright_size(file)
             return Frames(_decode_still(file, size, upright, settings)[None], (0.0,), source_size=upright)
     except UnidentifiedImageError:
         raise ItemError(_unreadable_reason(path)) from None
     except Image.DecompressionBombError as error:
-        raise ItemError("the image has over 179 million pixels: scale it down") from error
+        raise ItemError("the image has more than 179 million pixels: scale it down") from error
     except FileNotFoundError as error:
-        raise ItemError("the file is gone") from error
+        raise ItemError("the file no longer exists: restore it and run again") from error
     except PermissionError as error:
-        raise ItemError("no permission to read the file: mend it with chmod") from error
+        raise ItemError("no permission to read the file: grant read access (chmod +r)") from error
     except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
         if "truncated" in str(error).lower():
-            raise ItemError("the image file is cut off: copy or download it again") from error
-        raise ItemError(f"the image cannot be decoded ({error}): save it anew") from error
+            raise ItemError("the image file is truncated: copy or download it again") from error
+        raise ItemError(f"cannot decode this image ({error}): re-export or replace it") from error
 
 
 def _decode_still(file: Image.Image, wanted: Size, upright: tuple[int, int], settings: DecodeSettings) -> Pixels:
     size = resized_dimensions(wanted, *upright)
     use_draft = file.format == "JPEG" and not settings.exact_pixels
     if use_draft:
-        # The decoder itself scales by a half, a quarter or an eighth, to no less than what is wanted.
+        # The decoder scales to 1/2, 1/4 or 1/8, never below the target size.
         file.draft(None, (max(size), max(size)))
     ImageOps.exif_transpose(file, in_place=True)
     pixels = image_to_srgb(
         file, size, settings.background, exact=not use_draft, bicubic=isinstance(wanted, PatchBudget)
     )
-    primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC's own way to say it
+    primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC files without an ICC profile
     return pixels if primaries is None or file.info.get("icc_profile") else convert_primaries(pixels, primaries)
 
 
@@ -85,7 +84,7 @@ def _upright_size(file: Image.Image) -> tuple[int, int]:
 
 
 def _scale_transparent_color(file: Image.Image) -> None:
-    """A PNG's transparent colour is told in the file's depth, and Pillow's pixels may have another."""
+    """Scale a PNG's transparent color from the bit depth of the file to that of Pillow's pixels."""
     key = file.info.get("transparency")
     depth = file.tile[0].args if isinstance(file, ImageFile) and file.tile else None
     if isinstance(key, int) and depth in _GRAY_SCALE:
@@ -95,7 +94,7 @@ def _scale_transparent_color(file: Image.Image) -> None:
 
 
 def _decode_animation(file: Image.Image, wanted: Size, settings: DecodeSettings) -> Frames:
-    """Every frame is loaded once for its duration and its picture: these formats build each on the one before."""
+    """Load every frame in order: in these formats, each frame builds on the one before."""
     size = resized_dimensions(wanted, *file.size)
     start_times, at = [], 0.0
     for number in range(getattr(file, "n_frames", 1)):
@@ -116,15 +115,20 @@ def _decode_animation(file: Image.Image, wanted: Size, settings: DecodeSettings)
 def image_to_srgb(
     image: Image.Image, size: tuple[int, int], background: str, *, exact: bool = True, bicubic: bool = False
 ) -> Pixels:
-    """Any Pillow mode -> uint8 [height, width, 3], sRGB by the image's own profile. Resized before the costly parts.
+    """Convert an image of any Pillow mode to sRGB through its ICC profile, and resize it.
 
-    exact: in one pass over all pixels; else halves and thirds come first, which are cheap.
+    Args:
+        size: (width, height) of the result.
+        exact: resize in one pass over all pixels; otherwise a cheap integer reduction comes first.
+
+    Returns:
+        uint8 [height, width, 3].
     """
     resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
     profile = image.info.get("icc_profile")
     image = _to_eight_bit(image)
     if image.has_transparency_data:
-        if profile and image.mode in ("L", "LA"):  # the profile is one for grey
+        if profile and image.mode in ("L", "LA"):  # a gray profile cannot convert RGB
             alpha = image.convert("LA").getchannel("A")
             image = _apply_icc_profile(image.convert("L"), profile).convert("RGB")
             image.putalpha(alpha)
@@ -141,7 +145,7 @@ def image_to_srgb(
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and floating-point greys scaled to 8 bits, which Pillow's own conversion would clip."""
+    """Scale 16-bit and floating-point gray to 8 bits; Pillow's conversion would clip it."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values = np.asarray(image).astype(np.uint32)
         gray = Image.fromarray((values >> 8).astype(np.uint8))
@@ -156,7 +160,7 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _apply_icc_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Through the embedded ICC profile to sRGB; a profile that is junk, or for another colour space, is ignored."""
+    """Convert to sRGB with the embedded ICC profile. An invalid or mismatched profile is ignored."""
     try:
         source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if image.mode == "RGB" and ImageCms.getProfileDescription(source).startswith("sRGB"):
@@ -173,12 +177,9 @@ def _unreadable_reason(path: Path) -> str:
         head = file.read(16)
     if not head:
         return "the file is empty: replace or remove it"
-    if (
-        (head[4:8] == b"ftyp" and head[8:12] not in _STILL_BRANDS)
-        or head[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")
-        or head[8:12] == b"AVI "
-    ):
-        return "this is a video under an image's name: rename it, or remove it"
+    is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in _STILL_BRANDS
+    if is_mp4 or head[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba") or head[8:12] == b"AVI ":
+        return "this is a video with the extension of an image: rename or remove it"
     if head.lstrip()[:1] == b"<":
         return "this is a web page, not an image: download it again"
-    return "this is no image that can be read: replace or remove it"
+    return "cannot read this image: it may be damaged or in an unsupported format. Replace or remove it"

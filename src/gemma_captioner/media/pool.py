@@ -1,7 +1,7 @@
-"""DecodeTask in processes of its own: a file that crashes the decoder, hangs it or eats memory costs itself alone.
+"""Decodes files in worker processes, so that a file that crashes, hangs or exhausts memory fails alone.
 
-pebble keeps the processes, and ends and replaces one that dies or overruns its time. Pixels come back through memory
-that both sides have mapped: a worker writes frames where it is told to, and none of them is pickled.
+pebble manages the processes, and replaces one that dies or times out. Workers write pixels into shared memory at an
+offset that the parent assigns, so pixels are never pickled.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any, Self
 from weakref import WeakSet
@@ -31,15 +31,15 @@ from .decode import decode
 from .settings import DecodeSettings
 
 GIB = 1 << 30
-_MAX_RETRIES = 3  # for a file among those under way when the workers broke down
+_MAX_RETRIES = 3  # for a file whose worker pool broke down
 
 
 class SharedMemoryArena:
-    """Room for frames of one size in memory that workers map by its path.
+    """Shared memory for frames of one size. Workers map it by its path.
 
-    A file in memory where there are such (Linux): it has no name to be left behind, goes with the process, and is not
-    bounded by a container's small /dev/shm. Windows lets nobody else open a temporary file, and gives memory itself a
-    name. Elsewhere a temporary file.
+    Linux uses a memfd: it leaves no file behind, ends with the process, and is not limited by the small /dev/shm of a
+    container. Windows uses named memory, because other processes cannot open a temporary file there. Other systems use
+    a temporary file.
     """
 
     def __init__(self, frames: int, frame_bytes: int) -> None:
@@ -53,14 +53,14 @@ class SharedMemoryArena:
             self._file = os.fdopen(os.memfd_create("gemma-captioner"), "r+b")
             self.path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
         else:
-            self._file = tempfile.NamedTemporaryFile(prefix="gemma-captioner-")  # noqa: SIM115  # lives as long as we
+            self._file = tempfile.NamedTemporaryFile(prefix="gemma-captioner-")  # noqa: SIM115  # open until close()
             self.path = self._file.name
         if self._file is not None:
             self._file.truncate(self.bytes)
         self._memory = _map_memory(self.path, self.bytes)
 
     def allocate(self, frames: int) -> int | None:
-        """The first of so many adjacent frames, None where there is no such gap now."""
+        """Reserve adjacent frames. Returns the index of the first, or None if no gap is large enough now."""
         for i, (first, count) in enumerate(self._free_ranges):
             if count >= frames:
                 self._free_ranges[i : i + 1] = [(first + frames, count - frames)] if count > frames else []
@@ -68,7 +68,7 @@ class SharedMemoryArena:
         return None
 
     def release(self, first: int, frames: int) -> None:
-        """Take back what `allocate` gave."""
+        """Free frames that `allocate` reserved."""
         free_ranges: list[tuple[int, int]] = []
         for at, count in sorted([*self._free_ranges, (first, frames)]):
             if free_ranges and sum(free_ranges[-1]) == at:
@@ -82,7 +82,7 @@ class SharedMemoryArena:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()  # the mapping goes with the last array that looks into it
+            self._file.close()  # the mapping ends with the last array that uses it
 
 
 def _map_memory(path: str, size: int) -> mmap.mmap:
@@ -94,25 +94,21 @@ def _map_memory(path: str, size: int) -> mmap.mmap:
 
 @dataclass(frozen=True, slots=True)
 class _SharedFrames:
-    """What a worker says of frames that it wrote: all of them but the pixels."""
+    """`Frames` whose pixels are in shared memory."""
 
     shape: tuple[int, ...]
-    times_s: tuple[float, ...]
-    duration_s: float
-    flags: tuple[str, ...]
-    kind: Any
-    source_size: tuple[int, int]
+    metadata: dict[str, Any]  # the other fields of `Frames`
 
 
 @dataclass(frozen=True, slots=True)
 class _NeedsMoreFrames:
-    """An image that turned out to be animated: it wants so many frames, and had room for one."""
+    """An image file is animated: it needs this many frames, and only one was allocated."""
 
     frames: int
 
 
 class DecodeTask:
-    """One file on its way. Once `done`, `result` gives it, and `release` its room back when its pixels are spent."""
+    """One file being decoded. After `done`, `result` returns it; `release` frees its pixels when no longer needed."""
 
     def __init__(self, pool: "DecodePool", item: MediaItem, frames: int, first: int) -> None:
         self._pool, self._item = pool, item
@@ -128,8 +124,8 @@ class DecodeTask:
         if self._scheduled is not None:
             if self._scheduled.is_lost() and self._allocation is not None:
                 if self._pool_failures == _MAX_RETRIES:
-                    times = f"{_MAX_RETRIES + 1} times"
-                    self._result = Failed(self._item, f"the decoders crashed {times} as it was read: run it again")
+                    crashes = f"the decoder processes crashed {_MAX_RETRIES + 1} times while reading it"
+                    self._result = Failed(self._item, f"{crashes}: run the command again")
                     return True
                 self._pool_failures += 1
                 self._scheduled = self._pool._submit(self._item, *self._allocation)
@@ -158,23 +154,23 @@ class DecodeTask:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledTask:
-    """A task, and the pool that it was given to."""
+    """A task and the pool that runs it."""
 
     future: "ProcessFuture[Any]"
     pool: ProcessPool
 
     def is_lost(self) -> bool:
-        """The pool broke down with it, so that it has no answer of its own."""
+        """Whether the pool broke down before the task returned."""
         if self.future.done():
             return self.future.cancelled() or isinstance(self.future.exception(), BrokenProcessPool)
         return not self.pool.active
 
 
 class WorkerPool:
-    """Where files are opened: one that crashes its process, or wants more bytes than `memory`, costs itself alone.
+    """Worker processes, each limited to `memory` bytes. A file that crashes or exceeds the limit fails alone.
 
-    pebble's pool breaks down, with all that is under way, where a worker dies that it does not know to be at work:
-    an idle one that is killed, or one that crashes in the moment that it begins. The next task is given to a new pool.
+    pebble's pool breaks down, with all running tasks, if a worker dies that pebble considers idle: it is killed while
+    idle, or crashes just as it starts a task. The next task then gets a new pool.
     """
 
     def __init__(self, workers: int, memory: int) -> None:
@@ -190,7 +186,7 @@ class WorkerPool:
         """Raises `RuntimeError` after `close`."""
         try:
             future = self._pool.schedule(function, args=args, timeout=timeout)
-        except RuntimeError:  # what pebble raises where it broke down, and where it was stopped
+        except RuntimeError:  # the pool broke down, or was closed
             if self._closed:
                 raise
             self._replace_pool()
@@ -199,7 +195,7 @@ class WorkerPool:
         return ScheduledTask(future, self._pool)
 
     def _replace_pool(self) -> None:
-        for future in list(self._futures):  # those that had not reached a worker are told by nobody else
+        for future in list(self._futures):  # pebble does not end tasks that no worker has started
             if not future.done():
                 future.set_exception(BrokenProcessPool("All workers expired"))
         self._stop_pool()
@@ -215,21 +211,21 @@ class WorkerPool:
 
 
 class DecodePool:
-    """Decodes files ahead, as many as their pixels have room for."""
+    """Decodes files ahead of use, as many as fit in `pixel_bytes`."""
 
     def __init__(
         self, size: Size, settings: DecodeSettings, *, clip_size: Size, workers: int, pixel_bytes: int
     ) -> None:
-        """size, clip_size: of an image's and a clip's frames. pixel_bytes: what all together may take at once."""
+        """size, clip_size: frame size of images and of clips. pixel_bytes: limit for the pixels of all files."""
         self._settings = settings
         self._sizes = (size, clip_size)
         frame_bytes = max(max_frame_bytes(size), max_frame_bytes(clip_size))
         self.arena = SharedMemoryArena(max(settings.frames, pixel_bytes // frame_bytes), frame_bytes)
-        limit = int(settings.memory_gib * GIB) + self.arena.bytes  # the arena counts as a worker's own, too
+        limit = int(settings.memory_gib * GIB) + self.arena.bytes  # the mapped arena counts toward a worker's limit
         self._processes = WorkerPool(workers, limit)
 
     def start(self, item: MediaItem) -> DecodeTask | None:
-        """None where there is no room for its pixels now."""
+        """Start decoding. Returns None if there is no room for the pixels now."""
         frames = self._settings.frames if item.kind == "clip" else 1
         first = self.arena.allocate(frames)
         return None if first is None else DecodeTask(self, item, frames, first)
@@ -246,14 +242,16 @@ class DecodePool:
             result = future.result()
         except FutureTimeoutError:
             seconds = self._settings.timeout_s
-            return Failed(item, f"still not decoded after {seconds:g} s: convert it, or raise --decode-timeout")
+            return Failed(
+                item, f"decoding did not finish within {seconds:g} s: convert the file, or raise --decode-timeout"
+            )
         except ProcessExpired as error:
-            return Failed(item, f"the decoder crashed on it ({_exit_reason(error)}): convert it with another program")
+            return Failed(item, f"the decoder crashed ({_exit_reason(error)}): convert the file with another program")
         if not isinstance(result, _SharedFrames):
             return result  # type: ignore[no-any-return]
         assert room is not None
         pixels = self.arena.view(room[0], result.shape)
-        return Frames(pixels, result.times_s, result.duration_s, result.flags, result.kind, result.source_size)
+        return Frames(pixels, **result.metadata)
 
     def close(self) -> None:
         self._processes.close()
@@ -274,33 +272,29 @@ def _exit_reason(error: ProcessExpired) -> str:
         return f"signal {-code}"
 
 
-# In the worker
+# Code that runs in the workers
 
 _M_ARENA_MAX = -8
 _arenas: dict[str, mmap.mmap] = {}
 
 
 def _init_worker(extra_memory: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    warnings.simplefilter("ignore")  # a decoder's mutterings; what matters is whether it fails
-    if sys.platform == "linux":  # macOS refuses to bound what it has given addresses to, Windows has no such bound
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    warnings.simplefilter("ignore")  # decoder warnings are noise; only failures count
+    if sys.platform == "linux":  # macOS rejects a limit below the mapped size; Windows has none
         import resource
 
         if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-            mallopt(_M_ARENA_MAX, 2)  # glibc reserves 64 MiB of address space for each thread that FFmpeg starts
+            mallopt(_M_ARENA_MAX, 2)  # otherwise glibc reserves 64 MiB of address space per FFmpeg thread
         limit = psutil.Process().memory_info().vms + extra_memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _decode_into(
-    destination: tuple[str, int, int, int],
-    item: MediaItem,
-    settings: DecodeSettings,
-    size: Size,
-    clip_size: Size,
+    destination: tuple[str, int, int, int], item: MediaItem, settings: DecodeSettings, size: Size, clip_size: Size
 ) -> _SharedFrames | _NeedsMoreFrames | Failed:
-    """destination: the arena's path and bytes, the offset to write at, and how many frames there is room for."""
+    """destination: path and size of the arena, offset to write at, and number of allocated frames."""
     path, arena_bytes, offset, room = destination
     frames = decode(item, size, settings, clip_size)
     if isinstance(frames, Failed):
@@ -310,11 +304,11 @@ def _decode_into(
     if path not in _arenas:
         _arenas[path] = _map_memory(path, arena_bytes)
     np.ndarray(frames.pixels.shape, np.uint8, _arenas[path], offset)[:] = frames.pixels
-    shape = frames.pixels.shape
-    return _SharedFrames(shape, frames.times_s, frames.duration_s, frames.flags, frames.kind, frames.source_size)
+    metadata = {field.name: getattr(frames, field.name) for field in fields(frames) if field.name != "pixels"}
+    return _SharedFrames(frames.pixels.shape, metadata)
 
 
-# How workers start: from a server that has imported the decoders and nothing else, where there is fork.
+# Where fork exists, workers start from a fork server that has imported the decoders and nothing else.
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _base: Any = multiprocessing.get_context(_METHOD)
@@ -322,7 +316,7 @@ _base: Any = multiprocessing.get_context(_METHOD)
 
 @contextmanager
 def _hide_main_module() -> Iterator[None]:
-    """Workers need nothing of the caller's main module, and running it anew there would start the run again."""
+    """Keep workers from importing the caller's main module: that would start the run again."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

@@ -1,4 +1,4 @@
-"""What a trainer wants to be told of a media file beside its caption."""
+"""Reads the size, frame count and frame rate of a media file, for trainers that require them."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from .video import read_timeline
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """width, height: in pixels, upright. frames: all of a clip's, 1 of an image. fps: on average, 0.0 of an image."""
+    """width, height: upright, in pixels. frames: 1 for an image. fps: average; 0.0 for an image."""
 
     width: int
     height: int
@@ -20,7 +20,7 @@ class Probe:
 
 
 def probe(item: MediaItem) -> Probe:
-    """Raises `ItemError` for a file that cannot be read."""
+    """Raises `ItemError` if the file cannot be decoded."""
     frames = decode(item, (16, 16), DecodeSettings(frames=1, sampling="index", animated="first"))
     if isinstance(frames, Failed):
         raise ItemError(frames.error)

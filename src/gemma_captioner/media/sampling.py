@@ -1,4 +1,4 @@
-"""Which frames of a clip to show: pure arithmetic on times in seconds, counts and spans."""
+"""Selects the frames of a clip to show to the model. Pure arithmetic on times, counts and spans."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -9,25 +9,20 @@ from ..errors import ItemError
 from ..types import SPAN, SamplingRule
 from .settings import DecodeSettings
 
-# Containers round times to their time base (Matroska: 1 ms): a frame that begins this soon after a wanted moment
-# is the frame of that moment.
+# Containers round times to their time base (Matroska: 1 ms). A frame that starts up to this much after a requested time
+# is the frame at that time.
 TIMESTAMP_TOLERANCE_S = 0.0015
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """When things are in a clip, in seconds of presentation time, wherever the first frame begins.
+    """Frame times of a clip, in seconds of presentation time. The first frame may start at any time."""
 
-    times: each frame's beginning, rising. end: when the last frame ends; what the container declares where the file
-    breaks off before that. keyframes: beginnings of frames that a decoder can start at. ignores_timestamps: what the decoder says
-    of times is wrong, and its frames, in the order in which they come, have these.
-    """
-
-    times: Sequence[float]
-    end: float
-    keyframes: Sequence[float] = ()
-    is_truncated: bool = False
-    ignores_timestamps: bool = False
+    times: Sequence[float]  # start of each frame, in rising order
+    end: float  # end of the last frame; for a truncated file, the end that the container declares
+    keyframes: Sequence[float] = ()  # start times of frames that a decoder can start at
+    is_truncated: bool = False  # the file ends before the declared end
+    ignores_timestamps: bool = False  # the decoder's times are wrong: its frames, in output order, have these `times`
 
     @property
     def start(self) -> float:
@@ -39,13 +34,13 @@ class Timeline:
 
 
 def select_frames(timeline: Timeline, settings: DecodeSettings) -> tuple[list[int], int]:
-    """(indexes of the frames to show, number of wanted moments that lie where the file has broken off).
+    """Return (indexes of the frames to show, number of requested times in the missing part of a truncated file).
 
-    Raises `ItemError` for a span that begins after the clip's end.
+    Raises `ItemError` if the span starts after the end of the clip.
     """
     begin, until = parse_span(settings.span, timeline.duration)
     begin, until = timeline.start + begin, timeline.start + until
-    first = max(0, bisect_right(timeline.times, begin + TIMESTAMP_TOLERANCE_S) - 1)  # on screen as the span begins
+    first = max(0, bisect_right(timeline.times, begin + TIMESTAMP_TOLERANCE_S) - 1)  # on screen when the span starts
     last = max(first + 1, bisect_left(timeline.times, until - TIMESTAMP_TOLERANCE_S))
     inside = timeline.times[first:last]
     n = settings.frames
@@ -54,7 +49,7 @@ def select_frames(timeline: Timeline, settings: DecodeSettings) -> tuple[list[in
     truncated = timeline.is_truncated and timeline.times[-1] < until
     if settings.sampling == "index" or (len(inside) <= n and not truncated):
         return [first + i for i in sample_indexes(len(inside), n)], 0
-    # `ends` shows the last frame, so that it aims at that frame's beginning.
+    # `ends` includes the last frame, so its last time is the start of that frame.
     target = until if settings.sampling == "midpoints" or truncated else inside[-1]
     moments = [begin + t for t in sample_times(target - begin, n, settings.sampling)]
     available = [m for m in moments if not truncated or m <= timeline.times[-1] + TIMESTAMP_TOLERANCE_S]
@@ -63,13 +58,13 @@ def select_frames(timeline: Timeline, settings: DecodeSettings) -> tuple[list[in
 
 
 def parse_span(span: str, duration_s: float) -> tuple[float, float]:
-    """Beginning and end of a span within a clip, in seconds from its start.
+    """Return the start and end of a span, in seconds from the start of the clip.
 
     # of 10 s:  whole -> 0, 10    head:4 -> 0, 4    middle:4 -> 3, 7    2-6.5 -> 2, 6.5    head:60 -> 0, 10
     """
     match = re.fullmatch(SPAN, span)
     if match is None:
-        raise ValueError(f"no span: {span!r}")
+        raise ValueError(f"invalid span: {span!r}")
     if span == "whole":
         return 0.0, duration_s
     if match["head"]:
@@ -79,12 +74,12 @@ def parse_span(span: str, duration_s: float) -> tuple[float, float]:
         return (duration_s - length) / 2, (duration_s + length) / 2
     begin, end = float(match["start"]), float(match["end"])
     if begin >= min(end, duration_s):
-        raise ItemError(f"--span {span} lies outside this clip of {duration_s:.2f} s: give another span")
+        raise ItemError(f"--span {span} is outside this clip of {duration_s:.2f} s: choose an earlier span")
     return begin, min(end, duration_s)
 
 
 def sample_times(duration_s: float, n: int, rule: SamplingRule) -> list[float]:
-    """`n` rising times in 0..duration_s for the rules that go by time.
+    """Return `n` rising times in 0..duration_s for the rule "midpoints" or "ends".
 
     # 12 s, 3, midpoints -> 2, 6, 10        12 s, 3, ends -> 0, 6, 12       12 s, 1, ends -> 0
     """
@@ -94,7 +89,7 @@ def sample_times(duration_s: float, n: int, rule: SamplingRule) -> list[float]:
 
 
 def sample_indexes(total: int, n: int) -> list[int]:
-    """The original scripts' rule: frame int(i * total / n), or all frames where there are no more than n.
+    """Return frames i * total // n, the rule of the original scripts; all frames if there are at most n.
 
     # 10 frames, 4 -> 0, 2, 5, 7            3 frames, 4 -> 0, 1, 2
     """
@@ -102,7 +97,7 @@ def sample_indexes(total: int, n: int) -> list[int]:
 
 
 def frames_at_times(frame_times_s: Sequence[float], wanted_s: Sequence[float]) -> list[int]:
-    """Indexes of the frames on screen at the wanted times, each once: the last that begins at or before each.
+    """Return the indexes of the frames on screen at the requested times, without duplicates.
 
     # frames at 0, 0.5, 2; wanted 0.4, 0.6, 1.9 -> 0, 1
     """

@@ -1,4 +1,4 @@
-"""What decoding is told: all of it, and none of what a command is told besides."""
+"""Settings that the decoders need."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,10 +8,7 @@ from ..types import SamplingRule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSettings:
-    """As the settings of these names in config/decoding.py, whose defaults these are.
-
-    timeout_s, memory_gib: what one file may take of a `DecodePool` before it fails.
-    """
+    """Decoder settings, with the defaults of the command-line settings in config/decoding.py."""
 
     frames: int = 12
     sampling: SamplingRule = "midpoints"
@@ -20,5 +17,5 @@ class DecodeSettings:
     background: str = "white"
     animated: Literal["clip", "first"] = "clip"
     exact_pixels: bool = False
-    timeout_s: float = 120.0
-    memory_gib: float = 8.0
+    timeout_s: float = 120.0  # limit per file in a `DecodePool`
+    memory_gib: float = 8.0  # limit per file in a `DecodePool`

@@ -1,7 +1,7 @@
-"""A video file -> the frames on screen at the wanted times, as a person sees them: upright, 8-bit sRGB.
+"""Decodes the frames of a video file that are on screen at the requested times, as upright 8-bit sRGB.
 
-A first pass reads packets, not pictures: when each frame begins and which are keyframes. The second decodes forward
-and jumps only where a later keyframe lies before the next wanted frame.
+The first pass reads packets without decoding: the start time of each frame, and the keyframes. The second pass decodes
+forward. It seeks only if a later keyframe lies before the next requested frame.
 """
 
 from bisect import bisect_right
@@ -29,18 +29,21 @@ from .settings import DecodeSettings
 
 av.logging.set_level(None)
 
-_MAX_FULL_SCAN_BYTES = 256 << 20  # up to this size the packets are read; past it the container's index is believed
-_MAX_CLOCK_STEP_BACK_S, _MAX_CLOCK_STEP_AHEAD_S = 0.9, 3600.0  # steps of the clock that no single recording takes
-_MIN_SEEK_S = 1.0  # a keyframe nearer than this is not worth a seek
-_INEXACT_SEEKING = ("avi", "mpeg", "mpegts", "mpegvideo")  # read in order, never jumped in
-_PER_PACKET_SKIP_DECODERS = ("h264", "hevc")  # decoders that can be told anew with each packet what to leave out
-_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own drop the alpha of WebM
+_MAX_FULL_SCAN_BYTES = 256 << 20  # read all packets up to this size; trust the container's index above it
+_MAX_CLOCK_STEP_BACK_S, _MAX_CLOCK_STEP_AHEAD_S = 0.9, 3600.0  # a larger step means joined recordings
+_MIN_SEEK_S = 1.0  # a closer keyframe does not justify a seek
+_INEXACT_SEEKING = ("avi", "mpeg", "mpegts", "mpegvideo")  # read sequentially, never seek
+_PER_PACKET_SKIP_DECODERS = ("h264", "hevc")  # decoders whose skip_frame may change with each packet
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's native decoders drop WebM alpha
 
 
 def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
-    """Read `path` and resize its frames to `size`. Raises `ItemError` with reason and remedy.
+    """Decode `path` and resize its frames to `size`.
 
-    A file that breaks off gives the frames it has, flagged `partial_video`, if at least half of those wanted are there.
+    A truncated file returns the frames it has, flagged `partial_video`, if these are at least half of those requested.
+
+    Raises:
+        ItemError: the file cannot be decoded.
     """
     try:
         timeline = read_timeline(path)
@@ -51,7 +54,7 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
             pixels: Pixels = np.empty((0, 1, 1, 3), np.uint8)
             times, reformatter, source_size = [], VideoReformatter(), (0, 0)
             for number, frame in enumerate(_frames_at(container, stream, wanted, timeline)):
-                if number == 0:  # which tells the clip's shape
+                if number == 0:  # the first frame gives the size of the clip
                     source_size = upright_size(frame, stream.sample_aspect_ratio)
                     width, height = resized_dimensions(size, *source_size)
                     pixels = np.empty((len(wanted), height, width, 3), np.uint8)
@@ -67,7 +70,7 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
             missing += len(wanted) - len(times)
             if missing > len(times):
                 raise ItemError(
-                    f"the video breaks off: {len(times)} of {len(times) + missing} frames are there. "
+                    f"the video is truncated: it has {len(times)} of {len(times) + missing} requested frames. "
                     "Copy or download it again"
                 )
             return Frames(
@@ -79,14 +82,16 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
                 source_size=source_size,
             )
     except av.error.FileNotFoundError as error:
-        raise ItemError("the file is gone") from error
+        raise ItemError("the file no longer exists: restore it and run again") from error
     except av.error.PermissionError as error:
-        raise ItemError("no permission to read the file: mend it with chmod") from error
+        raise ItemError("no permission to read the file: grant read access (chmod +r)") from error
     except (av.error.FFmpegError, ValueError) as error:
-        empty = is_local(path) and path.exists() and path.stat().st_size == 0
-        words = getattr(error, "strerror", None) or error
-        reason = "the file is empty" if empty else f"this is no video that can be read ({words})"
-        raise ItemError(f"{reason}: replace or remove it") from error
+        if is_local(path) and path.exists() and path.stat().st_size == 0:
+            raise ItemError("the file is empty: replace or remove it") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ItemError(
+            f"cannot read this video ({reason}): it may be damaged or in an unsupported format. Replace or remove it"
+        ) from error
 
 
 def open_video(path: Path) -> InputContainer:
@@ -94,20 +99,20 @@ def open_video(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first that is no cover picture. Raises `ItemError` where there is none."""
+    """Return the first video stream that is not a cover picture. Raises `ItemError` if there is none."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
-    raise ItemError("the file has no video in it, only sound or a cover picture: remove it")
+    raise ItemError("the file has no video, only audio or a cover picture: remove it")
 
 
 def read_timeline(path: Path) -> Timeline:
-    """When each frame begins, without decoding any. Raises `ItemError` where there is none."""
+    """Read the start time of each frame, without decoding. Raises `ItemError` if there are no frames."""
     with open_video(path) as container:
         stream = video_stream(container)
         base = float(stream.time_base or 0)
         entries = list(stream.index_entries)
-        read_whole = _MAX_FULL_SCAN_BYTES if is_local(path) else 0  # from afar, what need not be read is not
+        read_whole = _MAX_FULL_SCAN_BYTES if is_local(path) else 0  # avoid reading whole remote files
         if container.size > read_whole and 1 < len(entries) == stream.frames:
             shift = (stream.start_time or 0) - entries[0].timestamp
             frames = sorted(_FrameTiming((e.timestamp + shift) * base, 0.0, e.is_keyframe) for e in entries)
@@ -116,15 +121,15 @@ def read_timeline(path: Path) -> Timeline:
         else:
             segments = _read_segments(container, stream)
         if not segments:
-            raise ItemError("the file has no video in it that can be read: copy or download it again")
+            raise ItemError("the file has no readable video: copy or download it again")
         ignores_timestamps = len(segments) > 1 or container.format.name == "avi"
         seen = _join_segments(segments)
-        if not ignores_timestamps:  # a time is said once; where places count, every frame is
+        if not ignores_timestamps:  # drop duplicate times
             seen = list({frame.start_s: frame for frame in seen}.values())
         times = [frame.start_s for frame in seen]
         actual, declared = times[-1] + seen[-1].duration_s, _declared_end(container, stream, times[0])
         if len(segments) > 1:
-            declared = 0.0  # by clocks that were set anew
+            declared = 0.0  # unreliable: the clock restarts in each segment
         is_truncated = declared - actual > max(0.5, 0.05 * (declared - times[0]))
         can_seek = container.format.name not in _INEXACT_SEEKING and not ignores_timestamps
         keyframes = [frame.start_s for frame in seen if frame.is_keyframe and can_seek]
@@ -132,7 +137,7 @@ def read_timeline(path: Path) -> Timeline:
 
 
 class _FrameTiming(NamedTuple):
-    """A frame by its packet: begins, lasts in seconds."""
+    """Start and duration of a frame, from its packet."""
 
     start_s: float
     duration_s: float
@@ -140,7 +145,7 @@ class _FrameTiming(NamedTuple):
 
 
 def _read_segments(container: InputContainer, stream: VideoStream) -> list[list[_FrameTiming]]:
-    """Frames in the order of the file, a new stretch wherever the clock was set anew (recordings that were joined)."""
+    """Frames in file order, with a new segment wherever the clock restarts (joined recordings)."""
     segments: list[list[_FrameTiming]] = []
     latest = 0.0
     try:
@@ -154,12 +159,12 @@ def _read_segments(container: InputContainer, stream: VideoStream) -> list[list[
             duration_s = float((packet.duration or 0) * packet.time_base)
             segments[-1].append(_FrameTiming(float(packet.pts * packet.time_base), duration_s, packet.is_keyframe))
     except av.error.FFmpegError:
-        pass  # what was read so far is what there is
+        pass  # keep what was read so far
     return segments
 
 
 def _join_segments(segments: list[list[_FrameTiming]]) -> list[_FrameTiming]:
-    """Sorted within each stretch, each of which begins where the one before it ends."""
+    """Sort the frames of each segment, and shift it to start where the previous one ends."""
     joined: list[_FrameTiming] = []
     for segment in map(sorted, segments):
         shift = joined[-1].start_s + joined[-1].duration_s - segment[0].start_s if joined else 0.0
@@ -168,10 +173,10 @@ def _join_segments(segments: list[list[_FrameTiming]]) -> list[_FrameTiming]:
 
 
 def _declared_end(container: InputContainer, stream: VideoStream, start: float) -> float:
-    """When the video ends by the container's word; 0 where it has none for this stream."""
+    """The end that the container declares for this stream; 0 if it declares none."""
     if stream.duration is not None and stream.time_base is not None:
         return start + float(stream.duration * stream.time_base)
-    if container.duration is not None and len(container.streams) == 1:  # else sound may be what lasts longer
+    if container.duration is not None and len(container.streams) == 1:  # otherwise the audio may be longer
         return float(container.duration) / av.time_base
     return 0.0
 
@@ -179,11 +184,11 @@ def _declared_end(container: InputContainer, stream: VideoStream, start: float) 
 def _frames_at(
     container: InputContainer, stream: VideoStream, wanted: list[float], timeline: Timeline
 ) -> Iterator[VideoFrame]:
-    """The frame on screen at each wanted time, the last that begins at or before it; fewer where decoding fails."""
+    """The frame on screen at each requested time; fewer frames if decoding fails."""
     if not wanted:
         return
     remaining = deque(wanted)
-    current: VideoFrame | None = None  # on screen since its own time, until the next one's
+    current: VideoFrame | None = None  # on screen until the next frame starts
     needed = frozenset(map(_micros, wanted))
     decoded = decode_from(container, stream, timeline, remaining[0], needed=needed)
     while remaining:
@@ -191,7 +196,7 @@ def _frames_at(
             frame = next(decoded)
         except (StopIteration, av.error.FFmpegError):
             break
-        if current is not None and _time(frame) <= _time(current):  # a seek lands where a decoder can start
+        if current is not None and _time(frame) <= _time(current):  # a seek may land before the current frame
             continue
         if current is not None and remaining[0] + TIMESTAMP_TOLERANCE_S < _time(frame):
             yield current
@@ -213,10 +218,11 @@ def decode_from(
     position_s: float | None = None,
     needed: frozenset[int] | None = None,
 ) -> Iterator[VideoFrame]:
-    """Frames in the order in which they are shown, from one at or before `time` on.
+    """Yield frames in presentation order, starting at or before `time`.
 
-    position_s: where reading stands, None at the start: no jump is made that would save next to nothing.
-    needed: of the others (by their times in microseconds), those that no frame refers to may be left undecoded.
+    Args:
+        position_s: current read position, None at the start. A short way forward is decoded, not skipped by a seek.
+        needed: times in microseconds of the frames to return. Other non-reference frames may be skipped.
     """
     decoder = _decoder(stream)
     keyframe = _keyframe_to_seek(timeline.keyframes, timeline.start if position_s is None else position_s, time)
@@ -229,7 +235,7 @@ def decode_from(
             yield first
             yield from decoded
             return
-        # The container seeks by guess (MPEG streams do) and landed too late: read it from the beginning.
+        # The seek landed too late, because some containers only estimate positions (MPEG): read from the start.
         container.seek(round(timeline.start / (stream.time_base or 1)), stream=stream, backward=True)
         decoder.flush_buffers()
     frames = _decode(container, stream, decoder, None if timeline.ignores_timestamps else needed)
@@ -237,13 +243,13 @@ def decode_from(
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
-    """The stream's own, or for WebM with alpha the one that reads it."""
+    """The decoder of the stream; for WebM with alpha, one that supports alpha."""
     context = stream.codec_context
     if stream.metadata.get("alpha_mode") == "1" and context.name in _ALPHA_DECODERS:
         context = cast(VideoCodecContext, av.CodecContext.create(_ALPHA_DECODERS[context.name], "r"))
         context.extradata = stream.codec_context.extradata
     if not context.is_open:
-        context.thread_count = 1  # files are what is decoded side by side
+        context.thread_count = 1  # parallelism is per file
     return context
 
 
@@ -261,9 +267,9 @@ def _decode(
 
 
 def _with_timestamps(decoded: Iterator[VideoFrame], times: Sequence[float]) -> Iterator[VideoFrame]:
-    """Frames in the order in which they are shown, each given the time of its place in that order.
+    """Set the time of each frame by its position in presentation order.
 
-    AVI numbers its packets in the order of decoding, and joined recordings count from different beginnings.
+    AVI numbers packets in decoding order, and joined recordings restart their clock.
     """
     for frame, time in zip(decoded, times, strict=False):
         frame.pts = round(time / float(frame.time_base or 1))
@@ -279,6 +285,6 @@ def _time(frame: VideoFrame) -> float:
 
 
 def _keyframe_to_seek(keyframes: Sequence[float], position_s: float, target: float) -> float | None:
-    """The last keyframe at or before `target`, where it lies well after `position_s`."""
+    """The last keyframe at or before `target`, if a seek from `position_s` to it is worthwhile."""
     at = bisect_right(keyframes, target + TIMESTAMP_TOLERANCE_S) - 1
     return keyframes[at] if at >= 0 and keyframes[at] > position_s + _MIN_SEEK_S else None

@@ -1,1 +1,1 @@
-"""Long videos, cut at their scenes."""
+"""Splits long videos into clips at scene cuts."""

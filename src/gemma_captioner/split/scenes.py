@@ -1,14 +1,14 @@
-"""Long videos -> clips at scene cuts, for `caption` to read: pieces between a shortest and a longest length.
+"""Splits long videos into clips at scene cuts, with a minimum and a maximum length.
 
-A piece that lies between keyframes is copied as it is; any other is encoded anew, visually lossless, upright and in
-8-bit sRGB as the model would see it. Sound is left out. A clip has its name only once it is whole.
+A segment between keyframes is copied without re-encoding. Other segments are re-encoded, visually lossless, as upright
+8-bit sRGB. Audio is dropped. A clip gets its final name only when it is complete.
 """
 
 import csv
 import glob
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,8 @@ from ..pages import jpeg_data_url, render_page
 from ..storage.atomic import atomic_write
 from .settings import SplitSettings
 
-_COPYABLE_CODECS = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 may hold
+_COPYABLE_CODECS = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # codecs that an mp4 file supports
+_DETECTORS = {"adaptive": "AdaptiveDetector", "content": "ContentDetector", "none": None}  # PySceneDetect classes
 _CRF = "14"
 _THUMBNAIL_SIZE = (256, 144)
 
@@ -43,15 +44,18 @@ class Segment:
 
 
 def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
-    """Cut one video; yields each clip's path once it is there. Clips that are there already are not made again.
+    """Split one video and yield the path of each finished clip. Existing clips are not written again.
 
-    Beside them, under `.gemma-captioner/split/`: a table of the cuts (CSV) and a contact sheet (HTML). Raises
-    `ItemError` where the video cannot be read, `StartError` where PySceneDetect is not installed.
+    Also writes a table of the cuts (CSV) and a contact sheet (HTML) to `.gemma-captioner/split/` in `output`.
+
+    Raises:
+        ItemError: the video cannot be read or split.
+        StartError: PySceneDetect is not installed, or nothing can be written.
     """
     records = output / DOT_FOLDER / "split"
     temporary = output / DOT_FOLDER / "tmp"
     if not video.is_file():
-        raise ItemError("there is no such file: check the spelling, and give videos, not their folder")
+        raise ItemError("no such file: check the spelling, and give videos, not a folder")
     try:
         records.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(parents=True, exist_ok=True)
@@ -62,13 +66,12 @@ def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
         if scenes is None:
             if any(output.glob(f"{glob.escape(video.stem)}-[0-9][0-9][0-9][0-9].mp4")):
                 raise ItemError(
-                    f"{output} holds clips of another split of a {video.stem}: remove them, or give another --output"
+                    f"{output} has clips from another split of {video.stem}: remove them, or choose another --output"
                 )
-            scenes = _DETECTORS[settings.detector](video, timeline)
+            scenes = _detect_scenes(video, timeline, _DETECTORS[settings.detector])
             _write_table(table, scenes, key)
-        segments = split_scenes(scenes, settings.min_seconds, settings.max_seconds)
         clips = []
-        for segment in segments:
+        for segment in split_scenes(scenes, settings.min_seconds, settings.max_seconds):
             clip = output / f"{video.stem}-{segment.number:04d}.mp4"
             if not (clip.exists() and clip.stat().st_size):
                 with atomic_write(clip, temporary / f"{os.getpid()}-{clip.name}") as unfinished:
@@ -77,15 +80,15 @@ def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
             yield clip
         _write_contact_sheet(records / f"{video.stem}.html", clips)
     except av.error.FFmpegError as error:
-        raise ItemError(f"cannot be split ({error.strerror}): convert it with another program") from error
+        raise ItemError(f"cannot split this video ({error.strerror}): convert it with another program") from error
     except OSError as error:
         raise storage_error(error, output) from error
 
 
 def split_scenes(scenes: list[tuple[float, float]], min_s: float, max_s: float) -> list[Segment]:
-    """Scenes longer than the longest cut evenly, what is shorter than the shortest left out.
+    """Cut scenes longer than `max_s` into equal parts, and drop parts shorter than `min_s`.
 
-    # scenes 0-12, 12-13 s, shortest 2, longest 5 -> 0-4, 4-8, 8-12
+    # scenes 0-12, 12-13 s, min_s 2, max_s 5 -> 0-4, 4-8, 8-12
     """
     segments: list[Segment] = []
     for start, end in scenes:
@@ -97,53 +100,40 @@ def split_scenes(scenes: list[tuple[float, float]], min_s: float, max_s: float) 
     return segments
 
 
-def _whole_video(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
-    return [(0.0, timeline.duration)]
-
-
-def _detect(detector_name: str) -> Callable[[Path, Timeline], list[tuple[float, float]]]:
-    def detect(video: Path, timeline: Timeline) -> list[tuple[float, float]]:
-        try:
-            import scenedetect
-        except ImportError as error:
-            raise StartError("split needs PySceneDetect: pip install 'gemma-captioner[scenes]'") from error
-        manager = scenedetect.SceneManager()
-        manager.add_detector(getattr(scenedetect, detector_name)())
-        manager.detect_scenes(scenedetect.open_video(str(video), backend="pyav"))
-        av.logging.set_level(None)  # which it has turned on
-        cuts = [start.seconds for start, _ in manager.get_scene_list()][1:]
-        if timeline.ignores_timestamps:
-            cuts = _correct_cut_times(video, timeline, cuts)
-        edges = [0.0, *cuts, timeline.duration]
-        return list(pairwise(edges))
-
-    return detect
+def _detect_scenes(video: Path, timeline: Timeline, detector: str | None) -> list[tuple[float, float]]:
+    if detector is None:
+        return [(0.0, timeline.duration)]
+    try:
+        import scenedetect
+    except ImportError as error:
+        raise StartError("split requires PySceneDetect: pip install 'gemma-captioner[scenes]'") from error
+    manager = scenedetect.SceneManager()
+    manager.add_detector(getattr(scenedetect, detector)())
+    manager.detect_scenes(scenedetect.open_video(str(video), backend="pyav"))
+    av.logging.set_level(None)  # PySceneDetect enables FFmpeg logging
+    cuts = [start.seconds for start, _ in manager.get_scene_list()][1:]
+    if timeline.ignores_timestamps:
+        cuts = _correct_cut_times(video, timeline, cuts)
+    return list(pairwise([0.0, *cuts, timeline.duration]))
 
 
 def _correct_cut_times(video: Path, timeline: Timeline, cuts: list[float]) -> list[float]:
-    """What PySceneDetect says in the decoder's times, where those are wrong -> when it is."""
+    """Map cuts from wrong decoder times, which PySceneDetect reports, to the timeline."""
     with open_video(video) as source:
         stream = video_stream(source)
         start = float((stream.start_time or 0) * (stream.time_base or 1))
         decoder_times = [round((frame.time or 0.0) - start, 3) for frame in source.decode(stream)]
     if len(set(decoder_times)) < len(decoder_times):
         raise ItemError(
-            "its clock was set anew in the middle, so that scene cuts cannot be placed: "
+            "the clock of this video restarts in the middle, so scene cuts cannot be located: "
             "convert it with another program, or use --detector none"
         )
     places = {time: place for place, time in enumerate(decoder_times)}
     return sorted(timeline.times[places[round(cut, 3)]] - timeline.start for cut in cuts if round(cut, 3) in places)
 
 
-_DETECTORS: dict[str, Callable[[Path, Timeline], list[tuple[float, float]]]] = {
-    "adaptive": _detect("AdaptiveDetector"),
-    "content": _detect("ContentDetector"),
-    "none": _whole_video,
-}
-
-
 def _cached_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
-    """What an earlier call found in this very file with these settings: finding cuts takes longest."""
+    """The scenes that an earlier call found in the same file with the same settings. Detection is the slowest step."""
     try:
         rows = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
         return [(float(start), float(end)) for start, end, found_by in rows[1:] if found_by == key] or None
@@ -168,7 +158,7 @@ def _write_clip(video: Path, target: Path, segment: Segment, timeline: Timeline)
 
 
 def _between_keyframes(start: float, end: float, timeline: Timeline) -> bool:
-    """Whether it begins at a keyframe, and what follows it does, so that no frame refers across its edges."""
+    """Whether the range and the frames after it start at keyframes, so no frame should refer across its edges."""
 
     def at_keyframe(time: float) -> bool:
         return any(abs(time - keyframe) <= TIMESTAMP_TOLERANCE_S for keyframe in timeline.keyframes)
@@ -177,32 +167,28 @@ def _between_keyframes(start: float, end: float, timeline: Timeline) -> bool:
 
 
 def _remux(video: Path, target: Path, start: float, end: float, timeline: Timeline) -> bool:
-    """Whether every frame of the piece could be taken as it is, and can be decoded without what lay around it.
+    """Copy the packets of the range. Returns whether the copy has all its frames and they can be decoded.
 
-    Not so where frames refer across its edges (open groups of pictures), or where the order of decoding is not told
-    (Matroska).
+    It fails if frames refer across the edges (open GOPs), or if packets have no decoding times (Matroska).
     """
-    expected_frames = sum(
-        start - TIMESTAMP_TOLERANCE_S <= time < end - TIMESTAMP_TOLERANCE_S for time in timeline.times
-    )
+    low, high = start - TIMESTAMP_TOLERANCE_S, end - TIMESTAMP_TOLERANCE_S
+    expected_frames = sum(low <= time < high for time in timeline.times)
     with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
         stream = video_stream(source)
         base = float(stream.time_base or 1)
         first = round(start / base)
         source.seek(first, stream=stream, backward=True)
         copied = clip.add_stream_from_template(stream)
-        past_end_keyframe = False  # past the keyframe that the next piece begins with, in the order of decoding
+        past_end_keyframe = False  # in decoding order
         for packet in source.demux(stream):
             if packet.pts is None:
                 continue
             if packet.dts is None:
                 return False
-            if packet.dts * base >= end - TIMESTAMP_TOLERANCE_S:
+            if packet.dts * base >= high:
                 break
-            past_end_keyframe = past_end_keyframe or (
-                packet.is_keyframe and packet.pts * base >= end - TIMESTAMP_TOLERANCE_S
-            )
-            if not start - TIMESTAMP_TOLERANCE_S <= packet.pts * base < end - TIMESTAMP_TOLERANCE_S:
+            past_end_keyframe = past_end_keyframe or (packet.is_keyframe and packet.pts * base >= high)
+            if not low <= packet.pts * base < high:
                 continue
             if past_end_keyframe:
                 return False
@@ -213,9 +199,9 @@ def _remux(video: Path, target: Path, start: float, end: float, timeline: Timeli
 
 
 def _write_contact_sheet(path: Path, clips: list[Path]) -> None:
-    """The middle frame of every clip with its name, for a person to look over.
+    """Write a page with the middle frame and the name of every clip, for a visual check.
 
-    A page and no picture: some trainers would train on a picture even here.
+    It is a page, not an image file, because some trainers train on any image in the folder.
     """
     if not clips:
         return

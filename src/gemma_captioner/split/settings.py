@@ -1,4 +1,4 @@
-"""What `split` is told: how long clips are to be, and how cuts are found."""
+"""Settings of `split`: clip lengths and scene detection."""
 
 from typing import Literal, Self
 
