@@ -62,7 +62,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("caption media --prompt '{stem:d}'", 2, "cannot be written in this form"),
     ("caption media --preset nosuch", 2, "unknown preset. Available: character"),
     ("caption media --for nosuch", 2, "unknown trainer. Available: musubi"),
-    ("caption media --for musubi:nosuch", 2, "For any other model, give --for musubi"),
+    ("caption media --for musubi:nosuch", 2, "For another one, give --for musubi"),
     ("caption media --for musubi --train-frames 81", 2, "requires a model: give musubi:hunyuan"),
     ("caption media --language klingon", 2, "--language klingon: give one of english"),
     ("caption media --target nosuch", 2, "--target nosuch: give one of wan"),

@@ -71,28 +71,31 @@ def _make_files(folder: Path, files: int, rng: Random) -> list[str]:
 
 
 def _run(command: list[str], folder: Path, ended: ChaosResult, rng: Random, every_s: float, until: int | None) -> None:
-    """Run one driver until it ends, or end it after `until` captions. Kill its actors meanwhile."""
+    """Run one driver until it ends, or end it after `until` captions. Kill its actors meanwhile.
+
+    An actor dies only after new captions since the last kill: on a busy machine none would ever finish its start.
+    """
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
     assert driver.stdout is not None
     process, next_kill, signals = psutil.Process(driver.pid), None, list(EXIT_CODES)
     family: dict[int, psutil.Process] = {}
+    done = done_at_kill = 0
     while driver.poll() is None:
         children = process.children(recursive=True) if process.is_running() else []
         family |= {child.pid: child for child in children}
-        if until is not None and sum(1 for _ in folder.glob("*.txt")) >= until:
-            time.sleep(
-                rng.uniform(0.2, 8)
-            )  # also hits the start of Ray, but not that of Python, which cannot handle Ctrl-C yet
+        done = sum(1 for _ in folder.glob("*.txt"))
+        if until is not None and done >= until:
+            time.sleep(rng.uniform(0.2, 8))  # may hit the start of Ray, not Python's, which cannot handle Ctrl-C yet
             driver.send_signal(signals[len(ended.endings) % len(signals)])
             ended.endings.append(driver.wait())
             break
         workers = [child for child in children if title(child).startswith("ray::MapWorker")]
         next_kill = next_kill or (time.monotonic() + rng.uniform(0.3, 1) * every_s if workers else None)
-        if next_kill and time.monotonic() > next_kill and workers:
+        if next_kill and time.monotonic() > next_kill and workers and done > done_at_kill:
             with suppress(psutil.NoSuchProcess):
                 rng.choice(workers).kill()
                 ended.actors_killed += 1
-            next_kill = None
+            next_kill, done_at_kill = None, done
         time.sleep(0.1)
     else:
         ended.summary, ended.exit_code = json.loads(driver.stdout.read()), driver.returncode

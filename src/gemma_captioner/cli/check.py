@@ -126,7 +126,8 @@ def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
         out.print(f"      -> {code.remedy}{' (or run with --fix)' * code.fixed}", markup=False, style="dim")
     out.print(
         f"{counted(summary['files'], 'media file')}, {counted(summary['captions'], 'caption')}: "
-        f"{counted(summary['errors'], 'error')}, {counted(summary['notes'], 'note')}, in {format_duration(summary['seconds'])}",
+        f"{counted(summary['errors'], 'error')}, {counted(summary['notes'], 'note')}, "
+        f"in {format_duration(summary['seconds'])}",
         markup=False,
         style="bold",
     )

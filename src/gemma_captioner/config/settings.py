@@ -1,7 +1,7 @@
 """All settings, each defined once with its default, bounds and help. Command line and config file are built from them.
 
-Groups are the stages of the pipeline, each in a module of its name. `Settings.from_dict({"frames": 8, ...})` takes the flat
-names that the command line (`--frames`), a TOML file and the Python call share; later layers win.
+Each group is a stage of the pipeline, in a module of its name. `Settings.from_dict({"frames": 8, ...})` takes the flat
+names that the command line (`--frames`), a TOML file and the Python API share. Later layers override earlier ones.
 """
 
 from collections.abc import Mapping

@@ -66,7 +66,7 @@ def get_trainer(target: str) -> Trainer:
         raise UsageError(f"--for {target}: unknown trainer. Available: {', '.join(TRAINERS)}")
     if model and not {name, model} & TOKEN_LIMITS.keys():  # LTX and Mochi are read by one encoder, whatever is trained
         raise UsageError(
-            f"--for {target}: unknown model. Available: {', '.join(TOKEN_LIMITS)}. For any other model, give --for {name}"
+            f"--for {target}: unknown model. Available: {', '.join(TOKEN_LIMITS)}. For another one, give --for {name}"
         )
     return TRAINERS[name]
 
