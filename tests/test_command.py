@@ -194,7 +194,7 @@ def test_what_the_engine_refuses_or_answers_with_nothing_fails(command, media, s
     assert done.code == 3
     errors = {Path(f["path"]).name: f["error"] for f in done.json["failures"]}
     assert errors[one] == "refused"
-    assert "answered nothing" in errors[two]
+    assert "returned no text" in errors[two]
     assert not (media / two).with_suffix(".txt").exists()
 
 
