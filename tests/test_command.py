@@ -181,7 +181,7 @@ def test_a_bad_file_costs_itself_alone(command, media, script):
     assert set(failed) == {"broken.png", "empty.mp4", "cut.jpg"}
     assert "cannot read this image" in failed["broken.png"]
     assert "empty" in failed["empty.mp4"]
-    assert "cut off" in failed["cut.jpg"]
+    assert "truncated" in failed["cut.jpg"]
     assert cut.with_suffix(".txt").read_text() == "an older caption"
     assert not (media / "broken.txt").exists()
     assert {line["path"] for line in journal(media) if line["kind"] == "failure"} == set(failed)
