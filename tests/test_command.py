@@ -181,7 +181,7 @@ def test_a_bad_file_costs_itself_alone(command, media, script):
     assert set(failed) == {"broken.png", "empty.mp4", "cut.jpg"}
     assert "cannot read this image" in failed["broken.png"]
     assert "empty" in failed["empty.mp4"]
-    assert "cut off" in failed["cut.jpg"]
+    assert "truncated" in failed["cut.jpg"]
     assert cut.with_suffix(".txt").read_text() == "an older caption"
     assert not (media / "broken.txt").exists()
     assert {line["path"] for line in journal(media) if line["kind"] == "failure"} == set(failed)
@@ -194,7 +194,7 @@ def test_what_the_engine_refuses_or_answers_with_nothing_fails(command, media, s
     assert done.code == 3
     errors = {Path(f["path"]).name: f["error"] for f in done.json["failures"]}
     assert errors[one] == "refused"
-    assert "answered nothing" in errors[two]
+    assert "returned no text" in errors[two]
     assert not (media / two).with_suffix(".txt").exists()
 
 

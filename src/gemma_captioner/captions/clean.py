@@ -148,9 +148,7 @@ def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: b
     text = _HTML_INLINE.sub("", _HTML_BLOCK.sub(" ", _TEMPLATE.sub(" ", text))).strip()
     if from_model:
         text = _unwrap(_ROLE.sub("", text))
-    text = "\n".join(
-        " ".join(line.split()) for line in text.splitlines()
-    )  # long runs of spaces would make the patterns slow
+    text = "\n".join(" ".join(line.split()) for line in text.splitlines())  # long space runs slow the patterns
     if ascii_punctuation:
         text = to_ascii_punctuation(text)
     text = _strip_offers(_ANOTHER_OPTION.sub(r"\1", text), from_model)

@@ -32,8 +32,7 @@ def evaluate(caption: str, *, prompt: str = "", language: str = "english") -> tu
         "refusal": is_refusal(caption),
         "prompt_echo": echo,
         "not_in_language": not is_in_language(caption, language),
-        "absent_things": not echo
-        and mentions_absence(caption),  # an echoed "do not mention what is absent" does not count
+        "absent_things": not echo and mentions_absence(caption),  # an echoed instruction is not a mention
     }
     return tuple(flag for flag, is_so in found.items() if is_so)
 
@@ -69,9 +68,7 @@ def is_repetitive(caption: str) -> bool:
         _REPEATED_LETTERS.search(caption) is not None
         or _has_repeated_run(spoken)
         or (len(spoken) >= 4 and len(set(spoken)) == 1)
-        or _has_repeated_run(
-            [w for w in _words(caption) if w.isalpha()], min_words=10
-        )  # includes quoted text: signs do not repeat this often
+        or _has_repeated_run([w for w in _words(caption) if w.isalpha()], min_words=10)  # quoted text, too
         or _repeats_items(text)
         or _has_low_diversity(spoken, 60, 23)
         or (_has_low_diversity(spoken, 24, 9) and not _has_distinct_items(text))
@@ -81,7 +78,7 @@ def is_repetitive(caption: str) -> bool:
     )
 
 
-# titititititi, . . . . . .; one letter at least 40 times, which exceeds a comic's zzzzzzzz
+# titititititi, . . . . . .; one letter 40 times or more; the zzzzzzzz of a comic is shorter
 _REPEATED_LETTERS = re.compile(r"((\S)(?!\2)\S{1,5}?|\S\s)\1{11,}|(\S)\3{39,}")
 _MIN_REPEATS = {1: 5, 2: 4, 3: 4}  # words in the run -> repeats; longer runs: 3
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from .clean import strip_boilerplate, to_ascii_punctuation
 
-# Control characters except tab and line break, direction marks and byte order marks.
+# Control characters (not tab or line break), direction marks and byte order marks.
 _INVISIBLE = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
 )

@@ -29,9 +29,9 @@ def require_one_kind(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem
 
 def distinct(entries: Iterator[CaptionedItem], key: Callable[[CaptionedItem], Any]) -> Iterator[CaptionedItem]:
     """Yield the entries. Raises `StartError` if two files have the same key, because the trainer would confuse them."""
-    info: dict[Any, Path] = {}
+    seen: dict[Any, Path] = {}
     for entry in entries:
-        other = info.setdefault(key(entry), entry.item.path)
+        other = seen.setdefault(key(entry), entry.item.path)
         if other != entry.item.path:
             raise StartError(f"this trainer cannot tell {other} and {entry.item.path} apart: rename one")
         yield entry
@@ -45,7 +45,7 @@ def without_suffix(entry: CaptionedItem) -> Path:
 def beside_media(entries: Iterator[CaptionedItem], trainer: str) -> Iterator[CaptionedItem]:
     """Yield the entries. Raises `StartError` if a caption is not the `.txt` beside its media file."""
     for entry in entries:
-        at, wanted = entry.item.caption_path, entry.item.path.with_suffix(".txt")
-        if at != wanted:
-            raise StartError(f"{trainer} reads {wanted}, not {at}: set --output FOLDER to write both there")
+        path, expected = entry.item.caption_path, entry.item.path.with_suffix(".txt")
+        if path != expected:
+            raise StartError(f"{trainer} reads {expected}, not {path}: set --output FOLDER to write both there")
         yield entry

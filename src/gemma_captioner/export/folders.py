@@ -29,13 +29,13 @@ def write_folder(entries: Iterator[CaptionedItem], to: Path, *, lines: bool = Fa
 
 def _check_caption_collisions(links: Sequence[tuple[CaptionedItem, Path]]) -> None:
     """Raises `StartError` if another media file in the target folder would get the caption of an entry."""
-    there: dict[Path, list[Path]] = {}
+    existing: dict[Path, list[Path]] = {}
     for folder in {media.parent for _, media in links}:
         for path in folder.iterdir() if folder.is_dir() else ():
             if is_media(path.name) and path.exists():
-                there.setdefault(path.with_suffix(""), []).append(path)
+                existing.setdefault(path.with_suffix(""), []).append(path)
     for entry, media in links:
-        for other in there.get(media.with_suffix(""), ()):
+        for other in existing.get(media.with_suffix(""), ()):
             same = other.samefile(entry.item.path) or filecmp.cmp(other, entry.item.path, shallow=False)
             if other != media or not same:
                 raise StartError(

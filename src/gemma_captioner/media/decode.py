@@ -20,8 +20,6 @@ def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Siz
     except MemoryError:
         return Failed(item, "decoding exceeds --decode-memory: scale the file down, or raise --decode-memory")
     except Exception as error:  # a decoder bug fails this file, not the run
-        return Failed(
-            item, f"cannot decode this file ({type(error).__name__}: {error}): re-export it, or report a bug with it"
-        )
+        return Failed(item, f"cannot decode ({type(error).__name__}: {error}): re-export the file, or report a bug")
     finally:
         release()

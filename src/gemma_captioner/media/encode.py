@@ -15,12 +15,7 @@ from .sampling import TIMESTAMP_TOLERANCE_S, Timeline
 from .video import decode_from, open_video, video_stream
 
 _TIME_BASE = Fraction(1, 90_000)
-_BT709 = {
-    "colorspace": 1,
-    "color_primaries": 1,
-    "color_trc": 1,
-    "color_range": 1,
-}  # tags written to the file; limited range
+_BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # tags in the file; limited range
 
 
 def encode(

@@ -96,20 +96,20 @@ def _scale_transparent_color(file: Image.Image) -> None:
 def _decode_animation(file: Image.Image, wanted: Size, settings: DecodeSettings) -> Frames:
     """Load every frame in order: in these formats, each frame builds on the one before."""
     size = resized_dimensions(wanted, *file.size)
-    start_times, at = [], 0.0
+    start_times, time_s = [], 0.0
     for number in range(getattr(file, "n_frames", 1)):
         file.seek(number)
         file.load()
-        start_times.append(at)
-        shown = (file.info.get("duration") or 0) / 1000
-        at += shown if shown >= _MIN_FRAME_DURATION_S else _DEFAULT_FRAME_DURATION_S
-    chosen, _ = select_frames(Timeline(start_times, end=at), settings)
+        start_times.append(time_s)
+        frame_s = (file.info.get("duration") or 0) / 1000
+        time_s += frame_s if frame_s >= _MIN_FRAME_DURATION_S else _DEFAULT_FRAME_DURATION_S
+    chosen, _ = select_frames(Timeline(start_times, end=time_s), settings)
     pixels = []
     for number in chosen:
         file.seek(number)
         pixels.append(image_to_srgb(file.copy(), size, settings.background, bicubic=isinstance(wanted, PatchBudget)))
     times = tuple(start_times[i] for i in chosen)
-    return Frames(np.stack(pixels), times, duration_s=at, kind="clip", source_size=file.size)
+    return Frames(np.stack(pixels), times, duration_s=time_s, kind="clip", source_size=file.size)
 
 
 def image_to_srgb(

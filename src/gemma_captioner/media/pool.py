@@ -236,7 +236,7 @@ class DecodePool:
         return self._processes.schedule(_decode_into, args=arguments, timeout=self._settings.timeout_s)
 
     def _collect_result(
-        self, future: "ProcessFuture[Any]", item: MediaItem, room: tuple[int, int] | None
+        self, future: "ProcessFuture[Any]", item: MediaItem, allocation: tuple[int, int] | None
     ) -> Frames | Failed | _NeedsMoreFrames:
         try:
             result = future.result()
@@ -249,8 +249,8 @@ class DecodePool:
             return Failed(item, f"the decoder crashed ({_exit_reason(error)}): convert the file with another program")
         if not isinstance(result, _SharedFrames):
             return result  # type: ignore[no-any-return]
-        assert room is not None
-        pixels = self.arena.view(room[0], result.shape)
+        assert allocation is not None
+        pixels = self.arena.view(allocation[0], result.shape)
         return Frames(pixels, **result.metadata)
 
     def close(self) -> None:
@@ -295,11 +295,11 @@ def _decode_into(
     destination: tuple[str, int, int, int], item: MediaItem, settings: DecodeSettings, size: Size, clip_size: Size
 ) -> _SharedFrames | _NeedsMoreFrames | Failed:
     """destination: path and size of the arena, offset to write at, and number of allocated frames."""
-    path, arena_bytes, offset, room = destination
+    path, arena_bytes, offset, max_frames = destination
     frames = decode(item, size, settings, clip_size)
     if isinstance(frames, Failed):
         return frames
-    if len(frames.pixels) > room:
+    if len(frames.pixels) > max_frames:
         return _NeedsMoreFrames(len(frames.pixels))
     if path not in _arenas:
         _arenas[path] = _map_memory(path, arena_bytes)

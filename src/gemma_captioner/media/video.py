@@ -286,5 +286,5 @@ def _time(frame: VideoFrame) -> float:
 
 def _keyframe_to_seek(keyframes: Sequence[float], position_s: float, target: float) -> float | None:
     """The last keyframe at or before `target`, if a seek from `position_s` to it is worthwhile."""
-    at = bisect_right(keyframes, target + TIMESTAMP_TOLERANCE_S) - 1
-    return keyframes[at] if at >= 0 and keyframes[at] > position_s + _MIN_SEEK_S else None
+    index = bisect_right(keyframes, target + TIMESTAMP_TOLERANCE_S) - 1
+    return keyframes[index] if index >= 0 and keyframes[index] > position_s + _MIN_SEEK_S else None

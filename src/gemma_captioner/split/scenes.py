@@ -128,8 +128,8 @@ def _correct_cut_times(video: Path, timeline: Timeline, cuts: list[float]) -> li
             "the clock of this video restarts in the middle, so scene cuts cannot be located: "
             "convert it with another program, or use --detector none"
         )
-    places = {time: place for place, time in enumerate(decoder_times)}
-    return sorted(timeline.times[places[round(cut, 3)]] - timeline.start for cut in cuts if round(cut, 3) in places)
+    indexes = {time: index for index, time in enumerate(decoder_times)}
+    return sorted(timeline.times[indexes[round(cut, 3)]] - timeline.start for cut in cuts if round(cut, 3) in indexes)
 
 
 def _cached_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
