@@ -68,7 +68,7 @@ class ReviewState:
         self.edits.close()
 
     def settings_with(self, chosen: Mapping[str, Any], *, replaces_prompts: bool) -> Settings:
-        """Return `chosen` over the command line's settings, or over those without prompts. Raises `UsageError`."""
+        """The command line's settings (replaces_prompts: without prompts) below `chosen`. Raises `UsageError`."""
         layers = [without_prompts(layer) for layer in self._layers] if replaces_prompts else self._layers
         return Settings.from_dict(*layers, chosen)
 
