@@ -69,7 +69,7 @@ def test_whatever_dies_each_file_has_one_outcome(files, every_s):
     [poison] = [
         failure["error"] for failure in ended.told["failures"] if "captioned this file alone died" in failure["error"]
     ]
-    assert "2 times alone" in poison and "Worker unexpectedly exits" in poison
+    assert "died 2 times" in poison and "Worker unexpectedly exits" in poison
 
 
 @pytest.mark.parametrize(

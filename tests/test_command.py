@@ -306,9 +306,9 @@ def test_config_file_and_its_kinds(command, media, script, tmp_path):
     done = command("caption", media, *scripted(script, default="{prompt} {num_frames}"), "--config", config, "--json")
     assert done.json["captioned"] == 7, done.err
     assert set(captions(media).values()) == {"common 1", "moves 4"}
-    command("caption", media, "--config", config, "--frames", "2", *scripted(script, default="{num_frames}"),
+    command("caption", media, "--config", config, "--frames", "2", *scripted(script, default="again {num_frames}"),
             "--existing", "overwrite", "--include", "*.mp4")  # fmt: skip
-    assert {c for n, c in captions(media).items() if n[:2] in ("06", "07", "08")} == {"2"}
+    assert {c for n, c in captions(media).items() if n[:2] in ("06", "07", "08")} == {"again 2"}
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_model_loads(command,
     (media / ".gemma-captioner").write_text("in the way")
     done = command("caption", media, *scripted(script, delay_s=60), timeout=30)
     assert done.code == 1
-    assert ".gemma-captioner" in done.err and "rename it" in done.err
+    assert ".gemma-captioner" in done.err and "rename that file" in done.err
 
 
 def test_a_name_that_is_no_utf8(command, tmp_path, script):

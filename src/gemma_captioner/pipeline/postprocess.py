@@ -50,10 +50,10 @@ def postprocess_reply(
 
 def _cleaned(text: str, begin: str, *, ascii_punctuation: bool) -> str:
     """`begin` stays, even if it is a phrase that `strip_boilerplate` removes, such as "This image shows"."""
-    text = strip_boilerplate(text, ascii_punctuation=ascii_punctuation)
+    cleaned = strip_boilerplate(text, ascii_punctuation=ascii_punctuation)
     opening = " ".join((to_ascii_punctuation(begin) if ascii_punctuation else begin).split())
-    if not text or text.startswith(opening):
-        return text
+    if not cleaned or cleaned.startswith(opening):
+        return cleaned
     rest = text.removeprefix(begin)
-    text = strip_boilerplate(rest, ascii_punctuation=ascii_punctuation)
-    return text and opening + " " * rest[:1].isspace() + text
+    cleaned = strip_boilerplate(rest, ascii_punctuation=ascii_punctuation)
+    return cleaned and opening + " " * rest[:1].isspace() + cleaned
