@@ -71,7 +71,7 @@ def test_whatever_dies_each_file_has_one_outcome(files, every_s):
         for failure in ended.summary["failures"]
         if "captioned this file alone died" in failure["error"]
     ]
-    assert "2 times alone" in poison and "Worker unexpectedly exits" in poison
+    assert "died 2 times" in poison and "Worker unexpectedly exits" in poison
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,7 @@ def run_for(
     engine: Engine | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Run:
-    """Create a run on this machine, or on the cluster that the settings name.
-
-    Args:
-        engine: Your own engine. By default, the settings select one.
-        log: Receives lines for a person.
-
-    Raises:
-        UsageError: A setting is invalid.
-        StartError: The run cannot start.
-    """
+    """Create a run on this machine, or on the cluster that the settings name. The arguments are those of `Run`."""
     if settings.cluster.cluster is None:
         return Run(paths, settings, engine, log)
     if engine is not None:

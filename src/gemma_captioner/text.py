@@ -40,8 +40,5 @@ def format_duration(seconds: float) -> str:
 
 
 def format_timestamp(time_s: float) -> str:
-    """Format a time of a clip as prompts contain it.
-
-    # 65.4 -> 01:05
-    """
+    """# 65.4 -> 01:05"""
     return f"{int(time_s) // 60:02d}:{int(time_s) % 60:02d}"

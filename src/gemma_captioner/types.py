@@ -24,14 +24,10 @@ class PatchBudget:
     Frames for Gemma 4 are resized bicubically, frames for Gemma 3 bilinearly. Source: the image processors of both.
 
     # tokens=280, unit=48: 1920 x 1080 -> 1056 x 576, which is 22 x 12 = 264 patches
-
-    Attributes:
-        tokens: The maximum number of patches.
-        unit: The side of a patch in pixels.
     """
 
-    tokens: int
-    unit: int
+    tokens: int  # the maximum number of patches
+    unit: int  # the side of a patch in pixels
 
     def of(self, width: int, height: int) -> tuple[int, int]:
         """Return the (width, height) to which a picture of width x height is resized."""
@@ -59,18 +55,13 @@ def max_frame_bytes(size: Size) -> int:
 
 @dataclass(frozen=True, slots=True)
 class MediaItem:
-    """A media file and the place of its caption.
-
-    Attributes:
-        name: The path relative to the given folder, with `/`. The journal identifies the item by it.
-        store: The folder that holds `.gemma-captioner` with the item's journal.
-    """
+    """A media file and the place of its caption."""
 
     path: Path
     kind: Kind
-    name: str
+    name: str  # the path relative to the given folder, with `/`; the journal identifies the item by it
     caption_path: Path
-    store: Path
+    store: Path  # the folder that holds `.gemma-captioner` with the item's journal
 
     @property
     def caption_file(self) -> str:
@@ -126,13 +117,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to the engine.
-
-    Attributes:
-        id: The number of the request, unique within a run.
-        item: The item, which the engine needs only for error messages.
-        begin: The first words of the answer. The reply starts with them.
-    """
+    """One request to the engine. `id` is unique within a run. The engine needs `item` only for error messages."""
 
     id: int
     item: MediaItem
@@ -142,43 +127,31 @@ class Request:
     examples: tuple[Example, ...] = ()
     temperature: float = 0.0
     seed: int = 0
-    begin: str = ""
+    begin: str = ""  # the first words of the answer; the reply starts with them
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The raw answer of the engine to one request, without special tokens.
-
-    Attributes:
-        finish_reason: "length" if the answer reached max_new_tokens.
-        seconds: The time from submit to reply.
-        flags: What the engine did differently for this request.
-    """
+    """The raw answer of the engine to one request, without special tokens."""
 
     request_id: int
     text: str
-    finish_reason: FinishReason
+    finish_reason: FinishReason  # "length" if the answer reached max_new_tokens
     prompt_tokens: int
     new_tokens: int
-    seconds: float
-    flags: tuple[str, ...] = ()
+    seconds: float  # from submit to reply
+    flags: tuple[str, ...] = ()  # what the engine did differently for this request
 
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """An item with a caption on disk.
-
-    Attributes:
-        caption: The content of `item.caption_path`.
-        captions: One caption for each prompt.
-        frames: The number of frames that the model received.
-    """
+    """An item with a caption on disk."""
 
     item: MediaItem
-    caption: str
-    captions: tuple[str, ...] = ()
+    caption: str  # the content of `item.caption_path`
+    captions: tuple[str, ...] = ()  # one for each prompt
     flags: tuple[str, ...] = ()
-    frames: int = 1
+    frames: int = 1  # the number that the model received
     prompt_tokens: int = 0
     new_tokens: int = 0
     seconds: float = 0.0
@@ -194,18 +167,12 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An item that failed. The run leaves an existing `.txt` unchanged.
-
-    Attributes:
-        error: What happened and what to do.
-        request_id: The request that failed, if the engine reports the failure.
-        rejected: The raw replies that no caption could be made of.
-    """
+    """An item that failed; `error` says what happened and what to do. An existing `.txt` stays unchanged."""
 
     item: MediaItem | Folder
     error: str
-    request_id: int | None = field(default=None, compare=False)
-    rejected: tuple[str, ...] = field(default=(), compare=False)
+    request_id: int | None = field(default=None, compare=False)  # the request that failed in the engine
+    rejected: tuple[str, ...] = field(default=(), compare=False)  # raw replies that no caption could be made of
 
 
 Outcome = Captioned | Skipped | Failed

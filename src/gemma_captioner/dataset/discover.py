@@ -29,19 +29,12 @@ IGNORED_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder or a tar to search.
+    """A folder or a tar to search."""
 
-    Attributes:
-        folder: The folder, or the path of the tar.
-        captions: The folder of the captions: a folder under --output, or the folder itself.
-        store: The folder that holds `.gemma-captioner`: --output, or the folder itself.
-        only: File names in the folder, if files were given and not the folder.
-    """
-
-    folder: Path
-    captions: Path
-    store: Path
-    only: frozenset[str] | None = None
+    folder: Path  # the folder, or the path of the tar
+    captions: Path  # the folder of the captions: a folder under --output, or the folder itself
+    store: Path  # the folder that holds `.gemma-captioner`: --output, or the folder itself
+    only: frozenset[str] | None = None  # file names in the folder, if files were given and not the folder
     is_tar: bool = False
 
 
@@ -324,10 +317,7 @@ def _by_length(digits: re.Match[str]) -> str:
 
 
 def matches(name: str, globs: Iterable[str]) -> bool:
-    """Return whether a path matches one of the globs.
-
-    # day1/a.PNG matches *.png, a.* and day1/*
-    """
+    """Whether a path matches one of the globs: `day1/a.PNG` matches `*.png`, `a.*` and `day1/*`."""
     name = name.lower()
     return any(
         fnmatch.fnmatchcase(name, glob.lower()) or fnmatch.fnmatchcase(PurePosixPath(name).name, glob.lower())

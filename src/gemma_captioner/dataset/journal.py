@@ -60,11 +60,7 @@ class Journal:
         self._files: dict[Path, _LocalJournal | _ObjectStoreJournal] = {}
 
     def append(self, store: Path, record: JournalRecord, *, sync: bool = True) -> None:
-        """Append a record. Raises the errors of `sidecar.storage_error`.
-
-        Args:
-            sync: Whether the record must survive a power failure from now on. Otherwise call `flush` later.
-        """
+        """Append a record. Without `sync`, call `flush` later. Raises the errors of `sidecar.storage_error`."""
         path = journal_path(store, self.run_id)
         try:
             file = self._files.get(store)
@@ -199,19 +195,13 @@ def read_journals(store: Path) -> Iterator[JournalRecord]:
 
 @dataclass(frozen=True, slots=True)
 class CaptionRecord:
-    """How the tool made a caption.
-
-    Attributes:
-        media: The fingerprint of the media file.
-        kind: The kind of the media by content.
-        captions: One caption per prompt if there were several prompts; otherwise empty.
-    """
+    """How the tool made a caption."""
 
     settings_hash: str
-    media: str
-    kind: Kind
+    media: str  # the fingerprint of the media file
+    kind: Kind  # by content
     flags: tuple[str, ...] = ()
-    captions: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()  # one per prompt; empty for a single prompt
 
 
 class History:
@@ -247,13 +237,8 @@ class History:
 def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
     """Restore the captions and media that the run overwrote or removed, the last change first.
 
-    It skips a caption that changed after the run. A new journal keeps what `restore` itself replaces.
-
-    Yields:
-        (file, whether it was restored).
-
-    Raises:
-        StartError: The run does not exist. The message lists the runs of the store.
+    It skips a caption that changed after the run. A new journal keeps what `restore` itself replaces. Yields (file,
+    whether it was restored). Raises `StartError` if the run does not exist.
     """
     run_id = run_id.removesuffix(".jsonl")
     folder = journal_path(store, run_id).parent

@@ -47,12 +47,7 @@ def _relative_to_store(store: Path, path: Path) -> str:
 
 
 def move(source: Path, target: Path, before: Callable[[], None] = lambda: None) -> None:
-    """Rename `source` to `target`; `before` runs first.
-
-    Raises:
-        ItemError: `target` exists, or `source` does not.
-        CaptionerError: The errors of `storage_error`.
-    """
+    """Rename a file after `before`. Raises `ItemError` if `target` exists, and the errors of `storage_error`."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(target):

@@ -67,13 +67,9 @@ SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, float, float, float, float], No
 
 @dataclass(frozen=True)
 class Scene:
-    """One shape in an image or a clip.
+    """One shape in an image or a clip. `start` and `end` are its center in the first and the last frame, in pixels.
 
-    Attributes:
-        fullness: 0 to 1. It varies the proportions: how wide a square or a triangle is, how deep a star's notches are.
-        start: The center of the shape in the first frame, in pixels.
-        end: The center of the shape in the last frame, in pixels.
-        motion: None for an image.
+    `fullness`, 0 to 1, varies its proportions: how wide a square or a triangle is, how deep a star's notches are.
     """
 
     shape: str
@@ -83,7 +79,7 @@ class Scene:
     fullness: float
     start: tuple[float, float]
     end: tuple[float, float]
-    motion: Motion | None
+    motion: Motion | None  # None: an image
 
     @property
     def caption(self) -> str:

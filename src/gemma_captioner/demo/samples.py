@@ -18,11 +18,7 @@ CLIP_FRAMES, FPS = 12, 12
 
 
 def draw_samples(folder: Path, *, images: int = IMAGES, clips: int = CLIPS, seed: int = SEED) -> dict[str, str]:
-    """Write `images` + `clips` files into `folder`. The same seed gives the same files.
-
-    Returns:
-        File name -> correct caption.
-    """
+    """Write `images` + `clips` files. The same seed gives the same files. Returns file name -> correct caption."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = Random(seed)
     truth = {}

@@ -22,10 +22,6 @@ class Run:
     """One run over paths. Iterate it for the outcomes: each is on disk before it is yielded.
 
     To stop early, call `close`: it drops the items in progress and keeps the finished ones.
-
-    Attributes:
-        total: The number of files to caption, once they are counted.
-        utilization: Actor id -> the share of time that its engine was busy. Empty without --cluster.
     """
 
     def __init__(
@@ -48,7 +44,7 @@ class Run:
         self.settings = settings
         self.roots = resolve_roots(paths, settings.selection.output)
         self.plan = Plan(self.roots, settings)
-        self.total: int | None = None
+        self.total: int | None = None  # the number of files to caption, once they are counted
         stop_after = settings.conduct.stop_after
         self.pipeline = Pipeline(
             settings,
@@ -58,7 +54,7 @@ class Run:
             deadline=time.monotonic() + parse_duration(stop_after) if stop_after else float("inf"),
         )
         self.log = log
-        self.utilization: dict[str, float] = {}
+        self.utilization: dict[str, float] = {}  # actor id -> the share of time that its engine was busy
         self._run_lock = RunLock(self.stores, settings.selection.shard)
         self._outcomes = self._run_locked()
 

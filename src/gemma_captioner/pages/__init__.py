@@ -31,13 +31,7 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def jpeg_data_url(pixels: Pixels, width: int, height: int | None = None) -> str:
-    """Return a `data:` URL of a JPEG.
-
-    Args:
-        pixels: uint8 [height, width, 3].
-        width: The width of the JPEG in pixels.
-        height: The height of the JPEG in pixels. By default, the aspect ratio stays.
-    """
+    """Encode uint8 [height, width, 3] as a `data:` URL of a JPEG. Without `height`, the aspect ratio stays."""
     image = Image.fromarray(pixels)
     image = image.resize((width, height or max(1, round(width * image.height / image.width))))
     buffer = io.BytesIO()

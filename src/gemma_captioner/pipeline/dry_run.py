@@ -19,25 +19,16 @@ from .planner import Plan
 
 @dataclass(frozen=True)
 class DryRunReport:
-    """The result of a dry run.
+    """The counts of a dry run. `frames` and `prompt_tokens` are maxima: a short clip may have fewer frames."""
 
-    Attributes:
-        pending: The number of files to caption, by kind.
-        frames: At most so many frames; a short clip may have fewer than --frames.
-        prompt_tokens: At most so many tokens. None if the configuration of the model cannot be loaded.
-        existing: The number of files that the run would skip.
-        ignored: The number of files that are neither images nor clips.
-        shortage: Why the model cannot run here.
-    """
-
-    pending: Counter[Kind]
+    pending: Counter[Kind]  # files to caption
     frames: int
-    prompt_tokens: int | None
-    existing: int
+    prompt_tokens: int | None  # None if the configuration of the model cannot be loaded
+    existing: int  # files to skip
     failures: list[Failed]
-    ignored: int
+    ignored: int  # files that are neither images nor clips
     model: str
-    shortage: str | None
+    shortage: str | None  # why the model cannot run here
 
     @property
     def files(self) -> int:

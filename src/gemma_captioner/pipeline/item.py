@@ -18,38 +18,26 @@ _RETRY_TEMPERATURE = 0.7
 
 @dataclass(slots=True)
 class PromptState:
-    """One prompt of an item.
-
-    Attributes:
-        prompt: The text with the values of its variables.
-        template: The text with its variables.
-        rejected: Raw replies that no caption could be made of.
-        reply: The valid reply.
-    """
+    """One prompt of an item."""
 
     id: int
-    prompt: str
-    template: str
-    rejected: list[str] = field(default_factory=list)
+    prompt: str  # with the values of its variables
+    template: str  # with its variables
+    rejected: list[str] = field(default_factory=list)  # raw replies that no caption could be made of
     in_flight: bool = False
-    reply: Reply | None = None
+    reply: Reply | None = None  # the valid one
     check: CaptionCheck | None = None
 
 
 @dataclass(slots=True, eq=False)
 class ItemState:
-    """One item between decoding and outcome.
-
-    Attributes:
-        media: The fingerprint of the file, taken before it is decoded.
-        values: The values of the variables in its prompts.
-    """
+    """One item between decoding and outcome."""
 
     item: MediaItem
-    media: str
+    media: str  # the fingerprint of the file, taken before it is decoded
     decoding: DecodeTask
     frames: Frames | None = None
-    values: Mapping[str, str | int | float] = field(default_factory=dict)
+    values: Mapping[str, str | int | float] = field(default_factory=dict)  # of the variables in its prompts
     prompt_states: list[PromptState] = field(default_factory=list)
     failed: Failed | None = None
 
@@ -72,12 +60,7 @@ class ItemState:
     def begin(
         self, frames: Frames, settings: Settings, metadata: MetadataTable, existing: str, new_id: Callable[[], int]
     ) -> None:
-        """Take the decoded frames and create the prompts.
-
-        Args:
-            existing: The existing caption, for the variable of that name.
-            new_id: Returns a request id that is unique in the run.
-        """
+        """Take the decoded frames and create the prompts. `existing` is the existing caption."""
         self.frames = frames
         self.values = variable_values(
             self.item,

@@ -29,12 +29,7 @@ class CaptionWriter(Protocol):
         ...
 
     def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> Captioned | None:
-        """Store a caption. Returns None while the caption is buffered.
-
-        Raises:
-            CaptionExistsError: A caption exists and `replace` is false.
-            CaptionerError: The errors of `sidecar.storage_error`.
-        """
+        """Store a caption. Returns None while the caption is buffered. Raises the errors of `sidecar.write`."""
         ...
 
     def flush(self) -> list[Captioned]:
@@ -116,8 +111,7 @@ class OutcomeWriter:
     def store(self, captioned: Captioned, record: JournalRecord) -> Outcome | None:
         """Store a caption, and return the outcome. Returns None while the caption is buffered. Raises `StorageError`.
 
-        Args:
-            record: The journal record, without the digest and the replaced text.
+        `record` is the journal record without the digest and the replaced text.
         """
         item = captioned.item
         try:

@@ -16,29 +16,18 @@ from .variables import fill_template, variable_values
 
 @dataclass(frozen=True, slots=True)
 class FewShotExample:
-    """A caption and its media.
-
-    Attributes:
-        item: None for a caption without media.
-        frames: None until the media is decoded.
-    """
+    """A caption and its media."""
 
     answer: str
-    item: MediaItem | None = None
-    frames: Frames | None = None
+    item: MediaItem | None = None  # None for a caption without media
+    frames: Frames | None = None  # None until the media is decoded
 
     @property
     def kind(self) -> Kind | None:
         return self.frames.kind if self.frames else self.item.kind if self.item else None
 
     def to_example(self, template: str, prompt: str, trigger: str) -> Example:
-        """Return the example with its prompt.
-
-        Args:
-            template: The prompt with its variables.
-            prompt: The prompt with the values of the item to caption.
-            trigger: The value of --trigger.
-        """
+        """Return the example with its own values in `template`. `prompt` has the values of the item to caption."""
         if self.item is None or self.frames is None:
             return Example(prompt, self.answer)
         values = variable_values(self.item, self.frames, trigger=trigger, existing="", metadata={})
@@ -49,13 +38,9 @@ class FewShotExample:
 
 
 def read_examples(path: Path | None) -> list[FewShotExample]:
-    """Read the examples in natural order. Skips media without a caption.
+    """Read a folder of captioned media, in natural order, or a text file with one caption per line.
 
-    Args:
-        path: A folder of captioned media, or a text file with one caption per line. None for no examples.
-
-    Raises:
-        UsageError: The path cannot be read, or it has no examples.
+    It skips media without a caption. Raises `UsageError` if the path cannot be read or has no examples.
     """
     if path is None:
         return []
@@ -91,11 +76,8 @@ def examples_of_kind(examples: Sequence[FewShotExample], kind: Kind) -> list[Few
 
 
 def decode_examples(examples: Sequence[FewShotExample], pool: DecodePool) -> list[FewShotExample]:
-    """Return the examples with their frames.
-
-    Raises:
-        StartError: An example cannot be decoded. A run without it would not be the run that the user asked for.
-    """
+    """Return the examples with their frames. Raises `StartError` if one cannot be decoded: skipping it would not do
+    what the user asked for."""
     return [
         example if example.item is None else FewShotExample(example.answer, example.item, _frames(example.item, pool))
         for example in examples

@@ -16,21 +16,12 @@ _FILE_COLUMNS = ("file_name", "filename", "path", "file", "media_path", "image_p
 
 
 class MetadataTable:
-    """A table in CSV or JSON lines. A row belongs to a file by the file's path, name or stem.
-
-    Attributes:
-        columns: The columns, without the column that names the file.
-        used_variables: The variables in the prompts, the prefix and the suffix of the run.
-    """
+    """A table in CSV or JSON lines. A row belongs to a file by the file's path, name or stem."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read the table.
-
-        Raises:
-            UsageError: The table cannot be read, or a row does not name its file.
-        """
+        """Read the table. Raises `UsageError` if it cannot be read or if a row does not name its file."""
         self.columns: list[str] = []
-        self.used_variables: set[str] = set()
+        self.used_variables: set[str] = set()  # in the prompts, the prefix and the suffix of the run
         self._rows: dict[str, dict[str, str]] = {}
         if path is None:
             return
@@ -62,11 +53,7 @@ class MetadataTable:
 
 
 def load_metadata(settings: Settings) -> MetadataTable:
-    """Read the metadata table of a run, and check the variables in its prompts.
-
-    Raises:
-        UsageError: The table is invalid, or a prompt uses an unknown variable.
-    """
+    """Read the metadata table of a run. Raises `UsageError` if it is invalid or a prompt uses an unknown variable."""
     prompting = settings.prompting
     table = MetadataTable(prompting.facts)
     prompts = [prompt for of_kind in settings.prompts.values() for prompt in of_kind]

@@ -23,11 +23,7 @@ _BRACES = "To write a brace itself, double it: {{ or }}"
 
 
 def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str]:
-    """Return the variables that the texts use.
-
-    Raises:
-        UsageError: A variable is unknown or has an unsuitable format, such as `{stem:d}`.
-    """
+    """Return the variables in the texts. Raises `UsageError` for an unknown one or a wrong format like `{stem:d}`."""
     columns = list(columns)
     known, used = [*VARIABLES, *columns], set()
     samples = dict.fromkeys(VARIABLES, "") | _NUMBERS | dict.fromkeys(columns, "")
@@ -71,8 +67,5 @@ def variable_values(
 
 
 def fill_template(text: str, values: Mapping[str, str | int | float]) -> str:
-    """Replace the variables in the text.
-
-    # "A {stem}, {{so}}", stem cat -> "A cat, {so}"
-    """
+    """# "A {stem}, {{so}}", stem cat -> "A cat, {so}" """
     return string.Formatter().vformat(text, (), values)

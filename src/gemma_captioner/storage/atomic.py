@@ -23,9 +23,6 @@ def atomic_write(
         temp_path: A path on the same file system as `path`. By default, a hidden file beside `path`.
         sync: Whether the content must survive a power failure. A cache does not need this.
         rename: How to rename. By default, it replaces an existing file.
-
-    Raises:
-        OSError: The file cannot be written.
     """
     temp_path = temp_path or path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)

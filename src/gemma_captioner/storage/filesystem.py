@@ -26,11 +26,7 @@ _BLOCK_BYTES = 1 << 20  # block size for larger files: three seeks in a clip of 
 
 
 def parse_path(text: str | Path) -> Path:
-    """Convert a path or a URL.
-
-    Raises:
-        UsageError: The file system is unknown, or its package is not installed.
-    """
+    """Convert a path or a URL. Raises `UsageError` if the file system is unknown or its package is not installed."""
     if not isinstance(text, str):
         return text
     text = text.removeprefix("file://")
@@ -52,11 +48,7 @@ def parse_path(text: str | Path) -> Path:
 
 
 def parse_local_path(text: str | Path) -> Path:
-    """Convert a path on this machine.
-
-    Raises:
-        UsageError: The text is a URL.
-    """
+    """Convert a path on this machine. Raises `UsageError` for a URL."""
     if isinstance(text, str) and _URL.match(text):
         raise UsageError(
             f"{text}: this command requires a local folder: copy the files to this machine first. Only `caption` and "
@@ -106,17 +98,12 @@ def list_directory(folder: Path) -> Iterator[DirectoryEntry]:
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """A file in a tar. A `MediaItem` holds it in place of a `Path`.
-
-    Attributes:
-        inside: The folder in the tar, "" or "a/b/".
-        offset: The position of the file's content in the tar, in bytes.
-    """
+    """A file in a tar. A `MediaItem` holds it in place of a `Path`."""
 
     tar: Path
-    inside: str
+    inside: str  # the folder in the tar, "" or "a/b/"
     name: str
-    offset: int
+    offset: int  # of the content in the tar, in bytes
     bytes: int
 
     @property
@@ -160,10 +147,7 @@ def glob_files(folder: Path, glob: str) -> list[Path]:
 
 
 def version_tag(path: Path) -> str:
-    """Return a string that changes when a remote file changes.
-
-    It is `<bytes>:<ETag or modification time>`, or `<bytes>@<offset>` in a tar.
-    """
+    """Return `<bytes>:<ETag or modification time>` of a remote file, or `<bytes>@<offset>` of a file in a tar."""
     remote: Any = path
     if isinstance(remote, TarMember):
         return f"{remote.bytes}@{remote.offset}"
@@ -197,11 +181,8 @@ def _read_range(path: Path, offset: int, size: int) -> bytes:
 def source(path: Path, *, whole: bool = False) -> str | BinaryIO:
     """Return what a decoder can open: the path of a local file, or a file object for a remote one.
 
-    A small remote file is read at once, a larger one by range requests. The last file is cached, so a decoder can open
-    it again; `release` drops it.
-
-    Args:
-        whole: Read a large file at once too.
+    It reads a small file, and with `whole` any file, in one request, and a larger one by range requests. It caches the
+    last file, so that a decoder can open it again. `release` drops that file.
     """
     if is_local(path):
         return str(path)
@@ -234,12 +215,7 @@ def remove(path: Path) -> None:
 
 
 def put(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """Write a remote file with one atomic request.
-
-    Raises:
-        FileExistsError: `replace` is false and a file with content exists.
-        OSError: The file cannot be written.
-    """
+    """Write a remote file atomically. Raises `FileExistsError` if a file with content exists, unless `replace`."""
     remote: Any = path
     with map_os_errors():
         try:

@@ -24,14 +24,10 @@ _NO_PROGRESS_S = 1800.0  # Ray Data gives up after this time; a model download o
 
 
 class BatchQueue:
-    """The files to caption, in pickled batches for Ray.
-
-    Attributes:
-        files: The number of files.
-    """
+    """The files to caption, in pickled batches for Ray."""
 
     def __init__(self) -> None:
-        self.files = 0
+        self.files = 0  # the number of files
         self.batches: list[bytes] = []
         self._partial_batch: list[MediaItem] = []
 

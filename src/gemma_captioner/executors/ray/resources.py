@@ -40,11 +40,8 @@ def plan_actors(nodes: Sequence[Mapping[str, float]], wanted: ClusterSettings) -
     # one node with 8 GPUs and 64 CPUs: 8 actors with 6.4 CPUs and 1 GPU each
     # one node with 2 CPUs and no GPU: 1 actor with 1.6 CPUs
 
-    Args:
-        nodes: The resources of each live node as Ray reports them, such as `{"CPU": 64.0, "GPU": 8.0}`.
-
-    Raises:
-        StartError: No node has the requested GPUs.
+    `nodes` has the resources of each live node as Ray reports them, such as `{"CPU": 64.0, "GPU": 8.0}`. Raises
+    `StartError` if no node has the requested GPUs.
     """
     gpus = wanted.gpus_per_actor
     if gpus is None:

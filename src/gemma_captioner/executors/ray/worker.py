@@ -28,38 +28,24 @@ from .completed import CompletedItems
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """The configuration of each actor.
-
-    Attributes:
-        stores: The number of stores.
-        deadline: When to stop, in seconds since the epoch.
-        gpus: The GPUs of the actor.
-        isolated: Whether the actor retries lost files one at a time.
-    """
+    """The configuration of each actor."""
 
     run_id: str
     settings: Settings
-    stores: int
-    deadline: float = float("inf")
-    gpus: float = 0.0
-    isolated: bool = False
+    stores: int  # the number of stores
+    deadline: float = float("inf")  # in seconds since the epoch
+    gpus: float = 0.0  # per actor
+    isolated: bool = False  # whether the actor retries lost files one at a time
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """The result of one batch.
+    """The result of one batch."""
 
-    Attributes:
-        outcomes: In the order of the files. None for a file that the deadline left unfinished.
-        fault: The error that ends the whole run.
-        worker: The actor id.
-        utilization: The share of time that the engine was busy.
-    """
-
-    outcomes: list[Outcome | None]
-    fault: CaptionerError | None
-    worker: str
-    utilization: float
+    outcomes: list[Outcome | None]  # in the order of the files; None for a file that the deadline left unfinished
+    fault: CaptionerError | None  # ends the whole run
+    worker: str  # the actor id
+    utilization: float  # the share of time that the engine was busy
     load_seconds: float
 
 
