@@ -67,7 +67,9 @@ def test_whatever_dies_each_file_has_one_outcome(files, every_s):
     assert ended.endings[0] == -9 and ended.endings[1] in (130, -2)  # -2: while Python was still importing
     assert ended.repeated <= ended.actors_killed + 2 * 2, ended
     [poison] = [
-        failure["error"] for failure in ended.summary["failures"] if "captioned this file alone died" in failure["error"]
+        failure["error"]
+        for failure in ended.summary["failures"]
+        if "captioned this file alone died" in failure["error"]
     ]
     assert "2 times alone" in poison and "Worker unexpectedly exits" in poison
 

@@ -1,13 +1,15 @@
-"""The exceptions of the package. The message of each says what happened and what to do.
+"""The exceptions of the package.
 
-CaptionerError                 caught once, in cli/shell.py
-├── UsageError                 the command or a setting is invalid              exit code 2
-├── StartError                 the run cannot start, or cannot continue         exit code 1
-│   ├── ModelError             no such model, no access, wrong format
-│   ├── ServerError            the server does not answer, or refuses the key
-│   ├── MemoryShortageError    the model does not fit in memory
-│   └── StorageError           no caption can be written: disk full, read-only
-└── ItemError                  one file cannot be read, or its caption cannot be written: becomes a `Failed`
+The message of each says what happened and what to do.
+
+    CaptionerError                 caught once, in cli/shell.py
+    ├── UsageError                 the command or a setting is invalid              exit code 2
+    ├── StartError                 the run cannot start, or cannot continue         exit code 1
+    │   ├── ModelError             no such model, no access, wrong format
+    │   ├── ServerError            the server does not answer, or refuses the key
+    │   ├── MemoryShortageError    the model does not fit in memory
+    │   └── StorageError           no caption can be written: disk full, read-only
+    └── ItemError                  one file cannot be read, or its caption cannot be written: becomes a `Failed`
 """
 
 import re

@@ -23,7 +23,7 @@ from .settings_hash import canonical_model_name, digest, hash_fields
 
 
 class Settings(SettingsGroup):
-    """All of them, a group for each stage. `from_dict` makes them from flat names."""
+    """All settings, in one group for each stage of the pipeline. Create them with `from_dict`."""
 
     selection: SelectionSettings = SelectionSettings()
     sampling: FrameSamplingSettings = FrameSamplingSettings()
@@ -40,9 +40,10 @@ class Settings(SettingsGroup):
 
     @classmethod
     def from_dict(cls, *layers: Mapping[str, Any]) -> Self:
-        """Settings from flat names; a later layer beats an earlier one. `{"frames": 8, "image": {"prompt": ...}}`.
+        """Create settings from flat names, such as `{"frames": 8, "image": {"prompt": ...}}`. Later layers win.
 
-        Raises `UsageError` that names the setting, what was wrong with it, and for an unknown one those that exist.
+        Raises:
+            UsageError: A setting is unknown, or its value is invalid.
         """
         flat = merge_layers(layers)
         grouped: dict[str, Any] = {}
@@ -71,7 +72,7 @@ class Settings(SettingsGroup):
         }
 
     def frames(self, kind: Kind) -> int:
-        """The most that are shown of an item."""
+        """Return the maximum number of frames of an item."""
         return 1 if kind == "image" else self.sampling.frames
 
     def max_new_tokens(self, kind: Kind) -> int:
