@@ -381,7 +381,7 @@ def test_a_folder_that_holds_no_model_is_told_apart(tmp_path):
     for content, says in [
         ({}, "no config.json"),
         ({"model.gguf": ""}, "GGUF"),
-        ({"config.json": "{"}, "cannot load"),
+        ({"config.json": "{"}, "broken JSON"),
         ({"config.json": '{"model_type": "llama"}'}, "model type 'llama'"),
         ({"config.json": '{"model_type": "gemma3_text"}'}, "is a text-only model"),
         ({"config.json": '{"model_type": "gemma3"}', "pytorch_model.bin": ""}, "take the checkpoint in safetensors"),

@@ -133,8 +133,8 @@ def _evaluate(ended: ChaosResult, folder: Path, names: set[str], marked: set[str
 @case("ended at random, cluster")
 def cluster(base: Path, rng: Random, short: bool) -> TrialTally:
     """End drivers with each signal in turn, and kill one actor after the other."""
-    files, drivers, every_s = (60, 1, 2.0) if short else (1000, 20, 10.0)
-    ended = run_chaos(files=files, actors=2, every_s=every_s, driver_kills=drivers, seed=rng.randrange(1000))
+    files, drivers = (60, 1) if short else (1000, 20)
+    ended = run_chaos(files=files, actors=2, every_s=10, driver_kills=drivers, seed=rng.randrange(1000))
     faults = ended.actors_killed + len(ended.endings)
     # An actor that dies while it stores a caption makes it again, which is within the guarantee.
     beyond = max(0, ended.repeated - ended.actors_killed - 2 * drivers)

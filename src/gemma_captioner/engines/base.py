@@ -1,7 +1,8 @@
 """The engine protocol. An engine knows nothing about files, captions or settings other than its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Protocol, Self
 
 from ..types import Failed, Kind, Reply, Request, Size
@@ -39,6 +40,35 @@ def begun(begin: str, text: str) -> str:
     if not begin or text.startswith(begin):
         return text
     return begin + text if text.strip() else ""
+
+
+Result = Reply | Failed | BaseException | str  # what a session's thread produces; a str is a line for the user
+
+
+def drain(
+    results: SimpleQueue[Result], timeout_s: float, log: Callable[[str], None] = lambda line: None
+) -> list[Reply | Failed]:
+    """Return the answers in the queue. Wait up to `timeout_s` for the first result.
+
+    Raises the first exception. Answers before it are returned first, and the next call raises it.
+    """
+    answers: list[Reply | Failed] = []
+    try:
+        result = results.get(timeout=timeout_s)
+        while True:
+            if isinstance(result, str):
+                log(result)
+            elif not isinstance(result, BaseException):
+                answers.append(result)
+            elif answers:
+                results.put(result)
+                break
+            else:
+                raise result
+            result = results.get_nowait()
+    except Empty:
+        pass
+    return answers
 
 
 class Session(Protocol):

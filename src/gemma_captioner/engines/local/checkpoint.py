@@ -215,5 +215,7 @@ def _error_message(model: str, error: BaseException) -> str:
         return f"the hub failed to serve {model} (HTTP {status}): try again later"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no disk space left for {model}: free some, or set HF_HOME to a folder on a larger disk"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{model} contains a broken JSON file: download it again"
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     return f"cannot load {model} ({type(error).__name__}: {reason}): download it again, or use another model"

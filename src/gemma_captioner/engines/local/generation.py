@@ -194,20 +194,15 @@ def generate(
     stopping_criteria: Callable[[torch.Tensor], torch.Tensor] | None,
     stop: threading.Event,
 ) -> list[list[int]]:
-    """Decode until every row has ended.
+    """Decode until every row has ended. Return the new tokens of each row with its end token, padded to the longest.
 
     Args:
-        runner: After its prefill.
-        first_logits: The prefill's logits, [rows, vocabulary].
+        first_logits: [rows, vocabulary], from the prefill.
         sample: Maps logits [rows, vocabulary] to tokens [rows].
         eos_token_ids: The token ids that end a row.
         limits: The maximum number of new tokens of each row.
-        pad_token_id: Fills each row up to the longest.
         stopping_criteria: Maps tokens [rows] to bool [rows]: rows that end with this token.
         stop: When set, decoding stops within one token.
-
-    Returns:
-        The new tokens of each row, its end token included, padded to the longest row.
     """
     device = first_logits.device
     check_interval = EOS_CHECK_INTERVAL.get(device.type, DEFAULT_EOS_CHECK_INTERVAL)

@@ -211,18 +211,14 @@ def plan(
 ) -> MemoryPlan:
     """Choose the most exact precision that fits on one device or on all GPUs together.
 
-    stored: the precision and the bytes of the weights, for a checkpoint that is stored quantized.
-
-    Raises:
-        MemoryShortageError: The model does not fit. The message names a model that does.
+    stored: the precision and the bytes of the weights, for a checkpoint that is stored quantized. Raises
+    `MemoryShortageError` if the model does not fit; the message names one that does.
     """
     for precision in precisions(quantize, device) if stored is None else stored[:1]:
         weights, working = required_bytes(architecture, precision, device, dtype_bytes, request_tokens)
         weights = weights if stored is None else stored[1]
-        for capacity in (
-            available,
-            int(0.9 * (available + on_other_gpus)),
-        ):  # each GPU holds whole layers, which wastes some memory
+        # Each GPU holds whole layers, which wastes some of the memory of several.
+        for capacity in (available, int(0.9 * (available + on_other_gpus))):
             if weights + working > capacity:
                 continue
             # Keep a tenth in reserve: the estimate is rough, and the allocator fragments memory.

@@ -18,9 +18,7 @@ from .memory import Precision
 def stored(found: Checkpoint, asked: Quantize, device: str, dtype: torch.dtype) -> tuple[Precision, int] | None:
     """Return the stored precision and the bytes of the weights; None if the weights are not quantized.
 
-    Raises:
-        UsageError: --quantize contradicts the stored precision.
-        ModelError: A required package or device is missing.
+    Raises `UsageError` if --quantize contradicts it, and `ModelError` if a required package or device is missing.
     """
     if (quantization := found.quantization) is None:
         return None

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 
 from ...config.settings import Settings
 from ...types import Failed, Pixels, Reply, Request
-from ..base import EngineSpec, begun
+from ..base import EngineSpec, Result, begun, drain
 from .families import Family
 from .generation import DecodeRunner, generate
 from .memory import MemoryPlan, Precision
@@ -59,7 +59,7 @@ class LocalSession:
         self._in_flight = 0
         self._pending: list[PendingRequest] = []
         self._request_added = threading.Condition()
-        self._results: queue.SimpleQueue[Reply | Failed | BaseException] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run_worker, name="model", daemon=True)
         self._thread.start()
@@ -126,19 +126,7 @@ class LocalSession:
         return encode_prompt(self._family, self._processor, turns, self._settings)
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        answers: list[Reply | Failed] = []
-        try:
-            answer = self._results.get(timeout=timeout_s)
-            while True:
-                if isinstance(answer, BaseException):
-                    if not answers:
-                        raise answer
-                    self._results.put(answer)  # raised by the next call: earlier answers still count
-                    break
-                answers.append(answer)
-                answer = self._results.get_nowait()
-        except queue.Empty:
-            pass
+        answers = drain(self._results, timeout_s)
         self._in_flight -= len(answers)
         return answers
 

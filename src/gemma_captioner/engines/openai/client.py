@@ -38,8 +38,7 @@ class Endpoint:
     def of(cls, settings: ServerSettings) -> "Endpoint":
         """Read the address from the settings. For --serve without --base-url, choose a free local port.
 
-        Raises:
-            UsageError: Both are missing, or the key is not valid in an HTTP header.
+        Raises `UsageError` if both are missing, or if the key is not valid in an HTTP header.
         """
         url = settings.base_url
         if url is None:

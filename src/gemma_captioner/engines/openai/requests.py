@@ -48,9 +48,7 @@ class RetryingClient:
     ) -> Reply | Failed:
         """Return the reply to a request, or its failure. images: as `body` takes them.
 
-        Raises:
-            ServerError: The server stays down or refuses the key, so the run cannot continue.
-            ModelError: The server does not have the model.
+        Raises `ServerError` or `ModelError` if the run cannot continue.
         """
         frame_indices = all_frame_indices = range(len(request.frames.times_s))
         deadline = time.monotonic() + self._settings.item_timeout

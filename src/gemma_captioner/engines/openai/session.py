@@ -8,12 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
 from ...config.model import ServerSettings
 from ...types import Failed, Frames, Reply, Request
+from ..base import Result, drain
 from .client import Client
 from .concurrency import AdaptiveConcurrency
 from .image_encoding import encode_images
@@ -53,7 +53,7 @@ class ServerSession:
         server_process: ServerProcess | None,
     ) -> None:
         self._client, self._settings, self._log, self._server_process = client, settings, log, server_process
-        self._results: queue.SimpleQueue[Reply | Failed | BaseException | str] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._concurrency = AdaptiveConcurrency(None if settings.concurrency == "auto" else settings.concurrency)
         self._retrying_client = RetryingClient(
             client,
@@ -87,20 +87,7 @@ class ServerSession:
         images.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._enqueue, queued))
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        answers: list[Reply | Failed] = []
-        with suppress(queue.Empty):
-            answer = self._results.get(timeout=timeout_s)
-            while True:
-                if isinstance(answer, str):
-                    self._log(answer)
-                elif not isinstance(answer, BaseException):
-                    answers.append(answer)
-                elif answers:
-                    self._results.put(answer)  # raised by the next call: earlier answers still count
-                    break
-                else:
-                    raise answer
-                answer = self._results.get_nowait()
+        answers = drain(self._results, timeout_s, self._log)
         self._in_flight -= len(answers)
         return answers
 
