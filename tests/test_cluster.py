@@ -138,7 +138,7 @@ def test_gpus_that_are_not_there(command, media):
     with pytest.raises(StartError, match="--gpus-per-actor"):
         plan_actors([BOX], ClusterSettings(gpus_per_actor=16))
     done = command("caption", media, "--cluster", "local", "--gpus-per-actor", 1.5)
-    assert done.code == 2 and "must be whole above 1" in done.err
+    assert done.code == 2 and "give a whole number above 1" in done.err
 
 
 def items_of(folder: Path):

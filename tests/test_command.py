@@ -455,7 +455,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_model_loads(command,
     (media / ".gemma-captioner").write_text("in the way")
     done = command("caption", media, *scripted(script, delay_s=60), timeout=30)
     assert done.code == 1
-    assert ".gemma-captioner" in done.err and "rename it" in done.err
+    assert ".gemma-captioner" in done.err and "rename that file" in done.err
 
 
 def test_a_name_that_is_no_utf8(command, tmp_path, script):

@@ -218,7 +218,7 @@ def test_no_server_is_told_at_once(media):
 def test_no_url_is_a_usage_error():
     with pytest.raises(UsageError, match="--base-url"):
         engine_for(Settings.from_dict({"engine": "server"}))
-    with pytest.raises(UsageError, match="begin it with http") as told:
+    with pytest.raises(UsageError, match="with http:// or https:// in front") as told:
         Settings.from_dict({"base_url": f"me:{SECRET}@host"})
     assert SECRET not in str(told.value)
     with pytest.raises(UsageError, match="its port is no number") as told:
