@@ -221,7 +221,7 @@ def test_no_url_is_a_usage_error():
     with pytest.raises(UsageError, match="with http:// or https:// in front") as told:
         Settings.from_dict({"base_url": f"me:{SECRET}@host"})
     assert SECRET not in str(told.value)
-    with pytest.raises(UsageError, match="its port is no number") as told:
+    with pytest.raises(UsageError, match="the port in this address is not a number") as told:
         Settings.from_dict({"base_url": f"http://me:{SECRET}"})
     assert SECRET not in str(told.value)
 
