@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -168,3 +169,33 @@ def test_what_a_dead_actor_finished_is_taken_from_its_journal(command, media, sc
     assert got[0].caption == got[0].item.caption_path.read_text() and got[0].captions == (got[0].caption,)
     assert got[1].error == "refused"
     assert CompletedItems("OTHER").outcome(items_of(media)[0]) is None
+
+
+ISOLATED = """
+import sys
+from pathlib import Path
+from gemma_captioner.config.run import ClusterSettings
+from gemma_captioner.config.settings import Settings
+from gemma_captioner.executors.ray.isolation import isolate_retry
+from gemma_captioner.executors.ray.resources import connect
+from gemma_captioner.executors.ray.worker import WorkerConfig
+from tests.test_cluster import items_of
+
+media, script = sys.argv[1:]
+config = WorkerConfig("RUN", Settings.from_dict({"engine": "scripted", "model": script}), stores=1)
+with connect(ClusterSettings(cluster="local", actors=1)) as resources:
+    for result in isolate_retry(items_of(Path(media))[:1], config, resources):
+        print(*(type(outcome).__name__ for outcome in result.outcomes))
+"""
+
+
+@pytest.mark.prove
+def test_a_lost_file_that_was_finished_keeps_its_outcome(command, media, script):
+    """Its actor died after the caption was stored: it is captioned, not skipped, and has no second row or record."""
+    command("caption", media, "--engine", "scripted", "--model", script())
+    [run] = (media / ".gemma-captioner" / "runs").iterdir()
+    run.rename(run.with_name("RUN.1234.jsonl"))
+    words = [sys.executable, "-c", ISOLATED, str(media), str(script())]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, cwd=root)
+    assert done.stdout.split() == ["Captioned"], done.stderr

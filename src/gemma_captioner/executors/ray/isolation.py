@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ...types import Failed, MediaItem
@@ -17,6 +18,7 @@ def isolate_retry(
     """Caption each file alone in an actor. A file whose actor dies repeatedly becomes a `Failed`."""
     import ray
 
+    config = replace(config, isolated=True)  # a dead actor may have finished the file: its outcome is in the journal
     actor: Any = ray.remote(Worker)
     actor = actor.options(num_cpus=resources.cpus, num_gpus=resources.gpus)  # by default, without restarts and retries
     pending = deque((item, 0) for item in items)
