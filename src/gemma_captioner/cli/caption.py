@@ -56,19 +56,20 @@ class OutputOptions(SettingsGroup):
 
 
 # The settings of a run.
-CAPTION_OPTIONS = (
-    *(
-        Options(group)
-        for group in (
-            SelectionSettings,
-            PromptSettings,
-            FrameSamplingSettings,
-            MediaSettings,
-            GenerationSettings,
-            QualitySettings,
-        )
-    ),
-    *(Options(group) for group in (ModelSettings, ServerSettings, RunOptions, ClusterSettings)),
+CAPTION_OPTIONS = tuple(
+    Options(group)
+    for group in (
+        SelectionSettings,
+        PromptSettings,
+        FrameSamplingSettings,
+        MediaSettings,
+        GenerationSettings,
+        QualitySettings,
+        ModelSettings,
+        ServerSettings,
+        RunOptions,
+        ClusterSettings,
+    )
 )
 
 
@@ -116,7 +117,7 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
         code, message = error.exit_code, str(error)
         report.log(f"error: {message}", "bold red")
         _print_traceback(output_options, settings)
-    except Exception as error:
+    except Exception as error:  # a defect: finished work is kept, and the message says how to see where it was
         code, message = 1, f"the run stopped on an unexpected error ({type(error).__name__}: {error})"
         report.log(f"error: {message}; everything finished is kept", "bold red")
         report.log("Run the same command again to resume; add --debug to show where it stopped.")

@@ -1,7 +1,6 @@
 """`gemma-captioner check`: prints the problems of a dataset's captions, as text or JSON, and writes a page."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +51,7 @@ def check(
     from ..check.report import as_json, render_page
     from ..check.scan import DatasetScan
     from ..dataset.discover import resolve_roots
+    from ..engines.local.tokenizer import token_counter
 
     begun = time.monotonic()
     checking = CheckSettings.from_dict(flags)
@@ -60,7 +60,7 @@ def check(
     if checking.for_:
         get_trainer(checking.for_)
     [root] = resolve_roots([folder], checking.captions)
-    scan = DatasetScan(root, checking, _counter(checking))
+    scan = DatasetScan(root, checking, token_counter(checking.tokenizer))
     try:
         with err.status("reading the folder") as status:
 
@@ -87,14 +87,6 @@ def check(
     return 3 if summary["errors"] else 0
 
 
-def _counter(checking: CheckSettings) -> Callable[[str], int] | None:
-    if checking.tokenizer is None:
-        return None
-    from ..engines.local.tokenizer import token_counter
-
-    return token_counter(checking.tokenizer, None)
-
-
 def _write_page(text: str, page: Path) -> Path | None:
     """Write the page. Returns None if it cannot be written: the terminal shows the result all the same."""
     try:
@@ -111,19 +103,19 @@ def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
     from ..check.report import group_by_rule
     from ..check.trainer_rules import RULES
 
-    codes = group_by_rule(scan.findings)
-    width = max(map(len, codes), default=0)
-    for name, found in codes.items():
-        code = RULES[name]
-        style = "bold red" if code.severity == "error" else "yellow"
-        out.print(f"[{style}]{code.severity:5} {name:{width}}[/] {len(found):6,}  ", end="")
-        out.print(code.description, markup=False)
+    by_rule = group_by_rule(scan.findings)
+    width = max(map(len, by_rule), default=0)
+    for name, found in by_rule.items():
+        rule = RULES[name]
+        style = "bold red" if rule.severity == "error" else "yellow"
+        out.print(f"[{style}]{rule.severity:5} {name:{width}}[/] {len(found):6,}  ", end="")
+        out.print(rule.description, markup=False)
         for finding in found[:_MAX_FILES_SHOWN]:
             what = f": {printable(finding.what)}" if finding.what else ""
             out.print(f"      {scan.short(finding.path)}{what}", markup=False)
         if len(found) > _MAX_FILES_SHOWN:
             out.print(f"      and {len(found) - _MAX_FILES_SHOWN} more", markup=False)
-        out.print(f"      -> {code.remedy}{' (or run with --fix)' * code.fixed}", markup=False, style="dim")
+        out.print(f"      -> {rule.remedy}{' (or run with --fix)' * rule.fixed}", markup=False, style="dim")
     out.print(
         f"{counted(summary['files'], 'media file')}, {counted(summary['captions'], 'caption')}: "
         f"{counted(summary['errors'], 'error')}, {counted(summary['notes'], 'note')}, "

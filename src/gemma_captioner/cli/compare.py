@@ -2,7 +2,7 @@
 
 import signal
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
@@ -18,7 +18,6 @@ from ..config.model import DEFAULT_MODEL, ModelSettings
 from ..config.prompting import PromptSettings
 from ..config.run import ClusterSettings, RunOptions
 from ..config.selection import SelectionSettings
-from ..config.settings import Settings
 from ..dataset.discover import resolve_roots
 from ..dataset.journal import new_run_id
 from ..errors import StorageError
@@ -108,18 +107,19 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     from ..compare.comparison import Comparison
     from ..compare.report import as_json, as_page
     from ..compare.sample import page_path, select_sample
+    from ..engines.local.tokenizer import token_counter
     from ..prompts.metadata import load_metadata
     from .comparison import as_text
 
     for variant in variants:
-        load_metadata(variant.settings)  # what its prompts ask for is known, or told now
+        load_metadata(variant.settings)  # fails now if a prompt uses an unknown variable
     settings = variants[0].settings
     roots = resolve_roots(paths, settings.selection.output)
     report = ProgressReporter(err, show=False)
     items, files = select_sample(roots, settings.selection, limit, report.log)
     html = output_options.html or page_path(roots, new_run_id())
     _check_page_writable(html)
-    comparison = Comparison(items, variants, _token_counter(settings))
+    comparison = Comparison(items, variants, token_counter(settings.judging.tokenizer, settings.model.hf_token))
     interrupted = _run(comparison, report)
     if output_options.debug:
         err.print("".join(column.trace for column in comparison.columns), markup=False, soft_wrap=True)
@@ -150,15 +150,6 @@ def _run(comparison: "Comparison", report: ProgressReporter) -> int | None:
     finally:
         signal.signal(signal.SIGTERM, previous)
     return None
-
-
-def _token_counter(settings: Settings) -> Callable[[str], int] | None:
-    """The token counter of --tokenizer; None to estimate the tokens."""
-    if settings.judging.tokenizer is None:
-        return None
-    from ..engines.local.tokenizer import token_counter
-
-    return token_counter(settings.judging.tokenizer, settings.model.hf_token)
 
 
 def _check_page_writable(html: Path) -> None:

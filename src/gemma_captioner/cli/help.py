@@ -11,6 +11,7 @@ from cyclopts.help import DefaultFormatter, HelpEntry
 from rich.text import Text
 
 from ..config.languages import LANGUAGES
+from ..config.precedence import option_name
 from ..config.presets import presets
 from ..config.targets import TOKEN_LIMITS, TRAINERS
 
@@ -57,7 +58,6 @@ ADVANCED = frozenset(
     "gpus_per_actor cpus_per_actor attempts workers debug extension allow_host".split()
 )
 
-NAMES = {"facts": "--metadata", "json_": "--json", "open_": "--open"}  # where the field's own name is not the option's
 SHORT = {"recursive": "-r", "output": "-o", "model": "-m", "prompt": "-p"}
 NO_NEGATIVE = frozenset(("dry_run", "show", "json_", "debug"))  # no config file sets them: no `--no-dry-run`
 RENAMED = {"--facts": "--metadata"}  # old options, still accepted
@@ -180,11 +180,6 @@ def examples(command: str) -> str:
     """The end of a command's help."""
     lines = [line for shown, why in EXAMPLES[command] for line in (f"{why}\\", f"`{shown}`\\")]
     return "\n".join(["Examples:\n", *lines]).removesuffix("\\")
-
-
-def option_name(field: str) -> str:
-    """# max_new_tokens -> --max-new-tokens      facts -> --metadata"""
-    return NAMES.get(field, f"--{field.rstrip('_').replace('_', '-')}")
 
 
 def panel_of(command: str, field: str) -> tuple[str, int, int]:

@@ -14,7 +14,8 @@ from cyclopts import Parameter, Token
 from pydantic import TypeAdapter
 
 from ..config import group as config
-from .help import METAVARS, NO_NEGATIVE, SHORT, VALUES, option_name, panel_of
+from ..config.precedence import option_name
+from .help import METAVARS, NO_NEGATIVE, SHORT, VALUES, panel_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -40,7 +41,7 @@ class Option:
 
 
 def repeatable(type: type, help: str) -> Option:
-    return Option(tuple[type, ...], (), help)  # type: ignore[valid-type]
+    return Option(tuple[type, ...], (), help)  # type: ignore[valid-type]  # a type made at run time
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +81,18 @@ def with_options(*groups: Options) -> Callable[[Command], Command]:
         options.sort(key=lambda p: panel_of(command.__name__, p.name)[1:])
         laid_out = [_laid_out(command.__name__, p) for p in options]
         command.__annotations__ |= {p.name: p.annotation for p in laid_out}  # which cyclopts reads before the signature
-        command.__signature__ = inspect.Signature([*positional, *laid_out])  # type: ignore[attr-defined]
+        command.__signature__ = inspect.Signature([*positional, *laid_out])  # type: ignore[attr-defined]  # cyclopts reads it
         return command
 
     return decorate
 
 
 def _laid_out(command: str, option: inspect.Parameter) -> inspect.Parameter:
-    title, parse_path, _ = panel_of(command, option.name)
+    title, place, _ = panel_of(command, option.name)
     values = VALUES.get(option.name)
     described = Parameter(
         name=[option_name(option.name), *([SHORT[option.name]] if option.name in SHORT else [])],
-        group=Panel(title, sort_key=parse_path),
+        group=Panel(title, sort_key=place),
         metavar=METAVARS.get(option.name),
         show_choices=values is None,
         negative=() if option.name in NO_NEGATIVE else None,

@@ -35,7 +35,7 @@ class SharedModel:
         if self._session is None:
             try:
                 self._session = self.engine.open()
-            except Exception as error:
+            except Exception as error:  # raised again for each variant of this model, without another load
                 self._load_error = error
                 raise
         return self._session

@@ -134,10 +134,12 @@ def _shown_name(path: list[str]) -> str:
         return ""
     if path[0] in ("image", "clip"):
         return f"[{path[0]}] {path[1]}" if len(path) > 1 else f"[{path[0]}]"
-    return f"--{_OPTIONS.get(path[0], path[0]).rstrip('_').replace('_', '-')}"
+    return option_name(path[0])
 
 
-_OPTIONS = {"facts": "metadata"}  # where a setting is not called as its option
+def option_name(field: str) -> str:
+    """# max_new_tokens -> --max-new-tokens      facts -> --metadata"""
+    return "--metadata" if field == "facts" else f"--{field.rstrip('_').replace('_', '-')}"
 
 
 def _value(given: Any) -> str:

@@ -59,7 +59,7 @@ class Settings(SettingsGroup):
         settings = super().from_dict(grouped)
         if settings.prompting.prompt and settings.prompting.prompt_file is not None:
             raise UsageError("--prompt and --prompt-file cannot be combined: give one of them")
-        _ = settings.prompts  # a prompt file that cannot be read is told before anything starts
+        _ = settings.prompts  # fails before the run starts if the prompt file cannot be read
         return settings
 
     @cached_property

@@ -237,11 +237,9 @@ class Pipeline:
     @cached_property
     def _count_tokens(self) -> Callable[[str], int] | None:
         """The token counter of --tokenizer. Raises `ModelError` if the tokenizer cannot be loaded."""
-        if (name := self.settings.judging.tokenizer) is None:
-            return None
         from ..engines.local.tokenizer import token_counter
 
-        return token_counter(name, self.settings.model.hf_token)
+        return token_counter(self.settings.judging.tokenizer, self.settings.model.hf_token)
 
     def _release(self, state: ItemState) -> None:
         self._items.remove(state)

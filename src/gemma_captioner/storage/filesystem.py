@@ -68,7 +68,7 @@ def map_os_errors() -> Iterator[None]:
         yield
     except OSError:
         raise
-    except Exception as error:
+    except Exception as error:  # each library has exceptions of its own
         raise OSError(str(error) or type(error).__name__) from error
 
 

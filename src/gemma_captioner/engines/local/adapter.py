@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...errors import ModelError
-from .checkpoint import map_loading_errors
+from .checkpoint import locate, map_loading_errors
 from .quantized import name_of_today
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -29,14 +29,10 @@ class Adapter:
     on_hub: bool
 
 
-def resolve_checkpoint(name: str, token: str | None) -> Adapter:
+def resolve_adapter(name: str, token: str | None) -> Adapter:
     """Find the adapter and fetch its configuration, but not its weights. Raises `ModelError`."""
     with map_loading_errors(name, token):
-        folder, on_hub = Path(name).expanduser(), False
-        if not folder.exists() and not name.startswith((".", "/", "~")):
-            from huggingface_hub import snapshot_download
-
-            folder, on_hub = Path(snapshot_download(name, allow_patterns=[_CONFIG], token=token)), True
+        folder, on_hub = locate(name, token, [_CONFIG])
         if not (folder / _CONFIG).is_file():
             raise ModelError(
                 f"{name} has no {_CONFIG}: give a folder or a Hugging Face id of a LoRA adapter saved by PEFT"

@@ -52,17 +52,11 @@ class Checkpoint:
 
 def resolve_checkpoint(model: str, token: str | None) -> Checkpoint:
     """Find the model and fetch its configuration, but not its weights. Raises `ModelError`."""
-    on_hub = False
     with map_loading_errors(model, token):
         if model == "demo":
-            folder = DEMO_CHECKPOINT
-        elif Path(model).expanduser().exists() or model.startswith((".", "/", "~")):
-            folder = Path(model).expanduser()
+            folder, on_hub = DEMO_CHECKPOINT, False
         else:
-            from huggingface_hub import snapshot_download
-
-            on_hub = True
-            folder = Path(snapshot_download(model, allow_patterns=_CONFIG_PATTERNS, token=token))
+            folder, on_hub = locate(model, token, _CONFIG_PATTERNS)
         config = _read_config(model, folder)
     if config.get("model_type") not in SUPPORTED_MODEL_TYPES:
         raise ModelError(_unsupported_model_message(model, str(config.get("model_type"))))
@@ -73,6 +67,15 @@ def resolve_checkpoint(model: str, token: str | None) -> Checkpoint:
         raise ModelError(f"{model} has no safetensors weights{_format_hint(folder)}: use a checkpoint that has them")
     revision = folder.name if on_hub else _digest(folder)
     return Checkpoint(model, folder, revision, config, on_hub, token)
+
+
+def locate(name: str, token: str | None, patterns: list[str]) -> tuple[Path, bool]:
+    """Return the folder of a local path or of a hub id, and whether it is on the hub. Downloads what matches."""
+    if Path(name).expanduser().exists() or name.startswith((".", "/", "~")):
+        return Path(name).expanduser(), False
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=patterns, token=token)), True
 
 
 def fetch_weights(checkpoint: Checkpoint) -> None:

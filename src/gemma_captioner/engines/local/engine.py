@@ -42,7 +42,7 @@ class LocalEngine:
     @cached_property
     def adapter(self) -> adapters.Adapter | None:
         name = self._settings.model.adapter
-        return None if name is None else adapters.resolve_checkpoint(name, self._settings.model.hf_token)
+        return None if name is None else adapters.resolve_adapter(name, self._settings.model.hf_token)
 
     @property
     def name(self) -> str:

@@ -93,10 +93,12 @@ def _gemma4_processor(folder: Path) -> Any:
 
 
 def _gemma4_size(processor: Any, settings: Settings, kind: Kind) -> Size:
-    images = processor.image_processor
-    return PatchBudget(
-        settings.model.image_tokens or gemma4.TOKENS[kind], images.patch_size * images.pooling_kernel_size
-    )
+    return PatchBudget(settings.model.image_tokens or gemma4.TOKENS[kind], _gemma4_unit(processor))
+
+
+def _gemma4_unit(processor: Any) -> int:
+    """The side in pixels of the square that one token covers."""
+    return int(processor.image_processor.patch_size * processor.image_processor.pooling_kernel_size)
 
 
 def _gemma4_placeholder(processor: Any, soft_tokens: int) -> str:
@@ -105,8 +107,8 @@ def _gemma4_placeholder(processor: Any, soft_tokens: int) -> str:
 
 
 def _gemma4_soft_tokens(processor: Any, height: int, width: int) -> int:
-    unit = processor.image_processor.patch_size * processor.image_processor.pooling_kernel_size
-    return int((height // unit) * (width // unit))
+    unit = _gemma4_unit(processor)
+    return (height // unit) * (width // unit)
 
 
 def _gemma4_media(marker: str, times_s: Sequence[float], timestamps: bool) -> str:

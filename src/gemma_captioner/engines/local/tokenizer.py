@@ -8,11 +8,13 @@ from .checkpoint import map_loading_errors
 _FILES = ["*.json", "*.txt", "*.model"]  # vocabularies and merges of BPE, SentencePiece models
 
 
-def token_counter(name: str, token: str | None) -> Callable[[str], int]:
+def token_counter(name: str | None, token: str | None = None) -> Callable[[str], int] | None:
     """Return a function that counts a text's tokens, special tokens excluded. Raises `ModelError`.
 
-    name: a Hugging Face id or a folder.
+    name: a Hugging Face id or a folder. None: no counter, the tokens are estimated.
     """
+    if name is None:
+        return None
     with map_loading_errors(name, token):
         folder = Path(name).expanduser()
         if not folder.is_dir():
