@@ -181,17 +181,18 @@ plan = engine.memory_plan
 open("/proc/self/clear_refs", "w").write("5")  # the peak so far is the tokenizer's: forget it
 before = memory("VmRSS")
 with engine.open() as session:
+    for parameter in session.model.parameters():  # bf16 weights are mapped from the file: read them into memory
+        parameter.data.view(-1)[::1024].sum()
     answers(session, [request], timeout_s=600)
 print(json.dumps([memory("VmHWM") - before, plan.needed]))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-# In bf16 the runtime's allowance, which a small model does not use up, is a larger share of the plan.
-@pytest.mark.parametrize(("dtype", "least"), [("fp32", 0.5), ("bf16", 0.4)])
-@pytest.mark.parametrize("frames", [1, 8])
-def test_the_peak_of_memory_is_within_the_plan_and_not_far_below_it(checkpoint, dtype, least, frames):
+# bf16 with a whole chunk of frames only: this convolution takes a CPU half a minute a frame.
+@pytest.mark.parametrize(("dtype", "frames"), [("fp32", 1), ("fp32", 8), ("bf16", 4)])
+def test_the_peak_of_memory_is_within_the_plan_and_not_far_below_it(checkpoint, dtype, frames):
     words = [sys.executable, "-c", MEASURED, str(checkpoint), dtype, str(frames)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     used, planned = json.loads(done.stdout)
-    assert least * planned <= used <= planned, f"{used / 2**30:.2f} GiB used, {planned / 2**30:.2f} planned"
+    assert planned / 2 <= used <= planned, f"{used / 2**30:.2f} GiB used, {planned / 2**30:.2f} planned"

@@ -113,9 +113,10 @@ class Architecture:
         return (cache + activations) * dtype_bytes
 
     def vision_bytes(self, dtype_bytes: int) -> int:
-        """Return the vision tower's activations for one chunk of frames."""
+        """Return the vision tower's activations for one chunk of frames: of its attention or its MLP."""
         patches = (self.image_size // self.patch_size) ** 2
-        return VISION_CHUNK * patches * (8 * self.vision_hidden + 2 * self.vision_intermediate) * dtype_bytes
+        width = max(8 * self.vision_hidden, 3 * self.vision_hidden + 2 * self.vision_intermediate)
+        return VISION_CHUNK * patches * width * dtype_bytes
 
 
 GEMMA3_SIZES = {
