@@ -32,7 +32,7 @@ from tests.support.clips import write
 from tests.support.files import captions
 from tools.targets_page import PAGE, render
 
-FORMATS = r"prose|tags|ideogram4|minimax-h3|\w+\.json"
+FORMATS = r"prose|tags|ideogram4|minimax-h3|fibo|flux2"
 
 
 def clip(fps: float, frames: int) -> Timeline:
@@ -46,8 +46,7 @@ SPANS = [
     ("musubi:wan", "81", None, 24, 240, (0, 3.375), False),
     ("musubi:wan", "81", None, 30, 300, (0, 2.7), False),
     ("musubi:wan", "81", None, 60, 600, (0, 1.35), False),
-    # With source_fps it drops frames to 16 a second: 81 / 16. It reads a file at 12 a second up to there, which gives 61
-    # frames, too few for 81.
+    # With source_fps it drops frames to 16 a second: 81 / 16. A file at 12 a second has 61 frames up to there: too few.
     ("musubi:wan", "81", "source_fps", 30, 300, (0, 5.0625), False),
     ("musubi:wan", "81", "source_fps", 12, 120, (0, 10), True),
     # Chunks cover the clip, all with the same caption. 80 frames are too few for one of 81.

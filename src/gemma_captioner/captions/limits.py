@@ -26,7 +26,7 @@ def estimated_tokens(caption: str, encoder: str) -> int:
     """
     letters_per_token = _LETTERS_PER_TOKEN[encoder]
     total = 0.0
-    for part in re.findall(r"[^\W\d_]+|\d|[^\w\s]", caption):
+    for part in re.findall(r"[^\W\d_]+|\d|[^\w\s]|_", caption):
         if not part.isalpha():
             total += 1
         elif not part.isascii():

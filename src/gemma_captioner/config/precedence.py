@@ -83,7 +83,7 @@ _FORMS = {  # how a value is written that a pattern or a choice of types checks
     "shard": "I/N, for example 1/8",
     "only": "failed, flagged or flagged:NAME",
     "wait-for-server": "30s, 10m or 1h30m",
-    "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds",
+    "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds, or head:81f, in frames",
     "train-frames": "a number, or several: 33,81",
     "extension": "txt or caption, letters and digits only",
     "batch-size": "a whole number, 1 or more, or auto",

@@ -260,13 +260,10 @@ def is_auxiliary(name: str, target: str | None) -> bool:
 
     # onetrainer: a-masklabel.png -> yes      musubi: control/a.png -> yes, a-masklabel.png -> no
     """
-    trainer = (target or "").partition(":")[0]
-    if trainer not in trainers():  # none, or a format of `export` that no trainer reads
+    if target is None or (trainer := target.partition(":")[0]) not in trainers():  # a format that no trainer reads
         return False
     *folders, file = name.lower().split("/")
-    for glob in get_target(trainer).auxiliary:
-        if glob.endswith("/") and glob[:-1] in folders:
-            return True
-        if fnmatchcase(file, glob):
-            return True
-    return False
+    return any(
+        glob[:-1] in folders if glob.endswith("/") else fnmatchcase(file, glob)
+        for glob in get_target(trainer).auxiliary
+    )

@@ -97,7 +97,7 @@ def length_flags(timeline: Timeline, settings: DecodeSettings) -> tuple[str, ...
 
 
 def _length_s(length: str, timeline: Timeline) -> float:
-    """# 4.5 -> 4.5      of a file at 24 a second: 48f -> 2, 48f@16 -> 3, 48f@25 -> 2, 48f@30 -> never: frames are missing"""
+    """# 4.5 -> 4.5      of a file at 24 a second: 48f -> 2, 48f@16 -> 3, 48f@30 -> inf: too few frames"""
     number, is_frames, rate = re.fullmatch(r"([\d.]+)(f?)@?(.*)", length).groups()  # type: ignore[union-attr]  # by SPAN
     if not is_frames:
         return float(number)
