@@ -21,8 +21,8 @@ from gemma_captioner.check.inspect import inspect_caption
 from gemma_captioner.check.report import bars
 from gemma_captioner.check.scan import DatasetScan
 from gemma_captioner.check.settings import CheckSettings
-from gemma_captioner.check.trainer_rules import RULES, SOURCES, TRAINER_RULES
-from gemma_captioner.config.targets import TRAINERS
+from gemma_captioner.check.trainer_rules import RULES, TRAINER_RULES
+from gemma_captioner.config.targets import get_target, trainers
 from gemma_captioner.dataset.discover import resolve_roots
 from gemma_captioner.dataset.journal import restore
 from tests.support.good_captions import CLEAN_CAPTIONS
@@ -262,6 +262,8 @@ TRAINER_CASES: list[tuple[str, str, str | dict[str, str], str, str]] = [
     ("extension_to_say", "musubi", CAPTIONED, ".", ".txt"),
     ("hidden_media", "simpletuner", {"a.png": "", ".old/b.png": ""}, ".old/b.png", ""),
     ("named_like_a_split", "huggingface", {"a.png": "", "test-1.png": ""}, "test-1.png", "'test'"),
+    ("clips_not_read", "diffusion-pipe", {"a.mp4": ""}, "", "frame_buckets"),
+    ("clips_not_read", "ai-toolkit", {"a.mp4": ""}, "", "num_frames"),
     ("mixed_metadata", "finetrainers", {"a.png": "", "metadata.json": "", "metadata.csv": ""}, "metadata.csv", "json"),
     ("mixed_metadata", "huggingface", {"a.png": "", "metadata.csv": "", "metadata.jsonl": ""}, "metadata.csv", "jsonl"),
 ]
@@ -276,15 +278,16 @@ def test_what_trips_a_trainer(tmp_path, code, trainer, files, path, what):
     [hit] = [f for f in run_scan(tmp_path, for_=trainer, **how).findings if f.code == code]
     assert Path(hit.path) == tmp_path / path and what in hit.what
     # Another trainer does not trip over it.
-    other = next(t for t in TRAINERS if t not in TRAINER_RULES[code].trainers)
+    other = next(t for t in trainers() if t not in TRAINER_RULES[code].trainers)
     assert code not in {f.code for f in run_scan(tmp_path, for_=other, **how).findings}
 
 
 def test_every_trap_is_tried_and_of_a_known_trainer():
     assert {trip[0] for trip in TRAINER_CASES} == set(TRAINER_RULES)
-    assert set(SOURCES) == set(TRAINERS) == {t for trap in TRAINER_RULES.values() for t in trap.trainers}
+    assert set(trainers()) == {t for trap in TRAINER_RULES.values() for t in trap.trainers}
     assert {code for code in RULES if code not in TRAINER_RULES} - set(FAULTY_CAPTIONS) == {
         "unreadable", "unfixable", "empty_media", "no_caption", "collision", "no_media", "truncated", "partial_video",
+        "too_short_for_trainer",
         "duplicate",
     }  # fmt: skip
 
@@ -424,7 +427,7 @@ def test_the_table_in_the_docs_is_the_codes():
         )
     docs = (Path(__file__).parents[1] / "docs" / "check.md").read_text(encoding="utf-8")
     assert "\n".join(rows) in docs
-    assert "\n".join(f"| {trainer} | {source} |" for trainer, source in SOURCES.items()) in docs
+    assert "\n".join(f"| {name} | {get_target(name).trainer_source} |" for name in trainers()) in docs
 
 
 @pytest.mark.long

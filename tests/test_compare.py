@@ -189,7 +189,7 @@ def test_a_variant_that_cannot_start_is_shown_and_the_others_go_on(compare, medi
     ("arguments", "code", "said"),
     [
         (["--preset", "wan", "--preset", "character"], 2, "give --trigger WORD"),
-        (["--preset", "wan", "--preset", "nonesuch"], 2, "Available: character"),
+        (["--preset", "wan", "--preset", "nonesuch"], 2, "Available: anima, character"),
         (["--frames", "4", "--frames", "0"], 2, "--frames 0: give 1 or more"),
         (["--include", "*.bmp"], 1, "no images or clips"),
         (["--html", __file__ + "/page.html"], 1, "name another file with --html"),

@@ -135,12 +135,18 @@ def test_simpletuner_has_sizes_and_lists(command, dataset, truth, suffix):
     assert all(row["fps"] > 0 for row in rows if row["num_frames"] > 1)
 
 
-@pytest.mark.parametrize(("trainer", "column"), [("huggingface", "text"), ("finetrainers", "caption")])
-@pytest.mark.parametrize("kind", ["image", "video"])
+@pytest.mark.parametrize(
+    ("trainer", "column", "kind"),
+    [
+        *((trainer, column, kind) for trainer, column in (("huggingface", "text"), ("finetrainers", "caption"))
+          for kind in ("image", "video")),
+        ("fibo", "caption", "image"),
+    ],
+)  # fmt: skip
 def test_datasets_reads_the_metadata(command, dataset, truth, tmp_path, monkeypatch, trainer, column, kind):
     suffixes = (".mp4",) if kind == "video" else (".png", ".jpg")
     [path] = exported(command, dataset, trainer, *(arg for s in suffixes for arg in ("--include", f"*{s}")))
-    assert path == dataset / "metadata.jsonl"
+    assert path == dataset / ("metadata.csv" if trainer == "fibo" else "metadata.jsonl")
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     import datasets
 
@@ -151,6 +157,23 @@ def test_datasets_reads_the_metadata(command, dataset, truth, tmp_path, monkeypa
     rows = list(loaded.cast_column(kind, feature))
     found = {Path(row[kind]["path"]).relative_to(dataset).as_posix(): row[column] for row in rows}
     assert found == of(truth, *suffixes)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_diffsynth_has_a_column_for_the_kind_and_a_prompt(command, dataset, truth, suffix, kind):
+    suffixes = (".mp4",) if kind == "video" else (".png", ".jpg")
+    words = [arg for s in suffixes for arg in ("--include", f"*{s}")]
+    [path] = exported(command, dataset, "diffsynth", *words, "--output", dataset.parent / f"ds{suffix}")
+    text = path.read_text(encoding="utf-8")
+    rows = (
+        list(csv.DictReader(text.splitlines()))
+        if suffix == ".csv"
+        else json.loads(text if suffix == ".json" else f"[{','.join(text.splitlines())}]")
+    )
+    assert {row[kind]: row["prompt"] for row in rows} == of(truth, *suffixes)
+    assert all(set(row) == {kind, "prompt"} for row in rows)
+    assert command("export", dataset, "--for", "diffsynth", "--recursive").code == 1  # both kinds
 
 
 def test_one_kind_in_a_folder_is_asked_for(command, dataset):

@@ -121,16 +121,16 @@ def test_the_flags_that_complete_are_those_of_the_docs():
 
 
 TYPED = [
-    ("caption x --preset fl", ["flux"]),
+    ("caption x --preset fl", "flux2"),
     ("caption x --engine ", ["local", "server", "vllm", "scripted"]),
     ("caption x --for sd-", "sd-scripts:sdxl"),
     ("caption x --for musubi : wa", ["wan"]),
-    ("caption x --only flagged : too", ["too_short", "too_long"]),
+    ("caption x --only flagged : too", ["too_short", "too_long", "too_short_for_trainer"]),
     ("caption x --language ger", ["german"]),
     ("caption x --exact", ["--exact-pixels"]),
     ("check x --target moc", ["mochi"]),
     ("export x --for we", ["webdataset"]),
-    ("presets show wa", ["wan"]),
+    ("presets show wa", ["wan", "wan2.2"]),
 ]
 
 

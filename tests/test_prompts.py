@@ -1,5 +1,6 @@
 """Presets, and what prompts, prefixes and suffixes may say of the file at hand."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -25,10 +26,27 @@ def test_every_preset_is_whole_and_says_why():
     )
     assert {"character", "style", "motion-lora", "object"} <= set(presets())
     for name, preset in presets().items():
-        assert set(preset) == {"description", "why", "settings"} and preset["why"].strip()
+        assert set(preset) - {"source", "format"} == {"description", "why", "settings"} and preset["why"].strip()
+        assert bool(preset.get("source")) == ("target" in preset["settings"]), "of a model, as its owner wants captions"
         settings = Settings.from_dict({"preset": name, "trigger": "ohwx"})
         validate_templates([prompt for prompts in settings.prompts.values() for prompt in prompts], (), "ohwx")
         assert Settings.from_dict(tomllib.loads(preset_text(name))).prompts == settings.prompts
+
+
+def test_the_models_that_people_train_have_a_preset_in_their_owners_voice():
+    listed = "ltx2 ltx2.5 wan2.2 hunyuan-1.5 minimax-h3 flux2 qwen-image z-image krea2 ideogram4 anima fibo".split()
+    edits, tags = {"qwen-image-edit", "flux2-edit", "flux-kontext"}, {"anima", "sdxl-tags"}
+    assert {*listed, *edits, *tags} <= set(presets())
+    for name in {*listed, *edits, *tags} - {"sdxl-tags"}:
+        prompts = Settings.from_dict({"preset": name}).prompts
+        for kind, [prompt] in prompts.items():
+            says_absence = name.startswith("ltx2") and kind == "clip"  # its clips say that nobody speaks
+            asks_for_nothing_absent = re.search(r"absent|Only (?:tags for )?what is visible|stays? the same", prompt)
+            assert bool(asks_for_nothing_absent) != (says_absence or name == "minimax-h3"), (name, kind)
+            assert "double quotes" in prompt or name in ("wan2.2", "ideogram4", "anima", "fibo"), (name, kind)
+    for name in edits:
+        assert "instruction" in presets()[name]["settings"]["prompt"]
+    assert {presets()[name]["format"] for name in tags} == {"tags"}
 
 
 def test_a_flag_beats_for_and_for_beats_a_preset():

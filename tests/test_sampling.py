@@ -80,7 +80,7 @@ spans = st.one_of(
 @given(timelines(), counts, st.sampled_from(["midpoints", "ends", "index"]), spans, st.none() | st.floats(0.1, 60))
 def test_chosen_frames_are_sorted_unique_and_inside_the_span(timeline, n, rule, span, fps):
     indexes, missing = select_frames(timeline, DecodeSettings(frames=n, sampling=rule, span=span, fps=fps))
-    begin, until = parse_span(span, timeline.duration)
+    begin, until = parse_span(span, timeline)
     assert missing == 0
     assert indexes == sorted(set(indexes)) and 1 <= len(indexes) <= n
     for i in indexes:
@@ -101,21 +101,32 @@ def test_an_even_clip_gives_exactly_as_many_as_asked(n, rule):
 
 
 def test_span_examples():
-    assert parse_span("whole", 10) == (0, 10)
-    assert parse_span("head:4", 10) == (0, 4)
-    assert parse_span("middle:4", 10) == (3, 7)
-    assert parse_span("2-6.5", 10) == (2, 6.5)
-    assert parse_span("head:60", 10) == (0, 10)
+    ten = Timeline([i / 24 for i in range(240)], end=10)
+    assert parse_span("whole", ten) == (0, 10)
+    assert parse_span("head:4", ten) == (0, 4)
+    assert parse_span("middle:4", ten) == (3, 7)
+    assert parse_span("2-6.5", ten) == (2, 6.5)
+    assert parse_span("head:60", ten) == (0, 10)
+    assert parse_span("head:48f", ten) == (0, 2)
+    assert parse_span("middle:48f@16", ten) == (3.5, 6.5)
+    assert parse_span("head:48f@25", ten) == (0, 2)
+    assert parse_span("head:48f@30", ten) == (0, 10)
+    assert parse_span("head:2,4,60", ten) == (0, 4)
+    assert parse_span("head:300f,400f", ten) == (0, 10)
 
 
 @pytest.mark.parametrize(
     ("target", "frames", "span"),
     [
-        ("musubi:wan", 81, "head:5.0625"),
-        ("musubi:hunyuan", 97, "head:4.04167"),
+        ("musubi:wan", 81, "head:81f"),
+        ("musubi:hunyuan", 97, "head:97f"),
+        ("musubi", 81, "head:81f"),
+        ("diffusion-pipe:wan", 81, "head:5.0625"),
+        ("diffusion-pipe:hunyuan", (33, 97), "head:1.375,4.04167"),
         ("diffusion-pipe:ltx", 25, "head:1"),
-        ("ltx", 49, "head:1.96"),
-        ("ltx:video", 49, "head:1.96"),
+        ("mochi", 30, "head:1"),
+        ("ltx", 49, "head:49f"),
+        ("ltx:video", 49, "head:49f"),
         ("sd-scripts:sdxl", 81, "whole"),
         ("musubi:wan", None, "whole"),
     ],
@@ -132,5 +143,5 @@ def test_unknown_trainers_and_models_list_the_known():
     for target in ("musubi:wna", "sd-scripts:nope"):
         with pytest.raises(UsageError, match=r"Available: wan, .*sdxl"):
             Settings.from_dict({"for": target})
-    with pytest.raises(UsageError, match="musubi:wan"):
-        Settings.from_dict({"for": "musubi:flux", "train_frames": 81})
+    with pytest.raises(UsageError, match="diffusion-pipe:wan"):
+        Settings.from_dict({"for": "diffusion-pipe:flux", "train_frames": 81})

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.settings import DecodeSettings
-from gemma_captioner.media.video import decode_clip
+from gemma_captioner.media.video import decode_clip, read_timeline
 from gemma_captioner.split.scenes import split, split_scenes
 from gemma_captioner.split.settings import SplitSettings
 from tests.support.clips import frame_number, numbered_frame, set_display_matrix, write
@@ -245,3 +245,39 @@ def test_an_empty_clip_is_made_again_and_lengths_that_exclude_each_other_are_ref
         assert done.code == 2 and "--max" in done.err and "Traceback" not in done.err
     gone = command("split", tmp_path / "nope.mp4", "--output", tmp_path / "other")
     assert gone.code == 3 and "no such file" in gone.err
+
+
+@pytest.mark.parametrize(
+    ("target", "frames", "step", "rate", "expected"),
+    [
+        # At 16 a second, the first scene (60 frames, 2.5 s) has 40 steps: 17 + 17 fit, 6 remain. The second (30 frames)
+        # has 20 steps: 17 fit. Step i shows frame floor(1.5 i) of the scene.
+        ("musubi:wan", "17", 1.5, 16, [(0, 17), (25.5, 17), (60, 17)]),
+        # 18 is no 4n+1 and is rounded to 17; of the 6 and 3 steps that remain, 5 fit once.
+        ("musubi:wan", "18,5", 1.5, 16, [(0, 17), (25.5, 17), (51, 5), (60, 17)]),
+        # LTX-2 has no rate of its own, so the frames of the file are kept.
+        ("ltx:ltx2", "25", 1, 24, [(0, 25), (25, 25), (60, 25)]),
+    ],
+)
+def test_clips_for_training_have_exactly_the_frames_and_the_rate(
+    command, tmp_path, target, frames, step, rate, expected
+):
+    scenes(tmp_path / "film.mp4", [60, 30])
+    words = ("split", tmp_path / "film.mp4", "-o", tmp_path / "clips", "--detector", "content")
+    done = command(*words, "--for", target, "--train-frames", frames)
+    assert done.code == 0, done.err
+    clips = sorted((tmp_path / "clips").glob("*.mp4"))
+    assert [numbers_in(clip) for clip in clips] == [
+        [int(first + i * step + 1e-6) for i in range(count)] for first, count in expected
+    ]
+    for clip, (_, count) in zip(clips, expected, strict=True):
+        timeline = read_timeline(clip)
+        assert timeline.duration == pytest.approx(count / rate, abs=0.002)
+        assert np.diff(timeline.times) == pytest.approx(1 / rate, abs=0.001)
+    assert command(*words, "--for", target, "--train-frames", "9").code == 3  # another split
+
+
+def test_clips_for_training_need_both_options_and_no_other_length(command, tmp_path):
+    words = ("split", tmp_path / "film.mp4", "-o", tmp_path)
+    for flags in (("--for", "musubi:wan"), ("--for", "musubi:wan", "--train-frames", "81", "--max", "3s")):
+        assert command(*words, *flags).code == 2

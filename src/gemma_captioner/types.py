@@ -12,8 +12,10 @@ if TYPE_CHECKING:  # keeps `--help` fast: it imports this module
 Kind = Literal["image", "clip"]
 FinishReason = Literal["stop", "length"]
 SamplingRule = Literal["index", "midpoints", "ends"]
-# The part of a clip: whole, head:4.5, middle:4.5 (seconds), or 2-6.5
-SPAN = r"whole|head:(?P<head>\d+(\.\d+)?)|middle:(?P<middle>\d+(\.\d+)?)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
+# The part of a clip: whole, head:4.5, middle:4.5 (seconds), or 2-6.5. A length may also be a number of frames: 81f of
+# the file, or 81f@16 after frames are dropped to 16 per second. Of several lengths, the longest that fits is used.
+_LENGTH = r"\d+(\.\d+)?(f(@\d+(\.\d+)?)?)?"
+SPAN = rf"whole|(?P<part>head|middle):(?P<lengths>{_LENGTH}(,{_LENGTH})*)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
 

@@ -22,8 +22,13 @@ REJECTION_REASONS = {
 }
 
 
-def evaluate(caption: str, *, prompt: str = "", language: str = "english") -> tuple[str, ...]:
-    """Return the flags of a caption in a fixed order. Flags in `REJECTION_REASONS` reject it."""
+def evaluate(
+    caption: str, *, prompt: str = "", language: str = "english", states_silence: bool = False
+) -> tuple[str, ...]:
+    """Return the flags of a caption in a fixed order. Flags in `REJECTION_REASONS` reject it.
+
+    states_silence: Whether the caption may say that speech, music or sound is absent.
+    """
     if not _LETTER.search(caption) or _PLACEHOLDER.fullmatch(caption):
         return ("empty",)
     echo = echoes_prompt(caption, prompt)
@@ -32,7 +37,10 @@ def evaluate(caption: str, *, prompt: str = "", language: str = "english") -> tu
         "refusal": is_refusal(caption),
         "prompt_echo": echo,
         "not_in_language": not is_in_language(caption, language),
-        "absent_things": not echo and mentions_absence(caption),  # an echoed instruction is not a mention
+        "absent_things": not echo
+        and mentions_absence(
+            _SILENCE.sub("", caption) if states_silence else caption
+        ),  # an echoed instruction is not a mention
     }
     return tuple(flag for flag, is_so in found.items() if is_so)
 
@@ -252,6 +260,14 @@ def _identifier() -> Any:
 # absent_things
 
 _NO_HUMANS = re.compile(r"(?:\A|,)\s*no[ _]humans\s*(?=,|\Z)", re.IGNORECASE)  # the booru tag for animals and places
+
+
+_SILENCE = re.compile(
+    r"\b(?:no|without)(?: (?:other|background|audible|discernible|spoken))* "
+    r"(?:music|speech|dialogue|voices?|narration|sounds?)\b|"
+    r"\b(?:no ?one|nobody)(?: else)? (?:speaks|is speaking|sings)\b",
+    re.IGNORECASE,
+)
 
 
 def mentions_absence(caption: str) -> bool:

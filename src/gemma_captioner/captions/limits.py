@@ -8,10 +8,13 @@ import math
 import re
 from collections.abc import Callable
 
-from ..config.targets import TOKEN_LIMITS
+from ..config.targets import token_limit
 
 MIN_WORDS = 3  # fewer words describe nothing to learn
-_LETTERS_PER_TOKEN = {"CLIP": 6, "T5": 4, "umT5": 4, "LLaMA": 5, "Gemma": 5}  # for long words
+_LETTERS_PER_TOKEN = {  # for long words
+    **{"CLIP": 6, "T5": 4, "umT5": 4, "LLaMA": 5, "Gemma": 5},
+    **{"Qwen": 5, "Mistral": 5, "SmolLM3": 5},  # vocabularies as large as LLaMA's
+}
 
 
 def estimated_tokens(caption: str, encoder: str) -> int:
@@ -23,7 +26,7 @@ def estimated_tokens(caption: str, encoder: str) -> int:
     """
     letters_per_token = _LETTERS_PER_TOKEN[encoder]
     total = 0.0
-    for part in re.findall(r"[^\W\d_]+|\d|[^\w\s]", caption):
+    for part in re.findall(r"[^\W\d_]+|\d|[^\w\s]|_", caption):
         if not part.isalpha():
             total += 1
         elif not part.isascii():
@@ -37,8 +40,7 @@ def length_flags(caption: str, target: str | None, count: Callable[[str], int] |
     """Return `too_short`, or `too_long` for the target's text encoder. count: exact token counter."""
     if len(caption.split()) < MIN_WORDS:
         return ("too_short",)
-    if target is None:
+    if (limit := token_limit(target)) is None:
         return ()
-    limit = TOKEN_LIMITS[target]
     tokens = count(caption) if count is not None else estimated_tokens(caption, limit.encoder)
     return ("too_long",) if tokens > limit.max_tokens else ()

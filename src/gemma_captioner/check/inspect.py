@@ -9,7 +9,7 @@ from ..captions.encoding import decode_text
 from ..captions.flags import evaluate
 from ..captions.limits import MIN_WORDS, estimated_tokens
 from ..captions.repair import find_faults, repair, repair_steps
-from ..config.targets import TOKEN_LIMITS, get_trainer
+from ..config.targets import get_target, states_silence, token_limit
 from . import trainer_rules
 from .settings import CheckSettings
 
@@ -50,7 +50,7 @@ def inspect_caption(
     found = [("bom", "")] if "BOM" in saved_as else []
     if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
         found.append(("not_utf8", f"detected as {saved_as}"))
-    one_caption_per_line = checking.for_ is not None and get_trainer(checking.for_).one_caption_per_line
+    one_caption_per_line = checking.for_ is not None and get_target(checking.for_).one_caption_per_line
     by = repair_steps(alternatives=one_caption_per_line, keep_boilerplate=flags is not None)
     fixable = find_faults(text, by)
     cleaned = repair(text, by) if fixable else text.strip()
@@ -80,7 +80,8 @@ def inspect_caption(
 def _flags_of(caption: str, checking: CheckSettings) -> Iterator[tuple[str, str]]:
     if checking.trainer in ("", "ai-toolkit"):  # ai-toolkit replaces the placeholder with a word
         caption = _PLACEHOLDER.sub("it", caption)
-    for flag in evaluate(caption, language=checking.language):
+    silence = states_silence(checking.reader)
+    for flag in evaluate(caption, language=checking.language, states_silence=silence):
         yield flag, ""
     if to_last_sentence(caption) != caption:
         yield "unfinished", ""
@@ -89,15 +90,14 @@ def _flags_of(caption: str, checking: CheckSettings) -> Iterator[tuple[str, str]
 def _length(caption: str, checking: CheckSettings, count: Callable[[str], int] | None) -> tuple[int, str, str]:
     """(length in tokens if the target is known, otherwise in words; rule code or ""; detail)."""
     words = len(caption.split())
-    if checking.reader is None:
+    if (limit := token_limit(checking.reader)) is None:
         return words, "too_short" if words < MIN_WORDS else "", ""
-    limit = TOKEN_LIMITS[checking.reader]
     tokens = count(caption) if count is not None else estimated_tokens(caption, limit.encoder)
     if words < MIN_WORDS:
         return tokens, "too_short", ""
     if tokens <= limit.max_tokens:
         return tokens, "", ""
-    reads = f"tokens; {checking.reader} reads {limit.max_tokens}"
+    reads = f"tokens; {checking.reader} reads {limit.max_tokens}" + "; more stops training" * (limit.over == "fails")
     if count is not None:
         return tokens, "too_long", f"{tokens} {reads}"
     if words > limit.max_tokens:  # no encoder reads several words as one token

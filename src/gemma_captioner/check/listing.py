@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from ..config.targets import is_auxiliary
 from ..dataset.discover import IGNORED_NAMES, Root, is_media, matches, natural_sort_key
 from .settings import CheckSettings
 
@@ -83,9 +84,9 @@ def _scan_folder(listing: Listing, checking: CheckSettings) -> None:
 def _entries(folder: Path, listing: Listing, checking: CheckSettings) -> Iterator["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.lower() not in IGNORED_NAMES and not matches(
-                listing.relative_path + entry.name, checking.exclude
-            ):
+            path = listing.relative_path + entry.name
+            is_skipped = matches(path, checking.exclude) or is_auxiliary(path, checking.for_)
+            if entry.name.lower() not in IGNORED_NAMES and not is_skipped:
                 yield entry
 
 

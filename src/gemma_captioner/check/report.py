@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import pages
-from ..config.targets import TOKEN_LIMITS
+from ..config.targets import token_limit
 from ..text import printable
 from .contact_sheet import cards
 from .rules import Finding
@@ -20,21 +20,22 @@ _MAX_FILES_PER_RULE, _MAX_BARS, _MAX_COMMON = 20, 24, 10
 
 def render_page(scan: DatasetScan) -> str:
     codes = group_by_rule(scan.findings)
-    audit, reader = scan.audit, scan.checking.reader
+    audit, limit = scan.audit, token_limit(scan.checking.reader)
+    most = limit.max_tokens if limit else None
     return pages.render_page(
         "check.html",
         title=f"Check of {printable(scan.root.folder)}",
         scan=scan,
-        reader=reader,
-        most=TOKEN_LIMITS[reader].max_tokens if reader else None,
+        reader=scan.checking.reader if limit else None,
+        most=most,
         exact=scan.count_tokens is not None,
         codes=[
             (name, RULES[name], len(found), [_row(scan, f) for f in found[:_MAX_FILES_PER_RULE]])
             for name, found in codes.items()
         ],
-        bars=bars(audit.lengths, TOKEN_LIMITS[reader].max_tokens if reader else None),
+        bars=bars(audit.lengths, most),
         longest=max(audit.lengths, default=0),
-        over=sum(n for length, n in audit.lengths.items() if reader and length > TOKEN_LIMITS[reader].max_tokens),
+        over=sum(n for length, n in audit.lengths.items() if most and length > most),
         openings=_most_common(audit.openings, audit.captions),
         words=_most_common(audit.words, audit.captions),
         cards=cards(scan, codes),

@@ -63,6 +63,9 @@ GENERAL_RULES: Mapping[str, Rule] = {
         "note", "the answer was cut off; the caption ends at the last complete sentence",
         "caption the file again with a larger --max-new-tokens"),
     "partial_video": Rule("note", "made from a truncated clip", "replace the clip and caption it again"),
+    "too_short_for_trainer": Rule(
+        "note", "made from a clip that is shorter than what the trainer keeps",
+        "leave it out, or train on fewer frames; `gemma-captioner targets` says what the trainer does"),
     "too_long": Rule(
         "error", "more tokens than the text encoder reads: the rest is ignored",
         "shorten it, or caption the file again with a preset for the model"),

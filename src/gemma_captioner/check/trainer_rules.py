@@ -1,4 +1,4 @@
-"""Rules of `check` for single trainers. Each rule comes from the source code of the trainers in `SOURCES`."""
+"""Rules of `check` for single trainers, read in their source code at the commit that the table of targets names."""
 
 import os
 import re
@@ -10,26 +10,12 @@ from .listing import Listing
 from .rules import GENERAL_RULES, Rule
 from .settings import CheckSettings
 
-# The source that the rules of each trainer were read from.
-SOURCES: Mapping[str, str] = {
-    "musubi": "kohya-ss/musubi-tuner 30c658c, dataset/datasources.py",
-    "diffusion-pipe": "tdrussell/diffusion-pipe 8f83dbf, utils/dataset.py",
-    "ltx": "Lightricks/LTX-2 400fd31, scripts/process_captions.py",
-    "mochi": "genmoai/mochi 0c86aeb, demos/fine_tuner",
-    "ai-toolkit": "ostris/ai-toolkit 27a03a9, toolkit/dataloader_mixins.py",
-    "simpletuner": "bghira/SimpleTuner bc8e6ab, helpers/prompts.py, data_backend/local.py",
-    "finetrainers": "a-r-r-o-w/finetrainers f476c37, data/dataset.py",
-    "onetrainer": "Nerogar/OneTrainer 23df383, mgds 3a6994a",
-    "sd-scripts": "kohya-ss/sd-scripts 48d368f, library/train_util.py",
-    "huggingface": "huggingface/datasets b7cb10b, folder_based_builder, data_files.py",
-}
-
 # The media extensions that each trainer reads, and in which case. It skips others without a message.
 _ANY, _ONE, _LOWER = "in any case", "all lower or all upper case", "in lower case"
 _SUPPORTED_EXTENSIONS: Mapping[str, tuple[Collection[str], str]] = {
     "musubi": ("png jpg jpeg webp bmp avif mp4 webm avi mkv mov m4v mpg mpeg".split(), _ONE),
     "mochi": (["mp4", "mov"], _ONE),
-    "ai-toolkit": ("jpg jpeg png webp mp4 avi mov webm mkv m4v".split(), _ANY),
+    "ai-toolkit": ("jpg jpeg png webp mp4 avi mov webm mkv wmv m4v flv".split(), _ANY),
     "finetrainers": ("jpg jpeg png mp4 mov".split(), _LOWER),
     "onetrainer": ("bmp jpg jpeg png tif tiff webp avif webm mkv avi mov mp4 mpeg m4v".split(), _ANY),
     "sd-scripts": ("png jpg jpeg webp bmp avif".split(), _ONE),
@@ -43,6 +29,10 @@ _OVERRIDES_TXT = {
 _METADATA = {
     "huggingface": ("metadata.csv", "metadata.jsonl", "metadata.parquet"),
     "finetrainers": ("metadata.csv", "metadata.jsonl", "metadata.json"),
+}
+_SETTINGS_FOR_CLIPS = {
+    "diffusion-pipe": "frame_buckets is [1], which keeps images only",
+    "ai-toolkit": "num_frames is 1, which lists images only",
 }
 _SPLIT_NAME = re.compile(
     r"(?:\A|[-._ 0-9/])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)[-._ 0-9/]"
@@ -97,6 +87,11 @@ def _extension_to_configure(listing: Listing, checking: CheckSettings) -> Matche
     is_default = checking.trainer == "sd-scripts" and checking.extension == "caption"
     if listing.captions and not listing.relative_path and not is_default:
         yield "", f'caption_extension = ".{checking.extension}"'
+
+
+def _clips_skipped_by_default(listing: Listing, checking: CheckSettings) -> Matches:
+    if any(EXTENSIONS[name.rpartition(".")[2].lower()] == "clip" for name in listing.media):
+        yield "", _SETTINGS_FOR_CLIPS[checking.trainer]
 
 
 def _hidden_media(listing: Listing, checking: CheckSettings) -> Matches:
@@ -195,14 +190,18 @@ TRAINER_RULES: Mapping[str, TrainerRule] = {
         False, ("finetrainers",), _mistaken_for_metadata),
     "sidecars_not_read": TrainerRule(
         "note", "caption files beside the media are not read", "use `gemma-captioner export`",
-        False, ("ltx", "huggingface"), _sidecars),
+        False, ("ltx", "diffsynth", "fibo", "huggingface"), _sidecars),
     "full_names": TrainerRule(
         "error", "the trainer reads a.txt, never a.png.txt",
         "caption without --name full, or use `gemma-captioner export`",
-        False, tuple(t for t in SOURCES if t not in ("ltx", "huggingface")), _full_names),
+        False, tuple("musubi diffusion-pipe mochi ai-toolkit simpletuner finetrainers onetrainer sd-scripts".split()),
+        _full_names),
     "extension_to_say": TrainerRule(
         "note", "the trainer's default caption extension differs", "set it in the trainer's configuration",
         False, ("musubi", "sd-scripts"), _extension_to_configure),
+    "clips_not_read": TrainerRule(
+        "note", "clips are skipped by default", "set the option named, in the trainer's configuration",
+        False, tuple(_SETTINGS_FOR_CLIPS), _clips_skipped_by_default),
     "hidden_media": TrainerRule(
         "error", "hidden folders are read too, so this file becomes a sample", "move it out of the dataset",
         False, ("simpletuner", "mochi"), _hidden_media),

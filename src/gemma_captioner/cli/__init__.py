@@ -7,7 +7,7 @@ Exit codes: 0 everything captioned or skipped; 1 the run could not start, or sto
 finished, some items failed; 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
-from . import caption, check, compare, dataset, export, first_steps, review
+from . import caption, check, compare, dataset, export, first_steps, review, targets
 from .shell import main
 
-__all__ = ["caption", "check", "compare", "dataset", "export", "first_steps", "main", "review"]
+__all__ = ["caption", "check", "compare", "dataset", "export", "first_steps", "main", "review", "targets"]

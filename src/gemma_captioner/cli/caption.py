@@ -29,6 +29,7 @@ from .help import examples
 from .options import Options, take, with_options
 from .progress import ProgressReporter
 from .shell import app, err, out, print_json
+from .targets import note_target
 
 if TYPE_CHECKING:
     from ..executors.local import Run
@@ -88,9 +89,9 @@ def caption(
     Files that already have a caption are skipped, so running the same command again resumes an interrupted run.
     """
     output_options = take(OutputOptions, flags)
-    return run_caption(
-        list(map(parse_path, paths)), Settings.from_dict(read_config(output_options.config), flags), output_options
-    )
+    settings = Settings.from_dict(read_config(output_options.config), flags)
+    note_target(settings.sampling.for_)
+    return run_caption(list(map(parse_path, paths)), settings, output_options)
 
 
 def run_caption(paths: list[Path], settings: Settings, output_options: OutputOptions) -> int:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..check.settings import CheckSettings
-from ..config.targets import get_trainer
+from ..config.targets import get_target
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import StartError, UsageError
 from ..text import counted, file_error, format_duration, printable
 from .help import examples
 from .options import LocalPathOption, Option, Options, with_options
 from .shell import app, err, out, print_json
+from .targets import note_target
 
 if TYPE_CHECKING:
     from ..check.scan import DatasetScan
@@ -58,7 +59,8 @@ def check(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{printable(folder)} is a file: give its folder")
     if checking.for_:
-        get_trainer(checking.for_)
+        get_target(checking.for_)
+        note_target(checking.for_)
     [root] = resolve_roots([folder], checking.captions)
     scan = DatasetScan(root, checking, token_counter(checking.tokenizer))
     try:

@@ -14,6 +14,7 @@ from ..text import counted, printable
 from .help import examples
 from .options import LocalPathOption, Options, with_options
 from .shell import app, err, out
+from .targets import note_target
 
 
 @app.command(help_epilogue=examples("split"))
@@ -27,6 +28,7 @@ def split(
 ) -> int:
     """Cut long videos into clips at scene cuts.
 
+    With --for, cuts clips that the trainer keeps whole, so that each gets a caption of exactly what is trained on.
     Copies a clip that begins and ends at keyframes; encodes any other again, visually lossless. Drops the sound.
     Writes the cut list and a contact sheet to `.gemma-captioner/split/` in the output folder. Running the same command
     again resumes an interrupted run.
@@ -34,6 +36,7 @@ def split(
     from ..split.scenes import split as cut
 
     cutting = SplitSettings.from_dict(flags)
+    note_target(cutting.for_)
     twice = [stem for stem, times in Counter(video.stem for video in videos).items() if times > 1]
     if twice:
         raise UsageError(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..config.targets import TRAINERS, get_trainer
+from ..config.targets import get_target, is_auxiliary, trainers
 from ..dataset.discover import resolve_roots
 from ..dataset.reader import CaptionedItem, read_captions
 from ..errors import StartError, UsageError
@@ -19,6 +19,7 @@ from ..types import Failed, MediaItem
 from .help import examples
 from .options import LocalPathOption, Options, with_options
 from .shell import app, err, out
+from .targets import note_target
 
 
 @app.command(help_epilogue=examples("export"))
@@ -45,14 +46,17 @@ def export(
     trainer = for_.partition(":")[0]
     if trainer not in EXPORTS:
         raise UsageError(f"--for {for_}: unknown trainer or format. Available: {', '.join(EXPORTS)}")
-    one_caption_per_line = trainer in TRAINERS and get_trainer(for_).one_caption_per_line
+    one_caption_per_line = False
+    if trainer in trainers():  # the others are formats that no trainer reads
+        one_caption_per_line = get_target(for_).one_caption_per_line
+        note_target(for_)
     form = EXPORTS[trainer]
     if not folder.is_dir():
         raise StartError(f"{printable(folder)} is not a folder: give the folder of the dataset")
     [root] = resolve_roots([folder], exporting.captions)
     counts: Counter[str] = Counter()
     found = _captioned(
-        read_captions([root], exporting.selection, one_caption_per_line=one_caption_per_line), form, counts
+        read_captions([root], exporting.selection, one_caption_per_line=one_caption_per_line), form, for_, counts
     )
     first = next(found, None)
     if first is None:
@@ -77,15 +81,21 @@ def export(
     return 3 if counts["failed"] else 0
 
 
-_COUNTED = ("written", "there", "without a caption", "of a kind that it does not read", "failed")
+_COUNTED = (
+    *("written", "there", "without a caption", "masks or control images", "of a kind that it does not read"),
+    "failed",
+)
 
 
 def _captioned(
-    found: Iterator[CaptionedItem | MediaItem | Failed], form: ExportFormat, counts: Counter[str]
+    found: Iterator[CaptionedItem | MediaItem | Failed], form: ExportFormat, for_: str, counts: Counter[str]
 ) -> Iterator[CaptionedItem]:
     """The entries that can be exported. Counts the others and reports the failures."""
     for one in found:
-        if isinstance(one, Failed):
+        media = one if isinstance(one, MediaItem) else one.item
+        if isinstance(media, MediaItem) and is_auxiliary(media.name, for_):
+            counts["masks or control images"] += 1
+        elif isinstance(one, Failed):
             counts["failed"] += 1
             err.print(f"failed: {printable(one.item.path)}: {one.error}", markup=False, style="red", soft_wrap=True)
         elif isinstance(one, MediaItem):

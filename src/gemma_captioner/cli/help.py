@@ -13,7 +13,7 @@ from rich.text import Text
 from ..config.languages import LANGUAGES
 from ..config.precedence import option_name
 from ..config.presets import presets
-from ..config.targets import TOKEN_LIMITS, TRAINERS
+from ..config.targets import all_targets, models, trainers
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
@@ -26,8 +26,8 @@ PANELS: Mapping[str, tuple[str, ...]] = {
         "Which files": "recursive include exclude limit existing only name shard captions extension",
         "Prompt and caption text": "prompt prompt_file preset facts examples system begin trigger prefix suffix order "
         "punctuation",
-        "Images and clips": "frames span for_ train_frames fps timestamps sampling animated background image_tokens "
-        "exact_pixels decode_timeout decode_memory",
+        "Images and clips": "frames span for_ train_frames train_mode fps timestamps sampling animated background "
+        "image_tokens exact_pixels decode_timeout decode_memory",
         "Quality": "max_new_tokens temperature seed language target tokenizer retries",
         "Model": "model adapter engine quantize batch_size hf_token dtype device",
         "Servers": "base_url api_key_env serve wait_for_server concurrency shrink image_size image_format "
@@ -74,7 +74,9 @@ METAVARS = {
         "PATH": "examples",
         "TRAINER[:MODEL]": "for_",
         "DURATION": "stop_after wait_for_server min max",
-        "N": "limit frames train_frames max_new_tokens seed retries actors attempts workers image_tokens",
+        "N[,N]": "train_frames",
+        "MODE": "train_mode",
+        "N": "limit frames max_new_tokens seed retries actors attempts workers image_tokens",
         "N|auto": "batch_size concurrency",
         "PX": "image_size",
         "PORT": "port",
@@ -95,15 +97,18 @@ METAVARS = {
 }
 
 # The flags that a stored caption can carry, as docs/flags.md explains them.
-FLAGS = "truncated not_in_language absent_things too_short too_long fewer_frames partial_video".split()
+FLAGS = (
+    "truncated not_in_language absent_things too_short too_long fewer_frames partial_video too_short_for_trainer"
+).split()
 
 # What the shell completes where the type does not say it. Asked for at each TAB, so it is always this version's.
 VALUES: Mapping[str, Callable[[], Iterable[str]]] = {
     "preset": presets,
-    "for_": lambda: [*TRAINERS, *(f"{trainer}:{model}" for trainer in TRAINERS for model in TOKEN_LIMITS)],
+    "for_": lambda: [*trainers(), *(target.name for target in all_targets() if target.model)],
     "only": lambda: ["failed", "flagged", *(f"flagged:{flag}" for flag in FLAGS)],
     "language": lambda: LANGUAGES,
-    "target": lambda: TOKEN_LIMITS,
+    "target": models,
+    "train_mode": lambda: dict.fromkeys(mode for target in all_targets() for mode in target.modes),
     "batch_size": lambda: ["auto"],
     "concurrency": lambda: ["auto"],
     "cluster": lambda: ["local", "auto", "ray://"],
@@ -169,7 +174,15 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "split": (
         ("gemma-captioner split film.mp4 -o clips/", "Cut one video:"),
         ("gemma-captioner split *.mp4 -o clips/ --min 3s --max 8s", "Set the clips' lengths:"),
-        ("gemma-captioner split film.mp4 -o clips/ --detector none", "Cut into equal parts:"),
+        (
+            "gemma-captioner split film.mp4 -o clips/ --for musubi:wan --train-frames 81",
+            "Cut to what a trainer reads:",
+        ),
+    ),
+    "targets": (
+        ("gemma-captioner targets", "List trainers and models:"),
+        ("gemma-captioner targets musubi:wan", "Show all that is known of one:"),
+        ("gemma-captioner targets wan --json", "Print the rows of a model as JSON:"),
     ),
 }
 

@@ -54,6 +54,7 @@ _EMPTY_RESULTS: dict[str, dict[str, Any]] = {
         **{"seconds": 0.0, "findings": []},
     },
     "compare": {"files": 0, "html": None, "seconds": 0.0, "variants": []},
+    "targets": {"targets": []},
 }
 
 _json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)  # by the command that is running

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ..captions.limits import estimated_tokens
-from ..config.targets import TOKEN_LIMITS, TokenLimit
+from ..config.targets import TokenLimit, token_limit
 from ..dataset import sidecar
 from ..errors import CaptionerError, ItemError, redact_token
 from ..pages import jpeg_data_url
@@ -115,9 +115,8 @@ class VariantResults:
 
     @property
     def limit(self) -> TokenLimit | None:
-        """The limit of the target's text encoder, None without a target."""
-        target = self.variant.settings.judging.target
-        return None if target is None else TOKEN_LIMITS[target]
+        """The limit of the target's text encoder, None without a target or a limit."""
+        return token_limit(self.variant.settings.judging.target)
 
     def _tokens(self, caption: str) -> int | None:
         if self.limit is None:

@@ -1,11 +1,11 @@
 """How files are read, and which moments of a clip."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_serializer, model_validator
 
 from ..types import SPAN, SamplingRule
-from .group import ForTrainer, SettingsGroup
+from .group import ForTrainer, FrameCounts, SettingsGroup
 
 
 class FrameSamplingSettings(SettingsGroup):
@@ -29,11 +29,31 @@ class FrameSamplingSettings(SettingsGroup):
         "whole",
         pattern=f"^({SPAN})$",
         description="Caption only this part of each clip: whole, head:SECONDS, middle:SECONDS, or START-END in "
-        "seconds.",
+        "seconds. head:81f is the first 81 frames.",
     )
     timestamps: bool = Field(False, description="Put the time, as [mm:ss], before each frame of a clip in the prompt.")
     for_: ForTrainer = None
-    train_frames: int | None = Field(None, ge=1, description="With --for: the number of frames that you train on.")
+    train_frames: FrameCounts | None = Field(
+        None,
+        description="With --for: the number of frames that you train on, for example 81. For several buckets, a list: "
+        "33,81.",
+    )
+    train_mode: str | None = Field(
+        None,
+        description="With --for: how the trainer takes frames, if you changed its default, for example source_fps "
+        "for musubi or single_middle for diffusion-pipe.",
+    )
+
+    @model_validator(mode="after")
+    def _check_trainer(self) -> Self:
+        if self.for_ is None and self.train_mode is not None:
+            raise ValueError("--train-mode requires --for: give the trainer, for example --for musubi:wan")
+        return self
+
+    @field_serializer("train_frames")
+    def _one_as_a_number(self, value: tuple[int, ...] | None) -> Any:
+        """So that the settings hash of one number stays what it was before lists."""
+        return value[0] if value and len(value) == 1 else value
 
 
 class MediaSettings(SettingsGroup):

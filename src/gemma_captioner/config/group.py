@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from ..errors import UsageError
 from ..storage.filesystem import parse_local_path, parse_path
 from .precedence import format_validation_error
+from .targets import parse_frame_counts
 
 DURATION = r"^(\d+(\.\d+)?[smhd])+$"  # 90s, 2h, 1h30m
 
@@ -27,6 +28,8 @@ def _as_tuple(value: Any) -> Any:
 StringTuple = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)
 ]  # a single text counts as a tuple of one
+
+FrameCounts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(parse_frame_counts)]
 StoragePath = Annotated[
     Path, PlainValidator(parse_path), PlainSerializer(str, when_used="json")
 ]  # here or in an object store
@@ -35,7 +38,7 @@ ForTrainer = Annotated[
     str | None,
     Field(
         description="Caption the part of a clip that this trainer reads, and check for the length that its model "
-        "reads, for example musubi:wan."
+        "reads, for example musubi:wan. `gemma-captioner targets` lists them."
     ),
 ]
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ..errors import UsageError, redact_token
 from .presets import preset_settings
-from .targets import span_for, target_for
+from .targets import parse_frame_counts, span_for, target_for
 
 _PROMPTS = ("prompt", "prompt_file", "prompts")
 
@@ -24,17 +24,24 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     if "for" in flat:
         flat["for_"] = flat.pop("for")
     if isinstance(flat.get("for_"), str):  # any other type is refused later, with all that is wrong
-        frames = flat.get("train_frames")
-        flat.setdefault("span", span_for(flat["for_"], frames if isinstance(frames, int) else None))
+        flat.setdefault("span", span_for(flat["for_"], _train_frames(flat), flat.get("train_mode")))
         if target := target_for(flat["for_"]):  # a trainer without a model keeps the preset's target
             flat.setdefault("target", target)
     if isinstance(flat.get("preset"), str):
         preset = preset_settings(flat["preset"])
         _merge_layer(preset, flat)
+        if isinstance(flat.get("for_"), str) and "target" in preset and "target" not in flat:
+            preset["target"] = target_for(f"{flat['for_']}:{preset['target']}")
         flat = preset
     if "prompts" in flat:
         flat["prompt"] = _parse_prompt_tables(flat.pop("prompts"))
     return flat
+
+
+def _train_frames(flat: Mapping[str, Any]) -> tuple[int, ...]:
+    """The numbers of frames that can be read; one that cannot is refused later, with all that is wrong."""
+    counts = parse_frame_counts(flat.get("train_frames"))
+    return tuple(int(count) for count in counts if re.fullmatch(r"0*[1-9]\d*", str(count)))
 
 
 def _by_name(layer: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +83,8 @@ _FORMS = {  # how a value is written that a pattern or a choice of types checks
     "shard": "I/N, for example 1/8",
     "only": "failed, flagged or flagged:NAME",
     "wait-for-server": "30s, 10m or 1h30m",
-    "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds",
+    "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds, or head:81f, in frames",
+    "train-frames": "a number, or several: 33,81",
     "extension": "txt or caption, letters and digits only",
     "batch-size": "a whole number, 1 or more, or auto",
     "concurrency": "a whole number, 1 or more, or auto",

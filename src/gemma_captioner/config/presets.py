@@ -11,7 +11,7 @@ from ..errors import UsageError
 
 @cache
 def presets() -> Mapping[str, Mapping[str, Any]]:
-    """Name -> its file, read: description, why, settings."""
+    """Name -> its file, read: description, why, settings; for a model also source and, unless it is prose, format."""
     found = {entry.name.removesuffix(".toml"): entry for entry in files(__package__).joinpath("preset_files").iterdir()}
     return {name: tomllib.loads(found[name].read_text(encoding="utf-8")) for name in sorted(found)}
 
@@ -19,7 +19,9 @@ def presets() -> Mapping[str, Mapping[str, Any]]:
 def preset_text(name: str) -> str:
     """The settings of a preset as a config file, its description and reasons as comments."""
     preset = _get_preset(name)
-    comment = "\n".join(f"# {line}" for line in [preset["description"], *preset["why"].strip().splitlines()])
+    lines = [preset["description"], *preset["why"].strip().splitlines()]
+    lines += [f"Source: {preset['source']}"] if "source" in preset else []
+    comment = "\n".join(f"# {line}" for line in lines)
     text = files(__package__).joinpath("preset_files", f"{name}.toml").read_text(encoding="utf-8")
     settings = text.partition("[settings]\n")[2].replace("[settings.", "[")
     return f"{comment}\n\n{settings}"

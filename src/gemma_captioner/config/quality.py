@@ -2,9 +2,10 @@
 
 from pydantic import Field, field_validator
 
+from ..errors import UsageError
 from .group import SettingsGroup
 from .languages import LANGUAGES
-from .targets import TOKEN_LIMITS
+from .targets import token_limit
 
 
 class LimitSettings(SettingsGroup):
@@ -12,7 +13,9 @@ class LimitSettings(SettingsGroup):
 
     language: str = Field("english", description="Flag captions that are not in this language.")
     target: str | None = Field(
-        None, description="Flag captions that are too long for the text encoder of this model. --for sets it."
+        None,
+        description="Flag captions that are too long for the text encoder of this model, or of TRAINER:MODEL. --for "
+        "sets it.",
     )
     tokenizer: str | None = Field(
         None, description="Count tokens with this tokenizer, a Hugging Face id or a folder. [default: an estimate]"
@@ -28,8 +31,10 @@ class LimitSettings(SettingsGroup):
     @field_validator("target")
     @classmethod
     def _check_target(cls, value: str | None) -> str | None:
-        if value is not None and value not in TOKEN_LIMITS:
-            raise ValueError(f"give one of {', '.join(TOKEN_LIMITS)}")
+        try:
+            token_limit(value)
+        except UsageError as error:
+            raise ValueError(str(error).partition(": ")[2]) from error
         return value
 
 

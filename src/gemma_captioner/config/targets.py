@@ -1,98 +1,269 @@
-"""What trainers keep of a clip, so that its caption describes that part, and what text encoders read of a caption.
+"""Targets: what each trainer keeps of a clip and reads of a caption, for each model. The table is targets.toml.
 
-Read from their sources (snapshots of 2025-03 to 2026-08); trainers not named here see the whole clip.
+`--for TRAINER[:MODEL]` names a target. `get_target` returns its row; `span_for`, `token_limit` and `is_auxiliary` say
+what follows from it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 from ..errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLimit:
-    """max_tokens: of the text encoder, its own marks left out. encoder: whose tokens they are."""
+class Target:
+    """A row of the table. Without a model, the fields of the model are at their defaults.
 
-    max_tokens: int
-    encoder: str
+    Attributes:
+        title: The name of the model.
+        encoder: The text encoder, by the family of its tokenizer.
+        tokens: How many of its tokens the trainer reads; 0 for no limit.
+        reserved: How many of these a chat template takes.
+        over: What becomes of a longer caption: the rest is "cut", or training "fails".
+        quoted: A second encoder that reads only what stands in double quotes.
+        silence: Whether captions of clips say which kinds of sound are absent.
+        format: The caption format.
+        fps: The frame rate of the model; 0 if it has none.
+        rate: How the trainer resamples a clip: not at all, so its rate is the "source"'s; to the "model"'s; or by
+            dropping frames to "at most" the model's.
+        keep: Which frames it keeps: the "head", the "middle", the "whole" clip (evenly spaced frames of it), a "random"
+            window, or several "chunks" with the same caption.
+        counts: The valid numbers of frames, such as "4n+1". rounds: Whether another number is rounded "down" or "up".
+        sides: Height and width are multiples of this; 0 if unknown.
+        short: What becomes of a clip with too few frames.
+        modes: Other ways of the trainer to take frames, by the name of its setting: fields to replace.
+        captions: How caption files are read. lines: "whole": the lines of a `.txt` are one caption; "all", "any": each
+            line is a caption, and all or a random one are used; "first": the first line is the caption.
+        auxiliary: Masks and control images, which need no caption: globs of file names, and folder names with a `/`.
+        source: Where the row was read. trainer_source: The trainer's repository, commit and code.
+    """
 
+    trainer: str
+    model: str = ""
+    title: str = ""
+    encoder: str = ""
+    tokens: int = 0
+    reserved: int = 0
+    over: str = "cut"
+    quoted: str = ""
+    silence: bool = False
+    format: str = "prose"
+    fps: float = 0
+    rate: str = "source"
+    keep: str = "whole"
+    counts: str = ""
+    rounds: str = "down"
+    sides: int = 0
+    short: str = ""
+    modes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    captions: str = ""
+    lines: str = "whole"
+    auxiliary: Sequence[str] = ()
+    source: str = ""
+    trainer_source: str = ""
 
-# From the models' own pipelines and their trainers (snapshots of 2025-03 to 2026-08).
-TOKEN_LIMITS: Mapping[str, TokenLimit] = {
-    "wan": TokenLimit(512, "umT5"),
-    "hunyuan": TokenLimit(256, "LLaMA"),
-    "framepack": TokenLimit(256, "LLaMA"),
-    "ltx": TokenLimit(256, "T5"),
-    "ltx2": TokenLimit(1024, "Gemma"),
-    "mochi": TokenLimit(256, "T5"),
-    "flux": TokenLimit(512, "T5"),
-    "flux-schnell": TokenLimit(256, "T5"),
-    "sdxl": TokenLimit(75, "CLIP"),
-    "sdxl-150": TokenLimit(150, "CLIP"),
-    "sdxl-225": TokenLimit(225, "CLIP"),
-    "sd": TokenLimit(75, "CLIP"),
-}
+    @property
+    def name(self) -> str:
+        return f"{self.trainer}:{self.model}" if self.model else self.trainer
+
+    @property
+    def one_caption_per_line(self) -> bool:
+        return self.lines in ("all", "any")
+
+    def valid_count(self, frames: int) -> int:
+        """Round a number of frames as the trainer does.
+
+        # 4n+1: 80 -> 77      17n+5, up: 90 -> 90, 91 -> 107      4n+1: 1 -> 1
+        """
+        match = re.fullmatch(r"(\d+)n(?:\+(\d+))?", self.counts)
+        if match is None or frames <= 1:
+            return frames
+        step, rest = int(match[1]), int(match[2] or 0)
+        beyond = (frames - rest) % step
+        if beyond and self.rounds == "up":
+            return frames - beyond + step
+        return max(1, frames - beyond)
 
 
 @dataclass(frozen=True, slots=True)
-class Trainer:
-    """fps: model -> frames a second it resamples clips to, of which it keeps the first N; empty: it keeps all.
+class TokenLimit:
+    """max_tokens: of the text encoder, without its own marks. encoder: whose tokens they are. over: as in `Target`."""
 
-    one_caption_per_line: whether it reads each line of a `.txt` as a caption of its own, and takes one or all of them.
+    max_tokens: int
+    encoder: str
+    over: str = "cut"
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("targets.toml").read_text(encoding="utf-8"))
+
+
+def models() -> Mapping[str, Mapping[str, Any]]:
+    """Model -> its fields."""
+    models: Mapping[str, Mapping[str, Any]] = _table()["models"]
+    return models
+
+
+def trainers() -> Sequence[str]:
+    return list(_table()["trainers"])
+
+
+def _models_of(trainer: str) -> Mapping[str, Mapping[str, Any]]:
+    entries: Mapping[str, Mapping[str, Any]] = _table()["trainers"][trainer].get("models", {})
+    return entries
+
+
+def all_targets() -> Iterator[Target]:
+    """Yield every row of the table."""
+    for trainer in trainers():
+        for model in _models_of(trainer) or ("",):
+            yield get_target(f"{trainer}:{model}".removesuffix(":"))
+
+
+def _model_named(name: str) -> str | None:
+    """# wan2.2 -> wan"""
+    return next((model for model, row in models().items() if name == model or name in row.get("aliases", ())), None)
+
+
+@cache
+def get_target(target: str) -> Target:
+    """Return the row of `TRAINER[:MODEL]`. A known trainer and a known model that it does not list overlay, too.
+
+    Raises `UsageError` if either is unknown.
     """
-
-    fps: Mapping[str, float] = field(default_factory=dict)
-    one_caption_per_line: bool = False
-
-
-TRAINERS: dict[str, Trainer] = {
-    "musubi": Trainer({"hunyuan": 24, "wan": 16, "framepack": 30}),
-    "diffusion-pipe": Trainer({"hunyuan": 24, "wan": 16, "ltx": 25}),
-    "ltx": Trainer({"": 25}),
-    "mochi": Trainer({"": 30}),
-    "ai-toolkit": Trainer(),
-    "simpletuner": Trainer(one_caption_per_line=True),
-    "finetrainers": Trainer(),
-    "onetrainer": Trainer(one_caption_per_line=True),
-    "sd-scripts": Trainer(),
-    "huggingface": Trainer(),
-}
-
-
-def get_trainer(target: str) -> Trainer:
-    """Of `TRAINER[:MODEL]`. Raises `UsageError` where either is not known."""
-    name, _, model = target.partition(":")
-    if name not in TRAINERS:
-        raise UsageError(f"--for {target}: unknown trainer. Available: {', '.join(TRAINERS)}")
-    if model and not {name, model} & TOKEN_LIMITS.keys():  # LTX and Mochi are read by one encoder, whatever is trained
+    trainer, _, given = target.partition(":")
+    if trainer not in trainers():
+        raise UsageError(f"--for {target}: unknown trainer. Available: {', '.join(trainers())}")
+    row = _table()["trainers"][trainer]
+    model = _model_named(given) or row.get("model", "")
+    if given and not model:
         raise UsageError(
-            f"--for {target}: unknown model. Available: {', '.join(TOKEN_LIMITS)}. For another one, give --for {name}"
+            f"--for {target}: unknown model. Available: {', '.join(models())}. For another one, give --for {trainer}"
         )
-    return TRAINERS[name]
+    merged = (models().get(model) or {}) | row | _models_of(trainer).get(model, {})
+    known = {f.name for f in fields(Target)}
+    values = {name: value for name, value in merged.items() if name in known}
+    source = _models_of(trainer).get(model, {}).get("source", "")
+    return Target(**values | {"trainer": trainer, "model": model, "source": source, "trainer_source": row["source"]})
 
 
-def span_for(target: str, train_frames: int | None) -> str:
-    """The span that `TRAINER[:MODEL]` keeps when it trains on so many frames.
+def what_is_known(target: str) -> str | None:
+    """Return what the table knows of a combination that it does not list; None if it lists it, or no model is named."""
+    found = get_target(target)
+    if not found.model or found.model in _models_of(found.trainer):
+        return None
+    by = [trainer for trainer in trainers() if found.model in _models_of(trainer)]
+    return (
+        f"{target} is not in the table of targets, so it is treated as {found.trainer} and {found.model} in general. "
+        f"Known: {found.trainer} with {', '.join(_models_of(found.trainer)) or 'no model'}; "
+        f"{found.model} with {', '.join(by) or 'no trainer'}"
+    )
 
-    # musubi:wan, 81 -> head:5.0625 (81 frames at 16 a second)      sd-scripts:sdxl, 81 -> whole
+
+def in_mode(target: str, mode: str | None) -> Target:
+    """Return the row with the trainer's other way to take frames. Raises `UsageError` if it has none of that name."""
+    found = get_target(target)
+    if mode is None:
+        return found
+    if mode not in found.modes:
+        known = f"Available: {', '.join(found.modes)}" if found.modes else f"{found.trainer} has one way to take frames"
+        raise UsageError(f"--train-mode {mode}: unknown for {found.trainer}. {known}")
+    return replace(found, **found.modes[mode])
+
+
+def parse_frame_counts(value: Any) -> tuple[Any, ...]:
+    """# 81 -> (81,)      "33,81" -> ("33", "81")      ["33,49", "81"] -> ("33", "49", "81")"""
+    values = value if isinstance(value, list | tuple) else () if value is None else (value,)
+    return tuple(part for one in values for part in (one.split(",") if isinstance(one, str) else (one,)))
+
+
+def lengths_for(target: str, train_frames: Sequence[int], mode: str | None = None) -> str:
+    """Return the lengths that the trainer cuts clips to, as a span states them.
+
+    # diffusion-pipe:wan, 33 81 -> 2.0625,5.0625 (at 16 a second)     musubi:wan, 81 -> 81f (frames of the file)
+    # musubi:wan, 81, mode source_fps -> 81f@16 (after frames are dropped to 16 a second)
     """
-    name, _, model = target.partition(":")
-    fps = get_trainer(target).fps
-    if not fps or train_frames is None:
+    found = in_mode(target, mode)
+    if found.rate != "source" and not found.fps:
+        known = [f"{found.trainer}:{m}" for m in _models_of(found.trainer) if get_target(f"{found.trainer}:{m}").fps]
+        raise UsageError(f"--for {target} with --train-frames requires a model: give {', '.join(known)}")
+    counts = [count for count in sorted({*map(found.valid_count, train_frames)}) if count > 1] or [1]
+    if found.rate == "model":
+        return ",".join(f"{count / found.fps:.6g}" for count in counts)
+    return ",".join(f"{count}f" if found.rate == "source" else f"{count}f@{found.fps:g}" for count in counts)
+
+
+def span_for(target: str, train_frames: Sequence[int], mode: str | None = None) -> str:
+    """Return the span that `TRAINER[:MODEL]` keeps when it trains on so many frames.
+
+    # diffusion-pipe:wan, 81 -> head:5.0625      musubi:wan, 81 -> head:81f      sd-scripts:sdxl, 81 -> whole
+    """
+    found = in_mode(target, mode)
+    if not train_frames or found.keep not in ("head", "middle"):
         return "whole"
-    if model not in fps:
-        if "" not in fps:
-            raise UsageError(
-                f"--for {target} with --train-frames requires a model: give {', '.join(f'{name}:{m}' for m in fps)}"
-            )
-        model = ""
-    return f"head:{train_frames / fps[model]:.6g}"
+    return f"{found.keep}:{lengths_for(target, train_frames, mode)}"
+
+
+def clips_for(target: str, train_frames: Sequence[int]) -> tuple[list[int], float]:
+    """Return the numbers of frames and the frame rate of clips that the trainer keeps whole; rate 0: the file's own.
+
+    # musubi:wan, 80 33 -> [77, 33], 16      ltx:ltx2, 121 -> [121], 0
+    """
+    found = get_target(target)
+    return sorted({*map(found.valid_count, train_frames)}, reverse=True), found.fps
 
 
 def target_for(target: str) -> str | None:
-    """The model whose text encoder reads the captions, of `TRAINER[:MODEL]`; None where that is not said.
+    """Return what `--target` is to name for `TRAINER[:MODEL]`: the model, with its trainer if that changes the limit.
 
-    # musubi:wan -> wan      ltx -> ltx      sd-scripts -> None
+    # musubi:wan -> wan      ltx -> ltx      onetrainer:flux -> onetrainer:flux (77 tokens)      sd-scripts -> None
     """
-    name, _, model = target.partition(":")
-    return next((known for known in (model, name) if known in TOKEN_LIMITS), None)
+    found = get_target(target)
+    if not found.model:
+        return None
+    return found.model if token_limit(found.model) == token_limit(found.name) else found.name
+
+
+def token_limit(target: str | None) -> TokenLimit | None:
+    """Return what is read of a caption by `MODEL` or `TRAINER:MODEL`; None if there is no limit.
+
+    Raises `UsageError` if the target is unknown.
+    """
+    if target is None or not (found := _row_of(target)).tokens:
+        return None
+    return TokenLimit(found.tokens - found.reserved, found.encoder, found.over)
+
+
+def states_silence(target: str | None) -> bool:
+    """Return whether captions for `MODEL` or `TRAINER:MODEL` say that nobody speaks or no music plays."""
+    return target is not None and _row_of(target).silence
+
+
+def _row_of(target: str) -> Target:
+    """The row of `TRAINER:MODEL`, or of `MODEL` in general. Raises `UsageError` if it is unknown."""
+    if ":" in target:
+        return get_target(target)
+    if (model := _model_named(target)) is None:
+        raise UsageError(f"--target {target}: give one of {', '.join(models())}, or TRAINER:MODEL")
+    return Target("", model, **{name: value for name, value in models()[model].items() if name != "aliases"})
+
+
+def is_auxiliary(name: str, target: str | None) -> bool:
+    """Return whether the trainer reads the file at this path within the dataset as a mask or a control image.
+
+    # onetrainer: a-masklabel.png -> yes      musubi: control/a.png -> yes, a-masklabel.png -> no
+    """
+    if target is None or (trainer := target.partition(":")[0]) not in trainers():  # a format that no trainer reads
+        return False
+    *folders, file = name.lower().split("/")
+    return any(
+        glob[:-1] in folders if glob.endswith("/") else fnmatchcase(file, glob)
+        for glob in get_target(trainer).auxiliary
+    )

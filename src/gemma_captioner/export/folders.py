@@ -13,15 +13,24 @@ from .entries import distinct, without_suffix
 from .writers import whole_file
 
 
-def write_folder(entries: Iterator[CaptionedItem], to: Path, *, lines: bool = False) -> Iterator[Path]:
-    """Write the folder and yield its path. lines: write all captions, one per line, instead of only the first."""
+def write_folder(
+    entries: Iterator[CaptionedItem], to: Path, *, lines: bool = False, companions: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Write the folder and yield its path.
+
+    Args:
+        lines: Write all captions, one per line, instead of only the first.
+        companions: Also link files that are named after a media file: its stem and one of these endings.
+    """
     links = [(entry, to / entry.item.name) for entry in distinct(entries, without_suffix)]
     _check_caption_collisions(links)
     for entry, media in links:
         media.parent.mkdir(parents=True, exist_ok=True)
-        if not media.exists():
-            media.unlink(missing_ok=True)  # remove a broken link
-            _link(entry.item.path, media)
+        for name in (media.name, *(f"{media.stem}{ending}" for ending in companions)):
+            source, link = entry.item.path.with_name(name), media.with_name(name)
+            if not link.exists() and (source.exists() or name == media.name):
+                link.unlink(missing_ok=True)  # remove a broken link
+                _link(source, link)
         with whole_file(media.with_suffix(".txt")) as file:
             file.write("\n".join(dict.fromkeys(entry.captions) if lines else entry.captions[:1]).encode())
     yield to

@@ -109,13 +109,22 @@ def _ltx(writer: Writer) -> ExportWriter:
     return lambda entries, to: _rows(writer, row)(distinct(entries, without_suffix), to)
 
 
-def _metadata(column: str) -> ExportWriter:
+def _diffsynth(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
+    # The name is relative to the dataset folder, which must be the --dataset_base_path.
+    yield {"image" if entry.item.kind == "image" else "video": entry.item.name, "prompt": entry.captions[0]}
+
+
+def _of_one_kind(write: ExportWriter) -> ExportWriter:
+    return lambda entries, to: write(require_one_kind(entries), to)
+
+
+def _metadata(column: str, name: str = "metadata.jsonl", writer: Writer = write_json_lines) -> ExportWriter:
     def row(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
         yield {"file_name": path_inside(entry, folder), column: entry.captions[0]}
 
     def write(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
-        _require_path_is_read(to, "metadata.jsonl")
-        yield from _rows(write_json_lines, row)(require_one_kind(entries), to)
+        _require_path_is_read(to, name)
+        yield from _of_one_kind(_rows(writer, row))(entries, to)
 
     return write
 
@@ -148,9 +157,23 @@ EXPORTS: Mapping[str, ExportFormat] = {
         _FIRST,
         suffixes={".csv": _ltx(write_csv), ".jsonl": _ltx(write_json_lines)},
     ),
-    "onetrainer": ExportFormat(partial(write_folder, lines=True), None, _LINES),
+    "onetrainer": ExportFormat(
+        partial(write_folder, lines=True, companions=("-masklabel.png", "-condlabel.png")), None, _LINES
+    ),
     "sd-scripts": ExportFormat(_sd_scripts, "{parent}/{name}-sd-scripts.json", _LINES, kind="image"),
     "mochi": ExportFormat(write_folder, None, _FIRST, kind="clip"),
+    "diffsynth": ExportFormat(
+        _of_one_kind(_rows(write_json_list, _diffsynth)),
+        "{parent}/{name}-diffsynth.json",
+        _FIRST,
+        suffixes={
+            ".csv": _of_one_kind(_rows(write_csv, _diffsynth)),
+            ".jsonl": _of_one_kind(_rows(write_json_lines, _diffsynth)),
+        },
+    ),
+    "fibo": ExportFormat(
+        _metadata("caption", "metadata.csv", write_csv), "{folder}/metadata.csv", _FIRST, kind="image"
+    ),
     "huggingface": ExportFormat(_metadata("text"), "{folder}/metadata.jsonl", _FIRST),
     "webdataset": ExportFormat(write_shards, "{parent}/{name}.tar", _ALL),
     "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "one row per caption"),

@@ -1,5 +1,6 @@
 """Encodes a time range of a video to H.264: upright, 8-bit sRGB, with the original frame times."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,7 @@ def encode(
     crf: str,
     max_edge: int | None = None,
     options: Mapping[str, str] | None = None,
+    rate: float = 0,
 ) -> None:
     """Encode from the frame on screen at `start` until `end`, in seconds of presentation time, without audio.
 
@@ -37,19 +39,26 @@ def encode(
         crf: x264 quality.
         max_edge: longest edge in pixels; larger frames are scaled down.
         options: mp4 muxer options.
+        rate: resample to this constant frame rate; 0 keeps the original frames.
     """
     with open_video(video) as source, av.open(str(target), "w", format="mp4", options=dict(options or {})) as clip:
         stream = video_stream(source)
-        rate = Fraction(stream.average_rate or 24).limit_denominator(1001)
-        if not 1 <= rate <= 240:
-            rate = Fraction(24)
+        shown_rate = Fraction(rate or stream.average_rate or 24).limit_denominator(1001)
+        if not 1 <= shown_rate <= 240:
+            shown_rate = Fraction(24)
         encoder: VideoStream | None = None
         reformatter, converter = VideoReformatter(), VideoReformatter()
         pts = -1
-        for time, frame in _frames_in_range(decode_from(source, stream, timeline, start), start, end, float(1 / rate)):
+        decoded = decode_from(source, stream, timeline, start)
+        frames = (
+            _frames_at_rate(decoded, start, end, rate)
+            if rate
+            else _frames_in_range(decoded, start, end, float(1 / shown_rate))
+        )
+        for time, frame in frames:
             if encoder is None:
                 width, height = _even_size(*upright_size(frame, stream.sample_aspect_ratio), max_edge)
-                encoder = clip.add_stream("libx264", rate=rate, options={"crf": crf})
+                encoder = clip.add_stream("libx264", rate=shown_rate, options={"crf": crf})
                 encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
                 encoder.codec_context.time_base = _TIME_BASE
                 for name, value in _BT709.items():
@@ -92,6 +101,22 @@ def _frames_in_range(
         yield start, shown
     if end - last > 1.5 * frame_duration_s:
         yield end - frame_duration_s, shown
+
+
+def _frames_at_rate(
+    frames: Iterator[VideoFrame], start: float, end: float, rate: float
+) -> Iterator[tuple[float, VideoFrame]]:
+    """(time, the frame on screen at that time), `rate` times per second from `start` until `end`."""
+    times = deque(start + i / rate for i in range(round((end - start) * rate)))
+    shown: VideoFrame | None = None
+    for frame in frames:
+        while shown is not None and times and times[0] + TIMESTAMP_TOLERANCE_S < (frame.time or 0.0):
+            yield times.popleft(), shown
+        if not times:
+            return
+        shown = frame
+    if shown is not None:
+        yield from ((time, shown) for time in times)
 
 
 def _even_size(width: int, height: int, max_edge: int | None) -> tuple[int, int]:

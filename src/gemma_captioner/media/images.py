@@ -18,7 +18,7 @@ from ..errors import ItemError
 from ..storage.filesystem import source
 from ..types import Frames, PatchBudget, Pixels, Size, resized_dimensions
 from .color import convert_primaries
-from .sampling import Timeline, select_frames
+from .sampling import Timeline, length_flags, select_frames
 from .settings import DecodeSettings
 from .video import decode_clip
 
@@ -103,13 +103,15 @@ def _decode_animation(file: Image.Image, wanted: Size, settings: DecodeSettings)
         start_times.append(time_s)
         frame_s = (file.info.get("duration") or 0) / 1000
         time_s += frame_s if frame_s >= _MIN_FRAME_DURATION_S else _DEFAULT_FRAME_DURATION_S
-    chosen, _ = select_frames(Timeline(start_times, end=time_s), settings)
+    timeline = Timeline(start_times, end=time_s)
+    chosen, _ = select_frames(timeline, settings)
     pixels = []
     for number in chosen:
         file.seek(number)
         pixels.append(image_to_srgb(file.copy(), size, settings.background, bicubic=isinstance(wanted, PatchBudget)))
     times = tuple(start_times[i] for i in chosen)
-    return Frames(np.stack(pixels), times, duration_s=time_s, kind="clip", source_size=file.size)
+    flags = length_flags(timeline, settings)
+    return Frames(np.stack(pixels), times, duration_s=time_s, flags=flags, kind="clip", source_size=file.size)
 
 
 def image_to_srgb(

@@ -1,5 +1,6 @@
 """Selects the frames of a clip to show to the model. Pure arithmetic on times, counts and spans."""
 
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from .settings import DecodeSettings
 # Containers round times to their time base (Matroska: 1 ms). A frame that starts up to this much after a requested time
 # is the frame at that time.
 TIMESTAMP_TOLERANCE_S = 0.0015
+MAX_RATE_DIFFERENCE = 1.0  # frames per second by which a trainer takes a file's rate for the wanted one: 24 for 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def select_frames(timeline: Timeline, settings: DecodeSettings) -> tuple[list[in
 
     Raises `ItemError` if the span starts after the end of the clip.
     """
-    begin, until = parse_span(settings.span, timeline.duration)
+    begin, until = parse_span(settings.span, timeline)
     begin, until = timeline.start + begin, timeline.start + until
     first = max(0, bisect_right(timeline.times, begin + TIMESTAMP_TOLERANCE_S) - 1)  # on screen when the span starts
     last = max(first + 1, bisect_left(timeline.times, until - TIMESTAMP_TOLERANCE_S))
@@ -57,25 +59,53 @@ def select_frames(timeline: Timeline, settings: DecodeSettings) -> tuple[list[in
     return indexes, len(moments) - len(available)
 
 
-def parse_span(span: str, duration_s: float) -> tuple[float, float]:
+def parse_span(span: str, timeline: Timeline) -> tuple[float, float]:
     """Return the start and end of a span, in seconds from the start of the clip.
 
     # of 10 s:  whole -> 0, 10    head:4 -> 0, 4    middle:4 -> 3, 7    2-6.5 -> 2, 6.5    head:60 -> 0, 10
+    # at 24 a second:  head:48f -> 0, 2    head:48f@16 -> 0, 3    head:2,4,60 -> 0, 4    head:48f@30 -> 0, 10
     """
     match = re.fullmatch(SPAN, span)
     if match is None:
         raise ValueError(f"invalid span: {span!r}")
+    duration_s = timeline.duration
     if span == "whole":
         return 0.0, duration_s
-    if match["head"]:
-        return 0.0, min(duration_s, float(match["head"]))
-    if match["middle"]:
-        length = min(duration_s, float(match["middle"]))
-        return (duration_s - length) / 2, (duration_s + length) / 2
+    if match["part"]:
+        length = longest_that_fits(match["lengths"], timeline) or duration_s
+        return (0.0, length) if match["part"] == "head" else ((duration_s - length) / 2, (duration_s + length) / 2)
     begin, end = float(match["start"]), float(match["end"])
     if begin >= min(end, duration_s):
         raise ItemError(f"--span {span} is outside this clip of {duration_s:.2f} s: choose an earlier span")
     return begin, min(end, duration_s)
+
+
+def longest_that_fits(lengths: str, timeline: Timeline) -> float | None:
+    """Return the longest of the lengths that the clip holds, in seconds; None if it is shorter than all of them.
+
+    # 49f,81f, of 60 frames at 24 a second -> 49 / 24
+    """
+    seconds = [_length_s(length, timeline) for length in lengths.split(",")]
+    fitting = [length for length in seconds if length <= timeline.duration + TIMESTAMP_TOLERANCE_S]
+    return min(max(fitting), timeline.duration) if fitting else None
+
+
+def length_flags(timeline: Timeline, settings: DecodeSettings) -> tuple[str, ...]:
+    """Return `too_short_for_trainer` for a clip that is shorter than what the trainer keeps."""
+    is_short = bool(settings.min_lengths) and longest_that_fits(settings.min_lengths, timeline) is None
+    return ("too_short_for_trainer",) * is_short
+
+
+def _length_s(length: str, timeline: Timeline) -> float:
+    """# 4.5 -> 4.5      of a file at 24 a second: 48f -> 2, 48f@16 -> 3, 48f@30 -> inf: too few frames"""
+    number, is_frames, rate = re.fullmatch(r"([\d.]+)(f?)@?(.*)", length).groups()  # type: ignore[union-attr]  # by SPAN
+    if not is_frames:
+        return float(number)
+    frames, total = int(float(number)), len(timeline.times)
+    if frames > total or (rate and total < (float(rate) - MAX_RATE_DIFFERENCE) * timeline.duration):
+        return math.inf
+    of_file = timeline.times[frames] - timeline.start if frames < total else timeline.duration
+    return max(of_file, frames / float(rate)) if rate else of_file
 
 
 def sample_times(duration_s: float, n: int, rule: SamplingRule) -> list[float]:

@@ -14,6 +14,7 @@ class DecodeSettings:
     sampling: SamplingRule = "midpoints"
     fps: float | None = None
     span: str = "whole"
+    min_lengths: str = ""  # as in a span: a clip shorter than all of them is flagged `too_short_for_trainer`
     background: str = "white"
     animated: Literal["clip", "first"] = "clip"
     exact_pixels: bool = False

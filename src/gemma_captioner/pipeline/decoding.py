@@ -1,6 +1,7 @@
 """Conversion of the settings for the decode workers."""
 
 from ..config.settings import Settings
+from ..config.targets import lengths_for
 from ..media.settings import DecodeSettings
 
 
@@ -12,6 +13,9 @@ def decode_settings(settings: Settings) -> DecodeSettings:
         sampling=sampling.sampling,
         fps=sampling.fps,
         span=sampling.span,
+        min_lengths=lengths_for(sampling.for_, sampling.train_frames, sampling.train_mode)
+        if sampling.for_ and sampling.train_frames
+        else "",
         background=reading.background,
         animated=reading.animated,
         exact_pixels=reading.exact_pixels,

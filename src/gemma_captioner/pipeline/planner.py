@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..config.selection import SelectionSettings
 from ..config.settings import Settings
+from ..config.targets import is_auxiliary
 from ..dataset import parquet, sidecar
 from ..dataset.discover import DiscoveredItem, Discovery, Root
 from ..dataset.journal import CaptionRecord, History, fingerprint
@@ -67,6 +68,7 @@ class Plan:
 
     def __init__(self, roots: list[Root], settings: Settings) -> None:
         self._selection = settings.selection
+        self._target = settings.sampling.for_
         self._discovery = Discovery(roots, settings.selection)
         self._overwrite = OverwritePolicy(settings)
         self._captioned_paths: frozenset[str] | None = None  # only with --captions-to parquet
@@ -86,7 +88,9 @@ class Plan:
             if not self._is_in_shard(found):
                 self.num_in_other_shards += 1
                 continue
-            if isinstance(found, Failed):
+            if not isinstance(found.item, Folder) and is_auxiliary(found.item.name, self._target):
+                yield Skipped(found.item, "is a mask or control image of the trainer")
+            elif isinstance(found, Failed):
                 yield found
             elif (reason := self._reason_to_skip(found)) is not None:
                 yield Skipped(found.item, reason)

@@ -7,6 +7,7 @@ from ..captions.clean import apply_affixes, strip_boilerplate, to_ascii_punctuat
 from ..captions.flags import REJECTION_REASONS, evaluate
 from ..captions.limits import length_flags
 from ..config.settings import Settings
+from ..config.targets import states_silence
 from ..prompts.variables import fill_template
 from ..types import Reply
 
@@ -39,7 +40,8 @@ def postprocess_reply(
     truncated = reply.finish_reason == "length" and bool(text)
     if truncated:
         text = to_last_sentence(text)
-    flags = evaluate(text, prompt=prompt, language=judging.language)
+    silence = states_silence(judging.target)
+    flags = evaluate(text, prompt=prompt, language=judging.language, states_silence=silence)
     if rejection := [flag for flag in flags if flag in REJECTION_REASONS]:
         return CaptionCheck("", flags, REJECTION_REASONS[rejection[0]])
     prefix, suffix = fill_template(prompting.prefix, values), fill_template(prompting.suffix, values)

@@ -14,7 +14,7 @@ from itertools import count
 import psutil
 
 from ..config.settings import Settings
-from ..config.targets import get_trainer
+from ..config.targets import get_target
 from ..dataset import sidecar
 from ..dataset.journal import JournalRecord, fingerprint, new_run_id
 from ..engines import Engine, Session, engine_for
@@ -67,7 +67,7 @@ class Pipeline:
         self._deadline = deadline
         self._metadata = load_metadata(settings)
         self._examples: list[FewShotExample] = read_examples(settings.prompting.examples)
-        self._as_lines = settings.sampling.for_ is not None and get_trainer(settings.sampling.for_).one_caption_per_line
+        self._as_lines = settings.sampling.for_ is not None and get_target(settings.sampling.for_).one_caption_per_line
         self._items: list[ItemState] = []  # in progress, in the order of the plan
         self._in_flight: dict[int, ItemState] = {}  # by request id
         self._request_ids = count()

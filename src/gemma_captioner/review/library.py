@@ -12,6 +12,7 @@ from pathlib import Path
 from ..captions.flags import evaluate
 from ..captions.limits import length_flags
 from ..config.settings import Settings
+from ..config.targets import states_silence
 from ..dataset import sidecar
 from ..dataset.discover import Discovery, Root
 from ..errors import ItemError, StorageError
@@ -202,7 +203,9 @@ class Library:
         words, judging = entry.words, self._settings.judging
         if words.digest is None or entry.provenance or words.digest in self._flags_by_digest:
             return False
-        flags = evaluate(words.text, language=judging.language) + length_flags(words.text, judging.target)
+        silence = states_silence(judging.target)
+        flags = evaluate(words.text, language=judging.language, states_silence=silence)
+        flags += length_flags(words.text, judging.target)
         self._flags_by_digest[words.digest] = flags
         return True
 

@@ -36,11 +36,12 @@ _THUMBNAIL_SIZE = (256, 144)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """start, end: seconds from the video's first frame."""
+    """start, end: seconds from the video's first frame. rate: the frame rate of the clip; 0 for the video's own."""
 
     number: int
     start: float
     end: float
+    rate: float = 0
 
 
 def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
@@ -61,7 +62,9 @@ def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
         temporary.mkdir(parents=True, exist_ok=True)
         timeline = read_timeline(video)
         table = records / f"{video.stem}.csv"
-        key = f"{fingerprint(video)} {settings.detector} {settings.min} {settings.max}"
+        cut = settings.training_clips
+        lengths = f"{settings.min} {settings.max}" if cut is None else f"{cut[0]} frames at {cut[1]:g}"
+        key = f"{fingerprint(video)} {settings.detector} {lengths}"
         scenes = _cached_scenes(table, key)
         if scenes is None:
             if any(output.glob(f"{glob.escape(video.stem)}-[0-9][0-9][0-9][0-9].mp4")):
@@ -71,7 +74,12 @@ def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
             scenes = _detect_scenes(video, timeline, _DETECTORS[settings.detector])
             _write_table(table, scenes, key)
         clips = []
-        for segment in split_scenes(scenes, settings.min_seconds, settings.max_seconds):
+        segments = (
+            split_scenes(scenes, settings.min_seconds, settings.max_seconds)
+            if cut is None
+            else split_for_training(scenes, timeline, *cut)
+        )
+        for segment in segments:
             clip = output / f"{video.stem}-{segment.number:04d}.mp4"
             if not (clip.exists() and clip.stat().st_size):
                 with atomic_write(clip, temporary / f"{os.getpid()}-{clip.name}") as unfinished:
@@ -97,6 +105,27 @@ def split_scenes(scenes: list[tuple[float, float]], min_s: float, max_s: float) 
         for a, b in pairwise(edges):
             if b - a >= min_s - 1e-9:
                 segments.append(Segment(len(segments) + 1, a, b))
+    return segments
+
+
+def split_for_training(
+    scenes: list[tuple[float, float]], timeline: Timeline, counts: list[int], rate: float
+) -> list[Segment]:
+    """Cut scenes into clips of exactly so many frames; the longest that fits first. Drop what remains of each scene.
+
+    # a scene of 12 s, [81, 33] frames at 16 a second -> 0-5.0625, 5.0625-10.125; 1.875 s remain, too few for 33 frames
+    """
+    times = [time - timeline.start for time in timeline.times]
+    segments: list[Segment] = []
+    for start, end in scenes:
+        if rate:
+            edges = [start + i / rate for i in range(math.floor((end - start) * rate + 1e-6) + 1)]
+        else:
+            edges = [time for time in times if start - TIMESTAMP_TOLERANCE_S <= time < end - TIMESTAMP_TOLERANCE_S]
+            edges.append(end)
+        while (count := next((count for count in counts if count < len(edges)), None)) is not None:
+            segments.append(Segment(len(segments) + 1, edges[0], edges[count], rate))
+            del edges[:count]
     return segments
 
 
@@ -144,12 +173,15 @@ def _cached_scenes(table: Path, key: str) -> list[tuple[float, float]] | None:
 def _write_table(table: Path, scenes: list[tuple[float, float]], key: str) -> None:
     with atomic_write(table) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("start_s", "end_s", "found in (bytes:time) by (detector, min, max)"))
+        writer.writerow(("start_s", "end_s", "found in (bytes:time) by (detector, lengths)"))
         writer.writerows((f"{start:.6f}", f"{end:.6f}", key) for start, end in scenes)
 
 
 def _write_clip(video: Path, target: Path, segment: Segment, timeline: Timeline) -> None:
     start, end = timeline.start + segment.start, timeline.start + segment.end
+    if segment.rate:
+        encode(video, target, start, end, timeline, crf=_CRF, rate=segment.rate)
+        return
     with open_video(video) as source:
         name = video_stream(source).codec_context.name
         can_copy = name in _COPYABLE_CODECS and _between_keyframes(start, end, timeline)

@@ -4,7 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..config.group import DURATION, SettingsGroup, parse_duration
+from ..config.group import DURATION, FrameCounts, SettingsGroup, parse_duration
+from ..config.targets import clips_for
 
 
 class SplitSettings(SettingsGroup):
@@ -17,6 +18,30 @@ class SplitSettings(SettingsGroup):
         description="How scene cuts are found. content: by color and brightness. adaptive: the same, but "
         "tolerates camera motion. none: cut by length only.",
     )
+
+    for_: str | None = Field(
+        None,
+        description="Cut clips of exactly the length and frame rate that this trainer keeps, for example musubi:wan. "
+        "Requires --train-frames; replaces --min and --max.",
+    )
+    train_frames: FrameCounts | None = Field(
+        None,
+        description="With --for: the number of frames of each clip. Of several, for example 33,81, the longest "
+        "that fits.",
+    )
+
+    @model_validator(mode="after")
+    def _check_trainer(self) -> Self:
+        if (self.for_ is None) != (self.train_frames is None):
+            raise ValueError("--for and --train-frames go together: give both, or --min and --max")
+        if self.for_ is not None and self.model_fields_set & {"min", "max"}:
+            raise ValueError("--for sets the length of the clips: leave out --min and --max")
+        return self
+
+    @property
+    def training_clips(self) -> tuple[list[int], float] | None:
+        """With --for: the numbers of frames, longest first, and the frame rate; 0 for the video's own."""
+        return clips_for(self.for_, self.train_frames) if self.for_ and self.train_frames else None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:

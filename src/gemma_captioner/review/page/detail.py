@@ -8,7 +8,7 @@ from nicegui import background_tasks, ui
 
 from ...captions.limits import estimated_tokens
 from ...config.languages import LANGUAGES
-from ...config.targets import TOKEN_LIMITS
+from ...config.targets import token_limit
 from ...errors import ItemError
 from ..caption_details import describe_provenance
 from ..library import ReviewItem, readable
@@ -93,8 +93,7 @@ class Detail:
         """Show the number of words, and of tokens against the limit of the target's text encoder."""
         words, target = len(text.split()), self._review_state.settings.judging.target
         length = f"{words} word{'s' * (words != 1)}"
-        if target is not None:
-            limit = TOKEN_LIMITS[target]
+        if (limit := token_limit(target)) is not None:
             tokens = estimated_tokens(text, limit.encoder)
             length += f", about {tokens} of {limit.max_tokens} tokens ({target})"
             self._count.classes(replace="count over" if tokens > limit.max_tokens else "count")

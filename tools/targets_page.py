@@ -1,0 +1,53 @@
+"""Writes the table of targets into docs/targets.md: python -m tools.targets_page. A test holds the page current."""
+
+from itertools import groupby
+from pathlib import Path
+
+from gemma_captioner.cli.targets import clip_cells, rate_of, tokens_of
+from gemma_captioner.config.targets import Target, all_targets, models
+
+PAGE = Path(__file__).parents[1] / "docs" / "targets.md"
+BEGIN, END = "<!-- begin: python -m tools.targets_page -->\n", "<!-- end -->\n"
+
+
+def render(text: str) -> str:
+    """The page with its table written anew."""
+    before, _, rest = text.partition(BEGIN)
+    return before + BEGIN + tables() + END + rest.partition(END)[2]
+
+
+def tables() -> str:
+    parts = ["\n| model | is | text encoder | caption format |\n|---|---|---|---|\n"]
+    for name, model in models().items():
+        names = ", ".join(f"`{n}`" for n in (name, *model.get("aliases", ())))
+        quoted = f", {model['quoted']} for what is in quotes" if "quoted" in model else ""
+        parts.append(f"| {names} | {model['title']} | {model['encoder']}{quoted} | {model.get('format', 'prose')} |\n")
+    for trainer, rows in groupby(all_targets(), key=lambda row: row.trainer):
+        parts.append(_section(trainer, list(rows)))
+    return "".join(parts) + "\n"
+
+
+def _section(trainer: str, rows: list[Target]) -> str:
+    first = rows[0]
+    facts = [f"Captions: {first.captions}."]
+    if first.short:
+        facts.append(f"A clip that is too short: {first.short}.")
+    if first.modes:
+        modes = ", ".join(f"`{mode}` ({changes['keep']})" for mode, changes in first.modes.items())
+        facts.append(f"`--train-mode`: {modes}.")
+    if first.auxiliary:
+        facts.append(f"Not captioned: {', '.join(f'`{glob}`' for glob in first.auxiliary)}.")
+    lines = [f"\n### {trainer}\nRead at {first.trainer_source}. {' '.join(facts)}\n"]
+    if first.model:
+        lines.append("\n| model | tokens | rate | keeps | frames | sides | read in |\n|---|---|---|---|---|---|---|\n")
+        for row in rows:
+            keep, counts, sides = clip_cells(row)
+            tokens = tokens_of(row) + (f", {row.reserved} for the template" if row.reserved else "")
+            tokens += ", more fails" if row.over == "fails" else ""
+            cells = row.model, tokens, rate_of(row), keep, counts, sides, row.source
+            lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
