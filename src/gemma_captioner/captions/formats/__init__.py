@@ -1,0 +1,46 @@
+"""Caption formats: what is read from an answer, judged, and written. config/formats.py has their names and schemas."""
+
+import re
+from functools import cache
+from typing import Any
+
+from ...config.formats import FormatSpec, format_spec
+from .base import CaptionFormat, FormatError
+from .plain import Prose, Tags
+
+__all__ = ["CaptionFormat", "FormatError", "detect", "get_format"]
+
+
+def get_format(spec: FormatSpec) -> CaptionFormat[Any]:
+    """Return the format. Raises `UsageError` if its schema is invalid."""
+    if spec.schema is None:
+        return {"prose": Prose, "tags": Tags}[spec.name]()
+    if spec.name == "minimax-h3":
+        from .labeled import H3
+
+        return H3(spec.name, spec.schema)
+    from .schema import JSONObject
+
+    return JSONObject(spec.name, spec.schema)
+
+
+@cache
+def _shipped(name: str) -> CaptionFormat[Any]:
+    return get_format(format_spec(name))
+
+
+@cache
+def _any_object() -> CaptionFormat[Any]:
+    return get_format(FormatSpec("json", {"type": "object", "properties": {}}))
+
+
+def detect(text: str) -> CaptionFormat[Any]:
+    """Return the format that a text is in or was meant to be in, by its field names; prose by default."""
+    if re.search(r"^[\W_]*integrated[ _-]multimodal[ _-]description[*_]*:", text, re.IGNORECASE | re.MULTILINE):
+        return _shipped("minimax-h3")
+    if not re.search(r"\{\s*\"[^\"]+\"\s*:\s*[\"\[{]", text):
+        return _shipped("prose")
+    for name in ("ideogram4", "fibo", "flux2"):
+        if all(f'"{field}"' in text for field in (format_spec(name).schema or {})["required"]):
+            return _shipped(name)
+    return _any_object()
