@@ -25,7 +25,9 @@ _HTML_INLINE = re.compile(_HTML.format("em|strong|span|small|font|code|su[bp]|[a
 _ROLE = re.compile(r"\A\s*(?:model|assistant)\s*[:\n]\s*", re.IGNORECASE)
 _FENCED = re.compile(r"\A\s*```\w*\s*(.*?)\s*```\s*\Z", re.DOTALL)
 _TAGGED = re.compile(r"<(caption|description|answer|output)>(.*?\w.*?)</\1>", re.DOTALL)
-_JSON_KEYS = {"caption", "combined_caption_english", "description", "image_caption", "image_description", "video_caption", "text"}
+_JSON_KEYS = set(
+    "caption combined_caption_english description image_caption image_description video_caption text".split()
+)
 
 # All word lists are closed: an open pattern could match the subject of a caption.
 _KIND = r"(?:image|picture|photo|photograph|video|clip|footage|animation)"

@@ -1,4 +1,7 @@
-"""Caption formats by name: the schema of each, and what the model is told about it. captions/formats/ reads and writes them."""
+"""Caption formats by name: the schema of each, and what the model is told about it.
+
+captions/formats/ reads and writes captions.
+"""
 
 import json
 from collections.abc import Mapping
@@ -21,9 +24,9 @@ class FormatSpec:
     """A caption format.
 
     Attributes:
-        schema: The JSON Schema of the captions; None for prose and tags. Keywords of our own: `x-trigger` (the text that
-            gets trigger, prefix and suffix), `x-verbatim` (text that is never changed), `x-box` ([ymin, xmin, ymax,
-            xmax]), `x-instructions` (for a format that is not written as JSON).
+        schema: The JSON Schema of the captions; None for prose and tags. Keywords of our own: `x-trigger` (the text
+            that gets trigger, prefix and suffix), `x-verbatim` (text that is never changed), `x-box` ([ymin, xmin,
+            ymax, xmax]), `x-instructions` (for a format that is not written as JSON).
         instructions: What is added to a prompt that does not name the fields of the format.
         max_new_tokens: The default of --max-new-tokens, if it differs.
     """
@@ -32,6 +35,11 @@ class FormatSpec:
     schema: Mapping[str, Any] | None = None
     instructions: str = ""
     max_new_tokens: int | None = None
+
+    @property
+    def json_schema(self) -> Mapping[str, Any] | None:
+        """The schema for servers that enforce one; None if captions are not JSON."""
+        return None if self.schema is None or "x-instructions" in self.schema else without_own_keywords(self.schema)
 
     def instruct(self, prompt: str) -> str:
         """Append the instructions to a prompt, unless it names all required fields. Braces are doubled."""
@@ -42,13 +50,11 @@ class FormatSpec:
 
 
 def format_spec(name: str | None) -> FormatSpec:
-    """Return the format that --format names. Raises `UsageError` if there is none or its file is not a schema."""
+    """Return the format that --format names, or that a file describes. Raises `UsageError` if it is not a schema."""
     if name in (None, "prose"):
         return FormatSpec("prose")
     if name == "tags":
         return FormatSpec("tags", instructions=_TAGS)
-    if name not in FORMATS and not name.endswith(".json"):
-        raise UsageError(f"--format {name}: give one of {', '.join(FORMATS)}, or a .json file with a JSON Schema")
     schema = _shipped(name) if name in FORMATS else _read(Path(name))
     shown = json.dumps(without_own_keywords(schema), ensure_ascii=False, separators=(",", ":"))
     return FormatSpec(name, schema, schema.get("x-instructions") or f"{_OBJECT}\n{shown}", 2048)

@@ -9,12 +9,13 @@ from pathlib import Path
 from ..dataset.discover import is_media
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError
-from .entries import distinct, without_suffix
+from .entries import distinct, require_one_line, without_suffix
 from .writers import whole_file
 
 
 def write_folder(entries: Iterator[CaptionedItem], to: Path, *, lines: bool = False) -> Iterator[Path]:
     """Write the folder and yield its path. lines: write all captions, one per line, instead of only the first."""
+    entries = require_one_line(entries) if lines else entries
     links = [(entry, to / entry.item.name) for entry in distinct(entries, without_suffix)]
     _check_caption_collisions(links)
     for entry, media in links:

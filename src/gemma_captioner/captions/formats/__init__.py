@@ -8,13 +8,13 @@ from ...config.formats import FormatSpec, format_spec
 from .base import CaptionFormat, FormatError
 from .plain import Prose, Tags
 
-__all__ = ["CaptionFormat", "FormatError", "detect", "get_format"]
+__all__ = ["CaptionFormat", "FormatError", "detect", "get_format", "to_one_caption"]
 
 
 def get_format(spec: FormatSpec) -> CaptionFormat[Any]:
     """Return the format. Raises `UsageError` if its schema is invalid."""
     if spec.schema is None:
-        return {"prose": Prose, "tags": Tags}[spec.name]()
+        return Tags() if spec.name == "tags" else Prose()
     if spec.name == "minimax-h3":
         from .labeled import H3
 
@@ -44,3 +44,8 @@ def detect(text: str) -> CaptionFormat[Any]:
         if all(f'"{field}"' in text for field in (format_spec(name).schema or {})["required"]):
             return _shipped(name)
     return _any_object()
+
+
+def to_one_caption(text: str) -> str:
+    """Join the lines of prose; keep the lines of a structured caption."""
+    return " ".join(text.split()) if detect(text).name == "prose" else text.strip()

@@ -25,17 +25,28 @@ class CaptionFormat(ABC, Generic[Content]):
 
     @abstractmethod
     def parse(
-        self, answer: str, *, ascii_punctuation: bool = True, begin: str = "", duration_s: float | None = None
+        self,
+        answer: str,
+        *,
+        ascii_punctuation: bool = True,
+        begin: str = "",
+        duration_s: float | None = None,
+        as_written: bool = False,
     ) -> Content:
         """Read an answer, and repair it. Text that is quoted, spoken or shown on screen is kept as it is.
 
         Args:
             begin: The first words of the answer (--begin), which stay.
             duration_s: The duration of the clip, 0 for an image, None if unknown.
+            as_written: Change no prose, because a person may have written it.
 
         Raises:
             FormatError: The answer does not fit.
         """
+
+    def outside(self, text: str) -> str:
+        """Return the text that is no part of the caption's structure."""
+        return ""
 
     @abstractmethod
     def texts(self, content: Content) -> list[str]:

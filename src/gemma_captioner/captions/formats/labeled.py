@@ -1,10 +1,12 @@
-"""MiniMax H3: three labeled paragraphs. Rules: skills/h3-prompt-writing/references/base-en.txt of MiniMax-AI/MiniMax-H3."""
+"""MiniMax H3: three labeled paragraphs.
+
+Rules: MiniMax-AI/MiniMax-H3 8d8824e, skills/h3-prompt-writing/references/base-en.txt.
+"""
 
 import re
 from itertools import pairwise
-from typing import Any
 
-from ..clean import apply_affixes, clean_field, strip_offers
+from ..clean import apply_affixes, strip_offers
 from .base import FormatError, encodable
 from .json_text import parse_object
 from .schema import JSONObject, Object
@@ -25,8 +27,8 @@ _INSTRUCTION = re.compile(r"^(?:For the target video,|How the reference pictures
 _DIALOGUE = r"<d>[^<>]*(?:<(?:scenetrans|cutoff)>[^<>]*)*</d>"
 _NOTHING = re.compile(r"\W*(?:n/a|none|silence|no music)\W*", re.IGNORECASE)
 _SHOT = re.compile(
-    r"\[shot\s*(?P<number>\d+)\](?P<time>\s+at\s+(?:(?P<minutes>\d+):)?(?P<seconds>\d+(?:\.\d+)?)(?:\s*s(?:ec(?:ond)?s?)?\b)?,?)?"
-    r"\s*",
+    r"\[shot\s*(?P<number>\d+)\](?P<time>\s+at\s+(?:(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d+)?)(?!\s*[ap]\.?m)"
+    r"|(?P<only_seconds>\d+(?:\.\d+)?)\s*s(?:ec(?:ond)?s?)?\b),?)?\s*",
     re.IGNORECASE,
 )
 _SPEAKER = re.compile(r"\(\s*(?:speakers?|s)\s*(\d+(?:\s*(?:,|and|&)\s*(?:s|speaker)?\s*\d+)*)\s*\)", re.IGNORECASE)
@@ -56,6 +58,10 @@ class H3(JSONObject):
                 raise FormatError(f"{name}: stands twice")
             fields[name] = strip_offers(text[label.end() : end].strip(), True).strip("*_ \n")
         return self._normalize(fields)
+
+    def outside(self, text: str) -> str:
+        label = _LABEL.search(text)
+        return _INSTRUCTION.sub("", text[: label.start()]).strip("`\n ") if label else ""
 
     def _normalize(self, fields: Object) -> Object:
         for name in (SOUNDSCAPE, MUSIC):
@@ -110,7 +116,11 @@ def _shot_text(shot: re.Match[str]) -> str:
 
 
 def _time_s(shot: re.Match[str]) -> float | None:
-    return None if shot["time"] is None else 60 * int(shot["minutes"] or 0) + float(shot["seconds"])
+    return (
+        None
+        if shot["time"] is None
+        else 60 * int(shot["minutes"] or 0) + float(shot["seconds"] or shot["only_seconds"])
+    )
 
 
 def _shot_problems(description: str, duration_s: float | None) -> list[str]:

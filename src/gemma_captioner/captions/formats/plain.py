@@ -14,7 +14,13 @@ class Prose(CaptionFormat[str]):
     name = "prose"
 
     def parse(
-        self, answer: str, *, ascii_punctuation: bool = True, begin: str = "", duration_s: float | None = None
+        self,
+        answer: str,
+        *,
+        ascii_punctuation: bool = True,
+        begin: str = "",
+        duration_s: float | None = None,
+        as_written: bool = False,
     ) -> str:
         """`begin` stays, even if it is a phrase that `strip_boilerplate` removes, such as "This image shows"."""
         cleaned = strip_boilerplate(answer, ascii_punctuation=ascii_punctuation)
@@ -40,7 +46,9 @@ class Prose(CaptionFormat[str]):
 
 _MIN_TAGS, _MAX_TAG_WORDS = 2, 6
 _FENCE = re.compile(r"^\s*```\w*\s*$|[*`]{2,}", re.MULTILINE)
-_LABEL = re.compile(r"^\s*(?:[-*\u2022]\s+|\d{1,2}[.)]\s+)?(?:[\w ]{1,24}:(?=\s|$))?\s*", re.MULTILINE)
+_MARK = r"^\s*(?:[-*\u2022]\s+|\d{1,2}[.)]\s+)?"
+_LABEL = re.compile(rf"{_MARK}(?:[\w ]*\btags:\s)?\s*", re.IGNORECASE)
+_CATEGORY = re.compile(rf"{_MARK}(?:[\w ]{{1,24}}:\s)?\s*")  # "Clothing: red scarf", of several lines
 _HASHTAGS = re.compile(r"\s*(?:#\w+\s*){2,}\Z")
 
 
@@ -50,17 +58,24 @@ class Tags(CaptionFormat[list[str]]):
     name = "tags"
 
     def parse(
-        self, answer: str, *, ascii_punctuation: bool = True, begin: str = "", duration_s: float | None = None
+        self,
+        answer: str,
+        *,
+        ascii_punctuation: bool = True,
+        begin: str = "",
+        duration_s: float | None = None,
+        as_written: bool = False,
     ) -> list[str]:
         """Take tags from a line, a list or JSON; remove labels, categories, hash signs."""
         text = _FENCE.sub("", strip_template(answer)).strip()
-        if ascii_punctuation:
+        if ascii_punctuation and not as_written:
             text = to_ascii_punctuation(text)
         if text.startswith(("[", "{")):
             text = ",".join(_strings(text)) or text
         elif _HASHTAGS.fullmatch(text):
             text = text.replace("#", ",")
-        paragraphs = [_LABEL.sub("", line) for line in text.splitlines() if not line.rstrip().endswith(":")]
+        lines = [line for line in text.splitlines() if line.strip() and not line.rstrip().endswith(":")]
+        paragraphs = [(_CATEGORY if len(lines) > 1 else _LABEL).sub("", line) for line in lines]
         tags = [" ".join(tag.split()) for line in paragraphs for tag in line.split(",")]
         tags = [tag for tag in tags if tag]
         if tags and not re.search(r"[.!?]\s", text):
@@ -73,9 +88,7 @@ class Tags(CaptionFormat[list[str]]):
     def texts(self, content: list[str]) -> list[str]:
         return [", ".join(content)]
 
-    def add_affixes(
-        self, content: list[str], *, trigger: str = "", prefix: str = "", suffix: str = ""
-    ) -> list[str]:
+    def add_affixes(self, content: list[str], *, trigger: str = "", prefix: str = "", suffix: str = "") -> list[str]:
         """The trigger becomes the first tag. Prefix and suffix bring their own commas."""
         once: dict[str, str] = {}
         for tag in [trigger, *content] if trigger else content:

@@ -4,8 +4,9 @@ Keywords of our own in a schema: `x-trigger`, `x-verbatim`, `x-box` (config/form
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jsonschema
@@ -17,6 +18,8 @@ from .json_text import parse_object
 
 Schema = Mapping[str, Any]
 Object = dict[str, Any]
+Clean = Callable[[str], str]
+_FENCE = re.compile(r"```\w*")
 _MAX_PROBLEMS, _MAX_LETTERS = 3, 160
 
 
@@ -52,7 +55,13 @@ class JSONObject(CaptionFormat[Object]):
     # Reading
 
     def parse(
-        self, answer: str, *, ascii_punctuation: bool = True, begin: str = "", duration_s: float | None = None
+        self,
+        answer: str,
+        *,
+        ascii_punctuation: bool = True,
+        begin: str = "",
+        duration_s: float | None = None,
+        as_written: bool = False,
     ) -> Object:
         """Repair key order, case, nulls, whole numbers and prose; refuse everything else that does not conform."""
         found = self._read(strip_template(answer))
@@ -60,7 +69,8 @@ class JSONObject(CaptionFormat[Object]):
         if properties and len(found) == 1 and not found.keys() & properties:
             [inner] = found.values()  # {"caption": {...}}
             found = inner if isinstance(inner, dict) else found
-        content: Object = self._repair(found, self.schema, ascii_punctuation)
+        clean: Clean = partial(clean_field, ascii_punctuation=ascii_punctuation, keep=self.keep)
+        content: Object = self._repair(found, self.schema, str if as_written else clean)
         problems = list(map(self._explain, self._validator.iter_errors(content))) or self._problems(content, duration_s)
         if problems:
             raise FormatError("; ".join(problems[:_MAX_PROBLEMS]))
@@ -69,21 +79,26 @@ class JSONObject(CaptionFormat[Object]):
     def _read(self, text: str) -> Object:
         return parse_object(text)
 
+    def outside(self, text: str) -> str:
+        before, _, rest = text.partition("{")
+        return _FENCE.sub("", before + rest.rpartition("}")[2]).strip()
+
     def _problems(self, content: Object, duration_s: float | None) -> list[str]:
         """What a schema cannot say."""
         return []
 
-    def _repair(self, value: Any, schema: Schema, ascii_punctuation: bool) -> Any:
+    def _repair(self, value: Any, schema: Schema, clean: Clean) -> Any:
         schema = self._resolve(schema, value)
         if isinstance(value, dict):
             properties, required = schema.get("properties", {}), schema.get("required", ())
+            places = {key: place for place, key in enumerate(properties)}
             return {
-                key: self._repair(value[key], properties.get(key, {}), ascii_punctuation)
-                for key in (*(key for key in properties if key in value), *(key for key in value if key not in properties))
+                key: self._repair(value[key], properties.get(key, {}), clean)
+                for key in sorted(value, key=lambda key: places.get(key, len(places)))
                 if value[key] is not None or key in required or self._has_type(properties.get(key, {}), None)
             }
         if isinstance(value, list):
-            return [self._repair(item, schema.get("items", {}), ascii_punctuation) for item in value]
+            return [self._repair(item, schema.get("items", {}), clean) for item in value]
         if isinstance(value, float) and value.is_integer() and schema.get("type") == "integer":
             return int(value)
         if not isinstance(value, str) or schema.get("x-verbatim"):
@@ -91,7 +106,7 @@ class JSONObject(CaptionFormat[Object]):
         if not _is_prose(schema):
             cases = (value, value.upper(), value.lower(), value.strip())
             return next((case for case in cases if _Validator(schema).is_valid(case)), value)
-        return clean_field(value, ascii_punctuation=ascii_punctuation, keep=self.keep)
+        return clean(value)
 
     # The schema
 
@@ -116,7 +131,8 @@ class JSONObject(CaptionFormat[Object]):
         for part in parts:
             resolved = self._resolve(part, value)
             merged = {**resolved, **merged, "required": [*merged.get("required", ()), *resolved.get("required", ())]}
-            merged["properties"] = {**resolved.get("properties", {}), **schema.get("properties", {})}
+            own = merged.get("properties", {})
+            merged["properties"] = {**own, **resolved.get("properties", {}), **own}
         return merged
 
     def _best_branch(self, branches: list[Schema], value: Any) -> int:
@@ -128,11 +144,9 @@ class JSONObject(CaptionFormat[Object]):
                 return 0
             properties = branch.get("properties", {})
             constants = [(value.get(key), part["const"]) for key, part in properties.items() if "const" in part]
-            return (
-                100 * sum(found != wanted for found, wanted in constants)
-                + len(set(branch.get("required", ())) - value.keys())
-                + len(value.keys() - properties.keys())
-            )
+            missing = set(branch.get("required", ())) - value.keys()
+            wrong = sum(found != wanted for found, wanted in constants)
+            return int(100 * wrong + len(missing) + len(value.keys() - properties.keys()))
 
         return min(range(len(branches)), key=misfits)
 
@@ -180,12 +194,14 @@ class JSONObject(CaptionFormat[Object]):
 
     def add_affixes(self, content: Object, *, trigger: str = "", prefix: str = "", suffix: str = "") -> Object:
         """To the first text with `x-trigger`; without one, to the first text."""
-        places = [(not schema.get("x-trigger"), number, path) for number, (path, _, schema) in enumerate(self._prose(content))]
+        texts = enumerate(self._prose(content))
+        places = [(not schema.get("x-trigger"), number, path) for number, (path, _, schema) in texts]
         if not places or not (trigger or prefix or suffix):
             return content
-        return _changed(
-            content, min(places)[2], lambda text: self._with_affixes(text, trigger=trigger, prefix=prefix, suffix=suffix)
+        affixed: Object = _changed(
+            content, min(places)[2], partial(self._with_affixes, trigger=trigger, prefix=prefix, suffix=suffix)
         )
+        return affixed
 
     def _with_affixes(self, text: str, *, trigger: str, prefix: str, suffix: str) -> str:
         return apply_affixes(text, trigger=trigger, prefix=prefix, suffix=suffix)
@@ -216,8 +232,8 @@ def _is_prose(schema: Schema) -> bool:
 def _references(schema: Any) -> Iterator[str]:
     if isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str):
         yield schema["$ref"]
-    parts: Iterable[Any] = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ()
-    for part in parts:
+    parts: Any = schema.values() if isinstance(schema, Mapping) else schema
+    for part in parts if isinstance(parts, Iterable) and not isinstance(parts, str) else ():
         yield from _references(part)
 
 
