@@ -4,7 +4,7 @@ import re
 from functools import cache
 from typing import Any
 
-from ...config.formats import FormatSpec, format_spec
+from ...config.formats import FORMATS, FormatSpec, format_spec
 from .base import CaptionFormat, FormatError
 from .plain import Prose, Tags
 
@@ -35,13 +35,19 @@ def _any_object() -> CaptionFormat[Any]:
 
 
 def detect(text: str) -> CaptionFormat[Any]:
-    """Return the format that a text is in or was meant to be in, by its field names; prose by default."""
-    if re.search(r"^[\W_]*integrated[ _-]multimodal[ _-]description[*_]*:", text, re.IGNORECASE | re.MULTILINE):
+    """Return the format that a text is in or was meant to be in, by its field names; prose by default.
+
+    # an object with all required fields of a schema, or with half of its fields -> that schema; another -> "json"
+    """
+    if re.search(r"^[^\w\n]{0,9}_*integrated[ _-]multimodal[ _-]description[*_]*:", text, re.IGNORECASE | re.MULTILINE):
         return _shipped("minimax-h3")
     if not re.search(r"\{\s*\"[^\"]+\"\s*:\s*[\"\[{]", text):
         return _shipped("prose")
-    for name in ("ideogram4", "fibo", "flux2"):
-        if all(f'"{field}"' in text for field in (format_spec(name).schema or {})["required"]):
+    for name in FORMATS:
+        if (schema := format_spec(name).schema) is None:
+            continue
+        fields = {field for field in schema["properties"] if f'"{field}"' in text}
+        if fields.issuperset(schema["required"]) or 2 * len(fields) >= len(schema["properties"]):
             return _shipped(name)
     return _any_object()
 

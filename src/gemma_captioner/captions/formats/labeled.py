@@ -20,7 +20,7 @@ _FIELDS = (DESCRIPTION, SOUNDSCAPE, MUSIC)
 _NAMES = "|".join(name.replace("_", "[ _-]") for name in _FIELDS)
 # "**Overall Soundscape:**" at the beginning of a line, "overall_soundscape:" anywhere
 _LABEL = re.compile(
-    rf"(?:^[\s>*_#-]*(?i:(?P<title>{_NAMES}))|(?<=\s)(?P<name>{'|'.join(_FIELDS)}))[*_]*\s*:[*_]*\s*", re.MULTILINE
+    rf"(?:^[ \t>*_#-]*(?i:(?P<title>{_NAMES}))|(?<=\s)(?P<name>{'|'.join(_FIELDS)}))[*_]*\s*:[*_]*\s*", re.MULTILINE
 )
 # The first line of a prompt with a first or last frame.
 _INSTRUCTION = re.compile(r"^(?:For the target video,|How the reference pictures align).*$", re.MULTILINE)
