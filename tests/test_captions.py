@@ -234,7 +234,7 @@ def test_an_echo_of_do_not_mention_is_no_absence():
 
 
 @pytest.mark.parametrize(("flag", "precision", "recall"), [
-    ("empty", 1, 0.8), ("not_in_language", 1, 1), ("prompt_echo", 0.84, 0.86), ("repetition", 0.75, 0.85),
+    ("empty", 1, 0.8), ("not_in_language", 1, 1), ("prompt_echo", 0.84, 0.84), ("repetition", 0.75, 0.85),
 ])  # fmt: skip
 def test_flags_against_continuations_of_a_real_base_model(flag, precision, recall):
     figures = precision_and_recall(example for example in labelled("real model") if example["flag"] == flag)

@@ -26,7 +26,7 @@ def test_every_preset_is_whole_and_says_why():
     )
     assert {"character", "style", "motion-lora", "object"} <= set(presets())
     for name, preset in presets().items():
-        assert set(preset) - {"source", "format"} == {"description", "why", "settings"} and preset["why"].strip()
+        assert set(preset) - {"source"} == {"description", "why", "settings"} and preset["why"].strip()
         assert bool(preset.get("source")) == ("target" in preset["settings"]), "of a model, as its owner wants captions"
         settings = Settings.from_dict({"preset": name, "trigger": "ohwx"})
         validate_templates([prompt for prompts in settings.prompts.values() for prompt in prompts], (), "ohwx")
@@ -46,10 +46,14 @@ def test_the_models_that_people_train_have_a_preset_in_their_owners_voice():
             assert "double quotes" in prompt or name in ("wan2.2", "ideogram4", "anima", "fibo"), (name, kind)
     for name in edits:
         assert "instruction" in presets()[name]["settings"]["prompt"]
-    assert {presets()[name]["format"] for name in tags} == {"tags"}
+    assert {presets()[name]["settings"]["format"] for name in tags} == {"tags"}
 
 
 def test_a_flag_beats_for_and_for_beats_a_preset():
+    assert Settings.from_dict({"for": "musubi:ideogram4"}).format.name == "ideogram4"
+    assert Settings.from_dict({"preset": "wan", "for": "musubi:minimax-h3"}).format.name == "minimax-h3"
+    assert Settings.from_dict({"preset": "fibo", "for": "musubi:wan"}).format.name == "fibo"  # wan's own is no format
+    assert Settings.from_dict({"for": "musubi:ideogram4", "format": "prose"}).format.name == "prose"
     assert Settings.from_dict({"preset": "sdxl"}).judging.target == "sdxl"
     assert Settings.from_dict({"preset": "sdxl", "for": "musubi:wan"}).judging.target == "wan"
     assert Settings.from_dict({"preset": "sdxl", "for": "sd-scripts"}).judging.target == "sdxl"  # which names no model

@@ -230,9 +230,9 @@ def test_the_page_has_the_table():
 
 def test_presets_of_a_model_have_its_format():
     for name, preset in presets().items():
-        target = preset["settings"].get("target")
-        if target and "format" in preset:
-            assert preset["format"] in (models()[target].get("format", "prose"), "prose", "tags"), name
+        target, caption_format = (preset["settings"].get(name) for name in ("target", "format"))
+        if target and caption_format:
+            assert caption_format in (models()[target].get("format", "prose"), "tags"), name
 
 
 # Clips and files

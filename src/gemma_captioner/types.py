@@ -1,9 +1,10 @@
 """The records that flow through the pipeline. They are small and frozen; only `Frames` is large."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:  # keeps `--help` fast: it imports this module
     import numpy as np
@@ -130,6 +131,7 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     begin: str = ""  # the first words of the answer; the reply starts with them
+    schema: Mapping[str, Any] | None = None  # the JSON Schema of the answer, for engines that can enforce it
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ _HTML_INLINE = re.compile(_HTML.format("em|strong|span|small|font|code|su[bp]|[a
 _ROLE = re.compile(r"\A\s*(?:model|assistant)\s*[:\n]\s*", re.IGNORECASE)
 _FENCED = re.compile(r"\A\s*```\w*\s*(.*?)\s*```\s*\Z", re.DOTALL)
 _TAGGED = re.compile(r"<(caption|description|answer|output)>(.*?\w.*?)</\1>", re.DOTALL)
-_JSON_KEYS = {"caption", "description", "image_caption", "image_description", "video_caption", "text"}
+_JSON_KEYS = set(
+    "caption combined_caption_english description image_caption image_description video_caption text".split()
+)
 
 # All word lists are closed: an open pattern could match the subject of a caption.
 _KIND = r"(?:image|picture|photo|photograph|video|clip|footage|animation)"
@@ -143,15 +145,13 @@ def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: b
 
     # "Here is a caption:\\n\\n**A red circle.**\\nLet me know!" -> "A red circle."
     """
-    text = _ECHOED_TURN.sub("", _THINKING.sub(" ", raw))
-    text = (_AFTER_TURN if from_model else _NEXT_TURN).sub("", text)
-    text = _HTML_INLINE.sub("", _HTML_BLOCK.sub(" ", _TEMPLATE.sub(" ", text))).strip()
+    text = _HTML_INLINE.sub("", _HTML_BLOCK.sub(" ", strip_template(raw, from_model=from_model))).strip()
     if from_model:
         text = _unwrap(_ROLE.sub("", text))
     text = "\n".join(" ".join(line.split()) for line in text.splitlines())  # long space runs slow the patterns
     if ascii_punctuation:
         text = to_ascii_punctuation(text)
-    text = _strip_offers(_ANOTHER_OPTION.sub(r"\1", text), from_model)
+    text = strip_offers(_ANOTHER_OPTION.sub(r"\1", text), from_model)
     if from_model:
         text = _first_of_several(_WORD_COUNT.sub("", _KEYWORDS.sub("", text)))
     lines = [" ".join(line.split()) for line in _strip_markdown(text, from_model).splitlines()]
@@ -161,6 +161,28 @@ def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: b
         lines = _first_caption(lines)
     caption = _strip_openings(" ".join(lines), from_model)
     return re.sub(r"\s+([,.;:!?])(?=\s|\Z)", r"\1", caption).strip()
+
+
+def strip_template(raw: str, *, from_model: bool = True) -> str:
+    """Remove reasoning, the tokens of chat templates, and what follows the end of the turn."""
+    text = _ECHOED_TURN.sub("", _THINKING.sub(" ", raw))
+    return _TEMPLATE.sub(" ", (_AFTER_TURN if from_model else _NEXT_TURN).sub("", text))
+
+
+def clean_field(text: str, *, ascii_punctuation: bool = True, keep: str = "(?!)") -> str:
+    """Clean one text of a structured caption: one line, no label, no "This image shows".
+
+    keep: a pattern. What it matches stays as it is, and so does what stands in quotation marks.
+
+    # "Caption: the baker\u2019s sign \u201cOPEN \u2013 9\u201d" -> 'the baker's sign "OPEN \u2013 9"'
+    """
+    text = _strip_openings(" ".join(text.split()), from_model=True)
+    if not ascii_punctuation:
+        return text
+    parts = re.split(f"({keep}|{QUOTED.pattern})", text)
+    parts[::2] = map(to_ascii_punctuation, parts[::2])
+    parts[1::2] = [f'"{part[1:-1]}"' if part[0] in "\u201c\u00ab" else part for part in parts[1::2]]
+    return "".join(parts)
 
 
 def _first_caption(lines: list[str]) -> list[str]:
@@ -210,7 +232,7 @@ def _strip_openings(caption: str, from_model: bool) -> str:
     return caption
 
 
-def _strip_offers(text: str, from_model: bool) -> str:
+def strip_offers(text: str, from_model: bool) -> str:
     """Remove offers of further help at the end. Quoted text is ignored; an offer before more caption text stays."""
     seen = QUOTED.sub(lambda quote: f'"{"x" * (len(quote[0]) - 2)}"', text)
     for offer in _OFFER.finditer(seen):

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..captions.clean import strip_boilerplate, to_last_sentence
 from ..captions.encoding import decode_text
 from ..captions.flags import evaluate
+from ..captions.formats import CaptionFormat, FormatError, detect, get_format
 from ..captions.limits import MIN_WORDS, estimated_tokens
 from ..captions.repair import find_faults, repair, repair_steps
+from ..config.formats import format_spec
 from ..config.targets import get_target, states_silence, token_limit
 from . import trainer_rules
 from .settings import CheckSettings
@@ -30,6 +33,7 @@ class Inspection:
     text: str = ""  # repaired; "" if the file is unreadable or has no words
     length: int = 0  # in tokens if the target is known, otherwise in words
     fixed_bytes: bytes | None = None  # what --fix would write, None if no rule fixes anything
+    format: str = "prose"
 
 
 def inspect_caption(
@@ -50,6 +54,9 @@ def inspect_caption(
     found = [("bom", "")] if "BOM" in saved_as else []
     if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
         found.append(("not_utf8", f"detected as {saved_as}"))
+    caption_format = detect(text) if checking.format is None else get_format(format_spec(checking.format))
+    if caption_format.name != "prose" and text.strip():
+        return _inspect_structured(text, found, caption_format, checking, count, flags, content)
     one_caption_per_line = checking.for_ is not None and get_target(checking.for_).one_caption_per_line
     by = repair_steps(alternatives=one_caption_per_line, keep_boilerplate=flags is not None)
     fixable = find_faults(text, by)
@@ -66,7 +73,7 @@ def inspect_caption(
     if _ERROR.search(text):
         found.append(("error_message", ""))
     elif flags is not None:  # evaluated before the prefix and suffix were added
-        found += [(flag, "") for flag in flags if flag in trainer_rules.RULES and flag not in ("too_long", "too_short")]
+        found += _made_with(flags)
     else:
         found += dict.fromkeys(flag for caption in captions for flag in _flags_of(caption, checking))
     measured = [_length(caption, checking, count) for caption in captions]
@@ -75,6 +82,51 @@ def inspect_caption(
     return Inspection(
         found, cleaned, max(length for length, _, _ in measured), None if fixed_bytes == content else fixed_bytes
     )
+
+
+# Not for structured captions: `structure_lost` says what lines do to them; numbers in JSON are no prose.
+_FOR_PROSE = ("first_line_only", "several_lines", "blank_line", "comma_in_number")
+_FORMAT_FAULTS = ("mojibake", "control_characters")
+
+
+def _inspect_structured(
+    text: str,
+    found: list[tuple[str, str]],
+    caption_format: CaptionFormat[Any],
+    checking: CheckSettings,
+    count: Callable[[str], int] | None,
+    flags: Sequence[str] | None,
+    content: bytes,
+) -> Inspection:
+    """The rules for prose apply to the texts of the caption. Nothing is fixed that does not fit the format."""
+    by = {fault: step for fault, step in repair_steps().items() if fault in _FORMAT_FAULTS}
+    found += [(fault, "") for fault in find_faults(text, by)]
+    found += [hit for hit in trainer_rules.match_text(text, checking.trainer) if hit[0] not in _FOR_PROSE]
+    cleaned = repair(text, by)
+    try:
+        parsed = caption_format.parse(cleaned, as_written=True)
+        if outside := caption_format.outside(cleaned):
+            raise FormatError(f"{outside[:60]!r} stands before or after it")
+    except FormatError as error:
+        found.append(("invalid_format", f"{caption_format.name}: {error}"))
+        return Inspection(found, text, len(text.split()), format=caption_format.name)
+    rendered, texts = caption_format.render(parsed), caption_format.texts(parsed)
+    if rendered != cleaned:
+        found.append(("format_style", caption_format.name))
+    if flags is None:
+        hits = (flag for part in texts for flag in evaluate(part, language=checking.language))
+        found += dict.fromkeys((flag, "") for flag in hits)
+    found += _made_with(flags)
+    length, code, what = _length(rendered, checking, count)
+    found += [(code, what)] if code else []
+    fixed_bytes = rendered.encode() if any(trainer_rules.RULES[code].fixed for code, _ in found) else None
+    fixed_bytes = None if fixed_bytes == content else fixed_bytes
+    return Inspection(found, " ".join(texts), length, fixed_bytes, caption_format.name)
+
+
+def _made_with(flags: Sequence[str] | None) -> list[tuple[str, str]]:
+    """The flags that the journal has of a caption. Lengths are measured again."""
+    return [(flag, "") for flag in flags or () if flag in trainer_rules.RULES and flag not in ("too_long", "too_short")]
 
 
 def _flags_of(caption: str, checking: CheckSettings) -> Iterator[tuple[str, str]]:

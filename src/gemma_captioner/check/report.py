@@ -107,6 +107,7 @@ def as_json(scan: DatasetScan, seconds: float, report: Path | None) -> dict[str,
     return {
         "files": scan.files,
         "captions": scan.audit.captions,
+        "formats": dict(scan.formats),
         "errors": sum(f["severity"] == "error" for f in findings),
         "notes": sum(f["severity"] == "note" for f in findings),
         "fixed": [{"path": f.path, "code": f.code} for f in scan.fixed],

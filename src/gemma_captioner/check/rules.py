@@ -42,6 +42,11 @@ GENERAL_RULES: Mapping[str, Rule] = {
         "error", "starts with a byte order mark, which becomes part of the caption", "remove it", fixed=True),
     "mojibake": Rule(
         "error", "garbled characters: UTF-8 decoded with another encoding", "restore the characters", fixed=True),
+    "invalid_format": Rule(
+        "error", "does not fit its caption format", "correct it, or caption the file again with --format"),
+    "format_style": Rule(
+        "error", "not written as trainers read its format: the order or case of keys, line breaks, code fences",
+        "write it again", fixed=True),
     "lost_characters": Rule("error", "lost characters, replaced by U+FFFD", _ANEW),
     "control_characters": Rule("error", "control or invisible characters", "remove them", fixed=True),
     "error_message": Rule("error", "an error message instead of a caption", _BY_COMMAND),
@@ -62,6 +67,8 @@ GENERAL_RULES: Mapping[str, Rule] = {
     "truncated": Rule(
         "note", "the answer was cut off; the caption ends at the last complete sentence",
         "caption the file again with a larger --max-new-tokens"),
+    "shortened": Rule(
+        "note", "optional parts were left out, so that the text encoder reads the rest", "check what is missing"),
     "partial_video": Rule("note", "made from a truncated clip", "replace the clip and caption it again"),
     "too_short_for_trainer": Rule(
         "note", "made from a clip that is shorter than what the trainer keeps",

@@ -1,5 +1,6 @@
 """Scans a dataset folder by folder for problems; with --fix, repairs captions where a rule can."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +32,7 @@ class DatasetScan:
     findings: list[Finding] = field(default_factory=list)
     fixed: list[Finding] = field(default_factory=list)
     audit: CaptionStats = field(default_factory=CaptionStats)
+    formats: Counter[str] = field(default_factory=Counter)  # of the captions
     media_of: dict[str, str] = field(default_factory=dict)  # caption -> media, by path
     run_id: str = field(default_factory=new_run_id)
 
@@ -120,6 +122,7 @@ class DatasetScan:
             self._add_finding(path, code, what)
         if inspection.text:
             self.audit.add(str(path), inspection.text, inspection.length)
+            self.formats[inspection.format] += 1
 
     def _fix(self, path: Path, content: bytes, fixed_bytes: bytes, found: list[str], journal: Journal) -> None:
         store = self.root.store

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from ..captions.formats import detect
 from ..dataset.discover import EXTENSIONS
 from .listing import Listing
 from .rules import GENERAL_RULES, Rule
@@ -143,12 +144,22 @@ def _several_captions(text: str) -> str | None:
     return f"{count} captions" if count > 1 else None
 
 
+def _several_lines_of_structure(text: str) -> str | None:
+    caption_format = detect(text)
+    return caption_format.name if caption_format.name != "prose" and "\n" in text.strip() else None
+
+
 # fmt: off
 TRAINER_RULES: Mapping[str, TrainerRule] = {
     "first_line_only": TrainerRule(
         "error", "only the first line is read",
         "join the lines, unless enable_wildcard is on, which reads them as alternatives",
         True, ("sd-scripts",), check_text=_beyond_first_line),
+    "structure_lost": TrainerRule(
+        "error", "a structured caption on several lines, of which the trainer reads one at a time",
+        "SimpleTuner: set disable_multiline_split. Others: write JSON on one line (--fix), or use a trainer that reads "
+        "whole files",
+        False, ("onetrainer", "simpletuner", "sd-scripts"), check_text=_several_lines_of_structure),
     "several_lines": TrainerRule(
         "note", "each line is a separate caption; training picks one at a time", "join them, unless that is intended",
         False, ("onetrainer", "simpletuner"), check_text=_several_captions),

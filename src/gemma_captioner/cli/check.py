@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..check.settings import CheckSettings
+from ..config.formats import FORMATS, format_spec
 from ..config.targets import get_target
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import StartError, UsageError
@@ -25,9 +26,16 @@ _PROGRESS_INTERVAL = 200
 
 _FOR = Option(str | None, None, "Check also for what causes problems with this trainer, for example `sd-scripts:sdxl`.")
 
+_FORMAT = Option(
+    str | None,
+    None,
+    f"Check that every caption has this format: {', '.join(FORMATS)}, or a .json file with a JSON Schema. "
+    "[default: the format that it looks like]",
+)
+
 
 @app.command(help_epilogue=examples("check"))
-@with_options(Options(CheckSettings, changed={"for_": _FOR}))
+@with_options(Options(CheckSettings, changed={"for_": _FOR, "format": _FORMAT}))
 def check(
     folder: Annotated[
         LocalPathOption, Parameter(help="The dataset to check. Any tool or person may have written its captions.")
@@ -49,6 +57,7 @@ def check(
     Errors break training or teach the model wrong things; if there are any, the exit code is 3. Notes need a look.
     Loads no model.
     """
+    from ..captions.formats import get_format
     from ..check.report import as_json, render_page
     from ..check.scan import DatasetScan
     from ..dataset.discover import resolve_roots
@@ -61,6 +70,7 @@ def check(
     if checking.for_:
         get_target(checking.for_)
         note_target(checking.for_)
+    get_format(format_spec(checking.format))
     [root] = resolve_roots([folder], checking.captions)
     scan = DatasetScan(root, checking, token_counter(checking.tokenizer))
     try:
@@ -125,5 +135,8 @@ def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
         markup=False,
         style="bold",
     )
+    if summary["formats"].keys() - {"prose"}:
+        formats = (f"{count:,} {name}" for name, count in summary["formats"].items())
+        out.print(f"Caption formats: {', '.join(formats)}", markup=False)
     if summary["report"]:
         out.print(f"The full list, with pictures: {printable(summary['report'])}", markup=False)

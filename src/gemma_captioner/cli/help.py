@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cyclopts.help import DefaultFormatter, HelpEntry
 from rich.text import Text
 
+from ..config.formats import FORMATS
 from ..config.languages import LANGUAGES
 from ..config.precedence import option_name
 from ..config.presets import presets
@@ -25,7 +26,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     for title, names in {
         "Which files": "recursive include exclude limit existing only name shard captions extension",
         "Prompt and caption text": "prompt prompt_file preset facts examples system begin trigger prefix suffix order "
-        "punctuation",
+        "punctuation format",
         "Images and clips": "frames span for_ train_frames train_mode fps timestamps sampling animated background "
         "image_tokens exact_pixels decode_timeout decode_memory",
         "Quality": "max_new_tokens temperature seed language target tokenizer retries",
@@ -67,6 +68,7 @@ METAVARS = {
     for metavar, names in {
         "TEXT": "prompt system begin prefix suffix",
         "WORD": "trigger",
+        "NAME|FILE": "format",
         "NAME": "preset language model adapter tokenizer target api_key_env",
         "GLOB": "include exclude",
         "FILE": "prompt_file facts config html",
@@ -98,7 +100,8 @@ METAVARS = {
 
 # The flags that a stored caption can carry, as docs/flags.md explains them.
 FLAGS = (
-    "truncated not_in_language absent_things too_short too_long fewer_frames partial_video too_short_for_trainer"
+    "truncated not_in_language absent_things too_short too_long shortened fewer_frames partial_video "
+    "too_short_for_trainer"
 ).split()
 
 # What the shell completes where the type does not say it. Asked for at each TAB, so it is always this version's.
@@ -112,6 +115,7 @@ VALUES: Mapping[str, Callable[[], Iterable[str]]] = {
     "batch_size": lambda: ["auto"],
     "concurrency": lambda: ["auto"],
     "cluster": lambda: ["local", "auto", "ray://"],
+    "format": lambda: FORMATS,
     "span": lambda: ["whole", "head:", "middle:"],
 }
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ..errors import UsageError, redact_token
 from .presets import preset_settings
-from .targets import parse_frame_counts, span_for, target_for
+from .targets import get_target, parse_frame_counts, span_for, target_for
 
 _PROMPTS = ("prompt", "prompt_file", "prompts")
 
@@ -27,6 +27,8 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         flat.setdefault("span", span_for(flat["for_"], _train_frames(flat), flat.get("train_mode")))
         if target := target_for(flat["for_"]):  # a trainer without a model keeps the preset's target
             flat.setdefault("target", target)
+        if (caption_format := get_target(flat["for_"]).format) != "prose":
+            flat.setdefault("format", caption_format)
     if isinstance(flat.get("preset"), str):
         preset = preset_settings(flat["preset"])
         _merge_layer(preset, flat)

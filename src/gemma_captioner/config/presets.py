@@ -11,7 +11,7 @@ from ..errors import UsageError
 
 @cache
 def presets() -> Mapping[str, Mapping[str, Any]]:
-    """Name -> its file, read: description, why, settings; for a model also source and, unless it is prose, format."""
+    """Name -> its file, read: description, why, settings; for a model also source."""
     found = {entry.name.removesuffix(".toml"): entry for entry in files(__package__).joinpath("preset_files").iterdir()}
     return {name: tomllib.loads(found[name].read_text(encoding="utf-8")) for name in sorted(found)}
 

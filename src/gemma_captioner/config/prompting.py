@@ -1,5 +1,7 @@
 """What the model is asked, and how its answer is drawn."""
 
+import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +16,29 @@ CLIP_PROMPT = (
     "Provide a detailed, thorough caption of movement you see in the video. Only describe movement as this will "
     "be very important during the training process."
 )
+FORMAT_PROMPTS = {  # for --format without a prompt; the format adds its instructions
+    "image": "Describe this image for training data, with everything that is visible.",
+    "clip": "Describe this clip for training data: what is visible and what happens, in order.",
+}
+
+
+def continues(prompt: str) -> bool:
+    """Whether a prompt contains `{previous}`, and so continues the prompt before."""
+    try:
+        return any(name == "previous" for _, name, _, _ in string.Formatter().parse(prompt))
+    except ValueError:  # `validate_templates` reports the brace
+        return False
+
+
+def chains(prompts: Sequence[str]) -> list[list[str]]:
+    """# ["Describe it.", "Shorten this: {previous}", "List its colors."] -> the first two, and the last"""
+    found: list[list[str]] = []
+    for prompt in prompts:
+        if found and continues(prompt):
+            found[-1].append(prompt)
+        else:
+            found.append([prompt])
+    return found
 
 
 class PromptSettings(SettingsGroup):
@@ -21,8 +46,8 @@ class PromptSettings(SettingsGroup):
 
     prompt: StringTuple = Field(
         (),
-        description="The prompt. Repeat it for several captions per file. [default: a prompt for images and a "
-        "prompt for clips]",
+        description="The prompt. Repeat it for several captions per file; one with {previous} continues with the "
+        "answer to the prompt before. [default: a prompt for images and a prompt for clips]",
     )
     prompt_file: Path | None = Field(None, description="Read the prompt from this text file.")
     system: str = Field("", description="The system prompt. [default: none]")

@@ -3,6 +3,7 @@
 from pydantic import Field, field_validator
 
 from ..errors import UsageError
+from .formats import FORMATS
 from .group import SettingsGroup
 from .languages import LANGUAGES
 from .targets import token_limit
@@ -11,6 +12,12 @@ from .targets import token_limit
 class LimitSettings(SettingsGroup):
     """What a caption is measured by."""
 
+    format: str | None = Field(
+        None,
+        min_length=1,
+        description=f"The format of the captions: {', '.join(FORMATS)}, or a .json file with a JSON Schema. "
+        "[default: prose]",
+    )
     language: str = Field("english", description="Flag captions that are not in this language.")
     target: str | None = Field(
         None,
@@ -20,6 +27,13 @@ class LimitSettings(SettingsGroup):
     tokenizer: str | None = Field(
         None, description="Count tokens with this tokenizer, a Hugging Face id or a folder. [default: an estimate]"
     )
+
+    @field_validator("format")
+    @classmethod
+    def _check_format(cls, value: str | None) -> str | None:
+        if value is not None and value not in FORMATS and not value.endswith(".json"):
+            raise ValueError(f"give one of {', '.join(FORMATS)}, or a .json file with a JSON Schema")
+        return value
 
     @field_validator("language")
     @classmethod
@@ -44,6 +58,6 @@ class QualitySettings(LimitSettings):
     retries: int = Field(
         2,
         ge=0,
-        description="If an answer is empty, a refusal, repetitive or the prompt itself, ask again up to this "
-        "many times.",
+        description="If an answer is empty, a refusal, repetitive, the prompt itself or not in the --format, ask again "
+        "up to this many times.",
     )

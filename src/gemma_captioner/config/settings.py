@@ -14,10 +14,20 @@ from ..errors import UsageError
 from ..text import file_error
 from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
+from .formats import FormatSpec, format_spec
 from .group import SettingsGroup
 from .model import ModelSettings, ServerSettings
 from .precedence import merge_layers
-from .prompting import CLIP_PROMPT, IMAGE_PROMPT, GenerationSettings, KindSettings, PromptSettings
+from .prompting import (
+    CLIP_PROMPT,
+    FORMAT_PROMPTS,
+    IMAGE_PROMPT,
+    GenerationSettings,
+    KindSettings,
+    PromptSettings,
+    chains,
+    continues,
+)
 from .quality import QualitySettings
 from .run import ClusterSettings, RunOptions
 from .selection import SelectionSettings
@@ -59,18 +69,38 @@ class Settings(SettingsGroup):
         settings = super().from_dict(grouped)
         if settings.prompting.prompt and settings.prompting.prompt_file is not None:
             raise UsageError("--prompt and --prompt-file cannot be combined: give one of them")
-        _ = settings.prompts  # fails before the run starts if the prompt file cannot be read
+        for prompts in settings.prompts.values():  # fails before the run starts if the prompt file cannot be read
+            if continues(prompts[0]):
+                raise UsageError("{previous} in the first prompt: give another --prompt before it")
+            if settings.prompting.examples is not None and any(map(continues, prompts)):
+                raise UsageError("--examples and {previous} cannot be combined: leave out one of them")
+        if continues(settings.prompting.prefix) or continues(settings.prompting.suffix):
+            raise UsageError("{previous} in --prefix or --suffix: it stands only in a --prompt after the first")
         return settings
 
     @cached_property
+    def format(self) -> FormatSpec:
+        """The format of the captions. Raises `UsageError` if its file cannot be read."""
+        return format_spec(self.judging.format)
+
+    @cached_property
     def prompts(self) -> dict[Kind, tuple[str, ...]]:
-        """The prompts for each kind: the kind's own table, else --prompt or --prompt-file, else the default."""
+        """The prompts for each kind: the kind's own table, else --prompt or --prompt-file, else the default.
+
+        The last of each chain has the instructions of the format.
+        """
         common = self.prompting.prompt
         if self.prompting.prompt_file is not None:
             common = (_read_prompt(self.prompting.prompt_file),)
+        default = {"image": IMAGE_PROMPT, "clip": CLIP_PROMPT} if self.format.name == "prose" else FORMAT_PROMPTS
+        given: dict[Kind, tuple[str, ...]] = {"image": self.image.prompt or common, "clip": self.clip.prompt or common}
         return {
-            "image": self.image.prompt or common or (IMAGE_PROMPT,),
-            "clip": self.clip.prompt or common or (CLIP_PROMPT,),
+            kind: tuple(
+                prompt
+                for *earlier, last in chains(prompts or (default[kind],))
+                for prompt in (*earlier, self.format.instruct(last))
+            )
+            for kind, prompts in given.items()
         }
 
     def frames(self, kind: Kind) -> int:
@@ -78,7 +108,12 @@ class Settings(SettingsGroup):
         return 1 if kind == "image" else self.sampling.frames
 
     def max_new_tokens(self, kind: Kind) -> int:
-        return getattr(self, kind).max_new_tokens or self.generation.max_new_tokens
+        default = None if "max_new_tokens" in self.generation.model_fields_set else self.format.max_new_tokens
+        return getattr(self, kind).max_new_tokens or default or self.generation.max_new_tokens
+
+    def previous_tokens(self, prompt: str, kind: Kind) -> int:
+        """The most tokens that `{previous}` adds to a prompt."""
+        return self.max_new_tokens(kind) * continues(prompt)
 
     @property
     def model_is_named(self) -> bool:
@@ -106,6 +141,8 @@ class Settings(SettingsGroup):
             **hash_fields(self.prompting, {"order", "prefix", "suffix", "trigger", "punctuation", "system", "begin"}),
             **hash_fields(self.generation, {"temperature", "seed"}),
         }
+        if self.format.name != "prose":
+            hash_inputs["format"] = self.format.schema or self.format.name
         if self.model.adapter is not None:
             hash_inputs["adapter"] = canonical_model_name(self.model.adapter)
         if self.prompting.examples is not None:

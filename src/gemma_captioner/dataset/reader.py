@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..captions.formats import detect
 from ..config.selection import SelectionSettings
 from ..errors import ItemError
 from ..text import file_error
@@ -26,7 +27,8 @@ def read_captions(
     """Read the captions of the roots.
 
     Args:
-        one_caption_per_line: Whether each line of a `.txt` is a caption. Otherwise its lines are joined into one.
+        one_caption_per_line: Whether each line of a `.txt` is a caption. Otherwise its lines are joined into one. The
+            lines of a structured caption stay as they are.
 
     Yields:
         A `CaptionedItem`, a `MediaItem` without a caption, or a `Failed` for an unreadable or shared caption.
@@ -47,6 +49,8 @@ def read_captions(
             )
             continue
         lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
+        if detect(text).name != "prose":
+            lines = [text.strip()]
         record = histories[item.store].caption_record(item.caption_file, sidecar.digest(content))
         if not lines:
             yield item

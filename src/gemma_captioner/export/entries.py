@@ -42,6 +42,17 @@ def without_suffix(entry: CaptionedItem) -> Path:
     return entry.item.path.with_suffix("")
 
 
+def require_one_line(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:
+    """Yield the entries. Raises `StartError` for a caption of several lines, of which the trainer reads only one."""
+    for entry in entries:
+        if any("\n" in caption for caption in entry.captions):
+            raise StartError(
+                f"{entry.item.caption_path}: the caption has several lines, but this trainer reads one: write JSON on "
+                "one line (`gemma-captioner check --fix`); for MiniMax H3, choose a trainer that reads whole files"
+            )
+        yield entry
+
+
 def beside_media(entries: Iterator[CaptionedItem], trainer: str) -> Iterator[CaptionedItem]:
     """Yield the entries. Raises `StartError` if a caption is not the `.txt` beside its media file."""
     for entry in entries:

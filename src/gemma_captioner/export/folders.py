@@ -9,7 +9,7 @@ from pathlib import Path
 from ..dataset.discover import is_media
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError
-from .entries import distinct, without_suffix
+from .entries import distinct, require_one_line, without_suffix
 from .writers import whole_file
 
 
@@ -22,6 +22,7 @@ def write_folder(
         lines: Write all captions, one per line, instead of only the first.
         companions: Also link files that are named after a media file: its stem and one of these endings.
     """
+    entries = require_one_line(entries) if lines else entries
     links = [(entry, to / entry.item.name) for entry in distinct(entries, without_suffix)]
     _check_caption_collisions(links)
     for entry, media in links:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError
 from ..types import Kind
-from .entries import distinct, path_inside, require_one_kind, without_suffix
+from .entries import distinct, path_inside, require_one_kind, require_one_line, without_suffix
 from .folders import write_folder
 from .shards import write_shards
 from .writers import (
@@ -89,7 +89,8 @@ def _musubi(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
 
 def _sd_scripts(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
     """Write all captions as lines. sd-scripts reads the first, or a random one with `enable_wildcard`."""
-    write_json_object(((str(entry.item.path), {"caption": "\n".join(entry.captions)}) for entry in entries), to)
+    rows = ((str(entry.item.path), {"caption": "\n".join(entry.captions)}) for entry in require_one_line(entries))
+    write_json_object(rows, to)
     yield to
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..captions.formats import get_format
 from ..config.settings import Settings
 from ..dataset.discover import resolve_roots
 from ..engines import engine_for
@@ -71,6 +72,7 @@ class DryRunReport:
 def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     """Count what a run would do. Raises `UsageError` or `StartError` if a setting or a path is invalid."""
     load_metadata(settings)  # checks the variables in the prompts
+    get_format(settings.format)
     plan = Plan(resolve_roots(paths, settings.selection.output), settings)
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
@@ -84,7 +86,7 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     try:
         engine = engine_for(settings, examples=read_examples(settings.prompting.examples))
         prompt_tokens = sum(
-            n * engine.prompt_tokens(prompt, kind, settings.frames(kind))
+            n * (engine.prompt_tokens(prompt, kind, settings.frames(kind)) + settings.previous_tokens(prompt, kind))
             for kind, n in pending.items()
             for prompt in settings.prompts[kind]
         )

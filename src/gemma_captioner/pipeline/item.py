@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from zlib import crc32
 
+from ..captions.formats import CaptionFormat
+from ..config.prompting import chains
 from ..config.settings import Settings
 from ..dataset.journal import JournalRecord
 from ..media.pool import DecodeTask
@@ -11,22 +14,34 @@ from ..prompts.examples import FewShotExample, examples_of_kind
 from ..prompts.metadata import MetadataTable
 from ..prompts.variables import fill_template, variable_values
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Reply, Request
-from .postprocess import CaptionCheck, postprocess_reply
+from .postprocess import CaptionCheck, check_intermediate, postprocess_reply
 
 _RETRY_TEMPERATURE = 0.7
+_RETRY_PROMPT = (
+    "{prompt}\n\nAn earlier answer could not be used: {misfit}. Answer again, completely and in that format."
+)
 
 
 @dataclass(slots=True)
 class PromptState:
-    """One prompt of an item."""
+    """One prompt of an item, or one chain of prompts, of which it is the current one."""
 
     id: int
     prompt: str  # with the values of its variables
     template: str  # with its variables
+    following: list[str] = field(default_factory=list)  # the templates that continue the chain
+    earlier: list[tuple[str, Reply]] = field(default_factory=list)  # the prompts and answers of the chain so far
+    attempt: int = 0  # of this prompt
+    misfit: str = ""  # why the last answer does not fit the format
     rejected: list[str] = field(default_factory=list)  # raw replies that no caption could be made of
     in_flight: bool = False
     reply: Reply | None = None  # the valid one
     check: CaptionCheck | None = None
+
+    @property
+    def answered(self) -> list[tuple[str, Reply]]:
+        """The prompts and their answers, in order."""
+        return [*self.earlier, *([(self.prompt, self.reply)] if self.reply else [])]
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +85,8 @@ class ItemState:
             metadata=metadata.lookup(self.item),
         )
         self.prompt_states = [
-            PromptState(new_id(), fill_template(text, self.values), text) for text in settings.prompts[frames.kind]
+            PromptState(new_id(), fill_template(first, self.values), first, following)
+            for first, *following in chains(settings.prompts[frames.kind])
         ]
 
     def pending_prompts(self) -> list[PromptState]:
@@ -82,14 +98,15 @@ class ItemState:
     def request(self, prompt_state: PromptState, settings: Settings, examples: Sequence[FewShotExample]) -> Request:
         """Build the request. A retry samples with another seed, because greedy decoding would repeat the reply."""
         assert self.frames is not None
-        generation, attempt = settings.generation, len(prompt_state.rejected)
+        generation, attempt, is_last = settings.generation, prompt_state.attempt, not prompt_state.following
+        prompt, misfit, begin = prompt_state.prompt, prompt_state.misfit, settings.prompting.begin.strip()
         seed = f"{generation.seed} {self.item.name}" + (f" {attempt}" if attempt else "")
         kind = self.frames.kind
         return Request(
             id=prompt_state.id,
             item=self.item,
             frames=self.frames,
-            prompt=prompt_state.prompt,
+            prompt=_RETRY_PROMPT.format(prompt=prompt, misfit=misfit) if misfit else prompt,
             max_new_tokens=settings.max_new_tokens(kind),
             examples=tuple(
                 example.to_example(prompt_state.template, prompt_state.prompt, settings.prompting.trigger)
@@ -97,57 +114,83 @@ class ItemState:
             ),
             temperature=max(generation.temperature, _RETRY_TEMPERATURE) if attempt else generation.temperature,
             seed=crc32(seed.encode("utf-8", "replace")),
-            begin=settings.prompting.begin.strip(),
+            begin=begin if is_last else "",
+            schema=settings.format.json_schema if is_last and not begin else None,
         )
 
     def handle_reply(
-        self, answer: Reply | Failed, settings: Settings, count_tokens: Callable[[str], int] | None
+        self,
+        answer: Reply | Failed,
+        settings: Settings,
+        caption_format: CaptionFormat[Any],
+        count_tokens: Callable[[str], int] | None,
     ) -> None:
-        """Accept the reply, reject it so that its prompt is sent again, or fail the item."""
+        """Accept the reply, continue its chain, reject it so that its prompt is sent again, or fail the item."""
+        assert self.frames is not None
         [prompt_state] = [prompt for prompt in self.prompt_states if prompt.id == answer.request_id]
         prompt_state.in_flight = False
         if isinstance(answer, Failed):
             self.failed = answer
             return
-        check = postprocess_reply(answer, prompt_state.prompt, settings, self.values, count_tokens)
+        # A caption may repeat the answer that its prompt continues, but not the prompt.
+        prompt = fill_template(prompt_state.template, {**self.values, "previous": ""})
+        if prompt_state.following:
+            check = check_intermediate(answer, prompt, settings)
+        else:
+            check = postprocess_reply(
+                answer,
+                prompt,
+                settings,
+                self.values,
+                caption_format,
+                count_tokens=count_tokens,
+                duration_s=self.frames.duration_s,
+            )
+        if check.rejection is None and prompt_state.following:
+            prompt_state.earlier.append((prompt_state.prompt, answer))
+            prompt_state.template, prompt_state.attempt = prompt_state.following.pop(0), 0
+            prompt_state.prompt = fill_template(prompt_state.template, {**self.values, "previous": check.caption})
+            return
         if check.rejection is None:
             prompt_state.reply, prompt_state.check = answer, check
             return
         prompt_state.rejected.append(answer.text)
-        if len(prompt_state.rejected) > settings.judging.retries:
+        prompt_state.attempt, prompt_state.misfit = prompt_state.attempt + 1, check.misfit
+        if prompt_state.attempt > settings.judging.retries:
             self.failed = Failed(self.item, check.rejection, rejected=tuple(prompt_state.rejected))
 
     def captioned(self, *, as_lines: bool) -> Captioned:
         """Return the outcome of a finished item. as_lines: the `.txt` has one line per caption, not only the first."""
         assert self.frames is not None
-        accepted = [(prompt.reply, prompt.check) for prompt in self.prompt_states if prompt.reply and prompt.check]
-        captions = tuple(check.caption for _, check in accepted)
-        flags = dict.fromkeys([*self.frames.flags, *(flag for _, check in accepted for flag in check.flags)])
+        checks = [prompt.check for prompt in self.prompt_states if prompt.check]
+        replies = [[reply for _, reply in prompt.answered] for prompt in self.prompt_states]
+        captions = tuple(check.caption for check in checks)
+        flags = dict.fromkeys([*self.frames.flags, *(flag for check in checks for flag in check.flags)])
         return Captioned(
             item=self.item,
             caption="\n".join(dict.fromkeys(captions)) if as_lines else captions[0],
             captions=captions,
             flags=tuple(flags),
             frames=len(self.frames.times_s),
-            prompt_tokens=sum(reply.prompt_tokens for reply, _ in accepted),
-            new_tokens=sum(reply.new_tokens for reply, _ in accepted),
-            seconds=max(reply.seconds for reply, _ in accepted),
+            prompt_tokens=sum(reply.prompt_tokens for chain in replies for reply in chain),
+            new_tokens=sum(reply.new_tokens for chain in replies for reply in chain),
+            seconds=max(sum(reply.seconds for reply in chain) for chain in replies),
         )
 
     def to_journal_record(self, captioned: Captioned) -> JournalRecord:
         """Return the journal record of how the captions were made."""
         assert self.frames is not None
-        replies = [prompt.reply for prompt in self.prompt_states if prompt.reply]
+        answered = [asked for prompt in self.prompt_states for asked in prompt.answered]
         return {
             "kind": "caption",
             "path": self.item.name,
             "caption_file": self.item.caption_file,
             "media": self.media,
             "media_kind": self.kind,
-            "prompts": [prompt.prompt for prompt in self.prompt_states],
+            "prompts": [prompt for prompt, _ in answered],
             "frame_times_s": self.frames.times_s,
-            "raw": [reply.text for reply in replies],
-            "finish_reasons": [reply.finish_reason for reply in replies],
+            "raw": [reply.text for _, reply in answered],
+            "finish_reasons": [reply.finish_reason for _, reply in answered],
             "captions": captioned.captions,
             "flags": captioned.flags,
             "prompt_tokens": captioned.prompt_tokens,

@@ -1,11 +1,14 @@
 """Turns a raw reply into a caption with flags, or rejects it. No side effects."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ..captions.clean import apply_affixes, strip_boilerplate, to_ascii_punctuation, to_last_sentence
+from ..captions.clean import strip_template
 from ..captions.flags import REJECTION_REASONS, evaluate
+from ..captions.formats import CaptionFormat, FormatError, detect
 from ..captions.limits import length_flags
+from ..config.quality import LimitSettings
 from ..config.settings import Settings
 from ..config.targets import states_silence
 from ..prompts.variables import fill_template
@@ -14,11 +17,15 @@ from ..types import Reply
 
 @dataclass(frozen=True, slots=True)
 class CaptionCheck:
-    """A caption with its flags. `rejection` says why it cannot be stored and what to do."""
+    """A caption with its flags.
+
+    `rejection` says why it cannot be stored and what to do. `misfit` tells the model what does not fit the format.
+    """
 
     caption: str
     flags: tuple[str, ...] = ()
     rejection: str | None = None
+    misfit: str = ""
 
 
 def postprocess_reply(
@@ -26,36 +33,83 @@ def postprocess_reply(
     prompt: str,
     settings: Settings,
     values: Mapping[str, str | int | float],
+    caption_format: CaptionFormat[Any],
+    *,
     count_tokens: Callable[[str], int] | None = None,
+    duration_s: float | None = None,
 ) -> CaptionCheck:
-    """Clean the reply, flag it, and add the trigger, the prefix and the suffix.
+    """Read the reply in the format of the captions, flag it, and add the trigger, the prefix and the suffix.
 
     Args:
         prompt: The prompt with the values of its variables.
         values: The values of the variables in the prefix and the suffix.
         count_tokens: The counter of --tokenizer. By default, lengths are estimates.
+        duration_s: The duration of the clip, 0 for an image.
     """
     prompting, judging = settings.prompting, settings.judging
-    text = _cleaned(reply.text, prompting.begin.strip(), ascii_punctuation=prompting.punctuation == "ascii")
-    truncated = reply.finish_reason == "length" and bool(text)
-    if truncated:
-        text = to_last_sentence(text)
+    is_truncated = reply.finish_reason == "length"
+    try:
+        content = caption_format.parse(
+            reply.text,
+            ascii_punctuation=prompting.punctuation == "ascii",
+            begin=prompting.begin.strip(),
+            duration_s=duration_s,
+        )
+    except FormatError as error:
+        return _misfit(str(error), is_truncated, settings)
+    is_truncated = is_truncated and caption_format.keeps_partial
+    if is_truncated:
+        content = caption_format.without_unfinished(content)
+    flags = _flags(caption_format.texts(content), prompt.removesuffix(settings.format.instructions), judging)
+    if (rejection := _rejection(flags)) is not None:
+        return CaptionCheck("", flags, rejection)
+    content = caption_format.add_affixes(
+        content,
+        trigger=prompting.trigger,
+        prefix=fill_template(prompting.prefix, values),
+        suffix=fill_template(prompting.suffix, values),
+    )
+    caption = caption_format.render(content)
+    too_long = length_flags(caption, judging.target, count_tokens)
+    if "too_long" in too_long:
+        for shorter in map(caption_format.render, caption_format.shortened(content)):
+            if "too_long" not in (shorter_flags := length_flags(shorter, judging.target, count_tokens)):
+                caption, too_long = shorter, ("shortened", *shorter_flags)
+                break
+    return CaptionCheck(caption, reply.flags + flags + ("truncated",) * is_truncated + too_long)
+
+
+def check_intermediate(reply: Reply, prompt: str, settings: Settings) -> CaptionCheck:
+    """Check an answer that another prompt continues. It is kept as the model wrote it."""
+    text = strip_template(reply.text).strip()
+    try:
+        looks_like = detect(text)
+        texts = looks_like.texts(looks_like.parse(text))
+    except FormatError:
+        texts = [text]
+    flags = _flags(texts, prompt, settings.judging)
+    return CaptionCheck(text, (), _rejection(flags))
+
+
+def _flags(texts: Iterable[str], prompt: str, judging: LimitSettings) -> tuple[str, ...]:
+    """The flags of all texts, in a fixed order."""
     silence = states_silence(judging.target)
-    flags = evaluate(text, prompt=prompt, language=judging.language, states_silence=silence)
-    if rejection := [flag for flag in flags if flag in REJECTION_REASONS]:
-        return CaptionCheck("", flags, REJECTION_REASONS[rejection[0]])
-    prefix, suffix = fill_template(prompting.prefix, values), fill_template(prompting.suffix, values)
-    caption = apply_affixes(text, trigger=prompting.trigger, prefix=prefix, suffix=suffix)
-    flags += ("truncated",) * truncated + length_flags(caption, judging.target, count_tokens)
-    return CaptionCheck(caption, reply.flags + flags)
+    judged = (evaluate(text, prompt=prompt, language=judging.language, states_silence=silence) for text in texts)
+    found = list(judged) or [("empty",)]
+    return tuple(dict.fromkeys(flag for flags in found for flag in flags))
 
 
-def _cleaned(text: str, begin: str, *, ascii_punctuation: bool) -> str:
-    """`begin` stays, even if it is a phrase that `strip_boilerplate` removes, such as "This image shows"."""
-    cleaned = strip_boilerplate(text, ascii_punctuation=ascii_punctuation)
-    opening = " ".join((to_ascii_punctuation(begin) if ascii_punctuation else begin).split())
-    if not cleaned or cleaned.startswith(opening):
-        return cleaned
-    rest = text.removeprefix(begin)
-    cleaned = strip_boilerplate(rest, ascii_punctuation=ascii_punctuation)
-    return cleaned and opening + " " * rest[:1].isspace() + cleaned
+def _rejection(flags: Iterable[str]) -> str | None:
+    return next((REJECTION_REASONS[flag] for flag in flags if flag in REJECTION_REASONS), None)
+
+
+def _misfit(reason: str, is_truncated: bool, settings: Settings) -> CaptionCheck:
+    name = settings.format.name
+    if is_truncated:
+        return CaptionCheck(
+            "",
+            rejection=f"the answer was cut off before the end of its {name} caption: raise --max-new-tokens",
+            misfit="it was too long and was cut off; write less",
+        )
+    remedy = "try a larger model, more --retries, or a --prompt that explains the format"
+    return CaptionCheck("", rejection=f"the answer does not fit --format {name} ({reason}): {remedy}", misfit=reason)

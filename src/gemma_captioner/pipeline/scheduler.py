@@ -13,6 +13,7 @@ from itertools import count
 
 import psutil
 
+from ..captions.formats import get_format
 from ..config.settings import Settings
 from ..config.targets import get_target
 from ..dataset import sidecar
@@ -67,7 +68,12 @@ class Pipeline:
         self._deadline = deadline
         self._metadata = load_metadata(settings)
         self._examples: list[FewShotExample] = read_examples(settings.prompting.examples)
-        self._as_lines = settings.sampling.for_ is not None and get_target(settings.sampling.for_).one_caption_per_line
+        self._format = get_format(settings.format)
+        self._as_lines = (
+            self._format.is_one_line
+            and settings.sampling.for_ is not None
+            and get_target(settings.sampling.for_).one_caption_per_line
+        )
         self._items: list[ItemState] = []  # in progress, in the order of the plan
         self._in_flight: dict[int, ItemState] = {}  # by request id
         self._request_ids = count()
@@ -228,7 +234,7 @@ class Pipeline:
         for answer in session.poll(_POLL_TIMEOUT_S):
             assert answer.request_id is not None
             state = self._in_flight.pop(answer.request_id)
-            state.handle_reply(answer, self.settings, self._count_tokens)
+            state.handle_reply(answer, self.settings, self._format, self._count_tokens)
             if state.is_done:
                 self._release(state)
                 if (outcome := self._settle(state)) is not None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..captions.formats import to_one_caption
 from ..config.selection import SelectionSettings
 from ..dataset.discover import Discovery, Root
 from ..errors import StartError, UsageError
@@ -47,7 +48,7 @@ def read_examples(path: Path | None) -> list[FewShotExample]:
     try:
         if path.is_dir():
             examples = [
-                FewShotExample(_one_line(found.item.caption_path), found.item)
+                FewShotExample(_answer(found.item.caption_path), found.item)
                 for found in Discovery([Root(path, path, path)], SelectionSettings())
                 if not isinstance(found, Failed) and found.captioned
             ]
@@ -66,8 +67,8 @@ def read_examples(path: Path | None) -> list[FewShotExample]:
     return examples
 
 
-def _one_line(path: Path) -> str:
-    return " ".join(path.read_text(encoding="utf-8-sig").split())
+def _answer(path: Path) -> str:
+    return to_one_caption(path.read_text(encoding="utf-8-sig"))
 
 
 def examples_of_kind(examples: Sequence[FewShotExample], kind: Kind) -> list[FewShotExample]:

@@ -12,6 +12,7 @@ VARIABLES = {
     "folder": "the name of the folder that contains the file",
     "trigger": "the value of --trigger",
     "existing": "the existing caption",
+    "previous": "the answer to the prompt before, which this prompt continues",
     "tags": "the column `tags` of the metadata table, or the existing caption if it is a list of tags",
     "duration": "the duration of a clip in seconds",
     "num_frames": "the number of frames that the model receives",

@@ -112,7 +112,7 @@ class LocalEngine:
         settings = self._settings
         longest = max(settings.max_new_tokens("image"), settings.max_new_tokens("clip"))
         max_prompt_tokens = max(
-            self.prompt_tokens(prompt, kind, settings.frames(kind))
+            self.prompt_tokens(prompt, kind, settings.frames(kind)) + settings.previous_tokens(prompt, kind)
             for kind, prompts in settings.prompts.items()
             for prompt in prompts
         )

@@ -63,6 +63,10 @@ _UNKNOWN_PARAMETER_PATTERN = re.compile(
 _MODEL_NOT_FOUND_PATTERN = re.compile(
     r"model \S+ (was |is )?(not found|does not exist|not loaded)|is pinned to", re.IGNORECASE
 )
+# A server without structured outputs, or one whose grammar library does not know a keyword of the schema.
+_RESPONSE_FORMAT_PATTERN = re.compile(
+    r"response_?format|json_schema|JSON schema|\bgrammar\b|structured output", re.IGNORECASE
+)
 _OPTIONAL_PARAMETER_PATTERN = re.compile(r"\b(max_completion_tokens|max_tokens|temperature|seed)\b")
 
 
@@ -73,6 +77,8 @@ def classify_response(status: int, body: object, headers: Mapping[str, str] | No
     parameter = ""
     if status in (400, 422, 500) and _TOO_LARGE_PATTERN.search(text):
         kind = "too_much"
+    elif status in (400, 422, 500, 501) and _RESPONSE_FORMAT_PATTERN.search(text):
+        kind, parameter = "parameter", "response_format"
     elif status in (400, 422):
         if _UNKNOWN_PARAMETER_PATTERN.search(text) and (named := _OPTIONAL_PARAMETER_PATTERN.search(text)):
             parameter = named[0]  # the first one: the message may suggest another as the replacement

@@ -41,6 +41,11 @@ def body(
     parameters: dict[str, Any] = {"max_tokens": request.max_new_tokens, "temperature": request.temperature}
     if request.temperature > 0:
         parameters["seed"] = request.seed & 0x7FFFFFFF  # some servers read a signed 32-bit number
+    if request.schema is not None:
+        parameters["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "caption", "schema": request.schema},
+        }
     if "max_tokens" in dropped:
         parameters["max_completion_tokens"] = request.max_new_tokens  # its newer name
     parameters = {"model": template.model} | {k: v for k, v in parameters.items() if k not in dropped}

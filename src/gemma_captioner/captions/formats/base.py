@@ -1,0 +1,74 @@
+"""What a caption format does: reads an answer, gives its prose to the rules, and writes the caption."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+Content = TypeVar("Content")
+
+
+class FormatError(ValueError):
+    """An answer that does not fit the format. The message tells the model, and the user, why."""
+
+
+class CaptionFormat(ABC, Generic[Content]):
+    """Content: what is read from an answer, such as a text or an object.
+
+    Attributes:
+        is_one_line: Whether captions are one line. Trainers that read each line as a caption destroy others.
+        keeps_partial: Whether a truncated answer still gives a caption.
+    """
+
+    name: str
+    is_one_line = True
+    keeps_partial = True
+
+    @abstractmethod
+    def parse(
+        self,
+        answer: str,
+        *,
+        ascii_punctuation: bool = True,
+        begin: str = "",
+        duration_s: float | None = None,
+        as_written: bool = False,
+    ) -> Content:
+        """Read an answer, and repair it. Text that is quoted, spoken or shown on screen is kept as it is.
+
+        Args:
+            begin: The first words of the answer (--begin), which stay.
+            duration_s: The duration of the clip, 0 for an image, None if unknown.
+            as_written: Change no prose, because a person may have written it.
+
+        Raises:
+            FormatError: The answer does not fit.
+        """
+
+    def outside(self, text: str) -> str:
+        """Return the text that is no part of the caption's structure."""
+        return ""
+
+    @abstractmethod
+    def texts(self, content: Content) -> list[str]:
+        """Return the prose of the caption, which the rules for prose judge."""
+
+    @abstractmethod
+    def add_affixes(self, content: Content, *, trigger: str = "", prefix: str = "", suffix: str = "") -> Content:
+        """Add trigger, prefix and suffix to the text that the format names."""
+
+    @abstractmethod
+    def render(self, content: Content) -> str:
+        """Return the caption as trainers read it."""
+
+    def without_unfinished(self, content: Content) -> Content:
+        """Remove the unfinished end of a truncated answer."""
+        return content
+
+    def shortened(self, content: Content) -> Iterator[Content]:
+        """Yield ever shorter forms without optional parts."""
+        yield from ()
+
+
+def encodable(text: str) -> str:
+    """Replace what UTF-8 cannot encode: half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
