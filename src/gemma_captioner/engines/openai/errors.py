@@ -7,7 +7,7 @@ and Gemini: see tests/data/refusals.jsonl.
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -22,6 +22,7 @@ ApiFailureKind = Literal[
     "refused",  # this request always fails
     "key",  # every request with this key fails
     "model",  # every request with this model or URL fails
+    "setup",  # every request fails until the server is started differently
 ]
 
 
@@ -33,6 +34,8 @@ class ApiFailure:
     message: str  # the server's reason, on one line
     retry_after_s: float | None = None
     parameter: str = ""  # the rejected one
+    remedy: str = ""  # for "setup"
+    status: int = 0  # of the response; 0 if the server sent no error response
 
 
 _STATUS_KINDS: Mapping[int, ApiFailureKind] = {
@@ -63,6 +66,21 @@ _UNKNOWN_PARAMETER_PATTERN = re.compile(
 _MODEL_NOT_FOUND_PATTERN = re.compile(
     r"model \S+ (was |is )?(not found|does not exist|not loaded)|is pinned to", re.IGNORECASE
 )
+_SETUP_ERRORS: Sequence[tuple[re.Pattern[str], str]] = (  # errors that a retry cannot cure, and the remedy
+    (
+        re.compile(r"image input is not supported|\bmmproj\b", re.IGNORECASE),
+        "start llama-server with the projector too (--mmproj FILE), or with -hf, which loads both",
+    ),
+    (
+        re.compile(r"not a multimodal model|at most 0 image|does not support image|no image input", re.IGNORECASE),
+        "serve a Gemma that sees images",
+    ),
+    (
+        re.compile(r"has no attribute|can only concatenate|chat.?template|jinja", re.IGNORECASE),
+        "its chat template cannot read the messages. vLLM: start it with --chat-template-content-format openai; "
+        "others: with the chat template of the original model",
+    ),
+)
 _OPTIONAL_PARAMETER_PATTERN = re.compile(r"\b(max_completion_tokens|max_tokens|temperature|seed)\b")
 
 
@@ -70,8 +88,10 @@ def classify_response(status: int, body: object, headers: Mapping[str, str] | No
     """Classify a response with a status other than 200. body: its parsed JSON, else its text."""
     text = f"{_error_text(body)} ({status} {_status_phrase(status)})".strip()
     kind = _STATUS_KINDS.get(status, "again" if status >= 500 else "refused")
-    parameter = ""
-    if status in (400, 422, 500) and _TOO_LARGE_PATTERN.search(text):
+    parameter, remedy = "", _setup_remedy(text) if status in (400, 422, 500) else ""
+    if remedy:
+        kind = "setup"
+    elif status in (400, 422, 500) and _TOO_LARGE_PATTERN.search(text):
         kind = "too_much"
     elif status in (400, 422):
         if _UNKNOWN_PARAMETER_PATTERN.search(text) and (named := _OPTIONAL_PARAMETER_PATTERN.search(text)):
@@ -79,7 +99,11 @@ def classify_response(status: int, body: object, headers: Mapping[str, str] | No
         kind = "parameter" if parameter else "model" if _MODEL_NOT_FOUND_PATTERN.search(text) else "refused"
     elif status == 429 and "insufficient_quota" in text:
         kind = "key"
-    return ApiFailure(kind, text, retry_after((headers or {}).get("retry-after")), parameter)
+    return ApiFailure(kind, text, retry_after((headers or {}).get("retry-after")), parameter, remedy, status)
+
+
+def _setup_remedy(text: str) -> str:
+    return next((remedy for pattern, remedy in _SETUP_ERRORS if pattern.search(text)), "")
 
 
 def retry_after(header: str | None) -> float | None:
