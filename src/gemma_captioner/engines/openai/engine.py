@@ -28,6 +28,7 @@ _POLL_INTERVAL_S = 0.5
 _DEFAULT_CONTEXT_LENGTH = 131072  # if the server does not report it
 _GEMMA4 = re.compile(r"gemma[-_ ]?4", re.IGNORECASE)
 _GEMMA3N = re.compile(r"gemma[-_ ]?3n", re.IGNORECASE)
+_JPEG_SCALE = 2.0  # servers resize images as the model requires; larger files cost more to send than to shrink
 _MAX_TEMPERATURE = 2.0  # in the OpenAI protocol
 _SOFT_TOKENS, _MARKERS = 256, 8
 
@@ -96,6 +97,7 @@ class ServerEngine:
         size = self._size()
         tokens = (size.tokens if isinstance(size, PatchBudget) else _SOFT_TOKENS) + _MARKERS
         concurrency = self._server.concurrency
+        sends_files = self._server.image_format == "jpeg" and not self._settings.reading.exact_pixels
         return EngineSpec(
             size=size,
             tokens_per_frame={"image": tokens, "clip": tokens},
@@ -103,6 +105,7 @@ class ServerEngine:
             model=self.model,
             revision=self.endpoint.url,
             preferred_batch_size=max_in_flight(MAX_LIMIT if concurrency == "auto" else concurrency),
+            jpeg_scale=(_JPEG_SCALE if self._server.image_size is None else 1.0) if sends_files else 0.0,
         )
 
     def _size(self) -> Size:
