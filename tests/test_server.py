@@ -523,15 +523,14 @@ def test_the_doctor_of_no_server():
 # Against the local engine
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("order", ["media-first", "text-first"])
-def test_a_real_server_says_what_the_local_engine_says(transformers_serve, order):
-    asked = requests(50, seed=11 if order == "media-first" else 12)  # 100 with both orders
+def test_five_captions_of_a_real_server_are_those_of_the_local_engine(transformers_serve):  # all: test_real_servers.py
+    asked = requests(5, seed=11)
     shown = (Example(asked[0].prompt, "A red circle.", asked[0].frames), Example("What is it?", "A star."))
-    asked = [replace(a, examples=shown) if n % 5 == 0 else a for n, a in enumerate(asked)]
-    with engine_for(Settings.from_dict({"model": "demo", "order": order})).open() as local:
+    asked[0] = replace(asked[0], examples=shown)
+    with engine_for(Settings.from_dict({"model": "demo"})).open() as local:
         expected = {n: answer.text for n, answer in answers(local, asked).items()}
-    with engine_for(demo_server_settings(transformers_serve, order=order, concurrency=4)).open() as served:
+    with engine_for(demo_server_settings(transformers_serve, concurrency=4)).open() as served:
         got = {n: getattr(answer, "text", answer) for n, answer in answers(served, asked, timeout_s=200).items()}
     assert got == expected
-    assert sum(text.startswith("A ") for text in got.values()) > 25  # captions, whatever the prompt was
+    assert {len(a.frames.times_s) > 1 for a in asked} == {True, False}
+    assert sum(text.startswith("A ") for text in got.values()) >= 3

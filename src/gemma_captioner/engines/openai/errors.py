@@ -80,7 +80,7 @@ _SETUP_ERRORS: Sequence[tuple[re.Pattern[str], str]] = (  # errors that a retry 
         "use a smaller --max-new-tokens, or start the server with a larger context",
     ),
     (
-        re.compile(r"has no attribute|can only concatenate|chat.?template|jinja", re.IGNORECASE),
+        re.compile(r"prompt placeholders|has no attribute|can only concatenate|chat.?template|jinja", re.IGNORECASE),
         "its chat template cannot read the messages. vLLM: start it with --chat-template-content-format openai; "
         "others: with the chat template of the original model",
     ),
