@@ -1,6 +1,7 @@
 """Measures the overhead of the server engine against a plain HTTP client. A stub answers every request after 200 ms.
 
     python benchmarks/server.py                    # 12-frame clips of 64 and 896 pixels, 64 concurrent requests
+    python benchmarks/server.py --only files       # images of 896 pixels whose JPEG files are sent as they are
 
 ours: `ServerSession`, which encodes the frames. bare: httpx2 posts the same bodies, which are prepared before.
 encoding: as bare, but encodes the frames first, in as many threads as ours. One round runs each of them once.
@@ -8,6 +9,7 @@ encoding: as bare, but encodes the frames first, in as many threads as ours. One
 
 import argparse
 import asyncio
+import io
 import socket
 import subprocess
 import sys
@@ -21,17 +23,19 @@ from statistics import median
 import httpx2
 import numpy as np
 from material import texture
+from PIL import Image
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.openai.image_encoding import encode_images
 from gemma_captioner.engines.openai.payload import RequestTemplate, body
 from gemma_captioner.engines.openai.session import _ENCODERS
+from gemma_captioner.media.jpeg import strip_metadata
 from gemma_captioner.types import Frames, MediaItem, Reply, Request
 
 ANSWER_S, CONCURRENCY, FRAMES = 0.2, 64, 12
 RESPONSE = b'{"choices":[{"message":{"content":"A clip."},"finish_reason":"stop"}],"usage":{"completion_tokens":3}}'
-RUNS = {64: (800, 15), 896: (96, 5)}  # side of a frame -> (requests, rounds)
+RUNS = {"64": (64, 800, 15), "896": (896, 96, 5), "files": (896, 800, 9)}  # (side of a frame, requests, rounds)
 ITEM = MediaItem(Path("a.mp4"), "clip", "a.mp4", Path("a.txt"), Path())
 
 
@@ -58,6 +62,17 @@ def clips(side: int) -> list[Frames]:
         ground = texture(side + 4 * FRAMES, side, seed)
         pixels = [ground[:, 4 * n : 4 * n + side] for n in range(FRAMES)]
         frames.append(Frames(np.stack(pixels), tuple(map(float, range(FRAMES))), kind="clip"))
+    return frames
+
+
+def files(side: int) -> list[Frames]:
+    """Return four different images with their JPEG files."""
+    frames = []
+    for seed in range(4):
+        pixels = texture(side, side, seed)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "jpeg", quality=92)
+        frames.append(Frames(pixels[None], (0.0,), jpeg=strip_metadata(file.getvalue())))
     return frames
 
 
@@ -92,7 +107,8 @@ async def _post(url: str, bodies: list[bytes]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, help="instead of 15 and 5")
+    parser.add_argument("--rounds", type=int, help="instead of 15, 5 and 9")
+    parser.add_argument("--only", choices=RUNS, help="one of the runs")
     parser.add_argument("--stub", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.stub:
@@ -103,25 +119,27 @@ def main() -> None:
     server = subprocess.Popen([sys.executable, __file__, "--stub", str(port)])
     print(f"{CONCURRENCY} concurrent, answered after {ANSWER_S} s: at most {CONCURRENCY / ANSWER_S:.0f} requests/s")
     try:
-        for side, (count, rounds) in RUNS.items():
-            measure(side, count, given.rounds or rounds, f"http://127.0.0.1:{port}/v1")
+        for name, (side, count, rounds) in RUNS.items():
+            if given.only in (None, name):
+                shown = files(side) if name == "files" else clips(side)
+                measure(shown, count, given.rounds or rounds, f"http://127.0.0.1:{port}/v1")
     finally:
         server.kill()
         server.wait()
 
 
-def measure(side: int, count: int, rounds: int, url: str) -> None:
+def measure(shown: list[Frames], count: int, rounds: int, url: str) -> None:
+    frames, side = shown[0].pixels.shape[:2]
     settings = Settings.from_dict(
         {"engine": "server", "base_url": url, "model": "m", "concurrency": CONCURRENCY, "image_size": side},
         {"wait_for_server": "1m"},
     )
-    shown = clips(side)
     requests = [Request(n, ITEM, shown[n % len(shown)], "Describe the clip.", 100) for n in range(count)]
     form = RequestTemplate("m", "image/jpeg", "media-first", "", None)
 
     def encode(request: Request) -> bytes:
-        images = encode_images(request.frames.pixels, settings.server)
-        return body(form, request, [images], range(FRAMES), ())
+        images = encode_images(request.frames, settings.server)
+        return body(form, request, [images], range(frames), ())
 
     def encode_all() -> list[bytes]:
         with ThreadPoolExecutor(_ENCODERS) as threads:
@@ -139,11 +157,9 @@ def measure(side: int, count: int, rounds: int, url: str) -> None:
         for name, method in methods.items():
             seconds[name].append(method())
     ratios = sorted(b / o for o, b in zip(seconds["ours"], seconds["bare"], strict=True))
-    print(
-        f"\n{FRAMES} frames of {side} x {side}, {len(prepared[0]) / 1024:.0f} KiB per body, {CONCURRENCY} concurrent, ",
-        end="",
-    )
-    print(f"{count} requests, at most {CONCURRENCY / ANSWER_S:.0f}/s")
+    kind = "frames" if shown[0].jpeg is None else "file"
+    print(f"\n{frames} {kind} of {side} x {side}, {len(prepared[0]) / 1024:.0f} KiB per body, ", end="")
+    print(f"{CONCURRENCY} concurrent, {count} requests, at most {CONCURRENCY / ANSWER_S:.0f}/s")
     for name, took in seconds.items():
         rates = sorted(count / s for s in took)
         print(f"  {name:9} {median(rates):6.1f} requests/s, {rates[0]:.1f} to {rates[-1]:.1f}")

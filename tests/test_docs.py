@@ -65,7 +65,7 @@ def test_no_block_and_no_command_slips_through():
     for page in PAGES:
         fences = len(re.findall(r"^\s*```\w", page.read_text(encoding="utf-8"), re.MULTILINE))
         assert fences == sum(block.page == page for block in BLOCKS), f"{page}: a fence that is not read"
-    assert {block.language for block in BLOCKS} <= {"bash", "python", "toml", "yaml"}
+    assert {block.language for block in BLOCKS} <= {"bash", "jinja", "python", "toml", "yaml"}
     for shown, block in RUN.items():
         assert shown.startswith(("gemma-captioner ", "python gemma3-")), (
             f"{block.page.name} shows {shown!r}, which cannot be run here: say why in a comment before the block"

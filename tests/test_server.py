@@ -312,8 +312,8 @@ def test_transformers_serve_answers_anew_and_is_found_out(transformers_serve):
         session(transformers_serve, model=str(DEMO_CHECKPOINT), begin="A red")
 
 
-def few(asked: HttpRequest) -> HttpResponse:
-    if len(images_in(asked)) > 4:
+def few(asked: HttpRequest, most: int = 4) -> HttpResponse:
+    if len(images_in(asked)) > most:
         return HttpResponse(400, {"error": {"message": "This model's maximum context length is 1024 tokens."}})
     return says_a_caption(asked)
 
@@ -484,15 +484,17 @@ def test_the_doctor_says_what_is_there(command):
         "tested": ("ok", f"org/m at {stub.url}"),
         "context": ("ok", "8,192 tokens"),
         "images": ("ok", "the model recognizes red"),
-        "several images": ("ok", "the model recognizes red and blue"),
+        "several images": ("ok", "the server accepts them; the model answered 'Red blue.'"),
+        "server": ("--", "unknown: it has no endpoint that tells it"),
     }
 
 
 @pytest.mark.parametrize(
     ("rule", "images", "several"),
     [
-        (lambda asked: HttpResponse(body=completion("A red cat.")), "ok", "!!"),
-        (lambda asked: HttpResponse(body=completion("Blue, then red.")), "ok", "!!"),
+        (lambda asked: HttpResponse(body=completion("A red cat.")), "ok", "ok"),
+        (lambda asked: HttpResponse(body=completion("It is blurred.")), "!!", "ok"),
+        (lambda asked: few(asked, 1), "ok", "!!"),
         (lambda asked: HttpResponse(400, {"error": "m is not a multimodal model"}), "!!", "!!"),
     ],
 )
@@ -508,7 +510,8 @@ def test_the_doctor_of_a_real_server(transformers_serve):
     here = {"base_url": transformers_serve, "model": str(DEMO_CHECKPOINT), "image_size": 64}
     found = {f.what: f for f in diagnose_server(here)}
     assert found["images"].state == "good", found["images"]
-    assert found["several images"].state == "bad"  # the demo knows clips of one colour alone
+    assert found["several images"].state == "good", found["several images"]
+    assert found["server"].meaning == "transformers serve"
     assert found["speed"].state == "good", found["speed"]
 
 
@@ -520,15 +523,14 @@ def test_the_doctor_of_no_server():
 # Against the local engine
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("order", ["media-first", "text-first"])
-def test_a_real_server_says_what_the_local_engine_says(transformers_serve, order):
-    asked = requests(50, seed=11 if order == "media-first" else 12)  # 100 with both orders
+def test_five_captions_of_a_real_server_are_those_of_the_local_engine(transformers_serve):  # all: test_real_servers.py
+    asked = requests(5, seed=11)
     shown = (Example(asked[0].prompt, "A red circle.", asked[0].frames), Example("What is it?", "A star."))
-    asked = [replace(a, examples=shown) if n % 5 == 0 else a for n, a in enumerate(asked)]
-    with engine_for(Settings.from_dict({"model": "demo", "order": order})).open() as local:
+    asked[0] = replace(asked[0], examples=shown)
+    with engine_for(Settings.from_dict({"model": "demo"})).open() as local:
         expected = {n: answer.text for n, answer in answers(local, asked).items()}
-    with engine_for(demo_server_settings(transformers_serve, order=order, concurrency=4)).open() as served:
+    with engine_for(demo_server_settings(transformers_serve, concurrency=4)).open() as served:
         got = {n: getattr(answer, "text", answer) for n, answer in answers(served, asked, timeout_s=200).items()}
     assert got == expected
-    assert sum(text.startswith("A ") for text in got.values()) > 25  # captions, whatever the prompt was
+    assert {len(a.frames.times_s) > 1 for a in asked} == {True, False}
+    assert sum(text.startswith("A ") for text in got.values()) >= 3

@@ -91,6 +91,7 @@ class Frames:
         duration_s: The duration of the whole clip in seconds; 0.0 for an image.
         kind: The kind by content: an animated image is a clip.
         source_size: (width, height) of the picture in the file, after rotation to upright.
+        jpeg: The image as a JPEG file without metadata, where an engine may send the file instead of the pixels.
     """
 
     pixels: Pixels
@@ -99,6 +100,7 @@ class Frames:
     flags: tuple[str, ...] = ()
     kind: Kind = "image"
     source_size: tuple[int, int] = (0, 0)
+    jpeg: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != "uint8" or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:

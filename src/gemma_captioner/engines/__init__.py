@@ -28,7 +28,7 @@ def _server(settings: Settings, log: ReportCallback, examples: Sequence[FewShotE
         raise ModelError("--engine server requires the openai package: pip install 'gemma-captioner[server]'")
     from .openai import ServerEngine
 
-    return ServerEngine(settings, log)
+    return ServerEngine(settings, log, examples)
 
 
 def _scripted(settings: Settings, log: ReportCallback, examples: Sequence[FewShotExample]) -> Engine:

@@ -21,6 +21,8 @@ class EngineSpec:
         clip_size: The size to which the frames of a clip are resized; None means `size`.
         preferred_batch_size: The number of requests that keep the engine busy. The pipeline decodes this many items
             ahead if memory allows.
+        jpeg_scale: The engine sends files. A JPEG image may be sent as a file, instead of its pixels at `size`, if its
+            sides are at most this many times as long; 1: only if it has this size; 0: never.
     """
 
     size: Size
@@ -30,6 +32,7 @@ class EngineSpec:
     revision: str | None
     clip_size: Size | None = None
     preferred_batch_size: int = 0
+    jpeg_scale: float = 0.0
 
 
 def begun(begin: str, text: str) -> str:

@@ -1,9 +1,12 @@
 """Decodes a media item into frames with the decoder for its kind."""
 
+from dataclasses import replace
+
 from ..errors import ItemError
 from ..storage.filesystem import release
 from ..types import Failed, Frames, MediaItem, Size
 from .images import decode_image
+from .jpeg import jpeg_to_send
 from .settings import DecodeSettings
 from .video import decode_clip
 
@@ -14,7 +17,10 @@ def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Siz
     try:
         if item.kind == "clip":
             return decode_clip(item.path, clip_size, settings)
-        return decode_image(item.path, size, settings, clip_size)
+        frames = decode_image(item.path, size, settings, clip_size)
+        if settings.jpeg_scale and frames.kind == "image" and not frames.flags:
+            frames = replace(frames, jpeg=jpeg_to_send(item.path, size, settings.jpeg_scale))
+        return frames
     except ItemError as error:
         return Failed(item, str(error))
     except MemoryError:

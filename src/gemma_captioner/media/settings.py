@@ -18,5 +18,6 @@ class DecodeSettings:
     background: str = "white"
     animated: Literal["clip", "first"] = "clip"
     exact_pixels: bool = False
+    jpeg_scale: float = 0.0  # see `EngineSpec`
     timeout_s: float = 120.0  # limit per file in a `DecodePool`
     memory_gib: float = 8.0  # limit per file in a `DecodePool`

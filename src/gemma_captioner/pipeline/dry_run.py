@@ -1,7 +1,7 @@
 """The dry run: what a run would do, without loading a model."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from ..captions.formats import get_format
 from ..config.settings import Settings
 from ..dataset.discover import resolve_roots
-from ..engines import engine_for
+from ..engines import Engine, engine_for
 from ..errors import StartError
 from ..prompts.examples import read_examples
 from ..prompts.metadata import load_metadata
@@ -30,6 +30,7 @@ class DryRunReport:
     ignored: int  # files that are neither images nor clips
     model: str
     shortage: str | None  # why the model cannot run here
+    warnings: tuple[str, ...] = ()  # what may not work for a kind of item
 
     @property
     def files(self) -> int:
@@ -51,6 +52,7 @@ class DryRunReport:
             "ignored": self.ignored,
             "model": self.model,
             "shortage": self.shortage,
+            "warnings": list(self.warnings),
             "failures": [{"path": str(f.item.path), "error": f.error} for f in self.failures],
         }
 
@@ -63,6 +65,7 @@ class DryRunReport:
             f"ignored      {counted(self.ignored, 'other file')}",
             f"model        {self.model}" if not self.shortage else f"cannot run   {self.shortage}",
         ]
+        lines += [f"warning      {warning}" for warning in self.warnings]
         lines += [f"would fail   {f.item.path}: {f.error}" for f in self.failures]
         if not (self.files or self.existing or self.failures):
             lines.append("nothing      no images or clips found: check the folder, or add --recursive for subfolders")
@@ -83,6 +86,7 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         else:
             existing += 1
     model, shortage, prompt_tokens = settings.model.model, None, None
+    warnings: list[str] = []
     try:
         engine = engine_for(settings, examples=read_examples(settings.prompting.examples))
         prompt_tokens = sum(
@@ -91,6 +95,7 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
             for prompt in settings.prompts[kind]
         )
         model = engine.describe()
+        warnings += _context_warnings(engine, settings, pending)
     except StartError as error:  # the counts are useful even if the model cannot run
         shortage = str(error)
     return DryRunReport(
@@ -102,4 +107,18 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         ignored=plan.ignored,
         model=model,
         shortage=shortage,
+        warnings=tuple(warnings),
     )
+
+
+def _context_warnings(engine: Engine, settings: Settings, pending: Counter[Kind]) -> Iterator[str]:
+    """Yield a warning for each kind of item whose largest prompt may not fit in the context with its answer."""
+    for kind in sorted(pending):
+        frames, answer = settings.frames(kind), settings.max_new_tokens(kind)
+        tokens = answer + max(engine.prompt_tokens(prompt, kind, frames) for prompt in settings.prompts[kind])
+        if tokens > engine.spec.context_length:
+            remedy = "use fewer --frames, or give the model" if kind == "clip" else "give the model"
+            yield (
+                f"{counted(pending[kind], kind)}: up to {tokens:,} tokens with the answer ({answer:,}), but the "
+                f"context has {engine.spec.context_length:,}: {remedy} a larger context"
+            )

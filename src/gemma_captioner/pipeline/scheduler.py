@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import cached_property
 from itertools import count
 
@@ -161,7 +162,7 @@ class Pipeline:
         wanted = spec.preferred_batch_size * self.settings.sampling.frames * max_frame_bytes(clip_size)
         pool = DecodePool(
             spec.size,
-            decode_settings(self.settings),
+            replace(decode_settings(self.settings), jpeg_scale=spec.jpeg_scale),
             clip_size=clip_size,
             workers=self.settings.conduct.workers or os.cpu_count() or 1,
             pixel_bytes=max(PIXEL_BYTES, min(wanted, psutil.virtual_memory().available // 4)),

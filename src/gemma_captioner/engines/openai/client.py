@@ -130,6 +130,8 @@ class Client:
                 return ServerError(f"{url} refused the key in {key_env}: {message}. Check the key and its permissions")
             case "model":
                 return ModelError(f"{url} cannot answer: {message}. Check --model, and that --base-url ends in /v1")
+            case "setup":
+                return ServerError(f"{url} cannot answer: {message}: {failure.remedy}")
             case _:
                 return None
 
@@ -166,10 +168,20 @@ class Client:
         except (ValueError, LookupError, TypeError):
             return f"it replied {one_line(text)!r}"
 
+    def native(self, path: str) -> Any:
+        """Return the JSON of an endpoint outside of the OpenAI protocol, such as "/props"; None if there is none."""
+        try:
+            return json.loads(self._get(self._root + path).text)
+        except (openai.APIError, ValueError):
+            return None
+
+    @property
+    def _root(self) -> str:
+        return self.endpoint.url.removesuffix("/v1")
+
     def is_up(self) -> bool:
         """Whether the server answers and is not loading a model. It does not need to support these paths."""
-        root = self.endpoint.url.removesuffix("/v1")
-        return all(self._status(path) not in (None, 502, 503, 504) for path in (f"{root}/health", "/models"))
+        return all(self._status(path) not in (None, 502, 503, 504) for path in (f"{self._root}/health", "/models"))
 
     def _status(self, path: str) -> int | None:
         try:

@@ -2,13 +2,14 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 from ...config.group import parse_duration
 from ...config.settings import Settings
 from ...errors import ModelError, UsageError
+from ...prompts.examples import FewShotExample, examples_of_kind
 from ...types import Kind, PatchBudget, Size
 from .. import gemma4
 from ..base import EngineSpec
@@ -17,6 +18,7 @@ from .concurrency import MAX_LIMIT
 from .continuing import way_to_continue
 from .image_encoding import MIME
 from .payload import FRAMES_MARKER, RequestTemplate
+from .server_info import describe_server, listed_context, native_context
 from .server_process import ServerProcess, render_command
 from .session import ServerSession, max_in_flight
 
@@ -24,14 +26,20 @@ VLLM_COMMAND = "vllm serve {model} --host 127.0.0.1 --port {port}"
 _STARTUP_TIMEOUT = "30m"  # a server that we start may download its model first
 _POLL_INTERVAL_S = 0.5
 _DEFAULT_CONTEXT_LENGTH = 131072  # if the server does not report it
-_CONTEXT_LENGTH_KEYS = ("max_model_len", "context_length", "max_context_length", "context_window")  # in GET /models
 _GEMMA4 = re.compile(r"gemma[-_ ]?4", re.IGNORECASE)
 _GEMMA3N = re.compile(r"gemma[-_ ]?3n", re.IGNORECASE)
+_JPEG_SCALE = 2.0  # servers resize images as the model requires; larger files cost more to send than to shrink
+_MAX_TEMPERATURE = 2.0  # in the OpenAI protocol
 _SOFT_TOKENS, _MARKERS = 256, 8
 
 
 class ServerEngine:
-    def __init__(self, settings: Settings, log: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        log: Callable[[str], None] = lambda line: None,
+        examples: Sequence[FewShotExample] = (),
+    ) -> None:
         server = settings.server
         if settings.model.engine == "vllm" and server.serve is None:
             server = server.model_copy(update={"serve": VLLM_COMMAND})
@@ -41,7 +49,12 @@ class ServerEngine:
             raise UsageError(
                 "--adapter requires --engine local. Load it in the server (vLLM: --lora-modules) and use it as --model"
             )
-        self._settings, self._server, self._log = settings, server, log
+        if settings.generation.temperature > _MAX_TEMPERATURE:
+            raise UsageError(
+                f"--temperature {settings.generation.temperature:g}: servers accept up to {_MAX_TEMPERATURE:g}; "
+                "use that or less, or --engine local"
+            )
+        self._settings, self._server, self._log, self._examples = settings, server, log, examples
         self.endpoint = Endpoint.of(server)
         self.client = Client(self.endpoint)
         if server.serve is not None:
@@ -84,6 +97,7 @@ class ServerEngine:
         size = self._size()
         tokens = (size.tokens if isinstance(size, PatchBudget) else _SOFT_TOKENS) + _MARKERS
         concurrency = self._server.concurrency
+        sends_files = self._server.image_format == "jpeg" and not self._settings.reading.exact_pixels
         return EngineSpec(
             size=size,
             tokens_per_frame={"image": tokens, "clip": tokens},
@@ -91,6 +105,7 @@ class ServerEngine:
             model=self.model,
             revision=self.endpoint.url,
             preferred_batch_size=max_in_flight(MAX_LIMIT if concurrency == "auto" else concurrency),
+            jpeg_scale=(_JPEG_SCALE if self._server.image_size is None else 1.0) if sends_files else 0.0,
         )
 
     def _size(self) -> Size:
@@ -107,18 +122,25 @@ class ServerEngine:
     @property
     def context(self) -> int | None:
         """The context length in tokens, if a running server reports it."""
-        for model in self.models if self._server.serve is None else ():
-            if model["id"] == self.model:
-                values = [str(model.get(name)) for name in _CONTEXT_LENGTH_KEYS]
-                return next((int(n) for n in values if n.isdecimal()), None)
-        return None
+        if self._server.serve is not None:
+            return None
+        listed = [listed_context(model) for model in self.models if model["id"] == self.model]
+        return next(filter(None, listed), None) or native_context(self.client, self.model)
+
+    def server(self) -> str | None:
+        """The name and version of a running server, if it is a known one."""
+        return describe_server(self.client)
 
     def describe(self) -> str:
         return f"{self.model} at {self.endpoint.url}"
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
         # There is no local tokenizer. Almost every text has at least two bytes per token.
-        return len(prompt.encode("utf-8", "replace")) // 2 + 32 + num_frames * self.spec.tokens_per_frame[kind]
+        prompting, shown = self._settings.prompting, examples_of_kind(self._examples, kind)
+        texts = [prompting.system, prompting.begin, prompt, *(text for e in shown for text in (prompt, e.answer))]
+        frames = num_frames * (1 + sum(example.item is not None for example in shown))
+        text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
+        return text_bytes // 2 + 32 * (1 + len(shown)) + frames * self.spec.tokens_per_frame[kind]
 
     def open(self) -> ServerSession:
         server_process = None

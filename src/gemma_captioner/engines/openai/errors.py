@@ -7,7 +7,7 @@ and Gemini: see tests/data/refusals.jsonl.
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -22,6 +22,7 @@ ApiFailureKind = Literal[
     "refused",  # this request always fails
     "key",  # every request with this key fails
     "model",  # every request with this model or URL fails
+    "setup",  # every request fails until the server is started differently
 ]
 
 
@@ -33,6 +34,8 @@ class ApiFailure:
     message: str  # the server's reason, on one line
     retry_after_s: float | None = None
     parameter: str = ""  # the rejected one
+    remedy: str = ""  # for "setup"
+    status: int = 0  # of the response; 0 if the server sent no error response
 
 
 _STATUS_KINDS: Mapping[int, ApiFailureKind] = {
@@ -67,6 +70,25 @@ _MODEL_NOT_FOUND_PATTERN = re.compile(
 _RESPONSE_FORMAT_PATTERN = re.compile(
     r"response_?format|json_schema|JSON schema|\bgrammar\b|structured output", re.IGNORECASE
 )
+_SETUP_ERRORS: Sequence[tuple[re.Pattern[str], str]] = (  # errors that a retry cannot cure, and the remedy
+    (
+        re.compile(r"image input is not supported|\bmmproj\b", re.IGNORECASE),
+        "start llama-server with the projector too (--mmproj FILE), or with -hf, which loads both",
+    ),
+    (
+        re.compile(r"not a multimodal model|at most 0 image|does not support image|no image input", re.IGNORECASE),
+        "serve a Gemma that sees images",
+    ),
+    (
+        re.compile(r"max_tokens=\d+ cannot be greater than"),
+        "use a smaller --max-new-tokens, or start the server with a larger context",
+    ),
+    (
+        re.compile(r"prompt placeholders|has no attribute|can only concatenate|chat.?template|jinja", re.IGNORECASE),
+        "its chat template cannot read the messages. vLLM: start it with --chat-template-content-format openai; "
+        "others: with the chat template of the original model",
+    ),
+)
 _OPTIONAL_PARAMETER_PATTERN = re.compile(r"\b(max_completion_tokens|max_tokens|temperature|seed)\b")
 
 
@@ -74,8 +96,10 @@ def classify_response(status: int, body: object, headers: Mapping[str, str] | No
     """Classify a response with a status other than 200. body: its parsed JSON, else its text."""
     text = f"{_error_text(body)} ({status} {_status_phrase(status)})".strip()
     kind = _STATUS_KINDS.get(status, "again" if status >= 500 else "refused")
-    parameter = ""
-    if status in (400, 422, 500) and _TOO_LARGE_PATTERN.search(text):
+    parameter, remedy = "", _setup_remedy(text) if status in (400, 422, 500) else ""
+    if remedy:
+        kind = "setup"
+    elif status in (400, 422, 500) and _TOO_LARGE_PATTERN.search(text):
         kind = "too_much"
     elif status in (400, 422, 500, 501) and _RESPONSE_FORMAT_PATTERN.search(text):
         kind, parameter = "parameter", "response_format"
@@ -85,7 +109,11 @@ def classify_response(status: int, body: object, headers: Mapping[str, str] | No
         kind = "parameter" if parameter else "model" if _MODEL_NOT_FOUND_PATTERN.search(text) else "refused"
     elif status == 429 and "insufficient_quota" in text:
         kind = "key"
-    return ApiFailure(kind, text, retry_after((headers or {}).get("retry-after")), parameter)
+    return ApiFailure(kind, text, retry_after((headers or {}).get("retry-after")), parameter, remedy, status)
+
+
+def _setup_remedy(text: str) -> str:
+    return next((remedy for pattern, remedy in _SETUP_ERRORS if pattern.search(text)), "")
 
 
 def retry_after(header: str | None) -> float | None:

@@ -2,25 +2,27 @@
 
 import base64
 import io
-from typing import Any
 
+import simplejpeg
 from PIL import Image
 
 from ...config.model import ServerSettings
-from ...types import Pixels
+from ...types import Frames, Pixels
 
 MIME = {"jpeg": "image/jpeg", "png": "image/png"}
 
 
-def encode_images(pixels: Pixels, settings: ServerSettings) -> tuple[bytes, ...]:
-    """Encode pixels, uint8 [n, height, width, 3], to one base64 text per frame. Releases the GIL while encoding."""
-    options: dict[str, Any] = (
-        {"quality": settings.jpeg_quality} if settings.image_format == "jpeg" else {"compress_level": 1}
-    )
-    return tuple(_encode_image(frame, settings.image_format, options) for frame in pixels)
+def encode_images(frames: Frames, settings: ServerSettings) -> tuple[bytes, ...]:
+    """Encode the pixels to one base64 text per frame. A JPEG file that came with them is sent as it is."""
+    if frames.jpeg is not None and settings.image_format == "jpeg":
+        return (base64.b64encode(frames.jpeg),)
+    return tuple(_encode_image(frame, settings) for frame in frames.pixels)
 
 
-def _encode_image(frame: Pixels, image_format: str, options: dict[str, Any]) -> bytes:
+def _encode_image(frame: Pixels, settings: ServerSettings) -> bytes:
+    if settings.image_format == "jpeg":
+        # simplejpeg releases the GIL while it encodes; Pillow does not.
+        return base64.b64encode(simplejpeg.encode_jpeg(frame, settings.jpeg_quality, colorsubsampling="420"))
     buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, image_format, **options)
+    Image.fromarray(frame).save(buffer, "png", compress_level=1)
     return base64.b64encode(buffer.getbuffer())

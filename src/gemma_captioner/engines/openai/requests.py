@@ -17,6 +17,7 @@ from .payload import RequestTemplate, body
 from .responses import Completion
 
 _MAX_ATTEMPTS = 6  # for a failed connection or an invalid answer; an overloaded server is retried until the deadline
+_MAX_EQUAL_ERRORS = 8  # in a row; then the run ends
 _INITIAL_BACKOFF_S, _MAX_BACKOFF_S = 0.5, 30.0
 _POLL_INTERVAL_S = 0.5  # between two checks of a server that is down
 _OUTAGE_TIMEOUT = "10m"  # how long to wait for a server that answered earlier
@@ -42,6 +43,8 @@ class RetryingClient:
         self._log, self._check = log, check
         self._dropped_parameters: set[str] = set()  # the server does not support these
         self._outage_lock = asyncio.Lock()
+        self._has_succeeded = False
+        self._last_error, self._equal_errors = "", 0  # errors in a row
 
     async def complete(
         self, request: Request, images: Sequence[Sequence[bytes]], submitted_at_s: float
@@ -60,6 +63,7 @@ class RetryingClient:
             )
             if isinstance(result, Completion):
                 self._concurrency.record_success(time.monotonic(), work=len(frame_indices))
+                self._has_succeeded, self._equal_errors = True, 0
                 return Reply(
                     request_id=request.id,
                     text=begun(request.begin, result.text),
@@ -82,7 +86,9 @@ class RetryingClient:
                     self._concurrency.record_overload(sent_at, time.monotonic())
                 case "again":
                     attempts += 1
+                    self._count_error(result, is_final=attempts == _MAX_ATTEMPTS)
                 case _:
+                    self._count_error(result, is_final=True)
                     return self._failed(request, result, "")
             if attempts == _MAX_ATTEMPTS:
                 return self._failed(request, result, f"failed after {_MAX_ATTEMPTS} attempts, at last: ")
@@ -101,6 +107,23 @@ class RetryingClient:
                 return await self._client.chat_completion(body)
         except TimeoutError:
             return ApiFailure("busy", f"no answer within --request-timeout ({limit:g} s)")
+
+    def _count_error(self, failure: ApiFailure, *, is_final: bool) -> None:
+        """Raise `ServerError` after too many equal error responses in a row: later files would fail too.
+
+        Before the first answer of the session, each response counts. After it, only the last of a request's attempts
+        counts: a server that fails for a moment, or restarts, has many requests in flight.
+        """
+        if failure.status == 0 or failure.kind == "too_much" or (self._has_succeeded and not is_final):
+            return
+        self._equal_errors = self._equal_errors + 1 if failure.message == self._last_error else 1
+        self._last_error = failure.message
+        if self._equal_errors == _MAX_EQUAL_ERRORS:
+            message = self._client.endpoint.redact_key(failure.message)
+            raise ServerError(
+                f"{self._client.endpoint.url} answered with the same error {_MAX_EQUAL_ERRORS} times in a row: "
+                f"{message}. Its log may say more. Correct the server, then run the same command again"
+            )
 
     def _drop_parameter(self, failure: ApiFailure) -> None:
         if failure.parameter not in self._dropped_parameters:

@@ -6,12 +6,13 @@ that start a session of their own (`setsid`, a detached container) keep running.
 """
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import psutil
@@ -20,10 +21,39 @@ from ...errors import ServerError, UsageError, redact_credentials
 
 _POLL_INTERVAL_S = 0.2
 _GRACE_PERIOD_S = 10.0  # between SIGTERM and SIGKILL
-_LOG_LINES = 20
-_LOG_BYTES = 1 << 14
+_LOG_BYTES = 1 << 18
+_MAX_ERROR_LINES, _LAST_LINES = 12, 5
+_ERROR_LINES = (  # what went wrong, then what may be related to it
+    re.compile(r"[A-Za-z]\w*(Error|Exception): \S|(?i:\b(error|fatal)\b *[:\]])|(?<=\d) E \w"),  # E: of llama.cpp
+    re.compile(
+        r"\b(error|exception|fail(ed|ure|s)?|fatal|cannot|could ?n[o']t|unable to|not found|no such|denied|killed)\b",
+        re.IGNORECASE,
+    ),
+)
 # Blocks until this process has ended, however it ended.
 _WATCHDOG = f'read -r _; kill -TERM "-$1"; sleep {_GRACE_PERIOD_S:g}; kill -KILL "-$1"'
+
+
+def summarize_log(lines: Sequence[str]) -> list[str]:
+    """Return the lines that tell an error, in their order, and the last lines; "..." for what is between them.
+
+    A server may log hundreds of lines after its error, and tell the error several times: equal lines are shown once.
+    """
+    shown: set[int] = set()
+    texts: set[str] = set()
+    for pattern in _ERROR_LINES:
+        for number in range(len(lines) - 1, -1, -1):
+            if len(shown) < _MAX_ERROR_LINES and (error := pattern.search(lines[number])) is not None:
+                text = lines[number][error.start() :]  # without the process, the time and the place in the code
+                if text not in texts:
+                    texts.add(text)
+                    shown.add(number)
+    shown.update(range(max(0, len(lines) - _LAST_LINES), len(lines)))
+    summary, previous = [], -1
+    for number in sorted(shown):
+        summary += ["..."] * (number > previous + 1) + [lines[number]]
+        previous = number
+    return summary
 
 
 def render_command(command: str, *, model: str, port: int) -> str:
@@ -78,8 +108,8 @@ class ServerProcess:
             raise NotImplementedError
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
-        lines = text.splitlines()[-_LOG_LINES:]
-        return ". The end of its log:\n" + redact_credentials("\n".join(lines)) if lines else ". Its log is empty"
+        lines = summarize_log(text.splitlines())
+        return ". From its log:\n" + redact_credentials("\n".join(lines)) if lines else ". Its log is empty"
 
     def close(self) -> None:
         """Stop all of its processes, first with SIGTERM, then with SIGKILL. It is safe to call this twice."""

@@ -110,13 +110,13 @@ class ServerSession:
     def _encode_request(self, request: Request) -> list[EncodedImages]:
         """Encode the images of the examples, once per session, and of the request."""
         example_images = [self._encode_example(example.frames) for example in request.examples]
-        return [*example_images, encode_images(request.frames.pixels, self._settings)]
+        return [*example_images, encode_images(request.frames, self._settings)]
 
     def _encode_example(self, frames: Frames | None) -> EncodedImages:
         if frames is None:
             return ()
         if id(frames) not in self._examples:
-            self._examples[id(frames)] = frames, encode_images(frames.pixels, self._settings)
+            self._examples[id(frames)] = frames, encode_images(frames, self._settings)
         return self._examples[id(frames)][1]
 
     # Runs in the event loop's thread
