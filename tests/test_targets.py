@@ -201,8 +201,8 @@ def test_an_unknown_combination_says_what_is_known(command, media):
     assert what_is_known("musubi:wan") is None and what_is_known("musubi") is None and what_is_known("ltx:x") is None
     known = what_is_known("musubi:sdxl")
     assert known and "musubi with wan, " in known and "sdxl with diffusion-pipe, " in known
-    done = command("caption", media, "--for", "musubi:sdxl", "--dry-run", "--model", "demo")
-    assert done.code == 0 and "note: musubi:sdxl is not in the table" in done.err
+    done = command("check", media, "--for", "musubi:sdxl")
+    assert done.code == 3 and "note: musubi:sdxl is not in the table" in done.err
     with pytest.raises(UsageError, match="requires a model: give diffusion-pipe:wan, "):
         span_for("diffusion-pipe", (81,))
 
