@@ -11,14 +11,19 @@ from .group import DURATION, SettingsGroup
 
 Quantize = Literal["auto", "none", "8bit", "4bit"]
 
-DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
+AUTO = "auto"
+DEFAULT_MODEL = "unsloth/gemma-3-12b-it"  # what `auto` prefers
+SMALLER_MODEL = "unsloth/gemma-3-4b-it"  # what it falls back to
 
 
 class ModelSettings(SettingsGroup):
     """Which model, and how it runs."""
 
     model: str = Field(
-        DEFAULT_MODEL, min_length=1, description="The model: a Hugging Face id, a local folder, or `demo`."
+        AUTO,
+        min_length=1,
+        description="The model: a Hugging Face id, a local folder, or `demo`. auto: Gemma 3 12b in 16, 8 or 4 bits, "
+        "else 4b: the first that fits the memory.",
     )
     engine: Literal["local", "server", "vllm", "scripted"] = Field(
         "local",

@@ -15,7 +15,7 @@ from ..text import file_error
 from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
 from .group import SettingsGroup
-from .model import ModelSettings, ServerSettings
+from .model import AUTO, DEFAULT_MODEL, ModelSettings, ServerSettings
 from .precedence import merge_layers
 from .prompting import CLIP_PROMPT, IMAGE_PROMPT, GenerationSettings, KindSettings, PromptSettings
 from .quality import QualitySettings
@@ -82,14 +82,17 @@ class Settings(SettingsGroup):
 
     @property
     def model_is_named(self) -> bool:
-        """Whether --model was given: a server may have one that needs no naming."""
-        return "model" in self.model.model_fields_set
+        """Whether there is a named model in place of `auto`."""
+        return self.model.model != AUTO
+
+    def with_model(self, name: str) -> Self:
+        return self.model_copy(update={"model": self.model.model_copy(update={"model": name})})
 
     @property
     def _requested_model(self) -> str:
         if self.model.engine == "server" and not self.model_is_named and self.server.serve is None:
             return "the only one of the server"
-        return canonical_model_name(self.model.model)
+        return canonical_model_name(self.model.model if self.model_is_named else DEFAULT_MODEL)
 
     def settings_hash(self, kind: Kind) -> str:
         """A digest of all that decides what a caption of this kind says: 16 hex digits.

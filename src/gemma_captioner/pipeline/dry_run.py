@@ -14,6 +14,7 @@ from ..prompts.examples import read_examples
 from ..prompts.metadata import load_metadata
 from ..text import counted
 from ..types import Failed, Kind, MediaItem
+from .model_choice import name_model
 from .planner import Plan
 
 
@@ -29,6 +30,7 @@ class DryRunReport:
     ignored: int  # files that are neither images nor clips
     model: str
     shortage: str | None  # why the model cannot run here
+    notes: tuple[str, ...] = ()  # what the run would report before it starts
 
     @property
     def files(self) -> int:
@@ -62,6 +64,7 @@ class DryRunReport:
             f"ignored      {counted(self.ignored, 'other file')}",
             f"model        {self.model}" if not self.shortage else f"cannot run   {self.shortage}",
         ]
+        lines += [f"note         {note}" for note in self.notes]
         lines += [f"would fail   {f.item.path}: {f.error}" for f in self.failures]
         if not (self.files or self.existing or self.failures):
             lines.append("nothing      no images or clips found: check the folder, or add --recursive for subfolders")
@@ -71,7 +74,10 @@ class DryRunReport:
 def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     """Count what a run would do. Raises `UsageError` or `StartError` if a setting or a path is invalid."""
     load_metadata(settings)  # checks the variables in the prompts
-    plan = Plan(resolve_roots(paths, settings.selection.output), settings)
+    roots = resolve_roots(paths, settings.selection.output)
+    notes: list[str] = []
+    settings = name_model(settings, dict.fromkeys(root.store for root in roots), notes.append)
+    plan = Plan(roots, settings)
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
         if isinstance(step, MediaItem):
@@ -82,7 +88,7 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
             existing += 1
     model, shortage, prompt_tokens = settings.model.model, None, None
     try:
-        engine = engine_for(settings, examples=read_examples(settings.prompting.examples))
+        engine = engine_for(settings, notes.append, read_examples(settings.prompting.examples))
         prompt_tokens = sum(
             n * engine.prompt_tokens(prompt, kind, settings.frames(kind))
             for kind, n in pending.items()
@@ -100,4 +106,5 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         ignored=plan.ignored,
         model=model,
         shortage=shortage,
+        notes=tuple(notes),
     )

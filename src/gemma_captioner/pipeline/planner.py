@@ -33,9 +33,23 @@ class OverwritePolicy:
     def allows(self, item: MediaItem) -> bool:
         """Return whether the run may replace the caption of the item."""
         only, existing = self._selection.only, self._selection.existing
+        if only == "failed":
+            return existing == "overwrite" and self.history(item.store).failed(item.name)
         if only is not None:
-            return only != "failed" and self._is_flagged(item, only.removeprefix("flagged").removeprefix(":"))
+            return self._is_flagged(item, only.removeprefix("flagged").removeprefix(":"))
         return existing == "overwrite" or (existing == "stale" and self._is_stale(item))
+
+    def is_resumed(self, item: MediaItem) -> bool:
+        """Return whether an unfinished run like this one has replaced the caption with the same settings already."""
+        selection = self._selection
+        if selection.existing != "overwrite" and selection.only in (None, "failed"):
+            return False
+        record = self._caption_record(item)
+        return (
+            record is not None
+            and self.history(item.store).is_unfinished(record.run, selection.model_dump(mode="json"))
+            and not self._is_stale(item)
+        )
 
     def _is_stale(self, item: MediaItem) -> bool:
         """Whether the tool made its caption with other settings, or from another version of the media file."""
@@ -65,24 +79,26 @@ class OverwritePolicy:
 class Plan:
     """Iterate it for items to caption (at most --limit), items to skip and items that fail."""
 
-    def __init__(self, roots: list[Root], settings: Settings) -> None:
+    def __init__(self, roots: list[Root], settings: Settings, overwrite: OverwritePolicy | None = None) -> None:
+        """overwrite: the policy of an earlier plan of the same run, which does not see what the run has written."""
         self._selection = settings.selection
-        self._discovery = Discovery(roots, settings.selection)
-        self._overwrite = OverwritePolicy(settings)
+        self.discovery = Discovery(roots, settings.selection)
+        self.overwrite = overwrite or OverwritePolicy(settings)
         self._captioned_paths: frozenset[str] | None = None  # only with --captions-to parquet
         self._stores = {root.store for root in roots}
         self.num_in_other_shards = 0  # so far
+        self.num_beyond_limit = 0  # the number of files so far that --limit leaves to another run
 
     @property
     def ignored(self) -> int:
         """The number of files so far that are neither images nor clips."""
-        return self._discovery.ignored
+        return self.discovery.ignored
 
     def __iter__(self) -> Iterator[MediaItem | Skipped | Failed]:
         limit, pending = self._selection.limit, 0
         if self._selection.captions_to == "parquet":
             self._captioned_paths = frozenset[str]().union(*map(parquet.captioned_paths, self._stores))
-        for found in self._discovery:
+        for found in self.discovery:
             if not self._is_in_shard(found):
                 self.num_in_other_shards += 1
                 continue
@@ -93,6 +109,8 @@ class Plan:
             elif limit is None or pending < limit:
                 pending += 1
                 yield found.item
+            else:
+                self.num_beyond_limit += 1
 
     def _is_in_shard(self, found: DiscoveredItem | Failed) -> bool:
         """A folder that cannot be listed fails in every shard, because its files may belong to any."""
@@ -107,9 +125,11 @@ class Plan:
         if not captioned:
             if selection.only is None:
                 return None
-            failed = selection.only == "failed" and self._overwrite.history(item.store).failed(item.name)
+            failed = selection.only == "failed" and self.overwrite.history(item.store).failed(item.name)
             return None if failed else f"does not match --only {selection.only}"
-        if self._overwrite.allows(item):
+        if self.overwrite.is_resumed(item):
+            return "captioned by the unfinished run that this one resumes"
+        if self.overwrite.allows(item):
             return None
         if selection.only is not None:
             return f"does not match --only {selection.only}"
