@@ -17,6 +17,7 @@ from pydantic import Field
 from ..config.decoding import FrameSamplingSettings, MediaSettings
 from ..config.group import SettingsGroup
 from ..config.model import ModelSettings, ServerSettings
+from ..config.precedence import option_name
 from ..config.prompting import GenerationSettings, PromptSettings
 from ..config.quality import QualitySettings
 from ..config.run import ClusterSettings, RunOptions
@@ -169,6 +170,9 @@ def read_config(path: Path | None) -> dict[str, Any]:
         raise StartError(f"--config {path} is not valid TOML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"--config {path} cannot be read: {file_error(error)}") from error
+    for name in values:
+        if option_name(name) in map(option_name, OutputOptions.model_fields):
+            raise StartError(f"--config {path}: {name} is for the command line only: give {option_name(name)}")
     try:
         Settings.from_dict(values)
     except CaptionerError as error:

@@ -147,7 +147,7 @@ def doctor(
     model: Annotated[str | None, Parameter(help="Check for this model on the server.")] = None,
     **flags: Any,
 ) -> int:
-    """Check this machine, or the server at --base-url, and say what to change.
+    """Check this machine, or the server at --base-url, and say what to change. The exit code is 1 if something must.
 
     Reports the GPU, the memory, the installed packages and what they mean for captioning.
     """
@@ -156,8 +156,10 @@ def doctor(
 
     server = ServerAddress.from_dict(flags)
     asked = flags | ({} if model is None else {"model": model})
+    code = 0
     for finding in diagnose_machine() if server.base_url is None else diagnose_server(asked):
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]
         out.print(f"[{style}]{mark}[/] ", end="")
         out.print(f"{finding.what}: {finding.meaning}", markup=False)
-    return 0
+        code = max(code, int(finding.state == "bad"))
+    return code

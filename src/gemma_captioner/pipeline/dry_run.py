@@ -11,10 +11,12 @@ from ..dataset.discover import resolve_roots
 from ..engines import engine_for
 from ..errors import StartError
 from ..prompts.examples import read_examples
-from ..prompts.metadata import load_metadata
+from ..prompts.metadata import MetadataTable, load_metadata
+from ..prompts.variables import find_hole, text_values
 from ..text import counted
 from ..types import Failed, Kind, MediaItem
 from .model_choice import name_model
+from .item import existing_caption, templates
 from .planner import Plan
 
 
@@ -73,7 +75,7 @@ class DryRunReport:
 
 def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     """Count what a run would do. Raises `UsageError` or `StartError` if a setting or a path is invalid."""
-    load_metadata(settings)  # checks the variables in the prompts
+    metadata = load_metadata(settings)
     roots = resolve_roots(paths, settings.selection.output)
     notes: list[str] = []
     settings = name_model(settings, dict.fromkeys(root.store for root in roots), notes.append)
@@ -81,7 +83,10 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
         if isinstance(step, MediaItem):
-            pending[step.kind] += 1
+            if (hole := _hole(step, settings, metadata)) is None:
+                pending[step.kind] += 1
+            else:
+                failures.append(Failed(step, hole))
         elif isinstance(step, Failed):
             failures.append(step)
         else:
@@ -108,3 +113,13 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         shortage=shortage,
         notes=tuple(notes),
     )
+
+
+def _hole(item: MediaItem, settings: Settings, metadata: MetadataTable) -> str | None:
+    """Why a variable in the prompts of this file would be empty, or None."""
+    if not metadata.used_variables:
+        return None
+    existing = existing_caption(item, metadata)
+    values = text_values(item, trigger=settings.prompting.trigger, existing=existing, metadata=metadata.lookup(item))
+    name = find_hole(templates(settings, item.kind), values)
+    return None if name is None else metadata.explain_hole(name, item)
