@@ -25,11 +25,12 @@ from ..config.selection import SelectionSettings
 from ..config.settings import Settings
 from ..errors import CaptionerError, StartError, redact_token
 from ..storage.filesystem import parse_path
-from ..text import counted, file_error, printable
+from ..text import file_error, printable
 from .help import examples
 from .options import Options, take, with_options
 from .progress import ProgressReporter
-from .shell import app, err, out, print_json
+from .shell import app, command_line, err, out, print_json
+from .summary import print_summary
 
 if TYPE_CHECKING:
     from ..executors.local import Run
@@ -100,13 +101,14 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
         return _dry_run(paths, settings, output_options)
     from ..api import run_for
 
-    report = ProgressReporter(err, show=output_options.show)
+    report = ProgressReporter(err, show=output_options.show, capture=not output_options.debug)
     run: Run | None = None
     message = ""
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with report:
             run = run_for(paths, settings, log=report.log)
+            report.watch(run)
             with closing(run):
                 for outcome in run:
                     report.update(outcome, run.total, run.utilization)
@@ -126,10 +128,8 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
     finally:
         signal.signal(signal.SIGTERM, previous)
     load_seconds = run.load_seconds if run else 0.0
-    if run and (report.stats.done or report.stats.skipped):
-        report.summary(
-            load_seconds=load_seconds, ignored=run.plan.ignored, journals=run.journals, utilization=run.utilization
-        )
+    if run and (report.stats.done or report.stats.skipped or run.plan.num_beyond_limit):
+        print_summary(report, run, command_line.get())
     if output_options.json_:
         print_json(report.stats.as_json(report.seconds, load_seconds) | ({"error": message} if message else {}))
     if output_options.on_finish and code not in (130, 143):
@@ -142,12 +142,9 @@ def _exit_code(run: "Run", report: ProgressReporter) -> int:
     stats = report.stats
     if run.stopped_by_deadline:
         report.log("--stop-after has passed: no new files were started. Run the same command again to resume", "yellow")
-    elif not (stats.done or stats.skipped or run.plan.num_in_other_shards or run.settings.selection.limit == 0):
+    elif not (stats.done or stats.skipped or run.plan.num_in_other_shards or run.plan.num_beyond_limit):
         where = ", ".join(printable(root.folder) for root in run.roots)
-        raise StartError(
-            f"no images or clips in {where} ({counted(run.plan.ignored, 'other file')}): check the folder, add "
-            "--recursive for subfolders, or change --include and --exclude"
-        )
+        raise StartError(f"no images or clips in {where} {run.plan.why_empty}")
     return 3 if stats.failed else 0
 
 

@@ -62,7 +62,9 @@ def _videos_in(path: Path, output: Path) -> list[Path]:
         return [path]
     if output.exists() and output.samefile(path):
         raise UsageError(f"--output {output} is the folder of the videos: give another folder for the clips")
-    names = sorted((entry.name for entry in path.iterdir() if is_clip(entry.name)), key=natural_sort_key)
+    names = sorted(
+        (entry.name for entry in path.iterdir() if is_clip(entry.name) and entry.name[0] != "."), key=natural_sort_key
+    )
     if not names:
         raise UsageError(f"{printable(path)} has no videos: give a folder that holds them, or the videos themselves")
     return [path / name for name in names]

@@ -16,7 +16,7 @@ from ..pipeline.model_choice import name_model
 from ..pipeline.planner import Plan
 from ..pipeline.scheduler import Pipeline
 from ..storage.filesystem import glob_files
-from ..types import Failed, MediaItem, Outcome, Skipped
+from ..types import Activity, Failed, MediaItem, Outcome, Skipped
 
 
 class Run:
@@ -68,6 +68,15 @@ class Run:
     @property
     def load_seconds(self) -> float:
         return self.pipeline.load_seconds
+
+    @property
+    def loaded_at(self) -> float | None:
+        return self.pipeline.loaded_at
+
+    @property
+    def activity(self) -> Activity:
+        """What the run does now. Any thread may ask."""
+        return self.pipeline.activity
 
     @property
     def stopped_by_deadline(self) -> bool:

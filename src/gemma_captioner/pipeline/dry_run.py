@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.settings import Settings
-from ..dataset.discover import resolve_roots
+from ..dataset.discover import Collision, resolve_roots
+from ..dataset.unsearched import describe_unsearched
 from ..engines import engine_for
 from ..errors import StartError
 from ..prompts.examples import read_examples
@@ -15,8 +16,9 @@ from ..prompts.metadata import MetadataTable, load_metadata
 from ..prompts.variables import find_hole, text_values
 from ..text import counted
 from ..types import Failed, Kind, MediaItem
-from .model_choice import name_model
+from .failures import describe_collisions, describe_failures
 from .item import existing_caption, templates
+from .model_choice import name_model
 from .planner import Plan
 
 
@@ -32,7 +34,8 @@ class DryRunReport:
     ignored: int  # files that are neither images nor clips
     model: str
     shortage: str | None  # why the model cannot run here
-    notes: tuple[str, ...] = ()  # what the run would report before it starts
+    notes: tuple[str, ...] = ()  # what the run would report
+    why_empty: str = ""
 
     @property
     def files(self) -> int:
@@ -67,9 +70,12 @@ class DryRunReport:
             f"model        {self.model}" if not self.shortage else f"cannot run   {self.shortage}",
         ]
         lines += [f"note         {note}" for note in self.notes]
-        lines += [f"would fail   {f.item.path}: {f.error}" for f in self.failures]
+        others = [(str(f.item.path), f.error) for f in self.failures if not isinstance(f, Collision)]
+        lines += [f"{'would fail' * (line[0] != ' '):13}{line}" for line in describe_failures(others)]
+        if collisions := [str(f.item.path) for f in self.failures if isinstance(f, Collision)]:
+            lines.insert(0, describe_collisions(collisions))
         if not (self.files or self.existing or self.failures):
-            lines.append("nothing      no images or clips found: check the folder, or add --recursive for subfolders")
+            lines.append(f"nothing      no images or clips found {self.why_empty}")
         return "\n".join(lines)
 
 
@@ -102,6 +108,8 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         model = engine.describe()
     except StartError as error:  # the counts are useful even if the model cannot run
         shortage = str(error)
+    if (unsearched := describe_unsearched(plan.discovery.unsearched)) is not None:
+        notes.append(unsearched)
     return DryRunReport(
         pending=pending,
         frames=sum(n * settings.frames(kind) for kind, n in pending.items()),
@@ -112,6 +120,7 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         model=model,
         shortage=shortage,
         notes=tuple(notes),
+        why_empty=plan.why_empty,
     )
 
 

@@ -21,7 +21,7 @@ from ..media.pool import DecodePool
 from ..prompts.examples import FewShotExample, decode_examples, read_examples
 from ..prompts.metadata import load_metadata
 from ..text import file_error
-from ..types import Captioned, Failed, MediaItem, Outcome, Skipped, max_frame_bytes
+from ..types import Activity, Captioned, Failed, MediaItem, Outcome, Skipped, max_frame_bytes
 from .decoding import decode_settings
 from .item import ItemState, existing_caption
 from .writer import OutcomeWriter
@@ -59,6 +59,7 @@ class Pipeline:
         self.settings = settings
         self.run_id = run_id or new_run_id()
         self.load_seconds = 0.0
+        self.loaded_at: float | None = None  # the value of `time.monotonic()` when the model was loaded
         self.stopped_by_deadline = False
         self._own_engine = engine
         self._log = log
@@ -104,6 +105,19 @@ class Pipeline:
                 yield from self._collect(session)
                 if self.writer.is_flush_due:
                     yield from self.writer.flush()
+
+    @property
+    def activity(self) -> Activity:
+        """What the run does now. Any thread may ask."""
+        items = list(self._items)
+        in_flight = [state for state in items if any(prompt.in_flight for prompt in state.prompt_states)]
+        decoding = [state for state in items if not state.frames]
+        if self.loaded_at is None and len(decoding) < len(items):
+            return Activity("the model to load")
+        is_ready = len(in_flight) + len(decoding) < len(items)
+        waiting_for = "the model" if in_flight and (is_ready or not decoding) else "decoding" if decoding else ""
+        current = in_flight if waiting_for == "the model" else decoding
+        return Activity(waiting_for, tuple(state.item.name for state in current))
 
     # Admission and decoding
 
@@ -192,7 +206,8 @@ class Pipeline:
         start = time.monotonic()
         self._log(self.engine.describe())
         session = self._resources.enter_context(self.engine.open())
-        self.load_seconds = time.monotonic() - start
+        self.loaded_at = time.monotonic()
+        self.load_seconds = self.loaded_at - start
         return session
 
     def _submit(self, session: Session) -> None:
