@@ -35,6 +35,28 @@ class Watched(Protocol):
     def activity(self) -> Activity: ...
     @property
     def loaded_at(self) -> float | None: ...
+    @property
+    def total(self) -> int | None: ...
+
+
+class Rate:
+    """Files per second over the last minute, or over the last two outcomes if they are further apart."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()  # (seconds, files done then)
+
+    def add(self, now: float, done: int, loaded_at: float | None = None) -> None:
+        """loaded_at: when the model was loaded. Neither the time before it counts, nor the files that failed in it."""
+        if loaded_at is not None and not (self._samples and self._samples[0][0] >= loaded_at):
+            self._samples = deque([(loaded_at, done - 1)])
+        self._samples.append((now, done))
+
+    def per_second(self, now: float) -> float | None:
+        while len(self._samples) > 2 and self._samples[1][0] < now - _RATE_WINDOW_S:
+            self._samples.popleft()
+        if len(self._samples) < 2 or now <= self._samples[0][0]:
+            return None
+        return (self._samples[-1][1] - self._samples[0][1]) / (now - self._samples[0][0])
 
 
 class ProgressReporter:
@@ -49,7 +71,7 @@ class ProgressReporter:
         self._show, self._capture = show, capture
         self._run: Watched | None = None
         self._busy: Mapping[str, float] = {}
-        self._samples: deque[tuple[float, int]] = deque()  # (time.monotonic(), files done), of the last minute
+        self._rate = Rate()
         self._stopped = threading.Event()
         self._captured: CapturedStderr | None = None
         self._live: Live | None = None
@@ -61,7 +83,13 @@ class ProgressReporter:
             if self._capture and self.console.file.isatty():
                 self._captured = self._resources.enter_context(CapturedStderr())
                 self.console = Console(file=self._captured.terminal, highlight=False)
-            self._live = Live(console=self.console, get_renderable=self._render, auto_refresh=False, transient=True)
+            self._live = Live(
+                console=self.console,
+                get_renderable=self._render,
+                auto_refresh=False,
+                transient=True,
+                redirect_stderr=False,  # its proxy would mix the progress bars of libraries into one line
+            )
             self._resources.enter_context(self._live)
         ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
         self._resources.callback(ticker.join)
@@ -100,7 +128,7 @@ class ProgressReporter:
         self.total = total and max(total, self.stats.done)
         if isinstance(outcome, Skipped):
             return
-        self._add_sample()
+        self._rate.add(time.monotonic(), self.stats.done, self._run.loaded_at if self._run else None)
         if isinstance(outcome, Failed):
             self.log(f"failed: {printable(outcome.item.path)}: {outcome.error}", "red")
         elif self._show:
@@ -109,30 +137,15 @@ class ProgressReporter:
 
     # What the display shows
 
-    def _add_sample(self) -> None:
-        """Loading the model does not count, nor do the files that failed before it was loaded."""
-        loaded_at = self._run.loaded_at if self._run else None
-        done = self.stats.done
-        if loaded_at is not None and not (self._samples and self._samples[0][0] >= loaded_at):
-            self._samples = deque([(loaded_at, done - 1)])
-        self._samples.append((time.monotonic(), done))
-
-    def _rate(self) -> float | None:
-        """Files per second over the last minute, or since the last file but one if files take longer."""
-        now = time.monotonic()
-        while len(self._samples) > 2 and self._samples[1][0] < now - _RATE_WINDOW_S:
-            self._samples.popleft()
-        if not self._samples or now <= self._samples[0][0] or self.stats.done <= self._samples[0][1]:
-            return None
-        return (self.stats.done - self._samples[0][1]) / (now - self._samples[0][0])
-
     def _count(self) -> str:
         """# 1,181/3,000 files"""
+        if self._run and self._run.total:
+            self.total = max(self._run.total, self.stats.done)
         return f"{self.stats.done:,}/{'?' if self.total is None else f'{self.total:,}'} files"
 
     def _pace(self) -> str:
         """# 41.3 files/min, 44m02s left"""
-        if not (rate := self._rate()):
+        if not (rate := self._rate.per_second(time.monotonic())):
             return ""
         pace = f"{rate:.1f} files/s" if rate >= 1 else f"{rate * 60:.1f} files/min"
         if self.total is None:
@@ -151,14 +164,14 @@ class ProgressReporter:
 
     def _render(self) -> RenderableType:
         first = Table.grid(padding=(0, 1, 0, 0))
-        bar = ProgressBar(self.total, self.stats.done, width=_BAR_WIDTH, pulse=not self.total)
         progress = ", ".join(filter(None, [self._count(), self._pace()]))
+        bar = ProgressBar(self.total, self.stats.done, width=_BAR_WIDTH, pulse=not self.total)
         first.add_row(self._spinner, bar, Text(progress, no_wrap=True, overflow="ellipsis"))
         activity = self._run.activity if self._run else Activity()
         files = ": " + ", ".join(map(printable, activity.files)) if activity.files else ""
         bar_of_library = f": {self._captured.bar}" if self._captured and self._captured.bar and not files else ""
-        second = ", ".join(filter(None, [self._counts(), self._waiting()])) + files + bar_of_library
-        return Group(first, Text(second or "looking for files", style="dim", no_wrap=True, overflow="ellipsis"))
+        state = ", ".join(filter(None, [self._counts(), self._waiting()])) or "starting"
+        return Group(first, Text(state + files + bar_of_library, style="dim", no_wrap=True, overflow="ellipsis"))
 
 
 def format_utilization(utilization: Mapping[str, float]) -> str:

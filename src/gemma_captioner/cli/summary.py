@@ -86,9 +86,11 @@ def _extrapolation(report: ProgressReporter, run: "Run") -> str | None:
 def _next_commands(report: ProgressReporter, run: "Run", words: Sequence[str]) -> Iterator[tuple[str, str]]:
     stats, selection = report.stats, run.settings.selection
     same = _without(words, "--only", "--existing", "--limit", "--stop-after")
+    if run.stopped_by_deadline:
+        yield _shown(words), "resume"
     if run.plan.num_beyond_limit:
         yield _shown(_without(words, "--limit")), "caption the others"
-    if stats.failed:
+    if stats.failed and not run.stopped_by_deadline:
         yield _shown(words), "when the failed files are repaired"
     if stats.flagged and selection.captions_to == "txt":
         yield _shown([*same, "--only", "flagged"]), "caption the flagged files again"

@@ -145,6 +145,8 @@ def option_name(field: str) -> str:
 
 def _value(given: Any) -> str:
     """What was given, as it is typed; long values are cut."""
+    if isinstance(given, tuple | list) and given and all(isinstance(text, str) for text in given):
+        return ", ".join(given)
     if isinstance(given, float):
         return f"{given:g}"
     text = given if isinstance(given, str) and given and not re.search(r"\s", given) else repr(given)

@@ -65,7 +65,7 @@ class SelectionSettings(DiscoverySettings):
         for glob in value:
             if not re.search(r"[^.].*\.|[*?\[]", glob):  # a media file's name has a dot
                 name = glob.strip("./")
-                raise ValueError(f"{glob} matches no file: give *.{name} for the type, {name}/* for the folder")
+                raise ValueError(f"no file matches {glob}: give *.{name} for the type, or {name}/* for the folder")
         return value
 
     @model_validator(mode="after")
