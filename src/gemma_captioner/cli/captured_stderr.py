@@ -12,7 +12,7 @@ import tempfile
 from typing import Self, TextIO
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
-_PROGRESS_BAR = re.compile(r"\d+%\|")
+_WHOLE_BAR = re.compile(r".*\d+%\|[^|]*\|[^|\]]*(\[[^\]]*\])?\s*")  # of tqdm, with nothing after it
 
 
 class CapturedStderr:
@@ -33,8 +33,8 @@ class CapturedStderr:
         sys.stderr.flush()
         self.terminal.flush()
         os.dup2(self._original, 2)
-        for line in [*self.lines(), self._partial]:
-            if line.strip() and not _PROGRESS_BAR.search(line):
+        for line in [*self.lines(), _last_drawn(self._partial)]:
+            if line and not _WHOLE_BAR.fullmatch(line):
                 print(line, file=sys.stderr)
         self.terminal.close()
         os.close(self._original)
@@ -48,11 +48,11 @@ class CapturedStderr:
         added = os.pread(self._file.fileno(), size - self._offset, self._offset)
         self._offset += len(added)
         *lines, self._partial = (self._partial + _ESCAPES.sub("", added.decode("utf-8", "replace"))).split("\n")
-        kept = []
-        for line in [*lines, self._partial]:
-            *_, last = [part for part in line.split("\r") if part.strip()] or [""]
-            if "\r" in line.rstrip("\r") or _PROGRESS_BAR.search(line):
-                self.bar = " ".join(last.split())
-            elif last and line is not self._partial:
-                kept.append(last)
-        return kept
+        if "\r" in self._partial:
+            self.bar = " ".join(_last_drawn(self._partial).split())
+        return [line for line in map(_last_drawn, lines) if line and not _WHOLE_BAR.fullmatch(line)]
+
+
+def _last_drawn(line: str) -> str:
+    """# "\\r10%|#   |\\r20%|##  |" -> "20%|##  |" """
+    return next((part for part in reversed(line.split("\r")) if part.strip()), "")

@@ -1,6 +1,5 @@
 """The closing summary of `caption`: what was done, what needs a look, and the commands that come next."""
 
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ def print_summary(report: ProgressReporter, run: "Run", command_line: Sequence[s
     stats = report.stats
     report.log(_counts(report, run), "bold")
     if stats.collisions:
-        report.log(describe_collisions(stats.collisions), "red")
+        report.log(describe_collisions([_short(path, run) for path in stats.collisions]), "red")
     if stats.captioned:
         report.log(f"{_places(run)}; median length {counted(stats.median_words, 'word')}")
     for flag, count in stats.flags.most_common():
@@ -30,7 +29,8 @@ def print_summary(report: ProgressReporter, run: "Run", command_line: Sequence[s
         report.log(
             f"{num_repeated:,} files share a caption with another file: `gemma-captioner check` shows which", "yellow"
         )
-    others = [(f["path"], f["error"]) for f in stats.failures if f["path"] not in set(stats.collisions)]
+    collisions = set(stats.collisions)
+    others = [(_short(f["path"], run), f["error"]) for f in stats.failures if f["path"] not in collisions]
     if others:
         report.log("These files failed; a caption that one of them had is kept:", "red")
         for line in describe_failures(others):
@@ -45,7 +45,13 @@ def print_summary(report: ProgressReporter, run: "Run", command_line: Sequence[s
     if command_line is not None and (stats.done or run.plan.num_beyond_limit):
         report.log("Next:")
         for command, why in _next_commands(report, run, command_line):
-            report.log(f"  {command}   # {why}")
+            report.log(f"  {why}:")
+            report.log(f"    {command}")
+
+
+def _short(path: str, run: "Run") -> str:
+    """The path within the folder that was given, if there was one."""
+    return path.removeprefix(f"{run.roots[0].folder}/") if len(run.roots) == 1 else path
 
 
 def _counts(report: ProgressReporter, run: "Run") -> str:
@@ -59,7 +65,7 @@ def _counts(report: ProgressReporter, run: "Run") -> str:
         parts.append(f"{stats.flagged:,} flagged")
     if ignored := run.plan.ignored:
         parts.append(f"{counted(ignored, 'other file')} ignored")
-    loading = f" (loading the model took {format_duration(run.load_seconds)})" if run.load_seconds else ""
+    loading = f" (loading the model took {format_duration(run.load_seconds)})" if run.load_seconds >= 0.1 else ""
     return f"{', '.join(parts)} in {format_duration(report.seconds)}{loading}"
 
 
@@ -87,19 +93,19 @@ def _next_commands(report: ProgressReporter, run: "Run", words: Sequence[str]) -
     stats, selection = report.stats, run.settings.selection
     same = _without(words, "--only", "--existing", "--limit", "--stop-after")
     if run.stopped_by_deadline:
-        yield _shown(words), "resume"
+        yield _shown(words), "Resume"
     if run.plan.num_beyond_limit:
-        yield _shown(_without(words, "--limit")), "caption the others"
+        yield _shown(_without(words, "--limit")), "Caption the others"
     if stats.failed and not run.stopped_by_deadline:
-        yield _shown(words), "when the failed files are repaired"
+        yield _shown(words), "When the failed files are repaired"
     if stats.flagged and selection.captions_to == "txt":
-        yield _shown([*same, "--only", "flagged"]), "caption the flagged files again"
+        yield _shown([*same, "--only", "flagged"]), "Caption the flagged files again"
     local = [root.folder for root in run.roots if is_local(root.folder) and not root.is_tar]
     if local and selection.captions_to == "txt":
         words = [shlex.quote(printable(local[0])), *["--recursive"] * selection.recursive]
         if selection.output is not None:
             words += ["--captions", shlex.quote(printable(run.roots[0].captions))]
-        yield f"gemma-captioner check {' '.join(words)}", "find problems before training"
+        yield f"gemma-captioner check {' '.join(words)}", "Find problems before training"
 
 
 def _without(words: Sequence[str], *options: str) -> list[str]:
@@ -115,5 +121,13 @@ def _without(words: Sequence[str], *options: str) -> list[str]:
 
 
 def _shown(words: Sequence[str]) -> str:
-    text = shlex.join(["gemma-captioner", *words])
-    return printable(re.sub(r"(--hf-token[ =])\S+", r"\1[token]", redact_credentials(redact_token(text))))
+    """The command without tokens and passwords."""
+    hidden = ["gemma-captioner"]
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if hidden[-1] == "--hf-token" or (name == "--hf-token" and equals):
+            hidden.append(f"{(name + equals) * bool(equals)}TOKEN")
+        else:
+            has_url = "://" in word or hidden[-1] == "--serve"
+            hidden.append(redact_credentials(word) if has_url else redact_token(word))
+    return printable(shlex.join(hidden))
