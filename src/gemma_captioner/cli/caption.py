@@ -30,7 +30,6 @@ from .help import examples
 from .options import Options, take, with_options
 from .progress import ProgressReporter
 from .shell import app, command_line, err, out, print_json
-from .summary import print_summary
 
 if TYPE_CHECKING:
     from ..executors.local import Run
@@ -129,6 +128,8 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
         signal.signal(signal.SIGTERM, previous)
     load_seconds = run.load_seconds if run else 0.0
     if run and (report.stats.done or report.stats.skipped or run.plan.num_beyond_limit):
+        from .summary import print_summary
+
         print_summary(report, run, command_line.get())
     if output_options.json_:
         print_json(report.stats.as_json(report.seconds, load_seconds) | ({"error": message} if message else {}))

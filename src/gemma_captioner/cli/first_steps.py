@@ -147,9 +147,10 @@ def doctor(
     model: Annotated[str | None, Parameter(help="Check for this model on the server.")] = None,
     **flags: Any,
 ) -> int:
-    """Check this machine, or the server at --base-url, and say what to change. The exit code is 1 if something must.
+    """Check this machine, or the server at --base-url, and say what to change.
 
-    Reports the GPU, the memory, the installed packages and what they mean for captioning.
+    Reports the GPU, the memory, the installed packages and what they mean for captioning. Exits with 1 if something
+    must change.
     """
     from ..doctor.machine import diagnose_machine
     from ..doctor.server import diagnose_server

@@ -126,7 +126,7 @@ def _unknown(name: str, table: str = "") -> str:
     """table: "image" or "clip" for a key of that table of the config file."""
     known = sorted(known.rstrip("_") for known in (KindSettings.model_fields if table else [*_GROUP_OF, *_TABLES]))
     close = get_close_matches(name, known, 1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Available: {', '.join(known)}"
+    hint = f"{f'Did you mean {close[0]!r}? ' if close else ''}Available: {', '.join(known)}"
     if table and name in _GROUP_OF:
         hint = f"It is one setting for images and clips: write it above the tables. {hint}"
     return f"{f'[{table}]: ' * bool(table)}unknown setting {name!r}. {hint}"

@@ -15,6 +15,8 @@ from ..engines import Engine
 from ..pipeline.model_choice import name_model
 from ..pipeline.planner import Plan
 from ..pipeline.scheduler import Pipeline
+from ..prompts.examples import read_examples
+from ..prompts.metadata import load_metadata
 from ..storage.filesystem import glob_files
 from ..types import Activity, Failed, MediaItem, Outcome, Skipped
 
@@ -44,6 +46,8 @@ class Run:
         """
         self.roots = resolve_roots(paths, settings.selection.output)
         if _requires_model(self.roots, settings):
+            load_metadata(settings)  # what is wrong with the prompts or the examples is told first
+            read_examples(settings.prompting.examples)
             settings = name_model(settings, self.stores, log)
         self.settings = settings
         self.plan = Plan(self.roots, settings)
