@@ -25,6 +25,7 @@ from gemma_captioner.engines.local.memory import GIB
 from gemma_captioner.text import format_estimate
 from gemma_captioner.types import Activity, Failed, MediaItem
 from tests.support.files import captions, journal
+from tests.support.servers import HttpResponse, StubServer
 
 SCRIPTED = ("--engine", "scripted", "--model")
 
@@ -180,6 +181,13 @@ def test_the_doctor_of_a_dead_server_exits_with_1_and_names_its_own_options(comm
     done = command("doctor", "--base-url", "http://127.0.0.1:9/v1")
     assert done.code == 1 and "--base-url" in done.out and "--wait-for-server" not in done.out
     assert "[Errno" not in done.out
+
+
+def test_a_key_that_the_server_requires_is_told_by_its_variable(command, media):
+    with StubServer(lambda asked: HttpResponse(401, {"error": {"message": "No key"}})) as stub:
+        words = ("--engine", "server", "--base-url", stub.url, "--api-key-env", "MY_KEY")
+        done = command("caption", media, *words)
+    assert done.code == 1 and "Set the environment variable MY_KEY" in done.err
 
 
 def test_an_invalid_folder_is_told_when_caption_is_called():
