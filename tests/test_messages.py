@@ -37,6 +37,7 @@ FOREIGN = (
 # Command line -> exit code, what the message says. The files are made by `place`.
 WRONG: list[tuple[str, int, str]] = [
     ("captoin media", 2, 'Did you mean "caption"?'),
+    ("media", 2, "media is no command: to caption it, run `gemma-captioner caption media`"),
     ("caption", 2, "give the folder to caption, for example:"),
     ("caption media --framse 3", 2, "Did you mean --frames?"),
     ("caption media --frames", 2, "--frames requires a value: Show the model this many frames"),

@@ -107,7 +107,7 @@ class ProgressReporter:
     def _tick(self) -> None:
         while not self._stopped.wait(_LIVE_INTERVAL_S if self._live else _PLAIN_INTERVAL_S):
             if self._live is None:
-                self.log(", ".join(filter(None, [self._count(), self._pace(), self._counts(), self._waiting()])))
+                self.log(", ".join(filter(None, [self._count(), self._pace(), self._state()])))
                 continue
             for line in self._captured.lines() if self._captured else ():
                 self.log(line, "dim")
@@ -158,9 +158,11 @@ class ProgressReporter:
         counts = [f"{n:,} {what}" for n, what in ((stats.flagged, "flagged"), (stats.failed, "failed")) if n]
         return ", ".join([*counts, *([format_utilization(self._busy)] if self._busy else [])])
 
-    def _waiting(self) -> str:
+    def _state(self) -> str:
+        """# 4 flagged, 2 failed, waiting for the model"""
         activity = self._run.activity if self._run else Activity()
-        return f"waiting for {activity.waiting_for}" if activity.waiting_for else ""
+        waiting = f"waiting for {activity.waiting_for}" if activity.waiting_for else ""
+        return ", ".join(filter(None, [self._counts(), waiting])) or "starting"
 
     def _render(self) -> RenderableType:
         first = Table.grid(padding=(0, 1, 0, 0))
@@ -170,8 +172,9 @@ class ProgressReporter:
         activity = self._run.activity if self._run else Activity()
         files = ": " + ", ".join(map(printable, activity.files)) if activity.files else ""
         bar_of_library = f": {self._captured.bar}" if self._captured and self._captured.bar and not files else ""
-        state = ", ".join(filter(None, [self._counts(), self._waiting()])) or "starting"
-        return Group(first, Text(state + files + bar_of_library, style="dim", no_wrap=True, overflow="ellipsis"))
+        return Group(
+            first, Text(self._state() + files + bar_of_library, style="dim", no_wrap=True, overflow="ellipsis")
+        )
 
 
 def format_utilization(utilization: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from cyclopts import (
@@ -15,6 +16,7 @@ from cyclopts import (
     MissingArgumentError,
     Parameter,
     RepeatArgumentError,
+    UnknownCommandError,
     UnusedCliTokensError,
 )
 from pydantic import ValidationError
@@ -136,6 +138,8 @@ def _usage_message(error: CycloptsError) -> str:
     if isinstance(cause, CaptionerError):
         return str(cause)
     match error:
+        case UnknownCommandError(unused_tokens=[word, *_]) if Path(word).exists():
+            return f"{printable(word)} is no command: to caption it, run `gemma-captioner caption {shlex.quote(word)}`"
         case MissingArgumentError(command_chain=("caption",)) if name == "PATHS":
             return _NO_PATH
         case MissingArgumentError() if argument and not argument.has_tokens:

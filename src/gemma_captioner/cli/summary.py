@@ -1,6 +1,7 @@
 """The closing summary of `caption`: what was done, what needs a look, and the commands that come next."""
 
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,8 @@ def _extrapolation(report: ProgressReporter, run: "Run") -> str | None:
         return None
     if not done:
         return f"--limit {limit}: nothing was captioned, and {counted(left, 'file')} would be without it"
-    seconds = (report.seconds - run.load_seconds) / done * (done + left) + run.load_seconds
+    started = report.started + run.load_seconds if run.loaded_at is None else run.loaded_at  # imports take no part
+    seconds = (time.monotonic() - started) / done * (done + left) + run.load_seconds
     return f"--limit {limit}: all {counted(done + left, 'file')} would take about {format_estimate(seconds)}"
 
 
