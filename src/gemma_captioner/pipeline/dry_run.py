@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     metadata = load_metadata(settings)
     roots = resolve_roots(paths, settings.selection.output)
     notes: list[str] = []
-    settings = name_model(settings, dict.fromkeys(root.store for root in roots), notes.append)
+    with suppress(StartError):  # `engine_for` raises it again
+        settings = name_model(settings, dict.fromkeys(root.store for root in roots), notes.append)
     plan = Plan(roots, settings)
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
