@@ -3,6 +3,7 @@
 On a terminal, two lines that are redrawn below everything else. Elsewhere, one line every half minute.
 """
 
+import sys
 import threading
 import time
 from collections import deque
@@ -80,7 +81,7 @@ class ProgressReporter:
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            if self._capture and self.console.file.isatty():
+            if self._capture and sys.platform != "win32" and self.console.file.isatty():
                 self._captured = self._resources.enter_context(CapturedStderr())
                 self.console = Console(file=self._captured.terminal, highlight=False)
             self._live = Live(
