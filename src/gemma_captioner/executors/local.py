@@ -45,7 +45,7 @@ class Run:
             StartError: The run cannot start.
         """
         self.roots = resolve_roots(paths, settings.selection.output)
-        if _requires_model(self.roots, settings):
+        if engine is None and _requires_model(self.roots, settings):
             load_metadata(settings)  # what is wrong with the prompts or the examples is told first
             read_examples(settings.prompting.examples)
             settings = name_model(settings, self.stores, log)
