@@ -74,7 +74,7 @@ class DryRunReport:
         others = [(str(f.item.path), f.error) for f in self.failures if not isinstance(f, Collision)]
         lines += [f"{'would fail' * (line[0] != ' '):13}{line}" for line in describe_failures(others)]
         if collisions := [str(f.item.path) for f in self.failures if isinstance(f, Collision)]:
-            lines.insert(0, describe_collisions(collisions))
+            lines.insert(0, f"would fail   {describe_collisions(collisions)}")
         if not (self.files or self.existing or self.failures):
             lines.append(f"nothing      no images or clips found {self.why_empty}")
         return "\n".join(lines)
