@@ -108,10 +108,11 @@ def test_the_summary_names_flags_files_places_and_the_commands_that_come_next(co
     path = script(
         default="A caption of four words.", replies={"03-white-circle.png": "Short.", "b.png": {"error": "x"}}
     )
-    (media / "b.png").write_bytes((media / "01-red-circle.png").read_bytes())
+    for name in ("b.png", "e.png"):
+        (media / name).write_bytes((media / "01-red-circle.png").read_bytes())
     for name in ("c.png", "d.png"):
         (media / name).write_bytes(b"no picture")
-    words = ("caption", media, *SCRIPTED, path, "--limit", "10", "--hf-token", "hf_SECRETSECRET")
+    words = ("caption", media, *SCRIPTED, path, "--limit", "11", "--hf-token", "hf_SECRETSECRET")
     done = command(*words)
     assert f"Captions: beside the files in {media}; median length 5 words" in shown(done)
     assert "flagged too_short: 03-white-circle.png" in shown(done)
@@ -120,7 +121,7 @@ def test_the_summary_names_flags_files_places_and_the_commands_that_come_next(co
     assert "  2 files: cannot read this image" in done.err and "  b.png: x" in shown(done)
     assert "SECRET" not in done.err and "without a caption" not in done.err
     assert f"    gemma-captioner check {media}" in shown(done)
-    assert "--limit 10: all 11 files would take about" in done.err
+    assert "--limit 11: all 12 files would take about" in done.err
 
 
 def test_limit_0_says_what_it_did(command, media, script):
