@@ -197,9 +197,7 @@ def test_an_invalid_folder_is_told_when_caption_is_called():
         caption("/no/such/folder", model="demo")
 
 
-@pytest.mark.parametrize(
-    "words", [("caption", "--model", "demo"), ("caption",), ("check",), ("export", "--for", "csv")]
-)
+@pytest.mark.parametrize("words", [("caption", "--model", "demo"), ("check",)])
 def test_a_folder_that_may_not_be_read_is_told_in_words(tmp_path, words):
     (locked := tmp_path / "locked").mkdir(0)
     command = [sys.executable, "-m", "gemma_captioner", words[0], str(locked), *words[1:]]
