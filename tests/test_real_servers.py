@@ -150,7 +150,7 @@ def test_a_context_that_is_too_small(server, media):
         pytest.skip(f"{server.name} computes any prompt")
     with serving(server.command(CHECKPOINT, context=256)) as url:
         here = settings_for(server, url, max_new_tokens=32)
-        warnings = dry_run([media], Settings.from_dict(here)).warnings
+        warnings = dry_run([media], Settings.from_dict(here)).notes
         assert any(w.startswith("3 clips") and "the context has 256" in w for w in warnings)
         outcomes = {o.item.kind: [] for o in ()} | {"image": [], "clip": []}
         for outcome in caption(media, **here):

@@ -7,18 +7,23 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_serializer, field_validator
 
 from ..errors import redact_credentials
-from .group import DURATION, SettingsGroup
+from .group import Duration, SettingsGroup
 
 Quantize = Literal["auto", "none", "8bit", "4bit"]
 
-DEFAULT_MODEL = "unsloth/gemma-3-12b-it"
+AUTO = "auto"
+DEFAULT_MODEL = "unsloth/gemma-3-12b-it"  # what `auto` prefers
+SMALLER_MODEL = "unsloth/gemma-3-4b-it"  # what it falls back to
 
 
 class ModelSettings(SettingsGroup):
     """Which model, and how it runs."""
 
     model: str = Field(
-        DEFAULT_MODEL, min_length=1, description="The model: a Hugging Face id, a local folder, or `demo`."
+        AUTO,
+        min_length=1,
+        description="The model: a Hugging Face id, a local folder, or `demo`. auto: Gemma 3 12b in 16, 8 or 4 bits, "
+        "else 4b: the first that fits the memory.",
     )
     engine: Literal["local", "server", "vllm", "scripted"] = Field(
         "local",
@@ -106,9 +111,8 @@ class ServerSettings(ServerAddress):
     shrink: bool = Field(
         False, description="If the server refuses a clip as too large, send half of its frames and flag the caption."
     )
-    wait_for_server: str | None = Field(
+    wait_for_server: Duration | None = Field(
         None,
-        pattern=DURATION,
         description="Wait this long for a server that does not answer, for example 10m. [default: 10m for a "
         "server that has answered before, 30m with --serve]",
     )

@@ -16,7 +16,7 @@ from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
 from .formats import FormatSpec, format_spec
 from .group import SettingsGroup
-from .model import ModelSettings, ServerSettings
+from .model import AUTO, DEFAULT_MODEL, ModelSettings, ServerSettings
 from .precedence import merge_layers
 from .prompting import (
     CLIP_PROMPT,
@@ -60,7 +60,10 @@ class Settings(SettingsGroup):
         flat = merge_layers(layers)
         grouped: dict[str, Any] = {}
         for name, value in flat.items():
-            if name in ("image", "clip"):
+            if name in _TABLES:
+                for key in value if isinstance(value, Mapping) else ():
+                    if key not in KindSettings.model_fields:
+                        raise UsageError(_unknown(str(key), name))
                 grouped[name] = value
             elif name in _GROUP_OF:
                 grouped.setdefault(_GROUP_OF[name], {})[name] = value
@@ -117,14 +120,17 @@ class Settings(SettingsGroup):
 
     @property
     def model_is_named(self) -> bool:
-        """Whether --model was given: a server may have one that needs no naming."""
-        return "model" in self.model.model_fields_set
+        """Whether there is a named model in place of `auto`."""
+        return self.model.model != AUTO
+
+    def with_model(self, name: str) -> Self:
+        return self.model_copy(update={"model": self.model.model_copy(update={"model": name})})
 
     @property
     def _requested_model(self) -> str:
         if self.model.engine == "server" and not self.model_is_named and self.server.serve is None:
             return "the only one of the server"
-        return canonical_model_name(self.model.model)
+        return canonical_model_name(self.model.model if self.model_is_named else DEFAULT_MODEL)
 
     def settings_hash(self, kind: Kind) -> str:
         """A digest of all that decides what a caption of this kind says: 16 hex digits.
@@ -153,12 +159,17 @@ class Settings(SettingsGroup):
         return digest(hash_inputs)
 
 
-def _unknown(name: str) -> str:
-    known = sorted(known.rstrip("_") for known in [*_GROUP_OF, "image", "clip"])
-    guess = "".join(f" Did you mean {close!r}?" for close in get_close_matches(name, known, 1))
-    return f"unknown setting {name!r}.{guess} Available: {', '.join(known)}"
+def _unknown(name: str, table: str = "") -> str:
+    """table: "image" or "clip" for a key of that table of the config file."""
+    known = sorted(known.rstrip("_") for known in (KindSettings.model_fields if table else [*_GROUP_OF, *_TABLES]))
+    close = get_close_matches(name, known, 1)
+    hint = f"{f'Did you mean {close[0]!r}? ' if close else ''}Available: {', '.join(known)}"
+    if table and name in _GROUP_OF:
+        hint = f"It is one setting for images and clips: write it above the tables. {hint}"
+    return f"{f'[{table}]: ' * bool(table)}unknown setting {name!r}. {hint}"
 
 
+_TABLES = ("image", "clip")
 _GROUP_OF = {  # each setting's
     name: group
     for group, field in Settings.model_fields.items()

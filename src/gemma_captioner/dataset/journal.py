@@ -9,6 +9,7 @@ The field `kind` tells the records apart:
     trash     a media file that a person moved to the trash or back
     restore   a caption that `restore` brought back
     fix       a caption that `check --fix` changed; it counts as a person's caption from then on
+    complete  the run left nothing undone. A run whose first record has `completes` and that lacks this one can resume
 No record holds a token or a key.
 
 Object stores cannot append. There, a run writes its records in parts, `<run-id>.<number>.jsonl`, every few seconds, and
@@ -20,11 +21,12 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -193,6 +195,33 @@ def read_journals(store: Path) -> Iterator[JournalRecord]:
             continue  # the captions of this run then count as a person's, so that no run overwrites them
 
 
+def mark_complete(stores: Iterable[Path], run_id: str) -> None:
+    """Record that the run left nothing undone, in each store that has a journal of it."""
+    line = _encode({"kind": "complete", "run": run_id})
+    for path in (journal_path(store, run_id) for store in stores):
+        with suppress(OSError):  # without the record, the run counts as unfinished, which costs nothing
+            if not glob_files(path.parent, f"{run_id}.*"):
+                continue
+            if is_local(path):
+                with path.open("ab") as file:
+                    file.write(line)
+            else:
+                put(path.with_name(f"{run_id}.complete.jsonl"), line)
+
+
+def unfinished_run(store: Path) -> JournalRecord | None:
+    """Return the first record of the latest captioning run, if that run left something undone."""
+    runs = groupby(glob_files(store / DOT_FOLDER / "runs", "*.jsonl"), key=lambda path: path.name.partition(".")[0])
+    for paths in reversed([list(paths) for _, paths in runs]):
+        with suppress(OSError):
+            records = chain.from_iterable(map(read_journal, paths))
+            header = next(records, {})
+            if "settings" in header:
+                is_complete = any(record.get("kind") == "complete" for record in records)
+                return None if is_complete or not header.get("completes") else header
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class CaptionRecord:
     """How the tool made a caption."""
@@ -202,6 +231,7 @@ class CaptionRecord:
     kind: Kind  # by content
     flags: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()  # one per prompt; empty for a single prompt
+    run: str = ""  # the id of the run
 
 
 class History:
@@ -210,8 +240,19 @@ class History:
     def __init__(self, store: Path) -> None:
         self._records: dict[tuple[str, str], CaptionRecord] = {}
         self._failed: set[str] = set()
+        self._unfinished: dict[str, JournalRecord] = {}  # run id -> the selection settings of the run
+        run = ""
         for record in read_journals(store):
             match record:
+                case {"kind": "run"}:
+                    run = str(record.get("run")).partition(".")[0]
+                    match record:
+                        case {"completes": True, "settings": {"selection": {**selection}}}:
+                            self._unfinished[run] = selection
+                case {"kind": "complete", "run": str(completed)}:
+                    selection = self._unfinished.pop(completed, {})
+                    for earlier in [r for r in self._unfinished if _replaces_alike(self._unfinished[r], selection)]:
+                        del self._unfinished[earlier]
                 case {"kind": "caption", "path": path, "caption_file": str(file), "digest": str(digest)}:
                     captions = record.get("captions", [])
                     self._records[file, digest] = CaptionRecord(
@@ -220,6 +261,7 @@ class History:
                         record.get("media_kind", "image"),
                         tuple(record.get("flags", ())),
                         tuple(captions) if len(captions) > 1 else (),
+                        run,
                     )
                     self._failed.discard(str(path))
                 case {"kind": "failure", "path": str(path)}:
@@ -229,9 +271,17 @@ class History:
         """Return the record of a caption. None for a caption that a person wrote or edited."""
         return self._records.get((caption_file, digest))
 
+    def is_unfinished(self, run: str, selection: JournalRecord) -> bool:
+        """Return whether the run replaces the same captions as this selection, and left something undone."""
+        return run in self._unfinished and _replaces_alike(self._unfinished[run], selection)
+
     def failed(self, name: str) -> bool:
         """Return whether the item failed in the last run that recorded it."""
         return name in self._failed
+
+
+def _replaces_alike(one: JournalRecord, other: JournalRecord) -> bool:
+    return all(one.get(name) == other.get(name) for name in ("existing", "only", "shard"))
 
 
 def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:

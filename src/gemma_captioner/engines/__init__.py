@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
+from ..config.model import DEFAULT_MODEL
 from ..config.settings import Settings
 from ..errors import ModelError
 from ..prompts.examples import FewShotExample
 from .base import Engine, EngineSpec, Session
 
-__all__ = ["Engine", "EngineSpec", "Session", "engine_for"]
+__all__ = ["Engine", "EngineSpec", "Session", "choose_model", "engine_for"]
 
 ReportCallback = Callable[[str], None]  # receives one line for the user
 
@@ -20,7 +21,10 @@ def _local(settings: Settings, log: ReportCallback, examples: Sequence[FewShotEx
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .local.engine import LocalEngine  # imports torch and transformers, which takes seconds
 
-    return LocalEngine(settings, examples)
+    engine = LocalEngine(settings, examples)
+    if (warning := engine.warning) is not None:
+        log(warning)
+    return engine
 
 
 def _server(settings: Settings, log: ReportCallback, examples: Sequence[FewShotExample]) -> Engine:
@@ -55,4 +59,21 @@ def engine_for(
         log: Receives lines for the user, called by the thread that polls the session.
         examples: The few-shot examples of every request. The engine includes their tokens in its memory plan.
     """
-    return ENGINES[settings.model.engine](settings, log, examples)
+    return ENGINES[settings.model.engine](choose_model(settings, log), log, examples)
+
+
+def choose_model(settings: Settings, log: ReportCallback = lambda line: None) -> Settings:
+    """Return the settings with a named model in place of `auto`, and report the choice.
+
+    A server that runs already may need no name, and a script has no default.
+    """
+    engine = settings.model.engine
+    if settings.model_is_named or engine == "scripted" or (engine == "server" and settings.server.serve is None):
+        return settings
+    if engine != "local" or settings.cluster.cluster is not None:  # the memory that counts is that of other processes
+        return settings.with_model(DEFAULT_MODEL)
+    from .local.auto import choose
+
+    name, report = choose(settings)
+    log(report)
+    return settings.with_model(name)

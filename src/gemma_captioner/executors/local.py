@@ -3,19 +3,22 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from ..config.group import parse_duration
 from ..config.settings import Settings
-from ..dataset.discover import resolve_roots
-from ..dataset.journal import journal_path
+from ..dataset.discover import Root, resolve_roots
+from ..dataset.journal import journal_path, mark_complete
 from ..dataset.lock import RunLock
 from ..engines import Engine
+from ..pipeline.model_choice import name_model
 from ..pipeline.planner import Plan
 from ..pipeline.scheduler import Pipeline
+from ..prompts.examples import read_examples
+from ..prompts.metadata import load_metadata
 from ..storage.filesystem import glob_files
-from ..types import Failed, MediaItem, Outcome, Skipped
+from ..types import Activity, Failed, MediaItem, Outcome, Skipped
 
 
 class Run:
@@ -41,8 +44,12 @@ class Run:
             UsageError: A setting is invalid.
             StartError: The run cannot start.
         """
-        self.settings = settings
         self.roots = resolve_roots(paths, settings.selection.output)
+        if engine is None and _requires_model(self.roots, settings):
+            load_metadata(settings)  # what is wrong with the prompts or the examples is told first
+            read_examples(settings.prompting.examples)
+            settings = name_model(settings, self.stores, log)
+        self.settings = settings
         self.plan = Plan(self.roots, settings)
         self.total: int | None = None  # the number of files to caption, once they are counted
         stop_after = settings.conduct.stop_after
@@ -67,6 +74,15 @@ class Run:
         return self.pipeline.load_seconds
 
     @property
+    def loaded_at(self) -> float | None:
+        return self.pipeline.loaded_at
+
+    @property
+    def activity(self) -> Activity:
+        """What the run does now. Any thread may ask."""
+        return self.pipeline.activity
+
+    @property
     def stopped_by_deadline(self) -> bool:
         return self.pipeline.stopped_by_deadline
 
@@ -88,8 +104,13 @@ class Run:
         self._outcomes.close()
 
     def _run_locked(self) -> Generator[Outcome]:
-        with self._run_lock:
-            yield from self._work()
+        has_failed = False
+        with self._run_lock, closing(self._work()) as outcomes:
+            for outcome in outcomes:
+                has_failed = has_failed or isinstance(outcome, Failed)
+                yield outcome
+            if not (has_failed or self.stopped_by_deadline):
+                mark_complete(self.stores, self.run_id)
 
     def _work(self) -> Generator[Outcome]:
         return self.pipeline.run(self._plan_and_count())
@@ -109,4 +130,14 @@ class Run:
 
     def _count(self) -> None:
         with suppress(OSError):  # without a total, there is no time estimate; the run reports the error
-            self.total = sum(isinstance(step, MediaItem) for step in Plan(self.roots, self.settings))
+            plan = Plan(self.roots, self.settings, self.plan.overwrite)
+            self.total = sum(isinstance(step, MediaItem) for step in plan)
+
+
+def _requires_model(roots: list[Root], settings: Settings) -> bool:
+    """Whether to name the model, for which the memory is measured: not for a folder that is finished."""
+    if settings.model_is_named:
+        return False
+    selection = settings.selection
+    plan_depends_on_model = selection.existing != "skip" or selection.only not in (None, "failed")
+    return plan_depends_on_model or any(not isinstance(step, Skipped) for step in Plan(roots, settings))

@@ -11,7 +11,9 @@ from ..config.targets import is_auxiliary
 from ..dataset import parquet, sidecar
 from ..dataset.discover import DiscoveredItem, Discovery, Root
 from ..dataset.journal import CaptionRecord, History, fingerprint
+from ..dataset.unsearched import describe_unsearched
 from ..storage.filesystem import read
+from ..text import counted
 from ..types import Failed, Folder, MediaItem, Skipped
 
 
@@ -34,9 +36,23 @@ class OverwritePolicy:
     def allows(self, item: MediaItem) -> bool:
         """Return whether the run may replace the caption of the item."""
         only, existing = self._selection.only, self._selection.existing
+        if only == "failed":
+            return existing == "overwrite" and self.history(item.store).failed(item.name)
         if only is not None:
-            return only != "failed" and self._is_flagged(item, only.removeprefix("flagged").removeprefix(":"))
+            return self._is_flagged(item, only.removeprefix("flagged").removeprefix(":"))
         return existing == "overwrite" or (existing == "stale" and self._is_stale(item))
+
+    def is_resumed(self, item: MediaItem) -> bool:
+        """Return whether an unfinished run like this one has replaced the caption with the same settings already."""
+        selection = self._selection
+        if selection.existing != "overwrite" and selection.only in (None, "failed"):
+            return False
+        record = self._caption_record(item)
+        return (
+            record is not None
+            and self.history(item.store).is_unfinished(record.run, selection.model_dump(mode="json"))
+            and not self._is_stale(item)
+        )
 
     def _is_stale(self, item: MediaItem) -> bool:
         """Whether the tool made its caption with other settings, or from another version of the media file."""
@@ -66,25 +82,40 @@ class OverwritePolicy:
 class Plan:
     """Iterate it for items to caption (at most --limit), items to skip and items that fail."""
 
-    def __init__(self, roots: list[Root], settings: Settings) -> None:
+    def __init__(self, roots: list[Root], settings: Settings, overwrite: OverwritePolicy | None = None) -> None:
+        """overwrite: the policy of an earlier plan of the same run, which does not see what the run has written."""
         self._selection = settings.selection
         self._target = settings.sampling.for_
-        self._discovery = Discovery(roots, settings.selection)
-        self._overwrite = OverwritePolicy(settings)
+        self.discovery = Discovery(roots, settings.selection)
+        self.overwrite = overwrite or OverwritePolicy(settings)
         self._captioned_paths: frozenset[str] | None = None  # only with --captions-to parquet
         self._stores = {root.store for root in roots}
         self.num_in_other_shards = 0  # so far
+        self.num_beyond_limit = 0  # the number of files so far that --limit leaves to another run
 
     @property
     def ignored(self) -> int:
         """The number of files so far that are neither images nor clips."""
-        return self._discovery.ignored
+        return self.discovery.ignored
+
+    @property
+    def why_empty(self) -> str:
+        """The end of a message that there is no media file: what was there instead, and what to do.
+
+        # (3 other files): check the folder, add --recursive for subfolders, or change --include and --exclude
+        """
+        found = self.discovery
+        if found.num_unselected:
+            return f"({counted(found.num_unselected, 'media file')} left out): change --include"
+        remedy = describe_unsearched(found.unsearched)
+        remedy = remedy or "check the folder, add --recursive for subfolders, or change --include and --exclude"
+        return f"({counted(self.ignored, 'other file')}): {remedy}"
 
     def __iter__(self) -> Iterator[MediaItem | Skipped | Failed]:
         limit, pending = self._selection.limit, 0
         if self._selection.captions_to == "parquet":
             self._captioned_paths = frozenset[str]().union(*map(parquet.captioned_paths, self._stores))
-        for found in self._discovery:
+        for found in self.discovery:
             if not self._is_in_shard(found):
                 self.num_in_other_shards += 1
                 continue
@@ -97,6 +128,8 @@ class Plan:
             elif limit is None or pending < limit:
                 pending += 1
                 yield found.item
+            else:
+                self.num_beyond_limit += 1
 
     def _is_in_shard(self, found: DiscoveredItem | Failed) -> bool:
         """A folder that cannot be listed fails in every shard, because its files may belong to any."""
@@ -111,9 +144,11 @@ class Plan:
         if not captioned:
             if selection.only is None:
                 return None
-            failed = selection.only == "failed" and self._overwrite.history(item.store).failed(item.name)
+            failed = selection.only == "failed" and self.overwrite.history(item.store).failed(item.name)
             return None if failed else f"does not match --only {selection.only}"
-        if self._overwrite.allows(item):
+        if self.overwrite.is_resumed(item):
+            return "captioned by the unfinished run that this one resumes"
+        if self.overwrite.allows(item):
             return None
         if selection.only is not None:
             return f"does not match --only {selection.only}"

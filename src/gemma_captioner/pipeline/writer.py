@@ -158,4 +158,4 @@ class OutcomeWriter:
 
 def _header(settings: Settings) -> JournalRecord:
     dumped = settings.model_dump(mode="json", exclude={"model": {"hf_token"}})
-    return {"version": version("gemma-captioner"), "settings": dumped}
+    return {"version": version("gemma-captioner"), "completes": True, "settings": dumped}

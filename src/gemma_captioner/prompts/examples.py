@@ -68,7 +68,10 @@ def read_examples(path: Path | None) -> list[FewShotExample]:
 
 
 def _answer(path: Path) -> str:
-    return to_one_caption(path.read_text(encoding="utf-8-sig"))
+    try:
+        return to_one_caption(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--examples: {path} cannot be read: {file_error(error)}") from error
 
 
 def examples_of_kind(examples: Sequence[FewShotExample], kind: Kind) -> list[FewShotExample]:

@@ -78,6 +78,14 @@ def locate(name: str, token: str | None, patterns: list[str]) -> tuple[Path, boo
     return Path(snapshot_download(name, allow_patterns=patterns, token=token)), True
 
 
+def is_downloaded(name: str) -> bool:
+    """Whether a hub id's weights are on this machine. False for anything else."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
+    return isinstance(config, str) and _has_all_weights(Path(config).parent)
+
+
 def fetch_weights(checkpoint: Checkpoint) -> None:
     """Check the free disk space, then download the missing weights. Raises `ModelError`."""
     if not checkpoint.on_hub or _has_all_weights(checkpoint.folder):

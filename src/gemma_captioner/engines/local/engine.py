@@ -17,6 +17,7 @@ from ..base import EngineSpec
 from . import adapter as adapters
 from . import checkpoint as checkpoints
 from . import hardware, memory
+from .auto import warning_without_gpu
 from .families import FAMILIES, Family
 from .loading import load_model
 from .memory import Architecture, MemoryPlan
@@ -25,7 +26,6 @@ from .quantized import stored
 from .session import LocalSession
 
 _MARKER_TOKENS = 8  # the maximum number of tokens around an image: line breaks, start, end, timestamp
-_SLOW_ON_CPU_BYTES = 1 << 30
 _PROMPT_ALLOWANCE = 512  # tokens that the memory plan reserves for the values of template variables
 
 
@@ -139,10 +139,12 @@ class LocalEngine:
     def describe(self) -> str:
         precision = {"none": _dtype_name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
         precision += " (as stored)" if self.memory_plan.is_stored else ""
-        description = f"{self.name} in {precision}, {self.memory_plan}"
-        if self.device == "cpu" and self.memory_plan.weights > _SLOW_ON_CPU_BYTES:
-            description += f"\n{hardware.cpu_only_torch() or 'No GPU was found'}. A CPU takes minutes for each file."
-        return description
+        return f"{self.name} in {precision}, {self.memory_plan}"
+
+    @property
+    def warning(self) -> str | None:
+        """What to expect of this model on this machine, known before anything is downloaded."""
+        return warning_without_gpu(self._settings.model.model, self.device)
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
         def turn(prompt: str, kind: Kind, num_frames: int, answer: str | None = None) -> Turn:
