@@ -23,6 +23,7 @@ from rich.console import Console
 from ..config.precedence import format_validation_error
 from ..errors import CaptionerError
 from ..executors.stats import RunStats
+from ..imports import claim_process
 from ..text import file_error, printable
 from .help import RENAMED, Formatter, examples, help_all
 
@@ -69,6 +70,8 @@ def main(argv: list[str] | None = None) -> None:
         reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="backslashreplace")
+    if argv is None:
+        claim_process()
     sys.exit(_main(sys.argv[1:] if argv is None else argv))
 
 
