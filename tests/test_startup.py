@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,16 @@ from transformers import AutoProcessor, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
+from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.config import DEFAULTS, count_gemma4_parameters, read_config
 from gemma_captioner.engines.local.families import FAMILIES
 from gemma_captioner.engines.local.hardware import is_bf16_fast_on_cpu
 from gemma_captioner.engines.local.tokenizer import token_counter
+from gemma_captioner.engines.scripted import ScriptedEngine, ScriptedSession
 from gemma_captioner.errors import ModelError
+from gemma_captioner.executors.local import Run
+from gemma_captioner.media.pool import DecodePool
 from tests.support import gemma4
 from tests.test_layout import imported_by
 
@@ -156,6 +161,9 @@ def test_a_template_runs_in_the_environment_that_transformers_gives_it():
 
 def test_a_checkpoint_without_a_tokenizer_file_names_the_remedy(tmp_path):
     folder = gemma3_copy(tmp_path / "copy")
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelError, match=r"cannot read .*tokenizer\.json .*: download it again"):
+        FAMILIES["gemma3"].processor(folder).tokenizer.encode("A cat.")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"has no tokenizer\.json: save the tokenizer"):
         FAMILIES["gemma3"].processor(folder)
@@ -228,6 +236,36 @@ def test_a_dry_run_and_token_counts_import_no_model_library(media):
 def test_doctor_imports_no_model_library_where_there_is_no_gpu():
     _, others = imported_by(_DRY_RUN.format(["doctor"]))
     assert "psutil" in others and others.isdisjoint(SLOW - {"huggingface_hub"})
+
+
+class RecordingEngine(ScriptedEngine):
+    """Records when the pipeline prepares it, waits for it and opens it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[str] = []
+
+    def prepare(self) -> Callable[[], None]:
+        self.events.append("prepare")
+        return lambda: self.events.append("wait")
+
+    def open(self) -> ScriptedSession:
+        self.events.append("open")
+        return super().open()
+
+
+def test_an_engine_is_prepared_while_the_first_files_are_decoded(media, monkeypatch):
+    engine = RecordingEngine()
+    start = DecodePool.start
+    monkeypatch.setattr(DecodePool, "start", lambda *args: engine.events.append("decode") or start(*args))
+    for _ in Run([media], Settings.from_dict({"limit": 3}), engine):
+        pass
+    assert engine.events[:2] == ["prepare", "decode"] and engine.events[-2:] == ["wait", "open"]
+    assert engine.events.count("prepare") == 1
+    engine.events.clear()
+    for _ in Run([media], Settings.from_dict({"limit": 0}), engine):
+        pass
+    assert engine.events == []
 
 
 _OWN_PROCESS = """

@@ -70,7 +70,7 @@ _UNIFIED_VISION = {
     "output_proj_dims": 3840,
 }
 # Model type -> part of the configuration -> what the part may leave out.
-DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+DEFAULTS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "gemma3": {"text": _GEMMA3_TEXT, "vision": _SIGLIP},
     "gemma4": {"text": _GEMMA4_TEXT, "vision": _GEMMA4_VISION, "audio": _GEMMA4_AUDIO},
     "gemma4_unified": {"text": _GEMMA4_UNIFIED_TEXT, "vision": _UNIFIED_VISION, "audio": {"audio_embed_dim": 640}},

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 from ...errors import ModelError
 
@@ -49,7 +49,10 @@ class Tokenizer:
     def _backend(self) -> Any:
         import tokenizers
 
-        backend = tokenizers.Tokenizer.from_file(str(self._file))
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(self._file))
+        except Exception as error:  # tokenizers has no class of its own for it
+            raise ModelError(f"cannot read {self._file} ({error}): download it again") from error
         backend.no_truncation()
         backend.no_padding()
         known = {token.content for token in backend.get_added_tokens_decoder().values()}
@@ -65,8 +68,10 @@ class Tokenizer:
 
     def token_id(self, token: str) -> int | None:
         """Return the id of a token; that of `unk_token` if there is none."""
-        number = self._backend.token_to_id(token)
-        return number if number is not None else self._backend.token_to_id(self.unk_token)
+        number: int | None = self._backend.token_to_id(token)
+        if number is None:
+            number = self._backend.token_to_id(self.unk_token)
+        return number
 
     def pieces(self, count: int) -> list[str]:
         """Return the text of each of the first `count` tokens."""
@@ -103,7 +108,7 @@ class Processor:
         return str(template.render(**values, **self.tokenizer.special_tokens | options))
 
 
-def load_processor(folder: Path, image_defaults: Mapping[str, Any], templates: Sequence[str]) -> Processor:
+def load_processor(folder: Path, image_defaults: dict[str, Any], templates: Sequence[str]) -> Processor:
     """Read the files of a checkpoint, except the vocabulary.
 
     Args:
@@ -141,7 +146,7 @@ def _compile(source: str) -> Any:
     class Generation(ext.Extension):
         """`{% generation %}` marks answers for training. Here it renders what it holds."""
 
-        tags: ClassVar = {"generation"}
+        tags = {"generation"}  # noqa: RUF012  # jinja declares it so
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno
