@@ -53,8 +53,9 @@ def _import(modules: Sequence[str]) -> None:
 def lean() -> Iterator[None]:
     """In a process of our own, hide what transformers and torch import and captioning never uses.
 
-    These are torch's compiler, of which some decorators are used; distributed tensors; and the index of all models,
-    which is made by reading each of their files. Outside of this, all of it can be imported as usual.
+    These are torch's compiler, of which some decorators are used; distributed tensors; the index of all models, which
+    is made by reading each of their files; and boto3, which accelerate imports for its own settings. Outside of this,
+    all of it can be imported as usual.
     """
     if not _own_process or "torch._dynamo" in sys.modules:
         yield
@@ -64,6 +65,7 @@ def lean() -> Iterator[None]:
 
     is_available, torch.distributed.is_available = torch.distributed.is_available, lambda: False
     compiler = _hide_compiler()
+    boto3 = sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]  # None: it cannot be found
     if "transformers.models" not in sys.modules:
         transformers.models = _stand_in(
             "transformers.models", lambda name: importlib.import_module(f"transformers.models.{name}")
@@ -72,6 +74,8 @@ def lean() -> Iterator[None]:
         yield
     finally:
         torch.distributed.is_available = is_available
+        if boto3 is None:
+            del sys.modules["boto3"]
         if sys.modules.get("torch._dynamo") is compiler:
             _forget_compiler()
 
