@@ -31,15 +31,15 @@ def oldest(tmp_path_factory) -> Path:
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("version", ["oldest", "installed"])
-@pytest.mark.parametrize("plugins", [[], ["-p", "tests.support.own_process"]], ids=["as it is", "as the command"])
-def test_the_engine_equals_transformers(version, plugins, request):
+@pytest.mark.parametrize(("version", "as_the_command"), [("oldest", False), ("oldest", True), ("installed", True)])
+def test_the_engine_equals_transformers(version, as_the_command, request):
     path = [str(request.getfixturevalue("oldest"))] if version == "oldest" else []
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*path, *filter(None, sys.path)])}
     expected = OLDEST if version == "oldest" else transformers.__version__
     report = "import transformers; print(transformers.__version__)"
     seen = subprocess.run([sys.executable, "-c", report], env=environment, check=True, capture_output=True, text=True)
     assert seen.stdout.strip() == expected
+    plugins = ["-p", "tests.support.own_process"] if as_the_command else []
     words = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *plugins, *FILES]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     print(done.stdout[-3000:])
