@@ -20,6 +20,7 @@ from gemma_captioner.types import Frames, Request
 from tests.support.engines import DUMMY_ITEM, request
 from tests.support.real_gemma import VISION, real_gemma
 from tests.test_fidelity import LocalRunner, Reference
+from tests.test_startup import compare_tokenizers
 
 pytestmark = [pytest.mark.prove, pytest.mark.filterwarnings("ignore:.*generation flags:UserWarning")]
 
@@ -75,10 +76,14 @@ def test_the_dry_run_counts_the_tokens_that_the_processor_makes(checkpoint, orde
             assert engine.prompt_tokens(prompt, "clip", frames) == inputs["input_ids"].shape[1], (frames, prompt)
 
 
+def test_the_tokenizer_gives_what_transformers_gives(checkpoint):
+    compare_tokenizers(checkpoint, "gemma3", more=PARAGRAPH)
+
+
 def test_perplexity_is_that_of_a_trained_model(checkpoint):
     engine = LocalEngine(settings(checkpoint))
-    model = load_model(engine.checkpoint, torch.float32, engine.memory_plan)
-    ids = engine.processor.tokenizer(PARAGRAPH, return_tensors="pt")["input_ids"]
+    model = load_model(engine.checkpoint, "float32", engine.memory_plan)
+    ids = torch.tensor([engine.processor.tokenizer.encode(PARAGRAPH, add_special_tokens=True)])
     with torch.inference_mode():
         loss = torch.nn.functional.cross_entropy(model(input_ids=ids).logits[0, :-1], ids[0, 1:])
     assert loss.exp() < 20
@@ -87,8 +92,8 @@ def test_perplexity_is_that_of_a_trained_model(checkpoint):
 def test_hub_names_shards_and_sparse_configurations_load_bit_for_bit(checkpoint, tmp_path):
     def outputs(folder: Path) -> dict[str, torch.Tensor]:
         engine = LocalEngine(settings(folder))
-        model = load_model(engine.checkpoint, torch.float32, engine.memory_plan)
-        ids = engine.processor.tokenizer(PARAGRAPH, return_tensors="pt")["input_ids"]
+        model = load_model(engine.checkpoint, "float32", engine.memory_plan)
+        ids = torch.tensor([engine.processor.tokenizer.encode(PARAGRAPH, add_special_tokens=True)])
         with torch.inference_mode():
             return model.state_dict() | {"logits": model(input_ids=ids).logits}
 

@@ -25,6 +25,7 @@ from rich.console import Console
 from ..config.precedence import format_validation_error
 from ..errors import CaptionerError
 from ..executors.stats import RunStats
+from ..imports import claim_process
 from ..text import file_error, printable
 from .help import RENAMED, Formatter, examples, help_all
 
@@ -74,6 +75,8 @@ def main(argv: list[str] | None = None) -> None:
         reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="backslashreplace")
+    if argv is None:
+        claim_process()
     argv = sys.argv[1:] if argv is None else argv
     before = command_line.set(argv)
     try:

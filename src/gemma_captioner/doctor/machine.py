@@ -26,7 +26,7 @@ _REQUEST_TOKENS = FrameSamplingSettings().frames * 260 + 1024  # a clip of defau
 
 def diagnose_machine() -> Iterator[Diagnostic]:
     """Yield one finding per part of this machine."""
-    from ..engines.local import hardware  # imports torch, which takes seconds
+    from ..engines.local import hardware  # imports torch, which takes seconds, if there may be a GPU
 
     yield Diagnostic("good", "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Diagnostic(

@@ -100,7 +100,11 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """A model that is not loaded yet."""
+    """A model that is not loaded yet.
+
+    An engine may also have `prepare() -> Callable[[], None]`. It begins in the background what `open` needs and what
+    depends on no file, such as imports, and returns a function that waits for it. It is called once files are decoded.
+    """
 
     @property
     def spec(self) -> EngineSpec:

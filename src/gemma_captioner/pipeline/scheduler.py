@@ -79,6 +79,7 @@ class Pipeline:
         self._request_ids = count()
         self._deferred: MediaItem | None = None  # the next item, while there is no memory for its pixels
         self._is_exhausted = False  # no more items to start
+        self._wait_until_prepared: Callable[[], None] = lambda: None
         self._resources = ExitStack()  # the decode pool and the session; closed before the writer
         self.writer = OutcomeWriter(settings, self.run_id, stores=stores)
 
@@ -180,6 +181,8 @@ class Pipeline:
             pixel_bytes=max(PIXEL_BYTES, min(wanted, psutil.virtual_memory().available // 4)),
         )
         self._resources.enter_context(pool)
+        if prepare := getattr(self.engine, "prepare", None):  # an engine of the user's own may have none
+            self._wait_until_prepared = prepare()
         self._examples = decode_examples(self._examples, pool)
         return pool
 
@@ -210,6 +213,7 @@ class Pipeline:
 
     def _load_model(self) -> Session:
         """Load the model while workers decode the next files."""
+        self._wait_until_prepared()
         start = time.monotonic()
         self._log(self.engine.describe())
         session = self._resources.enter_context(self.engine.open())

@@ -5,14 +5,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ModelError
 from .checkpoint import locate, map_loading_errors
 from .quantized import name_of_today
+
+if TYPE_CHECKING:  # finding an adapter does not need torch
+    import torch
+    from torch import nn
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "fan_in_fan_out", "layer_replication", "target_parameters")
@@ -51,12 +52,12 @@ def resolve_adapter(name: str, token: str | None) -> Adapter:
     return Adapter(name, folder, folder.name if on_hub else hashlib.sha256(digest).hexdigest()[:12], config, on_hub)
 
 
-@torch.no_grad()
-def merge(model: nn.Module, adapter: Adapter, token: str | None) -> None:
+def merge(model: "nn.Module", adapter: Adapter, token: str | None) -> None:
     """Set W to W + s B A, where s = alpha / rank. Quantized weights do not change: a hook adds s B A x to their output.
 
     Raises `ModelError` if the adapter belongs to another model.
     """
+    import torch
     from safetensors.torch import load_file
 
     with map_loading_errors(adapter.name, token):
@@ -78,7 +79,8 @@ def merge(model: nn.Module, adapter: Adapter, token: str | None) -> None:
         if up is None or layer is None or shape != (up.shape[0], down.shape[1]):
             base = adapter.config.get("base_model_name_or_path")
             raise ModelError(f"adapter {adapter.name} does not match the model ({key}): use it with {base}")
-        _add(layer, down, up, _scale(adapter.config, path))
+        with torch.no_grad():
+            _add(layer, down, up, _scale(adapter.config, path))
 
 
 def _scale(config: Mapping[str, Any], path: str) -> float:
@@ -90,14 +92,16 @@ def _scale(config: Mapping[str, Any], path: str) -> float:
     return lookup("lora_alpha") / (rank**0.5 if config.get("use_rslora") else rank)
 
 
-def _add(layer: Any, down: torch.Tensor, up: torch.Tensor, scale: float) -> None:
+def _add(layer: Any, down: "torch.Tensor", up: "torch.Tensor", scale: float) -> None:
+    from torch import nn
+
     weight = layer.weight
     down, up = down.to(weight.device), up.to(weight.device) * scale
     if type(layer) is nn.Linear:
         weight.copy_(weight.float() + up.float() @ down.float())
         return
 
-    def hook(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    def hook(_: Any, inputs: tuple["torch.Tensor", ...], output: "torch.Tensor") -> "torch.Tensor":
         x = inputs[0].to(down.dtype)
         return output + (x @ down.T @ up.T).to(output.dtype)
 

@@ -1,16 +1,15 @@
 """The local engine: knows a checkpoint's properties before it reads any weight, then loads it through transformers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
-from typing import Any
-
-import torch
-import transformers
+from typing import TYPE_CHECKING
 
 from ...config.settings import Settings
 from ...errors import ModelError, UsageError
+from ...imports import finish_imports, lean, start_imports
 from ...prompts.examples import FewShotExample, examples_of_kind
 from ...types import Kind, PatchBudget, Size
 from ..base import EngineSpec
@@ -18,12 +17,15 @@ from . import adapter as adapters
 from . import checkpoint as checkpoints
 from . import hardware, memory
 from .auto import warning_without_gpu
+from .config import ModelConfig, read_config
 from .families import FAMILIES, Family
-from .loading import load_model
 from .memory import Architecture, MemoryPlan
+from .processor import Processor
 from .prompting import Turn, encode_prompt
 from .quantized import stored
-from .session import LocalSession
+
+if TYPE_CHECKING:  # it imports torch and transformers, which takes seconds
+    from .session import LocalSession
 
 _MARKER_TOKENS = 8  # the maximum number of tokens around an image: line breaks, start, end, timestamp
 _PROMPT_ALLOWANCE = 512  # tokens that the memory plan reserves for the values of template variables
@@ -49,7 +51,7 @@ class LocalEngine:
         return self.checkpoint.name + (f" + {self.adapter.name}" if self.adapter else "")
 
     @cached_property
-    def processor(self) -> Any:
+    def processor(self) -> Processor:
         with checkpoints.map_loading_errors(self.checkpoint.name, self.checkpoint.token):
             return self.family.processor(self.checkpoint.folder)
 
@@ -58,9 +60,9 @@ class LocalEngine:
         return FAMILIES[self.checkpoint.family]
 
     @cached_property
-    def config(self) -> Any:
+    def config(self) -> ModelConfig:
         with checkpoints.map_loading_errors(self.checkpoint.name, self.checkpoint.token):
-            return transformers.AutoConfig.from_pretrained(self.checkpoint.folder, local_files_only=True)
+            return read_config(self.checkpoint.config)
 
     @cached_property
     def spec(self) -> EngineSpec:
@@ -70,7 +72,7 @@ class LocalEngine:
             size=size,
             clip_size=clip_size,
             tokens_per_frame={"image": self._max_tokens_per_frame(size), "clip": self._max_tokens_per_frame(clip_size)},
-            context_length=self.config.get_text_config().max_position_embeddings,
+            context_length=self.config.text.max_position_embeddings,
             model=self.name,
             revision=self.checkpoint.revision + (f" + {self.adapter.revision}" if self.adapter else ""),
         )
@@ -104,8 +106,8 @@ class LocalEngine:
         return hardware.choose_device(self._settings.model.device)
 
     @cached_property
-    def dtype(self) -> torch.dtype:
-        return hardware.choose_dtype(self._settings.model, self.device, _dtype_name(self.config.dtype))
+    def dtype(self) -> hardware.Dtype:
+        return hardware.choose_dtype(self._settings.model, self.device, self.config.dtype)
 
     @cached_property
     def memory_plan(self) -> MemoryPlan:
@@ -122,7 +124,7 @@ class LocalEngine:
             name=self.checkpoint.name,
             quantize=settings.model.quantize,
             device=self.device,
-            dtype_bytes=self.dtype.itemsize,
+            dtype_bytes=hardware.BYTES[self.dtype],
             available=hardware.free_memory(self.device),
             on_other_gpus=hardware.free_memory_of_other_gpus() if self.device == "cuda" else 0,
             request_tokens=max_prompt_tokens + _PROMPT_ALLOWANCE + longest,
@@ -137,7 +139,7 @@ class LocalEngine:
         return plan
 
     def describe(self) -> str:
-        precision = {"none": _dtype_name(self.dtype), "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
+        precision = {"none": self.dtype, "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
         precision += " (as stored)" if self.memory_plan.is_stored else ""
         return f"{self.name} in {precision}, {self.memory_plan}"
 
@@ -159,12 +161,24 @@ class LocalEngine:
         asked = replace(turn(prompt, kind, num_frames), begin=self._settings.prompting.begin.strip())
         return len(encode_prompt(self.family, self.processor, [*turns, asked], self._settings))
 
+    def prepare(self) -> Callable[[], None]:
+        """Begin to import what `open` needs, while files are decoded. Return a function that waits for it."""
+        start_imports(self._modules)
+        return partial(finish_imports, self._modules)
+
     def open(self) -> "LocalSession":
-        plan = self.memory_plan  # also reads the configuration, so that its errors appear before a long download
+        finish_imports(self._modules)
+        from .loading import check_config, load_model
+        from .session import LocalSession
+
+        plan = self.memory_plan
+        check_config(self.checkpoint)  # before a long download
         checkpoints.fetch_weights(self.checkpoint)
-        model = load_model(self.checkpoint, self.dtype, plan, self.adapter)
+        with lean() if plan.precision == "none" else nullcontext():  # quantization uses more of torch
+            model = load_model(self.checkpoint, self.dtype, plan, self.adapter)
         return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings)
 
-
-def _dtype_name(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")
+    @property
+    def _modules(self) -> tuple[str, ...]:
+        """The modules that `open` uses and that take long to import."""
+        return ("torch", *self.family.modules, f"{__package__}.loading", f"{__package__}.session")

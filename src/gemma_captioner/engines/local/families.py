@@ -6,21 +6,21 @@ vision tower; `gemma4_unified` (12B) has none and projects the pixels of each to
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
-from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+from typing import TYPE_CHECKING, Any
 
 from ...config.settings import Settings
 from ...errors import UsageError
 from ...text import format_timestamp
 from ...types import Kind, PatchBudget, Size
 from .. import gemma4
+from .config import ModelConfig, count_gemma4_parameters
+from .processor import Processor, load_processor
+
+if TYPE_CHECKING:  # a dry run needs a family's sizes and texts, but not torch
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +36,33 @@ class Family:
         media: Joins the markers of an item's frames, with timestamps if enabled.
         features: Maps normalized float [n, 3, height, width] to one tensor [soft tokens, hidden] per frame.
         vision_inputs: Maps features and the mask of soft tokens in `input_ids` to arguments of the model's `forward`.
+        template_options: Values for the chat template.
+        modules: transformers' modules of the model's classes.
         parameters: Returns the numbers of linear and other weights, for families for which memory.py has no formula.
     """
 
-    processor: Callable[[Path], Any]
-    size: Callable[[Any, Settings, Kind], Size]
-    marker: Callable[[Any], str]
-    placeholder: Callable[[Any, int], str]
-    soft_tokens: Callable[[Any, int, int], int]
+    processor: Callable[[Path], Processor]
+    size: Callable[[Processor, Settings, Kind], Size]
+    marker: Callable[[Processor], str]
+    placeholder: Callable[[Processor, int], str]
+    soft_tokens: Callable[[Processor, int, int], int]
     media: Callable[[str, Sequence[float], bool], str]
-    features: Callable[[Any, torch.Tensor], Sequence[torch.Tensor]]
-    vision_inputs: Callable[[Sequence[torch.Tensor], torch.Tensor], dict[str, Any]]
+    features: Callable[[Any, "torch.Tensor"], Sequence["torch.Tensor"]]
+    vision_inputs: Callable[[Sequence["torch.Tensor"], "torch.Tensor"], dict[str, Any]]
     template_options: Mapping[str, Any]
-    parameters: Callable[[Any], tuple[int, int]] | None = None
+    modules: Sequence[str]
+    parameters: Callable[[ModelConfig], tuple[int, int]] | None = None
 
 
 # Gemma 3
 
 
-def _gemma3_size(processor: Any, settings: Settings, kind: Kind) -> Size:
+def _gemma3_size(processor: Processor, settings: Settings, kind: Kind) -> Size:
     if settings.model.image_tokens is not None:
         raise UsageError(
             "--image-tokens works with Gemma 4 only: remove it, because Gemma 3 always uses 256 tokens per image"
         )
-    size = processor.image_processor.size
+    size = processor.images.size
     return size["width"], size["height"]
 
 
@@ -68,7 +71,14 @@ def _gemma3_media(marker: str, times_s: Sequence[float], timestamps: bool) -> st
     return "".join((f"[{format_timestamp(time)}]" if with_times else "") + marker for time in times_s)
 
 
-def _gemma3_vision_inputs(features: Sequence[torch.Tensor], image_mask: torch.Tensor) -> dict[str, Any]:
+def _gemma3_placeholder(processor: Processor, soft_tokens: int) -> str:
+    return f"\n\n{_gemma4_placeholder(processor, soft_tokens)}\n\n"
+
+
+def _gemma3_vision_inputs(features: Sequence["torch.Tensor"], image_mask: "torch.Tensor") -> dict[str, Any]:
+    import torch
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
     encoded = BaseModelOutputWithPooling(pooler_output=torch.stack(list(features)))
     return {"token_type_ids": image_mask.long(), "mm_encoder_outputs": {"image": encoded}}
 
@@ -76,37 +86,21 @@ def _gemma3_vision_inputs(features: Sequence[torch.Tensor], image_mask: torch.Te
 # Gemma 4
 
 
-def _gemma4_processor(folder: Path) -> Any:
-    """Load the processor's parts without torchvision.
-
-    The checkpoint's own processor class requires torchvision for videos, which this package never passes to it. The
-    unified model's image processor requires it too; the class used here has the same attributes.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return SimpleNamespace(
-        tokenizer=tokenizer,
-        image_processor=Gemma4ImageProcessorPil.from_pretrained(folder, local_files_only=True),
-        chat_template=tokenizer.chat_template,
-        apply_chat_template=tokenizer.apply_chat_template,
-        boi_token=tokenizer.boi_token,
-    )
-
-
-def _gemma4_size(processor: Any, settings: Settings, kind: Kind) -> Size:
+def _gemma4_size(processor: Processor, settings: Settings, kind: Kind) -> Size:
     return PatchBudget(settings.model.image_tokens or gemma4.TOKENS[kind], _gemma4_unit(processor))
 
 
-def _gemma4_unit(processor: Any) -> int:
+def _gemma4_unit(processor: Processor) -> int:
     """The side in pixels of the square that one token covers."""
-    return int(processor.image_processor.patch_size * processor.image_processor.pooling_kernel_size)
+    return int(processor.images.patch_size * processor.images.pooling_kernel_size)
 
 
-def _gemma4_placeholder(processor: Any, soft_tokens: int) -> str:
+def _gemma4_placeholder(processor: Processor, soft_tokens: int) -> str:
     tokenizer = processor.tokenizer
     return str(tokenizer.boi_token + tokenizer.image_token * soft_tokens + tokenizer.eoi_token)
 
 
-def _gemma4_soft_tokens(processor: Any, height: int, width: int) -> int:
+def _gemma4_soft_tokens(processor: Processor, height: int, width: int) -> int:
     unit = _gemma4_unit(processor)
     return (height // unit) * (width // unit)
 
@@ -115,11 +109,13 @@ def _gemma4_media(marker: str, times_s: Sequence[float], timestamps: bool) -> st
     return " ".join(f"{format_timestamp(time)} {marker}" for time in times_s) if len(times_s) > 1 else marker
 
 
-def _gemma4_features(model: Any, values: torch.Tensor) -> Sequence[torch.Tensor]:
+def _gemma4_features(model: Any, values: "torch.Tensor") -> Sequence["torch.Tensor"]:
     """Cut frames into patches [n, patches, 3 * side * side], channels last, and embed them.
 
     In a unified model one patch covers all pixels of a token.
     """
+    import torch
+
     vision = model.config.vision_config
     side = getattr(vision, "model_patch_size", vision.patch_size)
     n, _, height, width = values.shape
@@ -132,30 +128,27 @@ def _gemma4_features(model: Any, values: torch.Tensor) -> Sequence[torch.Tensor]
     return model.get_image_features(patches, image_position_ids=position_ids).pooler_output  # type: ignore[no-any-return]
 
 
-def _gemma4_vision_inputs(features: Sequence[torch.Tensor], image_mask: torch.Tensor) -> dict[str, Any]:
+def _gemma4_vision_inputs(features: Sequence["torch.Tensor"], image_mask: "torch.Tensor") -> dict[str, Any]:
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
     encoded = BaseModelOutputWithPooling(pooler_output=tuple(features))  # type: ignore[arg-type]  # Gemma 4 takes a tuple
     return {"mm_token_type_ids": image_mask.long(), "mm_encoder_outputs": {"image": encoded}}
 
 
-def _count_parameters(config: Any) -> tuple[int, int]:
-    """Count (linear, other) parameters on the meta device, which allocates nothing.
-
-    Linear parameters are those that quantization shrinks. bitsandbytes does not quantize experts, and loading.py
-    excludes some layers.
-    """
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-    total = sum(p.numel() for p in model.parameters())
-    linear = sum(
-        module.weight.numel()
-        for name, module in model.model.language_model.layers.named_modules()
-        if isinstance(module, torch.nn.Linear) and "router" not in name and "per_layer" not in name
-    )
-    return linear, total - linear
-
+_GEMMA3_IMAGES = {
+    "size": {"height": 224, "width": 224},
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": (0.5, 0.5, 0.5),
+    "image_std": (0.5, 0.5, 0.5),
+}
+_GEMMA4_IMAGES = {"patch_size": 16, "pooling_kernel_size": 3, "rescale_factor": 1 / 255, "do_normalize": False}
 
 _GEMMA4 = Family(
-    processor=_gemma4_processor,
+    # A template in tokenizer_config.json counts for Gemma 4 alone: some base models of Gemma 3 have one too.
+    processor=partial(
+        load_processor, image_defaults=_GEMMA4_IMAGES, templates=("chat_template.jinja", "tokenizer_config.json")
+    ),
     size=_gemma4_size,
     marker=lambda processor: str(processor.tokenizer.image_token),
     placeholder=_gemma4_placeholder,
@@ -164,21 +157,25 @@ _GEMMA4 = Family(
     features=_gemma4_features,
     vision_inputs=_gemma4_vision_inputs,
     template_options={"enable_thinking": False},
-    parameters=_count_parameters,
+    modules=("transformers.models.gemma4.modeling_gemma4",),
+    parameters=count_gemma4_parameters,
 )
 
 FAMILIES: Mapping[str, Family] = {
     "gemma3": Family(
-        processor=lambda folder: AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil"),
+        processor=partial(
+            load_processor, image_defaults=_GEMMA3_IMAGES, templates=("chat_template.json", "chat_template.jinja")
+        ),
         size=_gemma3_size,
-        marker=lambda processor: str(processor.boi_token),
-        placeholder=lambda processor, _: str(processor.full_image_sequence),
-        soft_tokens=lambda processor, height, width: int(processor.image_seq_length),
+        marker=lambda processor: str(processor.tokenizer.boi_token),
+        placeholder=_gemma3_placeholder,
+        soft_tokens=lambda processor, height, width: processor.tokens_per_image,
         media=_gemma3_media,
         features=lambda model, values: list(model.get_image_features(values).pooler_output),
         vision_inputs=_gemma3_vision_inputs,
         template_options={},
+        modules=("transformers.models.gemma3.modeling_gemma3", "transformers.models.siglip.modeling_siglip"),
     ),
     "gemma4": _GEMMA4,
-    "gemma4_unified": _GEMMA4,
+    "gemma4_unified": replace(_GEMMA4, modules=("transformers.models.gemma4_unified.modeling_gemma4_unified",)),
 }

@@ -1,20 +1,40 @@
-"""Chooses the device and the dtype, and measures free memory."""
+"""Chooses the device and the dtype, and measures free memory. Imports torch only if the machine may have a GPU."""
 
+import os
+import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Literal
 
 import psutil
-import torch
 
 from ...config.model import ModelSettings
 from ...errors import StartError
 
+Dtype = Literal["bfloat16", "float32"]
+BYTES: dict[Dtype, int] = {"bfloat16": 2, "float32": 4}
 INSTALL_SELECTOR = "pytorch.org/get-started/locally"
+
+
+def may_have_gpu() -> bool:
+    """Whether there is a GPU driver of a kind that torch uses. If so, only torch knows whether it can use it."""
+    if "torch" in sys.modules:
+        return True
+    if sys.platform == "linux":  # NVIDIA, Windows' own for WSL, AMD
+        return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", "C:/Windows"), "System32/nvcuda.dll").exists()
+    return True
 
 
 def choose_device(requested: str) -> str:
     """Return the requested device; for `auto`, the best one. Raises `StartError` if it is not available."""
+    if requested == "cpu" or (requested == "auto" and not may_have_gpu()):
+        return "cpu"
+    import torch
+
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if requested == "auto":
         return next(device for device, is_available in available.items() if is_available)
@@ -28,7 +48,11 @@ def choose_device(requested: str) -> str:
 
 def cpu_only_torch() -> str | None:
     """Explain why torch cannot use the NVIDIA GPU. Return None if it can, or if there is no GPU."""
-    if torch.cuda.is_available() or (gpu_name := nvidia_gpu_name()) is None:
+    if (gpu_name := nvidia_gpu_name()) is None:
+        return None
+    import torch
+
+    if torch.cuda.is_available():
         return None
     if torch.version.cuda is None:
         return (
@@ -60,15 +84,19 @@ def nvidia_gpu_name() -> str | None:
 
 def free_memory(device: str) -> int:
     """Return the bytes that a new model can use."""
+    if device == "cpu":
+        return min(int(psutil.virtual_memory().available), _container_memory())
+    import torch
+
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    if device == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return min(int(psutil.virtual_memory().available), _container_memory())
+    return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
 
 
 def free_memory_of_other_gpus() -> int:
     """Return the free bytes of all GPUs other than the current one."""
+    import torch
+
     current = torch.cuda.current_device() if torch.cuda.is_available() else 0
     return sum(int(torch.cuda.mem_get_info(i)[0]) for i in range(torch.cuda.device_count()) if i != current)
 
@@ -82,15 +110,24 @@ def _container_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         return 2**63
 
 
-def choose_dtype(settings: ModelSettings, device: str, checkpoint_dtype: str | None) -> torch.dtype:
+def choose_dtype(settings: ModelSettings, device: str, checkpoint_dtype: str | None) -> Dtype:
     """Return bf16 on an accelerator. On a CPU return bf16 if the checkpoint and the CPU use it, else fp32.
 
     fp16 is never used: Gemma 3 overflows in it and returns empty answers.
     """
     if settings.dtype != "auto":
-        return {"bf16": torch.bfloat16, "fp32": torch.float32}[settings.dtype]
+        return "bfloat16" if settings.dtype == "bf16" else "float32"
     if device != "cpu":
-        return torch.bfloat16
+        return "bfloat16"
+    return "bfloat16" if checkpoint_dtype == "bfloat16" and is_bf16_fast_on_cpu() else "float32"
+
+
+def is_bf16_fast_on_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether oneDNN multiplies bf16 matrices on this CPU. Linux tells without torch what oneDNN looks for."""
+    if platform.machine() == "x86_64" and cpuinfo.is_file():
+        flags = set(cpuinfo.read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split())
+        return {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags or "avx_ne_convert" in flags
+    import torch
+
     onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    fast = checkpoint_dtype == "bfloat16" and onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

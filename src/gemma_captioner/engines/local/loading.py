@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 from ...errors import ModelError
 from .adapter import Adapter, merge
 from .checkpoint import Checkpoint, map_loading_errors
+from .hardware import Dtype
 from .memory import MemoryPlan
 from .quantized import config_of
 
@@ -22,7 +23,13 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 _ATTENTION = {"": "sdpa", "text_config": "sdpa", "vision_config": "sdpa"}
 
 
-def load_model(checkpoint: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, adapter: Adapter | None = None) -> Any:
+def check_config(checkpoint: Checkpoint) -> None:
+    """Raise `ModelError` if transformers does not accept the configuration."""
+    with map_loading_errors(checkpoint.name, checkpoint.token):
+        transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+
+
+def load_model(checkpoint: Checkpoint, dtype: Dtype, plan: MemoryPlan, adapter: Adapter | None = None) -> Any:
     """Load the model. Raises `ModelError`, also if weights are missing: transformers would initialize them randomly."""
     options: dict[str, Any] = {}
     if plan.precision != "none" and not plan.is_stored:
@@ -36,7 +43,7 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype, plan: MemoryPlan, ada
         load: Any = transformers.AutoModelForImageTextToText.from_pretrained  # its annotation omits the loading report
         model, report = load(
             checkpoint.folder,
-            dtype=dtype,
+            dtype=getattr(torch, dtype),
             attn_implementation=_ATTENTION,
             use_safetensors=True,
             local_files_only=True,

@@ -6,10 +6,11 @@ estimate: KV cache and activations of a batch, activations of the vision tower, 
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from ...config.model import Quantize
 from ...errors import MemoryShortageError
+from .config import ModelConfig
 
 GIB = 2**30
 Precision = Literal["none", "8bit", "4bit"]
@@ -44,18 +45,17 @@ class Architecture:
     parameter_counts: tuple[int, int] | None = None  # (linear, other), if there is no formula
 
     @classmethod
-    def of(cls, config: Any, parameter_counts: tuple[int, int] | None = None, image_tokens: int = 0) -> Self:
-        """Read a transformers configuration. image_tokens: the token budget of one frame (Gemma 4), else 0.
+    def of(cls, config: ModelConfig, parameter_counts: tuple[int, int] | None = None, image_tokens: int = 0) -> Self:
+        """Read a configuration. image_tokens: the token budget of one frame (Gemma 4), else 0.
 
         A unified Gemma 4 has no vision tower: the pixels of each token's square are projected directly.
         """
-        text, vision = config.get_text_config(), config.vision_config
-        layers = text.per_layer_config if text.is_heterogeneous else [text] * text.num_hidden_layers
+        text, vision = config.text, config.vision
         # The last layers may share the keys and values of earlier layers.
-        owners = list(layers)[: text.num_hidden_layers - (getattr(text, "num_kv_shared_layers", None) or 0)]
+        owners = config.layers[: text.num_hidden_layers - getattr(text, "num_kv_shared_layers", 0)]
         experts = (getattr(text, "top_k_experts", None) or 0) * (getattr(text, "moe_intermediate_size", None) or 0)
         has_tower = hasattr(vision, "num_hidden_layers")
-        patch = vision.patch_size if has_tower else vision.model_patch_size
+        patch = vision.patch_size if has_tower else vision.patch_size * vision.pooling_kernel_size
         patches = image_tokens * (vision.pooling_kernel_size**2 if has_tower else 1) if image_tokens else 0
         return cls(
             parameter_counts=parameter_counts,
@@ -63,10 +63,10 @@ class Architecture:
             hidden=text.hidden_size,
             intermediate=text.intermediate_size * (2 if getattr(text, "use_double_wide_mlp", False) else 1),
             heads=text.num_attention_heads,
-            kv_heads=layers[0].num_key_value_heads,
-            head_dim=layers[0].head_dim,
+            kv_heads=config.layers[0][0],
+            head_dim=config.layers[0][1],
             vocabulary=text.vocab_size,
-            cache_width=sum(2 * layer.num_key_value_heads * layer.head_dim for layer in owners),
+            cache_width=sum(2 * heads * width for heads, width, _ in owners),
             more_width=3 * text.num_hidden_layers * (getattr(text, "hidden_size_per_layer_input", None) or 0)
             + 3 * (experts + (text.top_k_experts * text.hidden_size if experts else 0)),
             vision_layers=vision.num_hidden_layers if has_tower else 0,
@@ -75,7 +75,7 @@ class Architecture:
             # For images that keep their aspect ratio: a square with at least as many patches.
             image_size=(math.isqrt(patches - 1) + 1) * patch if patches else vision.image_size,
             patch_size=patch,
-            image_tokens=image_tokens or config.mm_tokens_per_image,
+            image_tokens=image_tokens or config.tokens_per_image,
         )
 
     @property

@@ -13,6 +13,7 @@ from ...config.prompting import Order
 from ...config.settings import Settings
 from ...types import Frames, Request
 from .families import Family
+from .processor import Processor
 
 SENTENCE_ENDINGS = (".", "!", "?")
 
@@ -46,7 +47,7 @@ def _turn(
 
 
 def render_prompt(
-    processor: Any,
+    processor: Processor,
     turns: Sequence[tuple[str, str, str | None]],
     *,
     marker: str,
@@ -74,8 +75,7 @@ def render_prompt(
         messages.append({"role": "user", "content": _message_content(prompt, media, marker, order)})
         if answer is not None:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-    rendered = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template_options)
-    first, *rest = str(rendered).split(marker)
+    first, *rest = processor.apply_chat_template(messages, **template_options).split(marker)
     return first + "".join(media + text for media, text in zip((m for _, m, _ in turns if m), rest, strict=True))
 
 
@@ -100,7 +100,7 @@ def _raw_prompt(prompt: str, media: str, answer: str | None, *, marker: str, ord
     return rendered if answer is None else f"{rendered} {answer}"
 
 
-def encode_prompt(family: Family, processor: Any, turns: Sequence[Turn], settings: Settings) -> list[int]:
+def encode_prompt(family: Family, processor: Processor, turns: Sequence[Turn], settings: Settings) -> list[int]:
     """Return the prompt's token ids, soft tokens of the frames included. transformers' processor gives the same."""
     marker = family.marker(processor)
     timestamps = settings.sampling.timestamps
@@ -120,4 +120,4 @@ def encode_prompt(family: Family, processor: Any, turns: Sequence[Turn], setting
     if begin := turns[-1].begin:
         text += begin if processor.chat_template is not None or text[-1].isspace() else f" {begin}"
     special = not text.startswith(processor.tokenizer.bos_token)  # a chat template writes BOS itself
-    return list(processor.tokenizer(text, add_special_tokens=special)["input_ids"])
+    return processor.tokenizer.encode(text, add_special_tokens=special)

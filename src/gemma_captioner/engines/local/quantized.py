@@ -5,17 +5,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-import transformers
-from transformers.quantizers.auto import AutoHfQuantizer
-
 from ...config.model import Quantize
 from ...errors import ModelError, UsageError
 from .checkpoint import Checkpoint, weight_bytes
+from .hardware import Dtype
 from .memory import Precision
 
 
-def stored(found: Checkpoint, asked: Quantize, device: str, dtype: torch.dtype) -> tuple[Precision, int] | None:
+def stored(found: Checkpoint, asked: Quantize, device: str, dtype: Dtype) -> tuple[Precision, int] | None:
     """Return the stored precision and the bytes of the weights; None if the weights are not quantized.
 
     Raises `UsageError` if --quantize contradicts it, and `ModelError` if a required package or device is missing.
@@ -28,9 +25,12 @@ def stored(found: Checkpoint, asked: Quantize, device: str, dtype: torch.dtype) 
             f"{found.name} is stored in {precision} ({method}), so --quantize {asked} is not possible: "
             "remove it, or use the 16-bit checkpoint"
         )
+    import torch
+    from transformers.quantizers.auto import AutoHfQuantizer
+
     try:  # checked before the download
         quantizer = AutoHfQuantizer.from_config(dict(quantization), pre_quantized=True)
-        quantizer.validate_environment(device_map={"": device}, dtype=dtype)
+        quantizer.validate_environment(device_map={"": device}, dtype=getattr(torch, dtype))
     except (ImportError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(
@@ -57,7 +57,9 @@ def config_of(found: Checkpoint) -> Any:
 
     transformers converts old names of weights when it loads them, but not the names in this list.
     """
-    config = transformers.AutoConfig.from_pretrained(found.folder, local_files_only=True)
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(found.folder, local_files_only=True)
     quantization = getattr(config, "quantization_config", None) or {}
     if names := quantization.get("llm_int8_skip_modules"):
         today = (rf"(?:.*\.)?{name_of_today(name)}" for name in names)

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from ...types import FinishReason
+from .processor import Tokenizer
 
 
 class Sampler:
@@ -35,13 +35,13 @@ class Sampler:
         return logits.argmax(-1)
 
 
-def newline_and_blank_tokens(tokenizer: Any, vocabulary: int) -> tuple[list[bool], list[bool]]:
+def newline_and_blank_tokens(tokenizer: Tokenizer, vocabulary: int) -> tuple[list[bool], list[bool]]:
     """Return for each token id whether it contains a line break, and whether it is blank.
 
     A special token counts as both: base models write `<start_of_image>` between two documents.
     """
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    pieces = ["\n" if i in special else tokenizer.decode([i]) for i in range(vocabulary)]
+    special = tokenizer.special_ids
+    pieces = ["\n" if i in special else piece for i, piece in enumerate(tokenizer.pieces(vocabulary))]
     return ["\n" in piece for piece in pieces], [not piece.strip() for piece in pieces]
 
 

@@ -17,6 +17,7 @@ from ..base import EngineSpec, Result, begun, drain
 from .families import Family
 from .generation import DecodeRunner, generate
 from .memory import MemoryPlan, Precision
+from .processor import Processor
 from .prompting import encode_prompt, request_turns
 from .sampler import NewlineStoppingCriteria, Sampler, find_stop, first_line, newline_and_blank_tokens
 from .vision import VisionEncoder
@@ -40,7 +41,7 @@ class LocalSession:
         self,
         model: Any,
         family: Family,
-        processor: Any,
+        processor: Processor,
         spec: EngineSpec,
         plan: MemoryPlan,
         settings: Settings,
@@ -94,7 +95,7 @@ class LocalSession:
         ends = [ends] if isinstance(ends, int) else list(ends)
         self.model.generation_config = GenerationConfig()  # ignores the checkpoint's sampling defaults
         tokenizer = self._processor.tokenizer
-        turns = [tokenizer.convert_tokens_to_ids(token) for token in ("<end_of_turn>", "<turn|>")]
+        turns = [tokenizer.token_id(token) for token in ("<end_of_turn>", "<turn|>")]
         return [*ends, *(turn for turn in turns if turn not in (None, tokenizer.unk_token_id))]
 
     # The session protocol

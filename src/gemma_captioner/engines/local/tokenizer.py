@@ -21,6 +21,13 @@ def token_counter(name: str | None, token: str | None = None) -> Callable[[str],
             from huggingface_hub import snapshot_download  # AutoTokenizer retries an unreachable hub for a minute
 
             folder = Path(snapshot_download(name, allow_patterns=_FILES, token=token))
+        if (file := folder / "tokenizer.json").is_file():
+            import tokenizers
+
+            backend = tokenizers.Tokenizer.from_file(str(file))
+            backend.no_truncation()
+            backend.no_padding()
+            return lambda text: len(backend.encode(text, add_special_tokens=False).ids)
         from transformers import AutoTokenizer  # takes seconds to import
 
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

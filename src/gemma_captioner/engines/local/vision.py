@@ -12,15 +12,16 @@ import torch
 from ...types import Pixels
 from .families import Family
 from .memory import VISION_CHUNK
+from .processor import Processor
 
 _FINGERPRINT_STRIDE = 16  # pixels and rows between two samples of a frame's fingerprint
 
 
 class VisionEncoder:
-    def __init__(self, model: Any, family: Family, processor: Any) -> None:
+    def __init__(self, model: Any, family: Family, processor: Processor) -> None:
         self._model, self._family = model, family
         self.chunk = VISION_CHUNK  # frames per call; halved if a single item does not fit
-        images = processor.image_processor
+        images = processor.images
         # The processor's arithmetic for all 256 pixel values, so that results equal the processor's bit for bit.
         pixel_values = (np.arange(256, dtype=np.float64) * images.rescale_factor).astype(np.float32)
         mean, std = [0.0] * 3, [1.0] * 3

@@ -1,0 +1,119 @@
+"""Imports transformers' model classes without what captioning never uses, in a thread while files are decoded.
+
+In the command's own process this halves the time until the first caption. In another program's process transformers is
+imported as it is, because that program may use the rest of it.
+"""
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+_own_process = False
+_thread: threading.Thread | None = None
+
+
+def claim_process() -> None:
+    """Declare that nothing but this package uses transformers in this process."""
+    global _own_process
+    _own_process = True
+
+
+def start_imports(modules: Sequence[str]) -> None:
+    """Begin to import modules in a thread. `finish_imports` waits for it."""
+    global _thread
+    if _thread is None:
+        _thread = threading.Thread(target=_import_quietly, args=(modules,), name="imports")
+        _thread.start()
+
+
+def finish_imports(modules: Sequence[str]) -> None:
+    """Import what the thread has not imported. Raises the errors of the imports."""
+    if _thread is not None:
+        _thread.join()
+    _import(modules)
+
+
+def _import_quietly(modules: Sequence[str]) -> None:
+    with suppress(Exception):  # `finish_imports` tries again and raises it
+        _import(modules)
+
+
+def _import(modules: Sequence[str]) -> None:
+    with lean():
+        for name in modules:
+            importlib.import_module(name)
+
+
+@contextmanager
+def lean() -> Iterator[None]:
+    """In a process of our own, hide what transformers and torch import and captioning never uses.
+
+    These are torch's compiler, of which some decorators are used; distributed tensors; the index of all models, which
+    is made by reading each of their files; and boto3, which accelerate imports for its own settings. Outside of this,
+    all of it can be imported as usual.
+    """
+    if not _own_process or "torch._dynamo" in sys.modules:
+        yield
+        return
+    import torch.distributed
+    import transformers
+
+    is_available, torch.distributed.is_available = torch.distributed.is_available, lambda: False
+    compiler = _hide_compiler()
+    boto3 = sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]  # None: it cannot be found
+    if "transformers.models" not in sys.modules:
+        transformers.models = _stand_in(
+            "transformers.models", lambda name: importlib.import_module(f"transformers.models.{name}")
+        )
+    try:
+        yield
+    finally:
+        torch.distributed.is_available = is_available
+        if boto3 is None:
+            del sys.modules["boto3"]
+        if sys.modules.get("torch._dynamo") is compiler:
+            _forget_compiler()
+
+
+def _hide_compiler() -> ModuleType:
+    def load(name: str) -> Any:  # a version of transformers that uses more of it
+        _forget_compiler()
+        return getattr(importlib.import_module("torch._dynamo"), name)
+
+    stand_in = _stand_in("torch._dynamo", load)
+    for decorator in ("allow_in_graph", "assume_constant_result", "disable"):
+        setattr(stand_in, decorator, _undecorated)
+    return stand_in
+
+
+def _undecorated(function: Callable[..., Any] | None = None, *args: Any, **options: Any) -> Any:
+    return function if function is not None else _undecorated
+
+
+def _stand_in(name: str, load: Callable[[str], Any]) -> ModuleType:
+    """Put an empty package in the place of one. Its submodules can be imported; `load` returns other attributes."""
+    spec = find_spec(name)
+    assert spec is not None
+
+    def attribute(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        return load(attribute)
+
+    package = ModuleType(name)
+    package.__spec__, package.__file__ = spec, spec.origin
+    package.__path__ = list(spec.submodule_search_locations or [])
+    package.__getattr__ = attribute  # type: ignore[method-assign]
+    sys.modules[name] = package
+    return package
+
+
+def _forget_compiler() -> None:
+    """Let the next import load it. A submodule that is loaded stays: it has registered operators."""
+    sys.modules.pop("torch._dynamo", None)
+    vars(sys.modules["torch"]).pop("_dynamo", None)
