@@ -20,7 +20,7 @@ def _local(settings: Settings, log: ReportCallback, examples: Sequence[FewShotEx
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .local.engine import LocalEngine  # imports torch and transformers, which takes seconds
 
-    return LocalEngine(settings, examples)
+    return LocalEngine(settings, examples, log)
 
 
 def _server(settings: Settings, log: ReportCallback, examples: Sequence[FewShotExample]) -> Engine:
