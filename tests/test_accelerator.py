@@ -54,9 +54,9 @@ def as_on_a_gpu(session: Any) -> Any:
     return session
 
 
-@pytest.mark.parametrize("batch_size", [5, 11, "auto"])
+@pytest.mark.parametrize("batch_size", [5, "auto"])
 def test_constant_shapes_say_what_exact_shapes_say(batch_size):
-    asked = requests(30, seed=9, most_frames=8)
+    asked = requests(16, seed=9, most_frames=6)
     with engine(batch_size=batch_size).open() as session:
         expected = answers(session, asked)
     with engine(batch_size=batch_size).open() as session:
@@ -136,7 +136,7 @@ def test_batches_grow_back_after_a_lack_of_memory():
         assert session.available_slots == 4
         is_short.clear()
         calls, _ = watch(session)
-        answers(session, [request(n, max_new_tokens=2) for n in range(96)])
+        answers(session, [request(n, max_new_tokens=2) for n in range(72)])
         assert max(call.rows for call in calls) == 8 and session.available_slots == 16
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -406,6 +407,18 @@ def test_broken_weights_are_refused_before_anything_is_captioned(copy):
     weights.write_bytes(weights.read_bytes()[:100_000])
     with pytest.raises(ModelError, match="download it again"):
         LocalEngine(Settings.from_dict({"model": str(copy)})).open()
+
+
+def test_weights_go_to_their_device_as_they_are_read(monkeypatch):
+    """Never to the host first, from where all of them would be moved."""
+    from transformers import Gemma3ForConditionalGeneration
+
+    from gemma_captioner.engines.local.loading import load_model
+
+    monkeypatch.setattr(Gemma3ForConditionalGeneration, "to", lambda *args: pytest.fail("moved as a whole"))
+    engine = LocalEngine(Settings.from_dict({"model": "demo"}))
+    model = load_model(engine.checkpoint, torch.float32, replace(engine.memory_plan, device="meta"))
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
 def test_missing_weights_are_not_made_up(copy):

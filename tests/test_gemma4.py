@@ -24,6 +24,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import (
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.local import hardware
+from gemma_captioner.engines.local import session as sessions
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.local.generation import DecodeRunner
 from gemma_captioner.engines.local.memory import GEMMA4_SIZES, GIB, Architecture
@@ -271,6 +272,24 @@ def test_the_cache_holds_what_the_plan_counts_for_a_token(size, tiny):
         values = sum(layer.keys[:, :, 0].numel() + layer.values[:, :, 0].numel() for layer in kept)
     parameter_counts = engine.family.parameters(engine.config)
     assert Architecture.of(engine.config, parameter_counts, 280).cache_width == values
+
+
+@pytest.mark.parametrize("size", ["E2B", *(pytest.param(s, marks=pytest.mark.prove) for s in ("12B", "26B-A4B"))])
+def test_the_parts_that_are_compiled_on_a_gpu_say_the_same(size, tiny, monkeypatch):
+    calls = []
+
+    def compile(function):
+        return lambda *args, **kwargs: calls.append(function.__name__) or function(*args, **kwargs)
+
+    monkeypatch.setattr(sessions, "_BATCHES_BEFORE_COMPILING", 0)
+    monkeypatch.setattr(sessions, "compile_region", compile)
+    said = []
+    for can_fuse in (False, True):
+        with LocalEngine(Settings.from_dict({"model": str(tiny(size)), "dtype": "fp32"})).open() as session:
+            session.can_fuse = can_fuse
+            got = answers(session, [item(n, 1 + n % 2, CLIP) for n in range(3)])
+            said.append({number: answer.text for number, answer in got.items()})
+    assert said[0] == said[1] and {"forward", "apply_rotary_pos_emb", "_gated_product"} == set(calls)
 
 
 # Prompts

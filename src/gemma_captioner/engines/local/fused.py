@@ -52,6 +52,7 @@ class FusedLayers:
         self.enabled = True
         self.is_checking = True  # compare some rows with the eager results, for which the host waits
         self._compiled: dict[Function, Function] = {}
+        self._replaced: list[nn.Module] = []
         for module in language_model.modules():
             if type(module).__name__.endswith("RMSNorm"):
                 self._replace(module, self._norm)
@@ -68,8 +69,15 @@ class FusedLayers:
     def __exit__(self, *exc: object) -> None:
         self._namespace.apply_rotary_pos_emb = self._rope
 
+    def undo(self) -> None:
+        """Leave the model as it was. Otherwise, its parts would keep it alive until the garbage collector runs."""
+        for module in self._replaced:
+            del module.forward
+        self._replaced = []
+
     def _replace(self, module: nn.Module, fused: Callable[[Any, torch.Tensor], torch.Tensor]) -> None:
         eager = type(module).forward
+        self._replaced.append(module)
         module.forward = lambda x: fused(module, x) if self.enabled else eager(module, x)
 
     # Two dimensions, so that few shapes are compiled

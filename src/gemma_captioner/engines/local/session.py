@@ -62,24 +62,23 @@ class LocalSession:
         self._settings = settings
         self._context = spec.context_length
         self._log = log
-        self._reported: set[str] = set()
-        batch_size = settings.model.batch_size
-        on_accelerator = model.device.type != "cpu"
-        self._planned = (
-            BatchLimits(plan.max_batch_size, plan.max_batch_tokens, constant_shapes=on_accelerator)
-            if batch_size == "auto"
-            else BatchLimits(batch_size, None, constant_shapes=on_accelerator)
+        rows = settings.model.batch_size
+        self._planned = BatchLimits(
+            plan.max_batch_size if rows == "auto" else rows,
+            plan.max_batch_tokens if rows == "auto" else None,
+            constant_shapes=model.device.type != "cpu",
         )
         self._limits = self._planned  # smaller for a while after memory ran out
         self._successes = 0  # batches since memory ran out
         self._batches = 0  # so far
         self._passes = 0  # batches that passed over the oldest request
         self._is_encoding = False
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._report = _report_once(self._results)
         self._prepare_stopping(plan.precision)
         self._in_flight = 0
         self._pending: list[PendingRequest] = []
         self._request_added = threading.Condition()
-        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run_worker, name="model", daemon=True)
         self._thread.start()
@@ -153,6 +152,8 @@ class LocalSession:
         with self._request_added:
             self._request_added.notify()
         self._thread.join()
+        if self._fused is not None:
+            self._fused.undo()
 
     def __enter__(self) -> Self:
         return self
@@ -161,12 +162,6 @@ class LocalSession:
         self.close()
 
     # Runs in the model's thread
-
-    def _report(self, line: str) -> None:
-        """Send a line to the user once."""
-        if line not in self._reported:
-            self._reported.add(line)
-            self._results.put(line)
 
     def _run_worker(self) -> None:
         try:
@@ -307,6 +302,18 @@ class LocalSession:
             new_tokens=end.length,
             seconds=time.monotonic() - pending.submitted_at,
         )
+
+
+def _report_once(results: "queue.SimpleQueue[Result]") -> Callable[[str], None]:
+    """Return a function that sends each line to the user once. It does not keep the session and its model alive."""
+    reported: set[str] = set()
+
+    def report(line: str) -> None:
+        if line not in reported:
+            reported.add(line)
+            results.put(line)
+
+    return report
 
 
 def _pixels(requests: Sequence[Request]) -> list[Pixels]:
