@@ -1,196 +1,116 @@
-"""Measures the GPU alone: Gemma 3 in real sizes with random weights on decoded frames, against plain `generate`.
+"""Measures and checks the local engine on a GPU in ten minutes, with random weights: no network, no checkpoint.
 
-Run it as `throughput.py --only gpu`. `--gpu-smoke` runs the same code on a CPU with a tiny model.
+python benchmarks/gpu.py [--out gpu.jsonl]     # prints each row and saves it as it comes
+python benchmarks/gpu.py --smoke               # the same code on a CPU with a tiny model, in seconds
+
+First versions and attention kernels, then checks on six layers of the 4b, then throughput: ours against (a) plain
+`generate` with one item at a time and (b) in batches of eight. An error costs its row and nothing else. Exit code 1 if
+a check failed. `GEMMA_CAPTIONER_REQUIRE_CUDA=1 python -m pytest -k cuda` runs beside it.
 """
 
-import gc
+import argparse
+import json
+import platform
 import sys
-import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import baselines
-import numpy as np
 import torch
-from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, Gemma3Processor
+import transformers
+from gpu_checks import ENDS, PAD, Found, attention_kernels, checks, modes, seconds, synchronize, tokens_of
+from gpu_model import GPU, SMOKE, Bench, Workload, floor_seconds, free_memory, inputs_of, open_bench, requests_for
 
-from gemma_captioner.config.prompting import CLIP_PROMPT, IMAGE_PROMPT
-from gemma_captioner.config.settings import Settings
-from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
-from gemma_captioner.engines.local.engine import LocalEngine
-from gemma_captioner.engines.local.memory import GEMMA3_SIZES, Architecture
-from gemma_captioner.types import Failed, Frames, MediaItem, Request
+from gemma_captioner.engines.local.batching import column_bucket
+from gemma_captioner.engines.local.memory import Architecture
 
-DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
-WINDOW, GLOBAL_EVERY = 1024, 6  # every sixth layer attends globally
-ENDS, PAD = [1, 6], 0  # token ids of the demo's tokenizer
-TINY = Architecture(6, 64, 128, 2, 1, 32, 2048, 2, 64, 96, image_size=56, image_tokens=4)
-
-Run = dict[str, float]  # `rate` in items/s, and other measurements by name
-Methods = dict[str, Callable[[], Run]]
-Runs = dict[str, list[Run]]
+MINUTES = 10
+PLAIN_BATCH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
-    device: str
-    sizes: dict[str, Architecture]
-    images: int
-    clips: int
-    new_tokens: int
-    batch: int
-    matrix: int  # size of the matrices that measure the rate of arithmetic
+class Report:
+    """Prints rows, and appends them to a file, as they come."""
+
+    def __init__(self, path: Path | None, minutes: float) -> None:
+        self._path, self._end = path, time.monotonic() + 60 * minutes
+        self.rows: list[tuple[str, Found]] = []
+        self.failed = False
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    def run(self, name: str, measure: Callable[[], Found]) -> Found:
+        """Measure one row. An error becomes the row's content."""
+        since = time.monotonic()
+        if since > self._end:
+            found: Found = {"not run": "the time is up"}
+        else:
+            try:
+                found = measure()
+            except Exception as error:  # the rest is still worth measuring
+                found = {"ok": False, "error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+            free_memory()
+        return self.add(name, found | {"row s": round(time.monotonic() - since, 1)})
+
+    def add(self, name: str, found: Found) -> Found:
+        self.failed = self.failed or found.get("ok") is False
+        self.rows.append((name, found))
+        shown = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in found.items()}
+        print(f"| {name} | {', '.join(f'{k} {v}' for k, v in shown.items())} |", flush=True)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"row": name, **found}) + "\n")
+        return found
 
 
-GPU = Workload("cuda", {name: GEMMA3_SIZES[name] for name in ("gemma-3-4b", "gemma-3-12b")}, 128, 32, 128, 32, 8192)
-SMOKE = Workload("cpu", {"tiny": TINY}, 3, 2, 4, 2, 256)
-
-
-def measure(work: Workload, interleave: Callable[[Methods], Runs]) -> Iterator[tuple[str, Runs]]:
-    """Yield the name and the runs of each model."""
-    flops, bandwidth = rates(work)
-    demo, any_size = AutoProcessor.from_pretrained(DEMO_CHECKPOINT, backend="pil"), next(iter(work.sizes.values()))
-    demo.image_processor.size = {"height": any_size.image_size, "width": any_size.image_size}
-    parts = (demo.image_processor, demo.tokenizer, demo.chat_template)
-    processor = Gemma3Processor(*parts, image_seq_length=any_size.image_tokens)
-    requests = requests_for(work, any_size.image_size)
-    # Prepared before timing, because this does not measure the host.
-    batches = [inputs_of(processor, requests[i : i + work.batch]) for i in range(0, len(requests), work.batch)]
-    for name, size in work.sizes.items():
-        found = runs_of(work, size, processor, requests, batches, interleave)
-        release_memory()
-        limit = len(requests) / floor_seconds(size, batches, work.new_tokens, flops, bandwidth)
-        for run in found["ours"] + found["b"]:
-            run["% of limit"] = 100 * run["rate"] / limit
-        yield name, found | {"limit": [{"rate": limit, "TFLOP/s": flops / 1e12, "GB/s": bandwidth / 1e9}]}
-
-
-def runs_of(
-    work: Workload,
-    size: Architecture,
-    processor: Any,
-    requests: list[Request],
-    batches: list[Any],
-    interleave: Callable[[Methods], Runs],
-) -> Runs:
-    with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder), size, processor, work.device)
-        settings = {"model": folder, "device": work.device, "dtype": "bf16", "quantize": "none"}
-        since = time.perf_counter()
-        engine = LocalEngine(Settings.from_dict(settings, {"batch_size": work.batch, "order": "text-first"}))
-        session: Any = engine.open()
-        load_s = time.perf_counter() - since
-    with session:
-        ours(session, [replace(r, max_new_tokens=3) for r in (requests[0], requests[-1])])  # loads the kernels
-        plain(session.model, batches[:1] + batches[-1:], 3)
-        stages, items = StageTimer(session.model), len(requests)
-        methods: Methods = {
-            "ours": lambda: stages.of(lambda: ours(session, requests), items) | {"loading s": load_s},
-            "b": lambda: stages.of(lambda: plain(session.model, batches, work.new_tokens), items),
-        }
-        return interleave(methods)
-
-
-def release_memory() -> None:
-    gc.collect()
+def versions() -> Found:
+    found = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "device": "cpu",
+    }
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        found |= {
+            "device": torch.cuda.get_device_name(),
+            "capability": torch.cuda.get_device_capability(),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "memory GiB": torch.cuda.mem_get_info()[1] / 2**30,
+        }
+    with suppress(ImportError):
+        import triton
+
+        found["triton"] = triton.__version__
+    return found
 
 
-# The model has random weights, and the frames are noise.
-
-
-def config_of(size: Architecture) -> Any:
-    config = AutoConfig.from_pretrained(DEMO_CHECKPOINT).to_dict()  # keep the token ids, replace the sizes
-    config["mm_tokens_per_image"] = size.image_tokens
-    config["text_config"] |= {
-        "num_hidden_layers": size.layers,
-        "hidden_size": size.hidden,
-        "intermediate_size": size.intermediate,
-        "num_attention_heads": size.heads,
-        "num_key_value_heads": size.kv_heads,
-        "head_dim": size.head_dim,
-        "query_pre_attn_scalar": size.head_dim,
-        "vocab_size": size.vocabulary,
-        "layer_types": ["full_attention" if i % GLOBAL_EVERY == 5 else "sliding_attention" for i in range(size.layers)],
-        "sliding_window": WINDOW,
-        "max_position_embeddings": 131_072,
-    }
-    config["text_config"]["rope_parameters"]["full_attention"] |= {"rope_type": "linear", "factor": 8.0}
-    config["vision_config"] |= {
-        "num_hidden_layers": size.vision_layers,
-        "hidden_size": size.vision_hidden,
-        "intermediate_size": size.vision_intermediate,
-        "num_attention_heads": 16,
-        "image_size": size.image_size,
-        "patch_size": size.patch_size,
-    }
-    return AutoConfig.for_model(**config)
-
-
-def write_checkpoint(folder: Path, size: Architecture, processor: Any, device: str) -> None:
-    with torch.device(device):
-        model = AutoModelForImageTextToText.from_config(config_of(size), dtype=torch.bfloat16)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    del model
-    release_memory()
-
-
-def requests_for(work: Workload, side: int) -> list[Request]:
-    """Images come before clips, so that batches of every method hold items of one kind."""
-    rng = np.random.default_rng(0)
-    kinds = [(1, IMAGE_PROMPT)] * work.images + [(baselines.FRAMES, CLIP_PROMPT)] * work.clips
-    requests = []
-    for number, (count, prompt) in enumerate(kinds):
-        frames = Frames(rng.integers(0, 256, (count, side, side, 3), np.uint8), tuple(map(float, range(count))))
-        requests.append(Request(number, DUMMY_ITEM, frames, prompt, work.new_tokens))
-    return requests
-
-
-def inputs_of(processor: Any, requests: list[Request]) -> Any:
-    questions = [(r.prompt, [Image.fromarray(pixels) for pixels in r.frames.pixels]) for r in requests]
-    return baselines.inputs_of(processor, questions).to(torch.bfloat16)
-
-
-# The methods. Each returns the number of generated tokens.
-
-
-def ours(session: Any, requests: list[Request]) -> int:
-    waiting, left, drawn = deque(requests), len(requests), 0
-    while left:
-        while waiting and session.available_slots:
-            session.submit(waiting.popleft())
-        for answer in session.poll(1.0):
-            if isinstance(answer, Failed):
-                sys.exit(f"ours failed: {answer.error}")
-            left, drawn = left - 1, drawn + answer.new_tokens
-    return drawn
-
-
-@torch.inference_mode()
-def plain(model: Any, batches: list[Any], new_tokens: int) -> int:
-    drawn = 0
-    for inputs in batches:
-        given = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-        # The session cleared the model's generation config, so this passes the end tokens.
-        said = model.generate(**given, max_new_tokens=new_tokens, do_sample=False, eos_token_id=ENDS, pad_token_id=PAD)
-        drawn += int((said[:, given["input_ids"].shape[1] :] != PAD).sum())
-    return drawn
+def rates(work: Workload) -> Found:
+    """bf16 operations/s of a large product, and bytes/s that a large copy reads and writes."""
+    a, b = torch.randn(2, work.matrix, work.matrix, device=work.device).bfloat16()
+    many = torch.zeros(64 * work.matrix**2, dtype=torch.uint8, device=work.device)  # 4 GiB for a GPU
+    copy = torch.empty_like(many)
+    rate: dict[str, float] = {}
+    for name, work_done, call in (
+        ("flops", 2 * work.matrix**3, lambda: a @ b),
+        ("bytes", 2 * len(many), lambda: copy.copy_(many)),
+    ):
+        seconds(lambda call=call: [call() for _ in range(3)])
+        rate[name] = 20 * work_done / seconds(lambda call=call: [call() for _ in range(20)])
+    return rate
 
 
 class StageTimer:
-    """Times the vision tower and the prefill with the device's clock. The rest of a run is decoding."""
+    """Times the vision tower, the prefill and captures with the device's clock. The rest of a run is decoding."""
 
-    def __init__(self, model: Any) -> None:
-        self._on_cuda = model.device.type == "cuda"
+    def __init__(self, bench: Bench) -> None:
+        self._on_cuda = bench.model.device.type == "cuda"
         self._marks: list[tuple[str, Any]] = []  # two per call of a stage
-        for stage, module in (("vision s", model.model.vision_tower), ("prefill s", model.model.language_model)):
+        self.capture_s, self.captures = 0.0, 0
+        inner = bench.model.model
+        for stage, module in (("vision s", inner.vision_tower), ("prefill s", inner.language_model)):
 
             def mark(module: Any, args: Any, kwargs: dict[str, Any], output: Any = None, stage: str = stage) -> None:
                 # A single token is a decode step. During graph capture, no event may be recorded.
@@ -199,6 +119,17 @@ class StageTimer:
 
             module.register_forward_pre_hook(mark, with_kwargs=True)
             module.register_forward_hook(mark, with_kwargs=True)
+        graphs, capture = bench.session.graphs, bench.session.graphs.capture
+
+        def timed_capture(step: Any) -> Any:
+            since = time.perf_counter()
+            captured = capture(step)
+            synchronize()
+            self.capture_s += time.perf_counter() - since
+            self.captures += captured is not None
+            return captured
+
+        graphs.capture = timed_capture  # type: ignore[method-assign]
 
     def _timestamp(self) -> Any:
         if not self._on_cuda:
@@ -207,59 +138,128 @@ class StageTimer:
         event.record()
         return event
 
-    def of(self, run: Callable[[], int], items: int) -> dict[str, float]:
+    def of(self, run: Callable[[], int], items: int) -> Found:
+        """Run once. Return items/s, the seconds of each stage, and memory."""
         self._marks.clear()
-        release_memory()
+        self.capture_s, self.captures = 0.0, 0
+        free_memory()
         if self._on_cuda:
             torch.cuda.reset_peak_memory_stats()
-        since = time.perf_counter()
-        drawn = run()
-        if self._on_cuda:
-            torch.cuda.synchronize()
-        whole = time.perf_counter() - since
-        took = {"vision s": 0.0, "prefill s": 0.0}
+        whole = seconds(run)
+        took = {"vision s": 0.0, "prefill s": 0.0, "capture s": self.capture_s}
         for (stage, begin), (_, end) in zip(self._marks[::2], self._marks[1::2], strict=True):
             took[stage] += begin.elapsed_time(end) / 1000 if self._on_cuda else end - begin
-        facts = {"decode s": whole - sum(took.values()), "tokens an item": drawn / items}
-        facts["batches"] = sum(stage == "prefill s" for stage, _ in self._marks) / 2
+        found: Found = {"rate": items / whole} | took | {"decode s": whole - sum(took.values())}
+        found["graphs"] = self.captures
         if self._on_cuda:
-            facts["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
-        return {"rate": items / whole} | took | facts
+            found["allocated GiB"] = torch.cuda.max_memory_allocated() / 2**30
+            found["reserved GiB"] = torch.cuda.max_memory_reserved() / 2**30
+        return found
 
 
-# The limit: the time of the arithmetic and of memory reads at the measured rates of the device.
+def plain(bench: Bench, requests: list[Any], batch: int) -> int:
+    """transformers' `generate` in batches of a bounded size."""
+    for start in range(0, len(requests), batch):
+        part = requests[start : start + batch]
+        inputs = {name: tensor.to(bench.model.device) for name, tensor in inputs_of(bench.processor, part).items()}
+        with torch.inference_mode():
+            # The session cleared the model's generation config, so this passes the end tokens.
+            bench.model.generate(
+                **inputs, max_new_tokens=part[0].max_new_tokens, do_sample=False, eos_token_id=ENDS, pad_token_id=PAD
+            )
+    return len(requests)
 
 
-def floor_seconds(size: Architecture, batches: list[Any], new_tokens: int, flops: float, bandwidth: float) -> float:
-    """Return the minimum time for these batches. Omits attention between prompt tokens, a few percent."""
-    patches = (size.image_size // size.patch_size) ** 2
-    v, i = size.vision_hidden, size.vision_intermediate
-    frame = size.vision_layers * patches * (2 * (4 * v * v + 2 * v * i) + 4 * patches * v)
-    weights = 2 * (size.linear_parameters + size.vocabulary * size.hidden)
-    unwindowed = size.layers // GLOBAL_EVERY
-    seconds = 0.0
-    for inputs in batches:
-        rows, columns = inputs["input_ids"].shape
-        kept = unwindowed * columns + (size.layers - unwindowed) * min(columns, WINDOW)
-        cache = 4 * kept * size.kv_heads * size.head_dim  # keys and values of two bytes
-        seconds += (len(inputs["pixel_values"]) * frame + rows * columns * 2 * size.linear_parameters) / flops
-        seconds += (new_tokens - 1) * (weights + rows * cache) / bandwidth
-    return seconds
+def throughput(work: Workload, name: str, size: Architecture, report: Report, rate: Found) -> None:
+    """Measure one model: ours at several batch sizes, then without single parts, then the baselines."""
+    bench = open_bench(work, size, name=name)
+    timer = StageTimer(bench)
+    try:
+        for kind, row_counts in (("images", work.image_rows), ("clips", work.clip_rows)):
+            is_clips = kind == "clips"
+            requests = requests_for(size, max(row_counts), clips=is_clips, new_tokens=work.new_tokens)
+            columns = column_bucket(len(bench.session.encode_prompt(requests[0])))
 
+            def ours(rows: int, requests: list[Any] = requests, columns: int = columns) -> Found:
+                tokens_of(bench, [replace(r, max_new_tokens=3) for r in requests[:rows]])  # loads and compiles kernels
+                found = timer.of(lambda: len(tokens_of(bench, requests[:rows])), rows)
+                if "flops" in rate:
+                    least = floor_seconds(size, requests[:rows], columns, rate["flops"], rate["bytes"])
+                    found["% of floor"] = 100 * found["rate"] * least / rows
+                return found
 
-def rates(work: Workload) -> tuple[float, float]:
-    """Return (bf16 operations/s of a large product, bytes/s that a large copy reads and writes)."""
-    a, b = torch.randn(2, work.matrix, work.matrix, device=work.device).bfloat16()
-    many = torch.zeros(64 * work.matrix**2, dtype=torch.uint8, device=work.device)  # 4 GiB for a GPU
-    copy = torch.empty_like(many)
-    return 2 * work.matrix**3 / _seconds(work, lambda: a @ b), 2 * len(many) / _seconds(work, lambda: copy.copy_(many))
-
-
-def _seconds(work: Workload, call: Callable[[], Any]) -> float:
-    for count in (3, 20):  # the first calls warm up
-        since = time.perf_counter()
-        for _ in range(count):
-            call()
+            allowed = bench.plan.max_batch_tokens // (columns + work.new_tokens)
+            for rows in row_counts:
+                if rows <= max(allowed, row_counts[0]):
+                    with modes(bench, fused=work.device == "cuda"):
+                        report.run(f"{name}, {rows} {kind}, ours", lambda rows=rows: ours(rows))
+            rows = min(row_counts[-1], 64)
+            for part, options in (
+                ("without compiled kernels", {"fused": False}),
+                ("without CUDA graphs", {"graphs": False}),
+                ("with cuDNN's attention", {"cudnn": True}),
+            ):
+                with modes(bench, **options):
+                    report.run(f"{name}, {rows} {kind}, {part}", lambda rows=rows: ours(rows))
+            few = requests[: 2 if is_clips else PLAIN_BATCH]
+            with modes(bench, fused=False):
+                for label, batch, some in (("a", 1, few), ("b", PLAIN_BATCH, requests[: 2 * PLAIN_BATCH])):
+                    report.run(
+                        f"{name}, {kind}, {label}",
+                        lambda batch=batch, some=some: timer.of(lambda: plain(bench, some, batch), len(some)),
+                    )
         if work.device == "cuda":
-            torch.cuda.synchronize()
-    return (time.perf_counter() - since) / count
+            report.run(f"{name}, a profile of one batch", lambda: profile(bench, size))
+    finally:
+        bench.session.close()
+    for line in bench.lines:
+        report.add(f"{name}, reported", {"line": line})
+
+
+def profile(bench: Bench, size: Architecture) -> Found:
+    """The ten kernels that take most of the time of 16 tokens, in ms."""
+    requests = requests_for(size, 64, clips=False, new_tokens=16)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        tokens_of(bench, requests)
+    events = sorted(profiler.key_averages(), key=lambda event: -event.self_device_time_total)
+    return {event.key[:60]: event.self_device_time_total / 1000 for event in events[:10]}
+
+
+def measure(work: Workload, report: Report) -> None:
+    report.run("versions", versions)
+    rate = report.run("rates", lambda: rates(work))
+    first = next(iter(work.sizes.values()))
+    for name, found in attention_kernels(work, first):
+        report.add(name, found)
+    for name, check in guarded(report, "checks", lambda: checks(work, first)):
+        report.run(name, check)
+    free_memory()
+    for name, size in work.sizes.items():
+        for _ in guarded(report, name, lambda name=name, size=size: iter([throughput(work, name, size, report, rate)])):
+            pass
+        free_memory()
+
+
+def guarded(report: Report, name: str, steps: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Yield the steps. An error outside any row becomes a row."""
+    try:
+        yield from steps()
+    except Exception as error:  # the rest is still worth measuring
+        report.add(name, {"ok": False, "error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="run on a CPU with a tiny model")
+    parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"), help="a file for the rows, as JSON lines")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="start no row after this time")
+    args = parser.parse_args()
+    if not args.smoke and not torch.cuda.is_available():
+        sys.exit("NOT RUN: torch finds no CUDA device. --smoke runs the same code on a CPU")
+    report = Report(args.out, args.minutes)
+    measure(SMOKE if args.smoke else GPU, report)
+    sys.exit(1 if report.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,6 @@ A rate excludes loading the model, which is listed beside it. It includes import
 
 import argparse
 import json
-import math
 import os
 import platform
 import statistics
@@ -25,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,6 @@ from gemma_captioner.media.video import decode_clip
 
 BASELINES = Path(__file__).with_name("baselines.py")
 PHOTOS, CLIPS = 8, 2  # files per run of host
-GPU_SECONDS = 150  # per model; both models, with their setup, take at most ten minutes
 
 Run = dict[str, float]  # `rate` in items/s or frames/s, and other measurements by name
 
@@ -54,7 +51,7 @@ class Row:
     unit: str
     runs: list[Run]
     ratio: float
-    ratio_to: str  # "a"; "b" if (a) did not run
+    ratio_to: str  # "a"; "b" if (a) did not run; else the first method
 
     @property
     def rates(self) -> tuple[float, float, float]:
@@ -70,17 +67,14 @@ class Row:
 
 def rows(case: str, unit: str, found: dict[str, list[Run]]) -> list[Row]:
     medians = {method: statistics.median(run["rate"] for run in runs) for method, runs in found.items()}
-    base = "a" if "a" in found else "b"
+    base = next((method for method in ("a", "b") if method in found), next(iter(found)))
     return [Row(case, method, unit, runs, medians[method] / medians[base], base) for method, runs in found.items()]
 
 
-def interleave(methods: dict[str, Callable[[], Run]], runs: int, within_s: float = math.inf) -> dict[str, list[Run]]:
-    """Run the methods in turn, so that a change of the machine's speed affects all. Stop before `within_s`."""
+def interleave(methods: dict[str, Callable[[], Run]], runs: int) -> dict[str, list[Run]]:
+    """Run the methods in turn, so that a change of the machine's speed affects all."""
     found: dict[str, list[Run]] = {method: [] for method in methods}
-    since = time.perf_counter()
     for number in range(runs):
-        if number and (time.perf_counter() - since) * (number + 1) / number > within_s:
-            break
         for method, run in methods.items():
             found[method].append(run())
             print(f"  {number + 1}/{runs} {method}: {found[method][-1]['rate']:.3g}", file=sys.stderr)
@@ -158,11 +152,20 @@ def whole_process(*arguments: object) -> Run:
 
 
 def gpu(args: argparse.Namespace, media: Path) -> Iterator[Row]:
-    from gpu import GPU, SMOKE, measure
+    """Also prints and saves the rows of gpu.py as they come."""
+    from gpu import GPU, MINUTES, SMOKE, Report, measure
 
-    limited = partial(interleave, runs=args.runs, within_s=GPU_SECONDS)
-    for model, found in measure(SMOKE if args.gpu_smoke else GPU, limited):
-        yield from rows(f"gpu, {model}", "items/s", found)
+    report = Report(args.json and args.json.with_suffix(".jsonl"), MINUTES)
+    measure(SMOKE if args.gpu_smoke else GPU, report)
+    found: dict[str, dict[str, list[Run]]] = {}
+    for name, row in report.rows:
+        if "rate" in row:
+            model, kind, method = name.split(", ")
+            numbers = {key: float(value) for key, value in row.items() if isinstance(value, int | float)}
+            *batch, kind = kind.split()
+            found.setdefault(f"gpu, {model}, {kind}", {})[" ".join([*batch, method])] = [numbers]
+    for case, methods in found.items():
+        yield from rows(case, "items/s", methods)
 
 
 CASES = {"host": host, "demo": demo, "scripted-896": scripted, "gpu": gpu}
@@ -195,8 +198,8 @@ def chart(found: list[Row], path: Path) -> None:
         for row in panel:
             least, median, most = (left + rate * scale for rate in row.rates)
             middle = y + line // 2
-            draw.text((left - 10, middle), LABELS[row.method], "black", small, anchor="rm")
-            draw.rectangle((left, y + 4, median, y + line - 4), COLORS[row.method])
+            draw.text((left - 10, middle), LABELS.get(row.method, row.method), "black", small, anchor="rm")
+            draw.rectangle((left, y + 4, median, y + line - 4), COLORS.get(row.method, COLORS["ours"]))
             draw.line((least, middle, most, middle), "black", 2)
             said = f"{row.rates[1]:.3g}  ({row.ratio:.2f} times {row.ratio_to})"
             draw.text((most + 10, middle), said, "black", small, anchor="lm")

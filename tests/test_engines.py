@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +204,7 @@ def test_frames_are_encoded_fewer_at_once_where_even_one_item_is_too_much(demo):
     expected = answers(demo, [request(1, num_frames=6)])
     demo.model.model.vision_tower.register_forward_pre_hook(raise_out_of_memory, with_kwargs=True)
     got = answers(demo, [request(1, num_frames=6)])
-    assert got[1].text == expected[1].text and seen == [4, 2] + [1] * 6
+    assert got[1].text == expected[1].text and seen == [4, 4, 2] + [1] * 6
 
 
 def test_what_breaks_the_model_ends_the_run(demo):
@@ -287,8 +288,7 @@ def test_a_step_of_the_loop_asks_nothing_of_the_device():
         longest = max(map(len, tokens))
         ids = torch.tensor([[0] * (longest - len(t)) + t for t in tokens])
         mask = torch.tensor([[False] * (longest - len(t)) + [True] * len(t) for t in tokens])
-        steps = DecodeRunner(session.model, mask, 8, graph=False)
-        steps._use_cuda_graph = True  # shapes that do not change, as for a graph
+        steps = DecodeRunner(session.model, mask, 8, constant_shapes=True)
         logits = steps.prefill(ids, session.vision.embed_images([r.frames.pixels for r in asked], ids))
         shapes = []
         for _ in range(3):
@@ -408,6 +408,18 @@ def test_broken_weights_are_refused_before_anything_is_captioned(copy):
     weights.write_bytes(weights.read_bytes()[:100_000])
     with pytest.raises(ModelError, match="download it again"):
         LocalEngine(Settings.from_dict({"model": str(copy)})).open()
+
+
+def test_weights_go_to_their_device_as_they_are_read(monkeypatch):
+    """Never to the host first, from where all of them would be moved."""
+    from transformers import Gemma3ForConditionalGeneration
+
+    from gemma_captioner.engines.local.loading import load_model
+
+    monkeypatch.setattr(Gemma3ForConditionalGeneration, "to", lambda *args: pytest.fail("moved as a whole"))
+    engine = LocalEngine(Settings.from_dict({"model": "demo"}))
+    model = load_model(engine.checkpoint, torch.float32, replace(engine.memory_plan, device="meta"))
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
 def test_missing_weights_are_not_made_up(copy):

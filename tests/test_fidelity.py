@@ -1,7 +1,6 @@
 """The local engine against transformers' own way: one item at a time, its processor, its `generate`. fp32, greedy."""
 
 import itertools
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.media.images import decode_image
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Frames, Reply, Request
+from tests.support.cuda import require_cuda
 from tests.support.engines import DUMMY_ITEM, requests
 
 
@@ -171,10 +171,7 @@ def test_1_to_64_frames_at_every_prompt_length_modulo_8(group):
 
 def test_1_to_64_frames_at_every_prompt_length_modulo_8_on_cuda():
     """The fault itself can show only here."""
-    if not torch.cuda.is_available():
-        if os.environ.get("GEMMA_CAPTIONER_REQUIRE_CUDA"):
-            pytest.fail("GEMMA_CAPTIONER_REQUIRE_CUDA promises a GPU, and torch sees none")
-        pytest.skip("NOT RUN: no CUDA device")
+    require_cuda()
     _check_every_length("cuda", range(1, 65))
 
 

@@ -24,6 +24,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import (
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.local import hardware
+from gemma_captioner.engines.local import session as sessions
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.local.generation import DecodeRunner
 from gemma_captioner.engines.local.memory import GEMMA4_SIZES, GIB, Architecture
@@ -265,12 +266,30 @@ def test_what_quantization_shrinks_is_what_the_plan_counts(size, tiny):
 def test_the_cache_holds_what_the_plan_counts_for_a_token(size, tiny):
     engine = LocalEngine(Settings.from_dict({"model": str(tiny(size)), "dtype": "fp32"}))
     with engine.open() as session, torch.inference_mode():
-        steps = DecodeRunner(session.model, torch.ones(1, 20, dtype=torch.bool), 4, graph=False)
+        steps = DecodeRunner(session.model, torch.ones(1, 20, dtype=torch.bool), 4)
         steps.prefill(torch.arange(20)[None] + 20, {})
         kept = [layer for layer in steps.cache.layers if layer.is_initialized]
         values = sum(layer.keys[:, :, 0].numel() + layer.values[:, :, 0].numel() for layer in kept)
     parameter_counts = engine.family.parameters(engine.config)
     assert Architecture.of(engine.config, parameter_counts, 280).cache_width == values
+
+
+@pytest.mark.parametrize("size", ["E2B", *(pytest.param(s, marks=pytest.mark.prove) for s in ("12B", "26B-A4B"))])
+def test_the_parts_that_are_compiled_on_a_gpu_say_the_same(size, tiny, monkeypatch):
+    calls = []
+
+    def compile(function):
+        return lambda *args, **kwargs: calls.append(function.__name__) or function(*args, **kwargs)
+
+    monkeypatch.setattr(sessions, "_BATCHES_BEFORE_COMPILING", 0)
+    monkeypatch.setattr(sessions, "compile_region", compile)
+    said = []
+    for can_fuse in (False, True):
+        with LocalEngine(Settings.from_dict({"model": str(tiny(size)), "dtype": "fp32"})).open() as session:
+            session.can_fuse = can_fuse
+            got = answers(session, [item(n, 1 + n % 2, CLIP) for n in range(3)])
+            said.append({number: answer.text for number, answer in got.items()})
+    assert said[0] == said[1] and {"forward", "apply_rotary_pos_emb", "_gated_product"} == set(calls)
 
 
 # Prompts

@@ -201,3 +201,37 @@ def test_the_peak_of_memory_is_within_the_plan_and_not_far_below_it(checkpoint, 
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     used, planned = json.loads(done.stdout)
     assert planned / 2 <= used <= planned, f"{used / 2**30:.2f} GiB used, {planned / 2**30:.2f} planned"
+
+
+LOADED = """
+import json, sys, threading
+from pathlib import Path
+from gemma_captioner.engines.local.engine import LocalEngine
+from gemma_captioner.engines.local.loading import load_model
+from tests.test_real_gemma import settings
+
+def memory():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) * 1024
+
+engine = LocalEngine(settings(sys.argv[1], dtype="bf16"))
+plan = engine.memory_plan
+before, seen, is_loaded = memory(), [], threading.Event()
+def watch():
+    while not is_loaded.wait(0.002):
+        seen.append(memory())
+watching = threading.Thread(target=watch)
+watching.start()
+model = load_model(engine.checkpoint, engine.dtype, plan)
+is_loaded.set()
+watching.join()
+largest = max(file.stat().st_size for file in Path(sys.argv[1]).glob("*.safetensors"))
+print(json.dumps([max(seen) - before, largest]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_loading_makes_no_second_copy_on_the_host(checkpoint):
+    words = [sys.executable, "-c", LOADED, str(checkpoint)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    peak, largest_shard = json.loads(done.stdout)
+    assert peak <= 1.2 * largest_shard, f"{peak / 2**20:.0f} MiB at the peak, {largest_shard / 2**20:.0f} in the shard"

@@ -21,7 +21,7 @@ def _local(settings: Settings, log: ReportCallback, examples: Sequence[FewShotEx
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .local.engine import LocalEngine
 
-    engine = LocalEngine(settings, examples)
+    engine = LocalEngine(settings, examples, log)
     if (warning := engine.warning) is not None:
         log(warning)
     return engine

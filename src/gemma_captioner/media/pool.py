@@ -42,8 +42,10 @@ class SharedMemoryArena:
     a temporary file.
     """
 
-    def __init__(self, frames: int, frame_bytes: int) -> None:
-        self.bytes = frames * frame_bytes
+    def __init__(self, frames: int, frame_bytes: int, max_frames: int = 0) -> None:
+        """Make room for `frames`. `grow` allows up to `max_frames`, which take address space but no memory yet."""
+        self.bytes = max(frames, max_frames) * frame_bytes
+        self._frames = frames
         self.frame_bytes = frame_bytes
         self._free_ranges = [(0, frames)]  # (first frame, number of frames), rising, never adjacent
         self._file: Any = None
@@ -66,6 +68,13 @@ class SharedMemoryArena:
                 self._free_ranges[i : i + 1] = [(first + frames, count - frames)] if count > frames else []
                 return first
         return None
+
+    def grow(self, frames: int) -> None:
+        """Make room for this many frames in all, as far as the address space allows."""
+        frames = min(frames, self.bytes // self.frame_bytes)
+        if frames > self._frames:
+            self.release(self._frames, frames - self._frames)
+            self._frames = frames
 
     def release(self, first: int, frames: int) -> None:
         """Free frames that `allocate` reserved."""
@@ -214,15 +223,36 @@ class DecodePool:
     """Decodes files ahead of use, as many as fit in `pixel_bytes`."""
 
     def __init__(
-        self, size: Size, settings: DecodeSettings, *, clip_size: Size, workers: int, pixel_bytes: int
+        self,
+        size: Size,
+        settings: DecodeSettings,
+        *,
+        clip_size: Size,
+        workers: int,
+        pixel_bytes: int,
+        max_pixel_bytes: int = 0,
     ) -> None:
-        """size, clip_size: frame size of images and of clips. pixel_bytes: limit for the pixels of all files."""
+        """Start the workers.
+
+        Args:
+            size: The frame size of images.
+            settings: The settings of the decoders.
+            clip_size: The frame size of clips.
+            workers: The number of processes.
+            pixel_bytes: The limit for the pixels of all files.
+            max_pixel_bytes: The limit up to which `grow` may raise it.
+        """
         self._settings = settings
         self._sizes = (size, clip_size)
         frame_bytes = max(max_frame_bytes(size), max_frame_bytes(clip_size))
-        self.arena = SharedMemoryArena(max(settings.frames, pixel_bytes // frame_bytes), frame_bytes)
+        frames = max(settings.frames, pixel_bytes // frame_bytes)
+        self.arena = SharedMemoryArena(frames, frame_bytes, max_pixel_bytes // frame_bytes)
         limit = int(settings.memory_gib * GIB) + self.arena.bytes  # the mapped arena counts toward a worker's limit
         self._processes = WorkerPool(workers, limit)
+
+    def grow(self, pixel_bytes: int) -> None:
+        """Raise the limit for the pixels of all files."""
+        self.arena.grow(pixel_bytes // self.arena.frame_bytes)
 
     def start(self, item: MediaItem) -> DecodeTask | None:
         """Start decoding. Returns None if there is no room for the pixels now."""

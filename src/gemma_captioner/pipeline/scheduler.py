@@ -29,7 +29,7 @@ from .item import ItemState, existing_caption
 from .writer import OutcomeWriter
 
 PIXEL_BYTES = 1 << 30  # memory for pixels, held from decode until the outcome; more if the engine prefers large batches
-_MAX_ITEMS = 256  # in progress at once
+_MAX_ITEMS = 512  # in progress at once: two of the local engine's largest batches
 _POLL_TIMEOUT_S = 0.02
 
 
@@ -170,21 +170,26 @@ class Pipeline:
     @cached_property
     def _pool(self) -> DecodePool:
         """The decode pool, started for the first file. It decodes the examples first."""
-        spec = self.engine.spec
-        clip_size = spec.clip_size or spec.size
-        wanted = spec.preferred_batch_size * self.settings.sampling.frames * max_frame_bytes(clip_size)
+        spec, most = self.engine.spec, max(PIXEL_BYTES, psutil.virtual_memory().available // 4)
         pool = DecodePool(
             spec.size,
             replace(decode_settings(self.settings), jpeg_scale=spec.jpeg_scale),
-            clip_size=clip_size,
+            clip_size=spec.clip_size or spec.size,
             workers=self.settings.conduct.workers or os.cpu_count() or 1,
-            pixel_bytes=max(PIXEL_BYTES, min(wanted, psutil.virtual_memory().available // 4)),
+            pixel_bytes=min(most, self._pixel_bytes()),
+            max_pixel_bytes=most,
         )
         self._resources.enter_context(pool)
         if prepare := getattr(self.engine, "prepare", None):  # an engine of the user's own may have none
             self._wait_until_prepared = prepare()
         self._examples = decode_examples(self._examples, pool)
         return pool
+
+    def _pixel_bytes(self) -> int:
+        """Return the memory for the pixels of as many clips as the engine prefers, as far as it knows yet."""
+        spec = self.engine.spec
+        frames = spec.preferred_batch_size * self.settings.sampling.frames
+        return max(PIXEL_BYTES, frames * max_frame_bytes(spec.clip_size or spec.size))
 
     def _drop_undecoded(self) -> None:
         """After the deadline, leave the items that no request was sent for to another run."""
@@ -217,6 +222,7 @@ class Pipeline:
         start = time.monotonic()
         self._log(self.engine.describe())
         session = self._resources.enter_context(self.engine.open())
+        self._pool.grow(self._pixel_bytes())  # a local engine has planned its memory by now
         self.loaded_at = time.monotonic()
         self.load_seconds = self.loaded_at - start
         return session

@@ -32,10 +32,22 @@ _PROMPT_ALLOWANCE = 512  # tokens that the memory plan reserves for the values o
 
 
 class LocalEngine:
-    def __init__(self, settings: Settings, examples: Sequence[FewShotExample] = ()) -> None:
-        """examples: the few-shot examples of every request. Token counts and the memory plan include them."""
+    def __init__(
+        self,
+        settings: Settings,
+        examples: Sequence[FewShotExample] = (),
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            settings: The run's settings.
+            examples: The few-shot examples of every request. Token counts and the memory plan include them.
+            log: Receives lines for the user, called by the thread that polls the session.
+        """
         self._settings = settings
         self._examples = examples
+        self._log = log
 
     @cached_property
     def checkpoint(self) -> checkpoints.Checkpoint:
@@ -64,8 +76,18 @@ class LocalEngine:
         with checkpoints.map_loading_errors(self.checkpoint.name, self.checkpoint.token):
             return read_config(self.checkpoint.config)
 
-    @cached_property
+    @property
     def spec(self) -> EngineSpec:
+        """With the preferred batch size as soon as the memory plan is made."""
+        if "memory_plan" not in self.__dict__:
+            return self._static_spec
+        rows, plan = self._settings.model.batch_size, self.memory_plan
+        if rows == "auto":
+            rows = min(plan.max_batch_size, plan.max_batch_tokens // self._longest_request)
+        return replace(self._static_spec, preferred_batch_size=2 * rows)
+
+    @cached_property
+    def _static_spec(self) -> EngineSpec:
         self._check_prompts()
         size, clip_size = (self.family.size(self.processor, self._settings, kind) for kind in ("image", "clip"))
         return EngineSpec(
@@ -79,7 +101,7 @@ class LocalEngine:
 
     def _max_image_tokens(self) -> int:
         """Return the token budget of an image or frame; 0 if the model has none."""
-        sizes = (self.spec.size, self.spec.clip_size)
+        sizes = (self._static_spec.size, self._static_spec.clip_size)
         return max(size.tokens if isinstance(size, PatchBudget) else 0 for size in sizes)
 
     def _max_tokens_per_frame(self, size: Size) -> int:
@@ -110,14 +132,19 @@ class LocalEngine:
         return hardware.choose_dtype(self._settings.model, self.device, self.config.dtype)
 
     @cached_property
-    def memory_plan(self) -> MemoryPlan:
+    def _longest_request(self) -> int:
+        """The maximum number of tokens of a prompt, without the values of its variables, and an answer."""
         settings = self._settings
         longest = max(settings.max_new_tokens("image"), settings.max_new_tokens("clip"))
-        max_prompt_tokens = max(
+        return longest + max(
             self.prompt_tokens(prompt, kind, settings.frames(kind)) + settings.previous_tokens(prompt, kind)
             for kind, prompts in settings.prompts.items()
             for prompt in prompts
         )
+
+    @cached_property
+    def memory_plan(self) -> MemoryPlan:
+        settings = self._settings
         parameter_counts = None if self.family.parameters is None else self.family.parameters(self.config)
         plan = memory.plan(
             Architecture.of(self.config, parameter_counts, self._max_image_tokens()),
@@ -127,7 +154,7 @@ class LocalEngine:
             dtype_bytes=hardware.BYTES[self.dtype],
             available=hardware.free_memory(self.device),
             on_other_gpus=hardware.free_memory_of_other_gpus() if self.device == "cuda" else 0,
-            request_tokens=max_prompt_tokens + _PROMPT_ALLOWANCE + longest,
+            request_tokens=self._longest_request + _PROMPT_ALLOWANCE,
             stored=stored(self.checkpoint, settings.model.quantize, self.device, self.dtype),
         )
         uses_bitsandbytes = plan.precision != "none" and not plan.is_stored
@@ -141,7 +168,10 @@ class LocalEngine:
     def describe(self) -> str:
         precision = {"none": self.dtype, "8bit": "8-bit", "4bit": "4-bit"}[self.memory_plan.precision]
         precision += " (as stored)" if self.memory_plan.is_stored else ""
-        return f"{self.name} in {precision}, {self.memory_plan}"
+        description = f"{self.name} in {precision}, {self.memory_plan}"
+        if self.dtype == "bfloat16" and not hardware.has_bf16(self.device):
+            description += "\nThis GPU has no bf16 and emulates it slowly: use one of compute capability 8.0 or newer."
+        return description
 
     @property
     def warning(self) -> str | None:
@@ -151,7 +181,10 @@ class LocalEngine:
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
         def turn(prompt: str, kind: Kind, num_frames: int, answer: str | None = None) -> Turn:
             return Turn(
-                prompt, [self.spec.tokens_per_frame[kind] - _MARKER_TOKENS] * num_frames, (0.0,) * num_frames, answer
+                prompt,
+                [self._static_spec.tokens_per_frame[kind] - _MARKER_TOKENS] * num_frames,
+                (0.0,) * num_frames,
+                answer,
             )
 
         turns = [
@@ -176,7 +209,7 @@ class LocalEngine:
         checkpoints.fetch_weights(self.checkpoint)
         with lean() if plan.precision == "none" else nullcontext():  # quantization uses more of torch
             model = load_model(self.checkpoint, self.dtype, plan, self.adapter)
-        return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings)
+        return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings, self._log)
 
     @property
     def _modules(self) -> tuple[str, ...]:

@@ -6,18 +6,21 @@ once, and on CUDA the step is captured as a graph once per batch and replayed.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from .graphs import GraphPool
 from .vision import encoded_images
 
 # Steps between two checks whether all rows have ended. On an accelerator each check waits for all launched kernels.
 EOS_CHECK_INTERVAL = {"cpu": 1}
 DEFAULT_EOS_CHECK_INTERVAL = 8
+
+_COLUMN_MULTIPLE = 8  # CUDA's attention kernel copies a mask of another width in every layer
 
 
 class KVCacheLayer(CacheLayerMixin):
@@ -26,22 +29,22 @@ class KVCacheLayer(CacheLayerMixin):
     A layer with a sliding window keeps only the prompt columns that the first new token can see. No column ever moves.
     """
 
-    def __init__(self, window: int | None, capacity: int, cache_position: torch.Tensor) -> None:
-        """cache_position: int64 [1], the number of new columns. The caller increments it."""
+    def __init__(self, window: int | None, capacity: int, next_columns: dict[Any, torch.Tensor]) -> None:
+        """next_columns: by device and prompt length, the column of the next new token. The caller increments them."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._window, self._capacity, self.cache_position = window, capacity, cache_position
+        self._window, self._capacity, self._next_columns = window, capacity, next_columns
         self.prompt_length = 0
         self.visible_length: int | None = None  # columns that attention reads; None: all
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        columns = key_states.shape[2]
+        columns, device = key_states.shape[2], key_states.device
         cached = columns if self._window is None else min(columns, self._window - 1)
+        new_columns = self._capacity + -(cached + self._capacity) % _COLUMN_MULTIPLE
         self.keys, self.values = (
-            torch.nn.functional.pad(states[:, :, columns - cached :], (0, 0, 0, self._capacity))
+            torch.nn.functional.pad(states[:, :, columns - cached :], (0, 0, 0, new_columns))
             for states in (key_states, value_states)
         )
-        # If the model is spread over several devices, this is a copy for this layer's device.
-        self.cache_position = self.cache_position.to(key_states.device)
+        self._next_column = _next_column(self._next_columns, device, cached)
         self.prompt_length, self.is_initialized = cached, True
 
     def update(
@@ -51,9 +54,8 @@ class KVCacheLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
             return key_states, value_states
         assert self.keys is not None and self.values is not None
-        column = self.cache_position + self.prompt_length
-        self.keys.index_copy_(2, column, key_states)
-        self.values.index_copy_(2, column, value_states)
+        self.keys.index_copy_(2, self._next_column, key_states)
+        self.values.index_copy_(2, self._next_column, value_states)
         return self.keys[:, :, : self.visible_length], self.values[:, :, : self.visible_length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -67,34 +69,46 @@ class KVCacheLayer(CacheLayerMixin):
 
 
 class DecodeRunner:
-    """Runs the prefill and the decode steps. `capture_failed` is True if CUDA cannot capture the step as a graph."""
+    """Runs the prefill and the decode steps of one batch."""
 
-    _stream: torch.cuda.Stream | None = None  # all graphs are captured on this stream
+    def __init__(
+        self,
+        model: Any,
+        prompt_mask: torch.Tensor,
+        max_new_tokens: int,
+        *,
+        graphs: GraphPool | None = None,
+        constant_shapes: bool = False,
+    ) -> None:
+        """Prepare a batch.
 
-    def __init__(self, model: Any, prompt_mask: torch.Tensor, max_new_tokens: int, *, graph: bool) -> None:
-        """prompt_mask: bool [rows, columns], False for left padding. graph: capture the step as a CUDA graph."""
+        Args:
+            model: The transformers model.
+            prompt_mask: bool [rows, columns], False for left padding.
+            max_new_tokens: The maximum number of new tokens of any row.
+            graphs: Captures the step as a CUDA graph. This requires constant shapes.
+            constant_shapes: Attention reads the whole cache in every step. Otherwise, it reads what is filled.
+        """
         self._model = model
         self._mask = prompt_mask
-        self._use_cuda_graph = self._capture_pending = graph
-        self._cuda_graph: torch.cuda.CUDAGraph | None = None
-        self.capture_failed = False
-        device = prompt_mask.device
+        self._constant_shapes = constant_shapes
+        self._graphs = graphs
+        self._captured: tuple[torch.cuda.CUDAGraph, torch.Tensor] | None = None
         text = model.config.get_text_config()
-        self._cache_position = torch.zeros(1, dtype=torch.long, device=device)
-        self._num_steps = 0  # the same count on the host
-        self._tokens = torch.zeros((len(prompt_mask), 1), dtype=torch.long, device=device)
+        self._num_steps = 0
+        self._tokens = torch.zeros((len(prompt_mask), 1), dtype=torch.long, device=prompt_mask.device)
         self._positions = prompt_mask.sum(-1, keepdim=True)
-        self._capacity = max(1, max_new_tokens - 1)  # the last token is never an input
+        capacity = max(1, max_new_tokens - 1)  # the last token is never an input
         self._windows = {"full_attention": None, "sliding_attention": text.sliding_window}
         self._layer_types = list(text.layer_types)
-        self._layers = [
-            KVCacheLayer(self._windows[kind], self._capacity, self._cache_position) for kind in self._layer_types
-        ]
+        self._next_columns: dict[Any, torch.Tensor] = {}
+        self._layers = [KVCacheLayer(self._windows[kind], capacity, self._next_columns) for kind in self._layer_types]
+        self._step_masks: dict[str, StepMask] = {}
         self.cache = Cache(layers=[*self._layers])
 
     def prefill(self, input_ids: torch.Tensor, images: Mapping[str, Any]) -> torch.Tensor:
         """Return the first new token's logits, [rows, vocabulary]. images: the output of `Family.vision_inputs`."""
-        with encoded_images(self._model, images) as inputs:
+        with encoded_images(self._model, images) as inputs, _no_cudnn_attention():
             output = self._model(
                 input_ids=input_ids,
                 attention_mask=self._mask.long(),
@@ -104,83 +118,91 @@ class DecodeRunner:
                 logits_to_keep=1,
                 **inputs,
             )
-        self._cache_positions = list(
-            {id(n): n for n in (self._cache_position, *(layer.cache_position for layer in self._layers))}.values()
-        )
-        self._padding_masks = {
-            kind: self._padding_mask(self._layers[self._layer_types.index(kind)]) for kind in set(self._layer_types)
-        }
+        self.prepare_steps()
         return output.logits[:, -1]  # type: ignore[no-any-return]
+
+    def prepare_steps(self) -> None:
+        """Make the masks of the steps. The cache must hold the prompt."""
+        for kind in set(self._layer_types):
+            layer = self._layers[self._layer_types.index(kind)]
+            next_column = _next_column(self._next_columns, self._mask.device, layer.prompt_length)
+            self._step_masks[kind] = StepMask(self._mask, self._windows[kind], layer, next_column)
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Map the latest tokens, int64 [rows], to logits, [rows, vocabulary]. The next call overwrites them."""
         self._tokens.copy_(tokens[:, None])
         self._num_steps += 1
-        if self._cuda_graph is not None:
-            self._cuda_graph.replay()
-            return self._logits
+        if self._captured is not None:
+            graph, logits = self._captured
+            graph.replay()
+            return logits
         logits = self.forward()
-        if self._capture_pending:
-            self._capture_pending = False
-            self._capture()
+        if self._graphs is not None and self._num_steps == 1:
+            self._captured = self._graphs.capture(self.forward)
         return logits
 
     def forward(self) -> torch.Tensor:
         """Run one decode step. It never synchronizes with the host."""
-        if not self._use_cuda_graph:
+        if not self._constant_shapes:
             for layer in self._layers:
                 layer.visible_length = layer.prompt_length + self._num_steps
-        output = self._model(
-            input_ids=self._tokens,
-            attention_mask={kind: self._step_mask(kind) for kind in self._padding_masks},
-            position_ids=self._positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        with _no_cudnn_attention():
+            output = self._model(
+                input_ids=self._tokens,
+                attention_mask={kind: mask() for kind, mask in self._step_masks.items()},
+                position_ids=self._positions,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
         self._positions += 1
-        for position in self._cache_positions:
-            position += 1
+        for column in self._next_columns.values():
+            column += 1
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
-    def _capture(self) -> None:  # runs on CUDA only
-        """Capture the step. `torch.cuda.graph` empties the caches each time and does not clean up a failed capture."""
-        DecodeRunner._stream = DecodeRunner._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        here, pool, graph = torch.cuda.current_stream(), torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
-        DecodeRunner._stream.wait_stream(here)
-        try:
-            with torch.cuda.stream(DecodeRunner._stream):
-                graph.capture_begin(pool=pool)
-                try:
-                    self._logits = self.forward()
-                finally:
-                    graph.capture_end()
-        except RuntimeError:  # a kernel synchronizes with the host: run without a graph
-            self.capture_failed = True
-            torch.cuda.synchronize()
-            for cleanup in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
-                with suppress(RuntimeError, AttributeError):
-                    getattr(torch._C, cleanup)(self._mask.device.index, pool)
-            return
-        here.wait_stream(DecodeRunner._stream)
-        self._cuda_graph = graph
 
-    def _padding_mask(self, layer: KVCacheLayer) -> tuple[int, torch.Tensor]:
-        """Return (number of prompt columns, bool [rows, columns]: False for padding)."""
-        cached = layer.prompt_length
-        new = self._mask.new_ones((len(self._mask), self._capacity))
-        return cached, torch.cat([self._mask[:, self._mask.shape[1] - cached :], new], dim=1)
+class StepMask:
+    """The mask of a decode step for all layers of one kind.
 
-    def _step_mask(self, kind: str) -> torch.Tensor:
-        """Return bool [rows, 1, 1, columns]: the columns up to this step, within the sliding window."""
-        cached, base = self._padding_masks[kind]
-        if not self._use_cuda_graph:
-            base = base[:, : cached + self._num_steps]
-        columns = torch.arange(base.shape[1], device=base.device)
-        now = self._cache_position + cached
-        visible = columns <= now
-        if (window := self._windows[kind]) is not None:
-            visible = visible & (columns > now - window)
-        return (base & visible)[:, None, None]
+    It has the dtype of attention: given a bool mask, every layer would convert it.
+    """
+
+    def __init__(
+        self, prompt_mask: torch.Tensor, window: int | None, layer: KVCacheLayer, next_column: torch.Tensor
+    ) -> None:
+        assert layer.keys is not None
+        self._layer, self._window, self._next_column, cached = layer, window, next_column, layer.prompt_length
+        padding = ~prompt_mask[:, prompt_mask.shape[1] - cached :]
+        columns, rows, device = layer.keys.shape[2], len(prompt_mask), prompt_mask.device
+        self._columns = torch.arange(columns, device=device)
+        self._padding = torch.zeros((rows, columns), dtype=layer.keys.dtype, device=device)
+        self._padding[:, :cached].masked_fill_(padding, -torch.inf)
+
+    def __call__(self) -> torch.Tensor:
+        """Return [rows, 1, 1, columns]: 0 for the columns up to this step, within the window, else minus infinity."""
+        columns = self._columns[: self._layer.visible_length]
+        hidden = columns > self._next_column
+        if self._window is not None:
+            hidden |= columns <= self._next_column - self._window
+        return self._padding[:, : self._layer.visible_length].masked_fill(hidden, -torch.inf)[:, None, None]
+
+
+def _next_column(next_columns: dict[Any, torch.Tensor], device: torch.device, prompt_length: int) -> torch.Tensor:
+    """Return the column of the next new token, int64 [1], which all layers of this device and length share."""
+    key = device, prompt_length
+    if key not in next_columns:
+        next_columns[key] = torch.full((1,), prompt_length, device=device)
+    return next_columns[key]
+
+
+@contextmanager
+def _no_cudnn_attention() -> Iterator[None]:
+    """Turn off cuDNN's attention, which plans 23 to 37 ms for every new shape of a batch."""
+    enabled = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(enabled)
 
 
 def generate(

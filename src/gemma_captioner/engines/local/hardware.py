@@ -83,13 +83,14 @@ def nvidia_gpu_name() -> str | None:
 
 
 def free_memory(device: str) -> int:
-    """Return the bytes that a new model can use."""
+    """Return the bytes that a new model can use. On a shared GPU, these are within this process's share."""
     if device == "cpu":
         return min(int(psutil.virtual_memory().available), _container_memory())
     import torch
 
     if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+        free, total = torch.cuda.mem_get_info()
+        return min(int(free), int(torch.cuda.get_per_process_memory_fraction() * total))
     return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
 
 
@@ -108,6 +109,31 @@ def _container_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         return max(0, limit - int((cgroup / "memory.current").read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no limit ("max") or no cgroup v2
         return 2**63
+
+
+def has_bf16(device: str) -> bool:
+    """Return whether the GPU computes in bf16. Older GPUs emulate it, and attention in it needs more memory."""
+    if device != "cuda":
+        return True
+    import torch
+
+    return torch.cuda.get_device_capability() >= (8, 0)
+
+
+_OUT_OF_MEMORY_MESSAGES = (
+    "can't allocate memory",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch has an exception class for CUDA; the CPU and MPS allocators raise a plain RuntimeError."""
+    import torch
+
+    message = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in message for words in _OUT_OF_MEMORY_MESSAGES)
 
 
 def choose_dtype(settings: ModelSettings, device: str, checkpoint_dtype: str | None) -> Dtype:

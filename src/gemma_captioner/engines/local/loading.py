@@ -36,7 +36,7 @@ def load_model(checkpoint: Checkpoint, dtype: Dtype, plan: MemoryPlan, adapter: 
         options["quantization_config"] = _quantization_config(plan.precision)
     if plan.is_stored:
         options["config"] = config_of(checkpoint)
-    if plan.spread or plan.precision != "none":
+    if plan.device != "cpu" or plan.precision != "none":  # each tensor goes to its device as it is read
         options["device_map"] = "auto" if plan.spread else {"": plan.device}
     transformers_logging.disable_progress_bar()
     with map_loading_errors(checkpoint.name, checkpoint.token):
@@ -56,8 +56,6 @@ def load_model(checkpoint: Checkpoint, dtype: Dtype, plan: MemoryPlan, adapter: 
         )
     if adapter is not None:
         merge(model, adapter, checkpoint.token)
-    if "device_map" not in options:
-        model.to(plan.device)
     return model.eval()
 
 

@@ -20,7 +20,7 @@ LINEAR_BYTES: dict[Precision, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 _MASK_BYTES = 7  # per pair of prompt tokens during prefill: two masks, one of them also in 16 bits
 VISION_CHUNK = 4  # frames per call of the vision tower
 _RUNTIME_BYTES = {"cuda": GIB, "mps": GIB, "cpu": GIB // 4}  # context, kernels, allocator overhead
-_MAX_BATCH_SIZE = {"cuda": 64, "mps": 8, "cpu": 16}  # requests: a larger batch adds latency without throughput
+_MAX_BATCH_SIZE = {"cuda": 256, "mps": 8, "cpu": 16}  # requests: a larger batch adds latency without throughput
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 import queue
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -14,13 +15,20 @@ from transformers import GenerationConfig
 from ...config.settings import Settings
 from ...types import Failed, Pixels, Reply, Request
 from ..base import EngineSpec, Result, begun, drain
+from .batching import BatchLimits, next_batch
 from .families import Family
+from .fused import FusedLayers, compile_region
 from .generation import DecodeRunner, generate
+from .graphs import GraphPool
+from .hardware import has_bf16, is_out_of_memory
 from .memory import MemoryPlan, Precision
 from .processor import Processor
 from .prompting import encode_prompt, request_turns
 from .sampler import NewlineStoppingCriteria, Sampler, find_stop, first_line, newline_and_blank_tokens
 from .vision import VisionEncoder
+
+_BATCHES_BEFORE_COMPILING = 4  # a job of fewer batches ends before compiled kernels could make up for compiling
+_BATCHES_TO_GROW = 8  # successful batches after which limits double that were halved for lack of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +53,33 @@ class LocalSession:
         spec: EngineSpec,
         plan: MemoryPlan,
         settings: Settings,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
+        """log: Receives lines for the user, called by the thread that polls."""
         self.model = model
         self.vision = VisionEncoder(model, family, processor)
         self._family = family
         self._processor = processor
         self._settings = settings
         self._context = spec.context_length
-        self._max_batch_tokens = plan.max_batch_tokens
-        batch_size = settings.model.batch_size
-        self._max_batch_size = plan.max_batch_size if batch_size == "auto" else batch_size
-        self._limit_by_tokens = batch_size == "auto"
+        self._log = log
+        rows = settings.model.batch_size
+        self._planned = BatchLimits(
+            plan.max_batch_size if rows == "auto" else rows,
+            plan.max_batch_tokens if rows == "auto" else None,
+            constant_shapes=model.device.type != "cpu",
+        )
+        self._limits = self._planned  # smaller for a while after memory ran out
+        self._successes = 0  # batches since memory ran out
+        self._batches = 0  # so far
+        self._passes = 0  # batches that passed over the oldest request
+        self._is_encoding = False
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._report = _report_once(self._results)
         self._prepare_stopping(plan.precision)
         self._in_flight = 0
         self._pending: list[PendingRequest] = []
         self._request_added = threading.Condition()
-        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run_worker, name="model", daemon=True)
         self._thread.start()
@@ -70,16 +89,14 @@ class LocalSession:
         device = self.model.device
         self._eos_token_ids = sorted({tokenizer.eos_token_id, *self._chat_eos_token_ids()})
         self._eos_token_tensor = torch.tensor(self._eos_token_ids, device=device)
-        # CUDA graphs cannot capture copies between devices.
+        # CUDA graphs cannot capture copies between devices, whose hooks compiled parts would remove.
         spread = len(set((getattr(self.model, "hf_device_map", None) or {}).values())) > 1
-        # They cannot capture host synchronization either. bitsandbytes' 8-bit layers synchronize to find outliers, and
-        # mixtures of experts on older GPUs synchronize to count tokens.
-        self._use_cuda_graphs = (
-            device.type == "cuda"
-            and not spread
-            and precision != "8bit"
-            and torch.cuda.get_device_capability(device) >= (8, 0)
-        )
+        self.can_fuse = device.type == "cuda" and not spread and has_bf16(device.type)
+        self._fused: FusedLayers | None = None
+        # Graphs cannot capture host synchronization either. bitsandbytes' 8-bit layers synchronize to find outliers,
+        # and mixtures of experts on older GPUs synchronize to count tokens.
+        self.graphs = GraphPool(device, self._report)
+        self.graphs.enabled = self.can_fuse and precision != "8bit"
         self._newlines: torch.Tensor | None = None
         if self._processor.chat_template is None:
             vocabulary = self.model.config.get_text_config().vocab_size
@@ -102,7 +119,7 @@ class LocalSession:
 
     @property
     def available_slots(self) -> int:
-        return max(0, 2 * self._max_batch_size - self._in_flight)  # one batch running, one waiting
+        return max(0, 2 * self._limits.rows - self._in_flight)  # one batch running, one waiting
 
     def submit(self, request: Request) -> None:
         self._in_flight += 1
@@ -127,7 +144,7 @@ class LocalSession:
         return encode_prompt(self._family, self._processor, turns, self._settings)
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        answers = drain(self._results, timeout_s)
+        answers = drain(self._results, timeout_s, self._log)
         self._in_flight -= len(answers)
         return answers
 
@@ -136,6 +153,8 @@ class LocalSession:
         with self._request_added:
             self._request_added.notify()
         self._thread.join()
+        if self._fused is not None:
+            self._fused.undo()
 
     def __enter__(self) -> Self:
         return self
@@ -153,77 +172,122 @@ class LocalSession:
             self._results.put(error)
 
     def _next_batch(self) -> list[PendingRequest]:
-        """Return the oldest request and those closest to it in length; [] if the session is closed."""
+        """Wait for requests, then take those of the next batch. Returns [] if the session is closed."""
         with self._request_added:
             while not self._pending and not self._stop.is_set():
                 self._request_added.wait()
             if self._stop.is_set():
                 return []
-            oldest = self._pending[0]
-            by_length = sorted(self._pending, key=lambda w: (w is not oldest, abs(len(w.tokens) - len(oldest.tokens))))
-            batch = by_length[: self._max_batch_size]
-            while self._limit_by_tokens and len(batch) > 1 and _padded_tokens(batch) > self._max_batch_tokens:
-                batch.pop()
-            self._pending = [w for w in self._pending if not any(w is b for b in batch)]
+            chosen = next_batch(
+                [len(w.tokens) for w in self._pending],
+                self._limits,
+                new_tokens=max(w.request.max_new_tokens for w in self._pending),
+                passes=self._passes,
+            )
+            batch = [self._pending[i] for i in chosen]
+            self._passes = 0 if 0 in chosen else self._passes + 1
+            left = set(range(len(self._pending))).difference(chosen)
+            self._pending = [self._pending[i] for i in sorted(left)]
             return batch
 
-    def _run_batch_with_oom_retry(self, batch: list[PendingRequest]) -> None:
+    def _run_batch_with_oom_retry(self, batch: list[PendingRequest], is_retry: bool = False) -> None:
         try:
             rows = self.generate_batch(batch)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             # Retry outside this handler: the error's stack frames keep the batch's tensors alive.
         else:
+            self._grow_limits()
             if not self._stop.is_set():
-                for pending, new in zip(batch, rows, strict=True):
+                for pending, new in zip(batch, rows, strict=False):  # rows that fill a bucket come last
                     self._results.put(self._reply(pending, new))
             return
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
-        if len(batch) == 1 and self.vision.chunk > 1:  # attention on older GPUs needs far more than the plan
+        if not is_retry:  # what was cached in blocks of other sizes is free now
+            parts = [batch]
+        elif self._is_encoding and self.vision.chunk > 1:
             self.vision.chunk //= 2
-            self._run_batch_with_oom_retry(batch)
-            return
-        if len(batch) == 1:
+            parts = [batch]
+        elif len(batch) > 1:
+            parts = self._halve(batch)
+        else:
             advice = "out of memory, even in a batch of its own: use fewer --frames, or --quantize 4bit"
             self._results.put(Failed(batch[0].request.item, advice, batch[0].request.id))
             return
-        half = len(batch) // 2
-        if self._limit_by_tokens:  # later batches stay below the failed size
-            self._max_batch_tokens = min(self._max_batch_tokens, _padded_tokens(batch) // 2)
-        else:
-            self._max_batch_size = min(self._max_batch_size, half)
-        for part in (batch[:half], batch[half:]):
+        for part in parts:
             if not self._stop.is_set():
-                self._run_batch_with_oom_retry(part)
+                self._run_batch_with_oom_retry(part, is_retry=True)
+
+    def _halve(self, batch: list[PendingRequest]) -> list[list[PendingRequest]]:
+        """Split the batch, and keep later batches below its size until `_grow_limits`."""
+        half = len(batch) // 2
+        if self._limits.tokens is None:
+            self._limits = replace(self._limits, rows=min(self._limits.rows, half))
+        else:
+            rows, columns = self._limits.shape(half, max(len(w.tokens) for w in batch))
+            tokens = rows * (columns + max(w.request.max_new_tokens for w in batch))
+            self._limits = replace(self._limits, tokens=min(self._limits.tokens, tokens))
+        self._successes = 0
+        return [batch[:half], batch[half:]]
+
+    def _grow_limits(self) -> None:
+        """Double smaller limits after some successful batches: another program may have used the GPU."""
+        self._successes += 1
+        if self._limits != self._planned and self._successes % _BATCHES_TO_GROW == 0:
+            doubled = replace(self._limits, rows=min(self._planned.rows, 2 * self._limits.rows))
+            if doubled.tokens is not None and self._planned.tokens is not None:
+                doubled = replace(doubled, tokens=min(self._planned.tokens, 2 * doubled.tokens))
+            self._limits = doubled
 
     @torch.inference_mode()
     def generate_batch(self, batch: list[PendingRequest]) -> list[list[int]]:
-        """Return the new tokens of each row, padded to the longest."""
+        """Return the new tokens of each row, padded to the longest. Rows that fill a bucket come last."""
         device, pad = self.model.device, self._processor.tokenizer.pad_token_id
         requests = [w.request for w in batch]
-        longest = max(len(w.tokens) for w in batch)
-        input_ids = torch.tensor([[pad] * (longest - len(w.tokens)) + w.tokens for w in batch], device=device)
-        lengths = torch.tensor([len(w.tokens) for w in batch], device=device)
-        prompt_mask = torch.arange(longest, device=device) >= longest - lengths[:, None]
-        limits = [r.max_new_tokens for r in requests]
-        runner = DecodeRunner(self.model, prompt_mask, max(limits), graph=self._use_cuda_graphs)
-        logits = runner.prefill(input_ids, self.vision.embed_images(_pixels(requests), input_ids))
-        rows = generate(
-            runner,
-            logits,
-            sample=Sampler([r.temperature for r in requests], [r.seed for r in requests], device),
-            eos_token_ids=self._eos_token_tensor,
-            limits=limits,
-            pad_token_id=pad,
-            stopping_criteria=None
-            if self._newlines is None
-            else NewlineStoppingCriteria(self._newlines, self._blanks, len(batch)),
-            stop=self._stop,
+        tokens = [w.tokens for w in batch]
+        rows, columns = self._limits.shape(len(batch), max(map(len, tokens)))
+        tokens += [tokens[-1][:1]] * (rows - len(batch))
+        input_ids = torch.tensor([[pad] * (columns - len(row)) + row for row in tokens], device=device)
+        lengths = torch.tensor([len(row) for row in tokens], device=device)
+        prompt_mask = torch.arange(columns, device=device) >= columns - lengths[:, None]
+        limits = [r.max_new_tokens for r in requests] + [1] * (rows - len(batch))
+        self._is_encoding = True
+        images = self.vision.embed_images(_pixels(requests), input_ids)
+        self._is_encoding = False
+        fused = self._fused_layers()
+        is_checking = fused is not None and fused.is_checking
+        runner = DecodeRunner(
+            self.model,
+            prompt_mask,
+            max(limits),
+            graphs=self.graphs if self.graphs.enabled and not is_checking else None,
+            constant_shapes=self._limits.constant_shapes,
         )
-        self._use_cuda_graphs = self._use_cuda_graphs and not runner.capture_failed
-        return rows
+        with fused or nullcontext():
+            generated = generate(
+                runner,
+                runner.prefill(input_ids, images),
+                sample=Sampler([r.temperature for r in requests], [r.seed for r in requests], device),
+                eos_token_ids=self._eos_token_tensor,
+                limits=limits,
+                pad_token_id=pad,
+                stopping_criteria=None
+                if self._newlines is None
+                else NewlineStoppingCriteria(self._newlines, self._blanks, rows),
+                stop=self._stop,
+            )
+        if fused is not None:
+            fused.is_checking = False
+        return generated
+
+    def _fused_layers(self) -> FusedLayers | None:
+        """Return the compiled parts of the model, once enough batches have run for compiling to pay."""
+        self._batches += 1
+        if self.can_fuse and self._fused is None and self._batches > _BATCHES_BEFORE_COMPILING:
+            self._fused = FusedLayers(self.model.model.language_model, self._report, compile_region)
+        return self._fused
 
     def _reply(self, pending: PendingRequest, new: list[int]) -> Reply:
         limit = pending.request.max_new_tokens
@@ -241,29 +305,22 @@ class LocalSession:
         )
 
 
-_OUT_OF_MEMORY_MESSAGES = (
-    "can't allocate memory",
-    "MPS backend out of memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
+def _report_once(results: "queue.SimpleQueue[Result]") -> Callable[[str], None]:
+    """Return a function that sends each line to the user once. It does not keep the session and its model alive."""
+    reported: set[str] = set()
 
+    def report(line: str) -> None:
+        if line not in reported:
+            reported.add(line)
+            results.put(line)
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """torch has an exception class for CUDA; the CPU and MPS allocators raise a plain RuntimeError."""
-    message = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or any(words in message for words in _OUT_OF_MEMORY_MESSAGES)
+    return report
 
 
 def _pixels(requests: Sequence[Request]) -> list[Pixels]:
     """Return pixels in the order of the image markers: the examples of each request, then its own frames."""
     per_request = [[*(example.frames for example in request.examples), request.frames] for request in requests]
     return [frames.pixels for group in per_request for frames in group if frames is not None]
-
-
-def _padded_tokens(batch: list[PendingRequest]) -> int:
-    longest = max(len(w.tokens) for w in batch) + max(w.request.max_new_tokens for w in batch)
-    return len(batch) * longest
 
 
 def _nonzero_indices(mask: torch.Tensor) -> list[int]:

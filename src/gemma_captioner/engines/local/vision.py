@@ -11,6 +11,7 @@ import torch
 
 from ...types import Pixels
 from .families import Family
+from .hardware import has_bf16
 from .memory import VISION_CHUNK
 from .processor import Processor
 
@@ -20,7 +21,8 @@ _FINGERPRINT_STRIDE = 16  # pixels and rows between two samples of a frame's fin
 class VisionEncoder:
     def __init__(self, model: Any, family: Family, processor: Processor) -> None:
         self._model, self._family = model, family
-        self.chunk = VISION_CHUNK  # frames per call; halved if a single item does not fit
+        # Frames per call; halved if memory runs out. Without bf16 in hardware, attention stores all of its scores.
+        self.chunk = VISION_CHUNK if has_bf16(model.device.type) else 1
         images = processor.images
         # The processor's arithmetic for all 256 pixel values, so that results equal the processor's bit for bit.
         pixel_values = (np.arange(256, dtype=np.float64) * images.rescale_factor).astype(np.float32)
