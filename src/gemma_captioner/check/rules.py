@@ -63,6 +63,7 @@ GENERAL_RULES: Mapping[str, Rule] = {
         "note", "the answer was cut off; the caption ends at the last complete sentence",
         "caption the file again with a larger --max-new-tokens"),
     "partial_video": Rule("note", "made from a truncated clip", "replace the clip and caption it again"),
+    "partial_image": Rule("note", "made from a truncated image", "replace the image and caption it again"),
     "too_long": Rule(
         "error", "more tokens than the text encoder reads: the rest is ignored",
         "shorten it, or caption the file again with a preset for the model"),
