@@ -28,6 +28,7 @@ _P3_TO_709 = np.array(  # linear light, D65 white point in both
     [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]], np.float32
 )
 _TO_SRGB = {int(ColorPrimaries.BT2020): _BT2020_TO_709, int(ColorPrimaries.SMPTE432): _P3_TO_709}
+_GAMMAS = {int(ColorTrc.GAMMA22): 2.2, int(ColorTrc.GAMMA28): 2.8, int(ColorTrc.LINEAR): 1.0}
 # By default swscale rounds every value down, by one level or more on average. These flags make it exact.
 _ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 ACCURATE_FLAGS = Interpolation.BILINEAR | _ACCURATE
@@ -71,11 +72,16 @@ def frame_to_srgb(
     return pixels if _is_hdr(frame) else convert_primaries(pixels, int(frame.color_primaries))
 
 
-def convert_primaries(pixels: Pixels, primaries: int) -> Pixels:
-    """Convert Display P3 or BT.2020 to sRGB; other pixels are returned unchanged. primaries: ITU-T H.273 number."""
-    if (matrix := _TO_SRGB.get(primaries)) is None:
+def convert_primaries(pixels: Pixels, primaries: int, transfer: int = 2) -> Pixels:
+    """Convert Display P3, BT.2020, linear light and gamma 2.2 and 2.8 to sRGB; other pixels are returned unchanged.
+
+    primaries, transfer: numbers of ITU-T H.273.
+    """
+    matrix, gamma = _TO_SRGB.get(primaries), _GAMMAS.get(transfer)
+    if matrix is None and gamma is None:
         return pixels
-    return linear_to_srgb(srgb_to_linear()[pixels] @ matrix.T)
+    table = ((np.arange(256) / 255) ** gamma).astype(np.float32) if gamma else srgb_to_linear()
+    return linear_to_srgb(table[pixels] if matrix is None else table[pixels] @ matrix.T)
 
 
 def linear_to_srgb(linear: Floats) -> Pixels:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from av.error import FFmpegError
 from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
@@ -29,7 +30,7 @@ from .color import convert_primaries
 from .image_color import image_to_srgb, is_valid_profile
 from .sampling import Timeline, select_frames
 from .settings import DecodeSettings
-from .still import color_tags, decode_still, is_animation
+from .still import HDR, color_tags, decode_still, is_animation
 from .tiff import read_tiff
 from .video import decode_clip
 
@@ -159,12 +160,15 @@ def _decode_still(
     file: Image.Image, path: Path, wanted: Size, settings: DecodeSettings, *, is_damaged: bool = False
 ) -> Frames:
     _scale_transparent_color(file)  # must run before the file is loaded
-    primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC files without an ICC profile
+    nclx = file.info.get("nclx_profile") or {}  # HEIC files without an ICC profile
+    primaries, transfer = nclx.get("color_primaries", 2), 2
     if file.format == "AVIF" or (file.format == "PNG" and b"cICP" in _read(path, 1024)):
-        primaries, is_hdr = color_tags(path)
-        if is_hdr:
-            with suppress(ValueError):  # a grid of tiles
+        primaries, transfer = color_tags(path)
+        if transfer in HDR:
+            with suppress(FFmpegError, OSError, ValueError):  # Pillow decodes grids of tiles, without tone mapping
                 return decode_still(path, wanted, settings)
+        if primaries != 2 and file.format == "PNG":
+            file.info.pop("gamma", None)  # cICP counts
     orientation, flags = _read_metadata(file)
     upright = file.size[::-1] if orientation >= 5 else file.size
     size = resized_dimensions(wanted, *upright)
@@ -187,8 +191,8 @@ def _decode_still(
     pixels = image_to_srgb(
         image, size, settings.background, exact=not use_draft, bicubic=isinstance(wanted, PatchBudget)
     )
-    if primaries is not None and not file.info.get("icc_profile"):
-        pixels = convert_primaries(pixels, primaries)
+    if not file.info.get("icc_profile"):
+        pixels = convert_primaries(pixels, primaries, transfer)
     return Frames(pixels[None], (0.0,), flags=tuple(dict.fromkeys(flags)), source_size=upright)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -21,7 +22,7 @@ from .settings import DecodeSettings
 from .video import open_video
 
 _ANIMATIONS = ("gif", "apng")
-_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 
 def decode_still(path: Path, size: Size, settings: DecodeSettings) -> Frames:
@@ -54,14 +55,14 @@ def decode_still(path: Path, size: Size, settings: DecodeSettings) -> Frames:
     return Frames(pixels[None], (0.0,), source_size=upright)
 
 
-def color_tags(path: Path) -> tuple[int, bool]:
-    """(color primaries as ITU-T H.273 number, whether the image is HDR) of an AVIF file; (2, False) if unknown."""
+def color_tags(path: Path) -> tuple[int, int]:
+    """(color primaries, transfer function) of an AVIF or PNG file, as numbers of ITU-T H.273; 2 if unknown."""
     try:
         with open_video(path) as container:
             context = container.streams.video[0].codec_context
-            return int(context.color_primaries), context.color_trc in _HDR
-    except (OSError, ValueError, IndexError):
-        return 2, False
+            return int(context.color_primaries), int(context.color_trc)
+    except (FFmpegError, OSError, ValueError, IndexError):
+        return 2, 2
 
 
 def is_animation(path: Path) -> bool:
