@@ -39,17 +39,18 @@ def far(pixels, expected) -> float:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "avif"])
 def test_exif_orientation(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"turned.{suffix}"
-    options = {"lossless": True} if suffix == "webp" else {"quality": 98} if suffix == "jpg" else {}
+    options = {"quality": 98} if suffix in ("jpg", "avif") else {}
     picture().save(path, exif=exif, **options)
     with Image.open(path) as file:
         expected = ImageOps.exif_transpose(file).convert("RGB")
-    got = read(path, size=expected.size).pixels[0]
-    assert far(got, expected) < 3
+    frames = read(path, size=expected.size)
+    got = frames.pixels[0]
+    assert far(got, expected) < 3 and frames.source_size == expected.size
     turned = far(got, picture().resize(expected.size)) > 20
     assert turned == (orientation != 1)
 
@@ -224,7 +225,7 @@ def test_truncated_files_are_refused(tmp_path, suffix):
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (200, 200, 3), np.uint8))
     file = io.BytesIO()
     noise.save(file, "HEIF" if suffix == "heic" else Image.registered_extensions()[f".{suffix}"])
-    (tmp_path / f"cut.{suffix}").write_bytes(file.getvalue()[: len(file.getvalue()) // 2])
+    (tmp_path / f"cut.{suffix}").write_bytes(file.getvalue()[: len(file.getvalue()) // 3])
     with pytest.raises(ItemError):
         read(tmp_path / f"cut.{suffix}")
 

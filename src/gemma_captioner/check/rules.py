@@ -76,6 +76,7 @@ GENERAL_RULES: Mapping[str, Rule] = {
     "too_short_for_trainer": Rule(
         "note", "made from a clip that is shorter than what the trainer keeps",
         "leave it out, or train on fewer frames; `gemma-captioner targets` says what the trainer does"),
+    "partial_image": Rule("note", "made from a truncated image", "replace the image and caption it again"),
     "too_long": Rule(
         "error", "more tokens than the text encoder reads: the rest is ignored",
         "shorten it, or caption the file again with a preset for the model"),

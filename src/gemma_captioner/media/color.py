@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from PIL import Image
 
 from ..types import Pixels
@@ -28,6 +28,7 @@ _P3_TO_709 = np.array(  # linear light, D65 white point in both
     [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]], np.float32
 )
 _TO_SRGB = {int(ColorPrimaries.BT2020): _BT2020_TO_709, int(ColorPrimaries.SMPTE432): _P3_TO_709}
+_GAMMAS = {int(ColorTrc.GAMMA22): 2.2, int(ColorTrc.GAMMA28): 2.8, int(ColorTrc.LINEAR): 1.0}
 # By default swscale rounds every value down, by one level or more on average. These flags make it exact.
 _ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 ACCURATE_FLAGS = Interpolation.BILINEAR | _ACCURATE
@@ -71,20 +72,29 @@ def frame_to_srgb(
     return pixels if _is_hdr(frame) else convert_primaries(pixels, int(frame.color_primaries))
 
 
-def convert_primaries(pixels: Pixels, primaries: int) -> Pixels:
-    """Convert Display P3 or BT.2020 to sRGB; other pixels are returned unchanged. primaries: ITU-T H.273 number."""
-    if (matrix := _TO_SRGB.get(primaries)) is None:
+def convert_primaries(pixels: Pixels, primaries: int, transfer: int = 2) -> Pixels:
+    """Convert Display P3, BT.2020, linear light and gamma 2.2 and 2.8 to sRGB; other pixels are returned unchanged.
+
+    primaries, transfer: numbers of ITU-T H.273.
+    """
+    matrix, gamma = _TO_SRGB.get(primaries), _GAMMAS.get(transfer)
+    if matrix is None and gamma is None:
         return pixels
-    linear = np.clip(_linear_table()[pixels] @ matrix.T, 0, 1)
-    return np.asarray(_gamma_table()[(linear * 65535 + 0.5).astype(np.uint16)], np.uint8)
+    table = ((np.arange(256) / 255) ** gamma).astype(np.float32) if gamma else srgb_to_linear()
+    return linear_to_srgb(table[pixels] if matrix is None else table[pixels] @ matrix.T)
 
 
-def upright_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """(width, height) as displayed, with square pixels and even sizes for encoders. aspect: pixel width / height."""
+def linear_to_srgb(linear: Floats) -> Pixels:
+    """Encode linear light (1 = white); values outside 0..1 are clipped."""
+    return np.asarray(_gamma_table()[(np.clip(linear, 0, 1) * 65535 + 0.5).astype(np.uint16)], np.uint8)
+
+
+def upright_size(frame: VideoFrame, aspect: Fraction | None, *, even: bool = True) -> tuple[int, int]:
+    """(width, height) as displayed, with square pixels. aspect: pixel width / height. even: as encoders require."""
     width, height = round(frame.width * float(aspect or 1)), frame.height
     if _orientation(frame)[0]:
         width, height = height, width
-    return max(2, width & ~1), max(2, height & ~1)
+    return (max(2, width & ~1), max(2, height & ~1)) if even else (width, height)
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
@@ -92,7 +102,11 @@ def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
 
     The matrix [[a, b], [c, d]] maps x to (a x, b x) and y to (c y, d y); y points down.
     """
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know each type of side data; then it gives the rotation, without flips
+        turned = frame.rotation
+        return abs(turned) == 90, turned in (-90, 180, -180), turned in (90, 180, -180)
     if data is None:
         return False, False, False
     a, b, _, c, d = np.rint(np.frombuffer(data, "<i4")[:5] / 2**16)  # 16.16 fixed point; rounding removes noise
@@ -138,12 +152,22 @@ def _from_sdr(
 ) -> Pixels:
     has_alpha = _has_alpha(frame)
     pixels = np.asarray(_reformat(frame, "rgba" if has_alpha else "rgb24", size, reformatter, scaler), np.uint8)
+    if (
+        frame.format.name.startswith("gray") and frame.color_range == ColorRange.MPEG
+    ):  # swscale takes gray as full range
+        pixels = _expand_limited_range(pixels)
     if frame.interlaced_frame:
         pixels = np.ascontiguousarray(pixels[::2])  # keep one field: an interlaced frame holds two moments
     if has_alpha:
         rgba = Image.fromarray(pixels)
         pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB"))
     return pixels
+
+
+def _expand_limited_range(pixels: Pixels) -> Pixels:
+    """# 16 -> 0, 235 -> 255"""
+    table = np.clip((np.arange(256) - 16) * (255 / 219) + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(table[pixels])
 
 
 def _from_hdr(
@@ -158,7 +182,7 @@ def _from_hdr(
     linear = np.clip(light @ _BT2020_TO_709.T, 0, None)
     peak = linear.max(axis=-1, keepdims=True)
     linear *= _roll_off_highlights(peak) / np.maximum(peak, 1e-6)
-    return np.asarray(_gamma_table()[(np.clip(linear, 0, 1) * 65535 + 0.5).astype(np.uint16)], np.uint8)
+    return linear_to_srgb(linear)
 
 
 def _roll_off_highlights(x: Floats) -> Floats:
@@ -186,8 +210,8 @@ def _hlg_table() -> Floats:
 
 
 @cache
-def _linear_table() -> Floats:
-    """8-bit sRGB -> linear light 0..1, IEC 61966-2-1."""
+def srgb_to_linear() -> Floats:
+    """A table: 8-bit sRGB -> linear light 0..1, IEC 61966-2-1."""
     x = np.arange(256) / 255
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 

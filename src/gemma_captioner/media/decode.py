@@ -5,6 +5,7 @@ from dataclasses import replace
 from ..errors import ItemError
 from ..storage.filesystem import release
 from ..types import Failed, Frames, MediaItem, Size
+from . import native_log
 from .images import decode_image
 from .jpeg import jpeg_to_send
 from .settings import DecodeSettings
@@ -14,6 +15,7 @@ from .video import decode_clip
 def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames | Failed:
     """Return frames at `size` (clips at `clip_size`, default `size`), or `Failed` if the file cannot be decoded."""
     clip_size = clip_size or size
+    native_log.reset()
     try:
         if item.kind == "clip":
             return decode_clip(item.path, clip_size, settings)

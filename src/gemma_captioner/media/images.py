@@ -1,106 +1,288 @@
 """Decodes an image file to upright 8-bit sRGB and flattens transparency onto a background color.
 
 The content decides the format, not the file name. An animated image is a clip, unless `animated` is "first".
+
+Decoders are tried in turn: Pillow (with pillow-heif and our BMP reader), Pillow without the broken parts, tifffile, and
+FFmpeg. What browsers ignore is ignored here: broken metadata, and the orientation in XMP.
 """
 
-import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from io import BytesIO
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from PIL.ImageFile import ImageFile
+from av.error import FFmpegError
+from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
 from ..storage.filesystem import source
-from ..types import Frames, PatchBudget, Pixels, Size, resized_dimensions
+from ..types import Frames, PatchBudget, Size, resized_dimensions
+from . import native_log
+from .bmp import read_bmp
 from .color import convert_primaries
+from .image_color import image_to_srgb, is_valid_profile
 from .sampling import Timeline, length_flags, select_frames
 from .settings import DecodeSettings
+from .still import HDR, color_tags, decode_still, is_animation
+from .tiff import read_tiff
 from .video import decode_clip
 
 register_heif_opener()
 # Pillow warns above 89.5 megapixels and raises above 179. The error is reported; the warning is noise.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
+Box: TypeAlias = tuple[int, int, int, int]  # left, upper, right, lower
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
-_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # ISO media files that hold images
-_ORIENTATION, _TRANSPOSED_ORIENTATIONS = 0x0112, (5, 6, 7, 8)  # EXIF
+_JPEG = ("JPEG", "MPO")
+_STILL_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"mif1", b"mif2", b"mif3", b"msf1", b"miaf"}
+_ORIENTATION = 0x0112  # EXIF
+_WITH_ORIENTATION = (*_JPEG, "PNG", "AVIF")  # Pillow turns TIFF and HEIC itself
+_TRANSPOSITIONS = {
+    number: Image.Transpose[name]
+    for number, name in enumerate(
+        "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split(), 2
+    )
+}
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ESSENTIAL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"IDAT", b"IEND")
 _GRAY_SCALE = {"L;2": 85, "L;4": 17}  # PNG gray levels -> 0..255
-_SRGB = ImageCms.createProfile("sRGB")
 # Like browsers: a frame with a duration below the minimum is shown for the default duration.
+_COPY_AGAIN = "Copy or download it again"
 _MIN_FRAME_DURATION_S, _DEFAULT_FRAME_DURATION_S = 0.02, 0.1
 
 
 def decode_image(path: Path, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames:
     """Decode `path` at `size`; the frames of an animated image at `clip_size` (default `size`).
 
+    Broken metadata is ignored, with the flag `broken_metadata`. A truncated image of which more than half of the rows
+    are there is returned with the flag `partial_image`; the missing rows show the background.
+
     Raises:
         ItemError: the file cannot be decoded.
     """
+    errors: list[Exception] = []
+    for attempt in (_decode_with_pillow, _decode_damaged, _decode_with_tifffile, _decode_with_ffmpeg):
+        try:
+            return attempt(path, size, settings, clip_size or size)
+        except Image.DecompressionBombError as error:
+            raise ItemError("the image has more than 179 million pixels: scale it down") from error
+        except FileNotFoundError as error:
+            raise ItemError("the file no longer exists: restore it and run again") from error
+        except PermissionError as error:
+            raise ItemError("no permission to read the file: grant read access (chmod +r)") from error
+        except (ItemError, MemoryError):
+            raise
+        except Exception as error:  # a decoder may fail in any way; the next one may read the file
+            errors.append(error)
+    raise ItemError(_unreadable_reason(path, errors)) from errors[0]
+
+
+def _decode_with_pillow(path: Path, size: Size, settings: DecodeSettings, clip_size: Size) -> Frames:
+    with _open(path) as file:
+        if settings.animated == "clip" and file.format in ANIMATED and _is_animated(file):
+            if file.format == "PNG":  # Pillow composes some APNG frames wrongly: it keeps disposed content
+                return decode_clip(path, clip_size, settings)
+            return _decode_animation(file, clip_size, settings)
+        if getattr(file, "default_image", False):  # browsers never show the default image of an APNG
+            file.seek(1)
+        return _decode_still(file, path, size, settings)
+
+
+def _decode_damaged(path: Path, size: Size, settings: DecodeSettings, clip_size: Size) -> Frames:
+    """Decode as a still image, without the metadata; if that fails, without what is missing."""
+    with suppress(OSError, ValueError, SyntaxError), Image.open(BytesIO(_essential_chunks(_read(path)))) as file:
+        frames = _decode_still(file, path, size, settings)
+        return replace(frames, flags=("broken_metadata",))
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # for this file only; a decoder process has one thread
     try:
-        with Image.open(source(path, whole=True)) as file:
-            if settings.animated == "clip" and file.format in ANIMATED and getattr(file, "n_frames", 1) > 1:
-                if file.format == "PNG":  # Pillow composes some APNG frames wrongly: it keeps disposed content
-                    return decode_clip(path, clip_size or size, settings)
-                return _decode_animation(file, clip_size or size, settings)
-            _scale_transparent_color(file)  # must run before the file is loaded
-            upright = _upright_size(file)
-            return Frames(_decode_still(file, size, upright, settings)[None], (0.0,), source_size=upright)
-    except UnidentifiedImageError:
-        raise ItemError(_unreadable_reason(path)) from None
-    except Image.DecompressionBombError as error:
-        raise ItemError("the image has more than 179 million pixels: scale it down") from error
-    except FileNotFoundError as error:
-        raise ItemError("the file no longer exists: restore it and run again") from error
-    except PermissionError as error:
-        raise ItemError("no permission to read the file: grant read access (chmod +r)") from error
-    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
-        if "truncated" in str(error).lower():
-            raise ItemError("the image file is truncated: copy or download it again") from error
-        raise ItemError(f"cannot decode this image ({error}): re-export or replace it") from error
+        with _open(path) as file:
+            return _decode_still(file, path, size, settings, is_damaged=True)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def _decode_still(file: Image.Image, wanted: Size, upright: tuple[int, int], settings: DecodeSettings) -> Pixels:
+def _essential_chunks(content: bytes) -> bytes:
+    """A PNG without metadata. Raises ValueError for another file."""
+    if not content.startswith(_PNG):
+        raise ValueError("not a PNG")
+    kept, at = [_PNG], len(_PNG)
+    while at < len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4])
+        if content[at + 4 : at + 8] in _ESSENTIAL_CHUNKS:
+            kept.append(content[at:end])
+        at = end
+    return b"".join(kept)
+
+
+def _decode_with_tifffile(path: Path, size: Size, settings: DecodeSettings, clip_size: Size) -> Frames:
+    if _read(path, 2) not in (b"II", b"MM"):
+        raise UnidentifiedImageError
+    image, orientation = read_tiff(_read(path))
+    if orientation in _TRANSPOSITIONS:
+        image = image.transpose(_TRANSPOSITIONS[orientation])
+    return _decode_still(image, path, size, settings)
+
+
+def _decode_with_ffmpeg(path: Path, size: Size, settings: DecodeSettings, clip_size: Size) -> Frames:
+    if settings.animated == "clip" and is_animation(path):
+        return decode_clip(path, clip_size, settings)
+    return decode_still(path, size, settings)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    if _read(path, 2) == b"BM":
+        with suppress(ValueError, IndexError, struct.error):
+            image = read_bmp(_read(path))
+            yield image
+            return
+    with Image.open(source(path, whole=True)) as file:
+        _repair_palette(file)
+        yield file
+
+
+def _read(path: Path, size: int = -1) -> bytes:
+    found = source(path, whole=True)
+    if not isinstance(found, str):
+        return found.read(size)
+    with open(found, "rb") as file:
+        return file.read(size)
+
+
+def _decode_still(
+    file: Image.Image, path: Path, wanted: Size, settings: DecodeSettings, *, is_damaged: bool = False
+) -> Frames:
+    _scale_transparent_color(file)  # must run before the file is loaded
+    nclx = file.info.get("nclx_profile") or {}  # HEIC files without an ICC profile
+    primaries, transfer = nclx.get("color_primaries", 2), 2
+    if file.format == "AVIF" or (file.format == "PNG" and b"cICP" in _read(path, 1024)):
+        primaries, transfer = color_tags(path)
+        if transfer in HDR:
+            with suppress(FFmpegError, OSError, ValueError):  # Pillow decodes grids of tiles, without tone mapping
+                return decode_still(path, wanted, settings)
+        if primaries != 2 and file.format == "PNG":
+            file.info.pop("gamma", None)  # cICP counts
+    orientation, flags = _read_metadata(file)
+    upright = file.size[::-1] if orientation >= 5 else file.size
     size = resized_dimensions(wanted, *upright)
-    use_draft = file.format == "JPEG" and not settings.exact_pixels
+    use_draft = file.format == "JPEG" and not settings.exact_pixels and not is_damaged
     if use_draft:
         # The decoder scales to 1/2, 1/4 or 1/8, never below the target size.
         file.draft(None, (max(size), max(size)))
-    ImageOps.exif_transpose(file, in_place=True)
+    interlaced = _is_interlaced(file)
+    file.load()
+    image = _hide_missing_rows(file, interlaced=interlaced) if is_damaged else _hide_uncovered(file, _covered(file))
+    missing = image.info.get("missing_rows", 0)
+    if 2 * missing > image.height:
+        raise ItemError(f"the image is truncated: {missing} of {image.height} rows are missing. {_COPY_AGAIN}")
+    if missing or (is_damaged and file.format in _JPEG):
+        flags.append("partial_image")
+    elif is_damaged:
+        flags.append("broken_metadata")
+    if orientation > 1:
+        image = image.transpose(_TRANSPOSITIONS[orientation])
     pixels = image_to_srgb(
-        file, size, settings.background, exact=not use_draft, bicubic=isinstance(wanted, PatchBudget)
+        image, size, settings.background, exact=not use_draft, bicubic=isinstance(wanted, PatchBudget)
     )
-    primaries = (file.info.get("nclx_profile") or {}).get("color_primaries")  # HEIC files without an ICC profile
-    return pixels if primaries is None or file.info.get("icc_profile") else convert_primaries(pixels, primaries)
+    if not file.info.get("icc_profile"):
+        pixels = convert_primaries(pixels, primaries, transfer)
+    return Frames(pixels[None], (0.0,), flags=tuple(dict.fromkeys(flags)), source_size=upright)
 
 
-def _upright_size(file: Image.Image) -> tuple[int, int]:
-    width, height = file.size
-    return (height, width) if file.getexif().get(_ORIENTATION, 1) in _TRANSPOSED_ORIENTATIONS else (width, height)
+def _read_metadata(file: Image.Image) -> tuple[int, list[str]]:
+    """Return (EXIF orientation, flags). An ICC profile that cannot be read is removed.
+
+    Like browsers: the orientation counts in JPEG, AVIF, and PNG with its EXIF before the pixels; XMP never counts.
+    """
+    flags = []
+    file.info.pop("xmp", None)  # Pillow would turn a TIFF by it
+    if "icc_profile" in file.info and not is_valid_profile(file.info["icc_profile"]):
+        del file.info["icc_profile"]
+        flags.append("broken_metadata")
+    if file.format not in _WITH_ORIENTATION or not (content := file.info.get("exif")):
+        return 1, flags
+    exif = Image.Exif()
+    try:
+        exif.load(content)
+        orientation = exif.get(_ORIENTATION, 1)
+    except Exception:  # Pillow's parser may fail in any way
+        return 1, [*flags, "broken_metadata"]
+    return orientation if orientation in _TRANSPOSITIONS else 1, flags
+
+
+def _hide_missing_rows(file: Image.Image, *, interlaced: bool) -> Image.Image:
+    """Make the rows transparent that a truncated file lacks: the decoder left them empty, libjpeg made them gray."""
+    pixels = np.asarray(file).reshape(file.height, -1).astype(np.int32)
+    level, tolerance = (128, 1) if file.format in _JPEG else (0, 0)
+    is_filler = np.asarray((abs(pixels - level) <= tolerance).all(axis=1))
+    missing = file.height if is_filler.all() else int(np.argmin(is_filler[::-1]))
+    if interlaced and is_filler.any():  # pixels are missing all over the image
+        missing = file.height
+    if missing == 0:
+        return file
+    image = file.convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, file.height - missing, *image.size))
+    image.info["missing_rows"] = missing
+    return image
+
+
+def _is_interlaced(file: Image.Image) -> bool:
+    """For a PNG or GIF that is not loaded yet."""
+    if file.format == "GIF" and isinstance(file, ImageFile.ImageFile) and file.tile:
+        return bool(file.tile[0].args[1])  # type: ignore[index]
+    return bool(file.info.get("interlace"))
+
+
+def _repair_palette(file: Image.Image) -> None:
+    """Repeat the last color of a short PNG palette for the numbers above it, as browsers do."""
+    if file.format == "PNG" and file.mode == "P" and file.palette is not None:
+        colors = file.palette.palette
+        file.palette = ImagePalette.raw("RGB", bytes(colors) + bytes(colors[-3:]) * (256 - len(colors) // 3))
 
 
 def _scale_transparent_color(file: Image.Image) -> None:
     """Scale a PNG's transparent color from the bit depth of the file to that of Pillow's pixels."""
     key = file.info.get("transparency")
-    depth = file.tile[0].args if isinstance(file, ImageFile) and file.tile else None
+    depth = file.tile[0].args if isinstance(file, ImageFile.ImageFile) and file.tile else None
     if isinstance(key, int) and depth in _GRAY_SCALE:
         file.info["transparency"] = key * _GRAY_SCALE[depth]
     elif isinstance(key, tuple) and depth == "RGB;16B":
         file.info["transparency"] = tuple(part >> 8 for part in key)
 
 
+def _is_animated(file: Image.Image) -> bool:
+    try:
+        return bool(getattr(file, "is_animated", False))
+    except Exception:  # the second frame is broken: browsers show the first
+        return False
+
+
 def _decode_animation(file: Image.Image, wanted: Size, settings: DecodeSettings) -> Frames:
     """Load every frame in order: in these formats, each frame builds on the one before."""
+    _, flags = _read_metadata(file)
     size = resized_dimensions(wanted, *file.size)
     start_times, time_s = [], 0.0
-    for number in range(getattr(file, "n_frames", 1)):
-        file.seek(number)
-        file.load()
+    covered: list[Box | None] = []  # the area that the frames so far cover
+    for number in count():
+        try:
+            file.seek(number)
+            file.load()
+        except EOFError:
+            break
+        except Exception:  # browsers show the frames before a broken one
+            if number < 2:
+                raise
+            flags.append("partial_video")
+            break
         start_times.append(time_s)
+        covered.append(_covered(file, covered[-1] if covered else None))
         frame_s = (file.info.get("duration") or 0) / 1000
         time_s += frame_s if frame_s >= _MIN_FRAME_DURATION_S else _DEFAULT_FRAME_DURATION_S
     timeline = Timeline(start_times, end=time_s)
@@ -108,80 +290,48 @@ def _decode_animation(file: Image.Image, wanted: Size, settings: DecodeSettings)
     pixels = []
     for number in chosen:
         file.seek(number)
-        pixels.append(image_to_srgb(file.copy(), size, settings.background, bicubic=isinstance(wanted, PatchBudget)))
+        image = _hide_uncovered(file, covered[number])
+        pixels.append(image_to_srgb(image.copy(), size, settings.background, bicubic=isinstance(wanted, PatchBudget)))
     times = tuple(start_times[i] for i in chosen)
-    flags = length_flags(timeline, settings)
-    return Frames(np.stack(pixels), times, duration_s=time_s, flags=flags, kind="clip", source_size=file.size)
+    flags += length_flags(timeline, settings)
+    return Frames(np.stack(pixels), times, duration_s=time_s, flags=tuple(flags), kind="clip", source_size=file.size)
 
 
-def image_to_srgb(
-    image: Image.Image, size: tuple[int, int], background: str, *, exact: bool = True, bicubic: bool = False
-) -> Pixels:
-    """Convert an image of any Pillow mode to sRGB through its ICC profile, and resize it.
-
-    Args:
-        size: (width, height) of the result.
-        exact: resize in one pass over all pixels; otherwise a cheap integer reduction comes first.
-
-    Returns:
-        uint8 [height, width, 3].
-    """
-    resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
-    profile = image.info.get("icc_profile")
-    image = _to_eight_bit(image)
-    if image.has_transparency_data:
-        if profile and image.mode in ("L", "LA"):  # a gray profile cannot convert RGB
-            alpha = image.convert("LA").getchannel("A")
-            image = _apply_icc_profile(image.convert("L"), profile).convert("RGB")
-            image.putalpha(alpha)
-            profile = None
-        image = image.convert("RGBA")
-        background_image = Image.new("RGBA", image.size, background)
-        image = Image.alpha_composite(background_image, image).convert("RGB")
-    if image.mode != "RGB" and (image.mode not in ("CMYK", "L") or not profile):
-        image = image.convert("RGB")
-    image = image.resize(size, resample, reducing_gap=None if exact else 1.0)
-    if profile:
-        image = _apply_icc_profile(image, profile)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+def _covered(file: Image.Image, before: Box | None = None) -> Box | None:
+    """The box that a GIF's frames cover, up to this one; None for the whole image."""
+    box: Box | None = getattr(file, "dispose_extent", None) if file.format == "GIF" else None
+    if box is None or before is None:
+        return box
+    return min(before[0], box[0]), min(before[1], box[1]), max(before[2], box[2]), max(before[3], box[3])
 
 
-def _to_eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit and floating-point gray to 8 bits; Pillow's conversion would clip it."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        values = np.asarray(image).astype(np.uint32)
-        gray = Image.fromarray((values >> 8).astype(np.uint8))
-        if isinstance(key := image.info.get("transparency"), int):
-            gray.putalpha(Image.fromarray(np.uint8(values != key) * 255))
-        return gray
-    if image.mode in ("I", "F"):
-        values = np.asarray(image, dtype=np.float64)
-        low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
-        return Image.fromarray(np.uint8((values - low) / max(high - low, 1e-12) * 255 + 0.5))
+def _hide_uncovered(file: Image.Image, box: Box | None) -> Image.Image:
+    """Make transparent what no frame has covered; Pillow fills it with the background color, browsers do not."""
+    if box is None or box == (0, 0, *file.size):
+        return file
+    image = Image.new("RGBA", file.size)
+    image.paste(file.crop(box).convert("RGBA"), box)
     return image
 
 
-def _apply_icc_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert to sRGB with the embedded ICC profile. An invalid or mismatched profile is ignored."""
-    try:
-        source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if image.mode == "RGB" and ImageCms.getProfileDescription(source).startswith("sRGB"):
-            return image
-        converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image
-    return converted or image
-
-
-def _unreadable_reason(path: Path) -> str:
-    found = source(path, whole=True)
-    with open(found, "rb") if isinstance(found, str) else found as file:
-        head = file.read(16)
+def _unreadable_reason(path: Path, errors: list[Exception]) -> str:
+    """What happened and what to do. errors: of each decoder, in turn."""
+    head = _read(path, 4096)
     if not head:
         return "the file is empty: replace or remove it"
-    is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in _STILL_BRANDS
-    if is_mp4 or head[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba") or head[8:12] == b"AVI ":
+    brands = {head[at : at + 4] for at in (8, *range(16, min(int.from_bytes(head[:4]), 256), 4))}
+    is_iso = head[4:8] == b"ftyp"
+    is_heif = is_iso and (brands & _STILL_BRANDS or (b"meta" in head and b"moov" not in head))
+    if (is_iso and not is_heif) or head[:4] in (b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba") or head[8:12] == b"AVI ":
         return "this is a video with the extension of an image: rename or remove it"
     if head.lstrip()[:1] == b"<":
         return "this is a web page, not an image: download it again"
-    return "cannot read this image: it may be damaged or in an unsupported format. Replace or remove it"
+    if any("truncated" in str(error).lower() for error in errors):
+        return f"the image file is truncated: {_COPY_AGAIN}"
+    identified = [error for error in errors if not isinstance(error, UnidentifiedImageError)]
+    reasons = [getattr(error, "strerror", None) or str(error) for error in identified[:1]]
+    details = "; ".join(filter(None, [*reasons, native_log.captured()]))
+    what = "cannot read this image" + (f" ({details})" if details else "")
+    if is_heif:
+        return f"{what}: it is damaged, or an unsupported kind of HEIF or AVIF. Re-export or replace it"
+    return f"{what}: it is damaged, or in an unsupported format. Re-export, replace or remove it"

@@ -27,6 +27,7 @@ import psutil
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from ..types import Failed, Frames, MediaItem, Pixels, Size, max_frame_bytes
+from . import native_log
 from .decode import decode
 from .settings import DecodeSettings
 
@@ -311,6 +312,7 @@ _arenas: dict[str, mmap.mmap] = {}
 def _init_worker(extra_memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     warnings.simplefilter("ignore")  # decoder warnings are noise; only failures count
+    native_log.install()
     if sys.platform == "linux":  # macOS rejects a limit below the mapped size; Windows has none
         import resource
 

@@ -1,0 +1,93 @@
+"""Reads TIFF files of unusual sample types with tifffile: floats, 16 to 64 bits, CIELAB, planes, big-endian BigTIFF.
+
+Pillow reads the other ones, and those whose compression requires tifffile's optional codecs.
+"""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, ImageCms
+
+from ..types import Pixels
+
+_WEBP, _ORIENTATION, _ICC_PROFILE = 50001, 274, 34675  # a compression; tags
+_MODES = {"SEPARATED": ("CMYK", 4), "CIELAB": ("LAB", 3), "YCBCR": ("YCbCr", 3)}  # Pillow mode, number of samples
+
+
+def read_tiff(content: bytes) -> tuple[Image.Image, int]:
+    """Decode the first page.
+
+    Returns:
+        RGB or RGBA with `info["icc_profile"]` if there is one, and the orientation as an EXIF number.
+
+    Raises:
+        Exception: any, if tifffile cannot read the page.
+    """
+    codecs: Any = tifffile.TIFF.DECOMPRESSORS
+    codecs._codecs.setdefault(_WEBP, _decode_webp)  # otherwise it requires imagecodecs, of 20 MB and more
+    with tifffile.TiffFile(BytesIO(content)) as file:
+        page: Any = file.pages[0]
+        if page.imagewidth * page.imagelength > 2 * (Image.MAX_IMAGE_PIXELS or 1 << 62):
+            raise Image.DecompressionBombError
+        if page.nbytes > 1 << 32 or page.dtype is None or page.dtype.kind == "c":
+            raise ValueError("samples of this type cannot be shown")
+        samples = page.asarray()
+        photometric = getattr(page.photometric, "name", "")
+        tags = {tag.code: tag.value for tag in page.tags if tag.code in (_ORIENTATION, _ICC_PROFILE)}
+        colormap, has_alpha = page.colormap, any(int(kind) in (1, 2) for kind in page.extrasamples)
+        samples = np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
+    samples = samples.reshape(*samples.shape[:2], -1)
+    if photometric == "PALETTE" and colormap is not None:
+        numbers = np.minimum(samples[..., 0], colormap.shape[1] - 1)
+        image = Image.fromarray((colormap.T[numbers] >> 8).astype(np.uint8))
+    else:
+        image = _to_image(_to_eight_bit(samples), photometric, has_alpha)
+    if profile := tags.get(_ICC_PROFILE):
+        image.info["icc_profile"] = profile
+    image.format = "TIFF"
+    return image, tags.get(_ORIENTATION, 1)
+
+
+def _to_eight_bit(samples: npt.NDArray[Any]) -> Pixels:
+    """Integers keep their highest 8 bits; floats are 0..1, or are stretched."""
+    if samples.dtype.kind == "f":
+        values = np.nan_to_num(samples.astype(np.float64))
+        low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
+        return ((values - low) / max(high - low, 1e-12) * 255 + 0.5).astype(np.uint8)
+    bits = 8 * samples.dtype.itemsize
+    if samples.dtype.kind == "i":
+        samples = samples.view(f"u{samples.dtype.itemsize}") ^ samples.dtype.type(-1 << (bits - 1)).view(
+            f"u{bits // 8}"
+        )
+    return (samples >> (bits - 8)).astype(np.uint8)
+
+
+def _to_image(pixels: Pixels, photometric: str, has_alpha: bool) -> Image.Image:
+    pixels = np.ascontiguousarray(pixels)
+    count = pixels.shape[2]
+    if photometric == "SEPARATED" and count >= 4:
+        return Image.frombytes("CMYK", pixels.shape[1::-1], np.ascontiguousarray(pixels[..., :4]).tobytes()).convert(
+            "RGB"
+        )
+    if photometric in ("CIELAB", "YCBCR") and count >= 3:
+        mode = "LAB" if photometric == "CIELAB" else "YCbCr"
+        image = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels[..., :3]).tobytes())
+        if mode == "YCbCr":
+            return image.convert("RGB")
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
+    if photometric == "MINISWHITE":
+        pixels = 255 - pixels
+    colors = pixels[..., :3] if count >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+    used = 3 if count >= 3 else 1
+    if has_alpha and count > used:
+        colors = np.concatenate([colors, pixels[..., used : used + 1]], axis=2)
+    return Image.fromarray(np.ascontiguousarray(colors))
+
+
+def _decode_webp(data: bytes, out: object = None) -> Pixels:
+    with Image.open(BytesIO(data)) as image:
+        return np.asarray(image)

@@ -1,0 +1,278 @@
+"""Images that browsers show although a part of them is unusual or broken: made here, and compared with Chromium."""
+
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageFile, PngImagePlugin
+
+from gemma_captioner.errors import ItemError
+from gemma_captioner.media import native_log
+from gemma_captioner.media.decode import decode
+from gemma_captioner.media.pool import GIB, WorkerPool
+from gemma_captioner.media.settings import DecodeSettings
+from gemma_captioner.types import MediaItem
+from tests.test_images import SIZE, chunk, far, frames_of, picture, png, read
+
+
+def bmp(depth: int, rows: bytes, *, header: int = 40, compression: int = 0, masks: bytes = b"", palette: bytes = b""):
+    """64 x 64, bottom-up."""
+    after = masks if header == 40 else b""
+    info = struct.pack("<IiiHHIIiiII", header, 64, 64, 1, depth, compression, 0, 0, 0, len(palette) // 4, 0)
+    info = (info + (b"" if header == 40 else masks)).ljust(header, b"\0") + after + palette
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + len(info)) + info + rows
+
+
+def masks(*bits: int) -> bytes:
+    return struct.pack(f"<{len(bits)}I", *bits)
+
+
+COLOR = (255, 128, 64)
+BLACK_AND_COLOR = bytes(4) + bytes((*COLOR[::-1], 0))
+BMPS = {
+    "rgb32-111110": bmp(
+        32,
+        struct.pack("<I", 2047 << 21 | 1028 << 10 | 257) * 4096,
+        compression=3,
+        masks=masks(0x7FF << 21, 0x7FF << 10, 0x3FF),
+    ),
+    "rgb16-444": bmp(16, struct.pack("<H", 0xF84) * 4096, compression=3, masks=masks(0xF00, 0xF0, 0xF)),
+    "abf32": bmp(
+        32, struct.pack("<I", 0xFFFF8040) * 4096, compression=6, masks=masks(0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    ),
+    "pal2": bmp(2, b"\x55" * 16 * 64, palette=BLACK_AND_COLOR),
+    "pal8-oversized": bmp(8, b"\1" * 4096, palette=BLACK_AND_COLOR + bytes(4 * 298)),
+    "rle8": bmp(8, b"\x40\1\0\0" * 64 + b"\0\1", compression=1, palette=BLACK_AND_COLOR),
+    "rle8-cut": bmp(8, b"\x40\1\0\0" * 64, compression=1, palette=BLACK_AND_COLOR),
+    "rle24": bmp(24, (b"\x40" + bytes(COLOR[::-1]) + b"\0\0") * 64 + b"\0\1", header=64, compression=4),
+}
+
+
+@pytest.mark.parametrize("name", BMPS)
+def test_bmp_of_any_bit_fields_and_runs(tmp_path, name):
+    (tmp_path / "a.bmp").write_bytes(BMPS[name])
+    got = read(tmp_path / "a.bmp")
+    assert np.abs(got.pixels.astype(int) - COLOR).max() <= 9 and got.flags == ()  # 9: four bits of a color
+
+
+def test_a_bmp_with_alpha_and_one_that_is_cut(tmp_path):
+    alpha = masks(0x7C00, 0x3E0, 0x1F, 0x8000)
+    (tmp_path / "a.bmp").write_bytes(bmp(16, struct.pack("<H", 0x7C00) * 4096, header=56, compression=3, masks=alpha))
+    assert (read(tmp_path / "a.bmp").pixels == 255).all()
+    (tmp_path / "cut.bmp").write_bytes(bmp(24, bytes(64 * 3 * 48)))
+    got = read(tmp_path / "cut.bmp", (64, 64))
+    assert got.flags == ("partial_image",) and (got.pixels[0, :16] == 255).all() and (got.pixels[0, 17:] == 0).all()
+    (tmp_path / "cut.bmp").write_bytes(bmp(24, bytes(64 * 3 * 20)))
+    with pytest.raises(ItemError, match="44 of 64 rows are missing"):
+        read(tmp_path / "cut.bmp")
+
+
+BROKEN_CHUNKS = {
+    "zTXt": chunk(b"zTXt", b"Comment\0\7no zlib"),
+    "eXIf": chunk(b"eXIf", b"LoremIpsum"),
+    "iCCP": chunk(b"iCCP", b"profile\0\0" + zlib.compress(b"junk" * 40)),
+    "iCCP-zlib": chunk(b"iCCP", b"profile\0\0no zlib"),
+    "crc": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a"))[:-1] + b"!",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_CHUNKS)
+def test_broken_metadata_is_ignored_and_flagged(tmp_path, name):
+    (tmp_path / "a.png").write_bytes(png(8, 2, bytes(COLOR) * 64, BROKEN_CHUNKS[name]))
+    got = read(tmp_path / "a.png")
+    assert (got.pixels == COLOR).all() and got.flags == ("broken_metadata",)
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_broken_exif_of_imagemagick_is_ignored(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n    4\nnot hexadecimal\n")
+    Image.new("RGB", SIZE, COLOR).save(tmp_path / "a.png", pnginfo=text)
+    assert (read(tmp_path / "a.png").pixels == COLOR).all()
+
+
+def test_orientation_counts_where_browsers_count_it(tmp_path):
+    """Not in XMP, not in WebP, not behind the pixels of a PNG."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture().save(tmp_path / "a.webp", lossless=True, exif=exif)
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    picture().save(tmp_path / "b.jpg", quality=98, xmp=xmp)
+    picture().save(tmp_path / "c.tiff", tiffinfo={700: xmp})
+    file = io.BytesIO()
+    picture().save(file, "PNG")
+    end = chunk(b"IEND", b"")
+    (tmp_path / "d.png").write_bytes(file.getvalue().removesuffix(end) + chunk(b"eXIf", exif.tobytes()[6:]) + end)
+    for path in sorted(tmp_path.iterdir()):
+        got = read(path)
+        assert got.source_size == SIZE and far(got.pixels[0], picture()) < 3, path.name
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.45455, 0.35])
+def test_gamma_of_a_png_counts_unless_it_says_srgb(tmp_path, gamma):
+    value = chunk(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+    (tmp_path / "a.png").write_bytes(png(8, 2, bytes((20, 100, 200)) * 64, value))
+    light = (np.array([20, 100, 200]) / 255) ** (1 / gamma)
+    expected = 255 * np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(read(tmp_path / "a.png").pixels - expected).max() <= 1
+    (tmp_path / "b.png").write_bytes(png(8, 2, bytes((20, 100, 200)) * 64, chunk(b"sRGB", b"\0"), value))
+    assert (read(tmp_path / "b.png").pixels == (20, 100, 200)).all()
+
+
+def test_primaries_of_a_png_count(tmp_path):
+    p3 = chunk(b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
+    gamma = chunk(b"gAMA", struct.pack(">I", 45455))
+    (tmp_path / "a.png").write_bytes(png(8, 2, bytes((200, 100, 50)) * 64, gamma, p3))
+    light = (np.array([200, 100, 50]) / 255) ** 2.2
+    light = [[1.2249, -0.2247, 0], [-0.042, 1.0419, 0], [-0.0197, -0.0786, 1.0979]] @ light  # P3 -> sRGB
+    expected = 255 * np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(read(tmp_path / "a.png").pixels - expected).max() <= 2
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_is_cut_gives_its_rows(tmp_path, progressive):
+    file = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 256, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(file, "JPEG", progressive=progressive)
+    for share, suffix in ((0.99, "jpg"), (0.75, "jpg")):
+        (tmp_path / f"a.{suffix}").write_bytes(file.getvalue()[: int(share * len(file.getvalue()))])
+        got = read(tmp_path / f"a.{suffix}", (200, 200), exact_pixels=True)
+        assert got.flags == ("partial_image",)
+    if not progressive:
+        assert (got.pixels[0, -30:] == 255).all() and (got.pixels[0, :120] != 255).any(axis=2).mean() > 0.9
+
+
+def test_a_palette_that_is_too_short_repeats_its_last_color(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(8, 3, b"\x09" * 64, chunk(b"PLTE", bytes(3) + bytes(COLOR))))
+    assert (read(tmp_path / "a.png").pixels == COLOR).all()
+
+
+def test_odd_gifs(tmp_path):
+    first, *rest = frames_of(4)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=rest, duration=100, loop=0)
+    content = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(content.replace(b"NETSCAPE2.0\3\1\0\0\0", b"NETSCAPE2.0\0"))  # no loop count
+    assert len(read(tmp_path / "a.gif").pixels) == 4
+    (tmp_path / "a.gif").write_bytes(content[: len(content) * 3 // 5])
+    got = read(tmp_path / "a.gif")
+    assert 1 <= len(got.pixels) < 4
+    # a first frame that is smaller than the image: what it leaves open is transparent
+    screen = b"GIF89a" + struct.pack("<HHBBB", 2, 1, 0x80, 0, 0) + bytes((255, 0, 0, 0, 0, 255))
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x4c\1\0;"
+    (tmp_path / "b.gif").write_bytes(screen + frame)
+    assert read(tmp_path / "b.gif", (2, 1)).pixels[0, 0].tolist() == [[0, 0, 255], [255, 255, 255]]
+
+
+def test_apng_without_its_default_image(tmp_path):
+    first, *rest = frames_of(4)
+    first.save(tmp_path / "a.png", save_all=True, append_images=rest, default_image=True, duration=100)
+    assert read(tmp_path / "a.png", animated="first").pixels[0, 5, 5].tolist() == [20, 0, 235]
+
+
+def avif_with_two_property_boxes(path: Path) -> None:
+    """An AVIF with alpha that Pillow's decoder refuses: each item has an `ipma` box of its own."""
+    image = picture()
+    image.putalpha(128)
+    image.save(path, quality=95)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"ipma") - 4
+    for name, step in ((b"meta", 0), (b"iprp", 0), (b"iloc", 22), (b"iloc", 36)):  # box sizes, and offsets of the items
+        place = content.index(name) - 4 + step
+        content[place : place + 4] = struct.pack(">I", struct.unpack_from(">I", content, place)[0] + 16)
+    head, items = (
+        bytes(content[at + 8 : at + 12]),
+        (bytes(content[at + 16 : at + 23]), bytes(content[at + 23 : at + 30])),
+    )
+    content[at : at + 30] = b"".join(struct.pack(">I4s4sI", 23, b"ipma", head, 1) + item for item in items)
+    path.write_bytes(content)
+
+
+def test_an_avif_that_pillow_refuses(tmp_path):
+    avif_with_two_property_boxes(tmp_path / "a.avif")
+    with pytest.raises(OSError, match="cannot identify"):
+        Image.open(io.BytesIO((tmp_path / "a.avif").read_bytes()))
+    got = read(tmp_path / "a.avif")
+    assert far(got.pixels[0], (np.asarray(picture(), int) + 255) / 2) < 6 and got.source_size == SIZE
+
+
+def test_an_unknown_kind_of_heif_is_not_called_a_video(tmp_path):
+    (tmp_path / "a.avif").write_bytes(b"\0\0\0\x10ftypmif3avif\0\0\0\x20mini" + bytes(60))
+    with pytest.raises(ItemError, match="unsupported kind of HEIF"):
+        read(tmp_path / "a.avif")
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u4", "i2"])
+def test_tiff_of_any_sample_type(tmp_path, byte_order, dtype):
+    values = np.empty((64, 96, 3), dtype)
+    span = {"f4": 1, "f8": 1, "u4": 2**32 - 1, "i2": 65535}[dtype]
+    values[:] = np.array([1, 0.5, 0.25]) * span - (32768 if dtype == "i2" else 0)
+    tifffile.imwrite(tmp_path / "a.tiff", values, byteorder=byte_order, bigtiff=True, photometric="rgb")
+    assert np.abs(read(tmp_path / "a.tiff").pixels.astype(int) - (255, 128, 64)).max() <= 1
+
+
+def test_planes_pages_and_lab_in_tiff(tmp_path):
+    planes = np.zeros((3, 64, 96), np.float64)
+    planes[0] = 1
+    with tifffile.TiffWriter(tmp_path / "a.tiff") as file:
+        file.write(planes, photometric="rgb", planarconfig="separate")
+        file.write(planes[::-1], photometric="rgb", planarconfig="separate")
+    assert (read(tmp_path / "a.tiff").pixels == (255, 0, 0)).all()
+    lab = np.full((64, 96, 3), (128 << 8, 0, 0), np.uint16)
+    tifffile.imwrite(tmp_path / "lab.tiff", lab, photometric="cielab")
+    assert np.abs(read(tmp_path / "lab.tiff").pixels.astype(int) - 119).max() <= 3
+
+
+def test_what_libtiff_prints_is_the_reason_of_its_file(tmp_path, capfd):
+    picture().save(tmp_path / "a.tiff", compression="tiff_lzw")
+    content = bytearray((tmp_path / "a.tiff").read_bytes())
+    content[8:2000] = b"\xff" * len(content[8:2000])
+    (tmp_path / "a.tiff").write_bytes(content)
+    item = MediaItem(tmp_path / "a.tiff", "image", "a.tiff", tmp_path / "a.txt", tmp_path)
+    workers = WorkerPool(1, 4 * GIB)
+    try:
+        failed = workers.schedule(decode, args=(item, SIZE, DecodeSettings()), timeout=60).future.result()
+    finally:
+        workers.close()
+    assert re.match(r"cannot read this image \(decoder error -2; [A-Z][a-z ]+\): ", failed.error)
+    assert capfd.readouterr().err == "" and native_log.captured() == ""
+
+
+def test_chromium_shows_the_same(tmp_path):
+    """Every file made above that a browser reads, by the tool that compares folders."""
+    from tests.support.review_server import chromium
+
+    with chromium():
+        pass  # skips, or fails, without a browser
+    for name, content in BMPS.items():
+        (tmp_path / f"{name}.bmp").write_bytes(content)
+    for name, content in BROKEN_CHUNKS.items():
+        (tmp_path / f"{name}.png").write_bytes(png(8, 2, bytes(COLOR) * 64, content))
+    for gamma in (1.0, 0.45455, 0.35):
+        value = chunk(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+        (tmp_path / f"{gamma}.png").write_bytes(png(8, 2, bytes((20, 100, 200)) * 64, value))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for suffix in ("jpg", "png", "webp", "avif"):
+        picture().save(tmp_path / f"turned.{suffix}", exif=exif, quality=95)
+    avif_with_two_property_boxes(tmp_path / "alpha.avif")
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, root / "tools" / "compare_with_chromium.py", tmp_path, "--sheet", tmp_path / "sheet.html"],
+        env=os.environ | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=200,
+    )
+    count = len(BMPS) + len(BROKEN_CHUNKS) + 8
+    expected = f"{count} files, {count} decoded, {count} compared, 0 differ, 0 refused though shown"
+    assert done.stdout.startswith(expected), done.stdout + done.stderr
+    assert "<table" in (tmp_path / "sheet.html").read_text(encoding="utf-8")
