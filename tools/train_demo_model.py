@@ -1,7 +1,7 @@
 """Trains the demo checkpoint: a Gemma 3 with about a million parameters that captions drawn shapes.
 
-    python tools/train_demo_model.py            # about half an hour on 2 cores, seeded
-    python tools/train_demo_model.py --out DIR --seed 1
+    python -m tools.train_demo_model            # about half an hour on 2 cores, seeded
+    torchrun --nproc-per-node 2 -m tools.train_demo_model --out DIR --start-from CHECKPOINT
 
 There are two stages, because captions alone teach neither shapes nor motion (docs/decisions.md):
 1. The vision tower learns shape, colors and position, with temporary linear heads on its pooled 4 x 4 grid.
@@ -11,7 +11,8 @@ There are two stages, because captions alone teach neither shapes nor motion (do
 
 import argparse
 import io
-import json
+import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,9 @@ from random import Random
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     Gemma3Config,
@@ -35,11 +37,13 @@ from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImagePr
 from gemma_captioner.config.prompting import Order
 from gemma_captioner.demo.drawing import COLORS, SHAPES, SIZE, draw, random_scene
 from gemma_captioner.engines.local.prompting import render_prompt
+from tools.demo_tokenizer import save_for_sentencepiece, train_tokenizer
 
 OUT = Path(__file__).parents[1] / "src/gemma_captioner/demo/checkpoint"
 GRID = 4  # soft tokens per side
 VISION_STEPS, VISION_BATCH, VISION_LR = 4000, 128, 2e-3
 LANGUAGE_STEPS, LANGUAGE_BATCH, LANGUAGE_LR = 2000, 32, 1.5e-3
+WARM_STEPS, WARM_BATCH, WARM_LR, WARM_BEGIN = 900, 24, 8e-4, 0.35
 
 IMAGE_PROMPTS = [
     "Provide a short, single-line description of this image for training data.",
@@ -74,15 +78,22 @@ WORDS = (
 POSITION_QUESTION = "Where is the shape?"
 MOTION_QUESTION = "Where does the shape go?"
 POSITIONS = [f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right")]
+# The loop that vLLM recognizes: over a slice of `messages` that has a name of its own, and over the parts of each.
 TEMPLATE = """{{ bos_token }}
-{%- set system = messages[0]['content'] if messages[0]['role'] == 'system' else '' -%}
-{%- set system = system if system is string else system[0]['text'] -%}
-{%- for message in (messages[1:] if system else messages) -%}
+{%- if messages[0]['role'] == 'system' -%}
+{%- set content = messages[0]['content'] -%}
+{%- set system = (content if content is string else content[0]['text']) + '\\n\\n' -%}
+{%- set turns = messages[1:] -%}
+{%- else -%}
+{%- set system = '' -%}
+{%- set turns = messages -%}
+{%- endif -%}
+{%- for message in turns -%}
 {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
 {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
 {%- endif -%}
 {{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\\n' }}
-{%- if loop.first and system -%}{{ system + '\\n\\n' }}{%- endif -%}
+{%- if loop.first -%}{{ system }}{%- endif -%}
 {%- if message['content'] is string -%}{{ message['content'] | trim }}
 {%- else -%}
 {%- for part in message['content'] -%}
@@ -97,54 +108,14 @@ TEMPLATE = """{{ bos_token }}
 """
 
 
-def train_tokenizer() -> GemmaTokenizer:
-    """Train a byte-fallback BPE in Gemma's format with 768 entries."""
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
-    special += ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
-    bytes_ = [f"<0x{i:02X}>" for i in range(256)]
+def tokenizer_texts() -> list[str]:
+    """Return what the tokenizer learns its pieces from: captions and prompts."""
     rng = Random(0)
     captions = [random_scene(rng, clip=i % 2 == 0).caption for i in range(2000)]
-    instructions = [
-        *IMAGE_PROMPTS,
-        *CLIP_PROMPTS,
-        POSITION_QUESTION,
-        MOTION_QUESTION,
-        "From to",
-        "Caption:",
-        "user\n\n",
-        "model\n\n",
-    ]
+    instructions = [*IMAGE_PROMPTS, *CLIP_PROMPTS, *POSITIONS, POSITION_QUESTION, MOTION_QUESTION]
+    instructions += ["From to", "Caption:", "user", "model"]
     prompts = [" ".join(rng.choices(WORDS, k=12)) for _ in range(2000)]
-    learner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    learner.normalizer = normalizers.Replace(" ", "▁")
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split("▁", "merged_with_next"),
-            pre_tokenizers.Punctuation(),
-        ]
-    )
-    learner.decoder = decoders.Fuse()
-    trainer = trainers.BpeTrainer(
-        vocab_size=768,
-        special_tokens=special + bytes_,
-        initial_alphabet=[chr(i) for i in range(33, 127)] + ["▁", "\n"],
-        show_progress=False,
-    )
-    learner.train_from_iterator(captions + prompts + (instructions + POSITIONS) * 50, trainer)
-    learned = json.loads(learner.to_str())["model"]
-    return GemmaTokenizer(
-        vocab=learned["vocab"],
-        merges=[tuple(pair) for pair in learned["merges"]],
-        extra_special_tokens={
-            "image_token": "<image_soft_token>",
-            "boi_token": "<start_of_image>",
-            "eoi_token": "<end_of_image>",
-            "start_of_turn_token": "<start_of_turn>",
-            "end_of_turn_token": "<end_of_turn>",
-        },
-        add_bos_token=True,
-        model_max_length=8192,
-    )
+    return captions + prompts + instructions * 50
 
 
 def build(tokenizer: GemmaTokenizer) -> tuple[Gemma3ForConditionalGeneration, Gemma3Processor]:
@@ -161,13 +132,12 @@ def build(tokenizer: GemmaTokenizer) -> tuple[Gemma3ForConditionalGeneration, Ge
             "vocab_size": len(tokenizer),
             "hidden_size": 128,
             "intermediate_size": 384,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 6,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 32,
             "query_pre_attn_scalar": 32,
-            "sliding_window": 64,
-            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "sliding_window": 256,  # five sliding layers, then a global one: the pattern that llama.cpp assumes
             "max_position_embeddings": 8192,
         },
         vision_config={
@@ -195,6 +165,45 @@ def build(tokenizer: GemmaTokenizer) -> tuple[Gemma3ForConditionalGeneration, Ge
         eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id, bos_token_id=config.bos_token_id
     )
     return model, processor
+
+
+def warm_start(model: Gemma3ForConditionalGeneration, processor: Gemma3Processor, checkpoint: Path) -> None:
+    """Copy an earlier checkpoint's vision tower, projector, layers and embeddings.
+
+    The last layer stays the last. Layers that are new begin almost without effect, so that training begins from what
+    the earlier checkpoint can do.
+    """
+    known = Gemma3ForConditionalGeneration.from_pretrained(checkpoint)
+    model.model.vision_tower.load_state_dict(known.model.vision_tower.state_dict())
+    model.model.multi_modal_projector.load_state_dict(known.model.multi_modal_projector.state_dict())
+    language, old = model.model.language_model, known.model.language_model
+    language.norm.load_state_dict(old.norm.state_dict())
+    tokenizer = GemmaTokenizer.from_pretrained(checkpoint)
+    with torch.no_grad():
+        for piece, id_ in processor.tokenizer.get_vocab().items():
+            parts = tokenizer(piece.replace("▁", " "), add_special_tokens=False)["input_ids"]
+            language.embed_tokens.weight[id_] = old.embed_tokens.weight[parts].mean(0)
+        for i, layer in enumerate(language.layers[:-1]):
+            if i < len(old.layers) - 1:
+                layer.load_state_dict(old.layers[i].state_dict())
+            else:
+                layer.post_attention_layernorm.weight.fill_(-0.9)  # the norm multiplies by 1 + weight
+                layer.post_feedforward_layernorm.weight.fill_(-0.9)
+        language.layers[-1].load_state_dict(old.layers[-1].state_dict())
+
+
+def save(model: Gemma3ForConditionalGeneration, processor: Gemma3Processor, folder: Path) -> None:
+    """Save with the tensor names of Google's checkpoints, which transformers 5 reads but does not write."""
+    processor.chat_template = TEMPLATE
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    save_for_sentencepiece(processor.tokenizer, folder)
+    path = folder / "model.safetensors"
+    tensors = {
+        re.sub(r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", name): tensor
+        for name, tensor in load_file(path).items()
+    }
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def encode_and_decode(frames: np.ndarray, rng: Random) -> np.ndarray:
@@ -276,10 +285,10 @@ def task_at(rng: Random, share: float) -> tuple[str, int]:
 
     The model learns motion from positions: questions about positions come first, and clips become longer.
     """
-    weights = (
-        {"place": 0.3, "journey": 0.25, "image": 0.15, "clip": 0.3} if share < 0.35 else {"image": 0.2, "clip": 0.8}
-    )
-    if 0.35 <= share < 0.6:
+    weights = {"image": 0.2, "clip": 0.8}
+    if share < 0.35:
+        weights = {"place": 0.3, "journey": 0.25, "image": 0.15, "clip": 0.3}
+    elif share < 0.6:
         weights["journey"] = 0.15
     task = rng.choices(list(weights), weights.values())[0]
     longest = 3 if share < 0.3 else 6 if share < 0.5 else 16
@@ -287,10 +296,11 @@ def task_at(rng: Random, share: float) -> tuple[str, int]:
 
 
 def examples(
-    processor: Gemma3Processor, rng: Random, task: str, num_frames: int
+    processor: Gemma3Processor, rng: Random, task: str, num_frames: int, batch: int
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield (prompt text with image markers, answer text, frames) for each item of a batch."""
-    for _ in range(LANGUAGE_BATCH if num_frames > 1 else 2 * LANGUAGE_BATCH):
+    """Yield (prompt text with image placeholders, answer text, frames) for each item of a batch."""
+    bare = processor.full_image_sequence.strip()
+    for _ in range(batch if num_frames > 1 else 2 * batch):
         scene = random_scene(rng, clip=num_frames > 1)
         frames = encode_and_decode(draw(scene, num_frames), rng)
         prompt = rng.choice(CLIP_PROMPTS if task == "clip" else IMAGE_PROMPTS)
@@ -306,31 +316,48 @@ def examples(
         order: Order = "media-first" if rng.random() < 0.5 else "text-first"
         turn = (prompt, processor.boi_token * num_frames, None)
         text = render_prompt(processor, [turn], marker=processor.boi_token, order=order)
+        # llama.cpp puts no newlines around images.
+        text = text.replace(processor.boi_token, processor.full_image_sequence if rng.random() < 0.6 else bare)
         yield text, answer + "<end_of_turn>" if chat else f" {answer}\n", frames
 
 
-def train_language(model: Gemma3ForConditionalGeneration, processor: Gemma3Processor, rng: Random, steps: int) -> None:
+def train_language(
+    model: Gemma3ForConditionalGeneration,
+    processor: Gemma3Processor,
+    rng: Random,
+    steps: int,
+    *,
+    batch: int,
+    lr: float,
+    begin: float,
+    out: Path,
+) -> None:
+    """Train the projector and the language model. begin: the share of the curriculum to leave out."""
     tokenizer = processor.tokenizer
+    tasks = Random(rng.random())  # the same in all processes, whose batches then take equally long
+    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rng = Random(rng.random() + rank)
+    batch //= processes
     model.model.vision_tower.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer, scheduler = schedule(trained, LANGUAGE_LR, steps)
+    optimizer, scheduler = schedule(trained, lr, steps)
     image_id = model.config.image_token_index
     started = time.monotonic()
     accuracies: dict[str, list[float]] = {}
     for step in range(steps):
         rows, labels, frames = [], [], []
-        task, num_frames = task_at(rng, step / steps)
-        for text, answer, drawn in examples(processor, rng, task, num_frames):
-            text = text.replace(processor.boi_token, processor.full_image_sequence)
+        task, num_frames = task_at(tasks, begin + (1 - begin) * step / steps)
+        for text, answer, drawn in examples(processor, rng, task, num_frames, batch):
             asked = tokenizer(text, add_special_tokens=not text.startswith("<bos>"))["input_ids"]
             said = tokenizer(answer, add_special_tokens=False)["input_ids"]
             rows.append(asked + said)
             labels.append([-100] * len(asked) + said)
             frames.append(drawn)
         longest = max(map(len, rows))
-        ids = torch.tensor([r + [0] * (longest - len(r)) for r in rows])
-        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows])
-        target = torch.tensor([r + [-100] * (longest - len(r)) for r in labels])
+        ids = torch.tensor([[0] * (longest - len(r)) + r for r in rows])
+        mask = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in rows])
+        longest_answer = max(sum(label != -100 for label in r) for r in labels)
+        target = torch.tensor([([-100] * longest + r)[-longest_answer:] for r in labels])
         with torch.no_grad():
             seen = model.model.vision_tower(pixel_values=to_pixels(np.concatenate(frames)))
         features = model.model.multi_modal_projector(seen.last_hidden_state)
@@ -340,46 +367,58 @@ def train_language(model: Gemma3ForConditionalGeneration, processor: Gemma3Proce
             token_type_ids=(ids == image_id).long(),
             mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=features)},
             use_cache=False,
+            logits_to_keep=longest_answer + 1,
         ).logits[:, :-1]
-        target = target[:, 1:]
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
         optimizer.zero_grad()
         loss.backward()
+        if processes > 1:
+            gradients = [p.grad for p in trained]
+            mean = nn.utils.parameters_to_vector(gradients).div_(processes)
+            dist.all_reduce(mean)
+            nn.utils.vector_to_parameters(mean, gradients)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         scheduler.step()
         right = ((logits.argmax(-1) == target) | (target == -100)).all(1).float().mean().item()
         accuracies.setdefault(task, []).append(right)
-        if step % 50 == 49:
+        if step % 25 == 24 and rank == 0:
             minutes = (time.monotonic() - started) / 60
             shares = {name: round(float(np.mean(right)), 3) for name, right in sorted(accuracies.items())}
             print(f"language {step + 1:5d}  all right {shares}  {minutes:.1f} min", flush=True)
             accuracies.clear()
+        if step % 100 == 99 and rank == 0:
+            save(model, processor, out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vision-from", type=Path, help="use the vision tower of this checkpoint unchanged")
+    parser.add_argument("--start-from", type=Path, help="begin with an earlier checkpoint; its vision tower stays")
     parser.add_argument("--vision-steps", type=int, default=VISION_STEPS)
-    parser.add_argument("--language-steps", type=int, default=LANGUAGE_STEPS)
+    parser.add_argument("--language-steps", type=int)
     arguments = parser.parse_args()
+    if "RANK" in os.environ:
+        if not arguments.start_from:
+            parser.error("torchrun trains only from a checkpoint: give --start-from")
+        dist.init_process_group("gloo")
     torch.manual_seed(arguments.seed)
     rng = Random(arguments.seed)
-    model, processor = build(train_tokenizer())
+    model, processor = build(train_tokenizer(tokenizer_texts()))
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     started = time.monotonic()
-    if arguments.vision_from:
-        known = Gemma3ForConditionalGeneration.from_pretrained(arguments.vision_from)
-        model.model.vision_tower.load_state_dict(known.model.vision_tower.state_dict())
+    if arguments.start_from:
+        warm_start(model, processor, arguments.start_from)
+        steps, batch, lr, begin = WARM_STEPS, WARM_BATCH, WARM_LR, WARM_BEGIN
     else:
         train_vision(model, rng, arguments.vision_steps)
-    train_language(model, processor, rng, arguments.language_steps)
+        steps, batch, lr, begin = LANGUAGE_STEPS, LANGUAGE_BATCH, LANGUAGE_LR, 0.0
+    steps = arguments.language_steps or steps
+    train_language(model, processor, rng, steps, batch=batch, lr=lr, begin=begin, out=arguments.out)
     model.eval()
-    processor.chat_template = TEMPLATE
-    model.save_pretrained(arguments.out)
-    processor.save_pretrained(arguments.out)
+    if os.environ.get("RANK", "0") == "0":
+        save(model, processor, arguments.out)
     print(f"saved {arguments.out} after {(time.monotonic() - started) / 60:.1f} min")
 
 

@@ -84,7 +84,12 @@ class Scene:
     @property
     def caption(self) -> str:
         moves = {None: "", "still": " stays still"}.get(self.motion, f" moves {self.motion}")
-        return f"A {self.color} {self.shape}{moves} on a {self.background} background."
+        start = f"{_article(self.color).capitalize()} {self.color} {self.shape}{moves}"
+        return f"{start} on {_article(self.background)} {self.background} background."
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
 
 
 def draw(scene: Scene, num_frames: int = 1) -> Pixels:
