@@ -59,7 +59,7 @@ class DryRunReport:
             "ignored": self.ignored,
             "model": self.model,
             "shortage": self.shortage,
-            "warnings": list(self.warnings),
+            "notes": list(self.notes),
             "failures": [{"path": str(f.item.path), "error": f.error} for f in self.failures],
         }
 

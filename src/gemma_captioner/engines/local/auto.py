@@ -46,7 +46,7 @@ def _plan(settings: Settings, model: str, device: str) -> MemoryPlan:
         name=model,
         quantize=settings.model.quantize,
         device=device,
-        dtype_bytes=hardware.choose_dtype(settings.model, device, "bfloat16").itemsize,
+        dtype_bytes=hardware.BYTES[hardware.choose_dtype(settings.model, device, "bfloat16")],
         available=hardware.free_memory(device),
         on_other_gpus=hardware.free_memory_of_other_gpus() if device == "cuda" else 0,
         request_tokens=settings.frames("clip") * _FRAME_TOKENS

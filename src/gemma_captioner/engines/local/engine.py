@@ -82,7 +82,7 @@ class LocalEngine:
         if "memory_plan" not in self.__dict__:
             return self._static_spec
         rows, plan = self._settings.model.batch_size, self.memory_plan
-        if rows == "auto":
+        if isinstance(rows, str):  # auto
             rows = min(plan.max_batch_size, plan.max_batch_tokens // self._longest_request)
         return replace(self._static_spec, preferred_batch_size=2 * rows)
 
