@@ -147,11 +147,11 @@ def test_the_dry_run_warns_for_the_kind_that_does_not_fit(command, media):
             (media / "shown" / file.name).write_bytes(file.read_bytes())
             (media / "shown" / file.name).with_suffix(".txt").write_text("A cat.")
         examples = ("--examples", media / "shown", "--frames", 12)
-        warnings = command(*words, "--base-url", stub.url, *examples, "--json").json["warnings"]
+        notes = command(*words, "--base-url", stub.url, *examples, "--json").json["notes"]
         assert [warning.partition(":")[0] for warning in warnings] == ["3 clips"]  # with three clips as examples
-        assert command(*words, "--base-url", stub.url, "--json").json["warnings"] == []
+        assert command(*words, "--base-url", stub.url, "--json").json["notes"] == []
         said = ("--max-new-tokens", 8000)
-        warnings = command(*words, "--base-url", stub.url, *said, "--json").json["warnings"]
+        notes = command(*words, "--base-url", stub.url, *said, "--json").json["notes"]
         assert [warning.partition(":")[0] for warning in warnings] == ["3 clips", "5 images"]
 
 

@@ -8,10 +8,9 @@ from typing import Any
 from ..captions.clean import strip_boilerplate, to_last_sentence
 from ..captions.encoding import decode_text
 from ..captions.flags import evaluate
-from ..captions.formats import CaptionFormat, FormatError, detect, get_format
+from ..captions.formats import CaptionFormat, FormatError, detect
 from ..captions.limits import MIN_WORDS, estimated_tokens
 from ..captions.repair import find_faults, repair, repair_steps
-from ..config.formats import format_spec
 from ..config.targets import get_target, states_silence, token_limit
 from . import trainer_rules
 from .settings import CheckSettings
@@ -41,10 +40,12 @@ def inspect_caption(
     checking: CheckSettings,
     count: Callable[[str], int] | None = None,
     flags: Sequence[str] | None = None,
+    caption_format: CaptionFormat[Any] | None = None,
 ) -> Inspection:
     """Check one caption file against all rules.
 
     count: exact token counter of --tokenizer. flags: the journal's flags if this tool wrote the caption, else None.
+    caption_format: the format of --format; by default, the one that the caption looks like.
     """
     if len(content) > MAX_CAPTION_BYTES:
         return Inspection([("unreadable", f"more than {MAX_CAPTION_BYTES >> 10} KiB, too large for a caption")])
@@ -54,7 +55,7 @@ def inspect_caption(
     found = [("bom", "")] if "BOM" in saved_as else []
     if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
         found.append(("not_utf8", f"detected as {saved_as}"))
-    caption_format = detect(text) if checking.format is None else get_format(format_spec(checking.format))
+    caption_format = caption_format or detect(text)
     if caption_format.name != "prose" and text.strip():
         return _inspect_structured(text, found, caption_format, checking, count, flags, content)
     one_caption_per_line = checking.for_ is not None and get_target(checking.for_).one_caption_per_line

@@ -7,7 +7,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
+from ..captions.formats import CaptionFormat
 from ..captions.stats import CaptionStats, match_captions
 from ..dataset import sidecar
 from ..dataset.discover import Root, filename_normalizer
@@ -28,6 +30,7 @@ class DatasetScan:
     root: Root
     checking: CheckSettings
     count_tokens: Callable[[str], int] | None = None
+    caption_format: CaptionFormat[Any] | None = None  # of --format
     files: int = 0
     findings: list[Finding] = field(default_factory=list)
     fixed: list[Finding] = field(default_factory=list)
@@ -112,14 +115,16 @@ class DatasetScan:
         caption_file = path.relative_to(self.root.store).as_posix()
         made = history.caption_record(caption_file, sidecar.digest(content))
         flags = made.flags if made is not None else None
-        inspection = inspect_caption(content, self.checking, self.count_tokens, flags)
+        inspection = inspect_caption(content, self.checking, self.count_tokens, flags, self.caption_format)
         if journal is not None and inspection.fixed_bytes is not None:
             try:
                 self._fix(path, content, inspection.fixed_bytes, [code for code, _ in inspection.found], journal)
             except ItemError as error:
                 self._add_finding(path, "unfixable", str(error))
             else:
-                inspection = inspect_caption(inspection.fixed_bytes, self.checking, self.count_tokens, flags)
+                inspection = inspect_caption(
+                    inspection.fixed_bytes, self.checking, self.count_tokens, flags, self.caption_format
+                )
         for code, what in inspection.found:
             self._add_finding(path, code, what)
         if inspection.text:

@@ -70,9 +70,9 @@ def check(
     if checking.for_:
         get_target(checking.for_)
         note_target(checking.for_)
-    get_format(format_spec(checking.format))
+    caption_format = None if checking.format is None else get_format(format_spec(checking.format))
     [root] = resolve_roots([folder], checking.captions)
-    scan = DatasetScan(root, checking, token_counter(checking.tokenizer))
+    scan = DatasetScan(root, checking, token_counter(checking.tokenizer), caption_format)
     try:
         with err.status("reading the folder") as status:
 

@@ -98,8 +98,9 @@ def _normalize_shots(text: str) -> str:
     """
     if not re.match(r"\[shot\s*\d+\]", text, re.IGNORECASE):
         text = f"[Shot 1] {text}"
+    if (first := _SHOT.match(text)) and _time_s(first) == 0:
+        text = f"[Shot 1] {text[first.end() :][:1].upper()}{text[first.end() + 1 :]}"
     text = _SHOT.sub(_shot_text, text)
-    text = re.sub(r"\[Shot 1\] (\w)", lambda found: f"[Shot 1] {found[1].upper()}", text, count=1)
     text = _SPEAKER.sub(lambda ids: f"({','.join(f'S{number}' for number in _numbers(ids[1]))})", text)
     return re.sub(r"(<d>\[[^\]]+\])\s*[\"\u201c](.*?)[\"\u201d]\s*</d>", r"\1 \2</d>", text)
 
@@ -110,7 +111,7 @@ def _numbers(text: str) -> list[str]:
 
 def _shot_text(shot: re.Match[str]) -> str:
     number, time_s = int(shot["number"]), _time_s(shot)
-    if time_s is None or (number == 1 and time_s == 0):
+    if time_s is None:
         return f"[Shot {number}] "
     return f"[Shot {number}] At {int(time_s // 60):02d}:{time_s % 60:06.3f}, "
 

@@ -89,11 +89,12 @@ class Tags(CaptionFormat[list[str]]):
         return [", ".join(content)]
 
     def add_affixes(self, content: list[str], *, trigger: str = "", prefix: str = "", suffix: str = "") -> list[str]:
-        """The trigger becomes the first tag. Prefix and suffix bring their own commas."""
+        """The trigger becomes the first tag, unless a longer tag holds it. Prefix and suffix bring their own commas."""
         once: dict[str, str] = {}
-        for tag in [trigger, *content] if trigger else content:
+        for tag in [trigger, *content] if trigger and not _holds(content, trigger) else content:
             once.setdefault(tag.lower(), tag)
-        return [tag.strip() for tag in f"{prefix}{', '.join(once.values())}{suffix}".split(",") if tag.strip()]
+        affixed = apply_affixes(", ".join(once.values()), trigger=trigger, prefix=prefix, suffix=suffix)
+        return [tag.strip() for tag in affixed.split(",") if tag.strip()]
 
     def render(self, content: list[str]) -> str:
         return encodable(", ".join(content))
@@ -105,6 +106,11 @@ class Tags(CaptionFormat[list[str]]):
         """Drop the last tags first."""
         for count in range(len(content) - 1, 0, -1):
             yield content[:count]
+
+
+def _holds(tags: list[str], trigger: str) -> bool:
+    word = re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
+    return any(word.search(tag) and tag.lower() != trigger.lower() for tag in tags)
 
 
 def _strings(text: str) -> list[str]:
