@@ -139,7 +139,7 @@ def test_the_dry_run_warns_for_the_kind_that_does_not_fit(command, media):
     words = ("caption", media, "--engine", "server", "--model", "m", "--image-size", 64, "--dry-run")
     with StubServer(models=("m",)) as stub:  # 8,192 tokens
         done = command(*words, "--base-url", stub.url, "--frames", 40)
-        [warning] = [line for line in done.out.splitlines() if line.startswith("warning")]
+        [warning] = [line for line in done.out.splitlines() if line.startswith("note")]
         assert "3 clips: up to 10," in warning and "the context has 8,192: use fewer --frames" in warning
         assert done.code == 0
         (media / "shown").mkdir()
@@ -148,11 +148,11 @@ def test_the_dry_run_warns_for_the_kind_that_does_not_fit(command, media):
             (media / "shown" / file.name).with_suffix(".txt").write_text("A cat.")
         examples = ("--examples", media / "shown", "--frames", 12)
         notes = command(*words, "--base-url", stub.url, *examples, "--json").json["notes"]
-        assert [warning.partition(":")[0] for warning in warnings] == ["3 clips"]  # with three clips as examples
+        assert [warning.partition(":")[0] for warning in notes] == ["3 clips"]  # with three clips as examples
         assert command(*words, "--base-url", stub.url, "--json").json["notes"] == []
         said = ("--max-new-tokens", 8000)
         notes = command(*words, "--base-url", stub.url, *said, "--json").json["notes"]
-        assert [warning.partition(":")[0] for warning in warnings] == ["3 clips", "5 images"]
+        assert [warning.partition(":")[0] for warning in notes] == ["3 clips", "5 images"]
 
 
 # Logs
