@@ -284,8 +284,8 @@ def test_every_trap_is_tried_and_of_a_known_trainer():
     assert {trip[0] for trip in TRAINER_CASES} == set(TRAINER_RULES)
     assert set(SOURCES) == set(TRAINERS) == {t for trap in TRAINER_RULES.values() for t in trap.trainers}
     assert {code for code in RULES if code not in TRAINER_RULES} - set(FAULTY_CAPTIONS) == {
-        "unreadable", "unfixable", "empty_media", "no_caption", "collision", "no_media", "truncated", "partial_video",
-        "duplicate",
+        "unreadable", "unfixable", "empty_media", "no_caption", "other_caption", "collision", "no_media", "truncated",
+        "partial_video", "duplicate",
     }  # fmt: skip
 
 

@@ -98,7 +98,8 @@ def as_drawn(tmp_path_factory) -> Path:
     with tarfile.open(place / "shard-000.tar", "w") as tar:
         tar.add(place / "images", "sub")
     (place / "prompt.txt").write_text("Describe this.")
-    (place / "facts.csv").write_text("file_name,place\n01.png,Lisbon\n")
+    rows = "".join(f"{path.name},Lisbon\n" for path in (place / "dataset").iterdir())
+    (place / "facts.csv").write_text(f"file_name,place\n{rows}")
     [config] = [block.text for block in BLOCKS if (block.page, block.language) == (README, "toml")]
     (place / "captions.toml").write_text(config)
     for script in ROOT.glob("gemma3-*.py"):

@@ -105,7 +105,8 @@ def test_examples_are_written_for_the_terminal_and_the_site():
 
 
 def test_short_forms_and_the_old_name_of_an_option_are_read_as_the_long_ones(command, media, tmp_path):
-    (tmp_path / "table.csv").write_text("file_name,place\n01.png,Lisbon\n")
+    rows = [f"{path.name},Lisbon" for path in media.iterdir()]
+    (tmp_path / "table.csv").write_text("\n".join(["file_name,place", *rows]))
     words = ("caption", media, "-r", "-m", "demo", "-p", "In {place}.", "-o", tmp_path / "out", "--dry-run", "--json")
     for name in ("--facts", "--metadata"):
         done = command(*words, name, tmp_path / "table.csv")

@@ -37,7 +37,8 @@ FOREIGN = (
 # Command line -> exit code, what the message says. The files are made by `place`.
 WRONG: list[tuple[str, int, str]] = [
     ("captoin media", 2, 'Did you mean "caption"?'),
-    ("caption", 2, "PATHS is required: Folders and files to caption"),
+    ("media", 2, "media is no command: to caption it, run `gemma-captioner caption media`"),
+    ("caption", 2, "give the folder to caption, for example:"),
     ("caption media --framse 3", 2, "Did you mean --frames?"),
     ("caption media --frames", 2, "--frames requires a value: Show the model this many frames"),
     ("caption media --frames 0", 2, "--frames 0: give 1 or more"),
@@ -46,6 +47,10 @@ WRONG: list[tuple[str, int, str]] = [
     ("caption media --frames 3 --frames 4", 2, "--frames is given more than once: give it once"),
     ("caption media --fps 0", 2, "--fps 0: give more than 0"),
     ("caption media --span 5", 2, "--span 5: write it as whole, head:4.5"),
+    ("caption media --span 5-2", 2, "--span 5-2: it ends before it begins: write it as START-END, for example 2-5"),
+    ("caption media --span head:0", 2, "--span head:0: give more than 0 seconds"),
+    ("caption media --background notacolour", 2, "--background notacolour: give the name of a color"),
+    ("caption media --include jpg", 2, "--include jpg: no file matches jpg: give *.jpg for the type"),
     ("caption media --sampling random", 2, "--sampling random: give one of index, midpoints, ends"),
     ("caption media --max-new-tokens -1", 2, "--max-new-tokens -1: give 1 or more"),
     ("caption media --temperature 9", 2, "--temperature 9: give 5 or less"),
@@ -93,6 +98,11 @@ WRONG: list[tuple[str, int, str]] = [
     ("caption media --config latin.txt", 1, "not UTF-8 text: save it as UTF-8"),
     ("caption media --config wrong.toml", 1, "--config wrong.toml: --frames x: give a whole number"),
     ("caption media --config misspelt.toml", 1, "unknown setting 'frame'. Did you mean 'frames'?"),
+    ("caption media --config table.toml", 1, "[image]: unknown setting 'promt'. Did you mean 'prompt'?"),
+    ("caption media --config both.toml", 1, "[clip]: unknown setting 'frames'. It is one setting for images and clips"),
+    ("caption media --config command.toml", 1, "dry-run is for the command line only: give --dry-run"),
+    ("caption media --config empty", 1, "--config empty cannot be read: it is a folder"),
+    ("caption media --examples shown", 2, "--examples: shown/a.txt cannot be read: it is not UTF-8 text"),
     ("caption media --config kind.toml", 1, "[image] max_new_tokens 0: give 1 or more"),
     ("caption media --config image.toml", 1, "[image] 3: write it as a table of settings"),
     ("caption empty --model demo", 1, "(0 other files): check the folder, add --recursive"),
@@ -136,12 +146,18 @@ def place(tmp_path, monkeypatch):
         "misspelt.toml": "frame = 3\n",
         "kind.toml": "[image]\nmax_new_tokens = 0\n",
         "image.toml": "image = 3\n",
+        "table.toml": "[image]\npromt = 'x'\n",
+        "both.toml": "[clip]\nframes = 3\n",
+        "command.toml": "dry-run = true\n",
         "void.txt": "",
         "bad.csv": "a,b\n1,2\n",
         "bad.jsonl": "{oops\n",
     }.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "latin.txt").write_bytes(b"prompt = '\xff'")
+    (tmp_path / "shown").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "shown" / "a.png")
+    (tmp_path / "shown" / "a.txt").write_bytes(b"\xff\xfe")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

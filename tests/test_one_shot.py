@@ -44,12 +44,14 @@ def test_settings_are_the_originals(command, media):
 def test_flags_of_the_original(command, media, tmp_path):
     done = command(
         CLIPS, "--videos_folder", "media", "--output_folder", "out", "--model_id", "demo",
-        "--prompt", "Describe.", "--num_frames", "3", "--max_new_tokens", "5", "--hf_token", "hf_x", "--quantize",
+        "--prompt", "Describe {it} in {braces.", "--num_frames", "3", "--max_new_tokens", "5", "--hf_token", "hf_x",
+        "--quantize",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert len(captions(tmp_path / "out")) == 3 and not captions(media)
     made = next(line for line in journal(tmp_path / "out") if line["kind"] == "caption")
     assert len(made["frame_times_s"]) == 3 and made["new_tokens"] <= 5
+    assert made["prompts"] == ["Describe {it} in {braces."]  # literally
 
 
 def test_a_failure_shows_in_the_exit_code_and_never_in_a_caption(command, media):

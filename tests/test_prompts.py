@@ -69,7 +69,11 @@ def test_braces_are_written_twice_and_numbers_may_be_formatted():
 def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, script):
     names = sorted(p.name for p in media.iterdir())
     facts = media.parent / "facts.csv"
-    facts.write_text(f'file_name,place,tags\n{names[0]},Lisbon,"a, b"\n{names[1].rpartition(".")[0]},Porto,\n')
+    rows = [names[0], names[1].rpartition(".")[0], *names[2:]]
+    places = ["Lisbon", *["Porto"] * len(names)]
+    facts.write_text(
+        "file_name,place,tags\n" + "".join(f'{f},{p},"a, b"\n' for f, p in zip(rows, places, strict=False))
+    )
     (media / names[0]).with_suffix(".txt").write_text("An old caption.")
     prompt = " ".join(f"{name}={{{name}}}" for name in VARIABLES) + " in {place}"
     done = command(

@@ -30,7 +30,7 @@ def run_for(
 
 
 def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: Any) -> Iterator[Outcome]:
-    """Caption images and clips. Yields one outcome per file, after it is on disk.
+    """Caption images and clips. Returns an iterator of one outcome per file, which is on disk by then.
 
     Args:
         paths: Folders and files, also `s3://BUCKET/FOLDER`.
@@ -40,9 +40,14 @@ def caption(*paths: str | Path, engine: Engine | str | None = None, **settings: 
 
     Raises:
         UsageError: A setting is invalid.
-        StartError: The run cannot start or cannot continue.
+        StartError: The run cannot start, or, from the iterator, cannot continue.
     """
     own = None if isinstance(engine, str) else engine
     named = {"engine": engine} if isinstance(engine, str) else {}
-    with closing(run_for(map(parse_path, paths), Settings.from_dict(settings, named), own)) as run:
-        yield from run
+    run = run_for(map(parse_path, paths), Settings.from_dict(settings, named), own)
+
+    def outcomes() -> Iterator[Outcome]:
+        with closing(run):
+            yield from run
+
+    return outcomes()

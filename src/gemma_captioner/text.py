@@ -39,6 +39,14 @@ def format_duration(seconds: float) -> str:
     return f"{int(seconds // 3600)}h{int(seconds % 3600 // 60):02d}m"
 
 
+def format_estimate(seconds: float) -> str:
+    """# 42 -> 40 s, 1500 -> 25 min, 7800 -> 2 h 10 min"""
+    if seconds < 90:
+        return f"{max(1, round(seconds)) if seconds < 10 else round(seconds / 10) * 10} s"
+    minutes = round(seconds / 60) if seconds < 6000 else round(seconds / 600) * 10
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
 def format_timestamp(time_s: float) -> str:
     """# 65.4 -> 01:05"""
     return f"{int(time_s) // 60:02d}:{int(time_s) % 60:02d}"

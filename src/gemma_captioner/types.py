@@ -175,4 +175,12 @@ class Failed:
     rejected: tuple[str, ...] = field(default=(), compare=False)  # raw replies that no caption could be made of
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a run does now: what it waits for, "" if nothing is in progress, and the names of the files concerned."""
+
+    waiting_for: str = ""
+    files: tuple[str, ...] = ()
+
+
 Outcome = Captioned | Skipped | Failed

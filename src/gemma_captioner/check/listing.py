@@ -28,10 +28,19 @@ class Listing:
     def similar_name(self, media: str) -> str:
         """A file that may be the caption of `media` under another name, or "".
 
-        # a.png -> a.TXT, a.caption, a.png.txt
+        # a.png -> a.TXT, a.caption, a.json, a.png.txt
         """
-        guesses = (f"{base}.{end}" for base in (PurePosixPath(media).stem, media) for end in ("txt", "caption"))
+        guesses = (f"{base}.{end}" for base in (PurePosixPath(media).stem, media) for end in ("txt", "caption", "json"))
         return next((self._texts[guess.lower()] for guess in guesses if guess.lower() in self._texts), "")
+
+    def other_captions(self, media: str, extension: str) -> list[str]:
+        """Captions of `media` with another extension than the one that is checked.
+
+        # a.png -> a.caption, a.json
+        """
+        stem = PurePosixPath(media).stem
+        names = (f"{stem}.{end}" for end in ("txt", "caption", "json") if end != extension)
+        return [self._texts[name.lower()] for name in names if name.lower() in self._texts]
 
     @cached_property
     def _texts(self) -> dict[str, str]:

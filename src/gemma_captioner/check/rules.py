@@ -35,6 +35,9 @@ GENERAL_RULES: Mapping[str, Rule] = {
     "empty_media": Rule("error", "empty image or clip file", "replace or remove it"),
     "no_caption": Rule("error", "image or clip without a caption", "run `gemma-captioner caption`"),
     "collision": Rule("error", "files that share one caption", "rename all but one, or caption with --name full"),
+    "other_caption": Rule(
+        "note", "a caption with another extension lies beside the one that is checked",
+        "remove the one that is not meant, or check it with --extension"),
     "no_media": Rule("note", "caption without an image or clip", "remove it, or restore its image or clip"),
     "empty": Rule("error", "caption without any words", _BY_COMMAND),
     "not_utf8": Rule("error", "not saved as UTF-8", "save it as UTF-8", fixed=True),

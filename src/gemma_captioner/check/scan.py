@@ -97,6 +97,8 @@ class DatasetScan:
                 similar_name = listing.similar_name(name)
                 hint = f"{similar_name} exists: set --name or --extension, or rename it" if similar_name else ""
                 self._add_finding(listing.folder / name, "no_caption", hint)
+            elif also := listing.other_captions(name, self.checking.extension):
+                self._add_finding(listing.folder / name, "other_caption", f"{', '.join(also)} beside {path.name}")
 
     def _check_caption(self, path: Path, history: History, journal: Journal | None) -> None:
         try:

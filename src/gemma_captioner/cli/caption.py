@@ -17,6 +17,7 @@ from pydantic import Field
 from ..config.decoding import FrameSamplingSettings, MediaSettings
 from ..config.group import SettingsGroup
 from ..config.model import ModelSettings, ServerSettings
+from ..config.precedence import option_name
 from ..config.prompting import GenerationSettings, PromptSettings
 from ..config.quality import QualitySettings
 from ..config.run import ClusterSettings, RunOptions
@@ -24,11 +25,11 @@ from ..config.selection import SelectionSettings
 from ..config.settings import Settings
 from ..errors import CaptionerError, StartError, redact_token
 from ..storage.filesystem import parse_path
-from ..text import counted, file_error, printable
+from ..text import file_error, printable
 from .help import examples
 from .options import Options, take, with_options
 from .progress import ProgressReporter
-from .shell import app, err, out, print_json
+from .shell import app, command_line, err, out, print_json
 
 if TYPE_CHECKING:
     from ..executors.local import Run
@@ -99,13 +100,14 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
         return _dry_run(paths, settings, output_options)
     from ..api import run_for
 
-    report = ProgressReporter(err, show=output_options.show)
+    report = ProgressReporter(err, show=output_options.show, capture=not output_options.debug)
     run: Run | None = None
     message = ""
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         with report:
             run = run_for(paths, settings, log=report.log)
+            report.watch(run)
             with closing(run):
                 for outcome in run:
                     report.update(outcome, run.total, run.utilization)
@@ -125,10 +127,10 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
     finally:
         signal.signal(signal.SIGTERM, previous)
     load_seconds = run.load_seconds if run else 0.0
-    if run and (report.stats.done or report.stats.skipped):
-        report.summary(
-            load_seconds=load_seconds, ignored=run.plan.ignored, journals=run.journals, utilization=run.utilization
-        )
+    if run and (report.stats.done or report.stats.skipped or run.plan.num_beyond_limit):
+        from .summary import print_summary
+
+        print_summary(report, run, command_line.get())
     if output_options.json_:
         print_json(report.stats.as_json(report.seconds, load_seconds) | ({"error": message} if message else {}))
     if output_options.on_finish and code not in (130, 143):
@@ -141,12 +143,9 @@ def _exit_code(run: "Run", report: ProgressReporter) -> int:
     stats = report.stats
     if run.stopped_by_deadline:
         report.log("--stop-after has passed: no new files were started. Run the same command again to resume", "yellow")
-    elif not (stats.done or stats.skipped or run.plan.num_in_other_shards or run.settings.selection.limit == 0):
+    elif not (stats.done or stats.skipped or run.plan.num_in_other_shards or run.plan.num_beyond_limit):
         where = ", ".join(printable(root.folder) for root in run.roots)
-        raise StartError(
-            f"no images or clips in {where} ({counted(run.plan.ignored, 'other file')}): check the folder, add "
-            "--recursive for subfolders, or change --include and --exclude"
-        )
+        raise StartError(f"no images or clips in {where} {run.plan.why_empty}")
     return 3 if stats.failed else 0
 
 
@@ -169,6 +168,9 @@ def read_config(path: Path | None) -> dict[str, Any]:
         raise StartError(f"--config {path} is not valid TOML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"--config {path} cannot be read: {file_error(error)}") from error
+    for name in values:
+        if option_name(name) in map(option_name, OutputOptions.model_fields):
+            raise StartError(f"--config {path}: {name} is for the command line only: give {option_name(name)}")
     try:
         Settings.from_dict(values)
     except CaptionerError as error:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ..config.decoding import FrameSamplingSettings
 from ..config.group import SettingsGroup
-from ..config.model import DEFAULT_MODEL, ModelSettings
+from ..config.model import AUTO, ModelSettings
 from ..config.prompting import PromptSettings
 from ..config.run import ClusterSettings, RunOptions
 from ..config.selection import SelectionSettings
@@ -52,7 +52,7 @@ _CHANGED: Mapping[type[SettingsGroup], Mapping[str, Option | None]] = {
     ModelSettings: {
         "model": repeatable(
             str,
-            f"A model to compare: a Hugging Face id, a local folder, or `demo`. Repeatable. [default: {DEFAULT_MODEL}]",
+            f"A model to compare: a Hugging Face id, a local folder, or `demo`. Repeatable. [default: {AUTO}]",
         )
     },
     RunOptions: {"stop_after": None},

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from ..dataset.discover import is_clip, natural_sort_key
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import ItemError, UsageError
 from ..split.settings import SplitSettings
@@ -19,7 +20,7 @@ from .shell import app, err, out
 @app.command(help_epilogue=examples("split"))
 @with_options(Options(SplitSettings))
 def split(
-    videos: Annotated[list[LocalPathOption], Parameter(help="The videos to cut.")],
+    videos: Annotated[list[LocalPathOption], Parameter(help="The videos to cut, or folders of them.")],
     /,
     *,
     output: Annotated[LocalPathOption, Parameter(help="Write the clips into this folder.")],
@@ -34,6 +35,7 @@ def split(
     from ..split.scenes import split as cut
 
     cutting = SplitSettings.from_dict(flags)
+    videos = [video for path in videos for video in _videos_in(path, output)]
     twice = [stem for stem, times in Counter(video.stem for video in videos).items() if times > 1]
     if twice:
         raise UsageError(
@@ -52,6 +54,20 @@ def split(
         else:
             out.print(f"{printable(video)}: {counted(count, 'clip')}", markup=False)
     return 3 if failed else 0
+
+
+def _videos_in(path: Path, output: Path) -> list[Path]:
+    """The videos of a folder, in natural order; any other path is the caller's own."""
+    if not path.is_dir():
+        return [path]
+    if output.exists() and output.samefile(path):
+        raise UsageError(f"--output {output} is the folder of the videos: give another folder for the clips")
+    names = sorted(
+        (entry.name for entry in path.iterdir() if is_clip(entry.name) and entry.name[0] != "."), key=natural_sort_key
+    )
+    if not names:
+        raise UsageError(f"{printable(path)} has no videos: give a folder that holds them, or the videos themselves")
+    return [path / name for name in names]
 
 
 @app.command(help_epilogue=examples("restore"))

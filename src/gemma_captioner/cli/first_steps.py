@@ -149,15 +149,18 @@ def doctor(
 ) -> int:
     """Check this machine, or the server at --base-url, and say what to change.
 
-    Reports the GPU, the memory, the installed packages and what they mean for captioning.
+    Reports the GPU, the memory, the installed packages and what they mean for captioning. Exits with 1 if something
+    must change.
     """
     from ..doctor.machine import diagnose_machine
     from ..doctor.server import diagnose_server
 
     server = ServerAddress.from_dict(flags)
     asked = flags | ({} if model is None else {"model": model})
+    code = 0
     for finding in diagnose_machine() if server.base_url is None else diagnose_server(asked):
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]
         out.print(f"[{style}]{mark}[/] ", end="")
         out.print(f"{finding.what}: {finding.meaning}", markup=False)
-    return 0
+        code = max(code, int(finding.state == "bad"))
+    return code

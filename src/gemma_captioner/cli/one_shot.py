@@ -47,7 +47,7 @@ def run_one_shot(
         settings = Settings.from_dict(
             {
                 "model": given.model_id,
-                "prompt": given.prompt,
+                "prompt": given.prompt.replace("{", "{{").replace("}", "}}"),  # literally, as in the original
                 "output": given.output_folder,
                 "max_new_tokens": given.max_new_tokens,
                 "hf_token": given.hf_token,

@@ -1,63 +1,118 @@
-"""Progress of a run on stderr: a line with the time left, failures as they happen, a summary at the end.
+"""Progress of a run on stderr: how far it is, how fast, and what it waits for; failures as they happen.
 
-The line is live on a terminal. Elsewhere it is printed every few seconds.
+On a terminal, two lines that are redrawn below everything else. Elsewhere, one line every half minute.
 """
 
+import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 from ..executors.stats import RunStats
-from ..text import counted, format_duration, printable
-from ..types import Failed, Outcome, Skipped
+from ..text import format_duration, printable
+from ..types import Activity, Failed, Outcome, Skipped
+from .captured_stderr import CapturedStderr
 
-_PLAIN_INTERVAL_S = 10.0
-_MAX_FAILURES_SHOWN = 20
+_PLAIN_INTERVAL_S, _LIVE_INTERVAL_S = 30.0, 0.2
+_RATE_WINDOW_S = 60.0
+_BAR_WIDTH = 20
 
 
-class _RateColumn(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(str(task.fields["pace"]), style="cyan")
+class Watched(Protocol):
+    """What the display reads of a run, from its own thread."""
+
+    @property
+    def activity(self) -> Activity: ...
+    @property
+    def loaded_at(self) -> float | None: ...
+    @property
+    def total(self) -> int | None: ...
+
+
+class Rate:
+    """Files per second over the last minute, or over the last two outcomes if they are further apart."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()  # (seconds, files done then)
+
+    def add(self, now: float, done: int, loaded_at: float | None = None) -> None:
+        """loaded_at: when the model was loaded. Neither the time before it counts, nor the files that failed in it."""
+        if loaded_at is not None and not (self._samples and self._samples[0][0] >= loaded_at):
+            self._samples = deque([(loaded_at, done - 1)])
+        self._samples.append((now, done))
+
+    def per_second(self, now: float) -> float | None:
+        while len(self._samples) > 2 and self._samples[1][0] < now - _RATE_WINDOW_S:
+            self._samples.popleft()
+        if len(self._samples) < 2 or now <= self._samples[0][0]:
+            return None
+        return (self._samples[-1][1] - self._samples[0][1]) / (now - self._samples[0][0])
 
 
 class ProgressReporter:
-    """Counts outcomes and prints progress."""
+    """Counts outcomes and prints progress. A context manager."""
 
-    def __init__(self, console: Console, *, show: bool) -> None:
-        self.console = console
+    def __init__(self, console: Console, *, show: bool, capture: bool = True) -> None:
+        """capture: whether to keep what libraries write to stderr away from the display on a terminal."""
+        self.console = self._outer_console = console
         self.stats = RunStats()
         self.started = time.monotonic()
         self.total: int | None = None
-        self._show = show
-        self._first_done: float | None = None
-        self._last_plain = self.started
+        self._show, self._capture = show, capture
+        self._run: Watched | None = None
         self._busy: Mapping[str, float] = {}
-        self._live: Progress | None = None
-        if console.is_terminal:
-            self._live = Progress(
-                SpinnerColumn(),
-                BarColumn(bar_width=24),
-                TextColumn("{task.description}"),
-                _RateColumn(),
-                console=console,
-                transient=True,
-            )
-            self._task = self._live.add_task("looking", total=None, pace="")
+        self._rate = Rate()
+        self._stopped = threading.Event()
+        self._captured: CapturedStderr | None = None
+        self._live: Live | None = None
+        self._spinner = Spinner("dots")
+        self._resources = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
+        if self.console.is_terminal:
+            if self._capture and sys.platform != "win32" and self.console.file.isatty():
+                self._captured = self._resources.enter_context(CapturedStderr())
+                self.console = Console(file=self._captured.terminal, highlight=False)
+            self._live = Live(
+                console=self.console,
+                get_renderable=self._render,
+                auto_refresh=False,
+                transient=True,
+                redirect_stderr=False,  # its proxy would mix the progress bars of libraries into one line
+            )
+            self._resources.enter_context(self._live)
+        ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
+        self._resources.callback(ticker.join)
+        self._resources.callback(self._stopped.set)
+        ticker.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._live:
-            self._live.stop()
+        self._resources.close()
+        self.console = self._outer_console
+
+    def watch(self, run: Watched) -> None:
+        self._run = run
+
+    def _tick(self) -> None:
+        while not self._stopped.wait(_LIVE_INTERVAL_S if self._live else _PLAIN_INTERVAL_S):
+            if self._live is None:
+                self.log(", ".join(filter(None, [self._count(), self._pace(), self._state()])))
+                continue
+            for line in self._captured.lines() if self._captured else ():
+                self.log(line, "dim")
+            self._live.refresh()
 
     @property
     def seconds(self) -> float:
@@ -67,77 +122,60 @@ class ProgressReporter:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
     def update(self, outcome: Outcome, total: int | None, utilization: Mapping[str, float] | None = None) -> None:
-        """busy: for each actor of a cluster, the share of time that it worked."""
+        """utilization: for each actor of a cluster, the share of time that it worked."""
         self.stats.add(outcome)
         self._busy = utilization or {}
         # A thread counts the files during the run, so the count can lag behind what is done.
         self.total = total and max(total, self.stats.done)
         if isinstance(outcome, Skipped):
             return
-        self._first_done = self._first_done or time.monotonic()
+        self._rate.add(time.monotonic(), self.stats.done, self._run.loaded_at if self._run else None)
         if isinstance(outcome, Failed):
             self.log(f"failed: {printable(outcome.item.path)}: {outcome.error}", "red")
         elif self._show:
             flags = f"  [{', '.join(outcome.flags)}]" if outcome.flags else ""
             self.log(f"{printable(outcome.item.path)}: {outcome.caption}{flags}")
-        self._refresh()
 
-    def _refresh(self) -> None:
-        of = "?" if self.total is None else str(self.total)
-        counts = f"{self.stats.done}/{of}"
-        if self.stats.flagged:
-            counts += f", {self.stats.flagged} flagged"
-        if self.stats.failed:
-            counts += f", {self.stats.failed} failed"
-        if self._busy:
-            counts += f", {format_utilization(self._busy)}"
-        if self._live:
-            self._live.update(
-                self._task, completed=self.stats.done, total=self.total, description=counts, pace=self._format_rate()
-            )
-        elif time.monotonic() - self._last_plain >= _PLAIN_INTERVAL_S:
-            self._last_plain = time.monotonic()
-            self.log(f"{counts}  {self._format_rate()}")
+    # What the display shows
 
-    def _format_rate(self) -> str:
-        """Rate and time left, measured since the first file was done, so that loading the model does not count."""
-        since = self.seconds - ((self._first_done or time.monotonic()) - self.started)
-        if self.stats.done < 2 or since <= 0:
+    def _count(self) -> str:
+        """# 1,181/3,000 files"""
+        if self._run and self._run.total:
+            self.total = max(self._run.total, self.stats.done)
+        return f"{self.stats.done:,}/{'?' if self.total is None else f'{self.total:,}'} files"
+
+    def _pace(self) -> str:
+        """# 41.3 files/min, 44m02s left"""
+        if not (rate := self._rate.per_second(time.monotonic())):
             return ""
-        rate = (self.stats.done - 1) / since
         pace = f"{rate:.1f} files/s" if rate >= 1 else f"{rate * 60:.1f} files/min"
         if self.total is None:
             return pace
         return f"{pace}, {format_duration(max(0, self.total - self.stats.done) / rate)} left"
 
-    def summary(
-        self, *, load_seconds: float, ignored: int, journals: list[Path], utilization: Mapping[str, float] | None = None
-    ) -> None:
+    def _counts(self) -> str:
+        """# 4 flagged, 2 failed"""
         stats = self.stats
-        parts = [f"{stats.captioned} captioned", f"{stats.skipped} skipped", f"{stats.failed} failed"]
-        if stats.flagged:
-            parts.append(f"{stats.flagged} flagged")
-        if ignored:
-            parts.append(f"{counted(ignored, 'other file')} ignored")
-        timing = f" in {format_duration(self.seconds)}"
-        if load_seconds:
-            timing += f" (loading the model took {format_duration(load_seconds)})"
-        self.log(", ".join(parts) + timing, "bold")
-        if stats.failed:
-            self.log("These files failed. Fix them and run the same command again:", "red")
-            for failure in stats.failures[:_MAX_FAILURES_SHOWN]:
-                self.log(f"  {printable(failure['path'])}: {failure['error']}")
-            if stats.failed > _MAX_FAILURES_SHOWN:
-                self.log(f"  and {stats.failed - _MAX_FAILURES_SHOWN} more")
-        if utilization:
-            self.log(format_utilization(utilization), "dim")
-        if num_repeated := stats.num_repeated:
-            self.log(
-                f"{num_repeated:,} files share a caption with another file: `gemma-captioner check` shows which",
-                "yellow",
-            )
-        for journal in journals:
-            self.log(f"The journal of this run: {printable(journal)}", "dim")
+        counts = [f"{n:,} {what}" for n, what in ((stats.flagged, "flagged"), (stats.failed, "failed")) if n]
+        return ", ".join([*counts, *([format_utilization(self._busy)] if self._busy else [])])
+
+    def _state(self) -> str:
+        """# 4 flagged, 2 failed, waiting for the model"""
+        activity = self._run.activity if self._run else Activity()
+        waiting = f"waiting for {activity.waiting_for}" if activity.waiting_for else ""
+        return ", ".join(filter(None, [self._counts(), waiting])) or "starting"
+
+    def _render(self) -> RenderableType:
+        first = Table.grid(padding=(0, 1, 0, 0))
+        progress = ", ".join(filter(None, [self._count(), self._pace()]))
+        bar = ProgressBar(self.total, self.stats.done, width=_BAR_WIDTH, pulse=not self.total)
+        first.add_row(self._spinner, bar, Text(progress, no_wrap=True, overflow="ellipsis"))
+        activity = self._run.activity if self._run else Activity()
+        files = ": " + ", ".join(map(printable, activity.files)) if activity.files else ""
+        bar_of_library = f": {self._captured.bar}" if self._captured and self._captured.bar and not files else ""
+        return Group(
+            first, Text(self._state() + files + bar_of_library, style="dim", no_wrap=True, overflow="ellipsis")
+        )
 
 
 def format_utilization(utilization: Mapping[str, float]) -> str:

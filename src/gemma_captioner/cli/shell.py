@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from cyclopts import (
@@ -15,6 +16,7 @@ from cyclopts import (
     MissingArgumentError,
     Parameter,
     RepeatArgumentError,
+    UnknownCommandError,
     UnusedCliTokensError,
 )
 from pydantic import ValidationError
@@ -56,6 +58,8 @@ _EMPTY_RESULTS: dict[str, dict[str, Any]] = {
     "compare": {"files": 0, "html": None, "seconds": 0.0, "variants": []},
 }
 
+# The words of the command that is running; None for a script. The summary shows commands that follow from them.
+command_line: ContextVar[list[str] | None] = ContextVar("command_line", default=None)
 _json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)  # by the command that is running
 
 
@@ -69,11 +73,33 @@ def main(argv: list[str] | None = None) -> None:
         reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="backslashreplace")
-    sys.exit(_main(sys.argv[1:] if argv is None else argv))
+    argv = sys.argv[1:] if argv is None else argv
+    before = command_line.set(argv)
+    try:
+        code = _main(argv)
+    finally:
+        command_line.reset(before)
+    sys.exit(code)
+
+
+_FIRST_STEPS = """\
+gemma-captioner captions folders of images and clips with Gemma, for training. What to do next:
+  gemma-captioner demo                               caption sample files: no download, no GPU
+  gemma-captioner doctor                             see which models fit this machine
+  gemma-captioner caption photos/ --limit 5 --show   caption five files of your own
+  gemma-captioner --help                             see all commands"""
+_NO_PATH = """\
+give the folder to caption, for example:
+  gemma-captioner caption photos/ --limit 5 --show   try it on five files
+  gemma-captioner caption photos/ --dry-run          see what a run would do
+  gemma-captioner caption photos/                    caption all of them"""
 
 
 def _main(argv: list[str]) -> int:
     _json_printed.set(False)
+    if not argv:
+        out.print(_FIRST_STEPS, markup=False)
+        return 0
     help_all.set("--help-all" in argv)
     code, message, hint = 0, "", False
     try:
@@ -112,6 +138,10 @@ def _usage_message(error: CycloptsError) -> str:
     if isinstance(cause, CaptionerError):
         return str(cause)
     match error:
+        case UnknownCommandError(unused_tokens=[word, *_]) if Path(word).exists():
+            return f"{printable(word)} is no command: to caption it, run `gemma-captioner caption {shlex.quote(word)}`"
+        case MissingArgumentError(command_chain=("caption",)) if name == "PATHS":
+            return _NO_PATH
         case MissingArgumentError() if argument and not argument.has_tokens:
             what = "is required" if argument.required else "requires a value"
             return f"{name} {what}: {(argument.parameter.help or '').replace('`', '')}"

@@ -1,8 +1,9 @@
 """How files are read, and which moments of a clip."""
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..types import SPAN, SamplingRule
 from .group import ForTrainer, SettingsGroup
@@ -35,6 +36,22 @@ class FrameSamplingSettings(SettingsGroup):
     for_: ForTrainer = None
     train_frames: int | None = Field(None, ge=1, description="With --for: the number of frames that you train on.")
 
+    @field_validator("span")
+    @classmethod
+    def _check_span(cls, value: str) -> str:
+        found = re.fullmatch(SPAN, value)
+        if found and found["start"] is not None and float(found["start"]) >= float(found["end"]):
+            raise ValueError(f"it ends before it begins: write it as START-END, for example {_in_order(value)}")
+        if found and 0.0 in [float(found[name]) for name in ("head", "middle") if found[name] is not None]:
+            raise ValueError("give more than 0 seconds")
+        return value
+
+
+def _in_order(span: str) -> str:
+    """# 5-2 -> 2-5      3-3 -> 3-4"""
+    start, end = sorted(map(float, span.split("-")))
+    return f"{start:g}-{end + (start == end):g}"
+
 
 class MediaSettings(SettingsGroup):
     """How files are read."""
@@ -52,3 +69,15 @@ class MediaSettings(SettingsGroup):
     )
     decode_timeout: float = Field(120.0, gt=0, description="A file that takes longer than this to decode fails.")
     decode_memory: float = Field(8.0, gt=0.25, description="A file that needs more memory than this to decode fails.")
+
+    @field_validator("background")
+    @classmethod
+    def _check_background(cls, value: str) -> str:
+        if value != "white":
+            from PIL import ImageColor  # `--help` does without it
+
+            try:
+                ImageColor.getrgb(value)
+            except ValueError as error:
+                raise ValueError("give the name of a color, such as gray, or its value, such as #808080") from error
+        return value

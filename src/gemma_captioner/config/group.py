@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..storage.filesystem import parse_local_path, parse_path
 from .precedence import format_validation_error
 
-DURATION = r"^(\d+(\.\d+)?[smhd])+$"  # 90s, 2h, 1h30m
+_DURATION = r"^(\d+(\.\d+)?[smhd])+$"  # 90s, 2h, 1h30m
 
 
 def parse_duration(duration: str) -> float:
@@ -20,10 +20,17 @@ def parse_duration(duration: str) -> float:
     return sum(float(n) * unit[u] for n, _, u in re.findall(r"(\d+(\.\d+)?)([smhd])", duration))
 
 
+def _with_unit(value: Any) -> Any:
+    """# "2" -> "2s"      1.5 -> "1.5s"      "2m" -> "2m" """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value}s" if is_number or (isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value)) else value
+
+
 def _as_tuple(value: Any) -> Any:
     return () if value is None else (value,) if isinstance(value, str) else value
 
 
+Duration = Annotated[str, BeforeValidator(_with_unit), Field(pattern=_DURATION)]  # a bare number is in seconds
 StringTuple = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)
 ]  # a single text counts as a tuple of one

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_serializer, field_validator
 
 from ..errors import redact_credentials
-from .group import DURATION, SettingsGroup
+from .group import Duration, SettingsGroup
 
 Quantize = Literal["auto", "none", "8bit", "4bit"]
 
@@ -111,9 +111,8 @@ class ServerSettings(ServerAddress):
     shrink: bool = Field(
         False, description="If the server refuses a clip as too large, send half of its frames and flag the caption."
     )
-    wait_for_server: str | None = Field(
+    wait_for_server: Duration | None = Field(
         None,
-        pattern=DURATION,
         description="Wait this long for a server that does not answer, for example 10m. [default: 10m for a "
         "server that has answered before, 30m with --serve]",
     )

@@ -38,8 +38,9 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _by_name(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """# {"max-new-tokens": 9} -> {"max_new_tokens": 9}"""
-    return {name.replace("-", "_"): value for name, value in layer.items()}
+    """# {"max-new-tokens": 9} -> {"max_new_tokens": 9}      {"metadata": "a.csv"} -> {"facts": "a.csv"}"""
+    names = {name: name.replace("-", "_") for name in layer}
+    return {"facts" if names[name] == "metadata" else names[name]: value for name, value in layer.items()}
 
 
 def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
@@ -69,13 +70,13 @@ def _parse_prompt_tables(tables: Any) -> tuple[Any, ...]:
 
 
 _FORMS = {  # how a value is written that a pattern or a choice of types checks
-    "stop-after": "90s, 45m, 2h or 1h30m",
-    "min": "2s or 1.5s",
-    "max": "5s or 1m",
+    "stop-after": "90s, 45m, 2h or 1h30m; a bare number is in seconds",
+    "min": "2s or 1.5s; a bare number is in seconds",
+    "max": "5s or 1m; a bare number is in seconds",
     "cluster": "local, auto or ray://HOST:PORT",
     "shard": "I/N, for example 1/8",
     "only": "failed, flagged or flagged:NAME",
-    "wait-for-server": "30s, 10m or 1h30m",
+    "wait-for-server": "30s, 10m or 1h30m; a bare number is in seconds",
     "span": "whole, head:4.5, middle:4.5 or 2-6.5, in seconds",
     "extension": "txt or caption, letters and digits only",
     "batch-size": "a whole number, 1 or more, or auto",
@@ -144,6 +145,8 @@ def option_name(field: str) -> str:
 
 def _value(given: Any) -> str:
     """What was given, as it is typed; long values are cut."""
+    if isinstance(given, tuple | list) and given and all(isinstance(text, str) for text in given):
+        return ", ".join(given)
     if isinstance(given, float):
         return f"{given:g}"
     text = given if isinstance(given, str) and given and not re.search(r"\s", given) else repr(given)

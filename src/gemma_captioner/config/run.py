@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from .group import DURATION, SettingsGroup
+from .group import Duration, SettingsGroup
 
 
 class RunOptions(SettingsGroup):
@@ -11,10 +11,8 @@ class RunOptions(SettingsGroup):
     workers: int | None = Field(
         None, ge=1, description="Decode files in this many processes. [default: one per CPU core]"
     )
-    stop_after: str | None = Field(
-        None,
-        pattern=DURATION,
-        description="Start no new files after this time, for example 45m or 1h30m.",
+    stop_after: Duration | None = Field(
+        None, description="Start no new files after this time, for example 45m or 1h30m."
     )
 
 

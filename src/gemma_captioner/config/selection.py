@@ -1,5 +1,6 @@
 """Which files are captioned or read, and where their captions lie."""
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -57,6 +58,15 @@ class SelectionSettings(DiscoverySettings):
         pattern=SHARD,
         description="Caption only part I of N of the files, for example 1/8, so that N machines can share a folder.",
     )
+
+    @field_validator("include")
+    @classmethod
+    def _check_include(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            if not re.search(r"[^.].*\.|[*?\[]", glob):  # a media file's name has a dot
+                name = glob.strip("./")
+                raise ValueError(f"no file matches {glob}: give *.{name} for the type, or {name}/* for the folder")
+        return value
 
     @model_validator(mode="after")
     def _check_parquet_options(self) -> Self:

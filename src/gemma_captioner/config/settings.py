@@ -50,7 +50,10 @@ class Settings(SettingsGroup):
         flat = merge_layers(layers)
         grouped: dict[str, Any] = {}
         for name, value in flat.items():
-            if name in ("image", "clip"):
+            if name in _TABLES:
+                for key in value if isinstance(value, Mapping) else ():
+                    if key not in KindSettings.model_fields:
+                        raise UsageError(_unknown(str(key), name))
                 grouped[name] = value
             elif name in _GROUP_OF:
                 grouped.setdefault(_GROUP_OF[name], {})[name] = value
@@ -119,12 +122,17 @@ class Settings(SettingsGroup):
         return digest(hash_inputs)
 
 
-def _unknown(name: str) -> str:
-    known = sorted(known.rstrip("_") for known in [*_GROUP_OF, "image", "clip"])
-    guess = "".join(f" Did you mean {close!r}?" for close in get_close_matches(name, known, 1))
-    return f"unknown setting {name!r}.{guess} Available: {', '.join(known)}"
+def _unknown(name: str, table: str = "") -> str:
+    """table: "image" or "clip" for a key of that table of the config file."""
+    known = sorted(known.rstrip("_") for known in (KindSettings.model_fields if table else [*_GROUP_OF, *_TABLES]))
+    close = get_close_matches(name, known, 1)
+    hint = f"{f'Did you mean {close[0]!r}? ' if close else ''}Available: {', '.join(known)}"
+    if table and name in _GROUP_OF:
+        hint = f"It is one setting for images and clips: write it above the tables. {hint}"
+    return f"{f'[{table}]: ' * bool(table)}unknown setting {name!r}. {hint}"
 
 
+_TABLES = ("image", "clip")
 _GROUP_OF = {  # each setting's
     name: group
     for group, field in Settings.model_fields.items()

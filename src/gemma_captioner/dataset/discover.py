@@ -24,6 +24,7 @@ EXTENSIONS: dict[str, Kind] = {
     **dict.fromkeys(["jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff", "avif", "heic", "heif"], "image"),
     **dict.fromkeys(["mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "mpeg"], "clip"),
 }
+COLLISION_REMEDY = "rename one, leave one out with --exclude, or use --name full, which writes `a.png.txt`"
 IGNORED_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 
 
@@ -97,13 +98,24 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path.expanduser()))
 
 
+@dataclass(frozen=True, slots=True)
+class Collision(Failed):
+    """An item that would share its caption with another file."""
+
+
 @dataclass
 class Discovery:
-    """Iterate it for the media files of `roots`. `ignored` counts the other files so far."""
+    """Iterate it for the media files of `roots`. `ignored` counts the other files so far.
+
+    unsearched: the subfolders so far that only --recursive searches. num_unselected: the media files so far that
+    --include leaves out.
+    """
 
     roots: list[Root]
     selection: SelectionSettings
     ignored: int = 0
+    num_unselected: int = 0
+    unsearched: list[Path] = field(default_factory=list)
     _visited: set[tuple[int, int] | str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[DiscoveredItem | Failed]:
@@ -134,10 +146,13 @@ class Discovery:
         yield from self._items_of_folder(root, inside, listing.files(), captions, normalize, folder.joinpath)
         if root.only is None:
             self.ignored += sum(not is_media(name) for name in listing.files())
-        if self.selection.recursive and root.only is None:
-            for name in listing.folders:
-                if not self._excluded(inside + name):
-                    yield from self._walk(root, f"{inside}{name}/")
+        if root.only is None:
+            folders = [name for name in listing.folders if not self._excluded(inside + name)]
+            if not self.selection.recursive:
+                self.unsearched += (folder / name for name in folders)
+                return
+            for name in folders:
+                yield from self._walk(root, f"{inside}{name}/")
 
     def _walk_tar(self, root: Root) -> Iterator[DiscoveredItem | Failed]:
         """One folder of the tar after the other, each in natural order."""
@@ -174,7 +189,10 @@ class Discovery:
         for normalized, group in groupby(media, key=lambda name: normalize(self._caption_name(name))):
             sharing = list(group)
             for name in sharing:
-                if (only is not None and normalize(name) not in only) or not self._included(inside + name):
+                if only is not None and normalize(name) not in only:
+                    continue
+                if not self._included(inside + name):
+                    self.num_unselected += 1
                     continue
                 caption_name = self._caption_name(name)
                 item = MediaItem(
@@ -186,7 +204,7 @@ class Discovery:
                 )
                 if len(sharing) > 1:
                     others = ", ".join(other for other in sharing if other != name)
-                    yield Failed(item, f"would share {caption_name} with {others}: rename one, or use --name full")
+                    yield Collision(item, f"would share {caption_name} with {others}: {COLLISION_REMEDY}")
                 else:
                     yield DiscoveredItem(item, captioned=normalized in captions)
 
@@ -297,6 +315,10 @@ def _captions_in(folder: Path, normalize: FilenameNormalizer) -> set[str]:
 def is_media(name: str) -> bool:
     stem, dot, extension = name.rpartition(".")
     return bool(stem and dot) and extension.lower() in EXTENSIONS
+
+
+def is_clip(name: str) -> bool:
+    return is_media(name) and EXTENSIONS[name.rpartition(".")[2].lower()] == "clip"
 
 
 _DIGITS = re.compile(r"([0-9]+)")

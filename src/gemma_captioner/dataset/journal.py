@@ -246,8 +246,9 @@ class History:
             match record:
                 case {"kind": "run"}:
                     run = str(record.get("run")).partition(".")[0]
-                    if record.get("completes"):
-                        self._unfinished[run] = record["settings"]["selection"]
+                    match record:
+                        case {"completes": True, "settings": {"selection": {**selection}}}:
+                            self._unfinished[run] = selection
                 case {"kind": "complete", "run": str(completed)}:
                     selection = self._unfinished.pop(completed, {})
                     for earlier in [r for r in self._unfinished if _replaces_alike(self._unfinished[r], selection)]:

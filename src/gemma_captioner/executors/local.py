@@ -15,8 +15,10 @@ from ..engines import Engine
 from ..pipeline.model_choice import name_model
 from ..pipeline.planner import Plan
 from ..pipeline.scheduler import Pipeline
+from ..prompts.examples import read_examples
+from ..prompts.metadata import load_metadata
 from ..storage.filesystem import glob_files
-from ..types import Failed, MediaItem, Outcome, Skipped
+from ..types import Activity, Failed, MediaItem, Outcome, Skipped
 
 
 class Run:
@@ -43,7 +45,9 @@ class Run:
             StartError: The run cannot start.
         """
         self.roots = resolve_roots(paths, settings.selection.output)
-        if _requires_model(self.roots, settings):
+        if engine is None and _requires_model(self.roots, settings):
+            load_metadata(settings)  # what is wrong with the prompts or the examples is told first
+            read_examples(settings.prompting.examples)
             settings = name_model(settings, self.stores, log)
         self.settings = settings
         self.plan = Plan(self.roots, settings)
@@ -68,6 +72,15 @@ class Run:
     @property
     def load_seconds(self) -> float:
         return self.pipeline.load_seconds
+
+    @property
+    def loaded_at(self) -> float | None:
+        return self.pipeline.loaded_at
+
+    @property
+    def activity(self) -> Activity:
+        """What the run does now. Any thread may ask."""
+        return self.pipeline.activity
 
     @property
     def stopped_by_deadline(self) -> bool:

@@ -2,18 +2,23 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..config.settings import Settings
-from ..dataset.discover import resolve_roots
+from ..dataset.discover import Collision, resolve_roots
+from ..dataset.unsearched import describe_unsearched
 from ..engines import engine_for
 from ..errors import StartError
 from ..prompts.examples import read_examples
-from ..prompts.metadata import load_metadata
+from ..prompts.metadata import MetadataTable, load_metadata
+from ..prompts.variables import find_hole, text_values
 from ..text import counted
 from ..types import Failed, Kind, MediaItem
+from .failures import describe_collisions, describe_failures
+from .item import existing_caption, templates
 from .model_choice import name_model
 from .planner import Plan
 
@@ -30,7 +35,8 @@ class DryRunReport:
     ignored: int  # files that are neither images nor clips
     model: str
     shortage: str | None  # why the model cannot run here
-    notes: tuple[str, ...] = ()  # what the run would report before it starts
+    notes: tuple[str, ...] = ()  # what the run would report
+    why_empty: str = ""
 
     @property
     def files(self) -> int:
@@ -65,23 +71,30 @@ class DryRunReport:
             f"model        {self.model}" if not self.shortage else f"cannot run   {self.shortage}",
         ]
         lines += [f"note         {note}" for note in self.notes]
-        lines += [f"would fail   {f.item.path}: {f.error}" for f in self.failures]
+        others = [(str(f.item.path), f.error) for f in self.failures if not isinstance(f, Collision)]
+        lines += [f"{'would fail' * (line[0] != ' '):13}{line}" for line in describe_failures(others)]
+        if collisions := [str(f.item.path) for f in self.failures if isinstance(f, Collision)]:
+            lines.insert(0, f"would fail   {describe_collisions(collisions)}")
         if not (self.files or self.existing or self.failures):
-            lines.append("nothing      no images or clips found: check the folder, or add --recursive for subfolders")
+            lines.append(f"nothing      no images or clips found {self.why_empty}")
         return "\n".join(lines)
 
 
 def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     """Count what a run would do. Raises `UsageError` or `StartError` if a setting or a path is invalid."""
-    load_metadata(settings)  # checks the variables in the prompts
+    metadata = load_metadata(settings)
     roots = resolve_roots(paths, settings.selection.output)
     notes: list[str] = []
-    settings = name_model(settings, dict.fromkeys(root.store for root in roots), notes.append)
+    with suppress(StartError):  # `engine_for` raises it again
+        settings = name_model(settings, dict.fromkeys(root.store for root in roots), notes.append)
     plan = Plan(roots, settings)
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
         if isinstance(step, MediaItem):
-            pending[step.kind] += 1
+            if (hole := _hole(step, settings, metadata)) is None:
+                pending[step.kind] += 1
+            else:
+                failures.append(Failed(step, hole))
         elif isinstance(step, Failed):
             failures.append(step)
         else:
@@ -97,6 +110,8 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         model = engine.describe()
     except StartError as error:  # the counts are useful even if the model cannot run
         shortage = str(error)
+    if (unsearched := describe_unsearched(plan.discovery.unsearched)) is not None:
+        notes.append(unsearched)
     return DryRunReport(
         pending=pending,
         frames=sum(n * settings.frames(kind) for kind, n in pending.items()),
@@ -107,4 +122,15 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         model=model,
         shortage=shortage,
         notes=tuple(notes),
+        why_empty=plan.why_empty,
     )
+
+
+def _hole(item: MediaItem, settings: Settings, metadata: MetadataTable) -> str | None:
+    """Why a variable in the prompts of this file would be empty, or None."""
+    if not metadata.used_variables:
+        return None
+    existing = existing_caption(item, metadata)
+    values = text_values(item, trigger=settings.prompting.trigger, existing=existing, metadata=metadata.lookup(item))
+    name = find_hole(templates(settings, item.kind), values)
+    return None if name is None else metadata.explain_hole(name, item)

@@ -5,15 +5,32 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from ..config.settings import Settings
+from ..dataset import sidecar
 from ..dataset.journal import JournalRecord
+from ..errors import ItemError
 from ..media.pool import DecodeTask
 from ..prompts.examples import FewShotExample, examples_of_kind
 from ..prompts.metadata import MetadataTable
-from ..prompts.variables import fill_template, variable_values
+from ..prompts.variables import fill_template, find_hole, variable_values
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Reply, Request
 from .postprocess import CaptionCheck, postprocess_reply
 
 _RETRY_TEMPERATURE = 0.7
+
+
+def templates(settings: Settings, kind: Kind) -> tuple[str, ...]:
+    """Return all texts of an item of this kind that may have variables."""
+    return (*settings.prompts[kind], settings.prompting.prefix, settings.prompting.suffix)
+
+
+def existing_caption(item: MediaItem, metadata: MetadataTable) -> str:
+    """Return the existing caption, which is read only if a prompt uses it."""
+    if metadata.used_variables.isdisjoint({"existing", "tags"}):
+        return ""
+    try:
+        return (sidecar.read(item.caption_path) or b"").decode("utf-8", "replace").strip()
+    except ItemError:  # the writer reports this error later
+        return ""
 
 
 @dataclass(slots=True)
@@ -51,6 +68,11 @@ class ItemState:
         return self.decoding.done()
 
     @property
+    def is_asked(self) -> bool:
+        """Whether a request was sent for it."""
+        return any(prompt.in_flight or prompt.reply or prompt.rejected for prompt in self.prompt_states)
+
+    @property
     def is_done(self) -> bool:
         """Whether every prompt has a valid reply, or one failed. False while a request is in flight."""
         if any(prompt.in_flight for prompt in self.prompt_states):
@@ -60,7 +82,7 @@ class ItemState:
     def begin(
         self, frames: Frames, settings: Settings, metadata: MetadataTable, existing: str, new_id: Callable[[], int]
     ) -> None:
-        """Take the decoded frames and create the prompts. `existing` is the existing caption."""
+        """Take the decoded frames and create the prompts, or fail. `existing` is the existing caption."""
         self.frames = frames
         self.values = variable_values(
             self.item,
@@ -69,6 +91,9 @@ class ItemState:
             existing=existing,
             metadata=metadata.lookup(self.item),
         )
+        if (hole := find_hole(templates(settings, frames.kind), self.values)) is not None:
+            self.failed = Failed(self.item, metadata.explain_hole(hole, self.item))
+            return
         self.prompt_states = [
             PromptState(new_id(), fill_template(text, self.values), text) for text in settings.prompts[frames.kind]
         ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..config.model import AUTO
 from ..config.settings import Settings
 from ..dataset.journal import unfinished_run
 from ..engines import choose_model
@@ -18,10 +19,9 @@ def name_model(settings: Settings, stores: Iterable[Path], log: Callable[[str], 
     if settings.model_is_named:
         return settings
     for store in stores:
-        header = unfinished_run(store) or {}
-        model = header.get("settings", {}).get("model", {})
-        name = model.get("model")
-        if model.get("engine") == settings.model.engine == "local" and name not in (None, "auto", _NOT_FOR_DATASETS):
-            log(f"resuming the unfinished run {header['run']} with its model, {name}. For another, give --model")
-            return settings.with_model(name)
+        match unfinished_run(store):
+            case {"run": run, "settings": {"model": {"model": str(name), "engine": "local"}}}:
+                if settings.model.engine == "local" and name not in (AUTO, _NOT_FOR_DATASETS):
+                    log(f"resuming the unfinished run {run} with its model, {name}. For another, give --model")
+                    return settings.with_model(name)
     return choose_model(settings, log)

@@ -10,7 +10,9 @@ from ..config.settings import Settings
 from ..dataset import parquet, sidecar
 from ..dataset.discover import DiscoveredItem, Discovery, Root
 from ..dataset.journal import CaptionRecord, History, fingerprint
+from ..dataset.unsearched import describe_unsearched
 from ..storage.filesystem import read
+from ..text import counted
 from ..types import Failed, Folder, MediaItem, Skipped
 
 
@@ -93,6 +95,19 @@ class Plan:
     def ignored(self) -> int:
         """The number of files so far that are neither images nor clips."""
         return self.discovery.ignored
+
+    @property
+    def why_empty(self) -> str:
+        """The end of a message that there is no media file: what was there instead, and what to do.
+
+        # (3 other files): check the folder, add --recursive for subfolders, or change --include and --exclude
+        """
+        found = self.discovery
+        if found.num_unselected:
+            return f"({counted(found.num_unselected, 'media file')} left out): change --include"
+        remedy = describe_unsearched(found.unsearched)
+        remedy = remedy or "check the folder, add --recursive for subfolders, or change --include and --exclude"
+        return f"({counted(self.ignored, 'other file')}): {remedy}"
 
     def __iter__(self) -> Iterator[MediaItem | Skipped | Failed]:
         limit, pending = self._selection.limit, 0

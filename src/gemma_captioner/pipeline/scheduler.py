@@ -15,17 +15,15 @@ import psutil
 
 from ..config.settings import Settings
 from ..config.targets import get_trainer
-from ..dataset import sidecar
 from ..dataset.journal import JournalRecord, fingerprint, new_run_id
 from ..engines import Engine, Session, engine_for
-from ..errors import ItemError
 from ..media.pool import DecodePool
 from ..prompts.examples import FewShotExample, decode_examples, read_examples
 from ..prompts.metadata import load_metadata
 from ..text import file_error
-from ..types import Captioned, Failed, MediaItem, Outcome, Skipped, max_frame_bytes
+from ..types import Activity, Captioned, Failed, MediaItem, Outcome, Skipped, max_frame_bytes
 from .decoding import decode_settings
-from .item import ItemState
+from .item import ItemState, existing_caption
 from .writer import OutcomeWriter
 
 PIXEL_BYTES = 1 << 30  # memory for pixels, held from decode until the outcome; more if the engine prefers large batches
@@ -61,6 +59,7 @@ class Pipeline:
         self.settings = settings
         self.run_id = run_id or new_run_id()
         self.load_seconds = 0.0
+        self.loaded_at: float | None = None  # the value of `time.monotonic()` when the model was loaded
         self.stopped_by_deadline = False
         self._own_engine = engine
         self._log = log
@@ -95,9 +94,9 @@ class Pipeline:
                     yield from self.writer.flush()  # a cluster waits for these outcomes before it sends more items
                     if self._is_exhausted:
                         return
-                yield from self._collect_undecodable()
+                yield from self._begin_decoded()
                 # A run in which no file can be decoded does not load the model.
-                if session is None and any(state.is_decoded for state in self._items):
+                if session is None and any(state.frames for state in self._items):
                     session = self._load_model()
                 if session is None:
                     time.sleep(_POLL_TIMEOUT_S / 4)
@@ -106,6 +105,19 @@ class Pipeline:
                 yield from self._collect(session)
                 if self.writer.is_flush_due:
                     yield from self.writer.flush()
+
+    @property
+    def activity(self) -> Activity:
+        """What the run does now. Any thread may ask."""
+        items = list(self._items)
+        in_flight = [state for state in items if any(prompt.in_flight for prompt in state.prompt_states)]
+        decoding = [state for state in items if not state.is_decoded]
+        if self.loaded_at is None and len(decoding) < len(items):
+            return Activity("the model to load")
+        is_ready = len(in_flight) + len(decoding) < len(items)
+        waiting_for = "the model" if in_flight and (is_ready or not decoding) else "decoding" if decoding else ""
+        current = in_flight if waiting_for == "the model" else decoding
+        return Activity(waiting_for, tuple(state.item.name for state in current))
 
     # Admission and decoding
 
@@ -166,15 +178,21 @@ class Pipeline:
 
     def _drop_undecoded(self) -> None:
         """After the deadline, leave the items that no request was sent for to another run."""
-        for state in [state for state in self._items if state.frames is None]:
+        for state in [state for state in self._items if not state.is_asked]:
             self._release(state)
             self.stopped_by_deadline = True
 
-    def _collect_undecodable(self) -> Iterator[Outcome]:
+    def _begin_decoded(self) -> Iterator[Outcome]:
+        """Create the prompts of the items that were decoded since. Yields those that cannot be asked about."""
         for state in [state for state in self._items if state.frames is None and state.is_decoded]:
-            if isinstance(failed := state.decoding.result(), Failed):
+            if isinstance(frames := state.decoding.result(), Failed):
+                state.failed = frames
+            else:
+                existing = existing_caption(state.item, self._metadata)
+                state.begin(frames, self.settings, self._metadata, existing, lambda: next(self._request_ids))
+            if state.failed is not None:
                 self._release(state)
-                yield self.writer.record(failed)
+                yield self.writer.record(state.failed)
 
     # The model
 
@@ -188,7 +206,8 @@ class Pipeline:
         start = time.monotonic()
         self._log(self.engine.describe())
         session = self._resources.enter_context(self.engine.open())
-        self.load_seconds = time.monotonic() - start
+        self.loaded_at = time.monotonic()
+        self.load_seconds = self.loaded_at - start
         return session
 
     def _submit(self, session: Session) -> None:
@@ -197,29 +216,10 @@ class Pipeline:
         for state in self._items:
             if available_slots <= 0:
                 return
-            if state.frames is None:
-                if not state.is_decoded or isinstance(frames := state.decoding.result(), Failed):
-                    continue  # `_collect_undecodable` handles the failure in the next round
-                state.begin(
-                    frames,
-                    self.settings,
-                    self._metadata,
-                    self._existing_caption(state.item),
-                    lambda: next(self._request_ids),
-                )
             for prompt_state in state.pending_prompts()[:available_slots]:
                 self._in_flight[prompt_state.id], prompt_state.in_flight = state, True
                 session.submit(state.request(prompt_state, self.settings, self._examples))
                 available_slots -= 1
-
-    def _existing_caption(self, item: MediaItem) -> str:
-        """The existing caption, read only if a prompt uses it."""
-        if self._metadata.used_variables.isdisjoint({"existing", "tags"}):
-            return ""
-        try:
-            return (sidecar.read(item.caption_path) or b"").decode("utf-8", "replace").strip()
-        except ItemError:  # the writer reports this error later
-            return ""
 
     # Outcomes
 

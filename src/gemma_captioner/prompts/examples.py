@@ -67,7 +67,10 @@ def read_examples(path: Path | None) -> list[FewShotExample]:
 
 
 def _one_line(path: Path) -> str:
-    return " ".join(path.read_text(encoding="utf-8-sig").split())
+    try:
+        return " ".join(path.read_text(encoding="utf-8-sig").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--examples: {path} cannot be read: {file_error(error)}") from error
 
 
 def examples_of_kind(examples: Sequence[FewShotExample], kind: Kind) -> list[FewShotExample]:

@@ -46,10 +46,26 @@ class MetadataTable:
 
     def lookup(self, item: MediaItem) -> Mapping[str, str]:
         """Return the row of the file. Returns empty values for a file without a row."""
-        for name in (item.name, item.path.name, item.path.stem):
+        for name in _keys(item):
             if name in self._rows:
                 return self._rows[name]
         return dict.fromkeys(self.columns, "")
+
+    def explain_hole(self, name: str, item: MediaItem) -> str:
+        """Say why the variable is empty for this file, and what to do."""
+        if name == "tags" and name not in self.columns:
+            return (
+                "{tags} is empty for this file, because its caption is no list of tags: write the tags into its .txt, "
+                "or give a --metadata table with a column 'tags'"
+            )
+        has_row = any(key in self._rows for key in _keys(item))
+        where = "its row in --metadata has no value" if has_row else "--metadata has no row for it"
+        return f"{{{name}}} is empty for this file, because {where}: add it, or leave {{{name}}} out"
+
+
+def _keys(item: MediaItem) -> tuple[str, str, str]:
+    """How the row of a file may name it."""
+    return item.name, item.path.name, item.path.stem
 
 
 def load_metadata(settings: Settings) -> MetadataTable:

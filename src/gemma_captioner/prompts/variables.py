@@ -50,6 +50,17 @@ def variable_values(
     item: MediaItem, frames: Frames, *, trigger: str, existing: str, metadata: Mapping[str, str]
 ) -> dict[str, str | int | float]:
     """Return the values of the variables for one item. A metadata column overrides a variable of the same name."""
+    return {
+        "duration": round(frames.duration_s, 2),
+        "num_frames": len(frames.times_s),
+        "width": frames.source_size[0],
+        "height": frames.source_size[1],
+        **text_values(item, trigger=trigger, existing=existing, metadata=metadata),
+    }
+
+
+def text_values(item: MediaItem, *, trigger: str, existing: str, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the values that are known before the item is decoded. Only these can be empty."""
     looks_like_tags = existing.count(",") >= 2 and all(len(tag.split()) <= 4 for tag in existing.split(","))
     return {
         "stem": item.path.stem,
@@ -58,12 +69,14 @@ def variable_values(
         "trigger": trigger,
         "existing": existing,
         "tags": existing if looks_like_tags else "",
-        "duration": round(frames.duration_s, 2),
-        "num_frames": len(frames.times_s),
-        "width": frames.source_size[0],
-        "height": frames.source_size[1],
         **metadata,
     }
+
+
+def find_hole(texts: Iterable[str], values: Mapping[str, str | int | float]) -> str | None:
+    """Return a variable in the texts whose value is empty, which would leave a hole. `{existing}` may be empty."""
+    names = (name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name is not None)
+    return next((name for name in names if name != "existing" and not str(values.get(name, name)).strip()), None)
 
 
 def fill_template(text: str, values: Mapping[str, str | int | float]) -> str:

@@ -12,6 +12,7 @@ from ..config.settings import Settings
 from ..errors import CaptionerError, redact_token
 from ..executors.local import Run
 from ..executors.stats import RunStats
+from ..pipeline.model_choice import name_model
 from ..pipeline.scheduler import Pipeline
 from ..text import format_duration
 from ..types import Captioned, Failed, MediaItem, Outcome
@@ -31,6 +32,7 @@ class RunController:
         self._thread: threading.Thread | None = None
         self._not_paused = threading.Event()
         self._loaded: tuple[Any, SharedModel] | None = None
+        self._auto: str | None = None  # the model that `auto` stands for
         self.changed: Callable[[], None] = lambda: None
         self.clear()
 
@@ -73,7 +75,8 @@ class RunController:
         folder = self._library.root.folder
 
         def outcomes() -> Generator[Outcome]:
-            run = Run([folder], settings, self._engine(settings), log=self._log)
+            named = self._with_model(settings)
+            run = Run([folder], named, self._engine(named), log=self._log)
             with closing(run):
                 for outcome in run:
                     self.total = run.total and max(run.total, self.stats.done)
@@ -89,7 +92,8 @@ class RunController:
 
         def outcomes() -> Generator[Outcome]:
             by_name = {entry.item.name: entry for entry in entries}
-            pipeline = Pipeline(settings, self._engine(settings), stores=1, log=self._log)
+            named = self._with_model(settings)
+            pipeline = Pipeline(named, self._engine(named), stores=1, log=self._log)
             items: Iterable[MediaItem] = self._proposals.run_items(entries, pipeline.run_id)
             with closing(pipeline.run(iter(items))) as made:
                 for outcome in made:
@@ -175,6 +179,12 @@ class RunController:
     def _log(self, line: str) -> None:
         self.model = line
         self.changed()
+
+    def _with_model(self, settings: Settings) -> Settings:
+        """Name the model in place of `auto`, once: later, the model that stays loaded takes the memory."""
+        if self._auto is None and not settings.model_is_named:
+            self._auto = name_model(settings, [self._library.root.store], self._log).model.model
+        return settings if settings.model_is_named or self._auto is None else settings.with_model(self._auto)
 
     def _engine(self, settings: Settings) -> SharedEngine:
         """Reuse the loaded model if it was planned for the same settings."""

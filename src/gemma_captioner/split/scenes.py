@@ -55,7 +55,7 @@ def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
     records = output / DOT_FOLDER / "split"
     temporary = output / DOT_FOLDER / "tmp"
     if not video.is_file():
-        raise ItemError("no such file: check the spelling, and give videos, not a folder")
+        raise ItemError("no such file: check the spelling")
     try:
         records.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(parents=True, exist_ok=True)

@@ -4,14 +4,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..config.group import DURATION, SettingsGroup, parse_duration
+from ..config.group import Duration, SettingsGroup, parse_duration
 
 
 class SplitSettings(SettingsGroup):
     """How `split` cuts long videos."""
 
-    min: str = Field("2s", pattern=DURATION, description="Drop clips that are shorter than this.")
-    max: str = Field("5s", pattern=DURATION, description="Cut scenes that are longer than this into equal parts.")
+    min: Duration = Field("2s", description="Drop clips that are shorter than this.")
+    max: Duration = Field("5s", description="Cut scenes that are longer than this into equal parts.")
     detector: Literal["adaptive", "content", "none"] = Field(
         "adaptive",
         description="How scene cuts are found. content: by color and brightness. adaptive: the same, but "

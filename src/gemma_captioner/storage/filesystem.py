@@ -135,9 +135,12 @@ def _open_tar(path: Path) -> BinaryIO:
 
 
 def glob_files(folder: Path, glob: str) -> list[Path]:
-    """Return the matching files of the folder, sorted. Returns none if the folder does not exist."""
+    """Return the matching files of the folder, sorted. Returns none if it does not exist or may not be read."""
     if is_local(folder):
-        return sorted(folder.glob(glob))
+        try:
+            return sorted(folder.glob(glob))
+        except PermissionError:
+            return []
     try:
         return sorted(
             (folder / entry.name for entry in list_directory(folder) if fnmatchcase(entry.name, glob)), key=str

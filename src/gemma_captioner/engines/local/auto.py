@@ -63,7 +63,8 @@ def warning_without_gpu(model: str, device: str) -> str | None:
     if device != "cpu" or size is None:
         return None
     download = "" if is_downloaded(model) else f", after a download of about {2 * size.parameters / 1e9:.0f} GB"
-    smaller = "" if model == SMALLER_MODEL else f", or --model {SMALLER_MODEL} (smaller)"
+    is_small = size.parameters <= GEMMA3_SIZES["gemma-3-4b"].parameters
+    smaller = "" if is_small else f", or --model {SMALLER_MODEL} (smaller)"
     return (
         f"{hardware.cpu_only_torch() or 'No GPU was found'}. {model} takes minutes per file on a CPU{download}. "
         f"Instead: --model demo (tries the tool, cannot describe photographs), a server with a GPU "

@@ -147,8 +147,11 @@ class Client:
         except (ValueError, LookupError, TypeError):
             return "its reply contains no token count"
 
-    def models(self) -> list[dict[str, Any]] | str:
-        """Return the server's models, or the reason why there are none. Raises `ServerError` if it does not answer."""
+    def models(self, hint: str = "") -> list[dict[str, Any]] | str:
+        """Return the server's models, or the reason why there are none.
+
+        Raises `ServerError` if it does not answer. hint: another remedy for its message.
+        """
         text = ""
         try:
             text = self._get("/models").text
@@ -159,7 +162,7 @@ class Client:
         except openai.APIError as error:
             failure = classify_error(error)
             if failure.kind in ("down", "key"):
-                remedy = "start the server, check --base-url, or use --wait-for-server"
+                remedy = f"start the server, or check --base-url{hint}"
                 unreachable = ServerError(f"{self.endpoint.url} does not answer ({failure.message}): {remedy}")
                 raise self._fatal_error(failure) or unreachable from error
             return self.endpoint.redact_key(failure.message)
@@ -195,7 +198,7 @@ def classify_error(error: openai.APIError) -> ApiFailure:
             message = text
         return classify_response(error.status_code, message, error.response.headers)
     cause = error.__cause__ or error
-    message = str(cause) or type(cause).__name__
+    message = re.sub(r"\[Errno -?\d+\] ", "", str(cause)) or type(cause).__name__
     if _is_connection_refused(cause):
         return ApiFailure("down", message)
     if isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout):

@@ -62,7 +62,8 @@ class ServerEngine:
         deadline = time.monotonic() + parse_duration(self._server.wait_for_server or "0s")
         while time.monotonic() < deadline and not self.client.is_up():
             time.sleep(_POLL_INTERVAL_S)
-        return self.client.models()
+        waits = self._server.wait_for_server is not None
+        return self.client.models("" if waits else ". To wait for it, use --wait-for-server 10m")
 
     @cached_property
     def model(self) -> str:
