@@ -81,10 +81,9 @@ class LocalEngine:
         """With the preferred batch size as soon as the memory plan is made."""
         if "memory_plan" not in self.__dict__:
             return self._static_spec
-        rows, plan = self._settings.model.batch_size, self.memory_plan
-        if isinstance(rows, str):  # auto
-            rows = min(plan.max_batch_size, plan.max_batch_tokens // self._longest_request)
-        return replace(self._static_spec, preferred_batch_size=2 * rows)
+        plan, asked = self.memory_plan, self._settings.model.batch_size
+        fitting = min(plan.max_batch_size, plan.max_batch_tokens // self._longest_request)
+        return replace(self._static_spec, preferred_batch_size=2 * (fitting if asked == "auto" else asked))
 
     @cached_property
     def _static_spec(self) -> EngineSpec:
