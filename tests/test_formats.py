@@ -261,14 +261,14 @@ def test_h3_knows_the_length_of_the_clip_and_keeps_its_lines(media):
 def test_chained_prompts_give_one_caption_and_all_answers(command, media, script):
     name = min(p.name for p in media.glob("*.png"))
     path = script(default="{prompt} Said of it.", replies={name: ["A red cat {sits}.", "", "A cat.", "Red, fur, cat."]})
-    prompts = ["--prompt", "Describe it.", "--prompt", "Shorten this: {previous}", "--prompt", "List tags."]
+    prompts = ["--prompt", "Describe it.", "--prompt", "Shorten this: {previous}", "--prompt", "Name its colors."]
     done = command("caption", media, "--engine", "scripted", "--model", path, *prompts, "--trigger", "ohwx", "--json")
     assert done.code == 0, done.err
     records = {line["path"]: line for line in journal(media) if line["kind"] == "caption"}
     other = next(record for path, record in records.items() if path != name)
-    assert other["prompts"] == ["Describe it.", "Shorten this: Describe it. Said of it.", "List tags."]
+    assert other["prompts"] == ["Describe it.", "Shorten this: Describe it. Said of it.", "Name its colors."]
     assert other["captions"] == [
-        "ohwx Shorten this: Describe it. Said of it. Said of it.", "ohwx List tags. Said of it.",
+        "ohwx Shorten this: Describe it. Said of it. Said of it.", "ohwx Name its colors. Said of it.",
     ]  # fmt: skip
     assert captions(media)[f"{Path(other['path']).stem}.txt"] == other["captions"][0]
     assert len(other["raw"]) == len(other["finish_reasons"]) == 3
