@@ -247,11 +247,11 @@ class History:
                 case {"kind": "run"}:
                     run = str(record.get("run")).partition(".")[0]
                     match record:
-                        case {"completes": True, "settings": {"selection": {**selection}}}:
+                        case {"completes": True, "settings": {"selection": dict(selection)}}:
                             self._unfinished[run] = selection
                 case {"kind": "complete", "run": str(completed)}:
-                    selection = self._unfinished.pop(completed, {})
-                    for earlier in [r for r in self._unfinished if _replaces_alike(self._unfinished[r], selection)]:
+                    finished = self._unfinished.pop(completed, {})
+                    for earlier in [r for r in self._unfinished if _replaces_alike(self._unfinished[r], finished)]:
                         del self._unfinished[earlier]
                 case {"kind": "caption", "path": path, "caption_file": str(file), "digest": str(digest)}:
                     captions = record.get("captions", [])
