@@ -243,6 +243,7 @@ TRAINER_CASES: list[tuple[str, str, str | dict[str, str], str, str]] = [
     ("first_line_only", "sd-scripts:sdxl", "A tree.\nA river runs by.", "a.txt", "A tree."),
     ("first_line_only", "sd-scripts", "\nA tree by a river.", "a.txt", "the first line is blank"),
     ("several_lines", "onetrainer", "A tree stands here.\nA river runs by.", "a.txt", "2 captions"),
+    ("structure_lost", "onetrainer", '{\n"scene": "A tree.", "subjects": []\n}', "a.txt", "json"),
     ("blank_line", "simpletuner", "A tree stands here.\n \nA river.", "a.txt", ""),
     ("final_newline", "ai-toolkit", f"{GOOD}\n", "a.txt", ""),
     ("not_ascii", "diffusion-pipe:wan", "A café at night.", "a.txt", "é"),
@@ -288,6 +289,7 @@ def test_every_trap_is_tried_and_of_a_known_trainer():
     assert {code for code in RULES if code not in TRAINER_RULES} - set(FAULTY_CAPTIONS) == {
         "unreadable", "unfixable", "empty_media", "no_caption", "other_caption", "collision", "no_media", "truncated",
         "partial_video", "partial_image", "too_short_for_trainer", "duplicate",
+        "invalid_format", "format_style", "shortened",  # tests/test_formats.py
     }  # fmt: skip
 
 

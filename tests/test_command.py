@@ -378,7 +378,7 @@ def test_options_of_the_command_line_and_the_config_file_are_judged_together(com
     ("name", "keys"),
     [
         ("caption", {"captioned", "skipped", "failed", "flagged", "seconds", "load_seconds", "failures"}),
-        ("check", {"files", "captions", "errors", "notes", "fixed", "run", "report", "seconds", "findings"}),
+        ("check", {"files", "formats", "captions", "errors", "notes", "fixed", "run", "report", "seconds", "findings"}),
         ("compare", {"files", "html", "seconds", "variants"}),
     ],
 )
@@ -636,10 +636,10 @@ def test_a_shard_that_is_none_says_how_to_write_it(command, media, shard):
 
 
 def test_captions_begin_as_they_were_begun(command, media, script):
-    done = command("caption", media, "--model", "demo", "--begin", "A big", "--json")
+    done = command("caption", media, "--model", "demo", "--begin", "A yellow", "--json")
     assert done.json["captioned"] == 8, done.err
-    assert all(text.startswith("A big ") for text in captions(media).values())
-    assert command("caption", media, "--model", "demo", "--begin", "A big", "--existing", "stale").code == 0
+    assert all(text.startswith("A yellow ") for text in captions(media).values())
+    assert command("caption", media, "--model", "demo", "--begin", "A yellow", "--existing", "stale").code == 0
     again = command("caption", media, "--model", "demo", "--existing", "stale", "--json")
     assert again.json["captioned"] == 8  # without the words it is another way to make a caption
 

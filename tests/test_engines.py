@@ -1,6 +1,7 @@
 """One contract for every engine, and what is the local engine's own."""
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -418,7 +419,7 @@ def test_weights_go_to_their_device_as_they_are_read(monkeypatch):
 
     monkeypatch.setattr(Gemma3ForConditionalGeneration, "to", lambda *args: pytest.fail("moved as a whole"))
     engine = LocalEngine(Settings.from_dict({"model": "demo"}))
-    model = load_model(engine.checkpoint, torch.float32, replace(engine.memory_plan, device="meta"))
+    model = load_model(engine.checkpoint, "float32", replace(engine.memory_plan, device="meta"))
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
@@ -480,7 +481,9 @@ def stored_in_4bit(tmp_path_factory) -> Path:
     )
     AutoModelForImageTextToText.from_pretrained(DEMO_CHECKPOINT, quantization_config=how).save_pretrained(folder)
     tensors = load_file(folder / "model.safetensors")
-    tensors = {key.replace("vision_tower.", "vision_tower.vision_model."): tensor for key, tensor in tensors.items()}
+    tensors = {
+        re.sub(r"vision_tower\.(?!vision_model)", "vision_tower.vision_model.", k): t for k, t in tensors.items()
+    }
     assert any(key.startswith("language_model.model.") and key.endswith(".absmax") for key in tensors)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text())

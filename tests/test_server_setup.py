@@ -142,17 +142,21 @@ def test_the_dry_run_warns_for_the_kind_that_does_not_fit(command, media):
         [warning] = [line for line in done.out.splitlines() if line.startswith("note")]
         assert "3 clips: up to 10," in warning and "the context has 8,192: use fewer --frames" in warning
         assert done.code == 0
-        (media / "shown").mkdir()
+        (media / "shown").mkdir()  # also a subfolder that is not searched
         for file in media.glob("*.*"):
             (media / "shown" / file.name).write_bytes(file.read_bytes())
             (media / "shown" / file.name).with_suffix(".txt").write_text("A cat.")
         examples = ("--examples", media / "shown", "--frames", 12)
         notes = command(*words, "--base-url", stub.url, *examples, "--json").json["notes"]
-        assert [warning.partition(":")[0] for warning in notes] == ["3 clips"]  # with three clips as examples
-        assert command(*words, "--base-url", stub.url, "--json").json["notes"] == []
+        assert [note.partition(":")[0] for note in notes if "context" in note] == [
+            "3 clips"
+        ]  # with three clips as examples
+        assert command(*words, "--base-url", stub.url, "--json").json["notes"] == [
+            "1 subfolder not searched (8 media files): add --recursive"
+        ]
         said = ("--max-new-tokens", 8000)
         notes = command(*words, "--base-url", stub.url, *said, "--json").json["notes"]
-        assert [warning.partition(":")[0] for warning in notes] == ["3 clips", "5 images"]
+        assert [note.partition(":")[0] for note in notes if "context" in note] == ["3 clips", "5 images"]
 
 
 # Logs

@@ -105,7 +105,7 @@ def save_for_sentencepiece(tokenizer: GemmaTokenizer, folder: Path) -> None:
     (folder / "tokenizer.model").write_bytes(model.SerializeToString())
 
     path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     config["added_tokens_decoder"] = {
         str(id_): {
             "content": piece,
@@ -118,4 +118,4 @@ def save_for_sentencepiece(tokenizer: GemmaTokenizer, folder: Path) -> None:
         for piece, id_ in pieces
         if piece in SPECIAL or piece in NEWLINES
     }
-    path.write_text(json.dumps(config, indent=2) + "\n")
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -100,8 +100,8 @@ METAVARS = {
 
 # The flags that a stored caption can carry, as docs/flags.md explains them.
 FLAGS = (
-    "truncated not_in_language absent_things too_short too_long shortened fewer_frames partial_video partial_image "
-    "broken_metadata too_short_for_trainer"
+    "truncated not_in_language absent_things too_short too_long shortened fewer_frames partial_video "
+    "too_short_for_trainer partial_image broken_metadata"
 ).split()
 
 # What the shell completes where the type does not say it. Asked for at each TAB, so it is always this version's.

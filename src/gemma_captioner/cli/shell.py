@@ -53,8 +53,8 @@ app = App(
 # What `--json` prints, beside "error", of a command that ended before it had a result; the others print a run's.
 _EMPTY_RESULTS: dict[str, dict[str, Any]] = {
     "check": {
-        **{"files": 0, "captions": 0, "errors": 0, "notes": 0, "fixed": [], "run": None, "report": None},
-        **{"seconds": 0.0, "findings": []},
+        **{"files": 0, "captions": 0, "errors": 0, "notes": 0, "formats": {}, "fixed": []},
+        **{"run": None, "report": None, "seconds": 0.0, "findings": []},
     },
     "compare": {"files": 0, "html": None, "seconds": 0.0, "variants": []},
     "targets": {"targets": []},

@@ -62,7 +62,11 @@ class FrameSamplingSettings(SettingsGroup):
         found = re.fullmatch(SPAN, value)
         if found and found["start"] is not None and float(found["start"]) >= float(found["end"]):
             raise ValueError(f"it ends before it begins: write it as START-END, for example {_in_order(value)}")
-        if found and found["lengths"] and 0.0 in [float(part.partition("f")[0]) for part in found["lengths"].split(",")]:
+        if (
+            found
+            and found["lengths"]
+            and 0.0 in [float(part.partition("f")[0]) for part in found["lengths"].split(",")]
+        ):
             raise ValueError("give more than 0 seconds")
         return value
 

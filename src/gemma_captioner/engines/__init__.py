@@ -68,7 +68,9 @@ def choose_model(settings: Settings, log: ReportCallback = lambda line: None) ->
     A server that runs already may need no name, and a script has no default.
     """
     engine = settings.model.engine
-    if settings.model_is_named or engine == "scripted" or (engine == "server" and settings.server.serve is None):
+    if settings.model_is_named or engine == "scripted":
+        return settings
+    if engine == "server" and "{model}" not in (settings.server.serve or ""):
         return settings
     if engine != "local" or settings.cluster.cluster is not None:  # the memory that counts is that of other processes
         return settings.with_model(DEFAULT_MODEL)
