@@ -40,7 +40,7 @@ def image_to_srgb(
             image = Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
             info = {}
     if image.mode not in ("RGB", "CMYK", "L") or not info.get("icc_profile"):
-        image = image.convert("RGB")
+        image = _as_rgb(image)
     image = image.resize(size, resample, reducing_gap=None if exact else 1.0)
     return np.asarray(_to_srgb(image, info))
 
@@ -49,8 +49,13 @@ def _to_srgb(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
     """Return an RGB image."""
     if profile := info.get("icc_profile"):
         image = image if image.mode in ("RGB", "CMYK", "L") else image.convert("RGB")
-        return _apply_icc_profile(image, profile).convert("RGB")
-    return _apply_png_gamma(image.convert("RGB"), info)
+        return _as_rgb(_apply_icc_profile(image, profile))
+    return _apply_png_gamma(_as_rgb(image), info)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB. Pillow would copy an image that is RGB already."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def is_valid_profile(profile: bytes | None) -> bool:
