@@ -77,7 +77,9 @@ def _read_rows(
     stride = (width * depth + 31) // 32 * 4
     rows = min(height, len(data) // stride)
     packed = np.frombuffer(data, np.uint8, rows * stride).reshape(rows, stride)
-    if depth <= 8:
+    if depth == 8:
+        pixels = palette[packed[:, :width]]
+    elif depth < 8:
         bits = np.unpackbits(packed, axis=1)[:, : width * depth].reshape(rows, width, depth)
         pixels = palette[bits @ (1 << np.arange(depth)[::-1]).astype(np.uint8)]
     elif depth in (16, 32):
@@ -85,7 +87,7 @@ def _read_rows(
         used = masks if masks[3] else masks[:3]
         pixels = np.stack([_channel(values, mask) for mask in used], axis=-1)
     elif depth == 24:
-        pixels = packed[:, : 3 * width].reshape(rows, width, 3)[..., ::-1]
+        pixels = np.asarray(Image.frombuffer("RGB", (width, rows), packed, "raw", "BGR", stride, 1))
     else:
         raise ValueError(f"unknown BMP bit depth: {depth}")
     if rows < height:

@@ -6,6 +6,7 @@ Decoders are tried in turn: Pillow (with pillow-heif and our BMP reader), Pillow
 FFmpeg. What browsers ignore is ignored here: broken metadata, and the orientation in XMP.
 """
 
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -163,7 +164,9 @@ def _decode_still(
     nclx = file.info.get("nclx_profile") or {}  # HEIC files without an ICC profile
     primaries, transfer = nclx.get("color_primaries", 2), 2
     if file.format == "AVIF" or (file.format == "PNG" and b"cICP" in _read(path, 1024)):
-        primaries, transfer = color_tags(path)
+        # FFmpeg decodes a frame to know them. Most files state them once, in a box at their beginning.
+        stated = set(re.findall(rb"colrnclx\0(.)\0(.)", _read(path, 4096), re.DOTALL))
+        primaries, transfer = map(ord, stated.pop()) if len(stated) == 1 else color_tags(path)
         if transfer in HDR:
             with suppress(FFmpegError, OSError, ValueError):  # Pillow decodes grids of tiles, without tone mapping
                 return decode_still(path, wanted, settings)
