@@ -68,6 +68,13 @@ def test_decoding_has_the_defaults_of_the_settings():
     assert decode_settings(Settings()) == DecodeSettings()
 
 
+def test_a_server_is_asked_where_one_is_given():
+    given = {"base_url": "http://localhost:8000/v1", "model": "demo"}
+    assert Settings.from_dict(given).model.engine == "server"
+    assert Settings.from_dict({"serve": "serve {model} {port}"}).model.engine == "server"
+    assert Settings.from_dict(given, {"engine": "local"}).model.engine == "local"
+
+
 def test_every_setting_of_decoding_reaches_it():
     given = {
         **{"frames": 3, "sampling": "ends", "fps": 2.0, "span": "head:4", "background": "black", "animated": "first"},

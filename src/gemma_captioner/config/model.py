@@ -72,7 +72,9 @@ class ServerAddress(SettingsGroup):
     """Where a server is, and how large it wants its images."""
 
     base_url: str | None = Field(
-        None, repr=False, description="The address of the server, for example http://localhost:8000/v1."
+        None,
+        repr=False,
+        description="The address of the server, for example http://localhost:8000/v1. Implies --engine server.",
     )
     api_key_env: str = Field("OPENAI_API_KEY", description="The environment variable that holds the server's API key.")
     image_size: int | None = Field(

@@ -35,6 +35,8 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         if isinstance(flat.get("for_"), str) and "target" in preset and "target" not in flat:
             preset["target"] = target_for(f"{flat['for_']}:{preset['target']}")
         flat = preset
+    if flat.get("base_url") or flat.get("serve"):
+        flat.setdefault("engine", "server")
     if "prompts" in flat:
         flat["prompt"] = _parse_prompt_tables(flat.pop("prompts"))
     return flat
