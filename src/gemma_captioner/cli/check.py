@@ -63,7 +63,7 @@ def check(
     from ..dataset.discover import resolve_roots
     from ..engines.local.tokenizer import token_counter
 
-    begun = time.monotonic()
+    start = time.monotonic()
     checking = CheckSettings.from_dict(flags)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{printable(folder)} is a file: give its folder")
@@ -86,7 +86,7 @@ def check(
             err.print(f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired. To undo this:", markup=False)
             err.print(f"  {scan.undo_command}", markup=False, soft_wrap=True)
     page = _write_page(render_page(scan), html or root.folder / DOT_FOLDER / "check" / "report.html")
-    summary = as_json(scan, time.monotonic() - begun, page)
+    summary = as_json(scan, time.monotonic() - start, page)
     nothing = f"no images or clips in {printable(root.folder)}: check the folder, or add --recursive for subfolders"
     if not scan.files:
         summary["error"] = nothing

@@ -35,7 +35,7 @@ class EngineSpec:
     jpeg_scale: float = 0.0
 
 
-def begun(begin: str, text: str) -> str:
+def prepend_begin(begin: str, text: str) -> str:
     """Prepend the words that `--begin` gave the model. Return "" if the model added nothing to them.
 
     # "A photo of", " a cat." -> "A photo of a cat."

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelError
 from ..types import Failed, FinishReason, Kind, Reply, Request
-from .base import EngineSpec, begun
+from .base import EngineSpec, prepend_begin
 
 
 class ScriptedReply(BaseModel):
@@ -111,7 +111,7 @@ class ScriptedSession:
         for key, value in facts.items():
             text = text.replace(f"{{{key}}}", str(value))
         seconds = time.monotonic() - submitted_at
-        text = begun(request.begin, text)
+        text = prepend_begin(request.begin, text)
         return Reply(request.id, text, reply.finish_reason, 0, len(text.split()), seconds)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ModelError
 from .checkpoint import locate, map_loading_errors
-from .quantized import name_of_today
+from .quantized import current_module_name
 
 if TYPE_CHECKING:  # finding an adapter does not need torch
     import torch
@@ -72,7 +72,7 @@ def merge(model: "nn.Module", adapter: Adapter, token: str | None) -> None:
         if path == key and key.endswith(".lora_B.weight"):
             continue
         down, up = tensors[key], tensors.get(f"{path}.lora_B.weight")
-        path = name_of_today(path.removeprefix("base_model.model."))
+        path = current_module_name(path.removeprefix("base_model.model."))
         name = path.removeprefix("model.")  # a LoRA of the text model alone omits "language_model."
         layer = modules.get(name) or modules.get(f"language_model.{name}")
         shape = getattr(layer, "out_features", None), getattr(layer, "in_features", None)

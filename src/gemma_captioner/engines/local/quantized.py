@@ -47,7 +47,7 @@ def precision_of(quantization: Mapping[str, Any]) -> Precision:
     return "4bit" if is_4bit else "8bit"
 
 
-def name_of_today(module: str) -> str:
+def current_module_name(module: str) -> str:
     """Convert a layer's name from before transformers 4.52 to its current name."""
     return module.replace("language_model.model.", "language_model.").replace("vision_model.", "")
 
@@ -62,6 +62,6 @@ def config_of(found: Checkpoint) -> Any:
     config = AutoConfig.from_pretrained(found.folder, local_files_only=True)
     quantization = getattr(config, "quantization_config", None) or {}
     if names := quantization.get("llm_int8_skip_modules"):
-        today = (rf"(?:.*\.)?{name_of_today(name)}" for name in names)
+        today = (rf"(?:.*\.)?{current_module_name(name)}" for name in names)
         quantization["llm_int8_skip_modules"] = [*names, *today]
     return config

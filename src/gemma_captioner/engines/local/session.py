@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 
 from ...config.settings import Settings
 from ...types import Failed, Pixels, Reply, Request
-from ..base import EngineSpec, Result, begun, drain
+from ..base import EngineSpec, Result, drain, prepend_begin
 from .batching import BatchLimits, next_batch
 from .families import Family
 from .fused import FusedLayers, compile_region
@@ -297,7 +297,7 @@ class LocalSession:
             text = " " * text[:1].isspace() * bool(pending.request.begin) + first_line(text)
         return Reply(
             request_id=pending.request.id,
-            text=begun(pending.request.begin, text),
+            text=prepend_begin(pending.request.begin, text),
             finish_reason=end.finish_reason,
             prompt_tokens=len(pending.tokens),
             new_tokens=end.length,

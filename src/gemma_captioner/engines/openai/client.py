@@ -135,7 +135,7 @@ class Client:
             case _:
                 return None
 
-    def tokens_read(self, body: bytes, timeout_s: float) -> int | str:
+    def count_prompt_tokens(self, body: bytes, timeout_s: float) -> int | str:
         """Return the number of prompt tokens of a chat completion, or the reason why it is unknown."""
         try:
             with openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S))) as client:

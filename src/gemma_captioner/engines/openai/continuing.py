@@ -18,12 +18,12 @@ _TOKENS_OF_BEGINNING = (1, 2)  # 2 if the template adds a space
 _PARAMETERS: Sequence[Mapping[str, Any]] = ({"continue_final_message": True, "add_generation_prompt": False}, {})
 
 
-def way_to_continue(client: Client, model: str, timeout_s: float) -> Mapping[str, Any]:
+def continuation_fields(client: Client, model: str, timeout_s: float) -> Mapping[str, Any]:
     """Return the parameters that make the server continue an answer. Raises `ModelError` if it cannot."""
 
     def count_tokens(messages: Sequence[Mapping[str, Any]], **parameters: Any) -> int | str:
         payload = {"model": model, "max_tokens": 1, "messages": messages, **parameters}
-        return client.tokens_read(json.dumps(payload).encode(), timeout_s)
+        return client.count_prompt_tokens(json.dumps(payload).encode(), timeout_s)
 
     prompt_only = reason = count_tokens([_PROMPT])
     for parameters in _PARAMETERS if isinstance(prompt_only, int) else ():

@@ -15,7 +15,7 @@ from .. import gemma4
 from ..base import EngineSpec
 from .client import Client, Endpoint
 from .concurrency import MAX_LIMIT
-from .continuing import way_to_continue
+from .continuing import continuation_fields
 from .image_encoding import MIME
 from .payload import FRAMES_MARKER, RequestTemplate
 from .server_info import describe_server, listed_context, native_context
@@ -168,7 +168,9 @@ class ServerEngine:
         time_format = "{}" if _GEMMA4.search(self.model) else "[{}]" if self._settings.sampling.timestamps else None
         prompting = self._settings.prompting
         continuing = (
-            way_to_continue(self.client, self.model, self._server.request_timeout) if prompting.begin.strip() else {}
+            continuation_fields(self.client, self.model, self._server.request_timeout)
+            if prompting.begin.strip()
+            else {}
         )
         return RequestTemplate(
             self.model, MIME[self._server.image_format], prompting.order, prompting.system, time_format, continuing

@@ -9,7 +9,7 @@ from ...config.group import parse_duration
 from ...config.model import ServerSettings
 from ...errors import ServerError
 from ...types import Failed, Reply, Request
-from ..base import begun
+from ..base import prepend_begin
 from .client import Client
 from .concurrency import AdaptiveConcurrency
 from .errors import ApiFailure
@@ -66,7 +66,7 @@ class RetryingClient:
                 self._has_succeeded, self._equal_errors = True, 0
                 return Reply(
                     request_id=request.id,
-                    text=begun(request.begin, result.text),
+                    text=prepend_begin(request.begin, result.text),
                     finish_reason=result.finish_reason,
                     prompt_tokens=result.prompt_tokens,
                     new_tokens=result.new_tokens,
