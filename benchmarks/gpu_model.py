@@ -19,6 +19,7 @@ from gemma_captioner.engines.local import hardware, memory
 from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.families import FAMILIES
 from gemma_captioner.engines.local.memory import GEMMA3_SIZES, Architecture
+from gemma_captioner.engines.local.processor import Processor
 from gemma_captioner.engines.local.session import LocalSession
 from gemma_captioner.types import Frames, MediaItem, Request
 
@@ -66,6 +67,13 @@ def processor_for(size: Architecture) -> Any:
     return Gemma3Processor(*parts, image_seq_length=size.image_tokens)
 
 
+def session_processor(size: Architecture) -> Processor:
+    """What the engine uses in place of `processor_for`."""
+    demo = FAMILIES["gemma3"].processor(DEMO_CHECKPOINT)
+    demo.images.size = {"height": size.image_size, "width": size.image_size}
+    return replace(demo, tokens_per_image=size.image_tokens)
+
+
 def open_bench(work: Workload, size: Architecture, *, name: str, layers: int | None = None) -> Bench:
     """Make a model with random weights and a session on it. layers: fewer than the size has."""
     size = replace(size, layers=layers or size.layers)
@@ -85,7 +93,9 @@ def open_bench(work: Workload, size: Architecture, *, name: str, layers: int | N
     frame = (size.image_size, size.image_size)
     spec = EngineSpec(frame, {"image": 300, "clip": 300}, 131_072, name, None)
     lines: list[str] = []
-    session = LocalSession(model.eval(), FAMILIES["gemma3"], processor, spec, plan, settings, lines.append)
+    session = LocalSession(
+        model.eval(), FAMILIES["gemma3"], session_processor(size), spec, plan, settings, lines.append
+    )
     return Bench(session, processor, plan, lines)
 
 

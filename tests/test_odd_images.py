@@ -246,6 +246,7 @@ def test_what_libtiff_prints_is_the_reason_of_its_file(tmp_path, capfd):
     assert capfd.readouterr().err == "" and native_log.captured() == ""
 
 
+@pytest.mark.long
 def test_chromium_shows_the_same(tmp_path):
     """Every file made above that a browser reads, by the tool that compares folders."""
     from tests.support.review_server import chromium

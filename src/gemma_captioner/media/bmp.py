@@ -77,6 +77,7 @@ def _read_rows(
     stride = (width * depth + 31) // 32 * 4
     rows = min(height, len(data) // stride)
     packed = np.frombuffer(data, np.uint8, rows * stride).reshape(rows, stride)
+    pixels: npt.NDArray[np.uint8]
     if depth == 8:
         pixels = palette[packed[:, :width]]
     elif depth < 8:
