@@ -135,13 +135,14 @@ def test_simpletuner_has_sizes_and_lists(command, dataset, truth, suffix):
     assert all(row["fps"] > 0 for row in rows if row["num_frames"] > 1)
 
 
+@pytest.mark.filterwarnings("ignore:.*unclosed file:pytest.PytestUnraisableExceptionWarning")  # datasets, of a CSV
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize(
     ("trainer", "column", "kind"),
     [
         *((trainer, column, kind) for trainer, column in (("huggingface", "text"), ("finetrainers", "caption"))
           for kind in ("image", "video")),
-        # datasets leaves the file of a CSV table open.
-        pytest.param("fibo", "caption", "image", marks=pytest.mark.filterwarnings("ignore:.*unclosed file:pytest.PytestUnraisableExceptionWarning", "ignore:unclosed file:ResourceWarning")),
+        ("fibo", "caption", "image"),
     ],
 )  # fmt: skip
 def test_datasets_reads_the_metadata(command, dataset, truth, tmp_path, monkeypatch, trainer, column, kind):
