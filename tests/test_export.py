@@ -4,6 +4,7 @@ What was run with the trainers themselves, and at which version: docs/trainers.m
 """
 
 import csv
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -158,6 +159,8 @@ def test_datasets_reads_the_metadata(command, dataset, truth, tmp_path, monkeypa
     feature = datasets.Video(decode=False) if kind == "video" else datasets.Image(decode=False)
     rows = list(loaded.cast_column(kind, feature))
     found = {Path(row[kind]["path"]).relative_to(dataset).as_posix(): row[column] for row in rows}
+    del loaded
+    gc.collect()  # what it left open is reported here, not in a later test
     assert found == of(truth, *suffixes)
 
 
