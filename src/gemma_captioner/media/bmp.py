@@ -108,7 +108,7 @@ def _read_runs(
     data: memoryview, width: int, height: int, depth: int, palette: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.uint8], int]:
     """Decode RLE4, RLE8 and RLE24. Pixels that no run covers are black."""
-    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.zeros((height, width, 3), np.uint8)
     at = x = y = 0
     with np.errstate(all="ignore"):
         while at + 1 < len(data) and y < height:
