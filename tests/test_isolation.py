@@ -128,9 +128,9 @@ class NamedMemory(mmap.mmap):
         file = os.open(os.path.join(os.environ["NAMED_MEMORY"], tagname), os.O_RDWR | os.O_CREAT)
         os.ftruncate(file, length)
         return super().__new__(cls, file, length)
-from gemma_captioner.media import arena, pool
-pool.sys = arena.sys = types.SimpleNamespace(platform="win32", modules=sys.modules)
-arena.mmap = types.SimpleNamespace(mmap=NamedMemory)
+from gemma_captioner.media import pool
+pool.sys = types.SimpleNamespace(platform="win32", modules=sys.modules)
+pool.mmap = types.SimpleNamespace(mmap=NamedMemory)
 """
 
 
