@@ -15,8 +15,7 @@ import psutil
 import pytest
 
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.media.arena import SharedMemoryArena
-from gemma_captioner.media.pool import DecodePool
+from gemma_captioner.media.pool import DecodePool, SharedMemoryArena
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Frames, MediaItem
 from tests.support.files import captions
