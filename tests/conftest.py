@@ -78,7 +78,7 @@ def command(request, output_folder, tmp_path) -> Command:
     """
 
     def run(
-        *args: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120
+        *args: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 210
     ) -> CommandResult:
         words = list(map(str, args))
         if env is not None:
@@ -138,7 +138,7 @@ def transformers_serve(tmp_path_factory) -> Iterator[str]:
         f"HF_HUB_OFFLINE=1 {transformers} serve {DEMO_CHECKPOINT} --host 127.0.0.1 --port {address.port} --device cpu"
     )
     try:
-        server_process.wait_until_ready(Client(address).is_up, 120)
+        server_process.wait_until_ready(Client(address).is_up, 210)
         yield address.url
     finally:
         server_process.close()

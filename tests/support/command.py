@@ -228,7 +228,7 @@ class ForkServer:
 Command = Callable[..., CommandResult]
 
 
-def run_in_subprocess(words: list[str], cwd: Path, env: dict[str, str], timeout: float = 120) -> CommandResult:
+def run_in_subprocess(words: list[str], cwd: Path, env: dict[str, str], timeout: float = 210) -> CommandResult:
     """Run in a new Python process with additional environment variables."""
     done = subprocess.run(
         [sys.executable, *(words if words[0].endswith(".py") else ["-m", "gemma_captioner", *words])],
