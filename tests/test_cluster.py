@@ -62,6 +62,7 @@ def _kept(folder: Path) -> list[str]:
     ("files", "every_s"),
     [pytest.param(240, 10, marks=pytest.mark.long), pytest.param(2000, 4, marks=pytest.mark.prove)],  # docs/cluster.md
 )
+@pytest.mark.timeout(900)  # took 220 s on two busy cores
 def test_whatever_dies_each_file_has_one_outcome(files, every_s):
     ended = run_chaos(files=files, actors=2, every_s=every_s, driver_kills=2, seed=3)
     assert (ended.lost, ended.wrong, ended.left, ended.exit_code) == (0, 0, 0, 3), ended
