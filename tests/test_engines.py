@@ -26,7 +26,7 @@ from gemma_captioner.engines.local.quantized import precision_of
 from gemma_captioner.engines.local.vision import deduplicate_frames
 from gemma_captioner.errors import MemoryShortageError, ModelError, UsageError, redact_token
 from gemma_captioner.types import Failed, Reply
-from tests.support.engines import answers, demo_server_settings, request
+from tests.support.engines import answers, demo_server_settings, gemma3_config, request
 from tests.support.servers import HttpRequest, HttpResponse, StubServer, echo_prompt, prompt_of
 
 
@@ -317,32 +317,21 @@ def test_equal_frames_are_encoded_once():
 
 
 def test_parameters_are_counted_as_the_real_classes_do():
-    from transformers import AutoModelForImageTextToText, Gemma3Config
+    from transformers import AutoModelForImageTextToText
 
     engine = LocalEngine(Settings.from_dict({"model": "demo"}))
     model = AutoModelForImageTextToText.from_pretrained(DEMO_CHECKPOINT)
     assert Architecture.of(engine.config).parameters == model.num_parameters()
     for name, size in GEMMA3_SIZES.items():
-        config = Gemma3Config(
-            text_config={
-                "num_hidden_layers": size.layers,
-                "hidden_size": size.hidden,
-                "intermediate_size": size.intermediate,
-                "num_attention_heads": size.heads,
-                "num_key_value_heads": size.kv_heads,
-                "head_dim": size.head_dim,
-                "vocab_size": size.vocabulary,
-            },
-            vision_config={
-                "model_type": "siglip_vision_model",
-                "hidden_size": 1152,
-                "intermediate_size": 4304,
-                "num_hidden_layers": 27,
-                "num_attention_heads": 16,
-                "image_size": 896,
-                "patch_size": 14,
-                "vision_use_head": False,
-            },
+        config = gemma3_config(
+            size,
+            hidden_size=1152,
+            intermediate_size=4304,
+            num_hidden_layers=27,
+            num_attention_heads=16,
+            image_size=896,
+            patch_size=14,
+            vision_use_head=False,
         )
         with torch.device("meta"):
             real = AutoModelForImageTextToText.from_config(config).num_parameters()

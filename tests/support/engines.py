@@ -8,6 +8,7 @@ from typing import Any
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
+from gemma_captioner.engines.local.memory import Architecture
 from gemma_captioner.types import Failed, Frames, MediaItem, Reply, Request
 
 DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
@@ -62,3 +63,19 @@ def demo_server_settings(url: str, **more: Any) -> Settings:
         "image_format": "png",
     }
     return Settings.from_dict(asked, more)
+
+
+def gemma3_config(size: Architecture, **vision: object) -> Any:
+    """The configuration of a published size. vision: the values of its vision tower."""
+    from transformers import Gemma3Config
+
+    text = {
+        "num_hidden_layers": size.layers,
+        "hidden_size": size.hidden,
+        "intermediate_size": size.intermediate,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
+        "head_dim": size.head_dim,
+        "vocab_size": size.vocabulary,
+    }
+    return Gemma3Config(text_config=text, vision_config={"model_type": "siglip_vision_model", **vision})

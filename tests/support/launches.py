@@ -9,6 +9,7 @@ from transformers import AutoModelForImageTextToText
 from gemma_captioner.engines.local.fused import FusedLayers
 from gemma_captioner.engines.local.generation import DecodeRunner
 from gemma_captioner.engines.local.memory import GEMMA3_SIZES
+from tests.support.engines import gemma3_config
 
 # Of each compiled function, the kernels that Inductor generates for CUDA; a test compares them with its code.
 KERNELS = {"forward": 1, "apply_rotary_pos_emb": 2, "_gated_product": 1}
@@ -74,21 +75,7 @@ def count(monkeypatch: Any, size: str, *, fused: bool) -> tuple[list[str], int]:
 
 
 def meta_model(size: str) -> Any:
-    from transformers import Gemma3Config
-
-    known = GEMMA3_SIZES[size]
-    config = Gemma3Config(
-        text_config={
-            "num_hidden_layers": known.layers,
-            "hidden_size": known.hidden,
-            "intermediate_size": known.intermediate,
-            "num_attention_heads": known.heads,
-            "num_key_value_heads": known.kv_heads,
-            "head_dim": known.head_dim,
-            "vocab_size": known.vocabulary,
-        },
-        vision_config={"model_type": "siglip_vision_model", "num_hidden_layers": 1},
-    )
+    config = gemma3_config(GEMMA3_SIZES[size], num_hidden_layers=1)
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
         return AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa").eval()

@@ -37,10 +37,8 @@ def evaluate(
         "refusal": is_refusal(caption),
         "prompt_echo": echo,
         "not_in_language": not is_in_language(caption, language),
-        "absent_things": not echo
-        and mentions_absence(
-            _SILENCE.sub("", caption) if states_silence else caption
-        ),  # an echoed instruction is not a mention
+        # an echoed instruction is not a mention
+        "absent_things": not echo and mentions_absence(_SILENCE.sub("", caption) if states_silence else caption),
     }
     return tuple(flag for flag, is_so in found.items() if is_so)
 
@@ -260,8 +258,6 @@ def _identifier() -> Any:
 # absent_things
 
 _NO_HUMANS = re.compile(r"(?:\A|,)\s*no[ _]humans\s*(?=,|\Z)", re.IGNORECASE)  # the booru tag for animals and places
-
-
 _SILENCE = re.compile(
     r"\b(?:no|without)(?: (?:other|background|audible|discernible|spoken))* "
     r"(?:music|speech|dialogue|voices?|narration|sounds?)\b|"

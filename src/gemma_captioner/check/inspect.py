@@ -8,7 +8,7 @@ from typing import Any
 from ..captions.clean import strip_boilerplate, to_last_sentence
 from ..captions.encoding import decode_text
 from ..captions.flags import evaluate
-from ..captions.formats import CaptionFormat, FormatError, detect
+from ..captions.formats import CaptionFormat, FormatError, ParseOptions, detect
 from ..captions.limits import MIN_WORDS, estimated_tokens
 from ..captions.repair import find_faults, repair, repair_steps
 from ..config.targets import get_target, states_silence, token_limit
@@ -105,7 +105,7 @@ def _inspect_structured(
     found += [hit for hit in trainer_rules.match_text(text, checking.trainer) if hit[0] not in _FOR_PROSE]
     cleaned = repair(text, by)
     try:
-        parsed = caption_format.parse(cleaned, as_written=True)
+        parsed = caption_format.parse(cleaned, ParseOptions(as_written=True))
         if outside := caption_format.outside(cleaned):
             raise FormatError(f"{outside[:60]!r} stands before or after it")
     except FormatError as error:

@@ -10,6 +10,8 @@ from ..config.targets import is_auxiliary
 from ..dataset.discover import IGNORED_NAMES, Root, is_media, matches, natural_sort_key
 from .settings import CheckSettings
 
+_CAPTION_EXTENSIONS = ("txt", "caption", "json")  # that trainers read
+
 
 @dataclass
 class Listing:
@@ -31,7 +33,7 @@ class Listing:
 
         # a.png -> a.TXT, a.caption, a.json, a.png.txt
         """
-        guesses = (f"{base}.{end}" for base in (PurePosixPath(media).stem, media) for end in ("txt", "caption", "json"))
+        guesses = (f"{base}.{end}" for base in (PurePosixPath(media).stem, media) for end in _CAPTION_EXTENSIONS)
         return next((self._texts[guess.lower()] for guess in guesses if guess.lower() in self._texts), "")
 
     def other_captions(self, media: str, extension: str) -> list[str]:
@@ -40,7 +42,7 @@ class Listing:
         # a.png -> a.caption, a.json
         """
         stem = PurePosixPath(media).stem
-        names = (f"{stem}.{end}" for end in ("txt", "caption", "json") if end != extension)
+        names = (f"{stem}.{end}" for end in _CAPTION_EXTENSIONS if end != extension)
         return [self._texts[name.lower()] for name in names if name.lower() in self._texts]
 
     @cached_property

@@ -67,6 +67,14 @@ def is_valid_profile(profile: bytes | None) -> bool:
     return True
 
 
+def is_srgb_profile(profile: bytes) -> bool:
+    """Return whether the profile says that it is sRGB. False if it cannot be read."""
+    try:
+        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).startswith("sRGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return False
+
+
 def _to_eight_bit(image: Image.Image) -> Image.Image:
     """Scale 16-bit and floating-point gray to 8 bits; Pillow's conversion would clip it."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
@@ -84,10 +92,10 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
 
 def _apply_icc_profile(image: Image.Image, profile: bytes) -> Image.Image:
     """Convert to sRGB with the embedded ICC profile. An invalid or mismatched profile is ignored."""
+    if image.mode == "RGB" and is_srgb_profile(profile):
+        return image
     try:
         source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if image.mode == "RGB" and ImageCms.getProfileDescription(source).startswith("sRGB"):
-            return image
         # Like browsers: perceptual would darken CMYK by black point compensation.
         intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
         converted = ImageCms.profileToProfile(image, source, _SRGB, renderingIntent=intent, outputMode="RGB")

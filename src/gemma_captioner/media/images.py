@@ -19,11 +19,11 @@ from typing import TypeAlias
 
 import numpy as np
 from av.error import FFmpegError
-from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImagePalette, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
-from ..storage.filesystem import source
+from ..storage.filesystem import read_source, source
 from ..types import Frames, PatchBudget, Size, resized_dimensions
 from . import native_log
 from .bmp import read_bmp
@@ -43,7 +43,6 @@ Box: TypeAlias = tuple[int, int, int, int]  # left, upper, right, lower
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 _JPEG = ("JPEG", "MPO")
 _STILL_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"mif1", b"mif2", b"mif3", b"msf1", b"miaf"}
-_ORIENTATION = 0x0112  # EXIF
 _WITH_ORIENTATION = (*_JPEG, "PNG", "AVIF")  # Pillow turns TIFF and HEIC itself
 _TRANSPOSITIONS = {
     number: Image.Transpose[name]
@@ -98,7 +97,7 @@ def _decode_with_pillow(path: Path, size: Size, settings: DecodeSettings, clip_s
 
 def _decode_damaged(path: Path, size: Size, settings: DecodeSettings, clip_size: Size) -> Frames:
     """Decode as a still image, without the metadata; if that fails, without what is missing."""
-    with suppress(OSError, ValueError, SyntaxError), Image.open(BytesIO(_essential_chunks(_read(path)))) as file:
+    with suppress(OSError, ValueError, SyntaxError), Image.open(BytesIO(_essential_chunks(read_source(path)))) as file:
         frames = _decode_still(file, path, size, settings)
         return replace(frames, flags=("broken_metadata",))
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # for this file only; a decoder process has one thread
@@ -123,9 +122,9 @@ def _essential_chunks(content: bytes) -> bytes:
 
 
 def _decode_with_tifffile(path: Path, size: Size, settings: DecodeSettings, clip_size: Size) -> Frames:
-    if _read(path, 2) not in (b"II", b"MM"):
+    if read_source(path, 2) not in (b"II", b"MM"):
         raise UnidentifiedImageError
-    image, orientation = read_tiff(_read(path))
+    image, orientation = read_tiff(read_source(path))
     if orientation in _TRANSPOSITIONS:
         image = image.transpose(_TRANSPOSITIONS[orientation])
     return _decode_still(image, path, size, settings)
@@ -139,22 +138,14 @@ def _decode_with_ffmpeg(path: Path, size: Size, settings: DecodeSettings, clip_s
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    if _read(path, 2) == b"BM":
+    if read_source(path, 2) == b"BM":
         with suppress(ValueError, IndexError, struct.error):
-            image = read_bmp(_read(path))
+            image = read_bmp(read_source(path))
             yield image
             return
     with Image.open(source(path, whole=True)) as file:
         _repair_palette(file)
         yield file
-
-
-def _read(path: Path, size: int = -1) -> bytes:
-    found = source(path, whole=True)
-    if not isinstance(found, str):
-        return found.read(size)
-    with open(found, "rb") as file:
-        return file.read(size)
 
 
 def _decode_still(
@@ -163,9 +154,9 @@ def _decode_still(
     _scale_transparent_color(file)  # must run before the file is loaded
     nclx = file.info.get("nclx_profile") or {}  # HEIC files without an ICC profile
     primaries, transfer = nclx.get("color_primaries", 2), 2
-    if file.format == "AVIF" or (file.format == "PNG" and b"cICP" in _read(path, 1024)):
+    if file.format == "AVIF" or (file.format == "PNG" and b"cICP" in read_source(path, 1024)):
         # FFmpeg decodes a frame to know them. Most files state them once, in a box at their beginning.
-        stated = set(re.findall(rb"colrnclx\0(.)\0(.)", _read(path, 4096), re.DOTALL))
+        stated = set(re.findall(rb"colrnclx\0(.)\0(.)", read_source(path, 4096), re.DOTALL))
         primaries, transfer = map(ord, stated.pop()) if len(stated) == 1 else color_tags(path)
         if transfer in HDR:
             with suppress(FFmpegError, OSError, ValueError):  # Pillow decodes grids of tiles, without tone mapping
@@ -214,7 +205,7 @@ def _read_metadata(file: Image.Image) -> tuple[int, list[str]]:
     exif = Image.Exif()
     try:
         exif.load(content)
-        orientation = exif.get(_ORIENTATION, 1)
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # Pillow's parser may fail in any way
         return 1, [*flags, "broken_metadata"]
     return orientation if orientation in _TRANSPOSITIONS else 1, flags
@@ -319,7 +310,7 @@ def _hide_uncovered(file: Image.Image, box: Box | None) -> Image.Image:
 
 def _unreadable_reason(path: Path, errors: list[Exception]) -> str:
     """What happened and what to do. errors: of each decoder, in turn."""
-    head = _read(path, 4096)
+    head = read_source(path, 4096)
     if not head:
         return "the file is empty: replace or remove it"
     brands = {head[at : at + 4] for at in (8, *range(16, min(int.from_bytes(head[:4]), 256), 4))}

@@ -4,10 +4,11 @@ import io
 import re
 from pathlib import Path
 
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image
 
-from ..storage.filesystem import source
+from ..storage.filesystem import read_source
 from ..types import Size, resized_dimensions
+from .image_color import is_srgb_profile
 
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _FRAMES = (0xC0, 0xC1, 0xC2)  # 8-bit Huffman coding, baseline or progressive; every decoder reads these
@@ -16,7 +17,6 @@ _OTHER_FRAMES = (0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"  # without a thumbnail
 _ADOBE, _ADOBE_RGB = 0xEE, 0  # a segment that tells the color transform
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within a scan, FF 00 and restart markers are data
-_ORIENTATION = 0x0112  # EXIF
 
 
 def jpeg_to_send(path: Path, size: Size, scale: float) -> bytes | None:
@@ -24,8 +24,7 @@ def jpeg_to_send(path: Path, size: Size, scale: float) -> bytes | None:
 
     It must be upright, RGB, in sRGB, and fit: see `EngineSpec.jpeg_scale`. A large file does not fit either.
     """
-    found = source(path, whole=True)
-    data = Path(found).read_bytes() if isinstance(found, str) else found.read()
+    data = read_source(path)
     if data[:2] != bytes((0xFF, _START)):
         return None
     with Image.open(io.BytesIO(data)) as file:
@@ -33,20 +32,13 @@ def jpeg_to_send(path: Path, size: Size, scale: float) -> bytes | None:
         ratio = max(file.width / width, file.height / height)
         if not (ratio <= scale and (scale > 1 or file.size == (width, height))):
             return None
-        upright = file.getexif().get(_ORIENTATION, 1) == 1
-        if file.format != "JPEG" or file.mode != "RGB" or not upright or not _is_srgb(file.info.get("icc_profile")):
+        upright = file.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        profile = file.info.get("icc_profile")
+        is_srgb = not profile or is_srgb_profile(profile)
+        if file.format != "JPEG" or file.mode != "RGB" or not upright or not is_srgb:
             return None
     stripped = strip_metadata(data)
     return stripped if stripped is not None and len(stripped) <= width * height else None
-
-
-def _is_srgb(profile: bytes | None) -> bool:
-    try:
-        return not profile or ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).startswith(
-            "sRGB"
-        )
-    except (ImageCms.PyCMSError, OSError):
-        return False
 
 
 def strip_metadata(data: bytes) -> bytes | None:

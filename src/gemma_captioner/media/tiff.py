@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from ..types import Pixels
 
-_WEBP, _ORIENTATION, _ICC_PROFILE = 50001, 274, 34675  # a compression; tags
+_WEBP, _ICC_PROFILE = 50001, 34675  # a compression; a tag
 _MODES = {"SEPARATED": ("CMYK", 4), "CIELAB": ("LAB", 3), "YCBCR": ("YCbCr", 3)}  # Pillow mode, number of samples
 
 
@@ -36,7 +36,7 @@ def read_tiff(content: bytes) -> tuple[Image.Image, int]:
             raise ValueError("samples of this type cannot be shown")
         samples = page.asarray()
         photometric = getattr(page.photometric, "name", "")
-        tags = {tag.code: tag.value for tag in page.tags if tag.code in (_ORIENTATION, _ICC_PROFILE)}
+        tags = {tag.code: tag.value for tag in page.tags if tag.code in (ExifTags.Base.Orientation, _ICC_PROFILE)}
         colormap, has_alpha = page.colormap, any(int(kind) in (1, 2) for kind in page.extrasamples)
         samples = np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
     samples = samples.reshape(*samples.shape[:2], -1)
@@ -48,7 +48,7 @@ def read_tiff(content: bytes) -> tuple[Image.Image, int]:
     if profile := tags.get(_ICC_PROFILE):
         image.info["icc_profile"] = profile
     image.format = "TIFF"
-    return image, tags.get(_ORIENTATION, 1)
+    return image, tags.get(ExifTags.Base.Orientation, 1)
 
 
 def _to_eight_bit(samples: npt.NDArray[Any]) -> Pixels:

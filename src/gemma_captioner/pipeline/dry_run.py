@@ -1,7 +1,7 @@
 """The dry run: what a run would do, without loading a model."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from ..captions.formats import get_format
 from ..config.settings import Settings
 from ..dataset.discover import Collision, resolve_roots
 from ..dataset.unsearched import describe_unsearched
-from ..engines import Engine, engine_for
+from ..engines import engine_for
 from ..errors import StartError
 from ..prompts.examples import read_examples
 from ..prompts.metadata import MetadataTable, load_metadata
@@ -105,13 +105,17 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     model, shortage, prompt_tokens = settings.model.model, None, None
     try:
         engine = engine_for(settings, notes.append, read_examples(settings.prompting.examples))
+        tokens = {
+            kind: [engine.prompt_tokens(prompt, kind, settings.frames(kind)) for prompt in settings.prompts[kind]]
+            for kind in sorted(pending)
+        }
         prompt_tokens = sum(
-            n * (engine.prompt_tokens(prompt, kind, settings.frames(kind)) + settings.previous_tokens(prompt, kind))
-            for kind, n in pending.items()
-            for prompt in settings.prompts[kind]
+            pending[kind] * (count + settings.previous_tokens(prompt, kind))
+            for kind, counts in tokens.items()
+            for prompt, count in zip(settings.prompts[kind], counts, strict=True)
         )
         model = engine.describe()
-        notes += _context_warnings(engine, settings, pending)
+        notes += _context_warnings(engine.spec.context_length, settings, pending, tokens)
     except StartError as error:  # the counts are useful even if the model cannot run
         shortage = str(error)
     if (unsearched := describe_unsearched(plan.discovery.unsearched)) is not None:
@@ -130,16 +134,17 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     )
 
 
-def _context_warnings(engine: Engine, settings: Settings, pending: Counter[Kind]) -> Iterator[str]:
+def _context_warnings(
+    context: int, settings: Settings, pending: Counter[Kind], prompt_tokens: Mapping[Kind, Sequence[int]]
+) -> Iterator[str]:
     """Yield a warning for each kind of item whose largest prompt may not fit in the context with its answer."""
-    for kind in sorted(pending):
-        frames, answer = settings.frames(kind), settings.max_new_tokens(kind)
-        tokens = answer + max(engine.prompt_tokens(prompt, kind, frames) for prompt in settings.prompts[kind])
-        if tokens > engine.spec.context_length:
+    for kind, counts in prompt_tokens.items():
+        answer = settings.max_new_tokens(kind)
+        if (tokens := answer + max(counts)) > context:
             remedy = "use fewer --frames, or give the model" if kind == "clip" else "give the model"
             yield (
                 f"{counted(pending[kind], kind)}: up to {tokens:,} tokens with the answer ({answer:,}), but the "
-                f"context has {engine.spec.context_length:,}: {remedy} a larger context"
+                f"context has {context:,}: {remedy} a larger context"
             )
 
 

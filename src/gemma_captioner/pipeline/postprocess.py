@@ -6,7 +6,7 @@ from typing import Any
 
 from ..captions.clean import strip_template
 from ..captions.flags import REJECTION_REASONS, evaluate
-from ..captions.formats import CaptionFormat, FormatError, detect
+from ..captions.formats import CaptionFormat, FormatError, ParseOptions, detect
 from ..captions.limits import length_flags
 from ..config.quality import LimitSettings
 from ..config.settings import Settings
@@ -49,12 +49,8 @@ def postprocess_reply(
     prompting, judging = settings.prompting, settings.judging
     is_truncated = reply.finish_reason == "length"
     try:
-        content = caption_format.parse(
-            reply.text,
-            ascii_punctuation=prompting.punctuation == "ascii",
-            begin=prompting.begin.strip(),
-            duration_s=duration_s,
-        )
+        options = ParseOptions(prompting.punctuation == "ascii", prompting.begin.strip(), duration_s)
+        content = caption_format.parse(reply.text, options)
     except FormatError as error:
         return _misfit(str(error), is_truncated, settings)
     is_truncated = is_truncated and caption_format.keeps_partial

@@ -194,6 +194,15 @@ def source(path: Path, *, whole: bool = False) -> str | BinaryIO:
     return file
 
 
+def read_source(path: Path, size: int = -1) -> bytes:
+    """Return the first `size` bytes of the file, or all of them. A remote file is requested once, as for `source`."""
+    found = source(path, whole=True)
+    if not isinstance(found, str):
+        return found.read(size)
+    with open(found, "rb") as file:
+        return file.read(size)
+
+
 @lru_cache(maxsize=1)
 def _open_remote(path: Path, whole: bool) -> BinaryIO:
     remote: Any = path

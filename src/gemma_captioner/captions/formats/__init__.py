@@ -5,10 +5,10 @@ from functools import cache
 from typing import Any
 
 from ...config.formats import FORMATS, FormatSpec, format_spec
-from .base import CaptionFormat, FormatError
+from .base import CaptionFormat, FormatError, ParseOptions
 from .plain import Prose, Tags
 
-__all__ = ["CaptionFormat", "FormatError", "detect", "get_format", "to_one_caption"]
+__all__ = ["CaptionFormat", "FormatError", "ParseOptions", "detect", "get_format", "to_one_caption"]
 
 
 def get_format(spec: FormatSpec) -> CaptionFormat[Any]:

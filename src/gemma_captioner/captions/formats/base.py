@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Content = TypeVar("Content")
@@ -9,6 +10,26 @@ Content = TypeVar("Content")
 
 class FormatError(ValueError):
     """An answer that does not fit the format. The message tells the model, and the user, why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParseOptions:
+    """How an answer is read.
+
+    Attributes:
+        ascii_punctuation: Replace typographic punctuation.
+        begin: The first words of the answer (--begin), which stay.
+        duration_s: The duration of the clip, 0 for an image, None if unknown.
+        as_written: Change no prose, because a person may have written it.
+    """
+
+    ascii_punctuation: bool = True
+    begin: str = ""
+    duration_s: float | None = None
+    as_written: bool = False
+
+
+DEFAULT_OPTIONS = ParseOptions()
 
 
 class CaptionFormat(ABC, Generic[Content]):
@@ -24,21 +45,8 @@ class CaptionFormat(ABC, Generic[Content]):
     keeps_partial = True
 
     @abstractmethod
-    def parse(
-        self,
-        answer: str,
-        *,
-        ascii_punctuation: bool = True,
-        begin: str = "",
-        duration_s: float | None = None,
-        as_written: bool = False,
-    ) -> Content:
+    def parse(self, answer: str, options: ParseOptions = DEFAULT_OPTIONS) -> Content:
         """Read an answer, and repair it. Text that is quoted, spoken or shown on screen is kept as it is.
-
-        Args:
-            begin: The first words of the answer (--begin), which stay.
-            duration_s: The duration of the clip, 0 for an image, None if unknown.
-            as_written: Change no prose, because a person may have written it.
 
         Raises:
             FormatError: The answer does not fit.

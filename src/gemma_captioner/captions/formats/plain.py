@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from ..clean import apply_affixes, strip_boilerplate, strip_template, to_ascii_punctuation, to_last_sentence
-from .base import CaptionFormat, FormatError, encodable
+from .base import DEFAULT_OPTIONS, CaptionFormat, FormatError, ParseOptions, encodable
 
 
 class Prose(CaptionFormat[str]):
@@ -13,16 +13,9 @@ class Prose(CaptionFormat[str]):
 
     name = "prose"
 
-    def parse(
-        self,
-        answer: str,
-        *,
-        ascii_punctuation: bool = True,
-        begin: str = "",
-        duration_s: float | None = None,
-        as_written: bool = False,
-    ) -> str:
+    def parse(self, answer: str, options: ParseOptions = DEFAULT_OPTIONS) -> str:
         """`begin` stays, even if it is a phrase that `strip_boilerplate` removes, such as "This image shows"."""
+        begin, ascii_punctuation = options.begin, options.ascii_punctuation
         cleaned = strip_boilerplate(answer, ascii_punctuation=ascii_punctuation)
         opening = " ".join((to_ascii_punctuation(begin) if ascii_punctuation else begin).split())
         if not cleaned or cleaned.startswith(opening):
@@ -57,18 +50,10 @@ class Tags(CaptionFormat[list[str]]):
 
     name = "tags"
 
-    def parse(
-        self,
-        answer: str,
-        *,
-        ascii_punctuation: bool = True,
-        begin: str = "",
-        duration_s: float | None = None,
-        as_written: bool = False,
-    ) -> list[str]:
+    def parse(self, answer: str, options: ParseOptions = DEFAULT_OPTIONS) -> list[str]:
         """Take tags from a line, a list or JSON; remove labels, categories, hash signs."""
         text = _FENCE.sub("", strip_template(answer)).strip()
-        if ascii_punctuation and not as_written:
+        if options.ascii_punctuation and not options.as_written:
             text = to_ascii_punctuation(text)
         if text.startswith(("[", "{")):
             text = ",".join(_strings(text)) or text

@@ -14,7 +14,7 @@ from jsonschema.protocols import Validator
 
 from ...errors import UsageError
 from ..clean import apply_affixes, clean_field, strip_template
-from .base import CaptionFormat, FormatError, encodable
+from .base import DEFAULT_OPTIONS, CaptionFormat, FormatError, ParseOptions, encodable
 from .json_text import parse_object
 
 Schema = Mapping[str, Any]
@@ -53,24 +53,17 @@ class JSONObject(CaptionFormat[Object]):
 
     # Reading
 
-    def parse(
-        self,
-        answer: str,
-        *,
-        ascii_punctuation: bool = True,
-        begin: str = "",
-        duration_s: float | None = None,
-        as_written: bool = False,
-    ) -> Object:
+    def parse(self, answer: str, options: ParseOptions = DEFAULT_OPTIONS) -> Object:
         """Repair key order, case, nulls, whole numbers and prose; refuse everything else that does not conform."""
         found = self._read(strip_template(answer))
         properties = self.schema["properties"].keys()
         if properties and len(found) == 1 and not found.keys() & properties:
             [inner] = found.values()  # {"caption": {...}}
             found = inner if isinstance(inner, dict) else found
-        clean: Clean = partial(clean_field, ascii_punctuation=ascii_punctuation, keep=self.keep)
-        content: Object = self._repair(found, self.schema, str if as_written else clean)
-        problems = list(map(self._explain, self._validator.iter_errors(content))) or self._problems(content, duration_s)
+        clean: Clean = partial(clean_field, ascii_punctuation=options.ascii_punctuation, keep=self.keep)
+        content: Object = self._repair(found, self.schema, str if options.as_written else clean)
+        problems = list(map(self._explain, self._validator.iter_errors(content)))
+        problems = problems or self._problems(content, options.duration_s)
         if problems:
             raise FormatError("; ".join(problems[:_MAX_PROBLEMS]))
         return content

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from ...config.model import DEFAULT_MODEL, SMALLER_MODEL
 from ...config.settings import Settings
 from ...errors import MemoryShortageError
-from . import hardware, memory
+from . import hardware
 from .checkpoint import is_downloaded
 from .memory import GEMMA3_SIZES, GEMMA4_SIZES, GIB, MemoryPlan
 
@@ -41,14 +41,12 @@ def choose(settings: Settings) -> tuple[str, str]:
 
 def _plan(settings: Settings, model: str, device: str) -> MemoryPlan:
     prompts = max(len(text) for texts in settings.prompts.values() for text in texts)
-    return memory.plan(
+    return hardware.plan_memory(
         GEMMA3_SIZES[model.partition("/")[2].removesuffix("-it")],
+        settings.model,
         name=model,
-        quantize=settings.model.quantize,
         device=device,
-        dtype_bytes=hardware.BYTES[hardware.choose_dtype(settings.model, device, "bfloat16")],
-        available=hardware.free_memory(device),
-        on_other_gpus=hardware.free_memory_of_other_gpus() if device == "cuda" else 0,
+        dtype=hardware.choose_dtype(settings.model, device, "bfloat16"),
         request_tokens=settings.frames("clip") * _FRAME_TOKENS
         + prompts
         + _ALLOWANCE

@@ -15,7 +15,7 @@ from ...types import Kind, PatchBudget, Size
 from ..base import EngineSpec
 from . import adapter as adapters
 from . import checkpoint as checkpoints
-from . import hardware, memory
+from . import hardware
 from .auto import warning_without_gpu
 from .config import ModelConfig, read_config
 from .families import FAMILIES, Family
@@ -145,14 +145,12 @@ class LocalEngine:
     def memory_plan(self) -> MemoryPlan:
         settings = self._settings
         parameter_counts = None if self.family.parameters is None else self.family.parameters(self.config)
-        plan = memory.plan(
+        plan = hardware.plan_memory(
             Architecture.of(self.config, parameter_counts, self._max_image_tokens()),
+            settings.model,
             name=self.checkpoint.name,
-            quantize=settings.model.quantize,
             device=self.device,
-            dtype_bytes=hardware.BYTES[self.dtype],
-            available=hardware.free_memory(self.device),
-            on_other_gpus=hardware.free_memory_of_other_gpus() if self.device == "cuda" else 0,
+            dtype=self.dtype,
             request_tokens=self._longest_request + _PROMPT_ALLOWANCE,
             stored=stored(self.checkpoint, settings.model.quantize, self.device, self.dtype),
         )

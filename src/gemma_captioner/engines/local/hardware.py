@@ -12,6 +12,7 @@ import psutil
 
 from ...config.model import ModelSettings
 from ...errors import StartError
+from .memory import Architecture, MemoryPlan, Precision, plan
 
 Dtype = Literal["bfloat16", "float32"]
 BYTES: dict[Dtype, int] = {"bfloat16": 2, "float32": 4}
@@ -157,3 +158,27 @@ def is_bf16_fast_on_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
     onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def plan_memory(
+    architecture: Architecture,
+    settings: ModelSettings,
+    *,
+    name: str,
+    device: str,
+    dtype: Dtype,
+    request_tokens: int,
+    stored: tuple[Precision, int] | None = None,
+) -> MemoryPlan:
+    """Plan with the memory that is free on this machine. See `memory.plan`."""
+    return plan(
+        architecture,
+        name=name,
+        quantize=settings.quantize,
+        device=device,
+        dtype_bytes=BYTES[dtype],
+        available=free_memory(device),
+        on_other_gpus=free_memory_of_other_gpus() if device == "cuda" else 0,
+        request_tokens=request_tokens,
+        stored=stored,
+    )
