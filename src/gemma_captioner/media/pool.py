@@ -248,8 +248,7 @@ class DecodePool:
         frame_bytes = max(max_frame_bytes(size), max_frame_bytes(clip_size))
         frames = max(settings.frames, pixel_bytes // frame_bytes)
         self.arena = SharedMemoryArena(frames, frame_bytes, max_pixel_bytes // frame_bytes)
-        limit = int(settings.memory_gib * GIB) + self.arena.bytes  # the mapped arena counts toward a worker's limit
-        self._processes = WorkerPool(workers, limit)
+        self._processes = WorkerPool(workers, int(settings.memory_gib * GIB))
 
     def grow(self, pixel_bytes: int) -> None:
         """Raise the limit for the pixels of all files."""
@@ -309,18 +308,27 @@ _M_ARENA_MAX = -8
 _arenas: dict[str, mmap.mmap] = {}
 
 
-def _init_worker(extra_memory: int) -> None:
+def _init_worker(memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     warnings.simplefilter("ignore")  # decoder warnings are noise; only failures count
     native_log.install()
-    if sys.platform == "linux":  # macOS rejects a limit below the mapped size; Windows has none
+    if sys.platform == "linux":
         import resource
 
         if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
             mallopt(_M_ARENA_MAX, 2)  # otherwise glibc reserves 64 MiB of address space per FFmpeg thread
-        limit = psutil.Process().memory_info().vms + extra_memory
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        _limit_address_space(psutil.Process().memory_info().vms + memory)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit_address_space(limit: int | None = None, *, extra: int = 0) -> None:
+    """Set the limit of this process to `limit` bytes, or raise it by `extra`."""
+    if sys.platform == "linux":  # macOS rejects a limit below the mapped size; Windows has none
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = (soft if limit is None else limit) + extra
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _decode_into(
@@ -334,6 +342,7 @@ def _decode_into(
     if len(frames.pixels) > max_frames:
         return _NeedsMoreFrames(len(frames.pixels))
     if path not in _arenas:
+        _limit_address_space(extra=arena_bytes)  # a mapped arena is not memory that the decoder took
         _arenas[path] = _map_memory(path, arena_bytes)
     np.ndarray(frames.pixels.shape, np.uint8, _arenas[path], offset)[:] = frames.pixels
     metadata = {field.name: getattr(frames, field.name) for field in fields(frames) if field.name != "pixels"}
