@@ -27,7 +27,7 @@ LOCAL = ("--cluster", "local", "--actors", 2)
 
 
 @pytest.mark.parametrize(
-    "files", [pytest.param(48, marks=pytest.mark.long), pytest.param(500, marks=pytest.mark.prove)]
+    "files", [pytest.param(24, marks=pytest.mark.long), pytest.param(500, marks=pytest.mark.prove)]
 )  # docs/cluster.md
 def test_two_actors_do_what_one_machine_does(command, tmp_path, files):
     alone, spread = tmp_path / "alone", tmp_path / "spread"

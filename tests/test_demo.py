@@ -18,8 +18,8 @@ from tools.grade_demo_model import grade
 @pytest.mark.parametrize(
     ("order", "files"),
     [
-        ("media-first", 200),
-        pytest.param("text-first", 100, marks=pytest.mark.long),
+        ("media-first", 80),
+        pytest.param("text-first", 80, marks=pytest.mark.long),
         pytest.param("media-first", 500, marks=pytest.mark.prove),  # docs/decisions.md
         pytest.param("text-first", 500, marks=pytest.mark.prove),
     ],

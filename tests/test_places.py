@@ -200,19 +200,20 @@ def test_what_is_a_place(tmp_path):
 
 
 @pytest.mark.long
-def test_actors_caption_a_folder_and_a_tar_in_a_bucket_into_rows_there(command, bucket, media, tmp_path):
+def test_actors_caption_a_folder_and_a_tar_in_a_bucket_into_rows_there(command, bucket, media, script, tmp_path):
     (media / "broken.png").write_bytes(b"no image")
     bucket.put(media, "day6")
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
         tar.add(media, "sub")
     bucket["day6/s.tar"] = (tmp_path / "s.tar").read_bytes()
     said = [f"{bucket.url}/day6", f"{bucket.url}/day6/s.tar", "--output", f"{bucket.url}/rows", "--json"]
-    said += ["--captions-to", "parquet", "--model", "demo"]
+    engine = ["--engine", "scripted", "--model", script(default="{stem}, {num_frames} frames.")]
+    said += ["--captions-to", "parquet", *engine]
     done = command("caption", *said, "--cluster", "local", "--actors", "2")
     assert (done.code, done.json["captioned"], done.json["failed"]) == (3, 16, 2), done.err
     made = [row for key in bucket.keys("rows/captions-") for row in read_table(BytesIO(bucket[key])).to_pylist()]
     here = tmp_path / "here"
-    command("caption", media, "--model", "demo", "--output", here, "--name", "full")
+    command("caption", media, *engine, "--output", here, "--name", "full")
     expected = {name.removesuffix(".txt"): text for name, text in captions(here).items()}
     assert {row["path"]: row["caption"] for row in made} == {
         f"{folder}/{name}": text for folder in ("day6", "s.tar/sub") for name, text in expected.items()
