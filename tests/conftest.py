@@ -50,6 +50,14 @@ CONSTS.sleep_unit = 0.02  # pebble's poll interval: hundreds of pools end 0.2 s 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects tests by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests as long that use a server which takes each test process 10 seconds to start."""
+    for item in items:
+        if {"bucket", "transformers_serve"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("long")
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Use one more process than cores: tests spend a fifth of their time waiting for servers, clocks and the disk."""
     return (os.cpu_count() or 1) + 1

@@ -132,6 +132,7 @@ def command(fork_server, tmp_path) -> Command:
     return run
 
 
+@pytest.mark.long
 def test_a_model_is_downloaded_once_and_then_works_offline(command, media, output_folder, tmp_path):
     first = command("caption", media, "--model", "owner/tiny", "--json")
     assert (first.code, first.json["captioned"]) == (0, 8), first.err

@@ -161,6 +161,7 @@ def test_every_key_does_something(opened):
     assert sum(len(key.keys) for key in KEYS) == len(COMMANDS)
 
 
+@pytest.mark.long
 def test_what_is_typed_goes_where_it_was_typed(folder, opened):
     """However fast: the words of one item are never saved to the next one."""
     reader = opened()
@@ -642,6 +643,7 @@ ODD_PATHS = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tmp_path, warm):
     """By the addresses themselves, as they are sent; files that are links out, or change into one."""
     secret = tmp_path / "secret.png"
@@ -683,6 +685,7 @@ def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tm
         reader.close()
 
 
+@pytest.mark.long
 def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path, warm):
     with serving(folder, "--host", "127.0.0.1", cache=tmp_path / "cache", fork_server=warm) as address:
         bare = address.partition("?")[0]
@@ -699,6 +702,7 @@ def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path, warm):
         reader.close()
 
 
+@pytest.mark.long
 def test_a_page_of_another_site_reaches_nothing(folder, browser, tmp_path, warm):
     """From another port of this machine, whose cookies are ours: by script, by picture, by websocket."""
     with (

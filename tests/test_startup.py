@@ -282,6 +282,7 @@ assert torch.distributed.is_available() and transformers.AutoProcessor and trans
 """
 
 
+@pytest.mark.long
 def test_the_command_imports_neither_the_compiler_nor_distributed_tensors(media, command):
     words = ["caption", str(media), "--model", "demo"]
     subprocess.run([sys.executable, "-c", _OWN_PROCESS.format(words)], check=True, timeout=120)
