@@ -35,6 +35,17 @@ def shown(done) -> list[str]:
     return done.err.splitlines()
 
 
+def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path):
+    (tmp_path / "cyclopts.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "gemma_captioner", "caption", "photos"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
 # A prompt never has a hole
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gemma_captioner import Captioned, Failed, Settings, caption
-from gemma_captioner.captions.flags import evaluate
+from gemma_captioner.captions.flags import evaluate, evaluate_texts
 from gemma_captioner.captions.formats import CaptionFormat, detect, get_format
 from gemma_captioner.captions.limits import estimated_tokens
 from gemma_captioner.check.inspect import inspect_caption
@@ -60,6 +60,23 @@ def test_answers(name, outcome):
             assert not found.caption and answer["reason"].lower() in found.rejection.lower(), answer["why"]
         else:
             assert (found.rejection, found.caption) == (None, answer["caption"]), answer["why"]
+
+
+def test_answers_by_someone_who_never_saw_the_parser():
+    """150 answers, labeled from the published rules of each format alone. "open": the rules allow either outcome."""
+    known = [json.loads(line) for line in (_DATA.parent / "formats-independent.jsonl").read_text("utf-8").splitlines()]
+    wrong = [k for k in known if bool(check(k["answer"], k["format"]).caption) == (k["expected"] == "reject")]
+    assert len(known) == 150
+    assert [k["reason"] for k in wrong if not k["open"]] == []
+    assert len(wrong) <= 3
+
+
+def test_one_field_may_say_none_but_not_all():
+    """FIBO's schema has fields such as the direction of the light."""
+    good = next(json.loads(k["answer"]) for k in ANSWERS if (k["format"], k["outcome"]) == ("fibo", "good"))
+    good["lighting"]["direction"] = "none"
+    assert check(json.dumps(good), "fibo").caption
+    assert evaluate_texts(["none", "N/A"]) == evaluate_texts([]) == ("empty",)
 
 
 def test_a_caption_that_is_written_is_read_as_the_same():

@@ -1,3 +1,17 @@
-from .cli import main
+"""The `gemma-captioner` command. Ctrl-C ends it in one line, even while it imports its libraries."""
 
-main()
+import sys
+
+
+def main() -> None:
+    try:
+        from .cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

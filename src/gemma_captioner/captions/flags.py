@@ -6,6 +6,7 @@ Precision and recall of each rule on labeled captions: docs/flags.md, `python be
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -41,6 +42,16 @@ def evaluate(
         "absent_things": not echo and mentions_absence(_SILENCE.sub("", caption) if states_silence else caption),
     }
     return tuple(flag for flag, is_so in found.items() if is_so)
+
+
+def evaluate_texts(
+    texts: Iterable[str], *, prompt: str = "", language: str = "english", states_silence: bool = False
+) -> tuple[str, ...]:
+    """Return the flags of the texts of one caption, each once. It is empty only if all are: a field may say "none"."""
+    found = [evaluate(text, prompt=prompt, language=language, states_silence=states_silence) for text in texts]
+    if all("empty" in flags for flags in found):
+        return ("empty",)
+    return tuple(dict.fromkeys(flag for flags in found for flag in flags if flag != "empty"))
 
 
 _LETTER = re.compile(r"[^\W\d_]")

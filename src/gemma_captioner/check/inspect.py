@@ -7,7 +7,7 @@ from typing import Any
 
 from ..captions.clean import strip_boilerplate, to_last_sentence
 from ..captions.encoding import decode_text
-from ..captions.flags import evaluate
+from ..captions.flags import evaluate, evaluate_texts
 from ..captions.formats import CaptionFormat, FormatError, ParseOptions, detect
 from ..captions.limits import MIN_WORDS, estimated_tokens
 from ..captions.repair import find_faults, repair, repair_steps
@@ -115,8 +115,8 @@ def _inspect_structured(
     if rendered != cleaned:
         found.append(("format_style", caption_format.name))
     if flags is None:
-        hits = (flag for part in texts for flag in evaluate(part, language=checking.language))
-        found += dict.fromkeys((flag, "") for flag in hits)
+        silence = states_silence(checking.reader)
+        found += [(flag, "") for flag in evaluate_texts(texts, language=checking.language, states_silence=silence)]
     found += _made_with(flags)
     length, code, what = _length(rendered, checking, count)
     found += [(code, what)] if code else []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..captions.clean import strip_template
-from ..captions.flags import REJECTION_REASONS, evaluate
+from ..captions.flags import REJECTION_REASONS, evaluate_texts
 from ..captions.formats import CaptionFormat, FormatError, ParseOptions, detect
 from ..captions.limits import length_flags
 from ..config.quality import LimitSettings
@@ -88,11 +88,8 @@ def check_intermediate(reply: Reply, prompt: str, settings: Settings) -> Caption
 
 
 def _flags(texts: Iterable[str], prompt: str, judging: LimitSettings) -> tuple[str, ...]:
-    """The flags of all texts, in a fixed order."""
     silence = states_silence(judging.target)
-    judged = (evaluate(text, prompt=prompt, language=judging.language, states_silence=silence) for text in texts)
-    found = list(judged) or [("empty",)]
-    return tuple(dict.fromkeys(flag for flags in found for flag in flags))
+    return evaluate_texts(texts, prompt=prompt, language=judging.language, states_silence=silence)
 
 
 def _rejection(flags: Iterable[str]) -> str | None:

@@ -96,6 +96,7 @@ def _normalize_shots(text: str) -> str:
 
     # "[shot 2] at 2.5 seconds, the man (Speaker 1)" -> "[Shot 2] At 00:02.500, the man (S1)"
     """
+    text = re.sub(r"[*_]*(\[shot\s*\d+\])[*_]*", r"\1", text, flags=re.IGNORECASE)  # bold
     if not re.match(r"\[shot\s*\d+\]", text, re.IGNORECASE):
         text = f"[Shot 1] {text}"
     if (first := _SHOT.match(text)) and _time_s(first) == 0:
