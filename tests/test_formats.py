@@ -71,6 +71,11 @@ def test_answers_by_someone_who_never_saw_the_parser():
     assert len(wrong) <= 3
 
 
+def test_a_remark_after_a_code_fence_is_no_part_of_the_last_field():
+    good = next(k["answer"] for k in ANSWERS if (k["format"], k["outcome"]) == ("minimax-h3", "good"))
+    assert check(f"Here:\n```\n{good}\n```\nThis covers the whole clip.", "minimax-h3") == check(good, "minimax-h3")
+
+
 def test_one_field_may_say_none_but_not_all():
     """FIBO's schema has fields such as the direction of the light."""
     good = next(json.loads(k["answer"]) for k in ANSWERS if (k["format"], k["outcome"]) == ("fibo", "good"))

@@ -22,6 +22,7 @@ _NAMES = "|".join(name.replace("_", "[ _-]") for name in _FIELDS)
 _LABEL = re.compile(
     rf"(?:^[ \t>*_#-]*(?i:(?P<title>{_NAMES}))|(?<=\s)(?P<name>{'|'.join(_FIELDS)}))[*_]*\s*:[*_]*\s*", re.MULTILINE
 )
+_FENCED = re.compile(r"^\s*```\w*\s*$(.*?)^\s*```\s*$", re.MULTILINE | re.DOTALL)
 # The first line of a prompt with a first or last frame.
 _INSTRUCTION = re.compile(r"^(?:For the target video,|How the reference pictures align).*$", re.MULTILINE)
 _DIALOGUE = r"<d>[^<>]*(?:<(?:scenetrans|cutoff)>[^<>]*)*</d>"
@@ -44,6 +45,8 @@ class H3(JSONObject):
     def _read(self, text: str) -> Object:
         if text.lstrip("`json \n").startswith("{"):
             return self._normalize(parse_object(text))
+        if (fenced := _FENCED.search(text)) and _LABEL.search(fenced[1]):
+            text = fenced[1]  # what follows is a remark
         text = re.sub(r"^\s*```\w*\s*$", "", text, flags=re.MULTILINE)
         labels = list(_LABEL.finditer(text))
         if not labels:
