@@ -45,7 +45,6 @@ class RealServer:
     has_keys: bool = True
     has_image_limit: bool = False
     seeds: bool = True
-    equal_after_turns: bool = True  # its answers after few-shot examples with images equal transformers'
 
     def command(self, checkpoint: Path, *, context: int = CONTEXT, key: str = "", images: int = 64) -> str:
         """A command for --serve, with {port}."""
@@ -99,7 +98,7 @@ class Vllm(RealServer):
 REAL_SERVERS = {
     server.name: server
     for server in (
-        LlamaServer("llama.cpp", equal_after_turns=False),
+        LlamaServer("llama.cpp"),
         TransformersServe("transformers serve", continues=False, refuses_overflow=False, has_keys=False, seeds=False),
         Vllm("vLLM", has_image_limit=True),
     )
