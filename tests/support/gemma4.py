@@ -125,7 +125,9 @@ def tiny(size: str, tokenizer: Any) -> dict[str, Any]:
             audio |= {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "output_proj_dims": 24}
             audio |= {"subsampling_conv_channels": [8, 4]}
     ids = {"boi_token_id": "<|image>", "eoi_token_id": "<image|>", "image_token_id": "<|image|>"}
-    return config | {name: tokenizer.convert_tokens_to_ids(token) for name, token in ids.items()} | {"dtype": "float32"}
+    ends = {"eos_token_id": tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>"])}  # published: [1, 106]
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in ids.items()}
+    return config | ids | ends | {"dtype": "float32"}
 
 
 def write_description(folder: Path, size: str, template: str | None = None, patch: int = 16) -> None:
