@@ -1,6 +1,6 @@
 """Imports transformers' model classes without what captioning never uses, in a thread while files are decoded.
 
-In the command's own process this halves the time until the first caption. In another program's process transformers is
+In the command's own process on a CPU this halves the time until the first caption. In another program's process transformers is
 imported as it is, because that program may use the rest of it.
 """
 
@@ -57,10 +57,11 @@ def lean() -> Iterator[None]:
     is made by reading each of their files; and boto3, which accelerate imports for its own settings. Outside of this,
     all of it can be imported as usual.
     """
-    if not _own_process or "torch._dynamo" in sys.modules:
+    import torch.distributed
+
+    if not _own_process or "torch._dynamo" in sys.modules or torch.cuda.is_available():  # a GPU uses the compiler
         yield
         return
-    import torch.distributed
     import transformers
 
     is_available, torch.distributed.is_available = torch.distributed.is_available, lambda: False
