@@ -48,18 +48,18 @@ def saved(image: Image.Image | None = None, **options) -> bytes:
     return data[:2] + segment + data[2:] + after
 
 
-def arrives(folder: Path, data: bytes, **settings) -> bytes:
-    """The image that the server gets for a file."""
+def arrives(folder: Path, data: bytes, turn: int = -1, **settings) -> bytes:
+    """The image that the server gets for a file, or in another turn."""
     (folder / "photo.jpg").write_bytes(data)
     with StubServer(lambda asked: HttpResponse(body=completion("A cat sits on a mat."))) as stub:
         here = {"engine": "server", "base_url": stub.url, "workers": 1, "existing": "overwrite"}
         [outcome] = caption(folder, **(here | settings))
         assert isinstance(outcome, Captioned), outcome
-        return image_bytes(stub.asked[-1])
+        return image_bytes(stub.asked[-1], turn)
 
 
-def image_bytes(asked: HttpRequest) -> bytes:
-    [part] = [part for part in asked.json["messages"][-1]["content"] if part["type"] == "image_url"]
+def image_bytes(asked: HttpRequest, turn: int = -1) -> bytes:
+    [part] = [part for part in asked.json["messages"][turn]["content"] if part["type"] == "image_url"]
     return base64.b64decode(part["image_url"]["url"].partition(",")[2])
 
 
@@ -77,6 +77,16 @@ def test_a_file_arrives_with_its_pixels_and_without_metadata(tmp_path, options):
     assert not [secret for secret in SECRETS if secret in sent]
     assert len(sent) < len(data)
     assert strip_metadata(sent) == sent
+
+
+def test_the_file_of_an_example_is_sent_too(tmp_path):
+    for name in ("examples", "media"):
+        (tmp_path / name).mkdir()
+    example = saved(picture().rotate(90))
+    (tmp_path / "examples" / "a.jpg").write_bytes(example)
+    (tmp_path / "examples" / "a.txt").write_text("A dog.")
+    sent = arrives(tmp_path / "media", saved(), turn=0, examples=tmp_path / "examples", image_size=64)
+    assert sent == strip_metadata(example)
 
 
 def adobe_rgb() -> bytes:

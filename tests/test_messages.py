@@ -120,6 +120,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("export media", 2, "--for is required: The trainer or format"),
     ("export media --for nosuch", 2, "unknown trainer or format. Available: diffusion-pipe"),
     ("export empty --for csv", 1, "has no captions for csv: caption it first"),
+    ("export media --for csv --include png", 2, "--include png: no file matches png: give *.png for the type"),
     ("restore", 2, "RUN is required: The run's name"),
     ("review nowhere", 1, "nowhere is not a folder"),
     ("review media --port 0", 2, "--port 0: give 1 or more"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..captions.formats import detect
 from ..dataset.discover import EXTENSIONS
+from ..text import counted
 from .listing import Listing
 from .rules import GENERAL_RULES, Rule
 from .settings import CheckSettings
@@ -54,7 +55,7 @@ def _not_read(listing: Listing, checking: CheckSettings) -> Matches:
 
 def _subfolder(listing: Listing, checking: CheckSettings) -> Matches:
     if listing.relative_path and listing.media:
-        yield "", f"{len(listing.media)} {'file' if len(listing.media) == 1 else 'files'}"
+        yield "", counted(len(listing.media), "file")
 
 
 def _stray_files(listing: Listing, checking: CheckSettings) -> Matches:

@@ -14,7 +14,7 @@ from ..config.settings import Settings
 from ..errors import UsageError
 from ..text import printable
 from .help import VALUES, examples
-from .options import Options, with_options
+from .options import Option, Options, with_options
 from .shell import app, out
 
 
@@ -140,8 +140,11 @@ def install_completion(
     return 0
 
 
+_BASE_URL = Option(str | None, None, "Check this server instead of this machine, for example http://localhost:8000/v1.")
+
+
 @app.command(help_epilogue=examples("doctor"))
-@with_options(Options(ServerAddress))
+@with_options(Options(ServerAddress, changed={"base_url": _BASE_URL}))
 def doctor(
     *,
     model: Annotated[str | None, Parameter(help="Check for this model on the server.")] = None,

@@ -78,7 +78,7 @@ METAVARS = {
         "DURATION": "stop_after wait_for_server min max",
         "N[,N]": "train_frames",
         "MODE": "train_mode",
-        "N": "limit frames max_new_tokens seed retries actors attempts workers image_tokens",
+        "N": "limit frames max_new_tokens seed retries actors attempts workers image_tokens jpeg_quality",
         "N|auto": "batch_size concurrency",
         "PX": "image_size",
         "PORT": "port",

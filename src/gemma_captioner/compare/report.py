@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..pages import render_page
-from ..text import printable
+from ..text import counted, printable
 from ..types import Kind
 from .comparison import CaptionResult, Comparison, SampledFrames, VariantResults
 from .sample import names_of
@@ -48,7 +48,7 @@ def rows(comparison: Comparison) -> Iterator[FileRow]:
 
 def measures(column: VariantResults, answer: CaptionResult) -> list[str]:
     """["0.21 s", "9 words", "14 of 75 tokens"]"""
-    parts = [f"{answer.seconds:.2f} s", f"{answer.words} word{'s' * (answer.words != 1)}"]
+    parts = [f"{answer.seconds:.2f} s", counted(answer.words, "word")]
     if column.limit is not None:
         parts.append(f"{answer.tokens} of {column.limit.max_tokens} tokens")
     return parts

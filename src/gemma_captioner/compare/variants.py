@@ -11,6 +11,7 @@ from typing import Any
 from ..config.precedence import without_prompts
 from ..config.settings import Settings
 from ..errors import UsageError
+from ..text import counted
 
 Layer = Mapping[str, Any]  # settings by their flat names
 
@@ -97,7 +98,7 @@ def _prompts(axes: Axes) -> dict[str, Layer]:
 
 
 def _frames(axes: Axes) -> dict[str, Layer]:
-    return {f"{n} frame{'s' * (n != 1)}": {"frames": n} for n in axes.frames}
+    return {counted(n, "frame"): {"frames": n} for n in axes.frames}
 
 
 def _shorten(text: str) -> str:

@@ -25,12 +25,26 @@ class DiscoverySettings(SettingsGroup):
     )
 
 
-class SelectionSettings(DiscoverySettings):
-    """Which files, and where their captions go."""
+class IncludeSettings(DiscoverySettings):
+    """Which of the files are used, too."""
 
     include: StringTuple = Field(
         (), description="Use only files that match this glob, for example `*.png` or `day1/*`. Repeatable."
     )
+
+    @field_validator("include")
+    @classmethod
+    def _check_include(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            if not re.search(r"[^.].*\.|[*?\[]", glob):  # a media file's name has a dot
+                name = glob.strip("./")
+                raise ValueError(f"no file matches {glob}: give *.{name} for the type, or {name}/* for the folder")
+        return value
+
+
+class SelectionSettings(IncludeSettings):
+    """Which files, and where their captions go."""
+
     output: StoragePath | None = Field(
         None, description="Write the captions into this folder, with the same subfolders. [default: beside the media]"
     )
@@ -58,15 +72,6 @@ class SelectionSettings(DiscoverySettings):
         pattern=SHARD,
         description="Caption only part I of N of the files, for example 1/8, so that N machines can share a folder.",
     )
-
-    @field_validator("include")
-    @classmethod
-    def _check_include(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for glob in value:
-            if not re.search(r"[^.].*\.|[*?\[]", glob):  # a media file's name has a dot
-                name = glob.strip("./")
-                raise ValueError(f"no file matches {glob}: give *.{name} for the type, or {name}/* for the folder")
-        return value
 
     @model_validator(mode="after")
     def _check_parquet_options(self) -> Self:

@@ -1,17 +1,10 @@
 """Settings of `export`."""
 
-from pydantic import Field
-
-from ..config.group import StringTuple
-from ..config.selection import CaptionFileSettings, SelectionSettings
+from ..config.selection import CaptionFileSettings, IncludeSettings, SelectionSettings
 
 
-class ExportSettings(CaptionFileSettings):
+class ExportSettings(CaptionFileSettings, IncludeSettings):
     """Which files `export` reads, and where their captions are."""
-
-    include: StringTuple = Field(
-        (), description="Use only files that match this glob, for example `*.png` or `day1/*`. Repeatable."
-    )
 
     @property
     def selection(self) -> SelectionSettings:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..captions.formats import to_one_caption
@@ -97,6 +97,6 @@ def _frames(item: MediaItem, pool: DecodePool) -> Frames:
     if isinstance(frames, Failed):
         raise StartError(f"--examples: {item.path}: {frames.error}")
     # The pool reuses the memory of the pixels after `release`.
-    copy = Frames(frames.pixels.copy(), frames.times_s, frames.duration_s, (), frames.kind, frames.source_size)
+    copy = replace(frames, pixels=frames.pixels.copy(), flags=())
     decoding.release()
     return copy

@@ -14,7 +14,7 @@ from ..executors.local import Run
 from ..executors.stats import RunStats
 from ..pipeline.model_choice import name_model
 from ..pipeline.scheduler import Pipeline
-from ..text import format_duration
+from ..text import counted, format_duration
 from ..types import Captioned, Failed, MediaItem, Outcome
 from .library import Library, ReviewItem
 from .proposals import Proposals
@@ -103,7 +103,7 @@ class RunController:
                         self._library.notify({entry.number})
                     yield outcome
 
-        started = self._start(f"recaptioning {len(entries):,} file{'s' * (len(entries) != 1)}", outcomes)
+        started = self._start(f"recaptioning {counted(len(entries), 'file')}", outcomes)
         if started:
             self.total = len(entries)
         return started

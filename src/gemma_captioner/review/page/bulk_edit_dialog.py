@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 
 from ...errors import UsageError
+from ...text import counted
 from ..bulk import OPERATIONS, Inputs, PlannedChange, plan_changes
 from .components import DiffList
 
@@ -57,7 +58,7 @@ class BulkEditDialog:
         try:
             entries = [self._tab.review_state.library[number] for number in self._numbers]
             self._plan = plan_changes(entries, self._name.value, inputs)
-            count = f"{len(self._plan):,} caption{'s' * (len(self._plan) != 1)} would change"
+            count = f"{counted(len(self._plan), 'caption')} would change"
             message = count if inputs.text else "Enter a text to preview the changes"
         except UsageError as error:
             self._plan, message = [], str(error)

@@ -10,6 +10,7 @@ from ...captions.limits import estimated_tokens
 from ...config.languages import LANGUAGES
 from ...config.targets import token_limit
 from ...errors import ItemError
+from ...text import counted
 from ..caption_details import describe_provenance
 from ..library import ReviewItem, readable
 from .components import CaptionEditor, DiffList, click_handler
@@ -92,7 +93,7 @@ class Detail:
     def count(self, text: str) -> None:
         """Show the number of words, and of tokens against the limit of the target's text encoder."""
         words, target = len(text.split()), self._review_state.settings.judging.target
-        length = f"{words} word{'s' * (words != 1)}"
+        length = counted(words, "word")
         if (limit := token_limit(target)) is not None:
             tokens = estimated_tokens(text, limit.encoder)
             length += f", about {tokens} of {limit.max_tokens} tokens ({target})"
@@ -197,7 +198,7 @@ class Detail:
         self._strip.clear()
         with self._strip, ui.element("div"):
             image = ui.element("img").props(f'src="/strip/{entry.number}?{self._review_state.session}"')
-            image.props["alt"] = f"{len(times_s)} frame{'s' * (len(times_s) != 1)} that the model saw"
+            image.props["alt"] = f"{counted(len(times_s), 'frame')} that the model saw"
             with ui.element("div").classes("times"):
                 for time_s in times_s:
                     button = ui.button(f"{time_s:.2f}", on_click=lambda time_s=time_s: self._video.seek(time_s))
