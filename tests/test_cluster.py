@@ -140,7 +140,7 @@ def test_gpus_that_are_not_there(command, media):
     with pytest.raises(StartError, match="--gpus-per-actor"):
         plan_actors([BOX], ClusterSettings(gpus_per_actor=16))
     done = command("caption", media, "--cluster", "local", "--gpus-per-actor", 1.5)
-    assert done.code == 2 and "give a whole number above 1" in done.err
+    assert done.code == 2 and "give a fraction below 1, or a whole number" in done.err
 
 
 def items_of(folder: Path):

@@ -192,7 +192,7 @@ def test_a_variant_that_cannot_start_is_shown_and_the_others_go_on(compare, medi
         (["--preset", "wan", "--preset", "nonesuch"], 2, "Available: anima, character"),
         (["--frames", "4", "--frames", "0"], 2, "--frames 0: give 1 or more"),
         (["--include", "*.bmp"], 1, "no images or clips"),
-        (["--html", __file__ + "/page.html"], 1, "name another file with --html"),
+        (["--html", __file__ + "/page.html"], 1, "give another path with --html"),
     ],
 )
 def test_what_makes_no_sense_is_told_before_anything_starts(compare, media, tmp_path, arguments, code, said):

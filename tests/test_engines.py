@@ -375,7 +375,7 @@ def test_a_folder_that_holds_no_model_is_told_apart(tmp_path):
         ({"config.json": "{"}, "broken JSON"),
         ({"config.json": '{"model_type": "llama"}'}, "model type 'llama'"),
         ({"config.json": '{"model_type": "gemma3_text"}'}, "is a text-only model"),
-        ({"config.json": '{"model_type": "gemma3"}', "pytorch_model.bin": ""}, "take the checkpoint in safetensors"),
+        ({"config.json": '{"model_type": "gemma3"}', "pytorch_model.bin": ""}, "use a checkpoint that has them"),
     ]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
@@ -419,7 +419,7 @@ def test_missing_weights_are_not_made_up(copy):
     removed = next(name for name in tensors if "mlp" in name)
     del tensors[removed]
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="lacks weights"):
+    with pytest.raises(ModelError, match="missing weights"):
         LocalEngine(Settings.from_dict({"model": str(copy)})).open()
 
 

@@ -407,7 +407,7 @@ def test_check_finds_what_format_a_caption_has_and_what_is_wrong_with_it():
             found = inspect_caption(answer["answer"].encode(), CheckSettings())
             assert {code for code, _ in found.found} & {"invalid_format", "repetition"} and found.fixed_bytes is None
     good = known("ideogram4", "good")["caption"]
-    assert "before or after" in inspected(f"ohwx, {good}")["invalid_format"]
+    assert "text outside" in inspected(f"ohwx, {good}")["invalid_format"]
     assert "expected one JSON object" in inspected("A cat on a mat.", format="ideogram4")["invalid_format"]
     assert inspected("1girl, solo, scarf", format="tags") == {}
     assert detect("A cat {sits}. {red|blue} hat").name == detect('{"a": 1}').name == "prose"

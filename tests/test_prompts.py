@@ -75,7 +75,8 @@ def test_the_motion_preset_is_the_originals():
 @pytest.mark.parametrize(("text", "says"), [
     ("A {stemm}", "{stem}, {filename}"), ("A {stem", "double it"), ("A {}", "unknown variable {}"),
     ("{stem.__class__}", "unknown variable"),
-    ("{trigger}", "give --trigger"), ("{stem:d}", "this form"), ("{width!x}", "this form"), ("{stem:{widht}}", "widht"),
+    ("{trigger}", "give --trigger"), ("{stem:d}", "variable format"), ("{width!x}", "variable format"),
+    ("{stem:{widht}}", "widht"),
 ])  # fmt: skip
 def test_a_variable_that_is_not_known_is_told_with_those_that_are(text, says):
     with pytest.raises(UsageError) as told:

@@ -485,7 +485,7 @@ def test_the_doctor_says_what_is_there(command):
         "context": ("ok", "8,192 tokens"),
         "images": ("ok", "the model recognizes red"),
         "several images": ("ok", "the server accepts them; the model answered 'Red blue.'"),
-        "server": ("--", "unknown: it has no endpoint that tells it"),
+        "server": ("--", "unknown: none of its endpoints reports a name"),
     }
 
 

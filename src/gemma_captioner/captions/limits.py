@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..config.targets import token_limit
 
-MIN_WORDS = 3  # fewer words describe nothing to learn
+MIN_WORDS = 3  # a caption with fewer words is flagged `too_short`
 _LETTERS_PER_TOKEN = {  # for long words
     **{"CLIP": 6, "T5": 4, "umT5": 4, "LLaMA": 5, "Gemma": 5},
     **{"Qwen": 5, "Mistral": 5, "SmolLM3": 5},  # vocabularies as large as LLaMA's
@@ -37,7 +37,7 @@ def estimated_tokens(caption: str, encoder: str) -> int:
 
 
 def length_flags(caption: str, target: str | None, count: Callable[[str], int] | None = None) -> tuple[str, ...]:
-    """Return `too_short`, or `too_long` for the target's text encoder. count: exact token counter."""
+    """Return ("too_short",), ("too_long",) or (). count: an exact token counter; by default, tokens are estimated."""
     if len(caption.split()) < MIN_WORDS:
         return ("too_short",)
     if (limit := token_limit(target)) is None:

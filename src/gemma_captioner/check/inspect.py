@@ -85,7 +85,7 @@ def inspect_caption(
     )
 
 
-# Not for structured captions: `structure_lost` says what lines do to them; numbers in JSON are no prose.
+# Skipped for structured captions: `structure_lost` covers their lines, and numbers in JSON are not prose.
 _FOR_PROSE = ("first_line_only", "several_lines", "blank_line", "comma_in_number")
 _FORMAT_FAULTS = ("mojibake", "control_characters")
 
@@ -107,7 +107,7 @@ def _inspect_structured(
     try:
         parsed = caption_format.parse(cleaned, ParseOptions(as_written=True))
         if outside := caption_format.outside(cleaned):
-            raise FormatError(f"{outside[:60]!r} stands before or after it")
+            raise FormatError(f"text outside the caption: {outside[:60]!r}")
     except FormatError as error:
         found.append(("invalid_format", f"{caption_format.name}: {error}"))
         return Inspection(found, text, len(text.split()), format=caption_format.name)

@@ -25,7 +25,7 @@ from .settings import CheckSettings
 
 @dataclass
 class DatasetScan:
-    """Result of `run`. files: number of images and clips. fixed: repaired findings. findings: remaining findings."""
+    """Scans one dataset. `run` fills: files (images and clips), fixed (repaired findings), findings (the others)."""
 
     root: Root
     checking: CheckSettings

@@ -24,13 +24,13 @@ _MAX_FILES_SHOWN = 3
 _PROGRESS_INTERVAL = 200
 
 
-_FOR = Option(str | None, None, "Check also for what causes problems with this trainer, for example `sd-scripts:sdxl`.")
+_FOR = Option(str | None, None, "Also check what this trainer requires, for example `sd-scripts:sdxl`.")
 
 _FORMAT = Option(
     str | None,
     None,
     f"Check that every caption has this format: {', '.join(FORMATS)}, or a .json file with a JSON Schema. "
-    "[default: the format that it looks like]",
+    "[default: detected for each caption]",
 )
 
 
@@ -106,8 +106,8 @@ def _write_page(text: str, page: Path) -> Path | None:
         page.write_text(text, encoding="utf-8", errors="backslashreplace")
         return page
     except OSError as error:
-        why = f"{printable(page)} cannot be written ({file_error(error)}): name another file with --html"
-        err.print(f"no page: {why}", markup=False, soft_wrap=True)
+        why = f"{printable(page)} cannot be written ({file_error(error)}): give another path with --html"
+        err.print(f"the page was not written: {why}", markup=False, soft_wrap=True)
         return None
 
 

@@ -159,5 +159,5 @@ def _check_page_writable(html: Path) -> None:
         tempfile.TemporaryFile(dir=html.parent).close()
     except OSError as error:
         raise StorageError(
-            f"{printable(html)} cannot be written ({file_error(error)}): name another file with --html"
+            f"{printable(html)} cannot be written ({file_error(error)}): give another path with --html"
         ) from error

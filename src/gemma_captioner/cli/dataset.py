@@ -30,7 +30,7 @@ def split(
     """Cut long videos into clips at scene cuts.
 
     With --for, cuts clips that the trainer keeps whole, so that each gets a caption of exactly what is trained on.
-    Copies a clip that begins and ends at keyframes; encodes any other again, visually lossless. Drops the sound.
+    Copies clips that begin and end at keyframes and re-encodes the others, visually lossless. Drops the sound.
     Writes the cut list and a contact sheet to `.gemma-captioner/split/` in the output folder. Running the same command
     again resumes an interrupted run.
     """

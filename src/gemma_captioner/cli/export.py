@@ -1,4 +1,4 @@
-"""`gemma-captioner export`: writes the captions on disk in a trainer's format."""
+"""`gemma-captioner export`: writes the existing captions in a trainer's format."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -34,13 +34,14 @@ def export(
     ],
     output: Annotated[
         LocalPathOption | None,
-        Parameter(help="Write here. [default: where the trainer looks in the folder, else beside the folder]"),
+        Parameter(help="Write here. [default: the path that the trainer reads, inside or beside the folder]"),
     ] = None,
     **flags: Any,
 ) -> int:
-    """Write the captions on disk in the format that a trainer reads.
+    """Write the existing captions in the format that a trainer reads.
 
-    Never leaves a half-written file. Renames a file that exists and differs to `.bak`, and never replaces a `.bak`.
+    Never leaves a half-written file. If the target exists with other content, renames it to `.bak` first. Never
+    overwrites a `.bak`.
     """
     exporting = ExportSettings.from_dict(flags)
     trainer = for_.partition(":")[0]

@@ -147,7 +147,7 @@ _BASE_URL = Option(str | None, None, "Check this server instead of this machine,
 @with_options(Options(ServerAddress, changed={"base_url": _BASE_URL}))
 def doctor(
     *,
-    model: Annotated[str | None, Parameter(help="Check for this model on the server.")] = None,
+    model: Annotated[str | None, Parameter(help="Check that the server has this model.")] = None,
     **flags: Any,
 ) -> int:
     """Check this machine, or the server at --base-url, and say what to change.

@@ -168,7 +168,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "restore": (
         ("gemma-captioner restore RUN", "Restore into the current folder:"),
         ("gemma-captioner restore RUN dataset/", "Restore into this folder:"),
-        ("gemma-captioner caption dataset/ --existing overwrite", "The kind of run that can be restored:"),
+        ("gemma-captioner caption dataset/ --existing overwrite", "A run to restore later:"),
     ),
     "review": (
         ("gemma-captioner review dataset/", "Review on this machine:"),

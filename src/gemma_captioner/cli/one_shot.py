@@ -1,7 +1,7 @@
 """What the two one-shot scripts share: the original's flags, over the same pipeline as the command.
 
 They differ from the original where it was wrong: a second run resumes (`--overwrite` for the old way), no error is
-ever written into a `.txt`, EXIF rotation is applied, and the exit code tells of failures.
+ever written into a `.txt`, EXIF rotation is applied, and the exit code reports failures.
 """
 
 import argparse
@@ -28,20 +28,20 @@ def run_one_shot(
     """Parse the original's flags and caption the files of one kind in a folder. Returns the exit code."""
     what = {"image": "images", "clip": "clips"}[kind]
     parser = argparse.ArgumentParser(
-        description=f"Caption a folder of {what} with Gemma 3. A second run goes on where the first one ended."
+        description=f"Caption a folder of {what} with Gemma 3. Running it again resumes an interrupted run."
     )
     parser.add_argument(*folder_flags, dest="folder", type=Path, required=True, help=f"the folder of {what}")
-    parser.add_argument("--output_folder", type=Path, help="where the captions go (default: beside the media)")
+    parser.add_argument("--output_folder", type=Path, help="write the captions here (default: beside the media)")
     parser.add_argument("--model_id", default=model_id, help="Hugging Face id, folder, or demo (default: %(default)s)")
-    parser.add_argument("--prompt", default=prompt, help="what the model is asked (default: %(default)s)")
+    parser.add_argument("--prompt", default=prompt, help="the prompt (default: %(default)s)")
     if num_frames is not None:
-        parser.add_argument("--num_frames", type=int, default=num_frames, help="frames a clip (default: %(default)s)")
+        parser.add_argument("--num_frames", type=int, default=num_frames, help="frames per clip (default: %(default)s)")
     parser.add_argument(
-        "--max_new_tokens", type=int, default=max_new_tokens, help="the longest caption (default: %(default)s)"
+        "--max_new_tokens", type=int, default=max_new_tokens, help="maximum tokens of a caption (default: %(default)s)"
     )
     parser.add_argument("--hf_token", help="Hugging Face token (default: HF_TOKEN, else `hf auth login`)")
     parser.add_argument("--quantize", action="store_true", help="load the model in 8 bits")
-    parser.add_argument("--overwrite", action="store_true", help="caption anew what has a caption")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing captions")
     given = parser.parse_args(argv)
     try:
         settings = Settings.from_dict(

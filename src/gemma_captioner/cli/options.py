@@ -21,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def read_as(annotation: Any) -> Parameter:
-    """Let pydantic read what is typed, as it reads the config file: 3.5 is then no number of frames."""
+    """Parse option values with pydantic, as in the config file. 3.5 is then an invalid number of frames."""
 
     def convert(_: Any, tokens: Sequence[Token]) -> Any:
         words = [token.value for token in tokens]

@@ -134,7 +134,7 @@ def _renamed(word: str) -> str:
 
 
 def _usage_message(error: CycloptsError) -> str:
-    """What is wrong with the command line. What pydantic or cyclopts say of a value is put into our words."""
+    """Return the error message for a wrong command line, in place of those of pydantic and cyclopts."""
     argument, cause = error.argument, error.__cause__
     name = argument.name if argument and not argument.children else None
     if isinstance(cause, ValidationError):
@@ -143,7 +143,7 @@ def _usage_message(error: CycloptsError) -> str:
         return str(cause)
     match error:
         case UnknownCommandError(unused_tokens=[word, *_]) if Path(word).exists():
-            return f"{printable(word)} is no command: to caption it, run `gemma-captioner caption {shlex.quote(word)}`"
+            return f"{printable(word)} is not a command: caption it with `gemma-captioner caption {shlex.quote(word)}`"
         case MissingArgumentError(command_chain=("caption",)) if name == "PATHS":
             return _NO_PATH
         case MissingArgumentError() if argument and not argument.has_tokens:

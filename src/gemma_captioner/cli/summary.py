@@ -1,4 +1,4 @@
-"""The closing summary of `caption`: what was done, what needs a look, and the commands that come next."""
+"""The final summary of `caption`: what was done, what to review, and the next commands."""
 
 import shlex
 import time
@@ -33,7 +33,7 @@ def print_summary(report: ProgressReporter, run: "Run", command_line: Sequence[s
     collisions = set(stats.collisions)
     others = [(_short(f["path"], run), f["error"]) for f in stats.failures if f["path"] not in collisions]
     if others:
-        report.log("These files failed; a caption that one of them had is kept:", "red")
+        report.log("These files failed. Existing captions are unchanged:", "red")
         for line in describe_failures(others):
             report.log(f"  {line}")
     for note in (describe_unsearched(run.plan.discovery.unsearched), _extrapolation(report, run)):
@@ -56,7 +56,7 @@ def _short(path: str, run: "Run") -> str:
 
 
 def _counts(report: ProgressReporter, run: "Run") -> str:
-    """# 12 captioned, 3 skipped (3 with a caption), 0 failed in 4.2s (loading the model took 1.0s)"""
+    """# 12 captioned, 3 skipped, 0 failed, 1 other file ignored in 4.2s (loading the model took 1.0s)"""
     stats = report.stats
     parts = [f"{stats.captioned:,} captioned", f"{stats.skipped:,} skipped", f"{stats.failed:,} failed"]
     unusual = [f"{count:,} {reason}" for reason, count in stats.skip_reasons.items() if reason != "has a caption"]
@@ -86,7 +86,7 @@ def _extrapolation(report: ProgressReporter, run: "Run") -> str | None:
         return None
     if not done:
         return f"--limit {limit}: nothing was captioned, and {counted(left, 'file')} would be without it"
-    started = report.started + run.load_seconds if run.loaded_at is None else run.loaded_at  # imports take no part
+    started = report.started + run.load_seconds if run.loaded_at is None else run.loaded_at  # excludes imports
     seconds = (time.monotonic() - started) / done * (done + left) + run.load_seconds
     return f"--limit {limit}: all {counted(done + left, 'file')} would take about {format_estimate(seconds)}"
 
@@ -97,9 +97,9 @@ def _next_commands(report: ProgressReporter, run: "Run", words: Sequence[str]) -
     if run.stopped_by_deadline:
         yield _shown(words), "Resume"
     if run.plan.num_beyond_limit:
-        yield _shown(_without(words, "--limit")), "Caption the others"
+        yield _shown(_without(words, "--limit")), "Caption the remaining files"
     if stats.failed and not run.stopped_by_deadline:
-        yield _shown(words), "When the failed files are repaired"
+        yield _shown(words), "After you repair the failed files, run this again"
     if stats.flagged and selection.captions_to == "txt":
         yield _shown([*same, "--only", "flagged"]), "Caption the flagged files again"
     local = [root.folder for root in run.roots if is_local(root.folder) and not root.is_tar]

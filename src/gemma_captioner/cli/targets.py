@@ -27,7 +27,7 @@ def targets(
 ) -> int:
     """List the trainers and models that `--for` knows: text encoder, token limit, which frames of a clip are kept.
 
-    Each row was read in the source code of the trainer, which it names.
+    Each row is taken from the source code of the trainer and names the file.
     """
     found = find_targets(target)
     note_target(target if target and ":" in target else None)
@@ -105,7 +105,7 @@ def describe(row: Target) -> list[tuple[str, str]]:
         "model": row.title,
         "text encoder": row.encoder,
         "token limit": f"{tokens_of(row)}{reserved}" + ", a longer caption stops training" * (row.over == "fails"),
-        "in quotes": f"{row.quoted} reads only what stands in double quotes" if row.quoted else "",
+        "in quotes": f"{row.quoted} reads only text in double quotes" if row.quoted else "",
         "caption format": row.format,
         "caption files": row.captions,
         "clips": f"{rates[row.rate]}, keeps: {row.keep}" if is_clip else "",

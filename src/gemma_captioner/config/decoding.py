@@ -1,4 +1,4 @@
-"""How files are read, and which moments of a clip."""
+"""Settings of frame sampling and decoding."""
 
 import re
 from typing import Any, Literal, Self
@@ -24,7 +24,7 @@ class FrameSamplingSettings(SettingsGroup):
     fps: float | None = Field(
         None,
         gt=0,
-        description="Show this many frames per second, at most --frames. [default: --frames, whatever the length]",
+        description="Show this many frames per second of a clip, at most --frames. [default: --frames for any length]",
     )
     span: str = Field(
         "whole",
@@ -53,7 +53,7 @@ class FrameSamplingSettings(SettingsGroup):
 
     @field_serializer("train_frames")
     def _one_as_a_number(self, value: tuple[int, ...] | None) -> Any:
-        """So that the settings hash of one number stays what it was before lists."""
+        """Serialize a single count as a number, so that the settings hash equals that of earlier versions."""
         return value[0] if value and len(value) == 1 else value
 
     @field_validator("span")
@@ -78,7 +78,7 @@ def _in_order(span: str) -> str:
 
 
 class MediaSettings(SettingsGroup):
-    """How files are read."""
+    """How files are decoded."""
 
     background: str = Field(
         "white", description="Fill transparent images and clips with this color: a name, or `#808080`."

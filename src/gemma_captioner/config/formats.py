@@ -1,4 +1,4 @@
-"""Caption formats by name: the schema of each, and what the model is told about it.
+"""Caption formats by name: the schema of each, and its instructions to the model.
 
 captions/formats/ reads and writes captions.
 """

@@ -1,4 +1,4 @@
-"""Languages that captions may be asked for in."""
+"""Languages that --language accepts, with their ISO 639-1 codes."""
 
 LANGUAGES = {  # by ISO 639-1
     "english": "en",

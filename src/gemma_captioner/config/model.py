@@ -1,4 +1,4 @@
-"""Which model answers, how it runs, and how a server is asked."""
+"""Settings of the model, its engine and the server."""
 
 import re
 from typing import Annotated, Literal
@@ -22,8 +22,8 @@ class ModelSettings(SettingsGroup):
     model: str = Field(
         AUTO,
         min_length=1,
-        description="The model: a Hugging Face id, a local folder, or `demo`. auto: Gemma 3 12b in 16, 8 or 4 bits, "
-        "else 4b: the first that fits the memory.",
+        description="The model: a Hugging Face id, a local folder, or `demo`. auto: the first that fits in memory of "
+        "Gemma 3 12B in 16, 8 and 4 bits, then 4B.",
     )
     engine: Literal["local", "server", "vllm", "scripted"] = Field(
         "local",
@@ -33,17 +33,17 @@ class ModelSettings(SettingsGroup):
     )
     quantize: Quantize = Field(
         "auto",
-        description="Load 8-bit or 4-bit weights; none: 16-bit. auto: the most exact that fits the memory, and "
-        "reports it.",
+        description="Load 8-bit or 4-bit weights; none: 16-bit. auto: the highest precision that fits in memory.",
     )
     dtype: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="The number format of the calculation. auto: bf16 on a GPU, fp32 on a CPU."
+        "auto",
+        description="The number format. auto: bf16 on a GPU or on a CPU that is fast in it, else fp32.",
     )
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(
         "auto", description="Run the model on this device. auto: the best that is available."
     )
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="Caption this many files at once. auto: as many as fit the memory."
+        "auto", description="Caption this many files at once. auto: as many as fit in memory."
     )
     image_tokens: int | None = Field(
         None,
@@ -69,7 +69,7 @@ class ModelSettings(SettingsGroup):
 
 
 class ServerAddress(SettingsGroup):
-    """Where a server is, and how large it wants its images."""
+    """The address of a server, its API key and the size of the images that it receives."""
 
     base_url: str | None = Field(
         None,
@@ -97,7 +97,7 @@ class ServerAddress(SettingsGroup):
 
 
 class ServerSettings(ServerAddress):
-    """With --engine server or vllm: how it is asked."""
+    """How requests are sent to a server (--engine server or vllm)."""
 
     image_format: Literal["jpeg", "png"] = Field(
         "jpeg", description="Send frames as JPEG, or as PNG, which is larger and exact."

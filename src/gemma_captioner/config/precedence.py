@@ -1,4 +1,4 @@
-"""Precedence: an option overrides --for, --for a preset, a preset a default. And `explain`: messages for wrong values.
+"""Merges settings: options override --for, which overrides a preset, which overrides defaults. Explains bad values.
 
 Settings are flat names here, `{"frames": 8, "image": {"prompt": ...}}`, as the config file has them.
 """
@@ -23,7 +23,7 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         _merge_layer(flat, _by_name(layer))
     if "for" in flat:
         flat["for_"] = flat.pop("for")
-    if isinstance(flat.get("for_"), str):  # any other type is refused later, with all that is wrong
+    if isinstance(flat.get("for_"), str):  # pydantic reports another type later
         flat.setdefault("span", span_for(flat["for_"], _train_frames(flat), flat.get("train_mode")))
         if target := target_for(flat["for_"]):  # a trainer without a model keeps the preset's target
             flat.setdefault("target", target)
@@ -43,7 +43,7 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _train_frames(flat: Mapping[str, Any]) -> tuple[int, ...]:
-    """The numbers of frames that can be read; one that cannot is refused later, with all that is wrong."""
+    """Return the valid frame counts. pydantic reports the others later."""
     counts = parse_frame_counts(flat.get("train_frames"))
     return tuple(int(count) for count in counts if re.fullmatch(r"0*[1-9]\d*", str(count)))
 
@@ -80,7 +80,7 @@ def _parse_prompt_tables(tables: Any) -> tuple[Any, ...]:
     return tuple(table["prompt"] for table in tables)
 
 
-_FORMS = {  # how a value is written that a pattern or a choice of types checks
+_VALUE_SYNTAX = {  # option -> how to write its value, if a pattern or a union of types checks it
     "stop-after": "90s, 45m, 2h or 1h30m; a bare number is in seconds",
     "min": "2s or 1.5s; a bare number is in seconds",
     "max": "5s or 1m; a bare number is in seconds",
@@ -127,7 +127,7 @@ def format_validation_error(error: ValidationError, option: str | None = None) -
         if error.title == "Settings" and path[0] not in ("image", "clip"):
             del path[0]  # the group that the setting is in
         name = option or _shown_name(path)
-        form = _FORMS.get(name.removeprefix("--"))
+        form = _VALUE_SYNTAX.get(name.removeprefix("--"))
         if form and fault["type"] != "value_error":
             remedy = f"write it as {form}"
         else:
@@ -135,14 +135,14 @@ def format_validation_error(error: ValidationError, option: str | None = None) -
             if "expected" in context:  # 'a', 'b' or 'c'
                 context["expected"] = context["expected"].replace("'", "").replace(" or ", ", ")
             remedy = _REMEDIES.get(fault["type"], "this value cannot be used").format_map(context)
-        hidden = not name or name.endswith("token") or name == "--base-url"  # of all settings, or a secret
+        hidden = not name or name.endswith("token") or name == "--base-url"  # no single setting, or a secret
         shown = name if hidden else f"{name} {_value(fault['input'])}"
         lines.setdefault(name, f"{shown}: {remedy}" if shown else remedy)
     return redact_token("\n".join(lines.values()))
 
 
 def _shown_name(path: list[str]) -> str:
-    """# ["max_new_tokens"] -> --max-new-tokens      ["clip", "prompt", "0"] -> [clip] prompt      [] -> (no setting)"""
+    """# ["max_new_tokens"] -> --max-new-tokens      ["clip", "prompt", "0"] -> [clip] prompt      [] -> "" """
     if not path:
         return ""
     if path[0] in ("image", "clip"):

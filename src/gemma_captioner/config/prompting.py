@@ -1,4 +1,4 @@
-"""What the model is asked, and how its answer is drawn."""
+"""Settings of the prompt, of the text around the caption, and of generation."""
 
 import string
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def chains(prompts: Sequence[str]) -> list[list[str]]:
 
 
 class PromptSettings(SettingsGroup):
-    """What the model is asked, and what is put around its answer."""
+    """The prompt, and the text that is added to each caption."""
 
     prompt: StringTuple = Field(
         (),
@@ -67,7 +67,7 @@ class PromptSettings(SettingsGroup):
     suffix: str = Field("", description="Put this text after every caption.")
     trigger: str = Field("", description="Put this trigger word before every caption that does not contain it.")
     punctuation: Literal["ascii", "any"] = Field(
-        "ascii", description="ascii: replace typographic quotes, dashes and dots by plain ones. any: keep them."
+        "ascii", description="ascii: replace typographic quotes, dashes and ellipses with ASCII. any: keep them."
     )
     begin: str = Field(
         "", description="Start every answer with these words. The model continues them, and the caption keeps them."
@@ -75,7 +75,7 @@ class PromptSettings(SettingsGroup):
 
 
 class GenerationSettings(SettingsGroup):
-    """How an answer is drawn from the model."""
+    """How the model generates an answer."""
 
     max_new_tokens: int = Field(256, ge=1, description="Limit each answer of the model to this many tokens.")
     temperature: float = Field(
@@ -87,7 +87,7 @@ class GenerationSettings(SettingsGroup):
 
 
 class KindSettings(SettingsGroup):
-    """What an `[image]` or `[clip]` table of the config file may set apart."""
+    """The settings that an `[image]` or `[clip]` table of the config file may override."""
 
     prompt: StringTuple = ()
     max_new_tokens: int | None = Field(None, ge=1)

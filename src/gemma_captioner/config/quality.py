@@ -1,4 +1,4 @@
-"""What a caption is measured by, and what becomes of an answer that is not fit."""
+"""Settings of the caption checks: format, language, length and retries."""
 
 from pydantic import Field, field_validator
 
@@ -10,7 +10,7 @@ from .targets import token_limit
 
 
 class LimitSettings(SettingsGroup):
-    """What a caption is measured by."""
+    """The format, the language and the text encoder that captions are checked against."""
 
     format: str | None = Field(
         None,
@@ -53,7 +53,7 @@ class LimitSettings(SettingsGroup):
 
 
 class QualitySettings(LimitSettings):
-    """When an answer is not fit, and what then."""
+    """The checks of a caption, and how often a rejected answer is requested again."""
 
     retries: int = Field(
         2,

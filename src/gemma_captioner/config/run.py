@@ -1,4 +1,4 @@
-"""How a run goes about it, on one machine and on several."""
+"""Settings of a run: decode processes, time limit, cluster."""
 
 from pydantic import Field, field_validator
 
@@ -6,7 +6,7 @@ from .group import Duration, SettingsGroup
 
 
 class RunOptions(SettingsGroup):
-    """How the run goes about it."""
+    """The number of decode processes and the time limit of a run."""
 
     workers: int | None = Field(
         None, ge=1, description="Decode files in this many processes. [default: one per CPU core]"
@@ -17,7 +17,7 @@ class RunOptions(SettingsGroup):
 
 
 class ClusterSettings(SettingsGroup):
-    """Past one machine, with Ray."""
+    """Where Ray runs the model, and the resources of each actor."""
 
     cluster: str | None = Field(
         None,
@@ -50,5 +50,5 @@ class ClusterSettings(SettingsGroup):
     @classmethod
     def _check_gpus_per_actor(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and not value.is_integer():
-            raise ValueError("give a whole number above 1: Ray can share one GPU, but not several")
+            raise ValueError("give a fraction below 1, or a whole number: Ray shares one GPU, but not several")
         return value

@@ -1,4 +1,4 @@
-"""Which files are captioned or read, and where their captions lie."""
+"""Settings that select files and place their captions."""
 
 import re
 from typing import Literal, Self
@@ -50,8 +50,8 @@ class SelectionSettings(IncludeSettings):
     )
     captions_to: Literal["txt", "parquet"] = Field(
         "txt",
-        description="txt: write one file per caption. parquet: write a few Parquet files into --output, for very "
-        "many files.",
+        description="txt: write one file per caption. parquet: write captions as rows of Parquet files "
+        "into --output, for millions of files.",
     )
     existing: Existing = Field(
         "skip",
@@ -61,8 +61,8 @@ class SelectionSettings(IncludeSettings):
     only: str | None = Field(
         None,
         pattern=ONLY,
-        description="failed: only files that failed before. flagged, flagged:NAME: caption files again whose "
-        "caption was flagged, for example flagged:too_long; `restore` undoes this.",
+        description="failed: files that failed in an earlier run. flagged: files whose caption has a flag, or with "
+        "flagged:NAME this flag, such as flagged:too_long; replaces their captions, and `restore` undoes it.",
     )
     limit: int | None = Field(
         None, ge=0, description="Stop after this many files. Files that have a caption already do not count."

@@ -78,7 +78,7 @@ class Settings(SettingsGroup):
             if settings.prompting.examples is not None and any(map(continues, prompts)):
                 raise UsageError("--examples and {previous} cannot be combined: leave out one of them")
         if continues(settings.prompting.prefix) or continues(settings.prompting.suffix):
-            raise UsageError("{previous} in --prefix or --suffix: it stands only in a --prompt after the first")
+            raise UsageError("{previous} in --prefix or --suffix: it works only in the second or a later --prompt")
         return settings
 
     @cached_property

@@ -8,8 +8,8 @@ from typing import Any
 
 from .group import SettingsGroup
 
-# In every hash since the first. A newer setting is in it only where it is not at its default, so that
-# no update makes captions stale.
+# Fields that are always hashed. A newer field is hashed only if it differs from its default, so that an update of the
+# package makes no caption stale.
 _HASHED_AT_DEFAULT = frozenset(
     "order prefix suffix trigger punctuation system temperature seed background exact_pixels "
     "frames sampling fps span timestamps for_ train_frames".split()
@@ -22,7 +22,7 @@ def digest(hash_inputs: Mapping[str, Any]) -> str:
 
 
 def hash_fields(group: SettingsGroup, names: set[str] | None = None) -> dict[str, Any]:
-    """What the hash takes of a group: of all its settings, or of these."""
+    """Return the values of a settings group that are hashed: of all its fields, or of `names`."""
     fields = type(group).model_fields
     return {
         name: value

@@ -26,7 +26,7 @@ class Target:
         tokens: How many of its tokens the trainer reads; 0 for no limit.
         reserved: How many of these a chat template takes.
         over: What becomes of a longer caption: the rest is "cut", or training "fails".
-        quoted: A second encoder that reads only what stands in double quotes.
+        quoted: A second encoder that reads only text in double quotes.
         silence: Whether captions of clips say which kinds of sound are absent.
         format: The caption format.
         fps: The frame rate of the model; 0 if it has none.
@@ -93,7 +93,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TokenLimit:
-    """max_tokens: of the text encoder, without its own marks. encoder: whose tokens they are. over: as in `Target`."""
+    """max_tokens: caption tokens that are read, without special tokens. encoder: tokenizer. over: as in `Target`."""
 
     max_tokens: int
     encoder: str
@@ -134,7 +134,7 @@ def _model_named(name: str) -> str | None:
 
 @cache
 def get_target(target: str) -> Target:
-    """Return the row of `TRAINER[:MODEL]`. A known trainer and a known model that it does not list overlay, too.
+    """Return the row of `TRAINER[:MODEL]`. If the trainer does not list the model, merge their two general rows.
 
     Raises `UsageError` if either is unknown.
     """
@@ -145,7 +145,7 @@ def get_target(target: str) -> Target:
     model = _model_named(given) or row.get("model", "")
     if given and not model:
         raise UsageError(
-            f"--for {target}: unknown model. Available: {', '.join(models())}. For another one, give --for {trainer}"
+            f"--for {target}: unknown model. Available: {', '.join(models())}. For others, give --for {trainer}"
         )
     merged = (models().get(model) or {}) | row | _models_of(trainer).get(model, {})
     known = {f.name for f in fields(Target)}
@@ -155,7 +155,7 @@ def get_target(target: str) -> Target:
 
 
 def what_is_known(target: str) -> str | None:
-    """Return what the table knows of a combination that it does not list; None if it lists it, or no model is named."""
+    """Return a note for a combination that is not in the table; None if it is, or if no model is given."""
     found = get_target(target)
     if not found.model or found.model in _models_of(found.trainer):
         return None
@@ -173,7 +173,7 @@ def in_mode(target: str, mode: str | None) -> Target:
     if mode is None:
         return found
     if mode not in found.modes:
-        known = f"Available: {', '.join(found.modes)}" if found.modes else f"{found.trainer} has one way to take frames"
+        known = f"Available: {', '.join(found.modes)}" if found.modes else "it has none: omit --train-mode"
         raise UsageError(f"--train-mode {mode}: unknown for {found.trainer}. {known}")
     return replace(found, **found.modes[mode])
 
@@ -221,7 +221,7 @@ def clips_for(target: str, train_frames: Sequence[int]) -> tuple[list[int], floa
 
 
 def target_for(target: str) -> str | None:
-    """Return what `--target` is to name for `TRAINER[:MODEL]`: the model, with its trainer if that changes the limit.
+    """Return the value of `--target` for `TRAINER[:MODEL]`: the model, with its trainer if that changes the limit.
 
     # musubi:wan -> wan      ltx -> ltx      onetrainer:flux -> onetrainer:flux (77 tokens)      sd-scripts -> None
     """
@@ -232,7 +232,7 @@ def target_for(target: str) -> str | None:
 
 
 def token_limit(target: str | None) -> TokenLimit | None:
-    """Return what is read of a caption by `MODEL` or `TRAINER:MODEL`; None if there is no limit.
+    """Return the caption length limit of `MODEL` or `TRAINER:MODEL`; None if there is no limit.
 
     Raises `UsageError` if the target is unknown.
     """

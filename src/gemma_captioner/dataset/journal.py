@@ -9,7 +9,7 @@ The field `kind` tells the records apart:
     trash     a media file that a person moved to the trash or back
     restore   a caption that `restore` brought back
     fix       a caption that `check --fix` changed; it counts as a person's caption from then on
-    complete  the run left nothing undone. A run whose first record has `completes` and that lacks this one can resume
+    complete  the run left nothing undone. A run with `completes` in its first record and without this record can resume
 No record holds a token or a key.
 
 Object stores cannot append. There, a run writes its records in parts, `<run-id>.<number>.jsonl`, every few seconds, and

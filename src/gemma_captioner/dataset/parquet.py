@@ -3,7 +3,7 @@
 A run writes files `captions-<run>.<number>.parquet` into --output. Each write is atomic, and no file changes later. An
 item is done when a row has its path. The columns:
 
-    path       the media's path relative to the given folder; with several folders or a tar, after the name of that one
+    path       the media's path relative to the given folder, after the folder's or tar's name if there are several
     caption    the content that a `.txt` would have
     captions   one caption per prompt
     flags      the flags of the caption

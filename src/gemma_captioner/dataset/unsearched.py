@@ -1,4 +1,4 @@
-"""Tells of media in subfolders that a run without --recursive does not search."""
+"""Reports media in subfolders that a run without --recursive does not search."""
 
 import os
 from collections.abc import Iterable

@@ -39,7 +39,7 @@ def _diagnose(flat: Mapping[str, Any]) -> Iterator[Diagnostic]:
     engine = _engine(settings)
     names = [str(model["id"]) for model in engine.models]  # fails if there is no server
     server = engine.server()
-    yield Diagnostic("good" if server else "note", "server", server or "unknown: it has no endpoint that tells it")
+    yield Diagnostic("good" if server else "note", "server", server or "unknown: none of its endpoints reports a name")
     listed = ", ".join(names) or "the server lists none: name the model with --model"
     yield Diagnostic("good" if names else "note", "models", listed)
     yield Diagnostic("good", "tested", engine.describe())

@@ -46,7 +46,7 @@ class Run:
         """
         self.roots = resolve_roots(paths, settings.selection.output)
         if engine is None and _requires_model(self.roots, settings):
-            load_metadata(settings)  # what is wrong with the prompts or the examples is told first
+            load_metadata(settings)  # errors of the prompts and examples are reported first
             read_examples(settings.prompting.examples)
             settings = name_model(settings, self.stores, log)
         self.settings = settings

@@ -58,5 +58,5 @@ def beside_media(entries: Iterator[CaptionedItem], trainer: str) -> Iterator[Cap
     for entry in entries:
         path, expected = entry.item.caption_path, entry.item.path.with_suffix(".txt")
         if path != expected:
-            raise StartError(f"{trainer} reads {expected}, not {path}: set --output FOLDER to write both there")
+            raise StartError(f"{trainer} reads {expected}, not {path}: set --output FOLDER to link the media there")
         yield entry

@@ -23,6 +23,7 @@ def image_to_srgb(
     Args:
         size: (width, height) of the result.
         exact: resize in one pass over all pixels; otherwise a cheap integer reduction comes first.
+        bicubic: resample bicubically, as Gemma 4 does; otherwise bilinearly.
 
     Returns:
         uint8 [height, width, 3].
@@ -117,7 +118,7 @@ def _apply_png_gamma(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
 
 
 def _rgb_to_srgb(chromaticities: tuple[float, ...]) -> npt.NDArray[np.float64] | None:
-    """The matrix from linear RGB to linear sRGB; None if the chromaticities are impossible."""
+    """float64 [3, 3], linear RGB to linear sRGB; None if the chromaticities are impossible."""
     try:
         to_xyz = [_rgb_to_xyz(each) for each in (chromaticities, _SRGB_CHROMATICITIES)]
         whites = [_BRADFORD @ matrix.sum(axis=1) for matrix in to_xyz]

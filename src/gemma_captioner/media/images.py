@@ -212,7 +212,7 @@ def _read_metadata(file: Image.Image) -> tuple[int, list[str]]:
 
 
 def _hide_missing_rows(file: Image.Image, *, interlaced: bool) -> Image.Image:
-    """Make the rows transparent that a truncated file lacks: the decoder left them empty, libjpeg made them gray."""
+    """Make the missing rows of a truncated file transparent. The decoder left them empty; libjpeg made them gray."""
     pixels = np.asarray(file).reshape(file.height, -1).astype(np.int32)
     level, tolerance = (128, 1) if file.format in _JPEG else (0, 0)
     is_filler = np.asarray((abs(pixels - level) <= tolerance).all(axis=1))

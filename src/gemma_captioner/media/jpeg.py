@@ -15,7 +15,7 @@ _FRAMES = (0xC0, 0xC1, 0xC2)  # 8-bit Huffman coding, baseline or progressive; e
 _KEPT = (*_FRAMES, 0xC4, 0xDB, 0xDD, _SCAN)  # with the tables of the decoder; no segment of these holds metadata
 _OTHER_FRAMES = (0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"  # without a thumbnail
-_ADOBE, _ADOBE_RGB = 0xEE, 0  # a segment that tells the color transform
+_ADOBE, _ADOBE_RGB = 0xEE, 0  # the segment with the color transform, and its value for RGB
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within a scan, FF 00 and restart markers are data
 
 

@@ -13,7 +13,7 @@ _file: Any = None
 
 
 def install() -> None:
-    """Redirect the stderr of this process, for good, to a file that `captured` reads."""
+    """Redirect the stderr of this process permanently to a file that `captured` reads."""
     global _file
     _file = tempfile.TemporaryFile(prefix="gemma-captioner-")  # noqa: SIM115  # open while the process lives
     os.dup2(_file.fileno(), 2)

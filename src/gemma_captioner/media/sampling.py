@@ -13,7 +13,7 @@ from .settings import DecodeSettings
 # Containers round times to their time base (Matroska: 1 ms). A frame that starts up to this much after a requested time
 # is the frame at that time.
 TIMESTAMP_TOLERANCE_S = 0.0015
-MAX_RATE_DIFFERENCE = 1.0  # frames per second by which a trainer takes a file's rate for the wanted one: 24 for 25
+MAX_RATE_DIFFERENCE = 1.0  # frames per second; a trainer accepts a file this close to its rate, such as 24 for 25
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ _MAX_GROUPS, _MAX_FILES = 10, 3
 
 
 def describe_failures(failures: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield lines that tell of (path, error) pairs, the most frequent reason first.
+    """Yield lines that describe (path, error) pairs, the most frequent reason first.
 
     # 7 files: cannot read this image: it may be damaged ...
     #   a.png, b.png, c.png and 4 more

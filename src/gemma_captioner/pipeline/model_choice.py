@@ -1,4 +1,4 @@
-"""Names the model of a run that was given none: that of the unfinished run it resumes, else the first that fits."""
+"""Resolves `--model auto`: the model of the unfinished run that it resumes, else the first that fits in memory."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -19,7 +19,7 @@ from ..types import Reply
 class CaptionCheck:
     """A caption with its flags.
 
-    `rejection` says why it cannot be stored and what to do. `misfit` tells the model what does not fit the format.
+    `rejection` says why it cannot be stored and what to do. `misfit` is the format error that the retry prompt quotes.
     """
 
     caption: str

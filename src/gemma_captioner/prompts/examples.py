@@ -28,7 +28,7 @@ class FewShotExample:
         return self.frames.kind if self.frames else self.item.kind if self.item else None
 
     def to_example(self, template: str, prompt: str, trigger: str) -> Example:
-        """Return the example with its own values in `template`. `prompt` has the values of the item to caption."""
+        """Fill `template` for the example. Without media, use `prompt`, which is filled for the current item."""
         if self.item is None or self.frames is None:
             return Example(prompt, self.answer)
         values = variable_values(self.item, self.frames, trigger=trigger, existing="", metadata={})

@@ -55,7 +55,7 @@ class MetadataTable:
         """Say why the variable is empty for this file, and what to do."""
         if name == "tags" and name not in self.columns:
             return (
-                "{tags} is empty for this file, because its caption is no list of tags: write the tags into its .txt, "
+                "{tags} is empty for this file, as its caption is not a list of tags: write the tags into its .txt, "
                 "or give a --metadata table with a column 'tags'"
             )
         has_row = any(key in self._rows for key in _keys(item))

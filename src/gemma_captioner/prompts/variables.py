@@ -32,7 +32,7 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
         try:
             names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
         except ValueError as error:
-            raise UsageError(f"a brace in {text!r} has no counterpart. {_BRACES}") from error
+            raise UsageError(f"unmatched brace in {text!r}. {_BRACES}") from error
         if unknown := names.difference(known):
             raise UsageError(
                 f"unknown variable {{{min(unknown)}}}. Available: {', '.join(f'{{{k}}}' for k in known)}. {_BRACES}"
@@ -42,7 +42,7 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
         try:
             fill_template(text, samples)
         except (ValueError, LookupError) as error:
-            raise UsageError(f"a variable in {text!r} cannot be written in this form. {_BRACES}") from error
+            raise UsageError(f"invalid variable format in {text!r}. {_BRACES}") from error
         used |= names
     return used
 

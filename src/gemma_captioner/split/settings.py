@@ -26,8 +26,8 @@ class SplitSettings(SettingsGroup):
     )
     train_frames: FrameCounts | None = Field(
         None,
-        description="With --for: the number of frames of each clip. Of several, for example 33,81, the longest "
-        "that fits.",
+        description="With --for: the number of frames of each clip. Of a list such as 33,81, the largest that fits "
+        "is used.",
     )
 
     @model_validator(mode="after")
@@ -47,7 +47,7 @@ class SplitSettings(SettingsGroup):
     def _check_lengths(self) -> Self:
         if not 0 < self.max_seconds >= self.min_seconds:
             raise ValueError(
-                f"--min {self.min} --max {self.max} leaves no clips: give a --max above 0 and not below --min"
+                f"--min {self.min} --max {self.max} allows no clip: give a --max above 0 that is at least --min"
             )
         return self
 

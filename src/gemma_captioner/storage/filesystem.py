@@ -1,7 +1,7 @@
 """Access to files on this machine, in tar archives and in the file systems of fsspec (`s3://`, `gs://`, `memory://`).
 
 A local path is a `pathlib.Path`. A remote path is a `UPath`. It is typed as a `Path` because it has the same methods;
-this module provides those that it lacks and those that would need many requests. Credentials come from the
+this module replaces methods that are missing or would need many requests. Credentials come from the
 environment, as for the tools of each file system. This package never asks for credentials or stores them.
 """
 

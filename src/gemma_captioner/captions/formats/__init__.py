@@ -1,4 +1,4 @@
-"""Caption formats: what is read from an answer, judged, and written. config/formats.py has their names and schemas."""
+"""Caption formats: parse an answer, check it and render the caption. config/formats.py has their names and schemas."""
 
 import re
 from functools import cache
@@ -37,7 +37,7 @@ def _any_object() -> CaptionFormat[Any]:
 def detect(text: str) -> CaptionFormat[Any]:
     """Return the format that a text is in or was meant to be in, by its field names; prose by default.
 
-    # an object with all required fields of a schema, or with half of its fields -> that schema; another -> "json"
+    # an object with all required fields or half of all fields of a shipped schema -> that schema; other JSON -> "json"
     """
     if re.search(r"^[^\w\n]{0,9}_*integrated[ _-]multimodal[ _-]description[*_]*:", text, re.IGNORECASE | re.MULTILINE):
         return _shipped("minimax-h3")

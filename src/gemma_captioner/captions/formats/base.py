@@ -53,7 +53,7 @@ class CaptionFormat(ABC, Generic[Content]):
         """
 
     def outside(self, text: str) -> str:
-        """Return the text that is no part of the caption's structure."""
+        """Return the text around the structured caption; "" if there is none."""
         return ""
 
     @abstractmethod
@@ -73,7 +73,7 @@ class CaptionFormat(ABC, Generic[Content]):
         return content
 
     def shortened(self, content: Content) -> Iterator[Content]:
-        """Yield ever shorter forms without optional parts."""
+        """Yield shorter and shorter versions of the content, each without one more optional part."""
         yield from ()
 
 

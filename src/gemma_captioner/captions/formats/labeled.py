@@ -58,7 +58,7 @@ class H3(JSONObject):
         for label, end in zip(labels, ends, strict=True):
             name = (label["title"] or label["name"]).lower().replace(" ", "_").replace("-", "_")
             if name in fields:
-                raise FormatError(f"{name}: stands twice")
+                raise FormatError(f"{name}: appears twice")
             fields[name] = strip_offers(text[label.end() : end].strip(), True).strip("*_ \n")
         return self._normalize(fields)
 
@@ -140,7 +140,7 @@ def _shot_problems(description: str, duration_s: float | None) -> list[str]:
         elif time_s is None:
             problems.append(f"{name} needs the time of its cut: {name} At MM:SS.mmm,")
         elif time_s <= (earlier_s or 0):
-            problems.append(f"{name}: its time does not rise")
+            problems.append(f"{name}: its time must be after that of the shot before")
         elif duration_s is not None and time_s >= duration_s:
             problems.append(f"{name} is cut at {time_s:g} s, but the clip ends at {duration_s:g} s")
     return problems
@@ -159,5 +159,5 @@ def _dialogue_problems(description: str) -> list[str]:
     if named and set(named) != set(range(1, max(named) + 1)):
         problems.append("speakers are numbered (S1), (S2), (S3), without gaps")
     if _SPOKEN_IN_QUOTES.search(re.sub(_DIALOGUE, " ", description)):
-        problems.append("spoken words stand in <d>[English] words</d>, not in quotes")
+        problems.append("write spoken words as <d>[English] words</d>, not in quotes")
     return problems

@@ -1,6 +1,6 @@
-"""`--model auto`: the first model and precision that fit the memory. And what to expect without a GPU.
+"""`--model auto`: the first model and precision that fit in memory. And what to expect without a GPU.
 
-Both are told before anything is downloaded, so they use the tables of memory.py, not a checkpoint's configuration.
+Both are reported before anything is downloaded, so they use the tables of memory.py, not a checkpoint's configuration.
 """
 
 from importlib.util import find_spec
@@ -34,9 +34,9 @@ def choose(settings: Settings) -> tuple[str, str]:
                 f"; {model} would fit in {_BITS[plan.precision]} bits with pip install 'gemma-captioner[quantize]'"
             )
             continue
-        fits = f"in {_BITS[plan.precision]} bits it is the first that fits the memory"
+        fits = f"in {_BITS[plan.precision]} bits it is the first that fits in memory"
         return model, f"--model auto: {model}, {fits} ({plan.available / GIB:.1f} GiB free on {device}){hint}"
-    return SMALLER_MODEL, f"--model auto: {SMALLER_MODEL}, although it may not fit the memory{hint}"
+    return SMALLER_MODEL, f"--model auto: {SMALLER_MODEL}, although it may not fit in memory{hint}"
 
 
 def _plan(settings: Settings, model: str, device: str) -> MemoryPlan:

@@ -138,7 +138,7 @@ def _read_config(model: str, folder: Path) -> dict[str, Any]:
     if not folder.exists():
         raise ModelError(f"{folder} does not exist: give a folder, a Hugging Face id, or `demo`")
     if folder.is_file():
-        raise ModelError(f"{folder} is a file: give the folder that holds config.json{_format_hint(folder.parent)}")
+        raise ModelError(f"{folder} is a file{_format_hint(folder.parent)}: give the folder that holds config.json")
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(
@@ -154,7 +154,7 @@ def _read_config(model: str, folder: Path) -> dict[str, Any]:
 def _format_hint(folder: Path) -> str:
     for suffix, description in _WRONG_FORMATS.items():
         if any(folder.glob(f"*{suffix}")):
-            return f" (it holds {description}): take the checkpoint in safetensors"
+            return f" (the folder holds {description})"
     return ""
 
 

@@ -157,7 +157,7 @@ class LocalEngine:
         uses_bitsandbytes = plan.precision != "none" and not plan.is_stored
         if uses_bitsandbytes and find_spec("bitsandbytes") is None:  # checked before the download
             raise ModelError(
-                f"{self.checkpoint.name} in {plan.precision} requires bitsandbytes: "
+                f"{self.checkpoint.name} with --quantize {plan.precision} requires bitsandbytes: "
                 "pip install 'gemma-captioner[quantize]'"
             )
         return plan

@@ -145,7 +145,7 @@ _GEMMA3_IMAGES = {
 _GEMMA4_IMAGES = {"patch_size": 16, "pooling_kernel_size": 3, "rescale_factor": 1 / 255, "do_normalize": False}
 
 _GEMMA4 = Family(
-    # A template in tokenizer_config.json counts for Gemma 4 alone: some base models of Gemma 3 have one too.
+    # tokenizer_config.json counts for Gemma 4 only: some base models of Gemma 3 have a template there, but need none.
     processor=partial(
         load_processor, image_defaults=_GEMMA4_IMAGES, templates=("chat_template.jinja", "tokenizer_config.json")
     ),

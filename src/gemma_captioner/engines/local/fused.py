@@ -1,8 +1,8 @@
 """Compiles the elementwise work of a language model's layers: RMSNorm, RoPE and the gated product of the MLP.
 
-Eager, these take most of a decode step's kernels: ten for each of six norms, ten for RoPE. Inductor makes one kernel
-of a norm, two of RoPE and one of the product. They round where the eager kernels round; only the sum of a norm may be
-added up in another order.
+Without compilation, these are most kernels of a decode step: ten for each of six norms, ten for RoPE. Inductor fuses
+a norm into one kernel, RoPE into two, and the product into one. They round where the eager kernels round; only the
+sum of a norm may be added up in another order.
 """
 
 import sys
@@ -21,7 +21,7 @@ Function = Callable[..., Any]
 
 
 def compile_region(function: Function) -> Function:
-    """Compile a function for any number of rows. Each width and each dtype is compiled anew."""
+    """Compile a function for any number of rows. Each width and each dtype is compiled separately."""
     torch._dynamo.config.recompile_limit = 64  # widths of heads, of the hidden state and of the MLP; one row or several
     compiled = torch.compile(function, dynamic=False, options={"emulate_precision_casts": True})
 
@@ -80,7 +80,7 @@ class FusedLayers:
         self._replaced.append(module)
         module.forward = lambda x: fused(module, x) if self.enabled else eager(module, x)
 
-    # Two dimensions, so that few shapes are compiled
+    # Inputs are flattened to two dimensions, so that few shapes are compiled
 
     def _norm(self, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
         swap = x.dim() == 4 and not x.is_contiguous()  # columns come before heads in memory
@@ -106,7 +106,7 @@ class FusedLayers:
                 if not self.is_checking or _agree(result, eager(*map(_first_rows, args), **kwargs)):
                     return result
                 self._give_up("their results differ")
-            except Exception as error:  # compilers raise whatever they like
+            except Exception as error:  # a compiler may raise any exception
                 if is_out_of_memory(error):
                     raise
                 self._give_up(str(error).strip().split("\n")[0] or type(error).__name__)

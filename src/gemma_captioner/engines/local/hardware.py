@@ -150,7 +150,7 @@ def choose_dtype(settings: ModelSettings, device: str, checkpoint_dtype: str | N
 
 
 def is_bf16_fast_on_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether oneDNN multiplies bf16 matrices on this CPU. Linux tells without torch what oneDNN looks for."""
+    """Whether oneDNN multiplies bf16 matrices on this CPU. Linux lists the flags that oneDNN looks for."""
     if platform.machine() == "x86_64" and cpuinfo.is_file():
         flags = set(cpuinfo.read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split())
         return {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags or "avx_ne_convert" in flags

@@ -52,7 +52,7 @@ def load_model(checkpoint: Checkpoint, dtype: Dtype, plan: MemoryPlan, adapter: 
         )
     if missing := sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"])):
         raise ModelError(
-            f"{checkpoint.name} lacks weights ({len(missing)} missing, first {missing[0]}): download it again"
+            f"{checkpoint.name} has {len(missing)} missing weights (the first is {missing[0]}): download it again"
         )
     if adapter is not None:
         merge(model, adapter, checkpoint.token)

@@ -17,7 +17,7 @@ from ...errors import ModelError
 
 _SPECIAL = {
     f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk")
-}  # Gemma's, unless the files say others
+}  # the defaults of Gemma; the checkpoint's files override them
 
 
 class Tokenizer:

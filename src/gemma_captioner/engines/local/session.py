@@ -89,7 +89,7 @@ class LocalSession:
         device = self.model.device
         self._eos_token_ids = sorted({tokenizer.eos_token_id, *self._chat_eos_token_ids()})
         self._eos_token_tensor = torch.tensor(self._eos_token_ids, device=device)
-        # CUDA graphs cannot capture copies between devices, whose hooks compiled parts would remove.
+        # CUDA graphs cannot capture copies between devices, and compiled layers would drop the hooks that make them.
         spread = len(set((getattr(self.model, "hf_device_map", None) or {}).values())) > 1
         self.can_fuse = device.type == "cuda" and not spread and has_bf16(device.type)
         self._fused: FusedLayers | None = None
@@ -213,7 +213,7 @@ class LocalSession:
         elif len(batch) > 1:
             parts = self._halve(batch)
         else:
-            advice = "out of memory, even in a batch of its own: use fewer --frames, or --quantize 4bit"
+            advice = "out of memory even in a batch of one file: use fewer --frames, or --quantize 4bit"
             self._results.put(Failed(batch[0].request.item, advice, batch[0].request.id))
             return
         for part in parts:

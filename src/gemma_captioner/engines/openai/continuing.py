@@ -1,7 +1,7 @@
 """Finds out once per session how a server continues the first words of an answer (--begin).
 
-The test counts prompt tokens; the model's reply plays no role. For an answer that is `A` alone, a server that continues
-it counts about one token more than for the prompt. Otherwise it closes the turn and opens another, about five more.
+The test compares prompt token counts and ignores the model's reply. If the answer begins with `A`, a server that
+continues it counts about one token more than for the prompt alone. One that starts a new turn counts about five more.
 """
 
 import json

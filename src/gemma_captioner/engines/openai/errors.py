@@ -33,7 +33,7 @@ class ApiFailure:
     kind: ApiFailureKind
     message: str  # the server's reason, on one line
     retry_after_s: float | None = None
-    parameter: str = ""  # the rejected one
+    parameter: str = ""  # the rejected parameter
     remedy: str = ""  # for "setup"
     status: int = 0  # of the response; 0 if the server sent no error response
 
@@ -77,7 +77,7 @@ _SETUP_ERRORS: Sequence[tuple[re.Pattern[str], str]] = (  # errors that a retry 
     ),
     (
         re.compile(r"not a multimodal model|at most 0 image|does not support image|no image input", re.IGNORECASE),
-        "serve a Gemma that sees images",
+        "serve a Gemma checkpoint with vision",
     ),
     (
         re.compile(r"max_tokens=\d+ cannot be greater than"),

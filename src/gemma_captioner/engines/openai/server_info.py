@@ -8,7 +8,7 @@ from typing import Any
 
 from .client import Client
 
-# Server, an endpoint that only this server has, and the place in the reply of its version, or of what only it has.
+# (server, an endpoint that only it has, path in the reply to the version or to a key that only it has)
 _VERSION_KEYS = ("build_info", "version")
 _SERVERS: Sequence[tuple[str, str, Sequence[str | int]]] = (
     ("llama.cpp", "/props", ("build_info",)),

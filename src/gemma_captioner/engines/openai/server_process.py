@@ -35,7 +35,7 @@ _WATCHDOG = f'read -r _; kill -TERM "-$1"; sleep {_GRACE_PERIOD_S:g}; kill -KILL
 
 
 def summarize_log(lines: Sequence[str]) -> list[str]:
-    """Return the lines that tell an error, in their order, and the last lines; "..." for what is between them.
+    """Return the lines with errors, in order, and the last lines; "..." marks lines that are left out.
 
     A server may log hundreds of lines after its error, and tell the error several times: equal lines are shown once.
     """

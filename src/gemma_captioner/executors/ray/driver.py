@@ -178,7 +178,7 @@ def _batch_results(
             compute=ray.data.ActorPoolStrategy(
                 size=min(resources.actors, len(rows)),
                 max_concurrent_calls_per_actor=_CONCURRENT_BATCHES,
-                # Two batches wait for a free place. More would keep work from an actor that starts a little later.
+                # Two batches wait at each actor. A longer queue would take work from actors that start later.
                 max_tasks_in_flight_per_actor=min(2 + _CONCURRENT_BATCHES, -(-len(rows) // resources.actors)),
                 enable_true_multi_threading=True,
             ),

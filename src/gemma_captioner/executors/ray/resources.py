@@ -56,7 +56,7 @@ def plan_actors(nodes: Sequence[Mapping[str, float]], wanted: ClusterSettings) -
     actors = wanted.actors or available
     if not actors:
         raise StartError(
-            f"no node has enough GPUs (GPUs per actor: {gpus:g}): lower --gpus-per-actor, or wait with --actors N"
+            f"no node has enough GPUs (GPUs per actor: {gpus:g}): lower --gpus-per-actor, or set --actors N to wait"
         )
     shares = [_CPU_FRACTION * node.get("CPU", 0) / slots(node) for node in nodes if slots(node)]
     share = min(shares, default=1.0) * min(1.0, available / actors if available else 1.0)

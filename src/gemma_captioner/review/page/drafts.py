@@ -16,7 +16,7 @@ class Drafts:
     """
 
     def __init__(self, library: Library, edits: Edits, rebase: Callable[[Draft, CaptionText], None]) -> None:
-        """rebase: tells the editor that a draft was saved, and as which text."""
+        """rebase: called with each saved draft and the text on disk after it."""
         self.unsaved: Draft | None = None
         self._library = library
         self._edits = edits

@@ -284,7 +284,7 @@ class ReviewTab:
 
     @contextmanager
     def _navigating(self, moves: bool = True) -> Iterator[None]:
-        """Unlock the editor afterwards, which accepts no input while a navigation command is pending."""
+        """Unlock the editor at the end. It accepts no input while a navigation command is pending."""
         try:
             yield
         finally:
