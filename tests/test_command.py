@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gemma_captioner import Settings
 from tests.support.command import ForkServer
 from tests.support.files import captions, journal
 
@@ -129,6 +130,10 @@ def test_the_journal_tells_where_a_caption_came_from(command, media, script):
     assert done.json["flagged"] == 1
     lines = journal(media)
     assert lines[0]["kind"] == "run" and lines[0]["settings"]["prompting"]["prompt"] == ["What?"]
+    settings = lines[0]["settings"]
+    groups = "selection sampling reading prompting generation judging model server conduct cluster image clip"
+    assert list(settings) == groups.split() and "facts" in settings["prompting"]  # the names of all versions
+    assert Settings.model_validate(settings).prompts["image"] == ("What?",)
     made = next(line for line in lines if line.get("path") == name)
     assert made["prompts"] == ["What?"]
     assert made["raw"] == ["It was cut"] and made["finish_reasons"] == ["length"] and made["flags"] == ["truncated"]

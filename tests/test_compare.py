@@ -83,8 +83,8 @@ def test_variants_are_the_product_with_those_of_a_model_together():
         ("H", "b, preset wan, 8 frames"),
     ]
     first, wan = variants[0].settings, variants[2].settings
-    assert first.prompts["clip"] == ("One.",) and first.judging.target is None
-    assert "80 to 100 words" in wan.prompts["clip"][0] and wan.judging.target == "wan"
+    assert first.prompts["clip"] == ("One.",) and first.quality.target is None
+    assert "80 to 100 words" in wan.prompts["clip"][0] and wan.quality.target == "wan"
     assert {v.settings.prompting.trigger for v in variants} == {"ohwx"}
     [(of_a, together), (of_b, _)] = group_by_model(variants)
     assert [v.letter for v in together] == ["A", "B", "C", "D"]

@@ -113,7 +113,7 @@ def test_short_forms_and_the_old_name_of_an_option_are_read_as_the_long_ones(com
         assert done.code == 0, done.err
         assert command(*words, f"{name}={tmp_path / 'table.csv'}").json["images"] == done.json["images"] == 5
     assert "--facts" not in shown(("caption",), everything=True)
-    assert Settings.from_dict({"facts": "table.csv"}).prompting.facts == Path("table.csv")
+    assert Settings.from_dict({"facts": "table.csv"}).prompting.metadata == Path("table.csv")
 
 
 def test_the_flags_that_complete_are_those_of_the_docs():

@@ -54,10 +54,10 @@ def test_a_flag_beats_for_and_for_beats_a_preset():
     assert Settings.from_dict({"preset": "wan", "for": "musubi:minimax-h3"}).format.name == "minimax-h3"
     assert Settings.from_dict({"preset": "fibo", "for": "musubi:wan"}).format.name == "fibo"  # wan's own is no format
     assert Settings.from_dict({"for": "musubi:ideogram4", "format": "prose"}).format.name == "prose"
-    assert Settings.from_dict({"preset": "sdxl"}).judging.target == "sdxl"
-    assert Settings.from_dict({"preset": "sdxl", "for": "musubi:wan"}).judging.target == "wan"
-    assert Settings.from_dict({"preset": "sdxl", "for": "sd-scripts"}).judging.target == "sdxl"  # which names no model
-    assert Settings.from_dict({"preset": "sdxl", "for": "musubi:wan", "target": "flux"}).judging.target == "flux"
+    assert Settings.from_dict({"preset": "sdxl"}).quality.target == "sdxl"
+    assert Settings.from_dict({"preset": "sdxl", "for": "musubi:wan"}).quality.target == "wan"
+    assert Settings.from_dict({"preset": "sdxl", "for": "sd-scripts"}).quality.target == "sdxl"  # which names no model
+    assert Settings.from_dict({"preset": "sdxl", "for": "musubi:wan", "target": "flux"}).quality.target == "flux"
     assert Settings.from_dict({"preset": "sdxl", "prompt": "Mine."}).prompts == {
         "image": ("Mine.",),
         "clip": ("Mine.",),

@@ -9,6 +9,7 @@ from gemma_captioner import Settings
 from gemma_captioner.config.decoding import FrameSamplingSettings
 from gemma_captioner.config.precedence import without_prompts
 from gemma_captioner.config.settings_hash import hash_fields
+from gemma_captioner.errors import UsageError
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.pipeline.decoding import decode_settings
 
@@ -96,3 +97,14 @@ def test_the_words_that_answers_begin_with_are_part_of_the_hash():
     assert begun.settings_hash("image") != plain.settings_hash("image") and begun.settings_hash(
         "clip"
     ) != plain.settings_hash("clip")
+
+
+def test_journals_keep_the_names_of_earlier_versions_and_both_names_are_read():
+    settings = Settings.from_dict({"background": "black", "target": "wan", "workers": 3, "facts": "a.csv"})
+    dumped = settings.model_dump(mode="json", by_alias=True)
+    assert dumped["reading"]["background"] == "black" and dumped["judging"]["target"] == "wan"
+    assert dumped["conduct"]["workers"] == 3 and dumped["prompting"]["facts"] == "a.csv"
+    for read in (dumped, settings.model_dump(mode="json")):
+        assert Settings.model_validate(read).model_dump() == settings.model_dump()
+    with pytest.raises(UsageError, match=r"^--metadata 3: give a path$"):
+        Settings.from_dict({"facts": 3})

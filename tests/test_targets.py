@@ -173,7 +173,7 @@ def test_names_of_before_still_work():
             settings = Settings.from_dict({"for": f"{trainer}:{model}" if model else trainer})
             assert settings.sampling.span == "whole"
     for model in before:
-        assert Settings.from_dict({"target": model}).judging.target == model
+        assert Settings.from_dict({"target": model}).quality.target == model
 
 
 def test_limits_that_differ_by_trainer():
@@ -192,7 +192,7 @@ def test_limits_that_differ_by_trainer():
     long = "A very long caption about many things. " * 12
     assert length_flags(long, "flux") == () and length_flags(long, "onetrainer:flux") == ("too_long",)
     assert length_flags(long * 9, "diffusion-pipe:sdxl") == ()
-    assert Settings.from_dict({"preset": "flux", "for": "onetrainer"}).judging.target == "onetrainer:flux"
+    assert Settings.from_dict({"preset": "flux", "for": "onetrainer"}).quality.target == "onetrainer:flux"
     with pytest.raises(UsageError, match="--target nope: give one of"):
         Settings.from_dict({"target": "nope"})
 

@@ -119,7 +119,7 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     items, files = select_sample(roots, settings.selection, limit, report.log)
     html = output_options.html or page_path(roots, new_run_id())
     _check_page_writable(html)
-    comparison = Comparison(items, variants, token_counter(settings.judging.tokenizer, settings.model.hf_token))
+    comparison = Comparison(items, variants, token_counter(settings.quality.tokenizer, settings.model.hf_token))
     interrupted = _run(comparison, report)
     if output_options.debug:
         err.print("".join(column.trace for column in comparison.columns), markup=False, soft_wrap=True)

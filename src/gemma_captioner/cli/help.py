@@ -25,8 +25,8 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     title: tuple(names.split())
     for title, names in {
         "Which files": "recursive include exclude limit existing only name shard captions extension",
-        "Prompt and caption text": "prompt prompt_file preset facts examples system begin trigger prefix suffix order "
-        "punctuation format",
+        "Prompt and caption text": "prompt prompt_file preset metadata examples system begin trigger prefix suffix "
+        "order punctuation format",
         "Images and clips": "frames span for_ train_frames train_mode fps timestamps sampling animated background "
         "image_tokens exact_pixels decode_timeout decode_memory",
         "Quality": "max_new_tokens temperature seed language target tokenizer retries",
@@ -71,7 +71,7 @@ METAVARS = {
         "NAME|FILE": "format",
         "NAME": "preset language model adapter tokenizer target api_key_env",
         "GLOB": "include exclude",
-        "FILE": "prompt_file facts config html",
+        "FILE": "prompt_file metadata config html",
         "FOLDER": "output captions",
         "PATH": "examples",
         "TRAINER[:MODEL]": "for_",

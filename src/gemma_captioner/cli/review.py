@@ -77,7 +77,7 @@ def review(
     err.print(
         f"{address}{f'?token={policy.token}' if policy.token else ''}   Ctrl-C ends it", markup=False, soft_wrap=True
     )
-    workers = settings.conduct.workers or os.cpu_count() or 1
+    workers = settings.run_options.workers or os.cpu_count() or 1
     review_state = ReviewState(library, settings, layers, Media(library, decode_settings(settings), workers))
     serve(review_state, host=host or "127.0.0.1", port=port, policy=policy, open_browser=open_)
     return 0

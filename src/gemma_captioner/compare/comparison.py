@@ -116,7 +116,7 @@ class VariantResults:
     @property
     def limit(self) -> TokenLimit | None:
         """The limit of the target's text encoder, None without a target or a limit."""
-        return token_limit(self.variant.settings.judging.target)
+        return token_limit(self.variant.settings.quality.target)
 
     def _tokens(self, caption: str) -> int | None:
         if self.limit is None:

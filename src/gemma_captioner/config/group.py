@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+)
 
 from ..errors import UsageError
 from ..storage.filesystem import parse_local_path, parse_path
@@ -48,6 +57,14 @@ ForTrainer = Annotated[
         "reads, for example musubi:wan. `gemma-captioner targets` lists them."
     ),
 ]
+
+
+def journal_name(field: str, name: str) -> dict[str, Any]:
+    """Arguments of `Field` for a field with another name in the journal, where the names of all versions are the same.
+
+    `model_dump(by_alias=True)` writes that name; both names can be read.
+    """
+    return {"validation_alias": AliasChoices(field, name), "serialization_alias": name}
 
 
 class SettingsGroup(BaseModel):

@@ -49,9 +49,8 @@ def _train_frames(flat: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _by_name(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """# {"max-new-tokens": 9} -> {"max_new_tokens": 9}      {"metadata": "a.csv"} -> {"facts": "a.csv"}"""
-    names = {name: name.replace("-", "_") for name in layer}
-    return {"facts" if names[name] == "metadata" else names[name]: value for name, value in layer.items()}
+    """# {"max-new-tokens": 9} -> {"max_new_tokens": 9}      {"facts": "a.csv"} (old) -> {"metadata": "a.csv"}"""
+    return {"metadata" if name == "facts" else name.replace("-", "_"): value for name, value in layer.items()}
 
 
 def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
@@ -151,8 +150,8 @@ def _shown_name(path: list[str]) -> str:
 
 
 def option_name(field: str) -> str:
-    """# max_new_tokens -> --max-new-tokens      facts -> --metadata"""
-    return "--metadata" if field == "facts" else f"--{field.rstrip('_').replace('_', '-')}"
+    """# max_new_tokens -> --max-new-tokens"""
+    return f"--{field.rstrip('_').replace('_', '-')}"
 
 
 def _value(given: Any) -> str:

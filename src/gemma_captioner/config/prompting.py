@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .group import SettingsGroup, StringTuple
+from .group import SettingsGroup, StringTuple, journal_name
 
 Order = Literal["media-first", "text-first"]
 
@@ -59,8 +59,10 @@ class PromptSettings(SettingsGroup):
     preset: str | None = Field(
         None, description="Use the prompt and settings of a preset; `gemma-captioner presets` lists them."
     )
-    facts: Path | None = Field(
-        None, description="Read columns about the files from this CSV or JSONL file; prompts can use them as {column}."
+    metadata: Path | None = Field(
+        None,
+        description="Read columns about the files from this CSV or JSONL file; prompts can use them as {column}.",
+        **journal_name("metadata", "facts"),
     )
     order: Order = Field("media-first", description="Whether the frames come before or after the text of the prompt.")
     prefix: str = Field("", description="Put this text before every caption.")

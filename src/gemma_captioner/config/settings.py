@@ -10,12 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import Field
+
 from ..errors import UsageError
 from ..text import file_error
 from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
 from .formats import FormatSpec, format_spec
-from .group import SettingsGroup
+from .group import SettingsGroup, journal_name
 from .model import AUTO, DEFAULT_MODEL, ModelSettings, ServerSettings
 from .precedence import merge_layers
 from .prompting import (
@@ -39,13 +41,13 @@ class Settings(SettingsGroup):
 
     selection: SelectionSettings = SelectionSettings()
     sampling: FrameSamplingSettings = FrameSamplingSettings()
-    reading: MediaSettings = MediaSettings()
+    decoding: MediaSettings = Field(MediaSettings(), **journal_name("decoding", "reading"))
     prompting: PromptSettings = PromptSettings()
     generation: GenerationSettings = GenerationSettings()
-    judging: QualitySettings = QualitySettings()
+    quality: QualitySettings = Field(QualitySettings(), **journal_name("quality", "judging"))
     model: ModelSettings = ModelSettings()
     server: ServerSettings = ServerSettings()
-    conduct: RunOptions = RunOptions()
+    run_options: RunOptions = Field(RunOptions(), **journal_name("run_options", "conduct"))
     cluster: ClusterSettings = ClusterSettings()
     image: KindSettings = KindSettings()
     clip: KindSettings = KindSettings()
@@ -84,7 +86,7 @@ class Settings(SettingsGroup):
     @cached_property
     def format(self) -> FormatSpec:
         """The format of the captions. Raises `UsageError` if its file cannot be read."""
-        return format_spec(self.judging.format)
+        return format_spec(self.quality.format)
 
     @cached_property
     def prompts(self) -> dict[Kind, tuple[str, ...]]:
@@ -153,7 +155,7 @@ class Settings(SettingsGroup):
             hash_inputs["adapter"] = canonical_model_name(self.model.adapter)
         if self.prompting.examples is not None:
             hash_inputs["examples"] = canonical_model_name(str(self.prompting.examples))
-        hash_inputs |= hash_fields(self.reading, {"background", "exact_pixels"})
+        hash_inputs |= hash_fields(self.decoding, {"background", "exact_pixels"})
         if kind == "clip":
             hash_inputs |= hash_fields(self.sampling)
         return digest(hash_inputs)

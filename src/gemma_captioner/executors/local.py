@@ -52,7 +52,7 @@ class Run:
         self.settings = settings
         self.plan = Plan(self.roots, settings)
         self.total: int | None = None  # the number of files to caption, once they are counted
-        stop_after = settings.conduct.stop_after
+        stop_after = settings.run_options.stop_after
         self.pipeline = Pipeline(
             settings,
             engine,

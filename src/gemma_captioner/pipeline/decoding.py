@@ -7,7 +7,7 @@ from ..media.settings import DecodeSettings
 
 def decode_settings(settings: Settings) -> DecodeSettings:
     """Return the settings that decode workers need."""
-    sampling, reading = settings.sampling, settings.reading
+    sampling, decoding = settings.sampling, settings.decoding
     return DecodeSettings(
         frames=sampling.frames,
         sampling=sampling.sampling,
@@ -16,9 +16,9 @@ def decode_settings(settings: Settings) -> DecodeSettings:
         min_lengths=lengths_for(sampling.for_, sampling.train_frames, sampling.train_mode)
         if sampling.for_ and sampling.train_frames
         else "",
-        background=reading.background,
-        animated=reading.animated,
-        exact_pixels=reading.exact_pixels,
-        timeout_s=reading.decode_timeout,
-        memory_gib=reading.decode_memory,
+        background=decoding.background,
+        animated=decoding.animated,
+        exact_pixels=decoding.exact_pixels,
+        timeout_s=decoding.decode_timeout,
+        memory_gib=decoding.decode_memory,
     )

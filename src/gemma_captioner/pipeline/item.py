@@ -181,7 +181,7 @@ class ItemState:
             return
         prompt_state.rejected.append(answer.text)
         prompt_state.attempt, prompt_state.misfit = prompt_state.attempt + 1, check.misfit
-        if prompt_state.attempt > settings.judging.retries:
+        if prompt_state.attempt > settings.quality.retries:
             self.failed = Failed(self.item, check.rejection, rejected=tuple(prompt_state.rejected))
 
     def captioned(self, *, as_lines: bool) -> Captioned:

@@ -46,7 +46,7 @@ def postprocess_reply(
         count_tokens: The counter of --tokenizer. By default, lengths are estimates.
         duration_s: The duration of the clip, 0 for an image.
     """
-    prompting, judging = settings.prompting, settings.judging
+    prompting, quality = settings.prompting, settings.quality
     is_truncated = reply.finish_reason == "length"
     try:
         options = ParseOptions(prompting.punctuation == "ascii", prompting.begin.strip(), duration_s)
@@ -56,7 +56,7 @@ def postprocess_reply(
     is_truncated = is_truncated and caption_format.keeps_partial
     if is_truncated:
         content = caption_format.without_unfinished(content)
-    flags = _flags(caption_format.texts(content), prompt.removesuffix(settings.format.instructions), judging)
+    flags = _flags(caption_format.texts(content), prompt.removesuffix(settings.format.instructions), quality)
     if (rejection := _rejection(flags)) is not None:
         return CaptionCheck("", flags, rejection)
     content = caption_format.add_affixes(
@@ -66,10 +66,10 @@ def postprocess_reply(
         suffix=fill_template(prompting.suffix, values),
     )
     caption = caption_format.render(content)
-    too_long = length_flags(caption, judging.target, count_tokens)
+    too_long = length_flags(caption, quality.target, count_tokens)
     if "too_long" in too_long:
         for shorter in map(caption_format.render, caption_format.shortened(content)):
-            if "too_long" not in (shorter_flags := length_flags(shorter, judging.target, count_tokens)):
+            if "too_long" not in (shorter_flags := length_flags(shorter, quality.target, count_tokens)):
                 caption, too_long = shorter, ("shortened", *shorter_flags)
                 break
     return CaptionCheck(caption, reply.flags + flags + ("truncated",) * is_truncated + too_long)
@@ -83,13 +83,13 @@ def check_intermediate(reply: Reply, prompt: str, settings: Settings) -> Caption
         texts = looks_like.texts(looks_like.parse(text))
     except FormatError:
         texts = [text]
-    flags = _flags(texts, prompt, settings.judging)
+    flags = _flags(texts, prompt, settings.quality)
     return CaptionCheck(text, (), _rejection(flags))
 
 
-def _flags(texts: Iterable[str], prompt: str, judging: LimitSettings) -> tuple[str, ...]:
-    silence = states_silence(judging.target)
-    return evaluate_texts(texts, prompt=prompt, language=judging.language, states_silence=silence)
+def _flags(texts: Iterable[str], prompt: str, quality: LimitSettings) -> tuple[str, ...]:
+    silence = states_silence(quality.target)
+    return evaluate_texts(texts, prompt=prompt, language=quality.language, states_silence=silence)
 
 
 def _rejection(flags: Iterable[str]) -> str | None:

@@ -175,7 +175,7 @@ class Pipeline:
             spec.size,
             replace(decode_settings(self.settings), jpeg_scale=spec.jpeg_scale),
             clip_size=spec.clip_size or spec.size,
-            workers=self.settings.conduct.workers or os.cpu_count() or 1,
+            workers=self.settings.run_options.workers or os.cpu_count() or 1,
             pixel_bytes=min(most, self._pixel_bytes()),
             max_pixel_bytes=most,
         )
@@ -256,7 +256,7 @@ class Pipeline:
         """The token counter of --tokenizer. Raises `ModelError` if the tokenizer cannot be loaded."""
         from ..engines.local.tokenizer import token_counter
 
-        return token_counter(self.settings.judging.tokenizer, self.settings.model.hf_token)
+        return token_counter(self.settings.quality.tokenizer, self.settings.model.hf_token)
 
     def _release(self, state: ItemState) -> None:
         self._items.remove(state)

@@ -157,5 +157,5 @@ class OutcomeWriter:
 
 
 def _header(settings: Settings) -> JournalRecord:
-    dumped = settings.model_dump(mode="json", exclude={"model": {"hf_token"}})
+    dumped = settings.model_dump(mode="json", by_alias=True, exclude={"model": {"hf_token"}})
     return {"version": version("gemma-captioner"), "completes": True, "settings": dumped}

@@ -71,7 +71,7 @@ def _keys(item: MediaItem) -> tuple[str, str, str]:
 def load_metadata(settings: Settings) -> MetadataTable:
     """Read the metadata table of a run. Raises `UsageError` if it is invalid or a prompt uses an unknown variable."""
     prompting = settings.prompting
-    table = MetadataTable(prompting.facts)
+    table = MetadataTable(prompting.metadata)
     prompts = [prompt for of_kind in settings.prompts.values() for prompt in of_kind]
     table.used_variables = validate_templates(
         [*prompts, prompting.prefix, prompting.suffix], table.columns, prompting.trigger

@@ -48,7 +48,7 @@ def _times(line: JournalRecord) -> str:
 
 def _settings(text: dict[str, Any]) -> str:
     """The settings that differ from the defaults."""
-    default = Settings().model_dump(mode="json")
+    default = Settings().model_dump(mode="json", by_alias=True)
     return ", ".join(
         f"{name.rstrip('_')} {value}"
         for group, fields in text.items()

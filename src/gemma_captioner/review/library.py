@@ -200,12 +200,12 @@ class Library:
 
     def _compute_flags(self, entry: ReviewItem) -> bool:
         """Compute missing flags; return whether there were any to compute."""
-        words, judging = entry.words, self._settings.judging
+        words, quality = entry.words, self._settings.quality
         if words.digest is None or entry.provenance or words.digest in self._flags_by_digest:
             return False
-        silence = states_silence(judging.target)
-        flags = evaluate(words.text, language=judging.language, states_silence=silence)
-        flags += length_flags(words.text, judging.target)
+        silence = states_silence(quality.target)
+        flags = evaluate(words.text, language=quality.language, states_silence=silence)
+        flags += length_flags(words.text, quality.target)
         self._flags_by_digest[words.digest] = flags
         return True
 

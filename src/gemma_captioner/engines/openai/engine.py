@@ -98,7 +98,7 @@ class ServerEngine:
         size = self._size()
         tokens = (size.tokens if isinstance(size, PatchBudget) else _SOFT_TOKENS) + _MARKERS
         concurrency = self._server.concurrency
-        sends_files = self._server.image_format == "jpeg" and not self._settings.reading.exact_pixels
+        sends_files = self._server.image_format == "jpeg" and not self._settings.decoding.exact_pixels
         return EngineSpec(
             size=size,
             tokens_per_frame={"image": tokens, "clip": tokens},

@@ -84,23 +84,23 @@ class ClusterRun(Run):
 
     def _worker_config(self, resources: ActorResources) -> WorkerConfig:
         """The settings for any machine: absolute paths, and one decode worker per CPU of the actor."""
-        conduct = self.settings.conduct
-        workers = conduct.workers or max(1, round(resources.cpus))
+        run_options = self.settings.run_options
+        workers = run_options.workers or max(1, round(resources.cpus))
         model = self.settings.model
         if Path(model.model).exists():
             model = model.model_copy(update={"model": str(Path(model.model).absolute())})
         prompting = self.settings.prompting
         prompting = prompting.model_copy(
-            update={name: path.absolute() for name in ("facts", "examples") if (path := getattr(prompting, name))}
+            update={name: path.absolute() for name in ("metadata", "examples") if (path := getattr(prompting, name))}
         )
         settings = self.settings.model_copy(
             update={
-                "conduct": conduct.model_copy(update={"workers": workers}),
+                "run_options": run_options.model_copy(update={"workers": workers}),
                 "model": model,
                 "prompting": prompting,
             }
         )
-        stop_after = conduct.stop_after
+        stop_after = run_options.stop_after
         return WorkerConfig(
             self.run_id,
             settings,

@@ -48,7 +48,7 @@ class Detail:
                 self._decision = ui.label()
                 self._count = ui.label().props("aria-live=polite")
             self.editor = CaptionEditor(str(review_state.library.root.folder))
-            self.editor.props(f'lang="{LANGUAGES[review_state.settings.judging.language]}"')
+            self.editor.props(f'lang="{LANGUAGES[review_state.settings.quality.language]}"')
             with ui.element("div").classes("offer").props('aria-label="New caption"') as self._offer:
                 self._sides = DiffList(sides=True)
                 with ui.element("div").classes("actions"):
@@ -92,7 +92,7 @@ class Detail:
 
     def count(self, text: str) -> None:
         """Show the number of words, and of tokens against the limit of the target's text encoder."""
-        words, target = len(text.split()), self._review_state.settings.judging.target
+        words, target = len(text.split()), self._review_state.settings.quality.target
         length = counted(words, "word")
         if (limit := token_limit(target)) is not None:
             tokens = estimated_tokens(text, limit.encoder)
