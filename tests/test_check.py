@@ -21,7 +21,7 @@ from gemma_captioner.check.inspect import inspect_caption
 from gemma_captioner.check.report import bars
 from gemma_captioner.check.scan import DatasetScan
 from gemma_captioner.check.settings import CheckSettings
-from gemma_captioner.check.trainer_rules import RULES, TRAINER_RULES
+from gemma_captioner.check.trainer_rules import ALL_RULES, TRAINER_RULES
 from gemma_captioner.config.targets import get_target, trainers
 from gemma_captioner.dataset.discover import resolve_roots
 from gemma_captioner.dataset.journal import restore
@@ -76,10 +76,10 @@ def dataset(folder: Path, **captions: bytes) -> Path:
     return folder
 
 
-def run_scan(folder: Path, *, fix: bool = False, **checking: Any) -> DatasetScan:
-    checking = CheckSettings(**checking)
-    [root] = resolve_roots([folder], checking.captions)
-    scan = DatasetScan(root, checking)
+def run_scan(folder: Path, *, fix: bool = False, **settings: Any) -> DatasetScan:
+    settings = CheckSettings(**settings)
+    [root] = resolve_roots([folder], settings.captions)
+    scan = DatasetScan(root, settings)
     scan.run(fix=fix)
     return scan
 
@@ -117,7 +117,7 @@ def test_each_fault_is_found_at_its_file(faulty):
 def test_what_is_saved_otherwise_is_told_and_mended(faulty):
     before = {path: path.read_bytes() for path in faulty.glob("*.txt")}
     scan = run_scan(faulty, fix=True)
-    mendable = [code for code in FAULTY_CAPTIONS if RULES[code].fixed]
+    mendable = [code for code in FAULTY_CAPTIONS if ALL_RULES[code].fixed]
     assert {Path(f.path).stem for f in scan.fixed} == set(mendable)
     assert (faulty / "not_utf8.txt").read_text(encoding="utf-8") == "A café at night, and a dog's bowl."
     assert (faulty / "mojibake.txt").read_bytes() == b"A dog's bowl stands on the floor."
@@ -277,7 +277,7 @@ def test_what_trips_a_trainer(tmp_path, code, trainer, files, path, what):
         (tmp_path / name).write_bytes(content.encode())
     how = {"recursive": True, "name": "full" if code == "full_names" else "stem"}
     [hit] = [f for f in run_scan(tmp_path, for_=trainer, **how).findings if f.code == code]
-    assert Path(hit.path) == tmp_path / path and what in hit.what
+    assert Path(hit.path) == tmp_path / path and what in hit.detail
     # Another trainer does not trip over it.
     other = next(t for t in trainers() if t not in TRAINER_RULES[code].trainers)
     assert code not in {f.code for f in run_scan(tmp_path, for_=other, **how).findings}
@@ -286,7 +286,7 @@ def test_what_trips_a_trainer(tmp_path, code, trainer, files, path, what):
 def test_every_trap_is_tried_and_of_a_known_trainer():
     assert {trip[0] for trip in TRAINER_CASES} == set(TRAINER_RULES)
     assert set(trainers()) == {t for trap in TRAINER_RULES.values() for t in trap.trainers}
-    assert {code for code in RULES if code not in TRAINER_RULES} - set(FAULTY_CAPTIONS) == {
+    assert {code for code in ALL_RULES if code not in TRAINER_RULES} - set(FAULTY_CAPTIONS) == {
         "unreadable", "unfixable", "empty_media", "no_caption", "other_caption", "collision", "no_media", "truncated",
         "partial_video", "partial_image", "too_short_for_trainer", "duplicate",
         "invalid_format", "format_style", "shortened",  # tests/test_formats.py
@@ -329,7 +329,7 @@ def test_a_caption_under_another_name_is_pointed_at(tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "a.TXT").write_text(GOOD)
     [finding] = run_scan(tmp_path).findings
-    assert finding.code == "no_caption" and "a.TXT exists" in finding.what
+    assert finding.code == "no_caption" and "a.TXT exists" in finding.detail
 
 
 def test_ours_is_told_by_its_digest_and_its_flags_by_the_journal(command, tmp_path, script):
@@ -414,14 +414,14 @@ def test_bars_have_a_round_width_and_end_at_the_limit():
 
 def test_tokens_counted_exactly_are_no_estimate():
     fits = inspect_caption(FAULTY_CAPTIONS["maybe_too_long"], CheckSettings(target="sdxl"), lambda text: 75)
-    assert not {code for code, _ in fits.found} & {"too_long", "maybe_too_long"} and fits.length == 75
-    [hit] = inspect_caption(GOOD.encode(), CheckSettings(target="sdxl"), lambda text: 76).found
+    assert not {code for code, _ in fits.findings} & {"too_long", "maybe_too_long"} and fits.length == 75
+    [hit] = inspect_caption(GOOD.encode(), CheckSettings(target="sdxl"), lambda text: 76).findings
     assert hit == ("too_long", "76 tokens; sdxl reads 75")
 
 
 def test_the_table_in_the_docs_is_the_codes():
     rows = []
-    for name, code in RULES.items():
+    for name, code in ALL_RULES.items():
         whose = ", ".join(getattr(code, "trainers", ())) or "all"
         rows.append(
             f"| `{name}` | {code.severity} | {whose} | {code.description} | {code.remedy}{' (`--fix`)' * code.fixed} |"
@@ -435,10 +435,10 @@ def test_the_table_in_the_docs_is_the_codes():
 def test_what_an_audit_holds_grows_with_names_not_with_captions():
     def peak(entries: int) -> int:
         tracemalloc.start()
-        audit = CaptionStats()
+        stats = CaptionStats()
         for i in range(entries):
-            audit.add(f"/data/set/clip_{i:06}.txt", f"Clip {i} shows a dog. " + "It runs past a tree. " * 40, 200)
-        assert next(audit.duplicates(), None) is None
+            stats.add(f"/data/set/clip_{i:06}.txt", f"Clip {i} shows a dog. " + "It runs past a tree. " * 40, 200)
+        assert next(stats.duplicates(), None) is None
         held = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return held
@@ -446,10 +446,10 @@ def test_what_an_audit_holds_grows_with_names_not_with_captions():
     small, large = peak(1_000), peak(10_000)
     assert large < 11 * small
     assert large < 10_000 * 600  # a caption alone is 860 bytes
-    audit = CaptionStats()
+    stats = CaptionStats()
     for i in range(20_000):
-        audit.add(f"{i}.txt", "The same words.", 3)
-    [names] = audit.duplicates()
+        stats.add(f"{i}.txt", "The same words.", 3)
+    [names] = stats.duplicates()
     assert len(names) == 20_000
 
 

@@ -391,9 +391,9 @@ def test_a_server_gets_the_schema_and_one_that_refuses_it_is_asked_once():
 # check and export
 
 
-def inspected(text: str, format: str | None = None, **checking: Any) -> dict[str, str]:
+def inspected(text: str, format: str | None = None, **settings: Any) -> dict[str, str]:
     named = shipped(format) if format else None
-    return dict(inspect_caption(text.encode(), CheckSettings.from_dict(checking), caption_format=named).found)
+    return dict(inspect_caption(text.encode(), CheckSettings.from_dict(settings), caption_format=named).findings)
 
 
 def test_check_finds_what_format_a_caption_has_and_what_is_wrong_with_it():
@@ -402,10 +402,10 @@ def test_check_finds_what_format_a_caption_has_and_what_is_wrong_with_it():
             found = inspect_caption(
                 answer["caption"].encode(), CheckSettings(language=answer.get("language", "english"))
             )
-            assert found.format == answer["format"] and not found.found, found.found
+            assert found.format == answer["format"] and not found.findings, found.findings
         if answer["format"] == "ideogram4" and answer["outcome"] == "hopeless" and answer["answer"].startswith("{"):
             found = inspect_caption(answer["answer"].encode(), CheckSettings())
-            assert {code for code, _ in found.found} & {"invalid_format", "repetition"} and found.fixed_bytes is None
+            assert {code for code, _ in found.findings} & {"invalid_format", "repetition"} and found.fixed_bytes is None
     good = known("ideogram4", "good")["caption"]
     assert "text outside" in inspected(f"ohwx, {good}")["invalid_format"]
     assert "expected one JSON object" in inspected("A cat on a mat.", format="ideogram4")["invalid_format"]

@@ -15,7 +15,7 @@ from ..types import Frames, MediaItem, PatchBudget, max_frame_bytes
 from .inspect import MAX_CAPTION_BYTES
 from .rules import Finding, Rule
 from .scan import DatasetScan
-from .trainer_rules import RULES
+from .trainer_rules import ALL_RULES
 
 _MAX_CARDS, _MAX_LETTERS = 24, 600
 _THUMBNAIL = PatchBudget(800, 8)  # up to 800 squares of 8 x 8 pixels, about 260 x 195
@@ -46,7 +46,7 @@ def cards(scan: DatasetScan, codes: Mapping[str, list[Finding]]) -> list[Card]:
     for code, found in codes.items():
         for finding in found:
             if finding.path in tags:
-                tags[finding.path].append((code, RULES[code]))
+                tags[finding.path].append((code, ALL_RULES[code]))
     pictures = _pictures(scan, [_media_of(scan, path) for path in worst])
     return [
         Card(scan.short(path), _text(path) if path in scan.media_of else "", tags[path], *picture)

@@ -28,7 +28,7 @@ _PLACEHOLDER = re.compile(r"\[(?:trigger|name)\]")
 class Inspection:
     """Result of `inspect_caption`."""
 
-    found: Sequence[tuple[str, str]]  # (rule code, detail)
+    findings: Sequence[tuple[str, str]]  # (rule code, detail)
     text: str = ""  # repaired; "" if the file is unreadable or has no words
     length: int = 0  # in tokens if the target is known, otherwise in words
     fixed_bytes: bytes | None = None  # what --fix would write, None if no rule fixes anything
@@ -37,7 +37,7 @@ class Inspection:
 
 def inspect_caption(
     content: bytes,
-    checking: CheckSettings,
+    settings: CheckSettings,
     count: Callable[[str], int] | None = None,
     flags: Sequence[str] | None = None,
     caption_format: CaptionFormat[Any] | None = None,
@@ -52,36 +52,36 @@ def inspect_caption(
     text, saved_as = decode_text(content)
     if text is None:
         return Inspection([("not_utf8", f"uncertain encoding: {saved_as}")])
-    found = [("bom", "")] if "BOM" in saved_as else []
+    findings = [("bom", "")] if "BOM" in saved_as else []
     if saved_as not in ("UTF-8", "UTF-8 with a BOM"):
-        found.append(("not_utf8", f"detected as {saved_as}"))
+        findings.append(("not_utf8", f"detected as {saved_as}"))
     caption_format = caption_format or detect(text)
     if caption_format.name != "prose" and text.strip():
-        return _inspect_structured(text, found, caption_format, checking, count, flags, content)
-    one_caption_per_line = checking.for_ is not None and get_target(checking.for_).one_caption_per_line
-    by = repair_steps(alternatives=one_caption_per_line, keep_boilerplate=flags is not None)
-    fixable = find_faults(text, by)
-    cleaned = repair(text, by) if fixable else text.strip()
+        return _inspect_structured(text, findings, caption_format, settings, count, flags, content)
+    one_caption_per_line = settings.for_ is not None and get_target(settings.for_).one_caption_per_line
+    steps = repair_steps(alternatives=one_caption_per_line, keep_boilerplate=flags is not None)
+    fixable = find_faults(text, steps)
+    cleaned = repair(text, steps) if fixable else text.strip()
     if not re.search(r"\w", strip_boilerplate(cleaned, from_model=False)):
-        return Inspection([*found, ("empty", "")])
-    found += [(fault, "") for fault in fixable]
-    found += trainer_rules.match_text(text, checking.trainer)
-    if "first_line_only" in dict(found):  # more specific than multi_line
-        found = [hit for hit in found if hit[0] != "multi_line"]
+        return Inspection([*findings, ("empty", "")])
+    findings += [(fault, "") for fault in fixable]
+    findings += trainer_rules.match_text(text, settings.trainer)
+    if "first_line_only" in dict(findings):  # more specific than multi_line
+        findings = [hit for hit in findings if hit[0] != "multi_line"]
     captions = cleaned.split("\n") if one_caption_per_line else [cleaned]
     if "\ufffd" in text:
-        found.append(("lost_characters", ""))
+        findings.append(("lost_characters", ""))
     if _ERROR.search(text):
-        found.append(("error_message", ""))
+        findings.append(("error_message", ""))
     elif flags is not None:  # evaluated before the prefix and suffix were added
-        found += _made_with(flags)
+        findings += _made_with(flags)
     else:
-        found += dict.fromkeys(flag for caption in captions for flag in _flags_of(caption, checking))
-    measured = [_length(caption, checking, count) for caption in captions]
-    found += dict.fromkeys((code, what) for _, code, what in measured if code)
-    fixed_bytes = cleaned.encode() if any(trainer_rules.RULES[code].fixed for code, _ in found) else None
+        findings += dict.fromkeys(flag for caption in captions for flag in _flags_of(caption, settings))
+    measured = [_length(caption, settings, count) for caption in captions]
+    findings += dict.fromkeys((code, detail) for _, code, detail in measured if code)
+    fixed_bytes = cleaned.encode() if any(trainer_rules.ALL_RULES[code].fixed for code, _ in findings) else None
     return Inspection(
-        found, cleaned, max(length for length, _, _ in measured), None if fixed_bytes == content else fixed_bytes
+        findings, cleaned, max(length for length, _, _ in measured), None if fixed_bytes == content else fixed_bytes
     )
 
 
@@ -92,65 +92,68 @@ _FORMAT_FAULTS = ("mojibake", "control_characters")
 
 def _inspect_structured(
     text: str,
-    found: list[tuple[str, str]],
+    findings: list[tuple[str, str]],
     caption_format: CaptionFormat[Any],
-    checking: CheckSettings,
+    settings: CheckSettings,
     count: Callable[[str], int] | None,
     flags: Sequence[str] | None,
     content: bytes,
 ) -> Inspection:
     """The rules for prose apply to the texts of the caption. Nothing is fixed that does not fit the format."""
-    by = {fault: step for fault, step in repair_steps().items() if fault in _FORMAT_FAULTS}
-    found += [(fault, "") for fault in find_faults(text, by)]
-    found += [hit for hit in trainer_rules.match_text(text, checking.trainer) if hit[0] not in _FOR_PROSE]
-    cleaned = repair(text, by)
+    steps = {fault: step for fault, step in repair_steps().items() if fault in _FORMAT_FAULTS}
+    findings += [(fault, "") for fault in find_faults(text, steps)]
+    findings += [hit for hit in trainer_rules.match_text(text, settings.trainer) if hit[0] not in _FOR_PROSE]
+    cleaned = repair(text, steps)
     try:
         parsed = caption_format.parse(cleaned, ParseOptions(as_written=True))
         if outside := caption_format.outside(cleaned):
             raise FormatError(f"text outside the caption: {outside[:60]!r}")
     except FormatError as error:
-        found.append(("invalid_format", f"{caption_format.name}: {error}"))
-        return Inspection(found, text, len(text.split()), format=caption_format.name)
+        findings.append(("invalid_format", f"{caption_format.name}: {error}"))
+        return Inspection(findings, text, len(text.split()), format=caption_format.name)
     rendered, texts = caption_format.render(parsed), caption_format.texts(parsed)
     if rendered != cleaned:
-        found.append(("format_style", caption_format.name))
+        findings.append(("format_style", caption_format.name))
     if flags is None:
-        silence = states_silence(checking.reader)
-        found += [(flag, "") for flag in evaluate_texts(texts, language=checking.language, states_silence=silence)]
-    found += _made_with(flags)
-    length, code, what = _length(rendered, checking, count)
-    found += [(code, what)] if code else []
-    fixed_bytes = rendered.encode() if any(trainer_rules.RULES[code].fixed for code, _ in found) else None
+        silence = states_silence(settings.encoder_target)
+        flags_found = evaluate_texts(texts, language=settings.language, states_silence=silence)
+        findings += [(flag, "") for flag in flags_found]
+    findings += _made_with(flags)
+    length, code, detail = _length(rendered, settings, count)
+    findings += [(code, detail)] if code else []
+    fixed_bytes = rendered.encode() if any(trainer_rules.ALL_RULES[code].fixed for code, _ in findings) else None
     fixed_bytes = None if fixed_bytes == content else fixed_bytes
-    return Inspection(found, " ".join(texts), length, fixed_bytes, caption_format.name)
+    return Inspection(findings, " ".join(texts), length, fixed_bytes, caption_format.name)
 
 
 def _made_with(flags: Sequence[str] | None) -> list[tuple[str, str]]:
     """The flags that the journal has of a caption. Lengths are measured again."""
-    return [(flag, "") for flag in flags or () if flag in trainer_rules.RULES and flag not in ("too_long", "too_short")]
+    known = trainer_rules.ALL_RULES.keys() - {"too_long", "too_short"}
+    return [(flag, "") for flag in flags or () if flag in known]
 
 
-def _flags_of(caption: str, checking: CheckSettings) -> Iterator[tuple[str, str]]:
-    if checking.trainer in ("", "ai-toolkit"):  # ai-toolkit replaces the placeholder with a word
+def _flags_of(caption: str, settings: CheckSettings) -> Iterator[tuple[str, str]]:
+    if settings.trainer in ("", "ai-toolkit"):  # ai-toolkit replaces the placeholder with a word
         caption = _PLACEHOLDER.sub("it", caption)
-    silence = states_silence(checking.reader)
-    for flag in evaluate(caption, language=checking.language, states_silence=silence):
+    silence = states_silence(settings.encoder_target)
+    for flag in evaluate(caption, language=settings.language, states_silence=silence):
         yield flag, ""
     if to_last_sentence(caption) != caption:
         yield "unfinished", ""
 
 
-def _length(caption: str, checking: CheckSettings, count: Callable[[str], int] | None) -> tuple[int, str, str]:
+def _length(caption: str, settings: CheckSettings, count: Callable[[str], int] | None) -> tuple[int, str, str]:
     """(length in tokens if the target is known, otherwise in words; rule code or ""; detail)."""
     words = len(caption.split())
-    if (limit := token_limit(checking.reader)) is None:
+    if (limit := token_limit(settings.encoder_target)) is None:
         return words, "too_short" if words < MIN_WORDS else "", ""
     tokens = count(caption) if count is not None else estimated_tokens(caption, limit.encoder)
     if words < MIN_WORDS:
         return tokens, "too_short", ""
     if tokens <= limit.max_tokens:
         return tokens, "", ""
-    reads = f"tokens; {checking.reader} reads {limit.max_tokens}" + "; more stops training" * (limit.over == "fails")
+    reads = f"tokens; {settings.encoder_target} reads {limit.max_tokens}"
+    reads += "; more stops training" * (limit.over == "fails")
     if count is not None:
         return tokens, "too_long", f"{tokens} {reads}"
     if words > limit.max_tokens:  # no encoder reads several words as one token

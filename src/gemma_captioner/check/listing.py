@@ -51,7 +51,7 @@ class Listing:
         return {name.lower(): name for name in [*self.others, *self.captions]}
 
 
-def walk_folders(root: Root, checking: CheckSettings) -> Iterator[Listing]:
+def walk_folders(root: Root, settings: CheckSettings) -> Iterator[Listing]:
     """Yield the folder, then its subfolders if `recursive`. Skips links to folders already visited."""
     visited: set[tuple[int, int]] = set()
     pending = [""]
@@ -63,17 +63,17 @@ def walk_folders(root: Root, checking: CheckSettings) -> Iterator[Listing]:
             if (at.st_dev, at.st_ino) in visited:
                 continue
             visited.add((at.st_dev, at.st_ino))
-            _scan_folder(listing, checking)
+            _scan_folder(listing, settings)
         except OSError as error:
             listing.error = f"cannot list the folder ({error.strerror})"
         yield listing
-        if checking.recursive:
+        if settings.recursive:
             pending += [f"{relative_path}{name}/" for name in reversed(listing.folders)]
 
 
-def _scan_folder(listing: Listing, checking: CheckSettings) -> None:
+def _scan_folder(listing: Listing, settings: CheckSettings) -> None:
     is_separate = listing.captions_folder != listing.folder
-    for entry in _entries(listing.folder, listing, checking):
+    for entry in _entries(listing.folder, listing, settings):
         name, is_hidden = entry.name, entry.name.startswith(".")
         if _is_type(entry.is_dir):
             (listing.hidden if is_hidden else listing.folders).append(name)
@@ -81,22 +81,22 @@ def _scan_folder(listing: Listing, checking: CheckSettings) -> None:
             listing.media.append(name)
             if not _is_type(entry.is_file) or not entry.stat().st_size:
                 listing.empty_media.add(name)
-        elif not is_separate and _is_caption(entry, checking):
+        elif not is_separate and _is_caption(entry, settings):
             listing.captions.append(name)
         else:
             listing.others.append(name)
     if is_separate and listing.captions_folder.is_dir():
-        entries = _entries(listing.captions_folder, listing, checking)
-        listing.captions += (entry.name for entry in entries if _is_caption(entry, checking))
+        entries = _entries(listing.captions_folder, listing, settings)
+        listing.captions += (entry.name for entry in entries if _is_caption(entry, settings))
     for names in (listing.media, listing.captions, listing.others, listing.folders):
         names.sort(key=natural_sort_key)
 
 
-def _entries(folder: Path, listing: Listing, checking: CheckSettings) -> Iterator["os.DirEntry[str]"]:
+def _entries(folder: Path, listing: Listing, settings: CheckSettings) -> Iterator["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         for entry in entries:
             path = listing.relative_path + entry.name
-            is_skipped = matches(path, checking.exclude) or is_auxiliary(path, checking.for_)
+            is_skipped = matches(path, settings.exclude) or is_auxiliary(path, settings.for_)
             if entry.name.lower() not in IGNORED_NAMES and not is_skipped:
                 yield entry
 
@@ -109,11 +109,11 @@ def _is_type(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _is_caption(entry: "os.DirEntry[str]", checking: CheckSettings) -> bool:
+def _is_caption(entry: "os.DirEntry[str]", settings: CheckSettings) -> bool:
     stem, dot, extension = entry.name.rpartition(".")
-    return bool(stem and dot) and extension == checking.extension and stem[0] != "." and _is_type(entry.is_file)
+    return bool(stem and dot) and extension == settings.extension and stem[0] != "." and _is_type(entry.is_file)
 
 
-def caption_name(media: str, checking: CheckSettings) -> str:
+def caption_name(media: str, settings: CheckSettings) -> str:
     """# a.png -> a.txt; with --name full: a.png.txt"""
-    return f"{media if checking.name == 'full' else PurePosixPath(media).stem}.{checking.extension}"
+    return f"{media if settings.name == 'full' else PurePosixPath(media).stem}.{settings.extension}"

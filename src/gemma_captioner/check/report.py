@@ -13,31 +13,31 @@ from ..text import printable
 from .contact_sheet import cards
 from .rules import Finding
 from .scan import DatasetScan
-from .trainer_rules import RULES
+from .trainer_rules import ALL_RULES
 
 _MAX_FILES_PER_RULE, _MAX_BARS, _MAX_COMMON = 20, 24, 10
 
 
-def render_page(scan: DatasetScan) -> str:
+def report_page(scan: DatasetScan) -> str:
     codes = group_by_rule(scan.findings)
-    audit, limit = scan.audit, token_limit(scan.checking.reader)
-    most = limit.max_tokens if limit else None
+    stats, limit = scan.stats, token_limit(scan.settings.encoder_target)
+    max_length = limit.max_tokens if limit else None
     return pages.render_page(
         "check.html",
         title=f"Check of {printable(scan.root.folder)}",
         scan=scan,
-        reader=scan.checking.reader if limit else None,
-        most=most,
+        encoder_target=scan.settings.encoder_target if limit else None,
+        max_length=max_length,
         exact=scan.count_tokens is not None,
         codes=[
-            (name, RULES[name], len(found), [_row(scan, f) for f in found[:_MAX_FILES_PER_RULE]])
+            (name, ALL_RULES[name], len(found), [_row(scan, f) for f in found[:_MAX_FILES_PER_RULE]])
             for name, found in codes.items()
         ],
-        bars=bars(audit.lengths, most),
-        longest=max(audit.lengths, default=0),
-        over=sum(n for length, n in audit.lengths.items() if most and length > most),
-        openings=_most_common(audit.openings, audit.captions),
-        words=_most_common(audit.words, audit.captions),
+        bars=bars(stats.lengths, max_length),
+        longest=max(stats.lengths, default=0),
+        over=sum(n for length, n in stats.lengths.items() if max_length and length > max_length),
+        openings=_most_common(stats.openings, stats.captions),
+        words=_most_common(stats.words, stats.captions),
         cards=cards(scan, codes),
     )
 
@@ -47,12 +47,12 @@ def group_by_rule(findings: Iterable[Finding]) -> Mapping[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         found.setdefault(finding.code, []).append(finding)
-    order = sorted(RULES, key=lambda code: RULES[code].severity != "error")
+    order = sorted(ALL_RULES, key=lambda code: ALL_RULES[code].severity != "error")
     return {code: found[code] for code in order if code in found}
 
 
 def _row(scan: DatasetScan, finding: Finding) -> tuple[str, str]:
-    return scan.short(finding.path), printable(finding.what)
+    return scan.short(finding.path), printable(finding.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class HistogramBar:
     over: bool
 
 
-def bars(lengths: Counter[int], most: int | None) -> list[HistogramBar]:
-    """Build at most two dozen bars of a round width. `most` is the limit, None for no limit.
+def bars(lengths: Counter[int], max_length: int | None) -> list[HistogramBar]:
+    """Build at most two dozen bars of a round width. `max_length` is the limit, None for no limit.
 
-    # lengths 3, 4, 4, 61, most 75 -> 1-5: 3, 6-10: 0, ..., 61-65: 1
+    # lengths 3, 4, 4, 61, max_length 75 -> 1-5: 3, 6-10: 0, ..., 61-65: 1
     """
     if not lengths:
         return []
@@ -81,9 +81,9 @@ def bars(lengths: Counter[int], most: int | None) -> list[HistogramBar]:
     tallest = max(counts)
     return [
         HistogramBar(
-            i * width + 1, (i + 1) * width, count, 100 * count / tallest, most is not None and i * width >= most
+            first + 1, first + width, count, 100 * count / tallest, max_length is not None and first >= max_length
         )
-        for i, count in enumerate(counts)
+        for first, count in zip(range(0, top, width), counts, strict=True)
     ]
 
 
@@ -98,7 +98,7 @@ def as_json(scan: DatasetScan, seconds: float, report: Path | None) -> dict[str,
         {
             "path": f.path,
             "code": f.code,
-            "severity": (code := RULES[f.code]).severity,
+            "severity": (code := ALL_RULES[f.code]).severity,
             "what": describe(f),
             "remedy": code.remedy,
         }
@@ -106,7 +106,7 @@ def as_json(scan: DatasetScan, seconds: float, report: Path | None) -> dict[str,
     ]
     return {
         "files": scan.files,
-        "captions": scan.audit.captions,
+        "captions": scan.stats.captions,
         "formats": dict(scan.formats),
         "errors": sum(f["severity"] == "error" for f in findings),
         "notes": sum(f["severity"] == "note" for f in findings),
@@ -119,5 +119,5 @@ def as_json(scan: DatasetScan, seconds: float, report: Path | None) -> dict[str,
 
 
 def describe(finding: Finding) -> str:
-    description = RULES[finding.code].description
-    return f"{description}: {finding.what}" if finding.what else description
+    description = ALL_RULES[finding.code].description
+    return f"{description}: {finding.detail}" if finding.detail else description

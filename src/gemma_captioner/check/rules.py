@@ -19,11 +19,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem of one file. what: detail about this file."""
+    """One problem of one file. detail: what is wrong in this file; "what" in the JSON."""
 
     path: str
     code: str
-    what: str = ""
+    detail: str = ""
 
 
 _ANEW = "caption the file again, or write the caption by hand"

@@ -28,13 +28,13 @@ class DatasetScan:
     """Scans one dataset. `run` fills: files (images and clips), fixed (repaired findings), findings (the others)."""
 
     root: Root
-    checking: CheckSettings
+    settings: CheckSettings
     count_tokens: Callable[[str], int] | None = None
     caption_format: CaptionFormat[Any] | None = None  # of --format
     files: int = 0
     findings: list[Finding] = field(default_factory=list)
     fixed: list[Finding] = field(default_factory=list)
-    audit: CaptionStats = field(default_factory=CaptionStats)
+    stats: CaptionStats = field(default_factory=CaptionStats)
     formats: Counter[str] = field(default_factory=Counter)  # of the captions
     media_of: dict[str, str] = field(default_factory=dict)  # caption -> media, by path
     run_id: str = field(default_factory=new_run_id)
@@ -48,20 +48,20 @@ class DatasetScan:
         history = History(self.root.store)
         journal = Journal(self.run_id, {"version": version("gemma-captioner"), "fixes": str(self.root.folder)})
         try:
-            for listing in walk_folders(self.root, self.checking):
+            for listing in walk_folders(self.root, self.settings):
                 self._check_names(listing)
-                named = partial(caption_name, checking=self.checking)
+                named = partial(caption_name, settings=self.settings)
                 normalize = filename_normalizer(listing.captions_folder)
-                for caption, media, is_there in match_captions(listing.media, listing.captions, named, normalize):
+                for caption, media, caption_exists in match_captions(listing.media, listing.captions, named, normalize):
                     self.files += len(media)
                     path = listing.captions_folder / caption
-                    self._check_pair(listing, path, media, is_there)
-                    if is_there:
+                    self._check_pair(listing, path, media, caption_exists)
+                    if caption_exists:
                         self._check_caption(path, history, journal if fix else None)
                     on_progress(self.files)
         finally:
             journal.close()
-        for names in self.audit.duplicates():
+        for names in self.stats.duplicates():
             suffix = f" and {len(names) - 2} more" if len(names) > 2 else ""
             for name in names:
                 other = names[1] if name is names[0] else names[0]
@@ -78,18 +78,18 @@ class DatasetScan:
         relative_path = (Path(path).relative_to(folder) for folder in folders if Path(path).is_relative_to(folder))
         return printable(next(relative_path, Path(path)))
 
-    def _add_finding(self, path: Path | str, code: str, what: str = "") -> None:
-        self.findings.append(Finding(str(path), code, what))
+    def _add_finding(self, path: Path | str, code: str, detail: str = "") -> None:
+        self.findings.append(Finding(str(path), code, detail))
 
     def _check_names(self, listing: Listing) -> None:
         if listing.error:
             self._add_finding(listing.folder, "unreadable", listing.error)
         for name in sorted(listing.empty_media):
             self._add_finding(listing.folder / name, "empty_media")
-        for code, name, what in trainer_rules.match_folder(listing, self.checking):
-            self._add_finding(listing.folder / name, code, what)
+        for code, name, detail in trainer_rules.match_folder(listing, self.settings):
+            self._add_finding(listing.folder / name, code, detail)
 
-    def _check_pair(self, listing: Listing, path: Path, media: tuple[str, ...], is_there: bool) -> None:
+    def _check_pair(self, listing: Listing, path: Path, media: tuple[str, ...], caption_exists: bool) -> None:
         if not media:
             self._add_finding(path, "no_media")
             return
@@ -98,11 +98,11 @@ class DatasetScan:
             if len(media) > 1:
                 others = ", ".join(other for other in media if other != name)
                 self._add_finding(listing.folder / name, "collision", f"{path.name} is also the caption of {others}")
-            if not is_there:
+            if not caption_exists:
                 similar_name = listing.similar_name(name)
                 hint = f"{similar_name} exists: set --name or --extension, or rename it" if similar_name else ""
                 self._add_finding(listing.folder / name, "no_caption", hint)
-            elif also := listing.other_captions(name, self.checking.extension):
+            elif also := listing.other_captions(name, self.settings.extension):
                 self._add_finding(listing.folder / name, "other_caption", f"{', '.join(also)} beside {path.name}")
 
     def _check_caption(self, path: Path, history: History, journal: Journal | None) -> None:
@@ -113,27 +113,27 @@ class DatasetScan:
             self._add_finding(path, "unreadable", error.strerror or "")
             return
         caption_file = path.relative_to(self.root.store).as_posix()
-        made = history.caption_record(caption_file, sidecar.digest(content))
-        flags = made.flags if made is not None else None
-        inspection = inspect_caption(content, self.checking, self.count_tokens, flags, self.caption_format)
+        record = history.caption_record(caption_file, sidecar.digest(content))
+        flags = record.flags if record is not None else None
+        inspection = inspect_caption(content, self.settings, self.count_tokens, flags, self.caption_format)
         if journal is not None and inspection.fixed_bytes is not None:
             try:
-                self._fix(path, content, inspection.fixed_bytes, [code for code, _ in inspection.found], journal)
+                self._fix(path, content, inspection.fixed_bytes, [code for code, _ in inspection.findings], journal)
             except ItemError as error:
                 self._add_finding(path, "unfixable", str(error))
             else:
                 inspection = inspect_caption(
-                    inspection.fixed_bytes, self.checking, self.count_tokens, flags, self.caption_format
+                    inspection.fixed_bytes, self.settings, self.count_tokens, flags, self.caption_format
                 )
-        for code, what in inspection.found:
-            self._add_finding(path, code, what)
+        for code, detail in inspection.findings:
+            self._add_finding(path, code, detail)
         if inspection.text:
-            self.audit.add(str(path), inspection.text, inspection.length)
+            self.stats.add(str(path), inspection.text, inspection.length)
             self.formats[inspection.format] += 1
 
     def _fix(self, path: Path, content: bytes, fixed_bytes: bytes, found: list[str], journal: Journal) -> None:
         store = self.root.store
-        codes = [code for code in found if trainer_rules.RULES[code].fixed]
+        codes = [code for code in found if trainer_rules.ALL_RULES[code].fixed]
         line = {
             "kind": "fix",
             "path": path.relative_to(store).as_posix(),

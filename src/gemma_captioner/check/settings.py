@@ -27,6 +27,6 @@ class CheckSettings(CaptionFileSettings, LimitSettings):
         return (self.for_ or "").partition(":")[0]
 
     @property
-    def reader(self) -> str | None:
+    def encoder_target(self) -> str | None:
         """The model whose text encoder reads the captions, None if unknown."""
         return self.target or (target_for(self.for_) if self.for_ else None)

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from ..captions.formats import detect
 from ..dataset.discover import EXTENSIONS
@@ -43,8 +43,8 @@ _SPLIT_NAME = re.compile(
 Matches = Iterator[tuple[str, str]]  # (name in the folder, detail)
 
 
-def _not_read(listing: Listing, checking: CheckSettings) -> Matches:
-    extensions, case = _SUPPORTED_EXTENSIONS[checking.trainer]
+def _not_read(listing: Listing, settings: CheckSettings) -> Matches:
+    extensions, case = _SUPPORTED_EXTENSIONS[settings.trainer]
     for name in listing.media:
         extension = name.rpartition(".")[2]
         if extension.lower() not in extensions:
@@ -53,52 +53,52 @@ def _not_read(listing: Listing, checking: CheckSettings) -> Matches:
             yield name, f"it reads extensions {case}"
 
 
-def _subfolder(listing: Listing, checking: CheckSettings) -> Matches:
+def _subfolder(listing: Listing, settings: CheckSettings) -> Matches:
     if listing.relative_path and listing.media:
         yield "", counted(len(listing.media), "file")
 
 
-def _stray_files(listing: Listing, checking: CheckSettings) -> Matches:
+def _stray_files(listing: Listing, settings: CheckSettings) -> Matches:
     for name in listing.others:
         if os.path.splitext(name)[1] not in _IGNORED_SUFFIXES and name != "captions.json":
             yield name, ""
 
 
-def _other_source(listing: Listing, checking: CheckSettings) -> Matches:
+def _other_source(listing: Listing, settings: CheckSettings) -> Matches:
     for name in listing.others:
-        if re.fullmatch(_OVERRIDES_TXT[checking.trainer], name):
+        if re.fullmatch(_OVERRIDES_TXT[settings.trainer], name):
             yield name, ""
 
 
-def _mistaken_for_metadata(listing: Listing, checking: CheckSettings) -> Matches:
+def _mistaken_for_metadata(listing: Listing, settings: CheckSettings) -> Matches:
     if "metadata.json" in listing.others and not listing.relative_path:
         yield "metadata.json", ""
 
 
-def _sidecars(listing: Listing, checking: CheckSettings) -> Matches:
+def _sidecars(listing: Listing, settings: CheckSettings) -> Matches:
     if listing.captions and not listing.relative_path:
         yield "", ""
 
 
-def _full_names(listing: Listing, checking: CheckSettings) -> Matches:
-    if checking.name == "full" and listing.captions:
+def _full_names(listing: Listing, settings: CheckSettings) -> Matches:
+    if settings.name == "full" and listing.captions:
         yield "", ""
 
 
-def _extension_to_configure(listing: Listing, checking: CheckSettings) -> Matches:
-    is_default = checking.trainer == "sd-scripts" and checking.extension == "caption"
+def _extension_to_configure(listing: Listing, settings: CheckSettings) -> Matches:
+    is_default = settings.trainer == "sd-scripts" and settings.extension == "caption"
     if listing.captions and not listing.relative_path and not is_default:
-        yield "", f'caption_extension = ".{checking.extension}"'
+        yield "", f'caption_extension = ".{settings.extension}"'
 
 
-def _clips_skipped_by_default(listing: Listing, checking: CheckSettings) -> Matches:
+def _clips_skipped_by_default(listing: Listing, settings: CheckSettings) -> Matches:
     if any(EXTENSIONS[name.rpartition(".")[2].lower()] == "clip" for name in listing.media):
-        yield "", _SETTINGS_FOR_CLIPS[checking.trainer]
+        yield "", _SETTINGS_FOR_CLIPS[settings.trainer]
 
 
-def _hidden_media(listing: Listing, checking: CheckSettings) -> Matches:
+def _hidden_media(listing: Listing, settings: CheckSettings) -> Matches:
     """Report one file per hidden folder."""
-    extensions = _SUPPORTED_EXTENSIONS[checking.trainer][0] if checking.trainer in _SUPPORTED_EXTENSIONS else EXTENSIONS
+    extensions = _SUPPORTED_EXTENSIONS[settings.trainer][0] if settings.trainer in _SUPPORTED_EXTENSIONS else EXTENSIONS
     for hidden in listing.hidden:
         for folder, _, names in os.walk(listing.folder / hidden):
             if found := next((name for name in names if name.rpartition(".")[2].lower() in extensions), None):
@@ -106,14 +106,14 @@ def _hidden_media(listing: Listing, checking: CheckSettings) -> Matches:
                 break
 
 
-def _named_like_a_split(listing: Listing, checking: CheckSettings) -> Matches:
+def _named_like_a_split(listing: Listing, settings: CheckSettings) -> Matches:
     for name in listing.media:
         if word := _SPLIT_NAME.search(listing.relative_path + name):
             yield name, f"{word[1]!r}"
 
 
-def _mixed_metadata(listing: Listing, checking: CheckSettings) -> Matches:
-    kinds = [name for name in listing.others if name in _METADATA[checking.trainer]]
+def _mixed_metadata(listing: Listing, settings: CheckSettings) -> Matches:
+    kinds = [name for name in listing.others if name in _METADATA[settings.trainer]]
     if len(kinds) > 1:
         yield kinds[0], f"and {', '.join(kinds[1:])}"
 
@@ -122,7 +122,8 @@ def _mixed_metadata(listing: Listing, checking: CheckSettings) -> Matches:
 class TrainerRule(Rule):
     """A rule for some trainers, with one check: of a folder's listing, or of a caption's text (returns the detail)."""
 
-    trainers: tuple[str, ...] = ()
+    _: KW_ONLY
+    trainers: tuple[str, ...]
     check_folder: Callable[[Listing, CheckSettings], Matches] | None = None
     check_text: Callable[[str], str | None] | None = None
 
@@ -155,89 +156,91 @@ TRAINER_RULES: Mapping[str, TrainerRule] = {
     "first_line_only": TrainerRule(
         "error", "only the first line is read",
         "join the lines, unless enable_wildcard is on, which reads them as alternatives",
-        True, ("sd-scripts",), check_text=_beyond_first_line),
+        fixed=True, trainers=("sd-scripts",), check_text=_beyond_first_line),
     "structure_lost": TrainerRule(
         "error", "a structured caption on several lines, of which the trainer reads one at a time",
         "SimpleTuner: set disable_multiline_split. Others: write JSON on one line (--fix), or use a trainer that reads "
         "whole files",
-        False, ("onetrainer", "simpletuner", "sd-scripts"), check_text=_several_lines_of_structure),
+        trainers=("onetrainer", "simpletuner", "sd-scripts"), check_text=_several_lines_of_structure),
     "several_lines": TrainerRule(
         "note", "each line is a separate caption; training picks one at a time", "join them, unless that is intended",
-        False, ("onetrainer", "simpletuner"), check_text=_several_captions),
+        trainers=("onetrainer", "simpletuner"), check_text=_several_captions),
     "blank_line": TrainerRule(
         "error", "a line of spaces counts as a caption", "remove it",
-        True, ("simpletuner",), check_text=_search_for(r"^[^\S\n]+$", "")),
+        fixed=True, trainers=("simpletuner",), check_text=_search_for(r"^[^\S\n]+$", "")),
     "final_newline": TrainerRule(
         "note", "ends with a line break, which stays in the prompt", "remove it",
-        True, ("ai-toolkit",), check_text=_search_for(r"\n\Z", "")),
+        fixed=True, trainers=("ai-toolkit",), check_text=_search_for(r"\n\Z", "")),
     "not_ascii": TrainerRule(
         "note", "non-ASCII characters are read in the system encoding", "set PYTHONUTF8=1 for training",
-        False, ("diffusion-pipe", "finetrainers", "mochi"), check_text=_search_for(r"[^\x00-\x7f]")),
+        trainers=("diffusion-pipe", "finetrainers", "mochi"), check_text=_search_for(r"[^\x00-\x7f]")),
     "wildcard": TrainerRule(
         "note", "with enable_wildcard, braces list alternatives", "write literal braces as {{ and }}",
-        False, ("sd-scripts",), check_text=_search_for(r"(?<!\{)\{(?!\{)[^{}\n]*\}?")),
+        trainers=("sd-scripts",), check_text=_search_for(r"(?<!\{)\{(?!\{)[^{}\n]*\}?")),
     "placeholder": TrainerRule(
         "note", "the placeholder is replaced by trigger_word, or removed if none is set",
         "set trigger_word, or write the word itself",
-        False, ("ai-toolkit",), check_text=_search_for(r"\[(?:trigger|name)\]")),
+        trainers=("ai-toolkit",), check_text=_search_for(r"\[(?:trigger|name)\]")),
     "comma_in_number": TrainerRule(
         "note", "captions are split at commas and rejoined with spaces", "write the number without a comma",
-        False, ("ai-toolkit",), check_text=_search_for(r"\d+,\d+")),
+        trainers=("ai-toolkit",), check_text=_search_for(r"\d+,\d+")),
     "media_not_read": TrainerRule(
         "note", "the trainer skips this image or clip", "convert or rename it",
-        False, tuple(_SUPPORTED_EXTENSIONS), _not_read),
+        trainers=tuple(_SUPPORTED_EXTENSIONS), check_folder=_not_read),
     "subfolder_not_read": TrainerRule(
         "note", "subfolders are not read", "list each subfolder in the trainer's configuration",
-        False, ("diffusion-pipe", "musubi", "sd-scripts", "finetrainers"), _subfolder),
+        trainers=("diffusion-pipe", "musubi", "sd-scripts", "finetrainers"), check_folder=_subfolder),
     "stray_file": TrainerRule(
         "note", "is read as an image or clip: skipped with a warning, but with control_path the run fails",
-        "move it out of the folder", False, ("diffusion-pipe",), _stray_files),
+        "move it out of the folder", trainers=("diffusion-pipe",), check_folder=_stray_files),
     "other_source": TrainerRule(
         "note", "captions are read from this file, and all .txt files are ignored",
         "write it again with `gemma-captioner export`, or remove it",
-        False, tuple(_OVERRIDES_TXT), _other_source),
+        trainers=tuple(_OVERRIDES_TXT), check_folder=_other_source),
     "metadata_json": TrainerRule(
         "error", "replaces all .txt files as the source of captions, but is never read",
         "remove it, or write metadata.jsonl with `gemma-captioner export`",
-        False, ("finetrainers",), _mistaken_for_metadata),
+        trainers=("finetrainers",), check_folder=_mistaken_for_metadata),
     "sidecars_not_read": TrainerRule(
         "note", "caption files beside the media are not read", "use `gemma-captioner export`",
-        False, ("ltx", "diffsynth", "fibo", "huggingface"), _sidecars),
+        trainers=("ltx", "diffsynth", "fibo", "huggingface"), check_folder=_sidecars),
     "full_names": TrainerRule(
         "error", "the trainer reads a.txt, never a.png.txt",
         "caption without --name full, or use `gemma-captioner export`",
-        False, tuple("musubi diffusion-pipe mochi ai-toolkit simpletuner finetrainers onetrainer sd-scripts".split()),
-        _full_names),
+        trainers=tuple("musubi diffusion-pipe mochi ai-toolkit simpletuner finetrainers onetrainer sd-scripts".split()),
+        check_folder=_full_names),
     "extension_to_say": TrainerRule(
         "note", "the trainer's default caption extension differs", "set it in the trainer's configuration",
-        False, ("musubi", "sd-scripts"), _extension_to_configure),
+        trainers=("musubi", "sd-scripts"), check_folder=_extension_to_configure),
     "clips_not_read": TrainerRule(
         "note", "clips are skipped by default", "set the option named, in the trainer's configuration",
-        False, tuple(_SETTINGS_FOR_CLIPS), _clips_skipped_by_default),
+        trainers=tuple(_SETTINGS_FOR_CLIPS), check_folder=_clips_skipped_by_default),
     "hidden_media": TrainerRule(
         "error", "hidden folders are read too, so this file becomes a sample", "move it out of the dataset",
-        False, ("simpletuner", "mochi"), _hidden_media),
+        trainers=("simpletuner", "mochi"), check_folder=_hidden_media),
     "named_like_a_split": TrainerRule(
         "error", "the name looks like a split (train, test, ...), so files with other names are dropped",
-        'rename it, or load with data_files={"train": "DIR/**"}', False, ("huggingface",), _named_like_a_split),
+        'rename it, or load with data_files={"train": "DIR/**"}',
+        trainers=("huggingface",), check_folder=_named_like_a_split),
     "mixed_metadata": TrainerRule(
-        "error", "metadata in several formats fails to load", "keep one", False, tuple(_METADATA), _mixed_metadata),
+        "error", "metadata in several formats fails to load", "keep one",
+        trainers=tuple(_METADATA), check_folder=_mixed_metadata),
 }
 # fmt: on
 
 
-def match_folder(listing: Listing, checking: CheckSettings) -> Iterator[tuple[str, str, str]]:
+def match_folder(listing: Listing, settings: CheckSettings) -> Iterator[tuple[str, str, str]]:
     """Yield (code, name in the folder, detail) for each violation of a folder rule."""
     for code, rule in TRAINER_RULES.items():
-        if rule.check_folder is not None and checking.trainer in rule.trainers:
-            yield from ((code, name, what) for name, what in rule.check_folder(listing, checking))
+        if rule.check_folder is not None and settings.trainer in rule.trainers:
+            yield from ((code, name, detail) for name, detail in rule.check_folder(listing, settings))
 
 
 def match_text(text: str, trainer: str) -> Iterator[tuple[str, str]]:
     """Yield (code, detail) for each violation of a text rule."""
     for code, rule in TRAINER_RULES.items():
-        if rule.check_text is not None and trainer in rule.trainers and (what := rule.check_text(text)) is not None:
-            yield code, what
+        if rule.check_text is not None and trainer in rule.trainers and (detail := rule.check_text(text)) is not None:
+            yield code, detail
 
 
-RULES: Mapping[str, Rule] = {**GENERAL_RULES, **TRAINER_RULES}
+ALL_RULES: Mapping[str, Rule] = {**GENERAL_RULES, **TRAINER_RULES}

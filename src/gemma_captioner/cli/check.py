@@ -58,21 +58,21 @@ def check(
     Loads no model.
     """
     from ..captions.formats import get_format
-    from ..check.report import as_json, render_page
+    from ..check.report import as_json, report_page
     from ..check.scan import DatasetScan
     from ..dataset.discover import resolve_roots
     from ..engines.local.tokenizer import token_counter
 
     start = time.monotonic()
-    checking = CheckSettings.from_dict(flags)
+    settings = CheckSettings.from_dict(flags)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{printable(folder)} is a file: give its folder")
-    if checking.for_:
-        get_target(checking.for_)
-        note_target(checking.for_)
-    caption_format = None if checking.format is None else get_format(format_spec(checking.format))
-    [root] = resolve_roots([folder], checking.captions)
-    scan = DatasetScan(root, checking, token_counter(checking.tokenizer), caption_format)
+    if settings.for_:
+        get_target(settings.for_)
+        note_target(settings.for_)
+    caption_format = None if settings.format is None else get_format(format_spec(settings.format))
+    [root] = resolve_roots([folder], settings.captions)
+    scan = DatasetScan(root, settings, token_counter(settings.tokenizer), caption_format)
     try:
         with err.status("reading the folder") as status:
 
@@ -85,7 +85,7 @@ def check(
         if scan.fixed:
             err.print(f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired. To undo this:", markup=False)
             err.print(f"  {scan.undo_command}", markup=False, soft_wrap=True)
-    page = _write_page(render_page(scan), html or root.folder / DOT_FOLDER / "check" / "report.html")
+    page = _write_page(report_page(scan), html or root.folder / DOT_FOLDER / "check" / "report.html")
     summary = as_json(scan, time.monotonic() - start, page)
     nothing = f"no images or clips in {printable(root.folder)}: check the folder, or add --recursive for subfolders"
     if not scan.files:
@@ -113,17 +113,17 @@ def _write_page(text: str, page: Path) -> Path | None:
 
 def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
     from ..check.report import group_by_rule
-    from ..check.trainer_rules import RULES
+    from ..check.trainer_rules import ALL_RULES
 
     by_rule = group_by_rule(scan.findings)
     width = max(map(len, by_rule), default=0)
     for name, found in by_rule.items():
-        rule = RULES[name]
+        rule = ALL_RULES[name]
         style = "bold red" if rule.severity == "error" else "yellow"
         out.print(f"[{style}]{rule.severity:5} {name:{width}}[/] {len(found):6,}  ", end="")
         out.print(rule.description, markup=False)
         for finding in found[:_MAX_FILES_SHOWN]:
-            what = f": {printable(finding.what)}" if finding.what else ""
+            what = f": {printable(finding.detail)}" if finding.detail else ""
             out.print(f"      {scan.short(finding.path)}{what}", markup=False)
         if len(found) > _MAX_FILES_SHOWN:
             out.print(f"      and {len(found) - _MAX_FILES_SHOWN} more", markup=False)
