@@ -263,7 +263,7 @@ def test_auto_is_the_first_model_that_fits(monkeypatch, gib, has_bitsandbytes, m
 
 def test_auto_is_what_an_absent_model_means_and_hashes_as_the_model_that_it_prefers():
     absent, named = Settings(), Settings.from_dict({"model": "unsloth/gemma-3-12b-it"})
-    assert absent == Settings.from_dict({"model": "auto"}) and not absent.model_is_named
+    assert absent == Settings.from_dict({"model": "auto"}) and not absent.has_explicit_model
     for kind in ("image", "clip"):
         hashes = {s.settings_hash(kind) for s in (absent, absent.with_model("unsloth/gemma-3-12b-it"), named)}
         assert len(hashes) == 1 and absent.with_model("unsloth/gemma-3-4b-it").settings_hash(kind) not in hashes
@@ -280,7 +280,7 @@ def test_an_unfinished_run_keeps_its_model_unless_another_is_given(media, tmp_pa
     with closing(resumed):
         assert all(isinstance(outcome, Captioned) or outcome.reason for outcome in resumed)
     assert {line["model"] for line in journal(media) if line["kind"] == "caption"} == {str(own)}
-    assert not Run([media], Settings()).settings.model_is_named  # nothing to caption: no memory is measured
+    assert not Run([media], Settings()).settings.has_explicit_model  # nothing to caption: no memory is measured
 
 
 def test_a_trial_of_the_demo_does_not_decide_the_model(media, monkeypatch):

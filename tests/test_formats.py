@@ -138,7 +138,7 @@ def test_what_stays_too_long_is_kept_whole_and_flagged():
 def test_an_answer_that_is_cut_off_is_no_caption_but_tags_lose_the_last():
     known = next(k for k in ANSWERS if k["format"] == "ideogram4")
     cut = check(known["answer"][:-40], "ideogram4", truncated=True)
-    assert "raise --max-new-tokens" in cut.rejection and "write less" in cut.misfit
+    assert "raise --max-new-tokens" in cut.rejection and "write less" in cut.format_error
     assert check(known["answer"] + " And one more", "ideogram4", truncated=True).caption == known["caption"]
     tags = check("1girl, solo, red scarf, sno", "tags", truncated=True)
     assert (tags.caption, tags.flags) == ("1girl, solo, red scarf", ("truncated",))

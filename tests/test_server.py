@@ -422,7 +422,7 @@ def test_a_server_that_is_late_is_waited_for():
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind"), [("drop", "again"), ("reset", "again"), ("garbage", "again"), ("gone", "down")]
+    ("fault", "kind"), [("drop", "transient"), ("reset", "transient"), ("garbage", "transient"), ("gone", "down")]
 )
 def test_a_broken_connection_is_told_from_a_server_that_is_gone(fault, kind):
     async def ask(url: str):

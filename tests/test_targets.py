@@ -16,13 +16,13 @@ from gemma_captioner.config.targets import (
     all_targets,
     get_target,
     is_auxiliary,
-    lengths_for,
     models,
     span_for,
     target_for,
     token_limit,
     trainers,
-    what_is_known,
+    training_lengths,
+    unlisted_target_note,
 )
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.sampling import Timeline, parse_span
@@ -112,7 +112,7 @@ def test_frame_counts_are_rounded_as_the_trainer_does(counts, rounds, frames, va
 
 
 def test_one_frame_among_buckets_is_for_images():
-    assert lengths_for("musubi:wan", (1, 33)) == "33f" and lengths_for("musubi:wan", (1,)) == "1f"
+    assert training_lengths("musubi:wan", (1, 33)) == "33f" and training_lengths("musubi:wan", (1,)) == "1f"
 
 
 @pytest.mark.parametrize("given", ["33,81", ["33", "81"], (33, 81), [33, 81]])
@@ -198,8 +198,12 @@ def test_limits_that_differ_by_trainer():
 
 
 def test_an_unknown_combination_says_what_is_known(command, media):
-    assert what_is_known("musubi:wan") is None and what_is_known("musubi") is None and what_is_known("ltx:x") is None
-    known = what_is_known("musubi:sdxl")
+    assert (
+        unlisted_target_note("musubi:wan") is None
+        and unlisted_target_note("musubi") is None
+        and unlisted_target_note("ltx:x") is None
+    )
+    known = unlisted_target_note("musubi:sdxl")
     assert known and "musubi with wan, " in known and "sdxl with diffusion-pipe, " in known
     done = command("check", media, "--for", "musubi:sdxl")
     assert done.code == 3 and "note: musubi:sdxl is not in the table" in done.err

@@ -44,13 +44,13 @@ def _import_quietly(modules: Sequence[str]) -> None:
 
 
 def _import(modules: Sequence[str]) -> None:
-    with lean():
+    with skip_unused_imports():
         for name in modules:
             importlib.import_module(name)
 
 
 @contextmanager
-def lean() -> Iterator[None]:
+def skip_unused_imports() -> Iterator[None]:
     """In a process of our own, hide what transformers and torch import and captioning never uses.
 
     These are torch's compiler, of which some decorators are used; distributed tensors; the index of all models, which

@@ -105,8 +105,8 @@ def _inspect_structured(
     findings += [hit for hit in trainer_rules.match_text(text, settings.trainer) if hit[0] not in _FOR_PROSE]
     cleaned = repair(text, steps)
     try:
-        parsed = caption_format.parse(cleaned, ParseOptions(as_written=True))
-        if outside := caption_format.outside(cleaned):
+        parsed = caption_format.parse(cleaned, ParseOptions(keep_prose=True))
+        if outside := caption_format.text_outside(cleaned):
             raise FormatError(f"text outside the caption: {outside[:60]!r}")
     except FormatError as error:
         findings.append(("invalid_format", f"{caption_format.name}: {error}"))

@@ -27,10 +27,10 @@ from ..errors import CaptionerError, StartError, redact_token
 from ..storage.filesystem import parse_path
 from ..text import file_error, printable
 from .help import examples
-from .options import Options, take, with_options
+from .options import Options, pop_options, with_options
 from .progress import ProgressReporter
 from .shell import app, command_line, err, out, print_json
-from .targets import note_target
+from .targets import warn_if_unlisted
 
 if TYPE_CHECKING:
     from ..executors.local import Run
@@ -89,9 +89,9 @@ def caption(
 
     Files that already have a caption are skipped, so running the same command again resumes an interrupted run.
     """
-    output_options = take(OutputOptions, flags)
+    output_options = pop_options(OutputOptions, flags)
     settings = Settings.from_dict(read_config(output_options.config), flags)
-    note_target(settings.sampling.for_)
+    warn_if_unlisted(settings.sampling.for_)
     return run_caption(list(map(parse_path, paths)), settings, output_options)
 
 

@@ -15,7 +15,7 @@ from ..text import counted, file_error, format_duration, printable
 from .help import examples
 from .options import LocalPathOption, Option, Options, with_options
 from .shell import app, err, out, print_json
-from .targets import note_target
+from .targets import warn_if_unlisted
 
 if TYPE_CHECKING:
     from ..check.scan import DatasetScan
@@ -69,7 +69,7 @@ def check(
         raise UsageError(f"{printable(folder)} is a file: give its folder")
     if settings.for_:
         get_target(settings.for_)
-        note_target(settings.for_)
+        warn_if_unlisted(settings.for_)
     caption_format = None if settings.format is None else get_format(format_spec(settings.format))
     [root] = resolve_roots([folder], settings.captions)
     scan = DatasetScan(root, settings, token_counter(settings.tokenizer), caption_format)

@@ -24,7 +24,7 @@ from ..errors import StorageError
 from ..text import counted, file_error, format_duration, printable
 from .caption import CAPTION_OPTIONS, OutputOptions, Terminated, read_config, terminate
 from .help import examples
-from .options import LocalPathOption, Option, Options, repeatable, take, with_options
+from .options import LocalPathOption, Option, Options, pop_options, repeatable, with_options
 from .progress import ProgressReporter
 from .shell import app, err, out, print_json
 
@@ -88,7 +88,7 @@ def compare(
     Compares every combination of the given models, prompts or presets, and numbers of frames. Prints the captions and
     writes a page that shows them with the frames. Changes no caption and writes nothing beside the media.
     """
-    sample, output_options = take(SampleSettings, flags), take(CompareOutputOptions, flags)
+    sample, output_options = pop_options(SampleSettings, flags), pop_options(CompareOutputOptions, flags)
     from ..compare.variants import Axes, build_variants
 
     axes = Axes(

@@ -15,7 +15,7 @@ from ..text import counted, printable
 from .help import examples
 from .options import LocalPathOption, Options, with_options
 from .shell import app, err, out
-from .targets import note_target
+from .targets import warn_if_unlisted
 
 
 @app.command(help_epilogue=examples("split"))
@@ -37,7 +37,7 @@ def split(
     from ..split.scenes import split as cut
 
     cutting = SplitSettings.from_dict(flags)
-    note_target(cutting.for_)
+    warn_if_unlisted(cutting.for_)
     videos = [video for path in videos for video in _videos_in(path, output)]
     twice = [stem for stem, times in Counter(video.stem for video in videos).items() if times > 1]
     if twice:

@@ -19,7 +19,7 @@ from ..types import Failed, MediaItem
 from .help import examples
 from .options import LocalPathOption, Options, with_options
 from .shell import app, err, out
-from .targets import note_target
+from .targets import warn_if_unlisted
 
 
 @app.command(help_epilogue=examples("export"))
@@ -50,7 +50,7 @@ def export(
     one_caption_per_line = False
     if trainer in trainers():  # the others are formats that no trainer reads
         one_caption_per_line = get_target(for_).one_caption_per_line
-        note_target(for_)
+        warn_if_unlisted(for_)
     form = EXPORTS[trainer]
     if not folder.is_dir():
         raise StartError(f"{printable(folder)} is not a folder: give the folder of the dataset")

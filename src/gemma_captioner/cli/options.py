@@ -20,7 +20,7 @@ from .help import METAVARS, NO_NEGATIVE, SHORT, VALUES, panel_of
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def read_as(annotation: Any) -> Parameter:
+def pydantic_parameter(annotation: Any) -> Parameter:
     """Parse option values with pydantic, as in the config file. 3.5 is then an invalid number of frames."""
 
     def convert(_: Any, tokens: Sequence[Token]) -> Any:
@@ -30,7 +30,7 @@ def read_as(annotation: Any) -> Parameter:
     return Parameter() if annotation is bool else Parameter(converter=convert, json_list=False)
 
 
-LocalPathOption = Annotated[Path, read_as(config.LocalPath)]
+LocalPathOption = Annotated[Path, pydantic_parameter(config.LocalPath)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Options:
             known = fields[name]
             option = self.changed.get(name, Option(known.annotation, known.default, known.description))
             if option is not None:
-                annotation: Any = Annotated[(option.type, read_as(option.type), Parameter(help=option.help))]
+                annotation: Any = Annotated[(option.type, pydantic_parameter(option.type), Parameter(help=option.help))]
                 yield inspect.Parameter(
                     name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=annotation
                 )
@@ -106,6 +106,6 @@ def _laid_out(command: str, option: inspect.Parameter) -> inspect.Parameter:
 Of = TypeVar("Of", bound=config.SettingsGroup)
 
 
-def take(group: type[Of], flags: dict[str, Any]) -> Of:
+def pop_options(group: type[Of], flags: dict[str, Any]) -> Of:
     """Take the options of this group out of the flags."""
     return group.from_dict({name: flags.pop(name) for name in group.model_fields if name in flags})

@@ -16,7 +16,7 @@ from ..storage.filesystem import is_local
 from ..text import printable
 from .caption import CAPTION_OPTIONS, OutputOptions, read_config
 from .help import examples
-from .options import LocalPathOption, read_as, with_options
+from .options import LocalPathOption, pydantic_parameter, with_options
 from .shell import app, err
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -32,7 +32,7 @@ def review(
         str | None,
         Parameter(help="Listen on this address and require a token. [default: this machine only, no token]"),
     ] = None,
-    port: Annotated[Port, read_as(Port), Parameter(help="Serve the page on this port.")] = 8080,
+    port: Annotated[Port, pydantic_parameter(Port), Parameter(help="Serve the page on this port.")] = 8080,
     allow_host: Annotated[
         tuple[str, ...], Parameter(help="With --host: accept requests to this host name too. Repeatable.")
     ] = (),

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from ..config.targets import Target, all_targets, get_target, models, trainers, what_is_known
+from ..config.targets import Target, all_targets, get_target, models, trainers, unlisted_target_note
 from ..errors import UsageError
 from .help import VALUES, examples
 from .shell import app, err, out, print_json
@@ -30,7 +30,7 @@ def targets(
     Each row is taken from the source code of the trainer and names the file.
     """
     found = find_targets(target)
-    note_target(target if target and ":" in target else None)
+    warn_if_unlisted(target if target and ":" in target else None)
     if json_:
         print_json({"targets": [asdict(row) for row in found]})
     elif target and ":" in target:
@@ -65,9 +65,9 @@ def _aliases(model: str) -> list[str]:
     return list(models()[model].get("aliases", ())) if model else []
 
 
-def note_target(for_: str | None) -> None:
+def warn_if_unlisted(for_: str | None) -> None:
     """Say what is known of a combination that the table does not list."""
-    if for_ is not None and (known := what_is_known(for_)) is not None:
+    if for_ is not None and (known := unlisted_target_note(for_)) is not None:
         err.print(f"note: {known}", markup=False, style="yellow", soft_wrap=True)
 
 

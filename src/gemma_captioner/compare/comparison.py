@@ -136,7 +136,7 @@ class VariantResults:
         return sum(bool(answer.flags) for answer in self.captioned)
 
     @property
-    def seconds_a_file(self) -> float | None:
+    def seconds_per_file(self) -> float | None:
         """The time from the first request to the last outcome, divided by the number of files sent to the model."""
         answered = sum(bool(answer.times_s) for answer in self.answers.values())
         return (self._last_outcome_at - self._first_request_at) / answered if answered else None

@@ -56,7 +56,7 @@ def measures(column: VariantResults, answer: CaptionResult) -> list[str]:
 
 def summary(column: VariantResults) -> dict[str, str]:
     """Return the figures of a variant by heading; "" for a missing figure."""
-    seconds, words, loading = column.seconds_a_file, column.mean_words, column.load_seconds
+    seconds, words, loading = column.seconds_per_file, column.mean_words, column.load_seconds
     return {
         "s/file": "" if seconds is None else f"{seconds:.2f}",
         "words": "" if words is None else f"{words:.0f}",
@@ -112,7 +112,7 @@ def _column_as_json(comparison: Comparison, column: VariantResults) -> dict[str,
     settings = column.variant.settings
     figures: Mapping[str, float | None] = {
         "load_seconds": column.load_seconds,
-        "seconds_a_file": column.seconds_a_file,
+        "seconds_a_file": column.seconds_per_file,
         "mean_words": column.mean_words,
     }
     return {

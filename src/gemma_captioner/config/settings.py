@@ -121,7 +121,7 @@ class Settings(SettingsGroup):
         return self.max_new_tokens(kind) * continues(prompt)
 
     @property
-    def model_is_named(self) -> bool:
+    def has_explicit_model(self) -> bool:
         """Whether there is a named model in place of `auto`."""
         return self.model.model != AUTO
 
@@ -130,9 +130,9 @@ class Settings(SettingsGroup):
 
     @property
     def _requested_model(self) -> str:
-        if self.model.engine == "server" and not self.model_is_named and self.server.serve is None:
+        if self.model.engine == "server" and not self.has_explicit_model and self.server.serve is None:
             return "the only one of the server"
-        return canonical_model_name(self.model.model if self.model_is_named else DEFAULT_MODEL)
+        return canonical_model_name(self.model.model if self.has_explicit_model else DEFAULT_MODEL)
 
     def settings_hash(self, kind: Kind) -> str:
         """A digest of all that decides what a caption of this kind says: 16 hex digits.

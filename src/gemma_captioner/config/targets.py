@@ -154,7 +154,7 @@ def get_target(target: str) -> Target:
     return Target(**values | {"trainer": trainer, "model": model, "source": source, "trainer_source": row["source"]})
 
 
-def what_is_known(target: str) -> str | None:
+def unlisted_target_note(target: str) -> str | None:
     """Return a note for a combination that is not in the table; None if it is, or if no model is given."""
     found = get_target(target)
     if not found.model or found.model in _models_of(found.trainer):
@@ -167,7 +167,7 @@ def what_is_known(target: str) -> str | None:
     )
 
 
-def in_mode(target: str, mode: str | None) -> Target:
+def target_in_mode(target: str, mode: str | None) -> Target:
     """Return the row with the trainer's other way to take frames. Raises `UsageError` if it has none of that name."""
     found = get_target(target)
     if mode is None:
@@ -184,13 +184,13 @@ def parse_frame_counts(value: Any) -> tuple[Any, ...]:
     return tuple(part for one in values for part in (one.split(",") if isinstance(one, str) else (one,)))
 
 
-def lengths_for(target: str, train_frames: Sequence[int], mode: str | None = None) -> str:
+def training_lengths(target: str, train_frames: Sequence[int], mode: str | None = None) -> str:
     """Return the lengths that the trainer cuts clips to, as a span states them.
 
     # diffusion-pipe:wan, 33 81 -> 2.0625,5.0625 (at 16 a second)     musubi:wan, 81 -> 81f (frames of the file)
     # musubi:wan, 81, mode source_fps -> 81f@16 (after frames are dropped to 16 a second)
     """
-    found = in_mode(target, mode)
+    found = target_in_mode(target, mode)
     if found.rate != "source" and not found.fps:
         known = [f"{found.trainer}:{m}" for m in _models_of(found.trainer) if get_target(f"{found.trainer}:{m}").fps]
         raise UsageError(f"--for {target} with --train-frames requires a model: give {', '.join(known)}")
@@ -205,10 +205,10 @@ def span_for(target: str, train_frames: Sequence[int], mode: str | None = None) 
 
     # diffusion-pipe:wan, 81 -> head:5.0625      musubi:wan, 81 -> head:81f      sd-scripts:sdxl, 81 -> whole
     """
-    found = in_mode(target, mode)
+    found = target_in_mode(target, mode)
     if not train_frames or found.keep not in ("head", "middle"):
         return "whole"
-    return f"{found.keep}:{lengths_for(target, train_frames, mode)}"
+    return f"{found.keep}:{training_lengths(target, train_frames, mode)}"
 
 
 def clips_for(target: str, train_frames: Sequence[int]) -> tuple[list[int], float]:

@@ -58,20 +58,20 @@ def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
     tars: set[Path] = set()
     for path in map(_absolute, paths):
         try:
-            is_folder, is_there = filesystem.inspect(path)
+            is_folder, exists = filesystem.inspect(path)
         except OSError as error:
             raise StartError(f"{path} cannot be read: {file_error(error)}") from error
         if is_folder:
             named[path] = None
-        elif path.suffix == ".tar" and is_there:
+        elif path.suffix == ".tar" and exists:
             if output is None:
                 raise StartError(f"{path}: captions cannot be written into a tar. Give a folder for them with --output")
             named[path] = None
             tars.add(path)
         elif path.suffix[1:].lower() not in EXTENSIONS:
-            problem = "is not an image or a clip" if is_there else "does not exist"
+            problem = "is not an image or a clip" if exists else "does not exist"
             raise StartError(f"{path} {problem}: give folders, or files of type {', '.join(EXTENSIONS)}")
-        elif not is_there:
+        elif not exists:
             raise StartError(f"{path} does not exist: check the spelling")
         elif (files := named.setdefault(path.parent, set())) is not None:
             files.add(path.name)

@@ -68,7 +68,7 @@ def choose_model(settings: Settings, log: ReportCallback = lambda line: None) ->
     A server that runs already may need no name, and a script has no default.
     """
     engine = settings.model.engine
-    if settings.model_is_named or engine == "scripted":
+    if settings.has_explicit_model or engine == "scripted":
         return settings
     if engine == "server" and "{model}" not in (settings.server.serve or ""):
         return settings

@@ -12,7 +12,7 @@ from ..dataset.discover import Root, resolve_roots
 from ..dataset.journal import journal_path, mark_complete
 from ..dataset.lock import RunLock
 from ..engines import Engine
-from ..pipeline.model_choice import name_model
+from ..pipeline.model_choice import resolve_auto_model
 from ..pipeline.planner import Plan
 from ..pipeline.scheduler import Pipeline
 from ..prompts.examples import read_examples
@@ -48,7 +48,7 @@ class Run:
         if engine is None and _requires_model(self.roots, settings):
             load_metadata(settings)  # errors of the prompts and examples are reported first
             read_examples(settings.prompting.examples)
-            settings = name_model(settings, self.stores, log)
+            settings = resolve_auto_model(settings, self.stores, log)
         self.settings = settings
         self.plan = Plan(self.roots, settings)
         self.total: int | None = None  # the number of files to caption, once they are counted
@@ -136,7 +136,7 @@ class Run:
 
 def _requires_model(roots: list[Root], settings: Settings) -> bool:
     """Whether to name the model, for which the memory is measured: not for a folder that is finished."""
-    if settings.model_is_named:
+    if settings.has_explicit_model:
         return False
     selection = settings.selection
     plan_depends_on_model = selection.existing != "skip" or selection.only not in (None, "failed")

@@ -60,8 +60,8 @@ def _rows(writer: Writer, rows_of: Callable[[CaptionedItem, Path], Iterable[Row]
     return write
 
 
-def _require_path_is_read(to: Path, name: str, is_there: bool = True) -> None:
-    if to.name != name or not is_there:
+def _require_path_is_read(to: Path, name: str, is_media_folder: bool = True) -> None:
+    if to.name != name or not is_media_folder:
         raise StartError(f"this trainer would not read {to}, only {name} in the media folder: omit --output")
 
 

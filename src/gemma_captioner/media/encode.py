@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 from ..errors import ItemError
 from .color import ACCURATE_FLAGS, frame_to_srgb, upright_size
 from .sampling import TIMESTAMP_TOLERANCE_S, Timeline
-from .video import decode_from, open_video, video_stream
+from .video import decode_from, open_container, video_stream
 
 _TIME_BASE = Fraction(1, 90_000)
 _BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # tags in the file; limited range
@@ -41,7 +41,7 @@ def encode(
         options: mp4 muxer options.
         rate: resample to this constant frame rate; 0 keeps the original frames.
     """
-    with open_video(video) as source, av.open(str(target), "w", format="mp4", options=dict(options or {})) as clip:
+    with open_container(video) as source, av.open(str(target), "w", format="mp4", options=dict(options or {})) as clip:
         stream = video_stream(source)
         shown_rate = Fraction(rate or stream.average_rate or 24).limit_denominator(1001)
         if not 1 <= shown_rate <= 240:

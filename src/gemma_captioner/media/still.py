@@ -19,7 +19,7 @@ from PIL import Image
 from ..types import Frames, PatchBudget, Size, resized_dimensions
 from .color import frame_to_srgb, upright_size
 from .settings import DecodeSettings
-from .video import open_video
+from .video import open_container
 
 _ANIMATIONS = ("gif", "apng")
 HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
@@ -31,7 +31,7 @@ def decode_still(path: Path, size: Size, settings: DecodeSettings) -> Frames:
     Raises:
         ValueError, av.error.FFmpegError: not an image that FFmpeg reads.
     """
-    with open_video(path) as container:
+    with open_container(path) as container:
         if not _holds_image(container):
             raise ValueError("not an image")
         color, alpha = _streams(container)
@@ -58,7 +58,7 @@ def decode_still(path: Path, size: Size, settings: DecodeSettings) -> Frames:
 def color_tags(path: Path) -> tuple[int, int]:
     """(color primaries, transfer function) of an AVIF or PNG file, as numbers of ITU-T H.273; 2 if unknown."""
     try:
-        with open_video(path) as container:
+        with open_container(path) as container:
             context = container.streams.video[0].codec_context
             return int(context.color_primaries), int(context.color_trc)
     except (FFmpegError, OSError, ValueError, IndexError):
@@ -67,7 +67,7 @@ def color_tags(path: Path) -> tuple[int, int]:
 
 def is_animation(path: Path) -> bool:
     """Whether FFmpeg reads the file as an animated image (GIF, APNG) of several frames."""
-    with open_video(path) as container:
+    with open_container(path) as container:
         if container.format.name not in _ANIMATIONS:
             return False
         return sum(packet.size > 0 for packet in islice(container.demux(video=0), 2)) > 1

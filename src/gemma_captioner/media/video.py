@@ -49,7 +49,7 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
         timeline = read_timeline(path)
         indexes, missing = select_frames(timeline, settings)
         wanted = [timeline.times[i] for i in indexes]
-        with open_video(path) as container:
+        with open_container(path) as container:
             stream = video_stream(container)
             pixels: Pixels = np.empty((0, 1, 1, 3), np.uint8)
             times, reformatter, source_size = [], VideoReformatter(), (0, 0)
@@ -94,7 +94,7 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
         ) from error
 
 
-def open_video(path: Path) -> InputContainer:
+def open_container(path: Path) -> InputContainer:
     return av.open(source(path), "r", metadata_errors="ignore")
 
 
@@ -108,7 +108,7 @@ def video_stream(container: InputContainer) -> VideoStream:
 
 def read_timeline(path: Path) -> Timeline:
     """Read the start time of each frame, without decoding. Raises `ItemError` if there are no frames."""
-    with open_video(path) as container:
+    with open_container(path) as container:
         stream = video_stream(container)
         base = float(stream.time_base or 0)
         entries = list(stream.index_entries)

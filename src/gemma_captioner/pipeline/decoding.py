@@ -1,7 +1,7 @@
 """Conversion of the settings for the decode workers."""
 
 from ..config.settings import Settings
-from ..config.targets import lengths_for
+from ..config.targets import training_lengths
 from ..media.settings import DecodeSettings
 
 
@@ -13,7 +13,7 @@ def decode_settings(settings: Settings) -> DecodeSettings:
         sampling=sampling.sampling,
         fps=sampling.fps,
         span=sampling.span,
-        min_lengths=lengths_for(sampling.for_, sampling.train_frames, sampling.train_mode)
+        min_lengths=training_lengths(sampling.for_, sampling.train_frames, sampling.train_mode)
         if sampling.for_ and sampling.train_frames
         else "",
         background=decoding.background,

@@ -15,12 +15,12 @@ from ..engines import engine_for
 from ..errors import StartError
 from ..prompts.examples import read_examples
 from ..prompts.metadata import MetadataTable, load_metadata
-from ..prompts.variables import find_hole, text_values
+from ..prompts.variables import find_empty_variable, text_values
 from ..text import counted
 from ..types import Failed, Kind, MediaItem
 from .failures import describe_collisions, describe_failures
 from .item import existing_caption, templates
-from .model_choice import name_model
+from .model_choice import resolve_auto_model
 from .planner import Plan
 
 
@@ -89,15 +89,15 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     roots = resolve_roots(paths, settings.selection.output)
     notes: list[str] = []
     with suppress(StartError):  # `engine_for` raises it again
-        settings = name_model(settings, dict.fromkeys(root.store for root in roots), notes.append)
+        settings = resolve_auto_model(settings, dict.fromkeys(root.store for root in roots), notes.append)
     plan = Plan(roots, settings)
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
         if isinstance(step, MediaItem):
-            if (hole := _hole(step, settings, metadata)) is None:
+            if (error := _empty_variable_error(step, settings, metadata)) is None:
                 pending[step.kind] += 1
             else:
-                failures.append(Failed(step, hole))
+                failures.append(Failed(step, error))
         elif isinstance(step, Failed):
             failures.append(step)
         else:
@@ -148,11 +148,11 @@ def _context_warnings(
             )
 
 
-def _hole(item: MediaItem, settings: Settings, metadata: MetadataTable) -> str | None:
+def _empty_variable_error(item: MediaItem, settings: Settings, metadata: MetadataTable) -> str | None:
     """Why a variable in the prompts of this file would be empty, or None."""
     if not metadata.used_variables:
         return None
     existing = existing_caption(item, metadata)
     values = text_values(item, trigger=settings.prompting.trigger, existing=existing, metadata=metadata.lookup(item))
-    name = find_hole(templates(settings, item.kind), values)
-    return None if name is None else metadata.explain_hole(name, item)
+    name = find_empty_variable(templates(settings, item.kind), values)
+    return None if name is None else metadata.explain_empty_variable(name, item)

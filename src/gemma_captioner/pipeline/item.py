@@ -14,13 +14,13 @@ from ..errors import ItemError
 from ..media.pool import DecodeTask
 from ..prompts.examples import FewShotExample, examples_of_kind
 from ..prompts.metadata import MetadataTable
-from ..prompts.variables import fill_template, find_hole, variable_values
+from ..prompts.variables import fill_template, find_empty_variable, variable_values
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Reply, Request
 from .postprocess import CaptionCheck, check_intermediate, postprocess_reply
 
 _RETRY_TEMPERATURE = 0.7
 _RETRY_PROMPT = (
-    "{prompt}\n\nAn earlier answer could not be used: {misfit}. Answer again, completely and in that format."
+    "{prompt}\n\nAn earlier answer could not be used: {format_error}. Answer again, completely and in that format."
 )
 
 
@@ -49,7 +49,7 @@ class PromptState:
     following: list[str] = field(default_factory=list)  # the templates that continue the chain
     earlier: list[tuple[str, Reply]] = field(default_factory=list)  # the prompts and answers of the chain so far
     attempt: int = 0  # of this prompt
-    misfit: str = ""  # why the last answer does not fit the format
+    format_error: str = ""  # why the last answer does not fit the format
     rejected: list[str] = field(default_factory=list)  # raw replies that no caption could be made of
     in_flight: bool = False
     reply: Reply | None = None  # the valid one
@@ -106,8 +106,8 @@ class ItemState:
             existing=existing,
             metadata=metadata.lookup(self.item),
         )
-        if (hole := find_hole(templates(settings, frames.kind), self.values)) is not None:
-            self.failed = Failed(self.item, metadata.explain_hole(hole, self.item))
+        if (empty := find_empty_variable(templates(settings, frames.kind), self.values)) is not None:
+            self.failed = Failed(self.item, metadata.explain_empty_variable(empty, self.item))
             return
         self.prompt_states = [
             PromptState(new_id(), fill_template(first, self.values), first, following)
@@ -124,14 +124,14 @@ class ItemState:
         """Build the request. A retry samples with another seed, because greedy decoding would repeat the reply."""
         assert self.frames is not None
         generation, attempt, is_last = settings.generation, prompt_state.attempt, not prompt_state.following
-        prompt, misfit, begin = prompt_state.prompt, prompt_state.misfit, settings.prompting.begin.strip()
+        prompt, format_error, begin = prompt_state.prompt, prompt_state.format_error, settings.prompting.begin.strip()
         seed = f"{generation.seed} {self.item.name}" + (f" {attempt}" if attempt else "")
         kind = self.frames.kind
         return Request(
             id=prompt_state.id,
             item=self.item,
             frames=self.frames,
-            prompt=_RETRY_PROMPT.format(prompt=prompt, misfit=misfit) if misfit else prompt,
+            prompt=_RETRY_PROMPT.format(prompt=prompt, format_error=format_error) if format_error else prompt,
             max_new_tokens=settings.max_new_tokens(kind),
             examples=tuple(
                 example.to_example(prompt_state.template, prompt_state.prompt, settings.prompting.trigger)
@@ -180,7 +180,7 @@ class ItemState:
             prompt_state.reply, prompt_state.check = answer, check
             return
         prompt_state.rejected.append(answer.text)
-        prompt_state.attempt, prompt_state.misfit = prompt_state.attempt + 1, check.misfit
+        prompt_state.attempt, prompt_state.format_error = prompt_state.attempt + 1, check.format_error
         if prompt_state.attempt > settings.quality.retries:
             self.failed = Failed(self.item, check.rejection, rejected=tuple(prompt_state.rejected))
 

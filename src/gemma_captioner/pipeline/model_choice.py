@@ -11,12 +11,14 @@ from ..engines import choose_model
 _NOT_FOR_DATASETS = "demo"  # a trial of it must not decide the model of the real run
 
 
-def name_model(settings: Settings, stores: Iterable[Path], log: Callable[[str], None] = lambda line: None) -> Settings:
+def resolve_auto_model(
+    settings: Settings, stores: Iterable[Path], log: Callable[[str], None] = lambda line: None
+) -> Settings:
     """Return the settings with a named model in place of `auto`, and report it. An explicit --model is kept.
 
     A run that resumes an unfinished one takes its model, whether it fits or not: one dataset, one model.
     """
-    if settings.model_is_named:
+    if settings.has_explicit_model:
         return settings
     for store in stores:
         match unfinished_run(store):

@@ -19,13 +19,13 @@ from ..types import Reply
 class CaptionCheck:
     """A caption with its flags.
 
-    `rejection` says why it cannot be stored and what to do. `misfit` is the format error that the retry prompt quotes.
+    `rejection` says why it cannot be stored and what to do. The retry prompt quotes `format_error`.
     """
 
     caption: str
     flags: tuple[str, ...] = ()
     rejection: str | None = None
-    misfit: str = ""
+    format_error: str = ""
 
 
 def postprocess_reply(
@@ -52,10 +52,10 @@ def postprocess_reply(
         options = ParseOptions(prompting.punctuation == "ascii", prompting.begin.strip(), duration_s)
         content = caption_format.parse(reply.text, options)
     except FormatError as error:
-        return _misfit(str(error), is_truncated, settings)
+        return _format_rejection(str(error), is_truncated, settings)
     is_truncated = is_truncated and caption_format.keeps_partial
     if is_truncated:
-        content = caption_format.without_unfinished(content)
+        content = caption_format.drop_unfinished_end(content)
     flags = _flags(caption_format.texts(content), prompt.removesuffix(settings.format.instructions), quality)
     if (rejection := _rejection(flags)) is not None:
         return CaptionCheck("", flags, rejection)
@@ -68,7 +68,7 @@ def postprocess_reply(
     caption = caption_format.render(content)
     too_long = length_flags(caption, quality.target, count_tokens)
     if "too_long" in too_long:
-        for shorter in map(caption_format.render, caption_format.shortened(content)):
+        for shorter in map(caption_format.render, caption_format.shorter_versions(content)):
             if "too_long" not in (shorter_flags := length_flags(shorter, quality.target, count_tokens)):
                 caption, too_long = shorter, ("shortened", *shorter_flags)
                 break
@@ -96,13 +96,15 @@ def _rejection(flags: Iterable[str]) -> str | None:
     return next((REJECTION_REASONS[flag] for flag in flags if flag in REJECTION_REASONS), None)
 
 
-def _misfit(reason: str, is_truncated: bool, settings: Settings) -> CaptionCheck:
+def _format_rejection(reason: str, is_truncated: bool, settings: Settings) -> CaptionCheck:
     name = settings.format.name
     if is_truncated:
         return CaptionCheck(
             "",
             rejection=f"the answer was cut off before the end of its {name} caption: raise --max-new-tokens",
-            misfit="it was too long and was cut off; write less",
+            format_error="it was too long and was cut off; write less",
         )
     remedy = "try a larger model, more --retries, or a --prompt that explains the format"
-    return CaptionCheck("", rejection=f"the answer does not fit --format {name} ({reason}): {remedy}", misfit=reason)
+    return CaptionCheck(
+        "", rejection=f"the answer does not fit --format {name} ({reason}): {remedy}", format_error=reason
+    )

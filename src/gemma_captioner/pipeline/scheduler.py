@@ -248,7 +248,7 @@ class Pipeline:
             state.handle_reply(answer, self.settings, self._format, self._count_tokens)
             if state.is_done:
                 self._release(state)
-                if (outcome := self._settle(state)) is not None:
+                if (outcome := self._store_outcome(state)) is not None:
                     yield outcome
 
     @cached_property
@@ -262,7 +262,7 @@ class Pipeline:
         self._items.remove(state)
         state.decoding.release()
 
-    def _settle(self, state: ItemState) -> Outcome | None:
+    def _store_outcome(self, state: ItemState) -> Outcome | None:
         """Store the outcome. Returns None while the writer buffers the caption."""
         if state.failed is not None:
             return self.writer.record(state.failed)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..captions.formats import to_one_caption
+from ..captions.formats import join_prose_lines
 from ..config.selection import SelectionSettings
 from ..dataset.discover import Discovery, Root
 from ..errors import StartError, UsageError
@@ -69,7 +69,7 @@ def read_examples(path: Path | None) -> list[FewShotExample]:
 
 def _answer(path: Path) -> str:
     try:
-        return to_one_caption(path.read_text(encoding="utf-8-sig"))
+        return join_prose_lines(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--examples: {path} cannot be read: {file_error(error)}") from error
 

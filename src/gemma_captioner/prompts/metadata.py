@@ -51,7 +51,7 @@ class MetadataTable:
                 return self._rows[name]
         return dict.fromkeys(self.columns, "")
 
-    def explain_hole(self, name: str, item: MediaItem) -> str:
+    def explain_empty_variable(self, name: str, item: MediaItem) -> str:
         """Say why the variable is empty for this file, and what to do."""
         if name == "tags" and name not in self.columns:
             return (

@@ -74,8 +74,8 @@ def text_values(item: MediaItem, *, trigger: str, existing: str, metadata: Mappi
     }
 
 
-def find_hole(texts: Iterable[str], values: Mapping[str, str | int | float]) -> str | None:
-    """Return a variable in the texts whose value is empty, which would leave a hole. `{existing}` may be empty."""
+def find_empty_variable(texts: Iterable[str], values: Mapping[str, str | int | float]) -> str | None:
+    """Return a variable in the texts whose value is empty, which would leave a gap. `{existing}` may be empty."""
     names = (name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name is not None)
     return next((name for name in names if name != "existing" and not str(values.get(name, name)).strip()), None)
 

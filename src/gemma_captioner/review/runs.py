@@ -12,7 +12,7 @@ from ..config.settings import Settings
 from ..errors import CaptionerError, redact_token
 from ..executors.local import Run
 from ..executors.stats import RunStats
-from ..pipeline.model_choice import name_model
+from ..pipeline.model_choice import resolve_auto_model
 from ..pipeline.scheduler import Pipeline
 from ..text import counted, format_duration
 from ..types import Captioned, Failed, MediaItem, Outcome
@@ -182,9 +182,9 @@ class RunController:
 
     def _with_model(self, settings: Settings) -> Settings:
         """Name the model in place of `auto`, once: later, the model that stays loaded takes the memory."""
-        if self._auto is None and not settings.model_is_named:
-            self._auto = name_model(settings, [self._library.root.store], self._log).model.model
-        return settings if settings.model_is_named or self._auto is None else settings.with_model(self._auto)
+        if self._auto is None and not settings.has_explicit_model:
+            self._auto = resolve_auto_model(settings, [self._library.root.store], self._log).model.model
+        return settings if settings.has_explicit_model or self._auto is None else settings.with_model(self._auto)
 
     def _engine(self, settings: Settings) -> SharedEngine:
         """Reuse the loaded model if it was planned for the same settings."""

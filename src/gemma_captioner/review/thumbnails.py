@@ -15,7 +15,7 @@ from ..errors import ItemError
 from ..media.decode import decode
 from ..media.encode import encode
 from ..media.settings import DecodeSettings
-from ..media.video import open_video, read_timeline, video_stream
+from ..media.video import open_container, read_timeline, video_stream
 from ..storage.atomic import atomic_write
 from ..types import Failed, Frames, MediaItem, PatchBudget
 
@@ -45,7 +45,7 @@ def picture(item: MediaItem, target: Path) -> None:
 def clip(item: MediaItem, target: Path) -> bool:
     """Return whether browsers play the file; if not, write an H.264 copy to `target`. Raises `ItemError`."""
     try:
-        with open_video(item.path) as container:
+        with open_container(item.path) as container:
             stream = video_stream(container)
             codec = stream.codec_context
             is_playable = (

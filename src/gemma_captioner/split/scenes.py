@@ -23,7 +23,7 @@ from ..errors import ItemError, StartError
 from ..media.encode import encode
 from ..media.sampling import TIMESTAMP_TOLERANCE_S, Timeline
 from ..media.settings import DecodeSettings
-from ..media.video import decode_clip, open_video, read_timeline, video_stream
+from ..media.video import decode_clip, open_container, read_timeline, video_stream
 from ..pages import jpeg_data_url, render_page
 from ..storage.atomic import atomic_write
 from .settings import SplitSettings
@@ -148,7 +148,7 @@ def _detect_scenes(video: Path, timeline: Timeline, detector: str | None) -> lis
 
 def _correct_cut_times(video: Path, timeline: Timeline, cuts: list[float]) -> list[float]:
     """Map cuts from wrong decoder times, which PySceneDetect reports, to the timeline."""
-    with open_video(video) as source:
+    with open_container(video) as source:
         stream = video_stream(source)
         start = float((stream.start_time or 0) * (stream.time_base or 1))
         decoder_times = [round((frame.time or 0.0) - start, 3) for frame in source.decode(stream)]
@@ -182,7 +182,7 @@ def _write_clip(video: Path, target: Path, segment: Segment, timeline: Timeline)
     if segment.rate:
         encode(video, target, start, end, timeline, crf=_CRF, rate=segment.rate)
         return
-    with open_video(video) as source:
+    with open_container(video) as source:
         name = video_stream(source).codec_context.name
         can_copy = name in _COPYABLE_CODECS and _between_keyframes(start, end, timeline)
     if not (can_copy and _remux(video, target, start, end, timeline)):
@@ -205,7 +205,7 @@ def _remux(video: Path, target: Path, start: float, end: float, timeline: Timeli
     """
     low, high = start - TIMESTAMP_TOLERANCE_S, end - TIMESTAMP_TOLERANCE_S
     expected_frames = sum(low <= time < high for time in timeline.times)
-    with open_video(video) as source, av.open(str(target), "w", format="mp4") as clip:
+    with open_container(video) as source, av.open(str(target), "w", format="mp4") as clip:
         stream = video_stream(source)
         base = float(stream.time_base or 1)
         first = round(start / base)
@@ -226,7 +226,7 @@ def _remux(video: Path, target: Path, start: float, end: float, timeline: Timeli
                 return False
             packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copied
             clip.mux(packet)
-    with open_video(target) as clip:
+    with open_container(target) as clip:
         return sum(1 for _ in clip.decode(video=0)) == expected_frames
 
 

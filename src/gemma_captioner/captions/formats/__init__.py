@@ -8,7 +8,7 @@ from ...config.formats import FORMATS, FormatSpec, format_spec
 from .base import CaptionFormat, FormatError, ParseOptions
 from .plain import Prose, Tags
 
-__all__ = ["CaptionFormat", "FormatError", "ParseOptions", "detect", "get_format", "to_one_caption"]
+__all__ = ["CaptionFormat", "FormatError", "ParseOptions", "detect", "get_format", "join_prose_lines"]
 
 
 def get_format(spec: FormatSpec) -> CaptionFormat[Any]:
@@ -52,6 +52,6 @@ def detect(text: str) -> CaptionFormat[Any]:
     return _any_object()
 
 
-def to_one_caption(text: str) -> str:
+def join_prose_lines(text: str) -> str:
     """Join the lines of prose; keep the lines of a structured caption."""
     return " ".join(text.split()) if detect(text).name == "prose" else text.strip()

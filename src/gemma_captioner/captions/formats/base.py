@@ -20,13 +20,13 @@ class ParseOptions:
         ascii_punctuation: Replace typographic punctuation.
         begin: The first words of the answer (--begin), which stay.
         duration_s: The duration of the clip, 0 for an image, None if unknown.
-        as_written: Change no prose, because a person may have written it.
+        keep_prose: Change no prose, because a person may have written it.
     """
 
     ascii_punctuation: bool = True
     begin: str = ""
     duration_s: float | None = None
-    as_written: bool = False
+    keep_prose: bool = False
 
 
 DEFAULT_OPTIONS = ParseOptions()
@@ -52,7 +52,7 @@ class CaptionFormat(ABC, Generic[Content]):
             FormatError: The answer does not fit.
         """
 
-    def outside(self, text: str) -> str:
+    def text_outside(self, text: str) -> str:
         """Return the text around the structured caption; "" if there is none."""
         return ""
 
@@ -68,11 +68,11 @@ class CaptionFormat(ABC, Generic[Content]):
     def render(self, content: Content) -> str:
         """Return the caption as trainers read it."""
 
-    def without_unfinished(self, content: Content) -> Content:
+    def drop_unfinished_end(self, content: Content) -> Content:
         """Remove the unfinished end of a truncated answer."""
         return content
 
-    def shortened(self, content: Content) -> Iterator[Content]:
+    def shorter_versions(self, content: Content) -> Iterator[Content]:
         """Yield shorter and shorter versions of the content, each without one more optional part."""
         yield from ()
 

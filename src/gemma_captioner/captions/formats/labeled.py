@@ -62,7 +62,7 @@ class H3(JSONObject):
             fields[name] = strip_offers(text[label.end() : end].strip(), True).strip("*_ \n")
         return self._normalize(fields)
 
-    def outside(self, text: str) -> str:
+    def text_outside(self, text: str) -> str:
         label = _LABEL.search(text)
         return _INSTRUCTION.sub("", text[: label.start()]).strip("`\n ") if label else ""
 

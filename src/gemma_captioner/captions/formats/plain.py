@@ -33,7 +33,7 @@ class Prose(CaptionFormat[str]):
     def render(self, content: str) -> str:
         return content
 
-    def without_unfinished(self, content: str) -> str:
+    def drop_unfinished_end(self, content: str) -> str:
         return to_last_sentence(content)
 
 
@@ -53,7 +53,7 @@ class Tags(CaptionFormat[list[str]]):
     def parse(self, answer: str, options: ParseOptions = DEFAULT_OPTIONS) -> list[str]:
         """Take tags from a line, a list or JSON; remove labels, categories, hash signs."""
         text = _FENCE.sub("", strip_template(answer)).strip()
-        if options.ascii_punctuation and not options.as_written:
+        if options.ascii_punctuation and not options.keep_prose:
             text = to_ascii_punctuation(text)
         if text.startswith(("[", "{")):
             text = ",".join(_strings(text)) or text
@@ -84,10 +84,10 @@ class Tags(CaptionFormat[list[str]]):
     def render(self, content: list[str]) -> str:
         return encodable(", ".join(content))
 
-    def without_unfinished(self, content: list[str]) -> list[str]:
+    def drop_unfinished_end(self, content: list[str]) -> list[str]:
         return content[:-1] or content
 
-    def shortened(self, content: list[str]) -> Iterator[list[str]]:
+    def shorter_versions(self, content: list[str]) -> Iterator[list[str]]:
         """Drop the last tags first."""
         for count in range(len(content) - 1, 0, -1):
             yield content[:count]

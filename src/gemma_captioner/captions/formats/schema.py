@@ -61,7 +61,7 @@ class JSONObject(CaptionFormat[Object]):
             [inner] = found.values()  # {"caption": {...}}
             found = inner if isinstance(inner, dict) else found
         clean: Clean = partial(clean_field, ascii_punctuation=options.ascii_punctuation, keep=self.keep)
-        content: Object = self._repair(found, self.schema, str if options.as_written else clean)
+        content: Object = self._repair(found, self.schema, str if options.keep_prose else clean)
         problems = list(map(self._explain, self._validator.iter_errors(content)))
         problems = problems or self._problems(content, options.duration_s)
         if problems:
@@ -71,7 +71,7 @@ class JSONObject(CaptionFormat[Object]):
     def _read(self, text: str) -> Object:
         return parse_object(text)
 
-    def outside(self, text: str) -> str:
+    def text_outside(self, text: str) -> str:
         before, _, rest = text.partition("{")
         return _FENCE.sub("", before + rest.rpartition("}")[2]).strip()
 
@@ -203,7 +203,7 @@ class JSONObject(CaptionFormat[Object]):
     def render(self, content: Object) -> str:
         return encodable(json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
-    def shortened(self, content: Object) -> Iterator[Object]:
+    def shorter_versions(self, content: Object) -> Iterator[Object]:
         """Drop optional properties, the innermost and last first, each everywhere at once."""
         optional: dict[tuple[str, ...], int] = {}
         triggers = [path for path, _, schema in self._walk(content, self.schema) if schema.get("x-trigger")]

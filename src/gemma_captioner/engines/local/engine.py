@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...config.settings import Settings
 from ...errors import ModelError, UsageError
-from ...imports import finish_imports, lean, start_imports
+from ...imports import finish_imports, skip_unused_imports, start_imports
 from ...prompts.examples import FewShotExample, examples_of_kind
 from ...types import Kind, PatchBudget, Size
 from ..base import EngineSpec
@@ -204,7 +204,7 @@ class LocalEngine:
         plan = self.memory_plan
         check_config(self.checkpoint)  # before a long download
         checkpoints.fetch_weights(self.checkpoint)
-        with lean() if plan.precision == "none" else nullcontext():  # quantization uses more of torch
+        with skip_unused_imports() if plan.precision == "none" else nullcontext():  # quantization uses more of torch
             model = load_model(self.checkpoint, self.dtype, plan, self.adapter)
         return LocalSession(model, self.family, self.processor, self.spec, plan, self._settings, self._log)
 

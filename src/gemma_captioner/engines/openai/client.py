@@ -215,7 +215,7 @@ def classify_error(error: openai.APIError) -> ApiFailure:
         return ApiFailure("down", message)
     if isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout):
         return ApiFailure("busy", "the request timed out")
-    return ApiFailure("again", f"the connection failed: {message}")
+    return ApiFailure("transient", f"the connection failed: {message}")
 
 
 def _redirect_failure(response: httpx2.Response) -> ApiFailure | None:

@@ -58,7 +58,7 @@ class ServerEngine:
         self.endpoint = Endpoint.of(server)
         self.client = Client(self.endpoint)
         if server.serve is not None:
-            if "{model}" not in server.serve and not settings.model_is_named:
+            if "{model}" not in server.serve and not settings.has_explicit_model:
                 raise UsageError("--serve without {model} requires --model: the server's name for the model")
             if "{port}" not in server.serve and server.base_url is None:
                 raise UsageError(
@@ -81,7 +81,7 @@ class ServerEngine:
     @cached_property
     def model(self) -> str:
         """The server's name for the model. Raises `ModelError` if --model is missing and the server has several."""
-        if self._settings.model_is_named or self._server.serve is not None:
+        if self._settings.has_explicit_model or self._server.serve is not None:
             return self._settings.model.model
         names = [str(model["id"]) for model in self.models]
         if len(names) == 1:

@@ -16,9 +16,9 @@ from typing import Literal
 ApiFailureKind = Literal[
     "down",  # no server is listening: wait for it
     "busy",  # overloaded: retry later, with fewer concurrent requests
-    "again",  # retry
+    "transient",  # retry
     "parameter",  # rejected because of an optional parameter: retry without it
-    "too_much",  # rejected as too large: retry with fewer frames
+    "too_large",  # rejected as too large: retry with fewer frames
     "refused",  # this request always fails
     "key",  # every request with this key fails
     "model",  # every request with this model or URL fails
@@ -44,9 +44,9 @@ _STATUS_KINDS: Mapping[int, ApiFailureKind] = {
     403: "key",
     404: "model",
     408: "busy",
-    409: "again",
-    413: "too_much",
-    425: "again",
+    409: "transient",
+    413: "too_large",
+    425: "transient",
     429: "busy",
     502: "busy",
     503: "busy",
@@ -95,12 +95,12 @@ _OPTIONAL_PARAMETER_PATTERN = re.compile(r"\b(max_completion_tokens|max_tokens|t
 def classify_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> ApiFailure:
     """Classify a response with a status other than 200. body: its parsed JSON, else its text."""
     text = f"{_error_text(body)} ({status} {_status_phrase(status)})".strip()
-    kind = _STATUS_KINDS.get(status, "again" if status >= 500 else "refused")
+    kind = _STATUS_KINDS.get(status, "transient" if status >= 500 else "refused")
     parameter, remedy = "", _setup_remedy(text) if status in (400, 422, 500) else ""
     if remedy:
         kind = "setup"
     elif status in (400, 422, 500) and _TOO_LARGE_PATTERN.search(text):
-        kind = "too_much"
+        kind = "too_large"
     elif status in (400, 422, 500, 501) and _RESPONSE_FORMAT_PATTERN.search(text):
         kind, parameter = "parameter", "response_format"
     elif status in (400, 422):

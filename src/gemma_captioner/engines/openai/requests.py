@@ -77,14 +77,14 @@ class RetryingClient:
                 case "parameter" if result.parameter not in dropped:
                     self._drop_parameter(result)
                     continue
-                case "too_much" if self._settings.shrink and len(frame_indices) > 1:
+                case "too_large" if self._settings.shrink and len(frame_indices) > 1:
                     frame_indices = frame_indices[::2]
                     continue
                 case "down":
                     deadline += await self._wait_until_up()
                 case "busy":
                     self._concurrency.record_overload(sent_at, time.monotonic())
-                case "again":
+                case "transient":
                     attempts += 1
                     self._count_error(result, is_final=attempts == _MAX_ATTEMPTS)
                 case _:
@@ -114,7 +114,7 @@ class RetryingClient:
         Before the first answer of the session, each response counts. After it, only the last of a request's attempts
         counts: a server that fails for a moment, or restarts, has many requests in flight.
         """
-        if failure.status == 0 or failure.kind == "too_much" or (self._has_succeeded and not is_final):
+        if failure.status == 0 or failure.kind == "too_large" or (self._has_succeeded and not is_final):
             return
         self._equal_errors = self._equal_errors + 1 if failure.message == self._last_error else 1
         self._last_error = failure.message
@@ -132,7 +132,7 @@ class RetryingClient:
             self._log(f"the server rejects `{failure.parameter}`; later requests omit it: {message}")
 
     def _failed(self, request: Request, failure: ApiFailure, prefix: str) -> Failed:
-        remedy = ": use fewer --frames, or --shrink" if failure.kind == "too_much" else ""
+        remedy = ": use fewer --frames, or --shrink" if failure.kind == "too_large" else ""
         return Failed(request.item, self._client.endpoint.redact_key(f"{prefix}{failure.message}{remedy}"), request.id)
 
     async def _wait_until_up(self) -> float:

@@ -63,18 +63,18 @@ def parse_response(text: str) -> Completion | ApiFailure:
     try:
         response = _Response.model_validate_json(_merge_stream(text))
     except (ValidationError, ValueError, TypeError, LookupError, AttributeError):
-        return ApiFailure("again", f"the reply is not a chat completion: {one_line(text)}")
+        return ApiFailure("transient", f"the reply is not a chat completion: {one_line(text)}")
     if response.error:
         code = response.error.get("code") if isinstance(response.error, dict) else None
         return classify_response(code if isinstance(code, int) else 500, response.error)
     if not response.choices:
-        return ApiFailure("again", f"the reply has no choices: {one_line(text)}")
+        return ApiFailure("transient", f"the reply has no choices: {one_line(text)}")
     choice = response.choices[0]
     finish_reason = str(choice.finish_reason).lower()
     if finish_reason == "content_filter":
         return ApiFailure("refused", "the server's content filter blocked the answer")
     if finish_reason in ("error", "abort"):
-        return ApiFailure("again", "the server aborted the answer")
+        return ApiFailure("transient", "the server aborted the answer")
     content = choice.message.content or ""
     answer = content if isinstance(content, str) else "".join(map(_text_of, content))
     for opening, closing in _REASONING_MARKERS:

@@ -144,8 +144,8 @@ class ClusterRun(Run):
             pending = [batch for batch in missing if batch > max(returned)]
 
     def _outcomes_of(self, result: BatchResult) -> Iterator[Outcome]:
-        if result.fault is not None:
-            raise result.fault
+        if result.error is not None:
+            raise result.error
         self.pipeline.load_seconds = max(self.load_seconds, result.load_seconds)
         for outcome in result.outcomes:
             if outcome is None:

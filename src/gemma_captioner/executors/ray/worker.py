@@ -43,7 +43,7 @@ class BatchResult:
     """The result of one batch."""
 
     outcomes: list[Outcome | None]  # in the order of the files; None for a file that the deadline left unfinished
-    fault: CaptionerError | None  # ends the whole run
+    error: CaptionerError | None  # ends the whole run
     worker: str  # the actor id
     utilization: float  # the share of time that the engine was busy
     load_seconds: float
@@ -66,7 +66,7 @@ class Worker:
         self._waiting: dict[MediaItem, Future[Outcome | None]] = {}
         self._lock = threading.Lock()
         self._is_done = False
-        self._fault: CaptionerError | None = None
+        self._error: CaptionerError | None = None
         self._engine: InstrumentedEngine | None = None
         threading.Thread(target=self._work, args=(ready := threading.Event(),), daemon=True).start()
         ready.wait()  # until the model is loaded, so that Ray sends files only to actors that can caption them
@@ -85,7 +85,7 @@ class Worker:
         engine = self._engine
         return BatchResult(
             outcomes,
-            self._fault,
+            self._error,
             self._name,
             engine.utilization if engine else 0.0,
             engine.load_seconds if engine else 0.0,
@@ -120,7 +120,7 @@ class Worker:
                 assert isinstance(outcome.item, MediaItem)
                 self._waiting.pop(outcome.item).set_result(outcome)
         except CaptionerError as error:
-            self._fault = error
+            self._error = error
         except BaseException as error:
             if not self._worker_config.isolated:
                 traceback.print_exc()  # into Ray's log of this actor
