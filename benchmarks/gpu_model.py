@@ -69,7 +69,7 @@ def processor_for(size: Architecture) -> Any:
 
 def session_processor(size: Architecture) -> Processor:
     """What the engine uses in place of `processor_for`."""
-    demo = FAMILIES["gemma3"].processor(DEMO_CHECKPOINT)
+    demo = FAMILIES["gemma3"].load_processor(DEMO_CHECKPOINT)
     demo.images.size = {"height": size.image_size, "width": size.image_size}
     return replace(demo, tokens_per_image=size.image_tokens)
 

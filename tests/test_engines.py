@@ -101,21 +101,23 @@ def test_contract_spec_and_tokens_need_no_weights(engine):
 @pytest.mark.parametrize("template", [True, False])
 def test_timestamps_stand_before_each_frame(template):
     family = FAMILIES["gemma3"]
-    processor = family.processor(DEMO_CHECKPOINT)
+    processor = family.load_processor(DEMO_CHECKPOINT)
     if not template:
         processor.chat_template = None
     mark, times = processor.tokenizer.boi_token, (0.4, 61.0, 3725.5)
-    text = render_prompt(processor, [("Say.", family.media(mark, times, True), None)], marker=mark, order="media-first")
+    text = render_prompt(
+        processor, [("Say.", family.join_markers(mark, times, True), None)], marker=mark, order="media-first"
+    )
     assert f"[00:00]{mark}[01:01]{mark}[62:05]{mark}Say." in text
     plain = render_prompt(
-        processor, [("Say.", family.media(mark, times, False), None)], marker=mark, order="text-first"
+        processor, [("Say.", family.join_markers(mark, times, False), None)], marker=mark, order="text-first"
     )
     assert f"Say.{mark * 3}" in plain and "[" not in plain
 
 
 @pytest.mark.parametrize("template", [True, False])
 def test_a_system_prompt_comes_first(template):
-    processor = FAMILIES["gemma3"].processor(DEMO_CHECKPOINT)
+    processor = FAMILIES["gemma3"].load_processor(DEMO_CHECKPOINT)
     if not template:
         processor.chat_template = None
     mark = processor.tokenizer.boi_token
@@ -124,7 +126,7 @@ def test_a_system_prompt_comes_first(template):
 
 
 def test_examples_are_turns_of_their_own_as_transformers_writes_them():
-    processor = FAMILIES["gemma3"].processor(DEMO_CHECKPOINT)
+    processor = FAMILIES["gemma3"].load_processor(DEMO_CHECKPOINT)
     mark = processor.tokenizer.boi_token
     turns = [("What?", mark * 2, "A cat."), ("What?", "", "A dog."), ("What?", mark, None)]
     image, text = {"type": "image"}, {"type": "text", "text": "What?"}

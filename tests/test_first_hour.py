@@ -257,7 +257,7 @@ def test_auto_is_the_first_model_that_fits(monkeypatch, gib, has_bitsandbytes, m
     for name, value in (("choose_device", "cuda"), ("free_memory", int(gib * GIB)), ("free_memory_of_other_gpus", 0)):
         monkeypatch.setattr(hardware, name, lambda *_, value=value: value)
     monkeypatch.setattr(auto, "find_spec", lambda name: has_bitsandbytes or None)
-    name, report = auto.choose(Settings())
+    name, report = auto.choose_auto_model(Settings())
     assert name == f"unsloth/gemma-3-{model}-it" and says in report and name in report
 
 
@@ -288,7 +288,7 @@ def test_a_trial_of_the_demo_does_not_decide_the_model(media, monkeypatch):
     path = journal_path(media, new_run_id())
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"kind": "run", "run": path.stem, "completes": True, "settings": settings}))
-    monkeypatch.setattr(auto, "choose", lambda settings: ("unsloth/gemma-3-12b-it", "chosen"))
+    monkeypatch.setattr(auto, "choose_auto_model", lambda settings: ("unsloth/gemma-3-12b-it", "chosen"))
     assert Run([media], Settings()).settings.model.model == "unsloth/gemma-3-12b-it"
 
 

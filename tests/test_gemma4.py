@@ -75,7 +75,7 @@ def test_a_published_size_is_planned_as_the_real_class_has_it(size, tmp_path, mo
     text = real.config.get_text_config()
     attention = [layer.self_attn for layer in real.model.language_model.layers]
     keys_and_values = sum(2 * a.k_proj.out_features for a in attention if hasattr(a, "k_proj"))  # k_eq_v keeps both
-    architecture = Architecture.of(engine.config, engine.family.parameters(engine.config), 280)
+    architecture = Architecture.of(engine.config, engine.family.count_parameters(engine.config), 280)
     assert architecture == GEMMA4_SIZES[f"gemma-4-{size}"]  # what `doctor` tells of it
     assert architecture.cache_width == keys_and_values
     assert len([a for a in attention if not hasattr(a, "k_proj")]) == text.num_kv_shared_layers
@@ -258,7 +258,7 @@ def test_what_quantization_shrinks_is_what_the_plan_counts(size, tiny):
     with engine.open() as session:
         modules = session.model.named_modules()
         shrunk = sum(m.weight.numel() for _, m in modules if type(m).__name__ == "Linear8bitLt")
-        assert shrunk == engine.family.parameters(engine.config)[0]
+        assert shrunk == engine.family.count_parameters(engine.config)[0]
         assert answers(session, [item(0, 2, CLIP)])[0].new_tokens > 0
 
 
@@ -270,7 +270,7 @@ def test_the_cache_holds_what_the_plan_counts_for_a_token(size, tiny):
         steps.prefill(torch.arange(20)[None] + 20, {})
         kept = [layer for layer in steps.cache.layers if layer.is_initialized]
         values = sum(layer.keys[:, :, 0].numel() + layer.values[:, :, 0].numel() for layer in kept)
-    parameter_counts = engine.family.parameters(engine.config)
+    parameter_counts = engine.family.count_parameters(engine.config)
     assert Architecture.of(engine.config, parameter_counts, 280).cache_width == values
 
 

@@ -14,7 +14,7 @@ import pytest
 from gemma_captioner.engines.openai import client
 from gemma_captioner.engines.openai.concurrency import MAX_LIMIT, AdaptiveConcurrency
 from gemma_captioner.engines.openai.errors import ApiFailure, classify_response, retry_after
-from gemma_captioner.engines.openai.payload import RequestTemplate, body
+from gemma_captioner.engines.openai.payload import RequestTemplate, request_body
 from gemma_captioner.engines.openai.responses import Completion, parse_response
 from gemma_captioner.errors import redact_credentials
 from gemma_captioner.types import Example, Frames, MediaItem, Request
@@ -28,7 +28,9 @@ def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, shown
     request = Request(0, DUMMY_ITEM, frames, prompt, 8, **options)
     form = {"model": "m", "mime": "image/jpeg", "order": "media-first", "system": "", "time": None} | (form or {})
     images = [f"<{n}>".encode() for n in range(num_frames)]
-    asked = json.loads(body(RequestTemplate(**form), request, [*shown, images], places or range(num_frames), left_out))
+    asked = json.loads(
+        request_body(RequestTemplate(**form), request, [*shown, images], places or range(num_frames), left_out)
+    )
     parts = asked.pop("messages")
     said = "|".join(
         part["text"] if part["type"] == "text" else part["image_url"]["url"].removeprefix("data:image/jpeg;base64,")

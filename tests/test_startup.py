@@ -52,7 +52,7 @@ def gemma3_copy(folder: Path, **tokenizer_config: object) -> Path:
 
 
 def compare_tokenizers(folder: Path, family: str, more: str = "") -> None:
-    theirs, ours = AutoTokenizer.from_pretrained(folder), FAMILIES[family].processor(folder).tokenizer
+    theirs, ours = AutoTokenizer.from_pretrained(folder), FAMILIES[family].load_processor(folder).tokenizer
     for text in (*TEXTS, more):
         for special in (True, False):
             expected = theirs(text, add_special_tokens=special)["input_ids"]
@@ -71,7 +71,7 @@ def compare_tokenizers(folder: Path, family: str, more: str = "") -> None:
 def test_gemma_3_is_read_as_transformers_reads_it(tmp_path):
     theirs, ours = (
         AutoProcessor.from_pretrained(DEMO_CHECKPOINT, backend="pil"),
-        FAMILIES["gemma3"].processor(DEMO_CHECKPOINT),
+        FAMILIES["gemma3"].load_processor(DEMO_CHECKPOINT),
     )
     compare_tokenizers(DEMO_CHECKPOINT, "gemma3")
     assert ours.apply_chat_template(TALK) == theirs.apply_chat_template(
@@ -110,7 +110,7 @@ def test_the_template_of_gemma_3_is_the_processors(tmp_path):
             text = "of the jinja file" if file.endswith("jinja") else json.dumps({"chat_template": "of the json file"})
             (folder / file).write_text(text)
         theirs = AutoProcessor.from_pretrained(folder, backend="pil")
-        assert FAMILIES["gemma3"].processor(folder).chat_template == theirs.chat_template, files
+        assert FAMILIES["gemma3"].load_processor(folder).chat_template == theirs.chat_template, files
 
 
 @pytest.mark.parametrize("size", ["E4B", "12B"])
@@ -119,7 +119,7 @@ def test_gemma_4_is_read_as_transformers_reads_it(size, template, tmp_path):
     folder = tmp_path / "checkpoint"
     gemma4.write_description(folder, size, gemma4.TEMPLATES[template], patch=12)
     family = gemma4.published(size)["model_type"]
-    theirs, ours = AutoTokenizer.from_pretrained(folder), FAMILIES[family].processor(folder)
+    theirs, ours = AutoTokenizer.from_pretrained(folder), FAMILIES[family].load_processor(folder)
     compare_tokenizers(folder, family)
     options = FAMILIES[family].template_options
     expected = theirs.apply_chat_template(TALK, add_generation_prompt=True, tokenize=False, **options)
@@ -131,7 +131,7 @@ def test_gemma_4_is_read_as_transformers_reads_it(size, template, tmp_path):
     path = folder / "tokenizer_config.json"
     for written in ("one", [{"name": "tools", "template": "two"}, {"name": "default", "template": "one"}]):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": written}))
-        assert FAMILIES[family].processor(folder).chat_template == "one"
+        assert FAMILIES[family].load_processor(folder).chat_template == "one"
 
 
 def test_a_template_runs_in_the_environment_that_transformers_gives_it():
@@ -146,7 +146,7 @@ def test_a_template_runs_in_the_environment_that_transformers_gives_it():
     {%- if tools is none and documents is none and add_generation_prompt and thinks %}{{ strftime_now('%Y') }}
     {%- endif %}
     """
-    processor = FAMILIES["gemma3"].processor(DEMO_CHECKPOINT)
+    processor = FAMILIES["gemma3"].load_processor(DEMO_CHECKPOINT)
     processor.chat_template = source
     theirs = AutoTokenizer.from_pretrained(DEMO_CHECKPOINT)
     expected = theirs.apply_chat_template(
@@ -163,10 +163,10 @@ def test_a_checkpoint_without_a_tokenizer_file_names_the_remedy(tmp_path):
     folder = gemma3_copy(tmp_path / "copy")
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(ModelError, match=r"cannot read .*tokenizer\.json .*: download it again"):
-        FAMILIES["gemma3"].processor(folder).tokenizer.encode("A cat.")
+        FAMILIES["gemma3"].load_processor(folder).tokenizer.encode("A cat.")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"has no tokenizer\.json: save the tokenizer"):
-        FAMILIES["gemma3"].processor(folder)
+        FAMILIES["gemma3"].load_processor(folder)
 
 
 # Sizes

@@ -25,8 +25,7 @@ from gemma_captioner.config.targets import (
     unlisted_target_note,
 )
 from gemma_captioner.errors import UsageError
-from gemma_captioner.media.sampling import Timeline, parse_span
-from gemma_captioner.media.sampling import length_flags as short_flags
+from gemma_captioner.media.sampling import Timeline, clip_length_flags, parse_span
 from gemma_captioner.pipeline.decoding import decode_settings
 from tests.support.clips import write
 from tests.support.files import captions
@@ -90,7 +89,7 @@ def test_the_span_is_what_the_trainer_keeps(target, frames, mode, fps, total, sp
     settings = decode_settings(Settings.from_dict(flat))
     timeline = clip(fps, total)
     assert parse_span(settings.span, timeline) == pytest.approx(span)
-    assert short_flags(timeline, settings) == (("too_short_for_trainer",) if too_short else ())
+    assert clip_length_flags(timeline, settings) == (("too_short_for_trainer",) if too_short else ())
 
 
 def test_the_first_frames_of_a_variable_rate_are_counted_not_timed():

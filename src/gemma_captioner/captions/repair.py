@@ -37,17 +37,17 @@ def repair_steps(*, alternatives: bool = False, keep_boilerplate: bool = False) 
     return selected
 
 
-def find_faults(text: str, by: Mapping[str, Callable[[str], str]]) -> list[str]:
+def find_faults(text: str, steps: Mapping[str, Callable[[str], str]]) -> list[str]:
     text = _normalize_newlines(text).removesuffix("\n")
-    return [fault for fault, step in by.items() if step(text) != text]
+    return [fault for fault, step in steps.items() if step(text) != text]
 
 
-def repair(text: str, by: Mapping[str, Callable[[str], str]]) -> str:
+def repair(text: str, steps: Mapping[str, Callable[[str], str]]) -> str:
     """# " Here is a caption:\\r\\n\\r\\nA cat\\u2019s tail. " -> "A cat's tail." """
     text, before = _normalize_newlines(text).removesuffix("\n"), None
     while text != before:  # removing one fault may reveal another
         before = text
-        for step in by.values():
+        for step in steps.values():
             text = step(text)
     return text
 

@@ -101,49 +101,51 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
         return _dry_run(paths, settings, output_options)
     from ..api import run_for
 
-    report = ProgressReporter(err, show=output_options.show, capture=not output_options.debug)
+    reporter = ProgressReporter(err, show=output_options.show, capture=not output_options.debug)
     run: Run | None = None
     message = ""
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
-        with report:
-            run = run_for(paths, settings, log=report.log)
-            report.watch(run)
+        with reporter:
+            run = run_for(paths, settings, log=reporter.log)
+            reporter.watch(run)
             with closing(run):
                 for outcome in run:
-                    report.update(outcome, run.total, run.utilization)
-        code = _exit_code(run, report)
+                    reporter.update(outcome, run.total, run.utilization)
+        code = _exit_code(run, reporter)
     except (KeyboardInterrupt, Terminated) as interruption:
         code = 143 if isinstance(interruption, Terminated) else 130
-        report.log("interrupted: everything finished is kept. Run the same command again to resume", "yellow")
+        reporter.log("interrupted: everything finished is kept. Run the same command again to resume", "yellow")
     except CaptionerError as error:
         code, message = error.exit_code, str(error)
-        report.log(f"error: {message}", "bold red")
+        reporter.log(f"error: {message}", "bold red")
         _print_traceback(output_options, settings)
     except Exception as error:  # a defect: finished work is kept, and the message says how to see where it was
         code, message = 1, f"the run stopped on an unexpected error ({type(error).__name__}: {error})"
-        report.log(f"error: {message}; everything finished is kept", "bold red")
-        report.log("Run the same command again to resume; add --debug to show where it stopped.")
+        reporter.log(f"error: {message}; everything finished is kept", "bold red")
+        reporter.log("Run the same command again to resume; add --debug to show where it stopped.")
         _print_traceback(output_options, settings)
     finally:
         signal.signal(signal.SIGTERM, previous)
     load_seconds = run.load_seconds if run else 0.0
-    if run and (report.stats.done or report.stats.skipped or run.plan.num_beyond_limit):
+    if run and (reporter.stats.done or reporter.stats.skipped or run.plan.num_beyond_limit):
         from .summary import print_summary
 
-        print_summary(report, run, command_line.get())
+        print_summary(reporter, run, command_line.get())
     if output_options.json_:
-        print_json(report.stats.as_json(report.seconds, load_seconds) | ({"error": message} if message else {}))
+        print_json(reporter.stats.as_json(reporter.seconds, load_seconds) | ({"error": message} if message else {}))
     if output_options.on_finish and code not in (130, 143):
         environment = os.environ | {"GEMMA_CAPTIONER_EXIT_CODE": str(code)}
         subprocess.run(output_options.on_finish, shell=True, env=environment, stdout=sys.stderr, check=False)
     return code
 
 
-def _exit_code(run: "Run", report: ProgressReporter) -> int:
-    stats = report.stats
+def _exit_code(run: "Run", reporter: ProgressReporter) -> int:
+    stats = reporter.stats
     if run.stopped_by_deadline:
-        report.log("--stop-after has passed: no new files were started. Run the same command again to resume", "yellow")
+        reporter.log(
+            "--stop-after has passed: no new files were started. Run the same command again to resume", "yellow"
+        )
     elif not (stats.done or stats.skipped or run.plan.num_in_other_shards or run.plan.num_beyond_limit):
         where = ", ".join(printable(root.folder) for root in run.roots)
         raise StartError(f"no images or clips in {where} {run.plan.why_empty}")

@@ -115,17 +115,17 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
         load_metadata(variant.settings)  # fails now if a prompt uses an unknown variable
     settings = variants[0].settings
     roots = resolve_roots(paths, settings.selection.output)
-    report = ProgressReporter(err, show=False)
-    items, files = select_sample(roots, settings.selection, limit, report.log)
+    reporter = ProgressReporter(err, show=False)
+    items, files = select_sample(roots, settings.selection, limit, reporter.log)
     html = output_options.html or page_path(roots, new_run_id())
     _check_page_writable(html)
     comparison = Comparison(items, variants, token_counter(settings.quality.tokenizer, settings.model.hf_token))
-    interrupted = _run(comparison, report)
+    interrupted = _run(comparison, reporter)
     if output_options.debug:
         err.print("".join(column.trace for column in comparison.columns), markup=False, soft_wrap=True)
     if output_options.json_:
         whole = {"files": files, "html": str(html) if comparison.has_answers else None}
-        print_json({**whole, "seconds": round(report.seconds, 3), "variants": as_json(comparison)})
+        print_json({**whole, "seconds": round(reporter.seconds, 3), "variants": as_json(comparison)})
     elif comparison.has_answers:
         out.print(as_text(comparison), soft_wrap=False)
     if comparison.has_answers:
@@ -133,19 +133,21 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
         where = ", ".join(printable(root.folder) for root in roots)
         page = as_page(comparison, title=f"Captions of {where}", about=f"{what}, {datetime.now():%Y-%m-%d %H:%M}")
         html.write_text(page, encoding="utf-8", errors="backslashreplace")
-        report.log(f"{what} in {format_duration(report.seconds)}. The page with the frames: {printable(html)}", "bold")
+        reporter.log(
+            f"{what} in {format_duration(reporter.seconds)}. The page with the frames: {printable(html)}", "bold"
+        )
     return interrupted or comparison.exit_code
 
 
-def _run(comparison: "Comparison", report: ProgressReporter) -> int | None:
+def _run(comparison: "Comparison", reporter: ProgressReporter) -> int | None:
     """Run it. Returns the exit code of an interruption, else None."""
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
-        with report, closing(comparison.run(report.log)) as outcomes:
+        with reporter, closing(comparison.run(reporter.log)) as outcomes:
             for outcome in outcomes:
-                report.update(outcome, comparison.total)
+                reporter.update(outcome, comparison.total)
     except (KeyboardInterrupt, Terminated) as interruption:
-        report.log("interrupted: the page holds the captions made so far", "yellow")
+        reporter.log("interrupted: the page holds the captions made so far", "yellow")
         return 143 if isinstance(interruption, Terminated) else 130
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -16,38 +16,38 @@ if TYPE_CHECKING:
     from ..executors.local import Run
 
 
-def print_summary(report: ProgressReporter, run: "Run", command_line: Sequence[str] | None) -> None:
+def print_summary(reporter: ProgressReporter, run: "Run", command_line: Sequence[str] | None) -> None:
     """command_line: the words of the `caption` command, None for a one-shot script."""
-    stats = report.stats
-    report.log(_counts(report, run), "bold")
+    stats = reporter.stats
+    reporter.log(_counts(reporter, run), "bold")
     if stats.collisions:
-        report.log(describe_collisions([_short(path, run) for path in stats.collisions]), "red")
+        reporter.log(describe_collisions([_short(path, run) for path in stats.collisions]), "red")
     if stats.captioned:
-        report.log(f"{_places(run)}; median length {counted(stats.median_words, 'word')}")
+        reporter.log(f"{_places(run)}; median length {counted(stats.median_words, 'word')}")
     for flag, count in stats.flags.most_common():
-        report.log(f"flagged {flag}: {listed(stats.flagged_files[flag], total=count)}", "yellow")
+        reporter.log(f"flagged {flag}: {listed(stats.flagged_files[flag], total=count)}", "yellow")
     if num_repeated := stats.num_repeated:
-        report.log(
+        reporter.log(
             f"{num_repeated:,} files share a caption with another file: `gemma-captioner check` shows which", "yellow"
         )
     collisions = set(stats.collisions)
     others = [(_short(f["path"], run), f["error"]) for f in stats.failures if f["path"] not in collisions]
     if others:
-        report.log("These files failed. Existing captions are unchanged:", "red")
+        reporter.log("These files failed. Existing captions are unchanged:", "red")
         for line in describe_failures(others):
-            report.log(f"  {line}")
-    for note in (describe_unsearched(run.plan.discovery.unsearched), _extrapolation(report, run)):
+            reporter.log(f"  {line}")
+    for note in (describe_unsearched(run.plan.discovery.unsearched), _extrapolation(reporter, run)):
         if note:
-            report.log(note, "yellow")
+            reporter.log(note, "yellow")
     if run.utilization:
-        report.log(format_utilization(run.utilization), "dim")
+        reporter.log(format_utilization(run.utilization), "dim")
     for journal in run.journals:
-        report.log(f"The journal of this run: {printable(journal)}", "dim")
+        reporter.log(f"The journal of this run: {printable(journal)}", "dim")
     if command_line is not None and (stats.done or run.plan.num_beyond_limit):
-        report.log("Next:")
-        for command, why in _next_commands(report, run, command_line):
-            report.log(f"  {why}:")
-            report.log(f"    {command}")
+        reporter.log("Next:")
+        for command, why in _next_commands(reporter, run, command_line):
+            reporter.log(f"  {why}:")
+            reporter.log(f"    {command}")
 
 
 def _short(path: str, run: "Run") -> str:
@@ -55,9 +55,9 @@ def _short(path: str, run: "Run") -> str:
     return path.removeprefix(f"{run.roots[0].folder}/") if len(run.roots) == 1 else path
 
 
-def _counts(report: ProgressReporter, run: "Run") -> str:
+def _counts(reporter: ProgressReporter, run: "Run") -> str:
     """# 12 captioned, 3 skipped, 0 failed, 1 other file ignored in 4.2s (loading the model took 1.0s)"""
-    stats = report.stats
+    stats = reporter.stats
     parts = [f"{stats.captioned:,} captioned", f"{stats.skipped:,} skipped", f"{stats.failed:,} failed"]
     unusual = [f"{count:,} {reason}" for reason, count in stats.skip_reasons.items() if reason != "has a caption"]
     if unusual:
@@ -67,7 +67,7 @@ def _counts(report: ProgressReporter, run: "Run") -> str:
     if ignored := run.plan.ignored:
         parts.append(f"{counted(ignored, 'other file')} ignored")
     loading = f" (loading the model took {format_duration(run.load_seconds)})" if run.load_seconds >= 0.1 else ""
-    return f"{', '.join(parts)} in {format_duration(report.seconds)}{loading}"
+    return f"{', '.join(parts)} in {format_duration(reporter.seconds)}{loading}"
 
 
 def _places(run: "Run") -> str:
@@ -79,20 +79,20 @@ def _places(run: "Run") -> str:
     return "Captions: " + ", ".join([f"beside the files in {where}" for where in beside] + elsewhere)
 
 
-def _extrapolation(report: ProgressReporter, run: "Run") -> str | None:
+def _extrapolation(reporter: ProgressReporter, run: "Run") -> str | None:
     """# --limit 5: all 5,000 files would take about 2 h 10 min"""
-    left, done, limit = run.plan.num_beyond_limit, report.stats.done, run.settings.selection.limit
+    left, done, limit = run.plan.num_beyond_limit, reporter.stats.done, run.settings.selection.limit
     if not left:
         return None
     if not done:
         return f"--limit {limit}: nothing was captioned, and {counted(left, 'file')} would be without it"
-    started = report.started + run.load_seconds if run.loaded_at is None else run.loaded_at  # excludes imports
+    started = reporter.started + run.load_seconds if run.loaded_at is None else run.loaded_at  # excludes imports
     seconds = (time.monotonic() - started) / done * (done + left) + run.load_seconds
     return f"--limit {limit}: all {counted(done + left, 'file')} would take about {format_estimate(seconds)}"
 
 
-def _next_commands(report: ProgressReporter, run: "Run", words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    stats, selection = report.stats, run.settings.selection
+def _next_commands(reporter: ProgressReporter, run: "Run", words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    stats, selection = reporter.stats, run.settings.selection
     same = _without(words, "--only", "--existing", "--limit", "--stop-after")
     if run.stopped_by_deadline:
         yield _shown(words), "Resume"

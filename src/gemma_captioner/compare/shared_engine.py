@@ -89,9 +89,9 @@ class _SharedSession:
         self._session.submit(request)
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        answers = self._session.poll(timeout_s)
-        self._in_flight -= len(answers)
-        return answers
+        replies = self._session.poll(timeout_s)
+        self._in_flight -= len(replies)
+        return replies
 
     def close(self) -> None:
         if self._in_flight:  # the run was aborted: pending replies would reach the next run

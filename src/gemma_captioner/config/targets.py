@@ -156,26 +156,26 @@ def get_target(target: str) -> Target:
 
 def unlisted_target_note(target: str) -> str | None:
     """Return a note for a combination that is not in the table; None if it is, or if no model is given."""
-    found = get_target(target)
-    if not found.model or found.model in _models_of(found.trainer):
+    row = get_target(target)
+    if not row.model or row.model in _models_of(row.trainer):
         return None
-    by = [trainer for trainer in trainers() if found.model in _models_of(trainer)]
+    trainers_with_model = [trainer for trainer in trainers() if row.model in _models_of(trainer)]
     return (
-        f"{target} is not in the table of targets, so it is treated as {found.trainer} and {found.model} in general. "
-        f"Known: {found.trainer} with {', '.join(_models_of(found.trainer)) or 'no model'}; "
-        f"{found.model} with {', '.join(by) or 'no trainer'}"
+        f"{target} is not in the table of targets, so it is treated as {row.trainer} and {row.model} in general. "
+        f"Known: {row.trainer} with {', '.join(_models_of(row.trainer)) or 'no model'}; "
+        f"{row.model} with {', '.join(trainers_with_model) or 'no trainer'}"
     )
 
 
 def target_in_mode(target: str, mode: str | None) -> Target:
     """Return the row with the trainer's other way to take frames. Raises `UsageError` if it has none of that name."""
-    found = get_target(target)
+    row = get_target(target)
     if mode is None:
-        return found
-    if mode not in found.modes:
-        known = f"Available: {', '.join(found.modes)}" if found.modes else "it has none: omit --train-mode"
-        raise UsageError(f"--train-mode {mode}: unknown for {found.trainer}. {known}")
-    return replace(found, **found.modes[mode])
+        return row
+    if mode not in row.modes:
+        known = f"Available: {', '.join(row.modes)}" if row.modes else "it has none: omit --train-mode"
+        raise UsageError(f"--train-mode {mode}: unknown for {row.trainer}. {known}")
+    return replace(row, **row.modes[mode])
 
 
 def parse_frame_counts(value: Any) -> tuple[Any, ...]:
@@ -190,14 +190,14 @@ def training_lengths(target: str, train_frames: Sequence[int], mode: str | None 
     # diffusion-pipe:wan, 33 81 -> 2.0625,5.0625 (at 16 a second)     musubi:wan, 81 -> 81f (frames of the file)
     # musubi:wan, 81, mode source_fps -> 81f@16 (after frames are dropped to 16 a second)
     """
-    found = target_in_mode(target, mode)
-    if found.rate != "source" and not found.fps:
-        known = [f"{found.trainer}:{m}" for m in _models_of(found.trainer) if get_target(f"{found.trainer}:{m}").fps]
+    row = target_in_mode(target, mode)
+    if row.rate != "source" and not row.fps:
+        known = [f"{row.trainer}:{m}" for m in _models_of(row.trainer) if get_target(f"{row.trainer}:{m}").fps]
         raise UsageError(f"--for {target} with --train-frames requires a model: give {', '.join(known)}")
-    counts = [count for count in sorted({*map(found.valid_count, train_frames)}) if count > 1] or [1]
-    if found.rate == "model":
-        return ",".join(f"{count / found.fps:.6g}" for count in counts)
-    return ",".join(f"{count}f" if found.rate == "source" else f"{count}f@{found.fps:g}" for count in counts)
+    counts = [count for count in sorted({*map(row.valid_count, train_frames)}) if count > 1] or [1]
+    if row.rate == "model":
+        return ",".join(f"{count / row.fps:.6g}" for count in counts)
+    return ",".join(f"{count}f" if row.rate == "source" else f"{count}f@{row.fps:g}" for count in counts)
 
 
 def span_for(target: str, train_frames: Sequence[int], mode: str | None = None) -> str:
@@ -205,10 +205,10 @@ def span_for(target: str, train_frames: Sequence[int], mode: str | None = None) 
 
     # diffusion-pipe:wan, 81 -> head:5.0625      musubi:wan, 81 -> head:81f      sd-scripts:sdxl, 81 -> whole
     """
-    found = target_in_mode(target, mode)
-    if not train_frames or found.keep not in ("head", "middle"):
+    row = target_in_mode(target, mode)
+    if not train_frames or row.keep not in ("head", "middle"):
         return "whole"
-    return f"{found.keep}:{training_lengths(target, train_frames, mode)}"
+    return f"{row.keep}:{training_lengths(target, train_frames, mode)}"
 
 
 def clips_for(target: str, train_frames: Sequence[int]) -> tuple[list[int], float]:
@@ -216,8 +216,8 @@ def clips_for(target: str, train_frames: Sequence[int]) -> tuple[list[int], floa
 
     # musubi:wan, 80 33 -> [77, 33], 16      ltx:ltx2, 121 -> [121], 0
     """
-    found = get_target(target)
-    return sorted({*map(found.valid_count, train_frames)}, reverse=True), found.fps
+    row = get_target(target)
+    return sorted({*map(row.valid_count, train_frames)}, reverse=True), row.fps
 
 
 def target_for(target: str) -> str | None:
@@ -225,10 +225,10 @@ def target_for(target: str) -> str | None:
 
     # musubi:wan -> wan      ltx -> ltx      onetrainer:flux -> onetrainer:flux (77 tokens)      sd-scripts -> None
     """
-    found = get_target(target)
-    if not found.model:
+    row = get_target(target)
+    if not row.model:
         return None
-    return found.model if token_limit(found.model) == token_limit(found.name) else found.name
+    return row.model if token_limit(row.model) == token_limit(row.name) else row.name
 
 
 def token_limit(target: str | None) -> TokenLimit | None:
@@ -236,9 +236,9 @@ def token_limit(target: str | None) -> TokenLimit | None:
 
     Raises `UsageError` if the target is unknown.
     """
-    if target is None or not (found := _row_of(target)).tokens:
+    if target is None or not (row := _row_of(target)).tokens:
         return None
-    return TokenLimit(found.tokens - found.reserved, found.encoder, found.over)
+    return TokenLimit(row.tokens - row.reserved, row.encoder, row.over)
 
 
 def states_silence(target: str | None) -> bool:

@@ -74,8 +74,8 @@ def choose_model(settings: Settings, log: ReportCallback = lambda line: None) ->
         return settings
     if engine != "local" or settings.cluster.cluster is not None:  # the memory that counts is that of other processes
         return settings.with_model(DEFAULT_MODEL)
-    from .local.auto import choose
+    from .local.auto import choose_auto_model
 
-    name, report = choose(settings)
-    log(report)
+    name, choice = choose_auto_model(settings)
+    log(choice)
     return settings.with_model(name)

@@ -51,19 +51,19 @@ Result = Reply | Failed | BaseException | str  # what a session's thread produce
 def drain(
     results: SimpleQueue[Result], timeout_s: float, log: Callable[[str], None] = lambda line: None
 ) -> list[Reply | Failed]:
-    """Return the answers in the queue. Wait up to `timeout_s` for the first result.
+    """Return the replies in the queue. Wait up to `timeout_s` for the first result.
 
-    Raises the first exception. Answers before it are returned first, and the next call raises it.
+    Raises the first exception. Replies before it are returned first, and the next call raises it.
     """
-    answers: list[Reply | Failed] = []
+    replies: list[Reply | Failed] = []
     try:
         result = results.get(timeout=timeout_s)
         while True:
             if isinstance(result, str):
                 log(result)
             elif not isinstance(result, BaseException):
-                answers.append(result)
-            elif answers:
+                replies.append(result)
+            elif replies:
                 results.put(result)
                 break
             else:
@@ -71,7 +71,7 @@ def drain(
             result = results.get_nowait()
     except Empty:
         pass
-    return answers
+    return replies
 
 
 class Session(Protocol):

@@ -29,7 +29,7 @@ from . import native_log
 from .bmp import read_bmp
 from .color import convert_primaries
 from .image_color import image_to_srgb, is_valid_profile
-from .sampling import Timeline, length_flags, select_frames
+from .sampling import Timeline, clip_length_flags, select_frames
 from .settings import DecodeSettings
 from .still import HDR, color_tags, decode_still, is_animation
 from .tiff import read_tiff
@@ -149,7 +149,7 @@ def _open(path: Path) -> Iterator[Image.Image]:
 
 
 def _decode_still(
-    file: Image.Image, path: Path, wanted: Size, settings: DecodeSettings, *, is_damaged: bool = False
+    file: Image.Image, path: Path, size_rule: Size, settings: DecodeSettings, *, is_damaged: bool = False
 ) -> Frames:
     _scale_transparent_color(file)  # must run before the file is loaded
     nclx = file.info.get("nclx_profile") or {}  # HEIC files without an ICC profile
@@ -160,12 +160,12 @@ def _decode_still(
         primaries, transfer = map(ord, stated.pop()) if len(stated) == 1 else color_tags(path)
         if transfer in HDR:
             with suppress(FFmpegError, OSError, ValueError):  # Pillow decodes grids of tiles, without tone mapping
-                return decode_still(path, wanted, settings)
+                return decode_still(path, size_rule, settings)
         if primaries != 2 and file.format == "PNG":
             file.info.pop("gamma", None)  # cICP counts
     orientation, flags = _read_metadata(file)
     upright = file.size[::-1] if orientation >= 5 else file.size
-    size = resized_dimensions(wanted, *upright)
+    size = resized_dimensions(size_rule, *upright)
     use_draft = file.format == "JPEG" and not settings.exact_pixels and not is_damaged
     if use_draft:
         # The decoder scales to 1/2, 1/4 or 1/8, never below the target size.
@@ -183,7 +183,7 @@ def _decode_still(
     if orientation > 1:
         image = image.transpose(_TRANSPOSITIONS[orientation])
     pixels = image_to_srgb(
-        image, size, settings.background, exact=not use_draft, bicubic=isinstance(wanted, PatchBudget)
+        image, size, settings.background, exact=not use_draft, bicubic=isinstance(size_rule, PatchBudget)
     )
     if not file.info.get("icc_profile"):
         pixels = convert_primaries(pixels, primaries, transfer)
@@ -258,10 +258,10 @@ def _is_animated(file: Image.Image) -> bool:
         return False
 
 
-def _decode_animation(file: Image.Image, wanted: Size, settings: DecodeSettings) -> Frames:
+def _decode_animation(file: Image.Image, size_rule: Size, settings: DecodeSettings) -> Frames:
     """Load every frame in order: in these formats, each frame builds on the one before."""
     _, flags = _read_metadata(file)
-    size = resized_dimensions(wanted, *file.size)
+    size = resized_dimensions(size_rule, *file.size)
     start_times, time_s = [], 0.0
     covered: list[Box | None] = []  # the area that the frames so far cover
     for number in count():
@@ -285,9 +285,11 @@ def _decode_animation(file: Image.Image, wanted: Size, settings: DecodeSettings)
     for number in chosen:
         file.seek(number)
         image = _hide_uncovered(file, covered[number])
-        pixels.append(image_to_srgb(image.copy(), size, settings.background, bicubic=isinstance(wanted, PatchBudget)))
+        pixels.append(
+            image_to_srgb(image.copy(), size, settings.background, bicubic=isinstance(size_rule, PatchBudget))
+        )
     times = tuple(start_times[i] for i in chosen)
-    flags += length_flags(timeline, settings)
+    flags += clip_length_flags(timeline, settings)
     return Frames(np.stack(pixels), times, duration_s=time_s, flags=tuple(flags), kind="clip", source_size=file.size)
 
 

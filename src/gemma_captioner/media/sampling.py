@@ -90,7 +90,7 @@ def longest_that_fits(lengths: str, timeline: Timeline) -> float | None:
     return min(max(fitting), timeline.duration) if fitting else None
 
 
-def length_flags(timeline: Timeline, settings: DecodeSettings) -> tuple[str, ...]:
+def clip_length_flags(timeline: Timeline, settings: DecodeSettings) -> tuple[str, ...]:
     """Return `too_short_for_trainer` for a clip that is shorter than what the trainer keeps."""
     is_short = bool(settings.min_lengths) and longest_that_fits(settings.min_lengths, timeline) is None
     return ("too_short_for_trainer",) * is_short

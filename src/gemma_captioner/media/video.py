@@ -24,7 +24,7 @@ from ..errors import ItemError
 from ..storage.filesystem import is_local, source
 from ..types import Frames, PatchBudget, Pixels, Size, resized_dimensions
 from .color import frame_to_srgb, upright_size
-from .sampling import TIMESTAMP_TOLERANCE_S, Timeline, length_flags, select_frames
+from .sampling import TIMESTAMP_TOLERANCE_S, Timeline, clip_length_flags, select_frames
 from .settings import DecodeSettings
 
 av.logging.set_level(None)
@@ -77,7 +77,7 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
                 pixels=pixels[: len(times)],
                 times_s=tuple(times),
                 duration_s=round(timeline.duration, 6),
-                flags=("partial_video",) * bool(missing) + length_flags(timeline, settings),
+                flags=("partial_video",) * bool(missing) + clip_length_flags(timeline, settings),
                 kind="clip",
                 source_size=source_size,
             )

@@ -16,7 +16,7 @@ from ..prompts.examples import FewShotExample, examples_of_kind
 from ..prompts.metadata import MetadataTable
 from ..prompts.variables import fill_template, find_empty_variable, variable_values
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Reply, Request
-from .postprocess import CaptionCheck, check_intermediate, postprocess_reply
+from .postprocess import CaptionCheck, check_chain_reply, postprocess_reply
 
 _RETRY_TEMPERATURE = 0.7
 _RETRY_PROMPT = (
@@ -145,25 +145,25 @@ class ItemState:
 
     def handle_reply(
         self,
-        answer: Reply | Failed,
+        reply: Reply | Failed,
         settings: Settings,
         caption_format: CaptionFormat[Any],
         count_tokens: Callable[[str], int] | None,
     ) -> None:
         """Accept the reply, continue its chain, reject it so that its prompt is sent again, or fail the item."""
         assert self.frames is not None
-        [prompt_state] = [prompt for prompt in self.prompt_states if prompt.id == answer.request_id]
+        [prompt_state] = [prompt for prompt in self.prompt_states if prompt.id == reply.request_id]
         prompt_state.in_flight = False
-        if isinstance(answer, Failed):
-            self.failed = answer
+        if isinstance(reply, Failed):
+            self.failed = reply
             return
         # A caption may repeat the answer that its prompt continues, but not the prompt.
         prompt = fill_template(prompt_state.template, {**self.values, "previous": ""})
         if prompt_state.following:
-            check = check_intermediate(answer, prompt, settings)
+            check = check_chain_reply(reply, prompt, settings)
         else:
             check = postprocess_reply(
-                answer,
+                reply,
                 prompt,
                 settings,
                 self.values,
@@ -172,14 +172,14 @@ class ItemState:
                 duration_s=self.frames.duration_s,
             )
         if check.rejection is None and prompt_state.following:
-            prompt_state.earlier.append((prompt_state.prompt, answer))
+            prompt_state.earlier.append((prompt_state.prompt, reply))
             prompt_state.template, prompt_state.attempt = prompt_state.following.pop(0), 0
             prompt_state.prompt = fill_template(prompt_state.template, {**self.values, "previous": check.caption})
             return
         if check.rejection is None:
-            prompt_state.reply, prompt_state.check = answer, check
+            prompt_state.reply, prompt_state.check = reply, check
             return
-        prompt_state.rejected.append(answer.text)
+        prompt_state.rejected.append(reply.text)
         prompt_state.attempt, prompt_state.format_error = prompt_state.attempt + 1, check.format_error
         if prompt_state.attempt > settings.quality.retries:
             self.failed = Failed(self.item, check.rejection, rejected=tuple(prompt_state.rejected))

@@ -75,7 +75,7 @@ def postprocess_reply(
     return CaptionCheck(caption, reply.flags + flags + ("truncated",) * is_truncated + too_long)
 
 
-def check_intermediate(reply: Reply, prompt: str, settings: Settings) -> CaptionCheck:
+def check_chain_reply(reply: Reply, prompt: str, settings: Settings) -> CaptionCheck:
     """Check an answer that another prompt continues. It is kept as the model wrote it."""
     text = strip_template(reply.text).strip()
     try:

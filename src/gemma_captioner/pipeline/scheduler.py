@@ -241,11 +241,11 @@ class Pipeline:
     # Outcomes
 
     def _collect(self, session: Session) -> Iterator[Outcome]:
-        """Handle the engine's answers, and yield the items that are done."""
-        for answer in session.poll(_POLL_TIMEOUT_S):
-            assert answer.request_id is not None
-            state = self._in_flight.pop(answer.request_id)
-            state.handle_reply(answer, self.settings, self._format, self._count_tokens)
+        """Handle the engine's replies, and yield the items that are done."""
+        for reply in session.poll(_POLL_TIMEOUT_S):
+            assert reply.request_id is not None
+            state = self._in_flight.pop(reply.request_id)
+            state.handle_reply(reply, self.settings, self._format, self._count_tokens)
             if state.is_done:
                 self._release(state)
                 if (outcome := self._store_outcome(state)) is not None:

@@ -17,7 +17,7 @@ _ALLOWANCE = 1024  # for the turns of the chat template and the values of variab
 _BITS = {"none": "16", "8bit": "8", "4bit": "4"}
 
 
-def choose(settings: Settings) -> tuple[str, str]:
+def choose_auto_model(settings: Settings) -> tuple[str, str]:
     """Return the model's name, and a line that reports the choice.
 
     A precision that requires a package that is missing does not count as one that fits; the line names the package.

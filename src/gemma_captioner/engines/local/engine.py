@@ -22,7 +22,7 @@ from .families import FAMILIES, Family
 from .memory import Architecture, MemoryPlan
 from .processor import Processor
 from .prompting import Turn, encode_prompt
-from .quantized import stored
+from .quantized import stored_precision
 
 if TYPE_CHECKING:  # it imports torch and transformers, which takes seconds
     from .session import LocalSession
@@ -65,7 +65,7 @@ class LocalEngine:
     @cached_property
     def processor(self) -> Processor:
         with checkpoints.map_loading_errors(self.checkpoint.name, self.checkpoint.token):
-            return self.family.processor(self.checkpoint.folder)
+            return self.family.load_processor(self.checkpoint.folder)
 
     @property
     def family(self) -> Family:
@@ -88,7 +88,7 @@ class LocalEngine:
     @cached_property
     def _static_spec(self) -> EngineSpec:
         self._check_prompts()
-        size, clip_size = (self.family.size(self.processor, self._settings, kind) for kind in ("image", "clip"))
+        size, clip_size = (self.family.frame_size(self.processor, self._settings, kind) for kind in ("image", "clip"))
         return EngineSpec(
             size=size,
             clip_size=clip_size,
@@ -144,7 +144,7 @@ class LocalEngine:
     @cached_property
     def memory_plan(self) -> MemoryPlan:
         settings = self._settings
-        parameter_counts = None if self.family.parameters is None else self.family.parameters(self.config)
+        parameter_counts = None if self.family.count_parameters is None else self.family.count_parameters(self.config)
         plan = hardware.plan_memory(
             Architecture.of(self.config, parameter_counts, self._max_image_tokens()),
             settings.model,
@@ -152,7 +152,7 @@ class LocalEngine:
             device=self.device,
             dtype=self.dtype,
             request_tokens=self._longest_request + _PROMPT_ALLOWANCE,
-            stored=stored(self.checkpoint, settings.model.quantize, self.device, self.dtype),
+            stored=stored_precision(self.checkpoint, settings.model.quantize, self.device, self.dtype),
         )
         uses_bitsandbytes = plan.precision != "none" and not plan.is_stored
         if uses_bitsandbytes and find_spec("bitsandbytes") is None:  # checked before the download

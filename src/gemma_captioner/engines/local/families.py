@@ -28,30 +28,30 @@ class Family:
     """The functions that differ between model families.
 
     Attributes:
-        processor: Loads the tokenizer, the image processor and the chat template from a checkpoint's folder.
-        size: Returns the frame size for images or clips.
+        load_processor: Loads the tokenizer, the image processor and the chat template from a checkpoint's folder.
+        frame_size: Returns the frame size for images or clips.
         marker: Returns the text that stands for one frame before tokenization.
         placeholder: Returns the text that replaces a marker, given the processor and the number of soft tokens.
         soft_tokens: Returns the number of soft tokens of a frame, given the processor, its height and its width.
-        media: Joins the markers of an item's frames, with timestamps if enabled.
-        features: Maps normalized float [n, 3, height, width] to one tensor [soft tokens, hidden] per frame.
+        join_markers: Joins the markers of an item's frames, with timestamps if enabled.
+        encode_images: Maps normalized float [n, 3, height, width] to one tensor [soft tokens, hidden] per frame.
         vision_inputs: Maps features and the mask of soft tokens in `input_ids` to arguments of the model's `forward`.
         template_options: Values for the chat template.
         modules: transformers' modules of the model's classes.
-        parameters: Returns the numbers of linear and other weights, for families for which memory.py has no formula.
+        count_parameters: Returns the numbers of linear and other weights, if memory.py has no formula for the family.
     """
 
-    processor: Callable[[Path], Processor]
-    size: Callable[[Processor, Settings, Kind], Size]
+    load_processor: Callable[[Path], Processor]
+    frame_size: Callable[[Processor, Settings, Kind], Size]
     marker: Callable[[Processor], str]
     placeholder: Callable[[Processor, int], str]
     soft_tokens: Callable[[Processor, int, int], int]
-    media: Callable[[str, Sequence[float], bool], str]
-    features: Callable[[Any, "torch.Tensor"], Sequence["torch.Tensor"]]
+    join_markers: Callable[[str, Sequence[float], bool], str]
+    encode_images: Callable[[Any, "torch.Tensor"], Sequence["torch.Tensor"]]
     vision_inputs: Callable[[Sequence["torch.Tensor"], "torch.Tensor"], dict[str, Any]]
     template_options: Mapping[str, Any]
     modules: Sequence[str]
-    parameters: Callable[[ModelConfig], tuple[int, int]] | None = None
+    count_parameters: Callable[[ModelConfig], tuple[int, int]] | None = None
 
 
 # Gemma 3
@@ -146,32 +146,32 @@ _GEMMA4_IMAGES = {"patch_size": 16, "pooling_kernel_size": 3, "rescale_factor": 
 
 _GEMMA4 = Family(
     # tokenizer_config.json counts for Gemma 4 only: some base models of Gemma 3 have a template there, but need none.
-    processor=partial(
+    load_processor=partial(
         load_processor, image_defaults=_GEMMA4_IMAGES, templates=("chat_template.jinja", "tokenizer_config.json")
     ),
-    size=_gemma4_size,
+    frame_size=_gemma4_size,
     marker=lambda processor: str(processor.tokenizer.image_token),
     placeholder=_gemma4_placeholder,
     soft_tokens=_gemma4_soft_tokens,
-    media=_gemma4_media,
-    features=_gemma4_features,
+    join_markers=_gemma4_media,
+    encode_images=_gemma4_features,
     vision_inputs=_gemma4_vision_inputs,
     template_options={"enable_thinking": False},
     modules=("transformers.models.gemma4.modeling_gemma4",),
-    parameters=count_gemma4_parameters,
+    count_parameters=count_gemma4_parameters,
 )
 
 FAMILIES: Mapping[str, Family] = {
     "gemma3": Family(
-        processor=partial(
+        load_processor=partial(
             load_processor, image_defaults=_GEMMA3_IMAGES, templates=("chat_template.json", "chat_template.jinja")
         ),
-        size=_gemma3_size,
+        frame_size=_gemma3_size,
         marker=lambda processor: str(processor.tokenizer.boi_token),
         placeholder=_gemma3_placeholder,
         soft_tokens=lambda processor, height, width: processor.tokens_per_image,
-        media=_gemma3_media,
-        features=lambda model, values: list(model.get_image_features(values).pooler_output),
+        join_markers=_gemma3_media,
+        encode_images=lambda model, values: list(model.get_image_features(values).pooler_output),
         vision_inputs=_gemma3_vision_inputs,
         template_options={},
         modules=("transformers.models.gemma3.modeling_gemma3", "transformers.models.siglip.modeling_siglip"),

@@ -227,9 +227,9 @@ def plan(
             per_token = architecture.token_bytes(dtype_bytes) + _MASK_BYTES * request_tokens
             batch_tokens = request_tokens + max(0, spare) // per_token
             spread = capacity > available
-            most = _MAX_BATCH_SIZE[device]
+            max_batch_size = _MAX_BATCH_SIZE[device]
             return MemoryPlan(
-                precision, device, capacity, weights, working, batch_tokens, most, spread, stored is not None
+                precision, device, capacity, weights, working, batch_tokens, max_batch_size, spread, stored is not None
             )
     how = f"in its stored {precision}" if stored else f"even with --quantize {precision}"
     raise MemoryShortageError(

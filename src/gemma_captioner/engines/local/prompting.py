@@ -106,7 +106,7 @@ def encode_prompt(family: Family, processor: Processor, turns: Sequence[Turn], s
     timestamps = settings.sampling.timestamps
     text = render_prompt(
         processor,
-        [(t.prompt, family.media(marker, t.times_s, timestamps) if t.times_s else "", t.answer) for t in turns],
+        [(t.prompt, family.join_markers(marker, t.times_s, timestamps) if t.times_s else "", t.answer) for t in turns],
         marker=marker,
         order=settings.prompting.order,
         system=settings.prompting.system,

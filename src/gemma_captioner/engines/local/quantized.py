@@ -12,17 +12,19 @@ from .hardware import Dtype
 from .memory import Precision
 
 
-def stored(found: Checkpoint, asked: Quantize, device: str, dtype: Dtype) -> tuple[Precision, int] | None:
+def stored_precision(
+    checkpoint: Checkpoint, quantize: Quantize, device: str, dtype: Dtype
+) -> tuple[Precision, int] | None:
     """Return the stored precision and the bytes of the weights; None if the weights are not quantized.
 
     Raises `UsageError` if --quantize contradicts it, and `ModelError` if a required package or device is missing.
     """
-    if (quantization := found.quantization) is None:
+    if (quantization := checkpoint.quantization) is None:
         return None
     precision, method = precision_of(quantization), str(quantization.get("quant_method"))
-    if asked not in ("auto", precision):
+    if quantize not in ("auto", precision):
         raise UsageError(
-            f"{found.name} is stored in {precision} ({method}), so --quantize {asked} is not possible: "
+            f"{checkpoint.name} is stored in {precision} ({method}), so --quantize {quantize} is not possible: "
             "remove it, or use the 16-bit checkpoint"
         )
     import torch
@@ -34,9 +36,9 @@ def stored(found: Checkpoint, asked: Quantize, device: str, dtype: Dtype) -> tup
     except (ImportError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(
-            f"{found.name} is quantized with {method}, which does not work on this machine: {reason}"
+            f"{checkpoint.name} is quantized with {method}, which does not work on this machine: {reason}"
         ) from error
-    return precision, weight_bytes(found)
+    return precision, weight_bytes(checkpoint)
 
 
 def precision_of(quantization: Mapping[str, Any]) -> Precision:
@@ -52,14 +54,14 @@ def current_module_name(module: str) -> str:
     return module.replace("language_model.model.", "language_model.").replace("vision_model.", "")
 
 
-def config_of(found: Checkpoint) -> Any:
+def config_of(checkpoint: Checkpoint) -> Any:
     """Load the configuration and add the current names of the layers that are not quantized.
 
     transformers converts old names of weights when it loads them, but not the names in this list.
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(found.folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
     quantization = getattr(config, "quantization_config", None) or {}
     if names := quantization.get("llm_int8_skip_modules"):
         today = (rf"(?:.*\.)?{current_module_name(name)}" for name in names)

@@ -144,9 +144,9 @@ class LocalSession:
         return encode_prompt(self._family, self._processor, turns, self._settings)
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        answers = drain(self._results, timeout_s, self._log)
-        self._in_flight -= len(answers)
-        return answers
+        replies = drain(self._results, timeout_s, self._log)
+        self._in_flight -= len(replies)
+        return replies
 
     def close(self) -> None:
         self._stop.set()

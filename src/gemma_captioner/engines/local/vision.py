@@ -38,7 +38,7 @@ class VisionEncoder:
         features: list[torch.Tensor] = []
         for chunk in _chunks(frames, self.chunk):
             values = self.normalize(self._to_device(np.stack(chunk)))  # float32: the vision tower casts it
-            features += self._family.features(self._model, values)
+            features += self._family.encode_images(self._model, values)
         return self._family.vision_inputs(
             [features[i] for i in indices], input_ids == self._model.config.image_token_id
         )

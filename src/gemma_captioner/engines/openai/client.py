@@ -17,7 +17,7 @@ import openai
 
 from ...config.model import ServerSettings
 from ...errors import ModelError, ServerError, StartError, UsageError, redact_credentials
-from .errors import ApiFailure, classify_response, one_line
+from .errors import ApiFailure, classify_response, shorten_to_one_line
 from .responses import Completion, parse_response
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -169,7 +169,7 @@ class Client:
                 raise self._fatal_error(failure) or unreachable from error
             return self.endpoint.redact_key(failure.message)
         except (ValueError, LookupError, TypeError):
-            return f"it replied {one_line(text)!r}"
+            return f"it replied {shorten_to_one_line(text)!r}"
 
     def native(self, path: str) -> Any:
         """Return the JSON of an endpoint outside of the OpenAI protocol, such as "/props"; None if there is none."""

@@ -138,14 +138,14 @@ def _error_text(body: object) -> str:
             return _error_text(inner)
         case {"message": str(message), **rest}:
             code = rest.get("code") or rest.get("type")
-            return f"{one_line(message)} [{code}]" if isinstance(code, str) else one_line(message)
+            return f"{shorten_to_one_line(message)} [{code}]" if isinstance(code, str) else shorten_to_one_line(message)
         case [{"loc": [*place], "msg": message}, *_]:  # a validation error of FastAPI
-            return one_line(f"{'.'.join(map(str, place))}: {message}")
+            return shorten_to_one_line(f"{'.'.join(map(str, place))}: {message}")
         case _:
-            return one_line(body if isinstance(body, str) else json.dumps(body))
+            return shorten_to_one_line(body if isinstance(body, str) else json.dumps(body))
 
 
-def one_line(text: str) -> str:
+def shorten_to_one_line(text: str) -> str:
     text = " ".join(re.sub(r"<[^>]*>", " ", text).split())  # removes the tags of a proxy's HTML page
     return text if len(text) <= 300 else text[:300] + "..."
 

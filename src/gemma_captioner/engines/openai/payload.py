@@ -24,7 +24,7 @@ class RequestTemplate:
     continuing: Mapping[str, Any] = field(default_factory=dict)  # for an answer whose first words are given
 
 
-def body(
+def request_body(
     template: RequestTemplate,
     request: Request,
     images: Sequence[Sequence[bytes]],

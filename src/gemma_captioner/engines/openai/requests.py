@@ -13,7 +13,7 @@ from ..base import prepend_begin
 from .client import Client
 from .concurrency import AdaptiveConcurrency
 from .errors import ApiFailure
-from .payload import RequestTemplate, body
+from .payload import RequestTemplate, request_body
 from .responses import Completion
 
 _MAX_ATTEMPTS = 6  # for a failed connection or an invalid answer; an overloaded server is retried until the deadline
@@ -49,7 +49,7 @@ class RetryingClient:
     async def complete(
         self, request: Request, images: Sequence[Sequence[bytes]], submitted_at_s: float
     ) -> Reply | Failed:
-        """Return the reply to a request, or its failure. images: as `body` takes them.
+        """Return the reply to a request, or its failure. images: as `request_body` takes them.
 
         Raises `ServerError` or `ModelError` if the run cannot continue.
         """
@@ -59,7 +59,7 @@ class RetryingClient:
         while True:
             sent_at, dropped = time.monotonic(), frozenset(self._dropped_parameters)
             result = await self._attempt(
-                body(self._template, request, images, frame_indices, dropped), deadline - sent_at
+                request_body(self._template, request, images, frame_indices, dropped), deadline - sent_at
             )
             if isinstance(result, Completion):
                 self._concurrency.record_success(time.monotonic(), work=len(frame_indices))

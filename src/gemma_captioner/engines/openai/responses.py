@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ...types import FinishReason
-from .errors import ApiFailure, classify_response, one_line
+from .errors import ApiFailure, classify_response, shorten_to_one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ def parse_response(text: str) -> Completion | ApiFailure:
     try:
         response = _Response.model_validate_json(_merge_stream(text))
     except (ValidationError, ValueError, TypeError, LookupError, AttributeError):
-        return ApiFailure("transient", f"the reply is not a chat completion: {one_line(text)}")
+        return ApiFailure("transient", f"the reply is not a chat completion: {shorten_to_one_line(text)}")
     if response.error:
         code = response.error.get("code") if isinstance(response.error, dict) else None
         return classify_response(code if isinstance(code, int) else 500, response.error)
     if not response.choices:
-        return ApiFailure("transient", f"the reply has no choices: {one_line(text)}")
+        return ApiFailure("transient", f"the reply has no choices: {shorten_to_one_line(text)}")
     choice = response.choices[0]
     finish_reason = str(choice.finish_reason).lower()
     if finish_reason == "content_filter":
@@ -80,7 +80,7 @@ def parse_response(text: str) -> Completion | ApiFailure:
     for opening, closing in _REASONING_MARKERS:
         answer = answer.rpartition(closing)[2].partition(opening)[0]
     if not answer.strip() and choice.message.refusal:
-        return ApiFailure("refused", f"the model refused: {one_line(str(choice.message.refusal))}")
+        return ApiFailure("refused", f"the model refused: {shorten_to_one_line(str(choice.message.refusal))}")
     if not answer.strip() and (content or choice.message.reasoning or choice.message.reasoning_content):
         return ApiFailure(
             "refused", "the answer contains only reasoning: turn it off in the server, or raise --max-new-tokens"

@@ -87,9 +87,9 @@ class ServerSession:
         images.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._enqueue, queued))
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        answers = drain(self._results, timeout_s, self._log)
-        self._in_flight -= len(answers)
-        return answers
+        replies = drain(self._results, timeout_s, self._log)
+        self._in_flight -= len(replies)
+        return replies
 
     def close(self) -> None:
         if self._thread.is_alive():

@@ -74,8 +74,7 @@ class ClusterRun(Run):
                 self.log(str(resources) + (f"; dashboard: http://{resources.dashboard}" if resources.dashboard else ""))
                 queue.split_for(resources.actors)
                 config = self._worker_config(resources)
-                lost: list[int] = []
-                yield from self._run_batches(queue, config, resources, lost)
+                lost = yield from self._run_batches(queue, config, resources)
                 for result in isolate_retry(list(queue.items(lost)), config, resources):
                     if isinstance(result, BatchResult):
                         yield from self._outcomes_of(result)
@@ -102,23 +101,24 @@ class ClusterRun(Run):
         )
         stop_after = run_options.stop_after
         return WorkerConfig(
-            self.run_id,
-            settings,
-            len(self.stores),
-            time.time() + parse_duration(stop_after) if stop_after else float("inf"),
-            resources.gpus,
+            run_id=self.run_id,
+            settings=settings,
+            stores=len(self.stores),
+            deadline=time.time() + parse_duration(stop_after) if stop_after else float("inf"),
+            gpus=resources.gpus,
         )
 
     def _run_batches(
-        self, queue: BatchQueue, config: WorkerConfig, resources: ActorResources, lost: list[int]
-    ) -> Iterator[Outcome]:
-        """Yield the outcomes of all batches that return, and append the others to `lost`.
+        self, queue: BatchQueue, config: WorkerConfig, resources: ActorResources
+    ) -> Generator[Outcome, None, list[int]]:
+        """Yield the outcomes of all batches that return. Return the indices of the others.
 
         Ray Data gives up when actors die repeatedly. Then the batches that it had not started are run again. If no
         batch returned, raises `StartError`.
         """
         import ray
 
+        lost: list[int] = []
         pending = list(range(len(queue.batches)))
         while pending:
             returned: set[int] = set()
@@ -133,8 +133,7 @@ class ClusterRun(Run):
                 gave_up = error
             missing = [batch for batch in pending if batch not in returned]
             if gave_up is None:
-                lost += missing
-                return
+                return lost + missing
             if not returned:
                 reason = str(gave_up).strip()[-500:]
                 raise StartError(
@@ -142,6 +141,7 @@ class ClusterRun(Run):
                 ) from gave_up
             lost += [batch for batch in missing if batch < max(returned)]
             pending = [batch for batch in missing if batch > max(returned)]
+        return lost
 
     def _outcomes_of(self, result: BatchResult) -> Iterator[Outcome]:
         if result.error is not None:

@@ -34,7 +34,7 @@ class ActorResources:
         return f"{counted(self.actors, 'actor')}, CPUs per actor: {self.cpus:g}, GPUs per actor: {self.gpus:g}"
 
 
-def plan_actors(nodes: Sequence[Mapping[str, float]], wanted: ClusterSettings) -> ActorResources:
+def plan_actors(nodes: Sequence[Mapping[str, float]], settings: ClusterSettings) -> ActorResources:
     """Divide the nodes into actors.
 
     # one node with 8 GPUs and 64 CPUs: 8 actors with 6.4 CPUs and 1 GPU each
@@ -43,7 +43,7 @@ def plan_actors(nodes: Sequence[Mapping[str, float]], wanted: ClusterSettings) -
     `nodes` has the resources of each live node as Ray reports them, such as `{"CPU": 64.0, "GPU": 8.0}`. Raises
     `StartError` if no node has the requested GPUs.
     """
-    gpus = wanted.gpus_per_actor
+    gpus = settings.gpus_per_actor
     if gpus is None:
         gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
 
@@ -53,18 +53,18 @@ def plan_actors(nodes: Sequence[Mapping[str, float]], wanted: ClusterSettings) -
         return max(1, int(node.get("CPU", 0) / _CPUS_PER_ACTOR)) if node.get("CPU") else 0
 
     available = sum(map(slots, nodes))
-    actors = wanted.actors or available
+    actors = settings.actors or available
     if not actors:
         raise StartError(
             f"no node has enough GPUs (GPUs per actor: {gpus:g}): lower --gpus-per-actor, or set --actors N to wait"
         )
     shares = [_CPU_FRACTION * node.get("CPU", 0) / slots(node) for node in nodes if slots(node)]
     share = min(shares, default=1.0) * min(1.0, available / actors if available else 1.0)
-    return ActorResources(actors, wanted.cpus_per_actor or max(0.01, int(share * 100) / 100), gpus)
+    return ActorResources(actors, settings.cpus_per_actor or max(0.01, int(share * 100) / 100), gpus)
 
 
 @contextmanager
-def connect(wanted: ClusterSettings) -> Iterator[ActorResources]:
+def connect(settings: ClusterSettings) -> Iterator[ActorResources]:
     """Start or join Ray for the time of the context. Raises `StartError` if that fails."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # hides the GPUs from actors without one
     with ExitStack() as stack:
@@ -79,18 +79,18 @@ def connect(wanted: ClusterSettings) -> Iterator[ActorResources]:
                 raise StartError("this process already uses Ray: call ray.shutdown(), or caption in another process")
             stack.callback(ray.shutdown)
             try:
-                if address := re.fullmatch(r"ray://\[?(.+?)\]?:(\d+)", wanted.cluster or ""):
+                if address := re.fullmatch(r"ray://\[?(.+?)\]?:(\d+)", settings.cluster or ""):
                     # Fails faster than Ray, which retries for 30 s.
                     socket.create_connection((address[1], int(address[2])), timeout=10).close()
-                context = ray.init(**_init_kwargs(wanted))
+                context = ray.init(**_init_kwargs(settings))
             except Exception as error:  # grpc, Ray and sockets each have their own exceptions
                 raise StartError(
-                    f"--cluster {wanted.cluster}: cannot connect to Ray ({str(error).strip()[:300]}): check that Ray "
+                    f"--cluster {settings.cluster}: cannot connect to Ray ({str(error).strip()[:300]}): check that Ray "
                     "runs at this address"
                 ) from error
         ray._private.worker._worker_logs_enabled = False  # otherwise it prints to stdout, which belongs to --json
         nodes: Any = ray.nodes()  # type: ignore[no-untyped-call]
-        resources = plan_actors([node["Resources"] for node in nodes if node["Alive"]], wanted)
+        resources = plan_actors([node["Resources"] for node in nodes if node["Alive"]], settings)
         yield replace(resources, dashboard=getattr(context, "dashboard_url", None) or None)
 
 
@@ -123,8 +123,8 @@ def _defer_signals() -> Iterator[None]:
             signal.raise_signal(received[0])
 
 
-def _init_kwargs(wanted: ClusterSettings) -> dict[str, Any]:
+def _init_kwargs(settings: ClusterSettings) -> dict[str, Any]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if wanted.cluster == "local":
+    if settings.cluster == "local":
         return {"address": "local", "object_store_memory": _OBJECT_STORE_BYTES, **quiet}
-    return {"address": wanted.cluster, **quiet}
+    return {"address": settings.cluster, **quiet}
