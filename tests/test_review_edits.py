@@ -67,7 +67,7 @@ def edits(library) -> Edits:
 
 
 def draft(library: Library, number: int, text: str) -> Draft:
-    return Draft(number, library[number].words.digest, text)
+    return Draft(number, library[number].caption.digest, text)
 
 
 def on_disk(library: Library, number: int) -> str | None:
@@ -82,10 +82,10 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_edit_is_on_disk_at_once_and_in_the_journal(library, edits, media):
-    before = library[0].words.text
-    done = edits.save([draft(library, 0, "  A new\ncaption. ")], by="me")
-    assert (done.numbers, done.refused, done.what) == ((0,), {}, "saved")
-    assert on_disk(library, 0) == library[0].words.text == "A new caption."
+    before = library[0].caption.text
+    done = edits.save([draft(library, 0, "  A new\ncaption. ")], tab_id="me")
+    assert (done.numbers, done.refused, done.summary) == ((0,), {}, "saved")
+    assert on_disk(library, 0) == library[0].caption.text == "A new caption."
     [line] = [line for line in journal(media) if line["kind"] == "edit"]
     assert line["replaced"] == before and line["path"] == library[0].item.name
     assert library[0].provenance is None  # a person's from now on
@@ -94,7 +94,7 @@ def test_an_edit_is_on_disk_at_once_and_in_the_journal(library, edits, media):
 
 
 def test_nothing_is_written_where_nothing_changed(library, edits, media):
-    assert edits.save([draft(library, 0, library[0].words.text + " ")], by="me").numbers == ()
+    assert edits.save([draft(library, 0, library[0].caption.text + " ")], tab_id="me").numbers == ()
     assert edits.undo("me") is None
     assert not [line for line in journal(media) if line["kind"] == "edit"]
 
@@ -106,17 +106,17 @@ def test_every_step_can_be_undone_and_done_again(library, edits, media):
     def note() -> None:
         states.append((snapshot(folder), library[1].decision))
 
-    edits.save([draft(library, n, f"Caption number {n}.") for n in (0, 1, 2)], by="me")
+    edits.save([draft(library, n, f"Caption number {n}.") for n in (0, 1, 2)], tab_id="me")
     note()
-    edits.decide([0, 1], "approved", by="me")
+    edits.decide([0, 1], "approved", tab_id="me")
     note()
-    edits.decide([1], "rejected", by="me")
+    edits.decide([1], "rejected", tab_id="me")
     note()
-    edits.save([draft(library, 0, "")], by="me")
+    edits.save([draft(library, 0, "")], tab_id="me")
     note()
-    edits.trash([1, 3], by="me")
+    edits.trash([1, 3], tab_id="me")
     note()
-    edits.save_and_approve(draft(library, 2, "Saved and approved."), by="me")
+    edits.save_and_approve(draft(library, 2, "Saved and approved."), tab_id="me")
     note()
     for expected in reversed(states[:-1]):
         assert edits.undo("me").refused == {}
@@ -129,12 +129,12 @@ def test_every_step_can_be_undone_and_done_again(library, edits, media):
 
 
 def test_undo_is_ones_own(library, edits):
-    edits.save([draft(library, 0, "Mine, first.")], by="me")
-    edits.save([draft(library, 1, "Yours.")], by="you")
+    edits.save([draft(library, 0, "Mine, first.")], tab_id="me")
+    edits.save([draft(library, 1, "Yours.")], tab_id="you")
     edits.undo("me")
     assert on_disk(library, 1) == "Yours." and on_disk(library, 0) != "Mine, first."
-    edits.save([draft(library, 2, "Mine, second.")], by="me")
-    edits.save([draft(library, 2, "Yours, on top of it.")], by="you")
+    edits.save([draft(library, 2, "Mine, second.")], tab_id="me")
+    edits.save([draft(library, 2, "Yours, on top of it.")], tab_id="you")
     assert edits.undo("me").refused == {2: "the caption changed in the meantime: check it, then try again"}
     assert on_disk(library, 2) == "Yours, on top of it."
 
@@ -142,26 +142,28 @@ def test_undo_is_ones_own(library, edits):
 def test_what_another_program_wrote_is_not_overwritten(library, edits):
     mine = draft(library, 0, "Mine.")
     library[0].item.caption_path.write_text("Theirs.")
-    assert edits.save([mine], by="me").refused == {0: "the caption changed in the meantime: check it, then try again"}
-    assert on_disk(library, 0) == library[0].words.text == "Theirs."
+    assert edits.save([mine], tab_id="me").refused == {
+        0: "the caption changed in the meantime: check it, then try again"
+    }
+    assert on_disk(library, 0) == library[0].caption.text == "Theirs."
     library[1].item.caption_path.unlink()
-    assert 1 in edits.save([Draft(1, library[1].words.digest, "Mine.")], by="me").refused
+    assert 1 in edits.save([Draft(1, library[1].caption.digest, "Mine.")], tab_id="me").refused
     assert on_disk(library, 1) is None
     free = Draft(1, None, "Mine.")
     library[1].item.caption_path.write_text("Theirs, where there was none.")
-    assert 1 in edits.save([free], by="me").refused
+    assert 1 in edits.save([free], tab_id="me").refused
     assert on_disk(library, 1) == "Theirs, where there was none."
 
 
 def test_two_at_once_lose_nothing(library, edits, media):
     """Of two who start from the same words one is told; what each overwrote is in the journal."""
-    base = library[0].words.digest
+    base = library[0].caption.digest
     results = []
     both = threading.Barrier(2)
 
     def one(name: str) -> None:
         both.wait()
-        results.append(edits.save([Draft(0, base, f"By {name}.")], by=name))
+        results.append(edits.save([Draft(0, base, f"By {name}.")], tab_id=name))
 
     threads = [threading.Thread(target=one, args=(name,)) for name in ("a", "b")]
     for thread in threads:
@@ -175,16 +177,16 @@ def test_two_at_once_lose_nothing(library, edits, media):
 
 def test_restore_takes_back_all_that_was_done(library, edits, media):
     before = snapshot(media)
-    edits.save([draft(library, 0, "First.")], by="me")
-    edits.save([draft(library, 0, "Second.")], by="me")
-    edits.save([draft(library, 1, "")], by="me")
-    edits.trash([2], by="me")
+    edits.save([draft(library, 0, "First.")], tab_id="me")
+    edits.save([draft(library, 0, "Second.")], tab_id="me")
+    edits.save([draft(library, 1, "")], tab_id="me")
+    edits.trash([2], tab_id="me")
     assert all(done for _, done in restore(media, edits.run_id))
     assert snapshot(media) == before
 
 
 def test_the_trash_holds_nothing_that_a_trainer_would_take(library, edits, media):
-    edits.trash(range(8), by="me")
+    edits.trash(range(8), tab_id="me")
     assert snapshot(media) == {} and library[0].exists is False
     kept = [p for p in media.rglob("*") if p.is_file()]
     assert sum(p.suffix == ".deleted" for p in kept) == 8
@@ -192,20 +194,20 @@ def test_the_trash_holds_nothing_that_a_trainer_would_take(library, edits, media
 
 
 def test_a_decision_is_about_words(library, edits):
-    edits.decide([0], "approved", by="me")
+    edits.decide([0], "approved", tab_id="me")
     assert library[0].decision == "approved" and opened(library.root.folder)[0].decision == "approved"
-    edits.save([draft(library, 0, "Other words.")], by="me")
+    edits.save([draft(library, 0, "Other words.")], tab_id="me")
     assert library[0].decision is None
     edits.undo("me")
     assert library[0].decision == "approved"
     library[1].item.caption_path.unlink()
-    assert edits.decide([1], "approved", by="me").refused == {1: "there is no caption to approve: write one first"}
+    assert edits.decide([1], "approved", tab_id="me").refused == {1: "there is no caption to approve: write one first"}
 
 
 def test_lines_that_a_trainer_takes_as_alternatives_stay_lines(library, edits):
     library[0].item.caption_path.write_text("A cat.\nA small cat.\n")
     library.refresh()
-    edits.save([draft(library, 0, "A cat.\n\nA small  grey cat.")], by="me")
+    edits.save([draft(library, 0, "A cat.\n\nA small  grey cat.")], tab_id="me")
     assert on_disk(library, 0) == "A cat.\nA small grey cat."
 
 
@@ -213,8 +215,8 @@ def test_bytes_that_are_no_text_are_shown_and_brought_back(library, edits):
     path = library[0].item.caption_path
     path.write_bytes(b"\xef\xbb\xbfA caf\xe9 \xff.\n")
     library.refresh()
-    assert library[0].words.text == "A caf\ufffd \ufffd."
-    edits.save([draft(library, 0, "A caf\u00e9 \ud800.")], by="me")
+    assert library[0].caption.text == "A caf\ufffd \ufffd."
+    edits.save([draft(library, 0, "A caf\u00e9 \ud800.")], tab_id="me")
     assert path.read_bytes() == "A caf\u00e9 ?.".encode()
     edits.undo("me")
     assert path.read_bytes() == b"\xef\xbb\xbfA caf\xe9 \xff.\n"
@@ -226,7 +228,7 @@ def test_a_disk_that_refuses_is_told_and_loses_nothing(library, edits, media):
     caption_path.unlink()
     caption_path.mkdir()
     library.refresh()
-    assert "not a regular file" in edits.save([Draft(0, None, "New.")], by="me").refused[0]
+    assert "not a regular file" in edits.save([Draft(0, None, "New.")], tab_id="me").refused[0]
     caption_path.rmdir()
     caption_path.write_bytes(before[caption_path.name])
     assert snapshot(media) == before
@@ -236,9 +238,9 @@ def test_a_disk_that_refuses_is_told_and_loses_nothing(library, edits, media):
 def test_a_caption_of_nothing_but_white_space_is_none(library, edits, blank):
     library[0].item.caption_path.write_bytes(blank)
     library.refresh()
-    assert library[0].words.digest is None
-    assert edits.decide([0], "approved", by="me").refused == {0: "there is no caption to approve: write one first"}
-    assert edits.save([Draft(0, None, "Now there is one.")], by="me").refused == {}
+    assert library[0].caption.digest is None
+    assert edits.decide([0], "approved", tab_id="me").refused == {0: "there is no caption to approve: write one first"}
+    assert edits.save([Draft(0, None, "Now there is one.")], tab_id="me").refused == {}
     edits.undo("me")
     assert library[0].item.caption_path.read_bytes() == blank
 
@@ -246,8 +248,8 @@ def test_a_caption_of_nothing_but_white_space_is_none(library, edits, blank):
 def test_words_that_nobody_has_seen_are_not_approved(library, edits):
     library[0].item.caption_path.write_text("Written since the page was drawn.")
     refused = {0: "the caption changed in the meantime: check it, then try again"}
-    assert edits.decide([0], "approved", by="me").refused == refused and library[0].decision is None
-    assert edits.decide([0], "approved", by="me").refused == {} and library[0].decision == "approved"
+    assert edits.decide([0], "approved", tab_id="me").refused == refused and library[0].decision is None
+    assert edits.decide([0], "approved", tab_id="me").refused == {} and library[0].decision == "approved"
 
 
 def test_a_disk_that_fills_in_the_middle_costs_nothing(library, edits, media, monkeypatch):
@@ -261,7 +263,7 @@ def test_a_disk_that_fills_in_the_middle_costs_nothing(library, edits, media, mo
         write(*args, **more)
 
     monkeypatch.setattr(sidecar, "write", filling)  # a real one wants root
-    done = edits.save([draft(library, n, f"Caption {n}.") for n in range(8)], by="me")
+    done = edits.save([draft(library, n, f"Caption {n}.") for n in range(8)], tab_id="me")
     assert (done.numbers, list(done.refused), done.left) == ((0, 1), [2], 5) and "disk is full" in done.refused[2]
     left[0] = 1
     assert len(edits.undo("me").numbers) == 1
@@ -276,7 +278,7 @@ def test_what_vanishes_meanwhile_costs_itself_alone(captioned, tmp_path):
     library = opened(tmp_path / "set")
     edits = Edits(library)
     shutil.rmtree(tmp_path / "set" / "a")
-    done = edits.trash(range(16), by="me")
+    done = edits.trash(range(16), tab_id="me")
     assert (sorted(done.refused), done.numbers) == (list(range(8)), tuple(range(8, 16)))
     assert edits.undo("me").refused == {}
     edits.close()
@@ -284,10 +286,10 @@ def test_what_vanishes_meanwhile_costs_itself_alone(captioned, tmp_path):
 
 def test_a_decision_survives_a_line_that_was_torn_before_it(library, edits, media):
     """By a disk that was full, or a power cut."""
-    edits.decide([0], "approved", by="me")
+    edits.decide([0], "approved", tab_id="me")
     reviews = media / ".gemma-captioner" / "reviews.jsonl"
     reviews.write_bytes(reviews.read_bytes() + b'{"at": "2026')
-    edits.decide([1], "rejected", by="me")
+    edits.decide([1], "rejected", tab_id="me")
     assert [entry.decision for entry in opened(media).entries[:3]] == ["approved", "rejected", None]
 
 
@@ -304,7 +306,7 @@ def test_a_strangers_dataset_has_us_write_nowhere_else(captioned, tmp_path, name
     library = opened(folder)
     if name == "reviews.jsonl":  # a link since then
         link.symlink_to(tmp_path / "elsewhere")
-        assert Edits(library).decide([0], "approved", by="me").refused
+        assert Edits(library).decide([0], "approved", tab_id="me").refused
         assert not (tmp_path / "elsewhere").exists()
 
 
@@ -331,7 +333,7 @@ def test_names_that_are_no_text_can_be_told(captioned, tmp_path):
         shutil.copy(next(captioned.glob("*.png")), os.fsencode(folder) + b"/" + name)
     library = opened(folder)
     edits = Edits(library)
-    done = edits.save([Draft(entry.number, None, "Words.") for entry in library.entries[8:]], by="me")
+    done = edits.save([Draft(entry.number, None, "Words.") for entry in library.entries[8:]], tab_id="me")
     edits.close()
     assert len(done.refused) == 2
     for entry in library.entries:
@@ -356,12 +358,12 @@ def test_what_becomes_a_link_out_after_it_was_listed_is_left_alone(captioned, tm
     else:
         inside.rename(tmp_path / "elsewhere")
         inside.symlink_to(outside)
-    draft = Draft(0, entry.words.digest, "Written outside.")
-    assert edits.save([draft], by="me").refused
-    assert edits.save_and_approve(draft, by="me").refused
-    edits.decide([0], "approved", by="me")
+    draft = Draft(0, entry.caption.digest, "Written outside.")
+    assert edits.save([draft], tab_id="me").refused
+    assert edits.save_and_approve(draft, tab_id="me").refused
+    edits.decide([0], "approved", tab_id="me")
     if swapped == "folder":
-        assert edits.trash([0], by="me").refused
+        assert edits.trash([0], tab_id="me").refused
     edits.close()
     assert {path.name: path.read_bytes() for path in outside.iterdir() if path.is_file()} == before
 
@@ -373,7 +375,7 @@ def test_other_programs_are_noticed(library, media):
     os.rename(library[7].item.path, media / "renamed.mp4")
     assert library.refresh() == {0, 7, 8}
     assert told == [{0, 7, 8}]
-    assert library[0].words.text == "Edited elsewhere."
+    assert library[0].caption.text == "Edited elsewhere."
     assert [e.name for e in library.present()][-1] == "renamed.mp4" and not library[7].exists
     assert library.refresh() == set()
 
@@ -385,7 +387,10 @@ def test_files_that_share_a_caption_cannot_be_edited(media):
     shared = [e for e in library.present() if e.access_error]
     assert [e.name for e in shared] == ["x.jpg", "x.png"]
     edits = Edits(library)
-    assert "would share x.txt" in edits.save([Draft(shared[0].number, None, "New.")], by="me").refused[shared[0].number]
+    assert (
+        "would share x.txt"
+        in edits.save([Draft(shared[0].number, None, "New.")], tab_id="me").refused[shared[0].number]
+    )
 
 
 # What is shown
@@ -413,7 +418,7 @@ def test_filters(empty):
     assert names(library, sort="flags")[0] == "day/b.mp4"
     assert names(library, only=frozenset({1})) == [library[1].name]
     edits = Edits(library)
-    edits.decide([library.entries[0].number], "approved", by="me")
+    edits.decide([library.entries[0].number], "approved", tab_id="me")
     assert names(library, state="approved") == [library[0].name]
     assert library[0].name not in names(library, state="open")
     with pytest.raises(UsageError, match="not a valid regular expression"):
@@ -487,10 +492,10 @@ def test_a_replacement_that_makes_no_sense_is_told(empty):
 def test_many_at_once_are_one_step(library, edits):
     before = captions(library.root.folder)
     changes = plan_changes(library.present(), "prefix", Inputs("photo of "))
-    done = edits.save((change.draft for change in changes), by="me")
-    assert done.what == "8 saved" and len(done.numbers) == 8
+    done = edits.save((change.draft for change in changes), tab_id="me")
+    assert done.summary == "8 saved" and len(done.numbers) == 8
     assert all(text.startswith("photo of ") for text in captions(library.root.folder).values())
-    assert edits.undo("me").what == "undone: 8 saved"
+    assert edits.undo("me").summary == "undone: 8 saved"
     assert captions(library.root.folder) == before
 
 

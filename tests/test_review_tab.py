@@ -18,7 +18,7 @@ from gemma_captioner.review.page.selection import Selection
 def showing(*numbers: int) -> Selection:
     selection = Selection()
     selection.show(list(numbers))
-    selection.come_into_view()
+    selection.reselect_hidden()
     return selection
 
 
@@ -48,7 +48,7 @@ def test_what_is_shown_no_more_gives_its_place_to_the_next():
     selection.step(1)
     assert selection.current == 3
     selection.show([1])
-    selection.come_into_view()
+    selection.reselect_hidden()
     assert selection.current == 1
 
 
@@ -123,11 +123,11 @@ class Tab:
 
     def type(self, text: str, base: str | None) -> Draft:
         draft = Draft(0, base, text)
-        self.drafts.typed(draft)
+        self.drafts.on_typed(draft)
         return draft
 
     def save(self, draft: Draft, *, approve: bool = False) -> bool:
-        return not asyncio.run(self.drafts.save(draft, by=self.name, approve=approve)).refused
+        return not asyncio.run(self.drafts.save(draft, tab_id=self.name, approve=approve)).refused
 
 
 @pytest.fixture
@@ -156,44 +156,44 @@ def written(library: Library) -> str:
 
 
 def test_words_that_are_on_disk_are_no_draft(tab, library):
-    base = library[0].words.digest
+    base = library[0].caption.digest
     tab.type("Typed.", base)
-    assert tab.drafts.holds(0) and not tab.drafts.holds(1) and not tab.drafts.holds(None)
+    assert tab.drafts.has_unsaved(0) and not tab.drafts.has_unsaved(1) and not tab.drafts.has_unsaved(None)
     tab.type("Before.", base)
-    assert not tab.drafts.holds(0)
+    assert not tab.drafts.has_unsaved(0)
 
 
 def test_a_draft_that_was_saved_is_none_any_more(tab, library):
-    assert tab.save(tab.type("Typed.", library[0].words.digest), approve=True)
+    assert tab.save(tab.type("Typed.", library[0].caption.digest), approve=True)
     assert tab.drafts.unsaved is None and written(library) == "Typed."
     assert library[0].decision == "approved"
-    assert tab.told == [(library[0].words.digest, "Typed.")]
+    assert tab.told == [(library[0].caption.digest, "Typed.")]
 
 
 def test_what_was_typed_before_the_box_heard_of_the_save_starts_from_it(tab, library):
-    base = library[0].words.digest
+    base = library[0].caption.digest
     first = tab.type("One", base)
     later = tab.type("One two", base)  # typed while the first is on its way
     assert tab.save(first)
-    assert tab.drafts.unsaved == Draft(0, library[0].words.digest, "One two")
+    assert tab.drafts.unsaved == Draft(0, library[0].caption.digest, "One two")
     assert tab.drafts.rebased(later) == tab.drafts.unsaved
     assert tab.save(tab.drafts.rebased(later)) and written(library) == "One two"
 
 
 def test_a_box_that_was_filled_anew_starts_from_what_it_shows(tab, library):
-    draft = Draft(0, library[0].words.digest, "One")
+    draft = Draft(0, library[0].caption.digest, "One")
     assert tab.save(draft)
-    tab.drafts.box_filled()
+    tab.drafts.editor_refilled()
     assert tab.drafts.rebased(draft) == draft
 
 
 def test_of_two_tabs_the_second_is_refused_and_keeps_its_draft(tab, library, edits):
-    other, base = Tab(library, edits, "two"), library[0].words.digest
+    other, base = Tab(library, edits, "two"), library[0].caption.digest
     mine = other.type("By the second.", base)
     assert tab.save(tab.type("By the first.", base))
     assert not other.save(other.drafts.rebased(mine))
     assert written(library) == "By the first." and other.drafts.unsaved == mine and other.told == []
-    assert other.save(Draft(0, library[0].words.digest, mine.text))
+    assert other.save(Draft(0, library[0].caption.digest, mine.text))
     assert written(library) == "By the second." and other.drafts.unsaved is None
 
 
@@ -210,7 +210,7 @@ class Overtaken(Edits):
 def test_what_another_program_wrote_right_after_a_save_is_not_overwritten(library):
     edits = Overtaken(library)
     edits.library = library
-    tab, base = Tab(library, edits, "one"), library[0].words.digest
+    tab, base = Tab(library, edits, "one"), library[0].caption.digest
     first = tab.type("One", base)
     later = tab.type("One two", base)
     assert tab.save(first)
@@ -221,9 +221,9 @@ def test_what_another_program_wrote_right_after_a_save_is_not_overwritten(librar
 
 def test_undo_is_not_taken_for_words_that_the_box_starts_from(tab, library, edits):
     """After an undo, words that were typed over the saved ones are refused: something else stands there."""
-    first = tab.type("One", library[0].words.digest)
+    first = tab.type("One", library[0].caption.digest)
     assert tab.save(first)
     edits.undo(tab.name)
     late = Draft(0, first.base, "One two")
-    assert tab.drafts.rebased(late).base != library[0].words.digest
+    assert tab.drafts.rebased(late).base != library[0].caption.digest
     assert not tab.save(tab.drafts.rebased(late)) and written(library) == "Before."

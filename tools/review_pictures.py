@@ -56,7 +56,7 @@ def prepare(page: Page) -> None:
         page.keyboard.press(key)
     expect(page.locator(".counts")).to_contain_text("7 approved")
     page.keyboard.press("Home")
-    expect(page.locator(".caption-box")).to_be_editable()
+    expect(page.locator(".caption-editor")).to_be_editable()
     page.keyboard.press("e")
     page.keyboard.press("Control+a")
     page.keyboard.type("A circle, red, before something blue.")

@@ -126,7 +126,7 @@ class KeyboardUser:
 
     @property
     def box(self) -> Locator:
-        return self.find(".caption-box")
+        return self.find(".caption-editor")
 
     def is_at(self, name: str) -> None:
         expect(self.find(".detail .name")).to_have_text(name)

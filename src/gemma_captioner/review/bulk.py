@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from ..captions.clean import apply_affixes
-from .edits import Draft, one_line
+from .edits import Draft, normalize_whitespace
 from .library import ReviewItem
 from .patterns import compile_pattern, search, substitute, with_time_limit
 
@@ -15,24 +15,24 @@ class Inputs:
     """The input fields of an operation."""
 
     text: str = ""  # to find or to add
-    by: str = ""  # the replacement
+    replacement: str = ""
     is_regex: bool = False
     ignore_case: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation on one caption. text, by: the labels of these `Inputs`, "" for an unused one."""
+    """An operation on one caption. The labels of its `Inputs` are "" for an unused one."""
 
     change: Callable[[str, Inputs], str]
-    text: str
-    by: str = ""
+    text_label: str
+    replacement_label: str = ""
     searches: bool = False
 
 
 def _replace(caption: str, inputs: Inputs) -> str:
     expression = compile_pattern(inputs.text, is_regex=inputs.is_regex, ignore_case=inputs.ignore_case)
-    return substitute(expression, inputs.by, caption, is_regex=inputs.is_regex)
+    return substitute(expression, inputs.replacement, caption, is_regex=inputs.is_regex)
 
 
 def _remove_sentences(caption: str, inputs: Inputs) -> str:
@@ -67,13 +67,13 @@ def plan_changes(entries: Iterable[ReviewItem], name: str, inputs: Inputs) -> li
         return []
     changes = []
     for entry in with_time_limit(entries, is_regex=inputs.is_regex):
-        words = entry.words
-        if words.digest is None or entry.access_error is not None:
+        caption = entry.caption
+        if caption.digest is None or entry.access_error is not None:
             continue
-        lines = words.text.splitlines()
-        after = "\n".join(one_line(OPERATIONS[name].change(line, inputs)) for line in lines)
-        if (after := one_line(after, lines=len(lines) > 1)) != words.text:
-            changes.append(PlannedChange(entry, words.text, Draft(entry.number, words.digest, after)))
+        lines = caption.text.splitlines()
+        after = "\n".join(normalize_whitespace(OPERATIONS[name].change(line, inputs)) for line in lines)
+        if (after := normalize_whitespace(after, lines=len(lines) > 1)) != caption.text:
+            changes.append(PlannedChange(entry, caption.text, Draft(entry.number, caption.digest, after)))
     return changes
 
 

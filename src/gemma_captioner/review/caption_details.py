@@ -12,7 +12,7 @@ from .provenance import list_field
 
 def describe_provenance(entry: ReviewItem) -> list[tuple[str, str]]:
     """Return (term, description) pairs."""
-    if entry.words.digest is None:
+    if entry.caption.digest is None:
         return [("Caption", "none")]
     if entry.provenance is None:
         return [("Caption", "written or edited by a person, or by another program")]

@@ -30,7 +30,7 @@ class EditConflictError(ItemError):
         super().__init__("the caption changed in the meantime: check it, then try again")
 
 
-def one_line(text: str, *, lines: bool = False) -> str:
+def normalize_whitespace(text: str, *, lines: bool = False) -> str:
     """Normalize white space as trainers do: into one line, or with `lines` into several that are not empty.
 
     # "A cat.\\n It  sits. " -> "A cat. It sits."
@@ -88,9 +88,9 @@ Change = CaptionChange | DecisionChange | TrashMove | ProposalResolution
 
 @dataclass(frozen=True, slots=True)
 class UndoStep:
-    """The changes that one undo reverts. what: their description, "12 approved"."""
+    """The changes that one undo reverts. summary: their description, "12 approved"."""
 
-    what: str
+    summary: str
     changes: tuple[Change, ...]
 
 
@@ -108,18 +108,18 @@ class Draft:
 class EditResult:
     """The outcome of one operation."""
 
-    what: str  # for the user: "12 approved"
+    summary: str  # for the user: "12 approved"
     numbers: tuple[int, ...]  # of the changed items
     refused: dict[int, str]  # item number -> the reason why it was not changed
     disk_full: bool = False  # a full disk ended the operation
     left: int = 0  # items that were not tried after that
 
 
-Actions = Iterable[tuple[int, Iterator[Change]]]  # (number, a generator that makes the changes and yields each)
+PendingChanges = Iterable[tuple[int, Iterator[Change]]]  # (number, a generator that makes the changes and yields each)
 
 
 class Edits:
-    """Thread-safe. `by` identifies the browser tab: undo reverts only the changes of the same tab."""
+    """Thread-safe. `tab_id` identifies the browser tab: undo reverts only the changes of the same tab."""
 
     def __init__(self, library: Library) -> None:
         self.run_id = new_run_id()
@@ -131,48 +131,48 @@ class Edits:
     def close(self) -> None:
         self._journal.close()
 
-    def save(self, drafts: Iterable[Draft], *, by: str, what: str = "saved") -> EditResult:
+    def save(self, drafts: Iterable[Draft], *, tab_id: str, summary: str = "saved") -> EditResult:
         """Save the drafts. An empty text removes the `.txt`."""
-        return self._record_step(((draft.number, self._save_changes(draft)) for draft in drafts), by, what)
+        return self._record_step(((draft.number, self._save_changes(draft)) for draft in drafts), tab_id, summary)
 
-    def decide(self, numbers: Iterable[int], decision: Decision | None, *, by: str) -> EditResult:
+    def decide(self, numbers: Iterable[int], decision: Decision | None, *, tab_id: str) -> EditResult:
         return self._record_step(
-            ((n, self._decision_changes(n, decision)) for n in numbers), by, decision or "reopened"
+            ((n, self._decision_changes(n, decision)) for n in numbers), tab_id, decision or "reopened"
         )
 
-    def save_and_approve(self, draft: Draft, *, by: str) -> EditResult:
+    def save_and_approve(self, draft: Draft, *, tab_id: str) -> EditResult:
         actions = (self._save_changes(draft), self._decision_changes(draft.number, "approved", is_shown=False))
-        return self._record_step(((draft.number, act) for act in actions), by, "saved and approved")
+        return self._record_step(((draft.number, act) for act in actions), tab_id, "saved and approved")
 
-    def accept_proposals(self, offers: Iterable[tuple[Draft, Path]], *, by: str) -> EditResult:
-        """Save proposals as captions. offers: (the new caption, the file of its proposal)."""
+    def accept_proposals(self, proposals: Iterable[tuple[Draft, Path]], *, tab_id: str) -> EditResult:
+        """Save proposals as captions. proposals: (the new caption, the file of its proposal)."""
         actions = (
             (draft.number, chain(self._save_changes(draft), self._resolution_changes(draft.number, path)))
-            for draft, path in offers
+            for draft, path in proposals
         )
-        return self._record_step(actions, by, "accepted")
+        return self._record_step(actions, tab_id, "accepted")
 
-    def decline_proposals(self, offers: Iterable[tuple[int, Path]], *, by: str) -> EditResult:
+    def decline_proposals(self, proposals: Iterable[tuple[int, Path]], *, tab_id: str) -> EditResult:
         return self._record_step(
-            ((number, self._resolution_changes(number, path)) for number, path in offers), by, "declined"
+            ((number, self._resolution_changes(number, path)) for number, path in proposals), tab_id, "declined"
         )
 
-    def trash(self, numbers: Iterable[int], *, by: str) -> EditResult:
+    def trash(self, numbers: Iterable[int], *, tab_id: str) -> EditResult:
         """Move media and captions to `.gemma-captioner/trash/`."""
-        return self._record_step(((n, self._trash_changes(n)) for n in numbers), by, "moved to the trash")
+        return self._record_step(((n, self._trash_changes(n)) for n in numbers), tab_id, "moved to the trash")
 
-    def undo(self, by: str) -> EditResult | None:
+    def undo(self, tab_id: str) -> EditResult | None:
         """Return None if there is nothing to undo."""
-        return self._revert(self._undo[by], self._redo[by], "undone")
+        return self._revert(self._undo[tab_id], self._redo[tab_id], "undone")
 
-    def redo(self, by: str) -> EditResult | None:
-        return self._revert(self._redo[by], self._undo[by], "redone")
+    def redo(self, tab_id: str) -> EditResult | None:
+        return self._revert(self._redo[tab_id], self._undo[tab_id], "redone")
 
-    def _record_step(self, actions: Actions, by: str, what: str) -> EditResult:
-        done, applied = self._apply(actions, what)
+    def _record_step(self, actions: PendingChanges, tab_id: str, summary: str) -> EditResult:
+        done, applied = self._apply(actions, summary)
         if applied:
-            self._undo[by].append(UndoStep(done.what, tuple(applied)))
-            self._redo[by].clear()
+            self._undo[tab_id].append(UndoStep(done.summary, tuple(applied)))
+            self._redo[tab_id].clear()
         return done
 
     def _revert(self, steps: list[UndoStep], opposite: list[UndoStep], description: str) -> EditResult | None:
@@ -180,15 +180,15 @@ class Edits:
             return None
         step = steps.pop()
         changes = [change.inverse() for change in reversed(step.changes)]
-        done, applied = self._apply(((c.number, self._perform(c)) for c in changes), step.what)
+        done, applied = self._apply(((c.number, self._perform(c)) for c in changes), step.summary)
         if applied:
-            opposite.append(UndoStep(step.what, tuple(applied)))
+            opposite.append(UndoStep(step.summary, tuple(applied)))
         if done.disk_full:  # the rest can be undone once the disk has room
             gone = set(map(id, applied))
-            steps.append(UndoStep(step.what, tuple(c.inverse() for c in reversed(changes) if id(c) not in gone)))
-        return replace(done, what=f"{description}: {step.what}")
+            steps.append(UndoStep(step.summary, tuple(c.inverse() for c in reversed(changes) if id(c) not in gone)))
+        return replace(done, summary=f"{description}: {step.summary}")
 
-    def _apply(self, actions: Actions, what: str) -> tuple[EditResult, list[Change]]:
+    def _apply(self, actions: PendingChanges, summary: str) -> tuple[EditResult, list[Change]]:
         """Apply the actions in order. A refused change skips its item; a full disk ends the loop."""
         applied: list[Change] = []
         refused: dict[int, str] = {}
@@ -210,7 +210,7 @@ class Edits:
             changed = self._library.reload(touched, compute_flags=len(touched) <= _MAX_FLAGGED_INLINE)
         self._library.notify(set(touched) - changed)  # a declined proposal changes no other state
         numbers = tuple(number for number in touched if number not in refused)
-        description = what if len(numbers) == 1 else f"{len(numbers):,} {what}"
+        description = summary if len(numbers) == 1 else f"{len(numbers):,} {summary}"
         return EditResult(description, numbers, refused, disk_full, sum(1 for _ in actions)), applied
 
     # Changes of one item
@@ -218,7 +218,7 @@ class Edits:
     def _save_changes(self, draft: Draft) -> Iterator[Change]:
         before = self._read(draft.number)
         lines = before is not None and len(before.splitlines()) > 1
-        after = one_line(draft.text, lines=lines).encode("utf-8", "replace") or None
+        after = normalize_whitespace(draft.text, lines=lines).encode("utf-8", "replace") or None
         if after == before:
             return
         if _digest(before) != draft.base:
@@ -232,7 +232,7 @@ class Edits:
         before = self._library.decisions.of(entry.item.caption_file, digest)
         if decision == "approved" and digest is None:
             raise ItemError("there is no caption to approve: write one first")
-        if is_shown and digest != entry.words.digest:
+        if is_shown and digest != entry.caption.digest:
             raise EditConflictError
         if decision != before:
             yield from self._perform(DecisionChange(number, digest, before, decision))

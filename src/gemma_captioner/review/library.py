@@ -51,7 +51,7 @@ class ReviewItem:
 
     number: int  # identifies it on the page while the server runs
     item: MediaItem
-    words: CaptionText = CaptionText()
+    caption: CaptionText = CaptionText()
     flags: tuple[str, ...] = ()
     decision: Decision | None = None
     provenance: Provenance | None = None
@@ -66,7 +66,7 @@ class ReviewItem:
     @property
     def state(self) -> tuple[object, ...]:
         """All fields that can change."""
-        return self.words, self.flags, self.decision, self.provenance, self.failure, self.access_error, self.exists
+        return self.caption, self.flags, self.decision, self.provenance, self.failure, self.access_error, self.exists
 
     @property
     def folder(self) -> str:
@@ -144,7 +144,7 @@ class Library:
                 if self._refresh_item(entry, self._collisions.get(entry.item.name)):
                     changed.add(entry.number)
                 if compute_flags and self._compute_flags(entry):
-                    entry.flags = self._flags_by_digest[entry.words.digest or ""]
+                    entry.flags = self._flags_by_digest[entry.caption.digest or ""]
                     changed.add(entry.number)
         self.notify(changed)
         return changed
@@ -161,10 +161,10 @@ class Library:
         entry.exists = os.path.lexists(item.path)
         try:
             self._check_inside(item)
-            entry.words = self._words(entry)
+            entry.caption = self._read_caption(entry)
         except (ItemError, StorageError) as error:
-            access_error, entry.words = access_error or str(error), CaptionText()
-        digest = entry.words.digest
+            access_error, entry.caption = access_error or str(error), CaptionText()
+        digest = entry.caption.digest
         entry.access_error = access_error and readable(access_error)
         entry.provenance = self._provenance.of(item.caption_file, digest) if digest else None
         entry.flags = entry.provenance.flags if entry.provenance else self._flags_by_digest.get(digest or "", ())
@@ -181,32 +181,32 @@ class Library:
         if not self._is_inside[folder] or item.path.is_symlink():
             resolve_inside(item.path, self.root.folder, MEDIA_SUFFIXES)
 
-    def _words(self, entry: ReviewItem) -> CaptionText:
+    def _read_caption(self, entry: ReviewItem) -> CaptionText:
         path = entry.item.caption_path
         try:
             stat = path.stat()
         except OSError:
             return CaptionText()
         stamp = stat.st_mtime_ns, stat.st_size
-        return entry.words if entry.words.stamp == stamp else _read(path, self.root.captions, stamp)
+        return entry.caption if entry.caption.stamp == stamp else _read(path, self.root.captions, stamp)
 
     # Flags of captions without a journal record
 
     def flag_unknown(self) -> None:
         """Compute all missing flags. This is slow."""
         for entry in list(self.present()):
-            if entry.words.digest and not entry.provenance and entry.words.digest not in self._flags_by_digest:
+            if entry.caption.digest and not entry.provenance and entry.caption.digest not in self._flags_by_digest:
                 self.reload([entry.number], compute_flags=True)
 
     def _compute_flags(self, entry: ReviewItem) -> bool:
         """Compute missing flags; return whether there were any to compute."""
-        words, quality = entry.words, self._settings.quality
-        if words.digest is None or entry.provenance or words.digest in self._flags_by_digest:
+        caption, quality = entry.caption, self._settings.quality
+        if caption.digest is None or entry.provenance or caption.digest in self._flags_by_digest:
             return False
         silence = states_silence(quality.target)
-        flags = evaluate(words.text, language=quality.language, states_silence=silence)
-        flags += length_flags(words.text, quality.target)
-        self._flags_by_digest[words.digest] = flags
+        flags = evaluate(caption.text, language=quality.language, states_silence=silence)
+        flags += length_flags(caption.text, quality.target)
+        self._flags_by_digest[caption.digest] = flags
         return True
 
 

@@ -100,16 +100,16 @@ class Media:
     async def clip(self, number: int) -> MediaFile:
         """Return the clip, converted if browsers cannot play it, which is slow."""
         path = self._path(number)
-        made = self._cache_path(number, "clip")
-        if made not in self._playable and not made.exists() and await self._render(number, "clip", result=True):
-            self._playable.add(made)
-        if made in self._playable:
+        cached = self._cache_path(number, "clip")
+        if cached not in self._playable and not cached.exists() and await self._render(number, "clip", result=True):
+            self._playable.add(cached)
+        if cached in self._playable:
             return MediaFile(path, _CLIP_TYPES.get(path.suffix.lower(), "video/mp4"))
-        return MediaFile(made, "video/mp4")
+        return MediaFile(cached, "video/mp4")
 
-    async def strip(self, number: int, settings: DecodeSettings) -> tuple[MediaFile, list[float]]:
+    async def frame_strip(self, number: int, settings: DecodeSettings) -> tuple[MediaFile, list[float]]:
         """Return the frames that a model sees, side by side in one image, and their times in seconds."""
-        path = await self._render(number, "strip", settings)
+        path = await self._render(number, "frame_strip", settings)
         metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return MediaFile(path, "image/jpeg"), metadata["times_s"]
 
@@ -121,25 +121,27 @@ class Media:
             raise LookupError(number)
         return resolve_inside(entry.item.path, self._library.root.folder, MEDIA_SUFFIXES)
 
-    def _cache_path(self, number: int, what: str, *options: Any) -> Path:
+    def _cache_path(self, number: int, rendition: str, *options: Any) -> Path:
         path = self._path(number)
         try:
-            key_text = f"{path}\n{fingerprint(path)}\n{what}\n{options}"
+            key_text = f"{path}\n{fingerprint(path)}\n{rendition}\n{options}"
         except OSError as error:
             raise ItemError(
                 f"cannot read this file ({error.strerror}): check that it exists and is readable"
             ) from error
         key = hashlib.sha256(key_text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-        return self.cache / key[:2] / f"{key}.{'mp4' if what == 'clip' else 'jpg'}"
+        return self.cache / key[:2] / f"{key}.{'mp4' if rendition == 'clip' else 'jpg'}"
 
-    async def _render(self, number: int, what: str, *options: Any, result: bool = False) -> Any:
+    async def _render(self, number: int, rendition: str, *options: Any, result: bool = False) -> Any:
         """Run a function of thumbnails.py; return the path of its file or, with `result`, its return value."""
-        place = self._cache_path(number, what, *options)
+        place = self._cache_path(number, rendition, *options)
         if not result and place.exists():
             return place
         if place not in self._in_progress:
             item = thumbnails.with_real_path(self._library[number].item, self._path(number))
-            work = self._run_in_process(getattr(thumbnails, what), (item, place, *options), _TIMEOUT_S.get(what, 60.0))
+            work = self._run_in_process(
+                getattr(thumbnails, rendition), (item, place, *options), _TIMEOUT_S.get(rendition, 60.0)
+            )
             self._in_progress[place] = asyncio.create_task(work)
             self._in_progress[place].add_done_callback(lambda task: self._in_progress.pop(place, None))
         answer = await asyncio.shield(self._in_progress[place])

@@ -26,10 +26,10 @@ def overview(entries: Iterable[ReviewItem]) -> list[tuple[str, tuple[ChartBar, .
     """Return the charts, (title, bars), in display order."""
     stats, flags, states, numbers = CaptionStats(), Counter[str](), Counter[str](), {}
     for entry in entries:
-        states[entry.decision or ("open" if entry.words.digest else "uncaptioned")] += 1
+        states[entry.decision or ("open" if entry.caption.digest else "uncaptioned")] += 1
         states["failed"] += entry.failure is not None or entry.access_error is not None
-        if entry.words.digest is not None:
-            stats.add(entry.item.name, entry.words.text, entry.words.count)
+        if entry.caption.digest is not None:
+            stats.add(entry.item.name, entry.caption.text, entry.caption.count)
             numbers[entry.item.name] = entry.number
             flags.update(entry.flags)
             flags[ANY_FLAG] += bool(entry.flags)

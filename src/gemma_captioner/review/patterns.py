@@ -25,22 +25,22 @@ def compile_pattern(text: str, *, is_regex: bool, ignore_case: bool = True) -> "
         raise UsageError(f"{text!r} is not a valid regular expression: {error}") from error
 
 
-def search(wanted: "regex.Pattern[str]", text: str) -> bool:
+def search(pattern: "regex.Pattern[str]", text: str) -> bool:
     """Raises `UsageError` if the search takes too long."""
     try:
-        return wanted.search(text, timeout=ITEM_TIMEOUT_S) is not None
+        return pattern.search(text, timeout=ITEM_TIMEOUT_S) is not None
     except TimeoutError:
-        raise UsageError(_too_slow(wanted)) from None
+        raise UsageError(_too_slow(pattern)) from None
 
 
-def substitute(wanted: "regex.Pattern[str]", by: str, text: str, *, is_regex: bool) -> str:
-    """by: may refer to groups as `\\1` if `is_regex`. Raises `UsageError`."""
+def substitute(pattern: "regex.Pattern[str]", replacement: str, text: str, *, is_regex: bool) -> str:
+    """replacement: may refer to groups as `\\1` if `is_regex`. Raises `UsageError`."""
     try:
-        return wanted.sub(by if is_regex else lambda match: by, text, timeout=ITEM_TIMEOUT_S)
+        return pattern.sub(replacement if is_regex else lambda match: replacement, text, timeout=ITEM_TIMEOUT_S)
     except TimeoutError:
-        raise UsageError(_too_slow(wanted)) from None
+        raise UsageError(_too_slow(pattern)) from None
     except (regex.error, IndexError) as error:
-        raise UsageError(f"{by!r} is not a valid replacement: {error}") from error
+        raise UsageError(f"{replacement!r} is not a valid replacement: {error}") from error
 
 
 def with_time_limit(entries: Iterable[T], *, is_regex: bool) -> Iterator[T]:
@@ -52,5 +52,5 @@ def with_time_limit(entries: Iterable[T], *, is_regex: bool) -> Iterator[T]:
         yield entry
 
 
-def _too_slow(wanted: "regex.Pattern[str]") -> str:
-    return f"{wanted.pattern!r} takes too long: simplify it"
+def _too_slow(pattern: "regex.Pattern[str]") -> str:
+    return f"{pattern.pattern!r} takes too long: simplify it"

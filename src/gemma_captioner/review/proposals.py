@@ -40,7 +40,7 @@ class Proposals:
         for folder in sorted(self._root.glob("*")):
             for path in sorted(folder.rglob("*.txt")):
                 if (entry := by_file.get(path.relative_to(folder).as_posix())) is not None:
-                    self.offer(entry, folder)
+                    self.add(entry, folder)
 
     def __contains__(self, number: object) -> bool:
         return isinstance(number, int) and self.of(number) is not None
@@ -59,7 +59,7 @@ class Proposals:
                 path.write_bytes(sidecar.read(entry.item.caption_path) or b"")
             yield replace(entry.item, caption_path=path, store=folder)
 
-    def offer(self, entry: ReviewItem, folder: Path) -> None:
+    def add(self, entry: ReviewItem, folder: Path) -> None:
         """Add the proposal that the run of this folder wrote for the item, if any."""
         path = folder / entry.item.caption_file
         index = self._provenance.setdefault(folder, ProvenanceIndex(folder))

@@ -47,7 +47,7 @@ class ProvenanceIndex:
     def __init__(self, store: Path) -> None:
         self._runs = store / DOT_FOLDER / "runs"
         self._readers: dict[Path, JournalReader] = {}
-        self._made: dict[tuple[str, str], Provenance] = {}
+        self._captioned: dict[tuple[str, str], Provenance] = {}
         self._failed: dict[str, str] = {}
 
     def refresh(self) -> None:
@@ -60,14 +60,14 @@ class ProvenanceIndex:
             match line:
                 case {"kind": "caption", "path": str(path), "caption_file": str(file), "digest": str(digest)}:
                     flags = (flag for flag in list_field(line, "flags") if isinstance(flag, str))
-                    self._made[file, digest] = Provenance(run, at, tuple(flags))
+                    self._captioned[file, digest] = Provenance(run, at, tuple(flags))
                     self._failed.pop(path, None)
                 case {"kind": "failure", "path": str(path), "error": str(error)}:
                     self._failed[path] = error
 
     def of(self, caption_file: str, digest: str) -> Provenance | None:
         """Return None for a caption without a record, which a person wrote."""
-        return self._made.get((caption_file, digest))
+        return self._captioned.get((caption_file, digest))
 
     def failure(self, name: str) -> str | None:
         """Return the error of the item's last run, None if it has succeeded since."""

@@ -39,18 +39,18 @@ class Query:
 
 
 _STATES: Mapping[State, Callable[[ReviewItem, bool], bool]] = {  # (item, whether it has a proposal)
-    "open": lambda entry, offered: entry.words.digest is not None and entry.decision is None,
-    "approved": lambda entry, offered: entry.decision == "approved",
-    "rejected": lambda entry, offered: entry.decision == "rejected",
-    "uncaptioned": lambda entry, offered: entry.words.digest is None,
-    "failed": lambda entry, offered: entry.failure is not None or entry.access_error is not None,
-    "recaptioned": lambda entry, offered: offered,
-    "by hand": lambda entry, offered: entry.words.digest is not None and entry.provenance is None,
+    "open": lambda entry, proposed: entry.caption.digest is not None and entry.decision is None,
+    "approved": lambda entry, proposed: entry.decision == "approved",
+    "rejected": lambda entry, proposed: entry.decision == "rejected",
+    "uncaptioned": lambda entry, proposed: entry.caption.digest is None,
+    "failed": lambda entry, proposed: entry.failure is not None or entry.access_error is not None,
+    "recaptioned": lambda entry, proposed: proposed,
+    "by hand": lambda entry, proposed: entry.caption.digest is not None and entry.provenance is None,
 }
 
 
-def filter_items(entries: Iterable[ReviewItem], query: Query, offered: Container[int] = ()) -> list[ReviewItem]:
-    """Return the matching items in order. offered: the numbers of items that have a proposal.
+def filter_items(entries: Iterable[ReviewItem], query: Query, proposed: Container[int] = ()) -> list[ReviewItem]:
+    """Return the matching items in order. proposed: the numbers of items that have a proposal.
 
     Raises `UsageError` if the regular expression is invalid or takes too long.
     """
@@ -60,12 +60,12 @@ def filter_items(entries: Iterable[ReviewItem], query: Query, offered: Container
         return (
             (query.only is None or entry.number in query.only)
             and (query.kind is None or entry.item.kind == query.kind)
-            and (query.state is None or _STATES[query.state](entry, entry.number in offered))
+            and (query.state is None or _STATES[query.state](entry, entry.number in proposed))
             and (not query.flag or (bool(entry.flags) if query.flag == ANY_FLAG else query.flag in entry.flags))
             and (query.folder is None or f"{entry.folder}/".startswith(f"{query.folder}/"))
-            and (query.min_words is None or entry.words.count >= query.min_words)
-            and (query.max_words is None or entry.words.count <= query.max_words)
-            and (expression is None or search(expression, entry.words.text) or search(expression, entry.name))
+            and (query.min_words is None or entry.caption.count >= query.min_words)
+            and (query.max_words is None or entry.caption.count <= query.max_words)
+            and (expression is None or search(expression, entry.caption.text) or search(expression, entry.name))
         )
 
     candidates = with_time_limit(entries, is_regex=query.is_regex)
@@ -78,6 +78,6 @@ def _name_key(entry: ReviewItem) -> tuple[str, str]:
 
 _SORT_KEYS: Mapping[Sort, Callable[[ReviewItem], tuple[object, ...]]] = {
     "name": _name_key,
-    "length": lambda entry: (entry.words.count, *_name_key(entry)),
+    "length": lambda entry: (entry.caption.count, *_name_key(entry)),
     "flags": lambda entry: (-len(entry.flags), *_name_key(entry)),
 }

@@ -95,11 +95,11 @@ class RunController:
             named = self._with_model(settings)
             pipeline = Pipeline(named, self._engine(named), stores=1, log=self._log)
             items: Iterable[MediaItem] = self._proposals.run_items(entries, pipeline.run_id)
-            with closing(pipeline.run(iter(items))) as made:
-                for outcome in made:
+            with closing(pipeline.run(iter(items))) as outcomes_of_run:
+                for outcome in outcomes_of_run:
                     entry = by_name[outcome.item.name]
                     if isinstance(outcome, Captioned):
-                        self._proposals.offer(entry, outcome.item.store)
+                        self._proposals.add(entry, outcome.item.store)
                         self._library.notify({entry.number})
                     yield outcome
 

@@ -67,7 +67,7 @@ def clip(item: MediaItem, target: Path) -> bool:
         raise ItemError(f"cannot play this clip ({reason}): replace or remove it") from error
 
 
-def strip(item: MediaItem, target: Path, settings: DecodeSettings) -> None:
+def frame_strip(item: MediaItem, target: Path, settings: DecodeSettings) -> None:
     """Write the frames that a model sees side by side in a JPEG, and their times in seconds in a `.json` beside it."""
     frames = _decode(item, _STRIP, settings)
     metadata = {"times_s": frames.times_s}

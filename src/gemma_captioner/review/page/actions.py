@@ -33,7 +33,7 @@ class Actions:
     async def decide(self, decision: Decision | None) -> None:
         tab = self._tab
         numbers, single = tab.selection.selected_or_current(), not tab.selection.selected
-        done = await asyncio.to_thread(tab.review_state.edits.decide, numbers, decision, by=tab.tab_id)
+        done = await asyncio.to_thread(tab.review_state.edits.decide, numbers, decision, tab_id=tab.tab_id)
         tab.notify(done)
         if single and decision is not None and not done.refused:
             tab.step(1)
@@ -43,20 +43,24 @@ class Actions:
     async def resolve_proposal(self, *, accept: bool) -> None:
         """Accept or decline the proposals of the selection or of the current item."""
         tab, review_state = self._tab, self._tab.review_state
-        offers = [
-            offer for number in tab.selection.selected_or_current() if (offer := review_state.proposals.of(number))
+        proposals = [
+            proposal
+            for number in tab.selection.selected_or_current()
+            if (proposal := review_state.proposals.of(number))
         ]
-        if not offers:
+        if not proposals:
             ui.notify("there is no new caption: press c to request one")
             tab.show(tab.selection.current)
             return
         if accept:
             library = review_state.library
-            drafts = [(Draft(o.number, library[o.number].words.digest, o.text, o.provenance), o.path) for o in offers]
-            done = await asyncio.to_thread(review_state.edits.accept_proposals, drafts, by=tab.tab_id)
+            drafts = [
+                (Draft(p.number, library[p.number].caption.digest, p.text, p.provenance), p.path) for p in proposals
+            ]
+            done = await asyncio.to_thread(review_state.edits.accept_proposals, drafts, tab_id=tab.tab_id)
         else:
-            declined = [(offer.number, offer.path) for offer in offers]
-            done = await asyncio.to_thread(review_state.edits.decline_proposals, declined, by=tab.tab_id)
+            declined = [(proposal.number, proposal.path) for proposal in proposals]
+            done = await asyncio.to_thread(review_state.edits.decline_proposals, declined, tab_id=tab.tab_id)
         tab.notify(done)
         if tab.selection.selected or done.refused or tab.query.state != "recaptioned":
             tab.show(tab.selection.current)
@@ -66,7 +70,7 @@ class Actions:
     async def trash(self) -> None:
         tab = self._tab
         numbers = tab.selection.selected_or_current()
-        tab.notify(await asyncio.to_thread(tab.review_state.edits.trash, numbers, by=tab.tab_id))
+        tab.notify(await asyncio.to_thread(tab.review_state.edits.trash, numbers, tab_id=tab.tab_id))
 
     async def undo_or_redo(self, action: Callable[[str], EditResult | None], message: str) -> None:
         tab = self._tab

@@ -73,11 +73,16 @@ def _check_port_is_free(host: str, port: int) -> None:
 def _routes(review_state: ReviewState) -> None:
     """Addresses contain item numbers, not paths, so that none can point outside the folder."""
 
-    async def strip(number: int) -> MediaFile:
-        return (await review_state.strip(number))[0]
+    async def frame_strip(number: int) -> MediaFile:
+        return (await review_state.frame_strip(number))[0]
 
     media = review_state.media
-    for kind, load in {"thumb": media.thumb, "picture": media.picture, "clip": media.clip, "strip": strip}.items():
+    for kind, load in {
+        "thumb": media.thumb,
+        "picture": media.picture,
+        "clip": media.clip,
+        "strip": frame_strip,
+    }.items():
         app.get(f"/{kind}/{{number}}")(_media_route(load))
 
 
@@ -112,8 +117,8 @@ async def _page(review_state: ReviewState, client: Client) -> None:
                 tab.gallery = Gallery(review_state.session).on("pick", tab.pick)
                 tab.gallery.on("columns", lambda event: setattr(tab, "columns", event.args))
             overview, runs = OverviewPanel(tab), RunPanel(tab)
-        tab.detail = Detail(review_state, narrow=tab.narrow, empty_message=tab.empty_message)
-        tab.editor.on("draft", tab.on_draft).on("save", tab.save).on("left", tab.on_unsent_draft)
+        tab.detail = Detail(review_state, filter_by=tab.filter_by, empty_message=tab.empty_message)
+        tab.editor.on("draft", tab.on_draft).on("save", tab.save).on("unsent", tab.on_unsent_draft)
     panels = {"captions_tab": captions, "overview_tab": overview.element, "run_tab": runs.element}
 
     def show_panel(name: str) -> Any:
@@ -133,7 +138,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     show_panel("captions_tab")
     Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS).on("command", tab.on_command)
     await client.connected()
-    client.on_disconnect(tab.keep_draft)
+    client.on_disconnect(tab.save_unsaved)
     client.on_delete(tab.close)
     tab.open(client.tab_id or client.id)
     ui.timer(_REFRESH_INTERVAL_S, refresh_run)

@@ -26,8 +26,8 @@ class BulkEditDialog:
             with ui.element("div").classes("fields"):
                 self._name = ui.select(list(OPERATIONS), value="find and replace", on_change=self._preview)
                 self._text = ui.input("Find", on_change=self._preview).props("autofocus")
-                self._by = ui.input("Replace with", on_change=self._preview)
-                for field in (self._name, self._text, self._by):
+                self._replacement = ui.input("Replace with", on_change=self._preview)
+                for field in (self._name, self._text, self._replacement):
                     field.props("dense outlined debounce=200")
                 self._regex = ui.checkbox("regular expression", on_change=self._preview).props("dense")
                 self._case = ui.checkbox("ignore case", on_change=self._preview).props("dense")
@@ -50,11 +50,11 @@ class BulkEditDialog:
 
     def _preview(self) -> None:
         operation = OPERATIONS[self._name.value]
-        self._text.props["label"] = operation.text
-        self._by.set_visibility(bool(operation.by))
+        self._text.props["label"] = operation.text_label
+        self._replacement.set_visibility(bool(operation.replacement_label))
         self._regex.set_visibility(operation.searches)
         self._case.set_visibility(operation.searches)
-        inputs = Inputs(self._text.value or "", self._by.value or "", self._regex.value, self._case.value)
+        inputs = Inputs(self._text.value or "", self._replacement.value or "", self._regex.value, self._case.value)
         try:
             entries = [self._tab.review_state.library[number] for number in self._numbers]
             self._plan = plan_changes(entries, self._name.value, inputs)
@@ -66,8 +66,8 @@ class BulkEditDialog:
         self._apply.set_enabled(bool(self._plan))
         self._turn(-self._first)
 
-    def _turn(self, by: int) -> None:
-        self._first += by
+    def _turn(self, offset: int) -> None:
+        self._first += offset
         part = self._plan[self._first : self._first + _PAGE]
         self._changes.show([(plan.entry.name, plan.before, plan.draft.text) for plan in part])
         self._earlier.set_visibility(self._first > 0)
@@ -76,7 +76,7 @@ class BulkEditDialog:
     async def _do(self) -> None:
         drafts = [plan.draft for plan in self._plan]
         self._dialog.close()
-        await self._tab.run_bulk(self._tab.review_state.edits.save, drafts, what="changed")
+        await self._tab.run_bulk(self._tab.review_state.edits.save, drafts, summary="changed")
 
     async def _approve(self) -> None:
         self._dialog.close()

@@ -21,15 +21,15 @@ MARKS = {
 }
 
 
-def tile(entry: ReviewItem, *, is_offered: bool) -> Tile:
-    """is_offered: the item has a proposal."""
+def tile(entry: ReviewItem, *, has_proposal: bool) -> Tile:
+    """has_proposal: whether the item has a proposal."""
     marks = (
         ("c", entry.item.kind == "clip"),
         ("a", entry.decision == "approved"),
         ("r", entry.decision == "rejected"),
         ("f", bool(entry.flags)),
-        ("n", entry.words.digest is None),
-        ("p", is_offered),
+        ("n", entry.caption.digest is None),
+        ("p", has_proposal),
         ("e", entry.access_error is not None or entry.failure is not None),
     )
     return entry.number, entry.name, "".join(mark for mark, is_so in marks if is_so)
@@ -50,18 +50,18 @@ class Gallery(ui.element, component="gallery.js"):
     def patch(self, tiles: list[Tile]) -> None:
         self.run_method("patch", tiles)
 
-    def point(self, number: int | None) -> None:
-        self.run_method("point", number)
+    def highlight(self, number: int | None) -> None:
+        self.run_method("highlight", number)
 
     def select(self, numbers: Iterable[int]) -> None:
         self.run_method("select", list(numbers))
 
 
-class CaptionEditor(ui.element, component="box.js"):
+class CaptionEditor(ui.element, component="editor.js"):
     """The text area of the caption.
 
-    It emits `draft` {number, base, text} on input, and `save`, a draft with `how`: stay, approve or left. After a page
-    reload it emits `left` {name, base, text} for text that never reached the server.
+    It emits `draft` {number, base, text} on input, and `save`, a draft with `how`: stay, approve or blur. After a page
+    reload it emits `unsent` {name, base, text} for text that never reached the server.
     """
 
     def __init__(self, folder: str) -> None:
@@ -77,9 +77,9 @@ class CaptionEditor(ui.element, component="box.js"):
         """Confirm one navigation command."""
         self.run_method("arrived")
 
-    def rebase(self, draft: Draft, words: CaptionText) -> None:
-        """The draft was saved as `words`: later drafts start from them."""
-        self.run_method("rebase", draft.number, words.digest, readable(draft.text), words.text)
+    def rebase(self, draft: Draft, caption: CaptionText) -> None:
+        """The draft was saved as `caption`: later drafts start from it."""
+        self.run_method("rebase", draft.number, caption.digest, readable(draft.text), caption.text)
 
     def drop(self) -> None:
         """Discard the unsaved text."""

@@ -13,7 +13,7 @@ async def resolve_conflict(entry: ReviewItem, draft: Draft, reason: str) -> bool
         ui.label(f"Not saved: {entry.name}").classes("sheet-title")
         ui.label(f"{reason[:1].upper()}{reason[1:]}.")
         ui.label("Left: the caption on disk. Right: your text.").classes("muted")
-        DiffList(sides=True).show([("", entry.words.text, draft.text)])
+        DiffList(sides=True).show([("", entry.caption.text, draft.text)])
         with ui.row():
             if entry.access_error is None:
                 ui.button("Save mine", on_click=lambda: dialog.submit("mine")).props("unelevated no-caps autofocus")

@@ -27,13 +27,13 @@ _ACTIONS = (
 
 
 class Detail:
-    """The right side of the page. narrow: filters by a flag. empty_message: returns the text for an empty page."""
+    """The right side of the page. filter_by: filters by a flag. empty_message: returns the text for an empty page."""
 
     def __init__(
-        self, review_state: ReviewState, *, narrow: Callable[..., None], empty_message: Callable[[], str]
+        self, review_state: ReviewState, *, filter_by: Callable[..., None], empty_message: Callable[[], str]
     ) -> None:
         self._review_state = review_state
-        self._narrow = narrow
+        self._filter_by = filter_by
         self._empty_message = empty_message
         self._number: int | None = None
         self._entry: ReviewItem | None = None
@@ -49,15 +49,15 @@ class Detail:
                 self._count = ui.label().props("aria-live=polite")
             self.editor = CaptionEditor(str(review_state.library.root.folder))
             self.editor.props(f'lang="{LANGUAGES[review_state.settings.quality.language]}"')
-            with ui.element("div").classes("offer").props('aria-label="New caption"') as self._offer:
+            with ui.element("div").classes("offer").props('aria-label="New caption"') as self._proposal:
                 self._sides = DiffList(sides=True)
                 with ui.element("div").classes("actions"):
                     self._buttons((("Accept new", "accept", "y"), ("Keep old", "keep", "n")))
             self._flags = ui.element("div").classes("flags")
             with ui.element("div").classes("actions"):
                 self._buttons(_ACTIONS)
-            self._facts = ui.element("dl").classes("facts")
-            self._facts.set_visibility(False)
+            self._provenance = ui.element("dl").classes("facts")
+            self._provenance.set_visibility(False)
         self._show_media()
 
     def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> None:
@@ -72,25 +72,25 @@ class Detail:
         is_other = entry is None or entry.number != self._number
         self._entry, self._number = entry, None if entry is None else entry.number
         if fill:
-            words = entry.words if entry else None
-            text, base = (words.text, words.digest) if words else ("", None)
+            caption = entry.caption if entry else None
+            text, base = (caption.text, caption.digest) if caption else ("", None)
             name, editable = (entry.name, entry.access_error is None) if entry else ("", False)
             self.editor.show(self._number, base, text, editable=editable, name=name)
-            self.count(text)
+            self.show_length(text)
         self._name.text = entry.name if entry else ""
         self._decision.text = (entry.decision or "") if entry else ""
         self._decision.classes(replace=f"decision {self._decision.text}")
         self._show_flags()
-        offer = None if entry is None else self._review_state.proposals.of(entry.number)
-        self._offer.set_visibility(offer is not None)
-        if entry is not None and offer is not None:
-            self._sides.show([("", entry.words.text, offer.text)])
-        if self._facts.visible:
-            self._show_facts()
+        proposal = None if entry is None else self._review_state.proposals.of(entry.number)
+        self._proposal.set_visibility(proposal is not None)
+        if entry is not None and proposal is not None:
+            self._sides.show([("", entry.caption.text, proposal.text)])
+        if self._provenance.visible:
+            self._show_provenance()
         if is_other:
             self._show_media()
 
-    def count(self, text: str) -> None:
+    def show_length(self, text: str) -> None:
         """Show the number of words, and of tokens against the limit of the target's text encoder."""
         words, target = len(text.split()), self._review_state.settings.quality.target
         length = counted(words, "word")
@@ -107,8 +107,8 @@ class Detail:
             ui.run_javascript(f"const v = getElement({self._video.id}).$el; v.paused ? v.play() : v.pause()")
 
     def toggle_provenance(self) -> None:
-        self._facts.set_visibility(not self._facts.visible)
-        self._show_facts()
+        self._provenance.set_visibility(not self._provenance.visible)
+        self._show_provenance()
 
     def _show_flags(self) -> None:
         self._flags.clear()
@@ -117,16 +117,16 @@ class Detail:
             return
         with self._flags:
             for flag in entry.flags:
-                button = ui.button(flag.replace("_", " "), on_click=lambda flag=flag: self._narrow(flag=flag))
+                button = ui.button(flag.replace("_", " "), on_click=lambda flag=flag: self._filter_by(flag=flag))
                 button.props("flat dense no-caps").classes("flag").tooltip("show all items with this flag")
             for error in filter(None, (entry.access_error, entry.failure)):
                 ui.label(error).classes("fault").props("role=alert")
 
-    def _show_facts(self) -> None:
-        self._facts.clear()
-        if self._entry is None or not self._facts.visible:
+    def _show_provenance(self) -> None:
+        self._provenance.clear()
+        if self._entry is None or not self._provenance.visible:
             return
-        with self._facts:
+        with self._provenance:
             for term, description in describe_provenance(self._entry):
                 with ui.element("dt"):
                     ui.label(term)
@@ -153,7 +153,7 @@ class Detail:
             background_tasks.create(self._load_clip(entry))
         else:
             self._image.props(f'src="/picture/{entry.number}?{session}"')
-            self._image.props["alt"] = entry.words.text or entry.name
+            self._image.props["alt"] = entry.caption.text or entry.name
 
     async def _explain_image_error(self) -> None:
         """The browser cannot display the image: report the error of our own decoder, if it has one."""
@@ -173,7 +173,7 @@ class Detail:
         if await self._await_or_explain(entry, review_state.media.clip(entry.number)) is None:
             return
         self._video.set_source(f"/clip/{entry.number}?{review_state.session}")
-        strip = await self._await_or_explain(entry, review_state.strip(entry.number))
+        strip = await self._await_or_explain(entry, review_state.frame_strip(entry.number))
         if strip is not None:
             self._show_strip(entry, strip[1])
 

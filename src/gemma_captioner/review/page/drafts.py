@@ -24,14 +24,14 @@ class Drafts:
         self._saved_over: tuple[int, str | None] | None = None  # number and base of the latest saved draft
         self._saved_as: str | None = None  # the digest of its text
 
-    def typed(self, draft: Draft) -> None:
-        self.unsaved = None if draft.text == self._library[draft.number].words.text else draft
+    def on_typed(self, draft: Draft) -> None:
+        self.unsaved = None if draft.text == self._library[draft.number].caption.text else draft
 
-    def holds(self, number: int | None) -> bool:
+    def has_unsaved(self, number: int | None) -> bool:
         """Whether refilling the editor would lose unsaved text of this item."""
         return self.unsaved is not None and self.unsaved.number == number
 
-    def box_filled(self) -> None:
+    def editor_refilled(self) -> None:
         """The editor was refilled: later drafts start from its text."""
         self._saved_over = None
 
@@ -39,21 +39,21 @@ class Drafts:
         """Return the draft with the base of the latest save, if the editor sent the base before that."""
         return replace(draft, base=self._saved_as) if self._saved_over == (draft.number, draft.base) else draft
 
-    async def save(self, draft: Draft, *, by: str, approve: bool = False) -> EditResult:
+    async def save(self, draft: Draft, *, tab_id: str, approve: bool = False) -> EditResult:
         """Save a draft. Text typed in the meantime stays unsaved, with a new base. A refused draft stays unchanged."""
         if approve:
-            done = await asyncio.to_thread(self._edits.save_and_approve, draft, by=by)
+            done = await asyncio.to_thread(self._edits.save_and_approve, draft, tab_id=tab_id)
         else:
-            done = await asyncio.to_thread(self._edits.save, [draft], by=by)
+            done = await asyncio.to_thread(self._edits.save, [draft], tab_id=tab_id)
         if not done.refused:
             self._was_saved(draft)
         return done
 
     def _was_saved(self, draft: Draft) -> None:
-        words = self._library[draft.number].words
-        if words.text.split() == draft.text.split():  # no other program has changed the file since
-            self._saved_over, self._saved_as = (draft.number, draft.base), words.digest
-            self._rebase(draft, words)
+        caption = self._library[draft.number].caption
+        if caption.text.split() == draft.text.split():  # no other program has changed the file since
+            self._saved_over, self._saved_as = (draft.number, draft.base), caption.digest
+            self._rebase(draft, caption)
         if self.unsaved is not None:
             is_all = (self.unsaved.number, self.unsaved.text) == (draft.number, draft.text)
             self.unsaved = None if is_all else self.rebased(self.unsaved)

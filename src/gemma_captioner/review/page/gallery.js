@@ -73,7 +73,7 @@ export default {
       }
       this.version++;
     },
-    point(number) {
+    highlight(number) {
       this.current = number;
       this.$nextTick(() => this.reveal());
       const next = this.tiles[this.places.get(number) + 1];

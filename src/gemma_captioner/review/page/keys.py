@@ -52,6 +52,7 @@ KEYS = (
     Key("dark", ("t",), "Light or dark", _GENERAL),
     Key("help", ("?",), "Keyboard shortcuts", _GENERAL),
 )
-FOCUS: Mapping[str, str] = {"edit": ".caption-box", "search": ".search input"}  # focused by keys.js, without the server
+# keys.js focuses these, without the server.
+FOCUS: Mapping[str, str] = {"edit": ".caption-editor", "search": ".search input"}
 COMMANDS: Mapping[str, str] = {key: entry.command for entry in KEYS for key in entry.keys}
 NAVIGATION_COMMANDS = tuple(entry.command for entry in KEYS if entry.moves)

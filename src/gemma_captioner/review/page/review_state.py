@@ -26,7 +26,7 @@ class TabListener(Protocol):
         """These items have changed."""
         ...
 
-    async def keep_draft(self) -> None:
+    async def save_unsaved(self) -> None:
         """Save the unsaved text."""
         ...
 
@@ -60,7 +60,7 @@ class ReviewState:
 
     async def close(self) -> None:
         for tab in self.tabs:
-            await tab.keep_draft()
+            await tab.save_unsaved()
         for task in self._tasks:
             task.cancel()
         await asyncio.to_thread(self.runs.close)
@@ -88,9 +88,9 @@ class ReviewState:
         self.library.refresh()
         self.library.flag_unknown()
 
-    async def strip(self, number: int) -> tuple[MediaFile, list[float]]:
+    async def frame_strip(self, number: int) -> tuple[MediaFile, list[float]]:
         """Return the frames that the model saw or would see, and their times in seconds. Raises `ItemError`."""
         if not 0 <= number < len(self.library.entries):
             raise LookupError(number)
         settings = await asyncio.to_thread(decode_settings_for, self.library[number], self.settings)
-        return await self.media.strip(number, settings)
+        return await self.media.frame_strip(number, settings)

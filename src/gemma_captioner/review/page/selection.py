@@ -34,23 +34,23 @@ class Selection:
         self._places = {number: place for place, number in enumerate(numbers)}
         self.selected = self.selected & self._places.keys()
 
-    def come_into_view(self) -> None:
+    def reselect_hidden(self) -> None:
         """If the current item is hidden, make the item at its index current."""
         if self.current not in self:
             self.current = self.shown[min(self._last_place, len(self.shown) - 1)] if self.shown else None
 
     # Navigation
 
-    def step(self, by: int) -> None:
+    def step(self, offset: int) -> None:
         """Move by so many items, up to the first or last."""
         if self.shown:
-            by -= by > 0 and self.current not in self  # the next item already has the index of the hidden one
-            self.current = self.shown[min(max(self.place + by, 0), len(self.shown) - 1)]
+            offset -= offset > 0 and self.current not in self  # the next item already has the index of the hidden one
+            self.current = self.shown[min(max(self.place + offset, 0), len(self.shown) - 1)]
 
-    def seek(self, direction: int, wanted: Callable[[int], bool]) -> bool:
+    def seek(self, direction: int, matches: Callable[[int], bool]) -> bool:
         """Move to the next item that is wanted, wrapping around. Return whether there is one."""
         around = (self.shown[(self.place + direction * n) % len(self.shown)] for n in range(1, len(self.shown) + 1))
-        found = next(filter(wanted, around), None)
+        found = next(filter(matches, around), None)
         if found is not None:
             self.current = found
         return found is not None
@@ -74,10 +74,10 @@ class Selection:
             self._anchor = self.current
             self.selected = self.selected ^ {self.current}
 
-    def extend(self, by: int) -> None:
+    def extend(self, offset: int) -> None:
         """Step, and select the items before and after the step."""
         before = self.current
-        self.step(by)
+        self.step(offset)
         self.selected = self.selected | {number for number in (before, self.current) if number is not None}
 
     # Items that a command applies to

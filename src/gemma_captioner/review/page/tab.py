@@ -31,7 +31,7 @@ class ReviewTab:
         self.query = Query()
         self.selection = Selection()
         self.drafts = Drafts(
-            review_state.library, review_state.edits, rebase=lambda draft, words: self.editor.rebase(draft, words)
+            review_state.library, review_state.edits, rebase=lambda draft, caption: self.editor.rebase(draft, caption)
         )
         self.columns = 4
         self.changes = 0  # number of change notifications
@@ -66,10 +66,10 @@ class ReviewTab:
         self.review_state.tabs.append(self)
         self.apply_query(self.query)
 
-    async def keep_draft(self) -> None:
+    async def save_unsaved(self) -> None:
         """The browser has disconnected: save the draft, unless the caption on disk has changed."""
         if (draft := self.drafts.unsaved) is not None:
-            await self.drafts.save(draft, by=self.tab_id)
+            await self.drafts.save(draft, tab_id=self.tab_id)
 
     def close(self) -> None:
         self.review_state.unsaved += [self.drafts.unsaved] if self.drafts.unsaved else []
@@ -97,9 +97,9 @@ class ReviewTab:
         selection.show([entry.number for entry in entries])
         self.gallery.show([self.tile(entry) for entry in entries])
         self.select(selection.selected)
-        if automatic and (selection.current in selection or self.drafts.holds(selection.current)):
+        if automatic and (selection.current in selection or self.drafts.has_unsaved(selection.current)):
             return
-        selection.come_into_view()
+        selection.reselect_hidden()
         self.show(selection.current)
 
     def empty_message(self) -> str:
@@ -111,7 +111,7 @@ class ReviewTab:
         return f"No images or clips in {self.review_state.library.root.folder}{hint}"
 
     def tile(self, entry: ReviewItem) -> Tile:
-        return tile(entry, is_offered=entry.number in self.review_state.proposals)
+        return tile(entry, has_proposal=entry.number in self.review_state.proposals)
 
     def entry(self) -> ReviewItem | None:
         current = self.selection.current
@@ -132,7 +132,7 @@ class ReviewTab:
 
     def _show_changed(self) -> None:
         """Redisplay the current item. Unsaved text stays in the editor."""
-        self.detail.show(self.entry(), fill=not self.drafts.holds(self.selection.current))
+        self.detail.show(self.entry(), fill=not self.drafts.has_unsaved(self.selection.current))
 
     def _notify_view(self) -> None:
         for listener in self.on_view:
@@ -142,33 +142,35 @@ class ReviewTab:
 
     def show(self, number: int | None) -> None:
         self.selection.current = number
-        self.drafts.box_filled()
-        self.gallery.point(number)
+        self.drafts.editor_refilled()
+        self.gallery.highlight(number)
         self.detail.show(self.entry(), fill=True)
         self._notify_view()
 
-    def step(self, by: int) -> None:
-        self._move(by, self.selection.step)
+    def step(self, offset: int) -> None:
+        self._move(offset, self.selection.step)
 
-    def extend(self, by: int) -> None:
+    def extend(self, offset: int) -> None:
         if self.selection.current is not None:
-            self._move(by, self.selection.extend)
+            self._move(offset, self.selection.extend)
             self.select(self.selection.selected)
 
-    def _move(self, by: int, action: Callable[[int], None]) -> None:
+    def _move(self, offset: int, action: Callable[[int], None]) -> None:
         selection, before = self.selection, self.selection.current
-        action(by)
+        action(offset)
         if not selection.shown:
             return
-        if abs(by) == 1 and selection.current == before:
+        if abs(offset) == 1 and selection.current == before:
             ui.notify(
-                "this is the last item" if by > 0 else "this is the first item", timeout=1200, position="bottom-left"
+                "this is the last item" if offset > 0 else "this is the first item",
+                timeout=1200,
+                position="bottom-left",
             )
         self.show(selection.current)
 
-    def seek(self, direction: int, wanted: Callable[[ReviewItem], bool]) -> None:
+    def seek(self, direction: int, matches: Callable[[ReviewItem], bool]) -> None:
         """Go to the next item that is wanted, wrapping around."""
-        if not self.selection.seek(direction, lambda number: wanted(self.review_state.library[number])):
+        if not self.selection.seek(direction, lambda number: matches(self.review_state.library[number])):
             ui.notify("no shown item matches")
         self.show(self.selection.current)
 
@@ -204,8 +206,8 @@ class ReviewTab:
 
     async def on_draft(self, event: GenericEventArguments) -> None:
         draft = _draft(event.args)
-        self.drafts.typed(draft)
-        self.detail.count(draft.text)
+        self.drafts.on_typed(draft)
+        self.detail.show_length(draft.text)
 
     async def on_unsent_draft(self, event: GenericEventArguments) -> None:
         """Save text that was typed while the server was unreachable, before the page was reloaded."""
@@ -241,13 +243,13 @@ class ReviewTab:
         keeps_draft = await resolve_conflict(entry, draft, reason)
         self.drafts.unsaved = None
         if keeps_draft:
-            await self.save_draft(replace(draft, base=entry.words.digest), approve=approve)
+            await self.save_draft(replace(draft, base=entry.caption.digest), approve=approve)
         elif self.selection.current == draft.number:
             self.editor.drop()
             self.detail.show(entry, fill=True)
 
     async def save_draft(self, draft: Draft, *, approve: bool = False) -> EditResult:
-        done = await self.drafts.save(draft, by=self.tab_id, approve=approve)
+        done = await self.drafts.save(draft, tab_id=self.tab_id, approve=approve)
         if done.refused:
             await self._resolve_conflict(draft, done.refused[draft.number], approve=approve)
             return done
@@ -261,7 +263,7 @@ class ReviewTab:
         """Run a slow edit of many items after the commands before it."""
         async with self._command_lock:
             working = ui.notification("Applying the changes", spinner=True, timeout=None, position="bottom-left")
-            done = await asyncio.to_thread(work, *arguments, by=self.tab_id, **named)
+            done = await asyncio.to_thread(work, *arguments, tab_id=self.tab_id, **named)
             working.dismiss()
             self.notify(done)
             self.show(self.selection.current)
@@ -269,7 +271,7 @@ class ReviewTab:
     def notify(self, done: EditResult) -> None:
         """Notify the user of changes (briefly) and of refusals (longer)."""
         if done.numbers:
-            ui.notify(done.what, timeout=1200, position="bottom-left")
+            ui.notify(done.summary, timeout=1200, position="bottom-left")
         for number, reason in list(done.refused.items())[:3]:
             ui.notify(
                 f"{self.review_state.library[number].name}: {reason}", type="warning", timeout=8000, close_button="OK"
@@ -296,7 +298,7 @@ class ReviewTab:
             if isinstance(result := self.commands[name](), Awaitable):
                 await result
 
-    def narrow(self, **changes: Any) -> None:
+    def filter_by(self, **changes: Any) -> None:
         self.apply_query(replace(self.query, **changes))
 
 

@@ -2,8 +2,8 @@
 // or refused.
 export default {
   template: `
-    <textarea class="caption-box" rows="5" spellcheck="true" aria-label="Caption" :lang="lang"
-              :value="text" :readonly="moving > 0 || !editable" @input="typed" @blur="save('left')"
+    <textarea class="caption-editor" rows="5" spellcheck="true" aria-label="Caption" :lang="lang"
+              :value="text" :readonly="moving > 0 || !editable" @input="typed" @blur="save('blur')"
               @keydown="key"></textarea>`,
   props: { lang: String, folder: String },
   // moving: number of pending navigation commands; the editor is read-only until they are done.
@@ -22,8 +22,8 @@ export default {
   },
   methods: {
     show(number, base, text, editable, name) {
-      if (this.number === null) this.tellLeft();
-      else if (number !== this.number) this.save("left");
+      if (this.number === null) this.emitUnsent();
+      else if (number !== this.number) this.save("blur");
       else if (this.isTyping()) return (this.editable = editable);
       Object.assign(this, { number, name, base, text, before: text, sent: text, editable });
       this.$el.value = text; // Vue may see no change
@@ -57,17 +57,17 @@ export default {
         else sessionStorage.setItem(this.folder, what);
       } catch {} // the browser allows no storage
     },
-    tellLeft() {
+    emitUnsent() {
       try {
-        const left = JSON.parse(sessionStorage.getItem(this.folder));
-        if (left) this.$emit("left", left);
+        const unsent = JSON.parse(sessionStorage.getItem(this.folder));
+        if (unsent) this.$emit("unsent", unsent);
       } catch {}
     },
     draft() {
       return { number: this.number, base: this.base, text: this.text };
     },
     save(how) {
-      if (this.number === null || (how === "left" && [this.before, this.sent].includes(this.text))) return;
+      if (this.number === null || (how === "blur" && [this.before, this.sent].includes(this.text))) return;
       this.sent = this.text;
       if (how === "approve") this.wait();
       this.$emit("save", { ...this.draft(), how });
