@@ -48,7 +48,7 @@ class Selection:
             self.current = self.shown[min(max(self.place + offset, 0), len(self.shown) - 1)]
 
     def seek(self, direction: int, matches: Callable[[int], bool]) -> bool:
-        """Move to the next item that is wanted, wrapping around. Return whether there is one."""
+        """Move to the next item that matches, wrapping around. Return whether there is one."""
         around = (self.shown[(self.place + direction * n) % len(self.shown)] for n in range(1, len(self.shown) + 1))
         found = next(filter(matches, around), None)
         if found is not None:

@@ -169,7 +169,7 @@ class ReviewTab:
         self.show(selection.current)
 
     def seek(self, direction: int, matches: Callable[[ReviewItem], bool]) -> None:
-        """Go to the next item that is wanted, wrapping around."""
+        """Go to the next item that matches, wrapping around."""
         if not self.selection.seek(direction, lambda number: matches(self.review_state.library[number])):
             ui.notify("no shown item matches")
         self.show(self.selection.current)
