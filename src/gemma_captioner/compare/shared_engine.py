@@ -4,7 +4,6 @@ import gc
 import sys
 from collections.abc import Callable
 from functools import cached_property
-from typing import Self
 
 from ..config.settings import Settings
 from ..engines import Engine, EngineSpec, Session, engine_for
@@ -72,7 +71,7 @@ class SharedEngine:
         return _SharedSession(self._shared_model, self._on_request)
 
 
-class _SharedSession:
+class _SharedSession(Session):
     def __init__(self, shared_model: SharedModel, on_request: Callable[[Request], None]) -> None:
         self._shared_model = shared_model
         self._on_request = on_request
@@ -96,9 +95,3 @@ class _SharedSession:
     def close(self) -> None:
         if self._in_flight:  # the run was aborted: pending replies would reach the next run
             self._shared_model.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

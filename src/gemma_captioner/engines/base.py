@@ -94,9 +94,11 @@ class Session(Protocol):
         """Drop requests in flight and release the model. It is safe to call this twice."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 class Engine(Protocol):

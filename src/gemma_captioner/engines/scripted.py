@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelError
 from ..types import Failed, FinishReason, Kind, Reply, Request
-from .base import EngineSpec, prepend_begin
+from .base import EngineSpec, Session, prepend_begin
 
 
 class ScriptedReply(BaseModel):
@@ -73,7 +73,7 @@ class ScriptedEngine:
         return ScriptedSession(self.script)
 
 
-class ScriptedSession:
+class ScriptedSession(Session):
     def __init__(self, script: Script) -> None:
         self._script = script
         self._pending: list[tuple[Request, float]] = []
@@ -116,9 +116,3 @@ class ScriptedSession:
 
     def close(self) -> None:
         self._pending.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
 from ...config.settings import Settings
 from ...types import Failed, Pixels, Reply, Request
-from ..base import EngineSpec, Result, drain, prepend_begin
+from ..base import EngineSpec, Result, Session, drain, prepend_begin
 from .batching import BatchLimits, next_batch
 from .families import Family
 from .fused import FusedLayers, compile_region
@@ -42,8 +42,8 @@ class PendingRequest:
         return len(self.tokens) + self.request.max_new_tokens
 
 
-class LocalSession:
-    """Implements `Session`. `close` stops its thread within one token."""
+class LocalSession(Session):
+    """`close` stops its thread within one token."""
 
     def __init__(
         self,
@@ -155,12 +155,6 @@ class LocalSession:
         self._thread.join()
         if self._fused is not None:
             self._fused.undo()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     # Runs in the model's thread
 

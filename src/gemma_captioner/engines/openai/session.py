@@ -9,11 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
 
 from ...config.model import ServerSettings
 from ...types import Failed, Frames, Reply, Request
-from ..base import Result, drain
+from ..base import Result, Session, drain
 from .client import Client
 from .concurrency import AdaptiveConcurrency
 from .image_encoding import encode_images
@@ -41,8 +40,8 @@ class _QueuedRequest:
     submitted_at_s: float
 
 
-class ServerSession:
-    """Implements `Session`. A request takes a slot once its images are encoded."""
+class ServerSession(Session):
+    """A request takes a slot once its images are encoded."""
 
     def __init__(
         self,
@@ -98,12 +97,6 @@ class ServerSession:
             self._thread.join()
         if self._server_process is not None:
             self._server_process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     # Runs in the encoders' threads
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Self
+from typing import Any
 
 from ...config.settings import Settings
 from ...engines import Engine, EngineSpec, Session, engine_for
@@ -144,7 +144,7 @@ class Worker:
                 yield None
 
 
-class InstrumentedEngine:
+class InstrumentedEngine(Session):
     """An engine that is loaded at once and measures its utilization."""
 
     def __init__(self, engine: Engine, gpus: float) -> None:
@@ -198,9 +198,3 @@ class InstrumentedEngine:
 
     def close(self) -> None:
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
