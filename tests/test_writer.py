@@ -9,8 +9,9 @@ import pytest
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.dataset import sidecar
 from gemma_captioner.dataset.journal import Journal, JournalReader, JournalRecord, read_line
+from gemma_captioner.dataset.parquet import ParquetWriter
 from gemma_captioner.errors import StorageError
-from gemma_captioner.pipeline.writer import CaptionWriter, OutcomeWriter, RowWriter, TxtWriter
+from gemma_captioner.pipeline.writer import CaptionWriter, OutcomeWriter, TxtWriter
 from gemma_captioner.types import Captioned, Failed, Folder, MediaItem, Skipped
 from tests.support.files import captions, journal
 
@@ -99,7 +100,7 @@ def test_what_is_held_is_stored_when_the_run_ends(captioned, tmp_path):
     assert len(parts(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("kind", [TxtWriter, RowWriter])
+@pytest.mark.parametrize("kind", [TxtWriter, ParquetWriter])
 def test_no_caption_is_stored_before_its_line_is_synced(captioned, tmp_path, kind):
     with closing(FullDisk("run", {})) as full, pytest.raises(StorageError):
         to_disk: CaptionWriter = kind(full)

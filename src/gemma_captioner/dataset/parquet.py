@@ -22,6 +22,7 @@ from ..errors import CaptionerError, StartError, StorageError
 from ..storage import filesystem
 from ..types import Captioned, MediaItem
 from . import sidecar
+from .journal import Journal, JournalRecord
 
 _READ_THREADS = 16  # because a request to an object store mostly waits
 _ROWS_PER_FILE, _FLUSH_INTERVAL_S = 128, 30.0  # a killed process loses at most one file of captions
@@ -50,10 +51,13 @@ def _paths(file: Path) -> list[str]:
 
 
 class ParquetWriter:
-    """Buffers captions and writes them into parquet files. Raises `StartError` if pyarrow is not installed."""
+    """Buffers captions and writes them into parquet files. It syncs their journal records before it writes a file.
 
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
+    Raises `StartError` if pyarrow is not installed.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._number = 0
         self._pending: list[tuple[Captioned, dict[str, Any]]] = []
         self._pending_since = 0.0
@@ -65,16 +69,18 @@ class ParquetWriter:
             self._pending and time.monotonic() - self._pending_since > _FLUSH_INTERVAL_S
         )
 
-    def add(self, captioned: Captioned, record: dict[str, Any]) -> None:
-        """Buffer a caption with its journal record."""
+    def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> None:
+        """Append the journal record and buffer the caption. replace: unused, because no row is ever replaced."""
+        self._journal.append(captioned.item.store, record, sync=False)
         if not self._pending:
             self._pending_since = time.monotonic()
         row = {name: record[name] for name in ("media", "model", "recipe")}
         row |= {"path": row_path(captioned.item), "caption": captioned.caption, "kind": record["media_kind"]}
         self._pending.append((captioned, row | {"captions": captioned.captions, "flags": captioned.flags}))
 
-    def write(self) -> list[Captioned]:
+    def flush(self) -> list[Captioned]:
         """Write the buffered captions into one file, and return them. Raises `StorageError`."""
+        self._journal.flush()
         if not self._pending:
             return []
         pa, parquet = _pyarrow()
@@ -85,7 +91,7 @@ class ParquetWriter:
         parquet.write_table(pa.Table.from_pylist(rows, schema=pa.schema(texts | lists)), content)
         store = self._pending[0][0].item.store  # always --output
         self._number += 1
-        file = store / f"captions-{self._run_id}.{self._number:05d}.parquet"
+        file = store / f"captions-{self._journal.run_id}.{self._number:05d}.parquet"
         try:
             sidecar.write(file, content.getvalue(), store)
             if filesystem.is_local(file):

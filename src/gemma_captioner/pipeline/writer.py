@@ -60,30 +60,7 @@ class TxtWriter:
         return []
 
 
-class RowWriter:
-    """Writes captions as rows of parquet files. It syncs their journal records before it writes a file.
-
-    Raises `StartError` if pyarrow is not installed.
-    """
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._parquet = ParquetWriter(journal.run_id)
-
-    @property
-    def is_flush_due(self) -> bool:
-        return self._parquet.is_flush_due
-
-    def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> None:
-        self._journal.append(captioned.item.store, record, sync=False)
-        self._parquet.add(captioned, record)
-
-    def flush(self) -> list[Captioned]:
-        self._journal.flush()
-        return self._parquet.write()
-
-
-WRITERS: dict[str, Callable[[Journal], CaptionWriter]] = {"txt": TxtWriter, "parquet": RowWriter}
+WRITERS: dict[str, Callable[[Journal], CaptionWriter]] = {"txt": TxtWriter, "parquet": ParquetWriter}
 
 
 class OutcomeWriter:
