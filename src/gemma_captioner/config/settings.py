@@ -125,8 +125,12 @@ class Settings(SettingsGroup):
         """Whether there is a named model in place of `auto`."""
         return self.model.model != AUTO
 
+    def with_values(self, group: str, **values: Any) -> Self:
+        """Return the settings with other values in one group. The values are not checked."""
+        return self.model_copy(update={group: getattr(self, group).model_copy(update=values)})
+
     def with_model(self, name: str) -> Self:
-        return self.model_copy(update={"model": self.model.model_copy(update={"model": name})})
+        return self.with_values("model", model=name)
 
     @property
     def _requested_model(self) -> str:

@@ -86,9 +86,7 @@ class RunController:
 
     def propose(self, entries: list[ReviewItem], settings: Settings) -> bool:
         """Make proposals for these items. Return False if a run is active."""
-        settings = settings.model_copy(
-            update={"selection": settings.selection.model_copy(update={"existing": "overwrite", "only": None})}
-        )
+        settings = settings.with_values("selection", existing="overwrite", only=None)
 
         def outcomes() -> Generator[Outcome]:
             by_name = {entry.item.name: entry for entry in entries}

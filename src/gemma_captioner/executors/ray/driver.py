@@ -83,23 +83,13 @@ class ClusterRun(Run):
 
     def _worker_config(self, resources: ActorResources) -> WorkerConfig:
         """The settings for any machine: absolute paths, and one decode worker per CPU of the actor."""
-        run_options = self.settings.run_options
-        workers = run_options.workers or max(1, round(resources.cpus))
-        model = self.settings.model
-        if Path(model.model).exists():
-            model = model.model_copy(update={"model": str(Path(model.model).absolute())})
-        prompting = self.settings.prompting
-        prompting = prompting.model_copy(
-            update={name: path.absolute() for name in ("metadata", "examples") if (path := getattr(prompting, name))}
-        )
-        settings = self.settings.model_copy(
-            update={
-                "run_options": run_options.model_copy(update={"workers": workers}),
-                "model": model,
-                "prompting": prompting,
-            }
-        )
-        stop_after = run_options.stop_after
+        settings, model, prompting = self.settings, Path(self.settings.model.model), self.settings.prompting
+        stop_after, workers = settings.run_options.stop_after, settings.run_options.workers
+        paths = {name: path.absolute() for name in ("metadata", "examples") if (path := getattr(prompting, name))}
+        settings = settings.with_values("run_options", workers=workers or max(1, round(resources.cpus)))
+        settings = settings.with_values("prompting", **paths)
+        if model.exists():
+            settings = settings.with_model(str(model.absolute()))
         return WorkerConfig(
             run_id=self.run_id,
             settings=settings,
