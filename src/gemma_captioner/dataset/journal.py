@@ -64,7 +64,7 @@ class Journal:
     def append(self, store: Path, record: JournalRecord, *, sync: bool = True) -> None:
         """Append a record. Without `sync`, call `flush` later. Raises the errors of `sidecar.storage_error`."""
         path = journal_path(store, self.run_id)
-        try:
+        with sidecar.map_storage_errors(path):
             file = self._files.get(store)
             if file is None:
                 file = self._files[store] = _LocalJournal(path, store) if is_local(path) else _ObjectStoreJournal(path)
@@ -72,23 +72,17 @@ class Journal:
             file.write(_encode({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **record}))
             if sync:
                 file.flush(now=record.get("replaced") is not None)
-        except OSError as error:
-            raise sidecar.storage_error(error, path) from error
 
     def flush(self) -> None:
         """Store all records on disk. Raises the errors of `sidecar.storage_error`."""
         for store, file in self._files.items():
-            try:
+            with sidecar.map_storage_errors(journal_path(store, self.run_id)):
                 file.flush(now=True)
-            except OSError as error:
-                raise sidecar.storage_error(error, journal_path(store, self.run_id)) from error
 
     def close(self) -> None:
         for store, file in self._files.items():
-            try:
+            with sidecar.map_storage_errors(journal_path(store, self.run_id)):
                 file.close()
-            except OSError as error:
-                raise sidecar.storage_error(error, journal_path(store, self.run_id)) from error
 
 
 def _encode(record: JournalRecord) -> bytes:

@@ -4,8 +4,8 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import CaptionerError, ItemError, StorageError
@@ -23,12 +23,9 @@ def digest(content: bytes) -> str:
 
 def read(path: Path) -> bytes | None:
     """Return the content of the file, or None if it does not exist. Raises the errors of `storage_error`."""
-    try:
+    with map_storage_errors(path), suppress(FileNotFoundError):
         return filesystem.read(path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise storage_error(error, path) from error
+    return None
 
 
 class CaptionExistsError(Exception):
@@ -60,7 +57,7 @@ def write(
         if replace or not _link_unless_exists(temp_path, to):
             os.replace(temp_path, to)
 
-    try:
+    with map_storage_errors(path):
         if not is_local(path):
             before_rename()
             try:
@@ -72,17 +69,13 @@ def write(
         temp_path = _temporary_folder(path, store) / f"{os.getpid()}-{time.monotonic_ns()}"
         with atomic_write(path, temp_path, rename=rename), temp_path.open("xb") as file:
             file.write(content)
-    except OSError as error:
-        raise storage_error(error, path) from error
 
 
 def remove(path: Path, before_removal: Callable[[], None] = lambda: None) -> None:
     """Remove a caption; `before_removal` runs first. Raises the errors of `storage_error`."""
-    try:
+    with map_storage_errors(path):
         before_removal()
         path.unlink()
-    except OSError as error:
-        raise storage_error(error, path) from error
 
 
 def _link_unless_exists(temp_path: Path, path: Path) -> bool:
@@ -164,3 +157,12 @@ def storage_error(error: OSError, path: Path) -> CaptionerError:
         error.errno or 0, (StorageError, f"cannot be read or written ({error.strerror or error}): check the disk")
     )
     return kind(f"{path}: {problem}")
+
+
+@contextmanager
+def map_storage_errors(path: Path) -> Iterator[None]:
+    """Raise `storage_error` for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import ItemError
 from ..types import MediaItem
-from .sidecar import DOT_FOLDER, storage_error
+from .sidecar import DOT_FOLDER, map_storage_errors
 
 
 def trash_path(item: MediaItem, run_id: str) -> Path:
@@ -48,7 +48,7 @@ def _relative_to_store(store: Path, path: Path) -> str:
 
 def move(source: Path, target: Path, before: Callable[[], None] = lambda: None) -> None:
     """Rename a file after `before`. Raises `ItemError` if `target` exists, and the errors of `storage_error`."""
-    try:
+    with map_storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(target):
             raise ItemError(f"a file named {target.name} already exists: rename that file")
@@ -56,5 +56,3 @@ def move(source: Path, target: Path, before: Callable[[], None] = lambda: None) 
             raise ItemError("the file no longer exists")
         before()
         os.rename(source, target)
-    except OSError as error:
-        raise storage_error(error, target) from error

@@ -29,11 +29,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises the errors of `sidecar.storage_error`.
     """
-    try:
-        with atomic_write(path, rename=_replace_with_backup) as unfinished, unfinished.open("wb") as file:
-            yield file
-    except OSError as error:
-        raise sidecar.storage_error(error, path) from error
+    with (
+        sidecar.map_storage_errors(path),
+        atomic_write(path, rename=_replace_with_backup) as unfinished,
+        unfinished.open("wb") as file,
+    ):
+        yield file
 
 
 def _replace_with_backup(unfinished: Path, path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..dataset.journal import JournalReader
-from ..dataset.sidecar import DOT_FOLDER, storage_error
+from ..dataset.sidecar import DOT_FOLDER, map_storage_errors
 from ..types import MediaItem
 
 Decision = Literal["approved", "rejected"]
@@ -46,7 +46,7 @@ class Decisions:
             "digest": digest,
             "decision": decision,
         }
-        try:
+        with map_storage_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             try:
@@ -59,6 +59,4 @@ class Decisions:
                 os.fsync(file)
             finally:
                 os.close(file)
-        except OSError as error:
-            raise storage_error(error, self._path) from error
         self._last[item.caption_file] = digest, decision
