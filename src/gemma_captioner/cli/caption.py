@@ -159,7 +159,7 @@ def terminate(number: int, frame: FrameType | None) -> None:
 
 def _print_traceback(output_options: OutputOptions, settings: Settings) -> None:
     if output_options.debug:
-        err.print(redact_token(traceback.format_exc(), settings.model.hf_token), markup=False, soft_wrap=True)
+        err.print(redact_token(traceback.format_exc(), settings.model.hf_token), soft_wrap=True)
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
@@ -188,5 +188,5 @@ def _dry_run(paths: list[Path], settings: Settings, output_options: OutputOption
     if output_options.json_:
         print_json(found.as_json())
     else:
-        out.print(found.as_text(), markup=False)
+        out.print(found.as_text())
     return found.exit_code

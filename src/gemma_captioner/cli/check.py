@@ -83,8 +83,8 @@ def check(
             scan.run(fix=fix, on_progress=on_progress)
     finally:
         if scan.fixed:
-            err.print(f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired. To undo this:", markup=False)
-            err.print(f"  {scan.undo_command}", markup=False, soft_wrap=True)
+            err.print(f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired. To undo this:")
+            err.print(f"  {scan.undo_command}", soft_wrap=True)
     page = _write_page(report_page(scan), html or root.folder / DOT_FOLDER / "check" / "report.html")
     summary = as_json(scan, time.monotonic() - start, page)
     nothing = f"no images or clips in {printable(root.folder)}: check the folder, or add --recursive for subfolders"
@@ -107,7 +107,7 @@ def _write_page(text: str, page: Path) -> Path | None:
         return page
     except OSError as error:
         why = f"{printable(page)} cannot be written ({file_error(error)}): give another path with --html"
-        err.print(f"the page was not written: {why}", markup=False, soft_wrap=True)
+        err.print(f"the page was not written: {why}", soft_wrap=True)
         return None
 
 
@@ -120,23 +120,22 @@ def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
     for name, found in by_rule.items():
         rule = ALL_RULES[name]
         style = "bold red" if rule.severity == "error" else "yellow"
-        out.print(f"[{style}]{rule.severity:5} {name:{width}}[/] {len(found):6,}  ", end="")
-        out.print(rule.description, markup=False)
+        out.print(f"{rule.severity:5} {name:{width}}", style=style, end=" ")
+        out.print(f"{len(found):6,}  {rule.description}")
         for finding in found[:_MAX_FILES_SHOWN]:
             what = f": {printable(finding.detail)}" if finding.detail else ""
-            out.print(f"      {scan.short(finding.path)}{what}", markup=False)
+            out.print(f"      {scan.short(finding.path)}{what}")
         if len(found) > _MAX_FILES_SHOWN:
-            out.print(f"      and {len(found) - _MAX_FILES_SHOWN} more", markup=False)
-        out.print(f"      -> {rule.remedy}{' (or run with --fix)' * rule.fixed}", markup=False, style="dim")
+            out.print(f"      and {len(found) - _MAX_FILES_SHOWN} more")
+        out.print(f"      -> {rule.remedy}{' (or run with --fix)' * rule.fixed}", style="dim")
     out.print(
         f"{counted(summary['files'], 'media file')}, {counted(summary['captions'], 'caption')}: "
         f"{counted(summary['errors'], 'error')}, {counted(summary['notes'], 'note')}, "
         f"in {format_duration(summary['seconds'])}",
-        markup=False,
         style="bold",
     )
     if summary["formats"].keys() - {"prose"}:
         formats = (f"{count:,} {name}" for name, count in summary["formats"].items())
-        out.print(f"Caption formats: {', '.join(formats)}", markup=False)
+        out.print(f"Caption formats: {', '.join(formats)}")
     if summary["report"]:
-        out.print(f"The full list, with pictures: {printable(summary['report'])}", markup=False)
+        out.print(f"The full list, with pictures: {printable(summary['report'])}")

@@ -122,7 +122,7 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     comparison = Comparison(items, variants, token_counter(settings.quality.tokenizer, settings.model.hf_token))
     interrupted = _run(comparison, reporter)
     if output_options.debug:
-        err.print("".join(column.trace for column in comparison.columns), markup=False, soft_wrap=True)
+        err.print("".join(column.trace for column in comparison.columns), soft_wrap=True)
     if output_options.json_:
         whole = {"files": files, "html": str(html) if comparison.has_answers else None}
         print_json({**whole, "seconds": round(reporter.seconds, 3), "variants": as_json(comparison)})

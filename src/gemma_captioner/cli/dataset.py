@@ -50,12 +50,12 @@ def split(
         try:
             for clip in cut(video, output, cutting):
                 count += 1
-                err.print(printable(clip), markup=False, soft_wrap=True)
+                err.print(printable(clip), soft_wrap=True)
         except ItemError as error:
             failed += 1
-            err.print(f"failed: {printable(video)}: {error}", markup=False, style="red", soft_wrap=True)
+            err.print(f"failed: {printable(video)}: {error}", style="red", soft_wrap=True)
         else:
-            out.print(f"{printable(video)}: {counted(count, 'clip')}", markup=False)
+            out.print(f"{printable(video)}: {counted(count, 'clip')}")
     return 3 if failed else 0
 
 
@@ -92,7 +92,7 @@ def restore(
     for path, done in restored(parse_path(folder).absolute(), run):
         counts[done] += 1
         if not done:
-            err.print(f"not restored, edited since: {printable(path)}", markup=False)
+            err.print(f"not restored, edited since: {printable(path)}")
     out.print(f"{counted(counts[True], 'caption')} restored, {counts[False]:,} not restored")
     return 0
 

@@ -70,15 +70,15 @@ def export(
         counts["there"] = sum(1 for _ in beside_media(found, trainer))
         del counts["written"]
         where = printable(root.folder)
-        out.print(f"{trainer} reads the .txt files beside the media: {where} needs no export.", markup=False)
-        out.print("To write a separate folder with links to the media, add --output FOLDER.", markup=False)
+        out.print(f"{trainer} reads the .txt files beside the media: {where} needs no export.")
+        out.print("To write a separate folder with links to the media, add --output FOLDER.")
     else:
         for path in form.writer_for(to)(found, to):
-            out.print(printable(path), markup=False)
+            out.print(printable(path))
     several = (
         f" ({counted(counts['several'], 'file')} with several captions: {form.several})" if counts["several"] else ""
     )
-    err.print(", ".join(f"{counts[what]:,} {what}" for what in _COUNTED if counts[what]) + several, markup=False)
+    err.print(", ".join(f"{counts[what]:,} {what}" for what in _COUNTED if counts[what]) + several)
     return 3 if counts["failed"] else 0
 
 
@@ -98,7 +98,7 @@ def _captioned(
             counts["masks or control images"] += 1
         elif isinstance(one, Failed):
             counts["failed"] += 1
-            err.print(f"failed: {printable(one.item.path)}: {one.error}", markup=False, style="red", soft_wrap=True)
+            err.print(f"failed: {printable(one.item.path)}: {one.error}", style="red", soft_wrap=True)
         elif isinstance(one, MediaItem):
             counts["without a caption"] += 1
         elif form.kind not in (None, one.item.kind):

@@ -50,9 +50,9 @@ def demo(
             elif isinstance(outcome, Failed):
                 code = 3
                 table.add_row(name, f"[red]{outcome.error}[/]", "[red]no[/]")
-    out.print(table)
-    out.print(f"\nThe files and their captions are in {printable(folder)}", markup=False)
-    out.print("Next, try your own files: gemma-captioner caption FOLDER --limit 5 --show", markup=False)
+    out.print(table, markup=True)
+    out.print(f"\nThe files and their captions are in {printable(folder)}")
+    out.print("Next, try your own files: gemma-captioner caption FOLDER --limit 5 --show")
     return code
 
 
@@ -72,10 +72,9 @@ def presets() -> int:
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, preset in known().items():
         table.add_row(f"[bold]{name}[/]", escape(preset["description"]))
-    out.print(table)
+    out.print(table, markup=True)
     out.print(
         "\nTo edit one: gemma-captioner presets show NAME > mine.toml, then caption with --config mine.toml",
-        markup=False,
     )
     return 0
 
@@ -135,7 +134,6 @@ def install_completion(
             file.write(_BASH_COLONS)
     out.print(
         f"{printable(script)}: completion works in the next shell that you open. In zsh, .zshrc must run compinit.",
-        markup=False,
     )
     return 0
 
@@ -163,7 +161,7 @@ def doctor(
     code = 0
     for finding in diagnose_machine() if server.base_url is None else diagnose_server(asked):
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]
-        out.print(f"[{style}]{mark}[/] ", end="")
-        out.print(f"{finding.what}: {finding.meaning}", markup=False)
+        out.print(mark, style=style, end=" ")
+        out.print(f"{finding.what}: {finding.meaning}")
         code = max(code, int(finding.state == "bad"))
     return code

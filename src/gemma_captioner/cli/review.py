@@ -73,10 +73,8 @@ def review(
     policy = AccessPolicy() if host is None else AccessPolicy(LOOPBACK | {host, *allow_host}, secrets.token_urlsafe(32))
     name = "localhost" if host in (None, "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     address = f"http://{name}:{port}/"
-    err.print(f"{printable(root.folder)}: {len(library.entries):,} files", markup=False)
-    err.print(
-        f"{address}{f'?token={policy.token}' if policy.token else ''}   Ctrl-C ends it", markup=False, soft_wrap=True
-    )
+    err.print(f"{printable(root.folder)}: {len(library.entries):,} files")
+    err.print(f"{address}{f'?token={policy.token}' if policy.token else ''}   Ctrl-C ends it", soft_wrap=True)
     workers = settings.run_options.workers or os.cpu_count() or 1
     review_state = ReviewState(library, settings, layers, Media(library, decode_settings(settings), workers))
     serve(review_state, host=host or "127.0.0.1", port=port, policy=policy, open_browser=open_)

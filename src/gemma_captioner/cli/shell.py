@@ -29,8 +29,8 @@ from ..imports import claim_process
 from ..text import file_error, printable
 from .help import RENAMED, Formatter, examples, help_all
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 
 def _format_default(default: Any) -> str | None:
@@ -102,7 +102,7 @@ give the folder to caption, for example:
 def _main(argv: list[str]) -> int:
     _json_printed.set(False)
     if not argv:
-        out.print(_FIRST_STEPS, markup=False)
+        out.print(_FIRST_STEPS)
         return 0
     help_all.set("--help-all" in argv)
     code, message, hint = 0, "", False
@@ -118,7 +118,7 @@ def _main(argv: list[str]) -> int:
         code, message = 1, f"{where}{file_error(error)}. Fix this and run the command again"
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
-    err.print(f"error: {message}", markup=False, style="bold red", soft_wrap=True)
+    err.print(f"error: {message}", style="bold red", soft_wrap=True)
     if hint:
         command = f"{argv[0]} " if argv and argv[0] in app else ""
         err.print(f"`gemma-captioner {command}--help` shows the options")

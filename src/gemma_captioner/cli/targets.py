@@ -35,7 +35,7 @@ def targets(
         print_json({"targets": [asdict(row) for row in found]})
     elif target and ":" in target:
         for name, value in describe(found[0]):
-            out.print(f"{name:14}  {value}", markup=False)
+            out.print(f"{name:14}  {value}")
     else:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("trainer, model", "encoder", "tokens", "format", "rate", "keeps", "frames", "sides"):
@@ -45,7 +45,7 @@ def targets(
             for row in rows:
                 cells = row.encoder, tokens_of(row), row.format, rate_of(row), *clip_cells(row)
                 table.add_row(f"  {row.model}", *cells)
-        out.print(table)
+        out.print(table, markup=True)
     return 0
 
 
@@ -68,7 +68,7 @@ def _aliases(model: str) -> list[str]:
 def warn_if_unlisted(for_: str | None) -> None:
     """Say what is known of a combination that the table does not list."""
     if for_ is not None and (known := unlisted_target_note(for_)) is not None:
-        err.print(f"note: {known}", markup=False, style="yellow", soft_wrap=True)
+        err.print(f"note: {known}", style="yellow", soft_wrap=True)
 
 
 def tokens_of(row: Target) -> str:
