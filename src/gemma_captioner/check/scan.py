@@ -13,7 +13,7 @@ from ..captions.formats import CaptionFormat
 from ..captions.stats import CaptionStats, match_captions
 from ..dataset import sidecar
 from ..dataset.discover import Root, filename_normalizer
-from ..dataset.journal import History, Journal, new_run_id
+from ..dataset.journal import History, Journal, change_record, new_run_id
 from ..errors import ItemError
 from ..text import printable
 from . import trainer_rules
@@ -134,13 +134,7 @@ class DatasetScan:
     def _fix(self, path: Path, content: bytes, fixed_bytes: bytes, found: list[str], journal: Journal) -> None:
         store = self.root.store
         codes = [code for code in found if trainer_rules.ALL_RULES[code].fixed]
-        line = {
-            "kind": "fix",
-            "path": path.relative_to(store).as_posix(),
-            "caption_file": path.relative_to(store).as_posix(),
-            "faults": codes,
-            "digest": sidecar.digest(fixed_bytes),
-            "replaced": content.decode("utf-8", "surrogateescape"),
-        }
+        name = path.relative_to(store).as_posix()
+        line = change_record("fix", name, name, content, fixed_bytes) | {"faults": codes}
         sidecar.write(path, fixed_bytes, store, lambda: journal.append(store, line))
         self.fixed += (Finding(str(path), code) for code in codes)

@@ -85,6 +85,19 @@ class Journal:
                 file.close()
 
 
+def change_record(
+    kind: str, path: str | None, caption_file: str, before: bytes | None, after: bytes | None
+) -> JournalRecord:
+    """Return the record of a changed caption. before, after: the bytes of the `.txt`, None for no file."""
+    return {
+        "kind": kind,
+        "path": path,
+        "caption_file": caption_file,
+        "digest": None if after is None else sidecar.digest(after),
+        "replaced": None if before is None else before.decode("utf-8", "surrogateescape"),
+    }
+
+
 def _encode(record: JournalRecord) -> bytes:
     # `dumps` writes ASCII, so a file name that is not valid UTF-8 is stored as an escaped surrogate.
     return json.dumps(record).encode() + b"\n"
@@ -326,12 +339,6 @@ def _restore_record(store: Path, record: JournalRecord, journal: Journal) -> tup
     if (None if current is None else sidecar.digest(current)) != record.get("digest"):
         return caption_path, False
     content = record["replaced"].encode("utf-8", "surrogateescape")
-    restored: JournalRecord = {
-        "kind": "restore",
-        "path": record.get("path"),
-        "caption_file": record["caption_file"],
-        "digest": sidecar.digest(content),
-        "replaced": None if current is None else current.decode("utf-8", "surrogateescape"),
-    }
+    restored = change_record("restore", record.get("path"), record["caption_file"], current, content)
     sidecar.write(caption_path, content, store, lambda: journal.append(store, restored))
     return caption_path, True

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..dataset import sidecar, trash
-from ..dataset.journal import Journal, JournalRecord, new_run_id
+from ..dataset.journal import Journal, JournalRecord, change_record, new_run_id
 from ..errors import ItemError, StorageError
 from .decisions import Decision
 from .guard import CAPTION_SUFFIXES, resolve_inside
@@ -253,14 +253,9 @@ class Edits:
 
     def _write_caption(self, change: CaptionChange) -> None:
         item = self._library[change.number].item
-        line: JournalRecord = {
-            **change.provenance,
-            "kind": "caption" if change.provenance else "edit",
-            "path": item.name,
-            "caption_file": item.caption_file,
-            "digest": _digest(change.after),
-            "replaced": None if change.before is None else change.before.decode("utf-8", "surrogateescape"),
-        }
+        kind = "caption" if change.provenance else "edit"
+        line = change_record(kind, item.name, item.caption_file, change.before, change.after)
+        line = change.provenance | line | {"digest": _digest(change.after)}
 
         def before_rename() -> None:  # the new file is complete and waits for its rename
             if self._read(change.number) != change.before:
