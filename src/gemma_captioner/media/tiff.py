@@ -66,16 +66,11 @@ def _to_eight_bit(samples: npt.NDArray[Any]) -> Pixels:
 
 
 def _to_image(pixels: Pixels, photometric: str, has_alpha: bool) -> Image.Image:
-    pixels = np.ascontiguousarray(pixels)
     count = pixels.shape[2]
-    if photometric == "SEPARATED" and count >= 4:
-        return Image.frombytes("CMYK", pixels.shape[1::-1], np.ascontiguousarray(pixels[..., :4]).tobytes()).convert(
-            "RGB"
-        )
-    if photometric in ("CIELAB", "YCBCR") and count >= 3:
-        mode = "LAB" if photometric == "CIELAB" else "YCbCr"
-        image = Image.frombytes(mode, pixels.shape[1::-1], np.ascontiguousarray(pixels[..., :3]).tobytes())
-        if mode == "YCbCr":
+    mode, bands = _MODES.get(photometric, ("", 0))
+    if mode and count >= bands:
+        image = Image.frombytes(mode, pixels.shape[1::-1], pixels[..., :bands].tobytes())
+        if mode != "LAB":
             return image.convert("RGB")
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
