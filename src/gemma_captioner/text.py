@@ -9,6 +9,11 @@ def printable(path: Path | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def encodable(text: str) -> str:
+    """Replace what UTF-8 cannot encode, undecodable bytes of a file name and lone surrogates, with "?"."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def file_error(error: Exception) -> str:
     """Why a file cannot be read or written, without Python's own words and without the file's name.
 

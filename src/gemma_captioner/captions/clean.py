@@ -6,6 +6,7 @@ Only text around the caption is removed. The journal keeps the raw reply.
 import json
 import re
 
+from ..text import encodable
 from .phrases import QUOTED
 
 # Chat template tokens and reasoning blocks.
@@ -135,7 +136,7 @@ def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: 
     ):
         suffix = ""
     line = " ".join(f"{prefix}{caption}{suffix}".splitlines()).strip()
-    return line.encode("utf-8", "replace").decode()  # undecodable bytes of a file name become ?
+    return encodable(line)
 
 
 def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: bool = True) -> str:

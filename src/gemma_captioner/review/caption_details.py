@@ -6,7 +6,8 @@ from ..config.settings import Settings
 from ..dataset.journal import JournalRecord
 from ..media.settings import DecodeSettings
 from ..pipeline.decoding import decode_settings
-from .library import ReviewItem, readable
+from ..text import encodable
+from .library import ReviewItem
 from .provenance import list_field
 
 
@@ -29,7 +30,7 @@ def describe_provenance(entry: ReviewItem) -> list[tuple[str, str]]:
         ("Settings", _settings(entry.provenance.recorded_settings())),
         ("Run", entry.provenance.run.stem),
     ]
-    return [(term, readable(text)) for term, text in record if text]
+    return [(term, encodable(text)) for term, text in record if text]
 
 
 def decode_settings_for(entry: ReviewItem, default: Settings) -> DecodeSettings:

@@ -16,9 +16,10 @@ from typing import Any, Self
 from ..dataset import sidecar, trash
 from ..dataset.journal import Journal, JournalRecord, change_record, new_run_id
 from ..errors import ItemError, StorageError
+from ..text import encodable
 from .decisions import Decision
 from .guard import CAPTION_SUFFIXES, resolve_inside
-from .library import Library, readable, text_of
+from .library import Library, text_of
 
 _MAX_FLAGGED_INLINE = 50  # above this, the background rescan computes the flags
 
@@ -203,7 +204,7 @@ class Edits:
                 except (ItemError, StorageError, OSError) as error:
                     path = self._library[number].item.path
                     reason = sidecar.storage_error(error, path) if isinstance(error, OSError) else error
-                    refused[number] = readable(str(reason))
+                    refused[number] = encodable(str(reason))
                     if disk_full := isinstance(reason, StorageError):
                         break
             touched = list(dict.fromkeys([*(change.number for change in applied), *refused]))

@@ -16,15 +16,11 @@ from ..config.targets import states_silence
 from ..dataset import sidecar
 from ..dataset.discover import Discovery, Root
 from ..errors import ItemError, StorageError
+from ..text import encodable
 from ..types import Failed, MediaItem
 from .decisions import Decision, Decisions
 from .guard import CAPTION_SUFFIXES, MEDIA_SUFFIXES, check_store_is_contained, resolve_inside
 from .provenance import Provenance, ProvenanceIndex
-
-
-def readable(text: str) -> str:
-    """Replace what UTF-8 cannot encode: undecodable bytes of a file name, lone surrogates."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def text_of(content: bytes | None) -> str:
@@ -61,7 +57,7 @@ class ReviewItem:
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.name = readable(self.item.name)
+        self.name = encodable(self.item.name)
 
     @property
     def state(self) -> tuple[object, ...]:
@@ -114,7 +110,7 @@ class Library:
             problems: list[str] = []
             for found in Discovery([self.root], self._settings.selection):
                 if not isinstance(found.item, MediaItem):
-                    problems.append(readable(f"{found.item.path}: {getattr(found, 'error', '')}"))
+                    problems.append(encodable(f"{found.item.path}: {getattr(found, 'error', '')}"))
                     continue
                 item = found.item
                 seen.add(item.name)
@@ -165,12 +161,12 @@ class Library:
         except (ItemError, StorageError) as error:
             access_error, entry.caption = access_error or str(error), CaptionText()
         digest = entry.caption.digest
-        entry.access_error = access_error and readable(access_error)
+        entry.access_error = access_error and encodable(access_error)
         entry.provenance = self._provenance.of(item.caption_file, digest) if digest else None
         entry.flags = entry.provenance.flags if entry.provenance else self._flags_by_digest.get(digest or "", ())
         entry.decision = self.decisions.of(item.caption_file, digest)
         failure = None if digest else self._provenance.failure(item.name)
-        entry.failure = failure and readable(failure)
+        entry.failure = failure and encodable(failure)
         return before != entry.state
 
     def _check_inside(self, item: MediaItem) -> None:

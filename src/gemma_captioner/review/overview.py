@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..captions.stats import CaptionStats
+from ..text import encodable
 from .library import ReviewItem
 from .query import ANY_FLAG, Query, State
 
@@ -62,7 +63,7 @@ def _lengths(lengths: Counter[int]) -> tuple[ChartBar, ...]:
 
 def _duplicates(names: list[str], numbers: dict[str, int]) -> ChartBar:
     only = frozenset(numbers[name] for name in names)
-    label = names[0].encode("utf-8", "replace").decode()
+    label = encodable(names[0])
     return ChartBar(label, len(names), Query(only=only, only_reason=f"{len(names)} captions with the same text"))
 
 

@@ -75,8 +75,3 @@ class CaptionFormat(ABC, Generic[Content]):
     def shorter_versions(self, content: Content) -> Iterator[Content]:
         """Yield shorter and shorter versions of the content, each without one more optional part."""
         yield from ()
-
-
-def encodable(text: str) -> str:
-    """Replace what UTF-8 cannot encode: half of a surrogate pair."""
-    return text.encode("utf-8", "replace").decode()

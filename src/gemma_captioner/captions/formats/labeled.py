@@ -6,8 +6,9 @@ Rules: MiniMax-AI/MiniMax-H3 8d8824e, skills/h3-prompt-writing/references/base-e
 import re
 from itertools import pairwise
 
+from ...text import encodable
 from ..clean import apply_affixes, strip_offers
-from .base import FormatError, encodable
+from .base import FormatError
 from .json_text import parse_object
 from .schema import JSONObject, Object
 

@@ -4,8 +4,9 @@ import json
 import re
 from collections.abc import Iterator
 
+from ...text import encodable
 from ..clean import apply_affixes, strip_boilerplate, strip_template, to_ascii_punctuation, to_last_sentence
-from .base import DEFAULT_OPTIONS, CaptionFormat, FormatError, ParseOptions, encodable
+from .base import DEFAULT_OPTIONS, CaptionFormat, FormatError, ParseOptions
 
 
 class Prose(CaptionFormat[str]):

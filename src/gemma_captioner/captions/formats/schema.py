@@ -13,8 +13,9 @@ import jsonschema
 from jsonschema.protocols import Validator
 
 from ...errors import UsageError
+from ...text import encodable
 from ..clean import apply_affixes, clean_field, strip_template
-from .base import DEFAULT_OPTIONS, CaptionFormat, FormatError, ParseOptions, encodable
+from .base import DEFAULT_OPTIONS, CaptionFormat, FormatError, ParseOptions
 from .json_text import parse_object
 
 Schema = Mapping[str, Any]

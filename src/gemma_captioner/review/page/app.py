@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from ...errors import ItemError, StartError
+from ...text import encodable
 from ..guard import AccessPolicy, Guard
-from ..library import readable
 from ..media import MediaFile
 from .actions import Actions
 from .bulk_edit_dialog import BulkEditDialog
@@ -44,7 +44,7 @@ def serve(review_state: ReviewState, *, host: str, port: int, policy: AccessPoli
     app.on_shutdown(review_state.close)
     ui.dialog.default_props("transition-duration=0")
     app.colors(primary="#1b66dc")
-    ui.page("/", title=readable(f"{review_state.library.root.folder.name} - review"))(
+    ui.page("/", title=encodable(f"{review_state.library.root.folder.name} - review"))(
         lambda client: _page(review_state, client)
     )
     ui.run(
@@ -94,7 +94,7 @@ def _media_route(load: Callable[[int], Awaitable[MediaFile]]) -> Callable[..., A
         except (LookupError, FileNotFoundError):  # FileNotFoundError: removed since the last scan
             return PlainTextResponse("no such item", 404)
         except (ItemError, OSError) as error:
-            return PlainTextResponse(readable(str(error)), 422)
+            return PlainTextResponse(encodable(str(error)), 422)
 
     return respond
 

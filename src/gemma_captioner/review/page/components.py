@@ -5,9 +5,10 @@ from typing import Any
 
 from nicegui import ui
 
+from ...text import encodable
 from ..bulk import word_diff
 from ..edits import Draft
-from ..library import CaptionText, ReviewItem, readable
+from ..library import CaptionText, ReviewItem
 
 Tile = tuple[int, str, str]  # number, name, marks
 MARKS = {
@@ -67,7 +68,7 @@ class CaptionEditor(ui.element, component="editor.js"):
     def __init__(self, folder: str) -> None:
         """folder: the key of the draft in the browser, since another server may use the same address later."""
         super().__init__()
-        self._props["folder"] = readable(folder)
+        self._props["folder"] = encodable(folder)
 
     def show(self, number: int | None, base: str | None, text: str, *, editable: bool, name: str) -> None:
         """Fill the editor, unless the user is typing in it."""
@@ -79,7 +80,7 @@ class CaptionEditor(ui.element, component="editor.js"):
 
     def rebase(self, draft: Draft, caption: CaptionText) -> None:
         """The draft was saved as `caption`: later drafts start from it."""
-        self.run_method("rebase", draft.number, caption.digest, readable(draft.text), caption.text)
+        self.run_method("rebase", draft.number, caption.digest, encodable(draft.text), caption.text)
 
     def drop(self) -> None:
         """Discard the unsaved text."""
@@ -116,5 +117,5 @@ class DiffList(ui.element, component="changes.js"):
 
 
 def _diff_props(name: str, before: str, after: str) -> dict[str, Any]:
-    parts = [(kind, readable(text)) for kind, text in word_diff(before, after)]
+    parts = [(kind, encodable(text)) for kind, text in word_diff(before, after)]
     return {"name": name, "parts": parts}

@@ -10,9 +10,9 @@ from ...captions.limits import estimated_tokens
 from ...config.languages import LANGUAGES
 from ...config.targets import token_limit
 from ...errors import ItemError
-from ...text import counted
+from ...text import counted, encodable
 from ..caption_details import describe_provenance
-from ..library import ReviewItem, readable
+from ..library import ReviewItem
 from .components import CaptionEditor, DiffList, click_handler
 from .review_state import ReviewState
 
@@ -205,5 +205,5 @@ class Detail:
                     button.props(f'flat dense aria-label="Go to {time_s:.2f} seconds"').classes("frame-time")
 
     def _set_status(self, what: str) -> None:
-        self._state.text = readable(what)
+        self._state.text = encodable(what)
         self._state.set_visibility(bool(what))

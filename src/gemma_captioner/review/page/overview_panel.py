@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 
 from ...export.formats import EXPORTS
-from ..library import readable
+from ...text import encodable
 from ..overview import ChartBar, overview
 
 if TYPE_CHECKING:
@@ -74,5 +74,5 @@ class OverviewPanel:
         self._say(output.decode("utf-8", "replace").strip())
 
     def _say(self, text: str) -> None:
-        self._status.text = readable(text)
+        self._status.text = encodable(text)
         self._status.set_visibility(bool(text))

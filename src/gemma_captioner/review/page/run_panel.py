@@ -6,8 +6,8 @@ from nicegui import ui
 
 from ...config.settings import Settings
 from ...errors import UsageError
+from ...text import encodable
 from ...types import Captioned, Failed
-from ..library import readable
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -61,18 +61,18 @@ class RunPanel:
         self._pause.text = "Resume" if runs.state == "paused" else "Pause"
         self._stop.set_enabled(runs.is_busy)
         self._unload.set_visibility(runs.is_loaded and not runs.is_busy)
-        self._state.text = readable("\n".join(filter(None, (run_line(self._tab), runs.model, runs.error))))
+        self._state.text = encodable("\n".join(filter(None, (run_line(self._tab), runs.model, runs.error))))
         self._progress.value = runs.stats.done / runs.total if runs.total else 0.0
         self._progress.set_visibility(runs.state != "idle")
         self._newest.clear()
         with self._newest:
             for outcome in list(runs.recent):
                 with ui.element("li"):
-                    ui.label(readable(outcome.item.name)).classes("change-name")
+                    ui.label(encodable(outcome.item.name)).classes("change-name")
                     if isinstance(outcome, Captioned):
-                        ui.label(readable(outcome.caption))
+                        ui.label(encodable(outcome.caption))
                     elif isinstance(outcome, Failed):
-                        ui.label(readable(outcome.error)).classes("fault")
+                        ui.label(encodable(outcome.error)).classes("fault")
 
 
 def run_line(tab: "ReviewTab") -> str:
@@ -87,7 +87,7 @@ def run_line(tab: "ReviewTab") -> str:
         parts.append(f"{runs.rate:.1f} files/s" if runs.rate >= 1 else f"{runs.rate * 60:.1f} files/min")
     if runs.time_left:
         parts.append(f"{runs.time_left} left")
-    return readable(", ".join(parts))
+    return encodable(", ".join(parts))
 
 
 class RunSettingsFields:
