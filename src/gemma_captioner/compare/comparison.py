@@ -8,15 +8,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
 from ..captions.limits import estimated_tokens
 from ..config.targets import TokenLimit, token_limit
 from ..dataset import sidecar
-from ..errors import CaptionerError, ItemError, redact_token
+from ..errors import CaptionerError, redact_token
 from ..pages import jpeg_data_url
 from ..pipeline.scheduler import Pipeline
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Outcome, Request
@@ -206,18 +206,11 @@ class Comparison:
 
         was_loaded, settings = shared_model.is_open, column.variant.settings
         with tempfile.TemporaryDirectory(prefix="gemma-captioner-compare-") as folder:
-            items = [_redirect_caption(item, Path(folder), number) for number, item in enumerate(self.items)]
+            store = Path(folder)
+            items = [sidecar.redirect(item, store / f"{n}.txt", store) for n, item in enumerate(self.items)]
             pipeline = Pipeline(settings, SharedEngine(shared_model, settings, on_request), stores=1, log=log)
             with closing(pipeline.run(iter(items))) as outcomes:
                 for outcome in outcomes:
                     column.record_outcome(outcome)
                     yield outcome
             column.load_seconds = None if was_loaded else pipeline.load_seconds
-
-
-def _redirect_caption(item: MediaItem, folder: Path, number: int) -> MediaItem:
-    """Return the item with its caption in `folder`, where its present caption is copied for `{existing}`."""
-    moved = replace(item, caption_path=folder / f"{number}.txt", store=folder)
-    with suppress(ItemError):
-        moved.caption_path.write_bytes(sidecar.read(item.caption_path) or b"")
-    return moved

@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import CaptionerError, ItemError, StorageError
 from ..storage import filesystem
 from ..storage.atomic import atomic_write
 from ..storage.filesystem import is_local
+from ..types import MediaItem
 
 DOT_FOLDER = ".gemma-captioner"
 _STALE_TEMP_AGE_S = 3600  # a temporary file exists for milliseconds; an older one is from a killed run
@@ -76,6 +78,14 @@ def remove(path: Path, before_removal: Callable[[], None] = lambda: None) -> Non
     with map_storage_errors(path):
         before_removal()
         path.unlink()
+
+
+def redirect(item: MediaItem, path: Path, store: Path) -> MediaItem:
+    """Return the item with its caption at `path`, where its present caption is copied for `{existing}`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(ItemError):
+        path.write_bytes(read(item.caption_path) or b"")
+    return replace(item, caption_path=path, store=store)
 
 
 def _link_unless_exists(temp_path: Path, path: Path) -> bool:

@@ -5,14 +5,12 @@ Each present caption is copied there first, because the prompt may use it as {ex
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..dataset import sidecar
 from ..dataset.journal import JournalRecord
 from ..dataset.sidecar import DOT_FOLDER
-from ..errors import ItemError
 from ..types import MediaItem
 from .library import Library, ReviewItem
 from .provenance import ProvenanceIndex
@@ -53,11 +51,7 @@ class Proposals:
         """Yield the items for a run that makes proposals, each with a copy of its present caption."""
         folder = self._root / run_id
         for entry in entries:
-            path = folder / entry.item.caption_file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(ItemError):
-                path.write_bytes(sidecar.read(entry.item.caption_path) or b"")
-            yield replace(entry.item, caption_path=path, store=folder)
+            yield sidecar.redirect(entry.item, folder / entry.item.caption_file, folder)
 
     def add(self, entry: ReviewItem, folder: Path) -> None:
         """Add the proposal that the run of this folder wrote for the item, if any."""
