@@ -11,10 +11,8 @@ from collections.abc import Callable
 from ..config.targets import token_limit
 
 MIN_WORDS = 3  # a caption with fewer words is flagged `too_short`
-_LETTERS_PER_TOKEN = {  # for long words
-    **{"CLIP": 6, "T5": 4, "umT5": 4, "LLaMA": 5, "Gemma": 5},
-    **{"Qwen": 5, "Mistral": 5, "SmolLM3": 5},  # vocabularies as large as LLaMA's
-}
+# For long words. The last three have vocabularies as large as that of LLaMA.
+_LETTERS_PER_TOKEN = dict(CLIP=6, T5=4, umT5=4, LLaMA=5, Gemma=5, Qwen=5, Mistral=5, SmolLM3=5)
 
 
 def estimated_tokens(caption: str, encoder: str) -> int:

@@ -1,6 +1,5 @@
 """Cards for the report page: a sample of files with findings, each with thumbnail, caption and findings."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +84,7 @@ def _pictures(scan: DatasetScan, media: list[str]) -> list[tuple[str, str]]:
 
 def _picture(task: DecodeTask | None) -> tuple[str, str]:
     assert task is not None  # the pool has room for all
-    while not task.done():
-        time.sleep(0.01)
-    frames = task.result()
+    frames = task.wait()
     if not isinstance(frames, Frames):
         return "", printable(frames.error)
     return pages.jpeg_data_url(frames.pixels[0], frames.pixels.shape[2]), ""

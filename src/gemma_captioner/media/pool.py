@@ -12,6 +12,7 @@ import secrets
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -155,6 +156,12 @@ class DecodeTask:
     def result(self) -> Frames | Failed:
         assert self._result is not None
         return self._result
+
+    def wait(self) -> Frames | Failed:
+        """Wait until it is done, and return the result."""
+        while not self.done():
+            time.sleep(0.01)
+        return self.result()
 
     def release(self) -> None:
         if self._allocation is not None:

@@ -1,6 +1,5 @@
 """Few-shot examples: media with their captions, or captions without media."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,9 +90,7 @@ def decode_examples(examples: Sequence[FewShotExample], pool: DecodePool) -> lis
 def _frames(item: MediaItem, pool: DecodePool) -> Frames:
     decoding = pool.start(item)
     assert decoding is not None  # the pool is empty, so it has room
-    while not decoding.done():
-        time.sleep(0.01)
-    frames = decoding.result()
+    frames = decoding.wait()
     if isinstance(frames, Failed):
         raise StartError(f"--examples: {item.path}: {frames.error}")
     # The pool reuses the memory of the pixels after `release`.

@@ -31,25 +31,21 @@ class SplitSettings(SettingsGroup):
     )
 
     @model_validator(mode="after")
-    def _check_trainer(self) -> Self:
+    def _check_lengths(self) -> Self:
         if (self.for_ is None) != (self.train_frames is None):
             raise ValueError("--for and --train-frames go together: give both, or --min and --max")
         if self.for_ is not None and self.model_fields_set & {"min", "max"}:
             raise ValueError("--for sets the length of the clips: leave out --min and --max")
+        if not 0 < self.max_seconds >= self.min_seconds:
+            raise ValueError(
+                f"--min {self.min} --max {self.max} allows no clip: give a --max above 0 that is at least --min"
+            )
         return self
 
     @property
     def training_clips(self) -> tuple[list[int], float] | None:
         """With --for: the numbers of frames, longest first, and the frame rate; 0 for the video's own."""
         return clips_for(self.for_, self.train_frames) if self.for_ and self.train_frames else None
-
-    @model_validator(mode="after")
-    def _check_lengths(self) -> Self:
-        if not 0 < self.max_seconds >= self.min_seconds:
-            raise ValueError(
-                f"--min {self.min} --max {self.max} allows no clip: give a --max above 0 that is at least --min"
-            )
-        return self
 
     @property
     def min_seconds(self) -> float:
