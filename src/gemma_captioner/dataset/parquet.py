@@ -35,13 +35,13 @@ def row_path(item: MediaItem) -> str:
 
 def captioned_paths(store: Path) -> frozenset[str]:
     """Return the paths that have a row. Raises `StartError` if a file cannot be read."""
-    _pyarrow()
+    import_pyarrow()
     with ThreadPoolExecutor(_READ_THREADS) as pool:
         return frozenset(chain.from_iterable(pool.map(_paths, filesystem.glob_files(store, "captions-*.parquet"))))
 
 
 def _paths(file: Path) -> list[str]:
-    _, parquet = _pyarrow()
+    _, parquet = import_pyarrow()
     try:
         table = parquet.read_table(io.BytesIO(filesystem.read(file)), columns=["path"])
         return table["path"].to_pylist()  # type: ignore[no-any-return]
@@ -61,7 +61,7 @@ class ParquetWriter:
         self._number = 0
         self._pending: list[tuple[Captioned, dict[str, Any]]] = []
         self._pending_since = 0.0
-        _pyarrow()
+        import_pyarrow()
 
     @property
     def is_flush_due(self) -> bool:
@@ -83,7 +83,7 @@ class ParquetWriter:
         self._journal.flush()
         if not self._pending:
             return []
-        pa, parquet = _pyarrow()
+        pa, parquet = import_pyarrow()
         texts = {name: pa.string() for name in ("path", "caption", "kind", "media", "model", "recipe")}
         lists = {name: pa.list_(pa.string()) for name in ("captions", "flags")}
         content = io.BytesIO()
@@ -102,10 +102,11 @@ class ParquetWriter:
         return written
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def import_pyarrow(feature: str = "--captions-to parquet") -> tuple[Any, Any]:
+    """Return pyarrow and its module parquet. Raises `StartError` if it is not installed."""
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise StartError("--captions-to parquet requires pyarrow: pip install 'gemma-captioner[export]'") from error
+        raise StartError(f"{feature} requires pyarrow: pip install 'gemma-captioner[export]'") from error
     return pyarrow, parquet

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..dataset import sidecar
-from ..errors import StartError
+from ..dataset.parquet import import_pyarrow
 from ..storage.atomic import atomic_write
 
 Row = dict[str, Any]
@@ -93,11 +93,7 @@ def write_csv(rows: Iterable[Row], path: Path) -> None:
 
 def write_parquet(rows: Iterable[Row], path: Path) -> None:
     """Lists become list columns. Raises `StartError` if pyarrow is not installed."""
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise StartError("Parquet export requires pyarrow: pip install 'gemma-captioner[export]'") from error
+    pa, parquet = import_pyarrow("Parquet export")
     with whole_file(path) as file:
         writer, rest = None, iter(rows)
         while batch := list(islice(rest, _PARQUET_ROWS)):
