@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import cached_property
 from typing import Any
 
@@ -145,23 +146,19 @@ class ServerEngine:
 
     def open(self) -> ServerSession:
         server_process = None
-        if self._server.serve is None:
-            _ = self.models  # fails if the server does not answer or refuses the key
-        else:
-            server_process = ServerProcess(
-                render_command(self._server.serve, model=self.model, port=self.endpoint.port)
-            )
-        try:
-            if server_process is not None:
+        with ExitStack() as on_error:  # including Ctrl-C and SIGTERM
+            if self._server.serve is None:
+                _ = self.models  # fails if the server does not answer or refuses the key
+            else:
+                command = render_command(self._server.serve, model=self.model, port=self.endpoint.port)
+                server_process = on_error.enter_context(closing(ServerProcess(command)))
                 self._log(f"waiting until this server answers: {server_process.display_command}")
                 server_process.wait_until_ready(
                     self.client.is_up, parse_duration(self._server.wait_for_server or _STARTUP_TIMEOUT)
                 )
-            return ServerSession(Client(self.endpoint), self._template(), self._server, self._log, server_process)
-        except BaseException:  # including Ctrl-C and SIGTERM
-            if server_process is not None:
-                server_process.close()
-            raise
+            session = ServerSession(Client(self.endpoint), self._template(), self._server, self._log, server_process)
+            on_error.pop_all()
+        return session
 
     def _template(self) -> RequestTemplate:
         # Gemma 4 was trained on clips with a timestamp before each frame.
