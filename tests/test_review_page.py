@@ -287,8 +287,8 @@ def test_clips_play_with_the_frames_the_model_saw(folder, opened):
     reader.enter(".frame-time >> nth=6")
     reader.page.wait_for_function("document.querySelector('video').currentTime === 0.5")
     reader.press("i")
-    expect(reader.find(".facts")).to_contain_text("Only describe movement as this will be very important")
-    expect(reader.find(".facts")).to_contain_text("demo")
+    expect(reader.find(".provenance")).to_contain_text("Only describe movement as this will be very important")
+    expect(reader.find(".provenance")).to_contain_text("demo")
 
 
 @pytest.mark.long
@@ -457,14 +457,14 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".run-line")).to_contain_text("finished", timeout=60_000)
     assert paths[0].read_text() == "Old words."
     reader.press("Escape", "Home")
-    expect(reader.find(".offer .side-gone")).to_have_text("Old words.")
-    expect(reader.find(".offer .side-new")).to_have_text(right[0])
+    expect(reader.find(".proposal .side-gone")).to_have_text("Old words.")
+    expect(reader.find(".proposal .side-new")).to_have_text(right[0])
     reader.press("y")
     expect(reader.box).to_have_value(right[0])
-    expect(reader.find(".offer")).to_be_hidden()
+    expect(reader.find(".proposal")).to_be_hidden()
     reader.press("i")
-    expect(reader.find(".facts")).to_contain_text("demo")  # whose caption it is now
-    expect(reader.find(".facts")).to_contain_text("Say what is there.")
+    expect(reader.find(".provenance")).to_contain_text("demo")  # whose caption it is now
+    expect(reader.find(".provenance")).to_contain_text("Say what is there.")
     reader.press("j")
     reader.enter(".do-keep")
     expect(reader.find("text=declined")).to_be_visible()
@@ -482,9 +482,9 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     reader.enter(".do-again")
     expect(reader.find(".tile .mark-p")).to_have_count(3, timeout=60_000)
     expect(reader.find(".q-dialog")).to_have_count(0)  # until it has faded out, it has the keyboard
-    expect(reader.find(".offer .side-new")).to_be_visible()
+    expect(reader.find(".proposal .side-new")).to_be_visible()
     reader.press("y")
-    expect(reader.find(".facts")).to_contain_text("Describe this in one paragraph of 80 to 100 words")
+    expect(reader.find(".provenance")).to_contain_text("Describe this in one paragraph of 80 to 100 words")
 
 
 @pytest.mark.long
@@ -564,7 +564,7 @@ def test_captions_names_and_prompts_are_text(folder, opened):
     expect(reader.find("text=/^saved/")).to_be_visible()
     expect(reader.box).to_have_value(HOSTILE)
     reader.press("u")
-    expect(reader.find(".facts")).to_contain_text("<script>window.harmed='script'</script>")  # the prompt
+    expect(reader.find(".provenance")).to_contain_text("<script>window.harmed='script'</script>")  # the prompt
     reader.press("Shift+U", "b")
     reader.enter(".sheet input >> nth=1")
     reader.page.keyboard.type("<")

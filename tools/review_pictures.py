@@ -31,7 +31,7 @@ _TALL_VIEWPORT, _WIDE_VIEWPORT = {"width": 820, "height": 1180}, {"width": 1280,
 _SCREENSHOTS: dict[str, tuple[Sequence[str], str]] = {
     "captions": (("End", "k", "k", "i"), ".frame-time"),
     "flagged": (("f",), ".detail .flag"),
-    "again": (("Home",), ".offer"),
+    "again": (("Home",), ".proposal"),
     "bulk": (("Control+a", "b", "write:on a", "Tab", "write:before a"), ".sheet .part-new"),
     "overview": (("Home", "2"), ".chart"),
     "editing": (("Home", "e", "write: and then much more"), ".detail .count"),

@@ -49,14 +49,14 @@ class Detail:
                 self._count = ui.label().props("aria-live=polite")
             self.editor = CaptionEditor(str(review_state.library.root.folder))
             self.editor.props(f'lang="{LANGUAGES[review_state.settings.quality.language]}"')
-            with ui.element("div").classes("offer").props('aria-label="New caption"') as self._proposal:
+            with ui.element("div").classes("proposal").props('aria-label="New caption"') as self._proposal:
                 self._sides = DiffList(sides=True)
                 with ui.element("div").classes("actions"):
                     self._buttons((("Accept new", "accept", "y"), ("Keep old", "keep", "n")))
             self._flags = ui.element("div").classes("flags")
             with ui.element("div").classes("actions"):
                 self._buttons(_ACTIONS)
-            self._provenance = ui.element("dl").classes("facts")
+            self._provenance = ui.element("dl").classes("provenance")
             self._provenance.set_visibility(False)
         self._show_media()
 
