@@ -93,6 +93,7 @@ def test_a_lack_of_memory_is_not_a_failure_of_the_compiler(monkeypatch):
     assert session._fused.enabled and lines == [] and failed
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # Inductor's own
 @pytest.mark.prove
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_inductor_says_what_eager_kernels_say(monkeypatch, dtype):
@@ -102,6 +103,7 @@ def test_inductor_says_what_eager_kernels_say(monkeypatch, dtype):
     assert texts == expected
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # Inductor's own
 @pytest.mark.prove
 def test_batches_of_other_shapes_run_what_is_compiled_already():
     from torch._dynamo.utils import counters

@@ -9,7 +9,7 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted\n")
+        print("error: interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,7 +1,7 @@
 """Imports transformers' model classes without what captioning never uses, in a thread while files are decoded.
 
-In the command's own process on a CPU this halves the time until the first caption. In another program's process transformers is
-imported as it is, because that program may use the rest of it.
+In the command's own process on a CPU this halves the time until the first caption. In another program's process
+transformers is imported as it is, because that program may use the rest of it.
 """
 
 import importlib

@@ -99,8 +99,15 @@ def main() -> None:
     found = {}
     for family, name in ((modeling_gemma3, "Gemma3RMSNorm"), (modeling_gemma4, "Gemma4RMSNorm")):
         found |= {f"{name} {width}": norm(getattr(family, name), width) for width in (256, 2560, 3840)}
+
+    def rotate_half(x: torch.Tensor) -> torch.Tensor:  # without slices, which require a torch built for CUDA
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((-second, first), dim=-1)
+
+    modeling_gemma3.rotate_half = rotate_half
     found["rope"] = kernels(
-        modeling_gemma3.apply_rotary_pos_emb, lambda: (heads(8), heads(4), empty(64, 1, 256), empty(64, 1, 256))
+        lambda *inputs: modeling_gemma3.apply_rotary_pos_emb(*inputs),
+        lambda: (heads(8), heads(4), empty(64, 1, 256), empty(64, 1, 256)),
     )
     activation = ACT2FN["gelu_pytorch_tanh"]
     found["gated product"] = kernels(

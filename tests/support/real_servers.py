@@ -45,6 +45,7 @@ class RealServer:
     has_keys: bool = True
     has_image_limit: bool = False
     seeds: bool = True
+    looks_both_ways: bool = True  # an image's tokens attend to all of that image, as Gemma 3 was trained
 
     def command(self, checkpoint: Path, *, context: int = CONTEXT, key: str = "", images: int = 64) -> str:
         """A command for --serve, with {port}."""
@@ -100,7 +101,7 @@ REAL_SERVERS = {
     for server in (
         LlamaServer("llama.cpp"),
         TransformersServe("transformers serve", continues=False, refuses_overflow=False, has_keys=False, seeds=False),
-        Vllm("vLLM", has_image_limit=True),
+        Vllm("vLLM", has_image_limit=True, looks_both_ways=False),  # on a CPU; seen to matter after examples only,
     )
 }
 MARKER = "@@MEDIA@@"
