@@ -46,6 +46,18 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
 
 
+def test_a_finished_folder_says_how_to_replace_its_captions(command, media, script):
+    words = ("caption", media, *SCRIPTED, script())
+    assert "overwrite" not in command(*words).err
+    assert "--existing overwrite" in command(*words).err
+
+
+def test_a_comparison_names_the_model_that_auto_means(command, media):
+    done = command("compare", media, "--prompt", "A", "--prompt", "B", "--json")
+    assert done.code == 1 and done.err.count("--model auto: unsloth/gemma-3-") == 1
+    assert "auto" not in done.err.replace("--model auto: ", "")
+
+
 # A prompt never has a hole
 
 

@@ -111,7 +111,11 @@ WRONG: list[tuple[str, int, str]] = [
     ("check empty", 1, "no images or clips in"),
     ("check media --extension a/b", 2, "--extension a/b: write it as txt or caption"),
     ("compare media --limit 0", 2, "--limit 0: give 1 or more"),
-    ("compare media --html /dev/null/x.html", 1, "/dev/null/x.html cannot be written (a part of its path is a file"),
+    (
+        "compare media --model demo --html /dev/null/x.html",
+        1,
+        "x.html cannot be written (a part of its path is a file",
+    ),
     ("split", 2, "VIDEOS is required: The videos to cut"),
     ("split a.mp4", 2, "--output is required: Write the clips into this folder"),
     ("split a.mp4 --output out --min 2x", 2, "--min 2x: write it as 2s or 1.5s"),

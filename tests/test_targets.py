@@ -311,3 +311,8 @@ def test_clips_of_ltx2_may_say_that_a_kind_of_sound_is_absent(command, media, sc
     words = ("caption", media, "--engine", "scripted", "--model", script(default=SILENT), "--limit", "1", "--json")
     assert command(*words, "--for", "ltx:ltx2").json["flagged"] == 0
     assert command(*words, "--for", "ltx").json["flagged"] == 1
+
+
+def test_a_model_alone_names_the_trainers_that_know_it():
+    with pytest.raises(UsageError, match=r"this is a model. Name its trainer too: .*sd-scripts:sdxl"):
+        get_target("sdxl")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from ..config.model import AUTO, ModelSettings
 from ..config.prompting import PromptSettings
 from ..config.run import ClusterSettings, RunOptions
 from ..config.selection import SelectionSettings
+from ..config.settings import Settings
 from ..dataset.discover import resolve_roots
 from ..dataset.journal import new_run_id
 from ..errors import StorageError
@@ -90,6 +92,7 @@ def compare(
     """
     sample, output_options = pop_options(SampleSettings, flags), pop_options(CompareOutputOptions, flags)
     from ..compare.variants import Axes, build_variants
+    from ..engines import choose_model
 
     axes = Axes(
         models=flags.pop("model", ()),
@@ -98,9 +101,11 @@ def compare(
         presets=flags.pop("preset", ()),
         frames=flags.pop("frames", ()),
     )
-    return _compare(
-        paths, build_variants(axes, read_config(output_options.config), flags), sample.limit, output_options
-    )
+    config = read_config(output_options.config)
+    if not axes.models:  # the page names the model that `auto` means
+        named = choose_model(Settings.from_dict(config, flags), partial(err.print, markup=False, soft_wrap=True))
+        flags |= {"model": named.model.model} if named.has_explicit_model else {}
+    return _compare(paths, build_variants(axes, config, flags), sample.limit, output_options)
 
 
 def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_options: CompareOutputOptions) -> int:

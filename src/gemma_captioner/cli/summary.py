@@ -43,7 +43,7 @@ def print_summary(reporter: ProgressReporter, run: "Run", command_line: Sequence
         reporter.log(format_utilization(run.utilization), "dim")
     for journal in run.journals:
         reporter.log(f"The journal of this run: {printable(journal)}", "dim")
-    if command_line is not None and (stats.done or run.plan.num_beyond_limit):
+    if command_line is not None and (stats.done or stats.skipped or run.plan.num_beyond_limit):
         reporter.log("Next:")
         for command, why in _next_commands(reporter, run, command_line):
             reporter.log(f"  {why}:")
@@ -98,6 +98,8 @@ def _next_commands(reporter: ProgressReporter, run: "Run", words: Sequence[str])
         yield _shown(words), "Resume"
     if run.plan.num_beyond_limit:
         yield _shown(_without(words, "--limit")), "Caption the remaining files"
+    if stats.skip_reasons.get("has a caption") and not stats.captioned and selection.existing == "skip":
+        yield _shown([*same, "--existing", "overwrite"]), "Replace the captions that exist"
     if stats.failed and not run.stopped_by_deadline:
         yield _shown(words), "After you repair the failed files, run this again"
     if stats.flagged and selection.captions_to == "txt":
