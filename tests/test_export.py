@@ -143,13 +143,12 @@ def test_simpletuner_has_sizes_and_lists(command, dataset, truth, suffix):
     [
         *((trainer, column, kind) for trainer, column in (("huggingface", "text"), ("finetrainers", "caption"))
           for kind in ("image", "video")),
-        ("fibo", "caption", "image"),
     ],
 )  # fmt: skip
 def test_datasets_reads_the_metadata(command, dataset, truth, tmp_path, monkeypatch, trainer, column, kind):
     suffixes = (".mp4",) if kind == "video" else (".png", ".jpg")
     [path] = exported(command, dataset, trainer, *(arg for s in suffixes for arg in ("--include", f"*{s}")))
-    assert path == dataset / ("metadata.csv" if trainer == "fibo" else "metadata.jsonl")
+    assert path == dataset / "metadata.jsonl"
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     import datasets
 
@@ -162,6 +161,39 @@ def test_datasets_reads_the_metadata(command, dataset, truth, tmp_path, monkeypa
     del loaded
     gc.collect()  # what it left open is reported here, not in a later test
     assert found == of(truth, *suffixes)
+
+
+@pytest.mark.filterwarnings("ignore:.*unclosed file:pytest.PytestUnraisableExceptionWarning")  # datasets, of a CSV
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_fibo_finds_images_where_no_texts_lie(command, dataset, truth, tmp_path, monkeypatch):
+    """FIBO calls load_dataset with the folder alone, which counts the files of each extension to tell what they are."""
+    said = {name: json.dumps({"short_description": text}, ensure_ascii=False) for name, text in truth.items()}
+    for name, caption in said.items():
+        (dataset / name).with_suffix(".txt").write_text(caption, encoding="utf-8")
+    [folder] = exported(command, dataset, "fibo")
+    assert folder == dataset.with_name("set-fibo")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    import datasets
+
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))["train"]
+    rows = list(loaded.cast_column("image", datasets.Image(decode=False)))
+    del loaded
+    gc.collect()  # as above
+    assert sorted(row["caption"] for row in rows) == sorted(of(said, ".png", ".jpg").values())
+    assert exported(command, dataset, "fibo") == [folder]  # again
+
+
+def test_fibo_is_given_json_alone_and_no_other_files(command, dataset, tmp_path):
+    done = command("export", dataset, "--for", "fibo", "--recursive")
+    assert done.code == 1 and "not JSON" in done.err and not dataset.with_name("set-fibo").exists()
+    for path in dataset.rglob("*.txt"):
+        path.write_text("{}", "utf-8")
+    for other in ("a.txt", "other.png"):
+        to = tmp_path / other.partition(".")[2]
+        to.mkdir()
+        (to / other).write_text("")
+        done = command("export", dataset, "--for", "fibo", "--recursive", "--output", to)
+        assert done.code == 1 and other in done.err and [p.name for p in to.iterdir()] == [other]
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])

@@ -1,5 +1,6 @@
 """Rules of `check` for single trainers, read in their source code at the commit that the table of targets names."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -151,6 +152,14 @@ def _several_lines_of_structure(text: str) -> str | None:
     return caption_format.name if caption_format.name != "prose" and "\n" in text.strip() else None
 
 
+def _not_json(text: str) -> str | None:
+    try:
+        json.loads(text)
+    except ValueError:
+        return repr(text.strip()[:40])
+    return None
+
+
 # fmt: off
 TRAINER_RULES: Mapping[str, TrainerRule] = {
     "first_line_only": TrainerRule(
@@ -159,9 +168,12 @@ TRAINER_RULES: Mapping[str, TrainerRule] = {
         fixed=True, trainers=("sd-scripts",), check_text=_beyond_first_line),
     "structure_lost": TrainerRule(
         "error", "a structured caption on several lines, of which the trainer reads one at a time",
-        "SimpleTuner: set disable_multiline_split. Others: write JSON on one line (--fix), or use a trainer that reads "
-        "whole files",
+        "SimpleTuner: set disable_multiline_split, or use `gemma-captioner export`. Others: write JSON on one line "
+        "(--fix), or use a trainer that reads whole files",
         trainers=("onetrainer", "simpletuner", "sd-scripts"), check_text=_several_lines_of_structure),
+    "not_json": TrainerRule(
+        "error", "not JSON, which ends the run", "caption the file again with --format fibo",
+        trainers=("fibo",), check_text=_not_json),
     "several_lines": TrainerRule(
         "note", "each line is a separate caption; training picks one at a time", "join them, unless that is intended",
         trainers=("onetrainer", "simpletuner"), check_text=_several_captions),
@@ -175,7 +187,8 @@ TRAINER_RULES: Mapping[str, TrainerRule] = {
         "note", "non-ASCII characters are read in the system encoding", "set PYTHONUTF8=1 for training",
         trainers=("diffusion-pipe", "finetrainers", "mochi"), check_text=_search_for(r"[^\x00-\x7f]")),
     "wildcard": TrainerRule(
-        "note", "with enable_wildcard, braces list alternatives", "write literal braces as {{ and }}",
+        "note", "with enable_wildcard, braces list alternatives",
+        "write literal braces as {{ and }}; for JSON, leave enable_wildcard off",
         trainers=("sd-scripts",), check_text=_search_for(r"(?<!\{)\{(?!\{)[^{}\n]*\}?")),
     "placeholder": TrainerRule(
         "note", "the placeholder is replaced by trigger_word, or removed if none is set",
@@ -220,8 +233,8 @@ TRAINER_RULES: Mapping[str, TrainerRule] = {
         trainers=("simpletuner", "mochi"), check_folder=_hidden_media),
     "named_like_a_split": TrainerRule(
         "error", "the name looks like a split (train, test, ...), so files with other names are dropped",
-        'rename it, or load with data_files={"train": "DIR/**"}',
-        trainers=("huggingface",), check_folder=_named_like_a_split),
+        'rename it, or load with data_files={"train": "DIR/**"} (not in FIBO)',
+        trainers=("huggingface", "fibo"), check_folder=_named_like_a_split),
     "mixed_metadata": TrainerRule(
         "error", "metadata in several formats fails to load", "keep one",
         trainers=tuple(_METADATA), check_folder=_mixed_metadata),

@@ -1,5 +1,6 @@
 """Checks that trainers require of entries. A failed check stops the export before a file gets its final name."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,19 @@ def require_one_line(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem
                 f"{entry.item.caption_path}: the caption has several lines, but this trainer reads one: write JSON on "
                 "one line (`gemma-captioner check --fix`); for MiniMax H3, choose a trainer that reads whole files"
             )
+        yield entry
+
+
+def require_json(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:
+    """Yield the entries. Raises `StartError` for a caption that is no JSON, which ends the trainer's run."""
+    for entry in entries:
+        try:
+            json.loads(entry.captions[0])
+        except ValueError:
+            raise StartError(
+                f"{entry.item.caption_path}: the caption is not JSON, which this trainer requires: caption it with "
+                "--format fibo"
+            ) from None
         yield entry
 
 

@@ -1,16 +1,16 @@
-"""Writes entries to a folder with links to the media and a `.txt` beside each, the layout that some trainers read."""
+"""Writes entries to a folder with links to the media, and a `.txt` beside each or a table of all."""
 
 import filecmp
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ..dataset.discover import is_media
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError
-from .entries import distinct, require_one_line, without_suffix
-from .writers import whole_file
+from .entries import distinct, require_json, require_one_line, without_suffix
+from .writers import whole_file, write_csv
 
 
 def write_folder(
@@ -26,15 +26,42 @@ def write_folder(
     links = [(entry, to / entry.item.name) for entry in distinct(entries, without_suffix)]
     _check_caption_collisions(links)
     for entry, media in links:
-        media.parent.mkdir(parents=True, exist_ok=True)
-        for name in (media.name, *(f"{media.stem}{ending}" for ending in companions)):
-            source, link = entry.item.path.with_name(name), media.with_name(name)
-            if not link.exists() and (source.exists() or name == media.name):
-                link.unlink(missing_ok=True)  # remove a broken link
-                _link(source, link)
+        _link_with_companions(entry.item.path, media, companions)
         with whole_file(media.with_suffix(".txt")) as file:
             file.write("\n".join(dict.fromkeys(entry.captions) if lines else entry.captions[:1]).encode())
     yield to
+
+
+def write_fibo_folder(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
+    """Write the folder, with the captions in its metadata.csv, and yield its path.
+
+    FIBO does not tell `load_dataset` what is in the folder. With as many `.txt` as images, it would read texts.
+    """
+    links = [(entry, to / entry.item.name) for entry in require_json(entries)]
+    _check_caption_collisions(links)
+    _check_only_images(to, {media for _, media in links})
+    for entry, media in links:
+        _link_with_companions(entry.item.path, media)
+    write_csv(({"file_name": entry.item.name, "caption": entry.captions[0]} for entry, _ in links), to / "metadata.csv")
+    yield to
+
+
+def _check_only_images(folder: Path, images: Collection[Path]) -> None:
+    """Raises `StartError` if FIBO would find an image without a caption, or texts."""
+    for path in folder.rglob("*") if folder.is_dir() else ():
+        if path.suffix == ".txt" or (is_media(path.name) and path not in images):
+            raise StartError(
+                f"{path} is not of this export, and FIBO would read it: remove it, or choose another --output"
+            )
+
+
+def _link_with_companions(source: Path, media: Path, endings: Sequence[str] = ()) -> None:
+    media.parent.mkdir(parents=True, exist_ok=True)
+    for name in (media.name, *(f"{media.stem}{ending}" for ending in endings)):
+        original, link = source.with_name(name), media.with_name(name)
+        if not link.exists() and (original.exists() or name == media.name):
+            link.unlink(missing_ok=True)  # remove a broken link
+            _link(original, link)
 
 
 def _check_caption_collisions(links: Sequence[tuple[CaptionedItem, Path]]) -> None:

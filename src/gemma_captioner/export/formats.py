@@ -10,7 +10,7 @@ from ..dataset.reader import CaptionedItem
 from ..errors import StartError
 from ..types import Kind
 from .entries import distinct, path_inside, require_one_kind, require_one_line, without_suffix
-from .folders import write_folder
+from .folders import write_fibo_folder, write_folder
 from .shards import write_shards
 from .writers import (
     Row,
@@ -119,13 +119,13 @@ def _of_one_kind(write: ExportWriter) -> ExportWriter:
     return lambda entries, to: write(require_one_kind(entries), to)
 
 
-def _metadata(column: str, name: str = "metadata.jsonl", writer: Writer = write_json_lines) -> ExportWriter:
+def _metadata(column: str) -> ExportWriter:
     def row(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
         yield {"file_name": path_inside(entry, folder), column: entry.captions[0]}
 
     def write(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
-        _require_path_is_read(to, name)
-        yield from _of_one_kind(_rows(writer, row))(entries, to)
+        _require_path_is_read(to, "metadata.jsonl")
+        yield from _of_one_kind(_rows(write_json_lines, row))(entries, to)
 
     return write
 
@@ -172,9 +172,7 @@ EXPORTS: Mapping[str, ExportFormat] = {
             ".jsonl": _of_one_kind(_rows(write_json_lines, _diffsynth)),
         },
     ),
-    "fibo": ExportFormat(
-        _metadata("caption", "metadata.csv", write_csv), "{folder}/metadata.csv", _FIRST, kind="image"
-    ),
+    "fibo": ExportFormat(write_fibo_folder, "{parent}/{name}-fibo", _FIRST, kind="image"),
     "huggingface": ExportFormat(_metadata("text"), "{folder}/metadata.jsonl", _FIRST),
     "webdataset": ExportFormat(write_shards, "{parent}/{name}.tar", _ALL),
     "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "one row per caption"),
