@@ -140,8 +140,8 @@ def get_target(target: str) -> Target:
     """
     trainer, _, given = target.partition(":")
     if trainer not in trainers():
-        if (model := _model_named(trainer)) and (known := [t for t in trainers() if model in _models_of(t)]):
-            choices = " or ".join(f"{trainer}:{model}" for trainer in known)
+        if (model := _model_named(trainer)) and (known_by := [t for t in trainers() if model in _models_of(t)]):
+            choices = " or ".join(f"{name}:{model}" for name in known_by)
             raise UsageError(f"--for {target}: this is a model. Name its trainer too: {choices}")
         raise UsageError(f"--for {target}: unknown trainer. Available: {', '.join(trainers())}")
     row = _table()["trainers"][trainer]
