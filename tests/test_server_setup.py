@@ -142,6 +142,9 @@ def test_the_dry_run_warns_for_the_kind_that_does_not_fit(command, media):
         [warning] = [line for line in done.out.splitlines() if line.startswith("note")]
         assert "3 clips: up to 10," in warning and "the context has 8,192: use fewer --frames" in warning
         assert done.code == 0
+        chain = ("--prompt", "Describe it.", "--prompt", "Shorten this: {previous}", "--max-new-tokens", 5000)
+        notes = command(*words, "--base-url", stub.url, "--frames", 4, *chain, "--json").json["notes"]
+        assert [note.split(":")[0] for note in notes] == ["3 clips", "5 images"]  # with the answer that is repeated
         (media / "shown").mkdir()  # also a subfolder that is not searched
         for file in media.glob("*.*"):
             (media / "shown" / file.name).write_bytes(file.read_bytes())

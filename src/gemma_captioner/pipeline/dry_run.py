@@ -106,14 +106,13 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     try:
         engine = engine_for(settings, notes.append, read_examples(settings.prompting.examples))
         tokens = {
-            kind: [engine.prompt_tokens(prompt, kind, settings.frames(kind)) for prompt in settings.prompts[kind]]
+            kind: [
+                engine.prompt_tokens(prompt, kind, settings.frames(kind)) + settings.previous_tokens(prompt, kind)
+                for prompt in settings.prompts[kind]
+            ]
             for kind in sorted(pending)
         }
-        prompt_tokens = sum(
-            pending[kind] * (count + settings.previous_tokens(prompt, kind))
-            for kind, counts in tokens.items()
-            for prompt, count in zip(settings.prompts[kind], counts, strict=True)
-        )
+        prompt_tokens = sum(pending[kind] * sum(counts) for kind, counts in tokens.items())
         model = engine.describe()
         notes += _context_warnings(engine.spec.context_length, settings, pending, tokens)
     except StartError as error:  # the counts are useful even if the model cannot run
