@@ -281,3 +281,9 @@ def test_a_target_that_is_unknown_lists_those_that_are(command, media):
     for flags in (("--target", "dalle"), ("--language", "klingon")):
         done = command("caption", media, "--model", "demo", *flags)
         assert done.code == 2 and "give one of" in done.err
+
+
+def test_a_prefix_never_fuses_with_a_word():
+    assert apply_affixes("A dog.", trigger="ohwx", prefix="photo") == "photo ohwx A dog."
+    assert apply_affixes("A dog", prefix="Photo: ", suffix=", ohwx") == "Photo: A dog, ohwx"
+    assert apply_affixes("一只狗", prefix="照片") == "照片一只狗"

@@ -58,6 +58,46 @@ def test_a_comparison_names_the_model_that_auto_means(command, media):
     assert "auto" not in done.err.replace("--model auto: ", "")
 
 
+def test_an_output_that_is_a_file_is_told(command, media, script):
+    done = command("caption", media, *SCRIPTED, script(), "--output", media / "01-red-circle.png")
+    assert done.code == 1 and "is a file: give a folder" in done.err
+
+
+def test_an_export_never_replaces_a_folder(command, media):
+    (media / "01-red-circle.txt").write_text("A red circle.")
+    done = command("export", media, "--for", "csv", "--output", media)
+    assert done.code == 1 and "is a folder: name a file in it" in done.err
+    assert (media / "01-red-circle.png").exists()
+
+
+def test_replies_and_names_that_are_no_unicode_are_captions(command, media, script):
+    """JSON may hold half an emoji, and a file name any bytes."""
+    name = os.fsdecode(b"lat\xe9n.png")
+    (media / "01-red-circle.png").rename(media / name)
+    words = ("caption", media, *SCRIPTED, script(default="A dog \ud83d runs\0 \u202eof {name}."), "--prompt", "{stem}")
+    done = command(*words, "--json")
+    assert (done.code, done.json["captioned"]) == (0, 8), done.err
+    assert captions(media)[name.replace(".png", ".txt")] == "A dog ? runs of lat?n.png."
+    exported = command("export", media, "--for", "csv")
+    assert exported.code == 1 and "is not valid UTF-8: rename the file" in exported.err
+
+
+def test_an_existing_caption_is_read_in_its_encoding(command, media, script):
+    (media / "01-red-circle.txt").write_bytes(b"caf\xe9 on a table")
+    words = (
+        "caption",
+        media,
+        *SCRIPTED,
+        script(default="A cup."),
+        "--existing",
+        "overwrite",
+        "--suffix",
+        " {existing}",
+    )
+    assert command(*words).code == 0
+    assert captions(media)["01-red-circle.txt"] == "A cup. caf\xe9 on a table"
+
+
 # A prompt never has a hole
 
 

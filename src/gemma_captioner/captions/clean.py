@@ -135,8 +135,14 @@ def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: 
         caption.endswith(suffix.rstrip()) or re.search(rf"(?<!\w(?=\w)){re.escape(core)}\Z", caption)
     ):
         suffix = ""
-    line = " ".join(f"{prefix}{caption}{suffix}".splitlines()).strip()
+    line = " ".join(_append(_append(prefix, caption), suffix).splitlines()).strip()
     return encodable(line)
+
+
+def _append(text: str, more: str) -> str:
+    """Join two texts. Words are never fused: "photo" and "ohwx" need a space, "photo, " and "ohwx" do not."""
+    fused = text[-1:].isascii() and text[-1:].isalnum() and more[:1].isascii() and more[:1].isalnum()
+    return f"{text} {more}" if fused else text + more
 
 
 def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: bool = True) -> str:

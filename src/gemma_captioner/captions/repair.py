@@ -27,7 +27,7 @@ def repair_steps(*, alternatives: bool = False, keep_boilerplate: bool = False) 
     alternatives: each line is a separate caption. keep_boilerplate: keep the text around the caption and its
     punctuation, because the user asked for them.
     """
-    selected: dict[str, Callable[[str], str]] = {"mojibake": _fix_mojibake, "control_characters": _strip_invisible}
+    selected: dict[str, Callable[[str], str]] = {"mojibake": _fix_mojibake, "control_characters": strip_invisible}
     if not keep_boilerplate:
         selected["leftover"] = _each_line(_strip_leftover) if alternatives else _strip_leftover
         selected["typographic"] = _normalize_punctuation
@@ -74,7 +74,8 @@ def _fix_mojibake(text: str) -> str:
         return text
 
 
-def _strip_invisible(text: str) -> str:
+def strip_invisible(text: str) -> str:
+    """Remove terminal codes, control characters and marks of text direction."""
     return _INVISIBLE.sub("", _BREAKS.sub(" ", _ANSI.sub("", text)))
 
 

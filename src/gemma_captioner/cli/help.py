@@ -14,6 +14,7 @@ from ..config.formats import FORMATS
 from ..config.languages import LANGUAGES
 from ..config.precedence import option_name
 from ..config.presets import presets
+from ..config.selection import FLAGS
 from ..config.targets import all_targets, models, trainers
 
 if TYPE_CHECKING:
@@ -97,12 +98,6 @@ METAVARS = {
     }.items()
     for name in names.split()
 }
-
-# The flags that a stored caption can carry, as docs/flags.md explains them.
-FLAGS = (
-    "truncated not_in_language absent_things too_short too_long shortened fewer_frames partial_video "
-    "too_short_for_trainer partial_image broken_metadata"
-).split()
 
 # What the shell completes where the type does not say it. Asked for at each TAB, so it is always this version's.
 VALUES: Mapping[str, Callable[[], Iterable[str]]] = {

@@ -83,7 +83,7 @@ class ProgressReporter:
         if self.console.is_terminal:
             if self._capture and sys.platform != "win32" and self.console.file.isatty():
                 self._captured = self._resources.enter_context(CapturedStderr())
-                self.console = Console(file=self._captured.terminal, highlight=False)
+                self.console = Console(file=self._captured.terminal, highlight=False, emoji=False)
             self._live = Live(
                 console=self.console,
                 get_renderable=self._render,

@@ -29,8 +29,8 @@ from ..imports import claim_process
 from ..text import file_error, printable
 from .help import RENAMED, Formatter, examples, help_all
 
-out = Console(highlight=False, soft_wrap=True, markup=False)
-err = Console(stderr=True, highlight=False, markup=False)
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def _format_default(default: Any) -> str | None:
@@ -116,6 +116,8 @@ def _main(argv: list[str]) -> int:
     except OSError as error:
         where = "" if error.filename is None else f"{printable(str(error.filename))}: "
         code, message = 1, f"{where}{file_error(error)}. Fix this and run the command again"
+    except UnicodeEncodeError as error:  # undecodable bytes of a file name
+        code, message = 1, f"{printable(error.object)[:100]} is not valid UTF-8: rename the file"
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
     err.print(f"error: {message}", style="bold red", soft_wrap=True)

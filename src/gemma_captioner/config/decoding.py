@@ -49,6 +49,8 @@ class FrameSamplingSettings(SettingsGroup):
     def _check_trainer(self) -> Self:
         if self.for_ is None and self.train_mode is not None:
             raise ValueError("--train-mode requires --for: give the trainer, for example --for musubi:wan")
+        if self.for_ is None and self.train_frames is not None:
+            raise ValueError("--train-frames requires --for: give the trainer, for example --for musubi:wan")
         return self
 
     @field_serializer("train_frames")

@@ -1,6 +1,7 @@
 """Settings that select files and place their captions."""
 
 import re
+from difflib import get_close_matches
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -10,6 +11,11 @@ from .group import LocalPath, SettingsGroup, StoragePath, StringTuple
 Existing = Literal["skip", "overwrite", "stale"]
 
 SHARD = r"^\d+/\d+$"
+# The flags that a stored caption can carry, as docs/flags.md explains them.
+FLAGS = (
+    "truncated not_in_language absent_things too_short too_long shortened fewer_frames partial_video "
+    "too_short_for_trainer partial_image broken_metadata"
+).split()
 ONLY = r"^(failed|flagged(:(?P<flag>\w+))?)$"
 
 
@@ -84,6 +90,15 @@ class SelectionSettings(IncludeSettings):
                     "--output"
                 )
         return self
+
+    @field_validator("only")
+    @classmethod
+    def _check_flag(cls, value: str | None) -> str | None:
+        flag = (value or "").partition(":")[2]
+        if flag and flag not in FLAGS:
+            close = "".join(f"Did you mean {name}? " for name in get_close_matches(flag, FLAGS, 1))
+            raise ValueError(f"unknown flag. {close}Available: {', '.join(FLAGS)}")
+        return value
 
     @field_validator("shard")
     @classmethod

@@ -4,6 +4,7 @@ Each group is a stage of the pipeline, in a module of its name. `Settings.from_d
 names that the command line (`--frames`), a TOML file and the Python API share. Later layers override earlier ones.
 """
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cached_property
@@ -81,6 +82,13 @@ class Settings(SettingsGroup):
                 raise UsageError("--examples and {previous} cannot be combined: leave out one of them")
         if continues(settings.prompting.prefix) or continues(settings.prompting.suffix):
             raise UsageError("{previous} in --prefix or --suffix: it works only in the second or a later --prompt")
+        begin = settings.prompting.begin.lstrip()
+        if found := re.search(r"\{(?:stem|filename|folder|trigger|existing|tags|previous)\}", begin):
+            raise UsageError(f"{found[0]} in --begin: it has no variables. Use --prefix")
+        if begin and not begin.startswith("{") and settings.format.json_schema is not None:
+            raise UsageError(
+                f"--begin {begin!r}: --format {settings.format.name} begins with a brace. Leave out --begin"
+            )
         return settings
 
     @cached_property

@@ -77,6 +77,8 @@ def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
             files.add(path.name)
     named = dict(sorted(named.items(), key=lambda entry: entry[1] is not None))  # whole folders first
     output = output and _absolute(output)
+    if output is not None and is_local(output) and output.is_file():
+        raise StartError(f"--output {output} is a file: give a folder for the captions")
     repeated = [name for name, times in Counter(folder.name for folder in named).items() if times > 1]
     if output and repeated:
         raise StartError(

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from ..dataset import sidecar
 from ..dataset.parquet import import_pyarrow
+from ..errors import StartError
 from ..storage.atomic import atomic_write
 
 Row = dict[str, Any]
@@ -27,8 +28,10 @@ _PARQUET_ROWS = 10_000  # rows per write
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that gets its final name when it is complete and synced. A different existing file is backed up.
 
-    Raises the errors of `sidecar.storage_error`.
+    Raises the errors of `sidecar.storage_error`, and `StartError` if the path is a folder.
     """
+    if path.is_dir():
+        raise StartError(f"{path} is a folder: name a file in it, for example --output {path / 'captions'}")
     with (
         sidecar.map_storage_errors(path),
         atomic_write(path, rename=_replace_with_backup) as unfinished,

@@ -1,11 +1,13 @@
 """The state of one item in the pipeline, until each of its prompts has a valid reply or one of them fails."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zlib import crc32
 
+from ..captions.encoding import decode_text
 from ..captions.formats import CaptionFormat
+from ..captions.repair import strip_invisible
 from ..config.prompting import chains
 from ..config.settings import Settings
 from ..dataset import sidecar
@@ -15,6 +17,7 @@ from ..media.pool import DecodeTask
 from ..prompts.examples import FewShotExample, examples_of_kind
 from ..prompts.metadata import MetadataTable
 from ..prompts.variables import fill_template, find_empty_variable, variable_values
+from ..text import encodable
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Reply, Request
 from .postprocess import CaptionCheck, check_chain_reply, postprocess_reply
 
@@ -34,7 +37,9 @@ def existing_caption(item: MediaItem, metadata: MetadataTable) -> str:
     if metadata.used_variables.isdisjoint({"existing", "tags"}):
         return ""
     try:
-        return (sidecar.read(item.caption_path) or b"").decode("utf-8", "replace").strip()
+        content = sidecar.read(item.caption_path) or b""
+        text, _ = decode_text(content)
+        return (content.decode("utf-8", "replace") if text is None else text).strip()
     except ItemError:  # the writer reports this error later
         return ""
 
@@ -157,6 +162,7 @@ class ItemState:
         if isinstance(reply, Failed):
             self.failed = reply
             return
+        reply = replace(reply, text=strip_invisible(encodable(reply.text)))
         # A caption may repeat the answer that its prompt continues, but not the prompt.
         prompt = fill_template(prompt_state.template, {**self.values, "previous": ""})
         if prompt_state.following:

@@ -4,6 +4,7 @@ import string
 from collections.abc import Iterable, Mapping
 
 from ..errors import UsageError
+from ..text import encodable
 from ..types import Frames, MediaItem
 
 VARIABLES = {
@@ -64,9 +65,9 @@ def text_values(item: MediaItem, *, trigger: str, existing: str, metadata: Mappi
     """Return the values that are known before the item is decoded. Only these can be empty."""
     looks_like_tags = existing.count(",") >= 2 and all(len(tag.split()) <= 4 for tag in existing.split(","))
     return {
-        "stem": item.path.stem,
-        "filename": item.path.name,
-        "folder": item.path.parent.name,
+        "stem": encodable(item.path.stem),
+        "filename": encodable(item.path.name),
+        "folder": encodable(item.path.parent.name),
         "trigger": trigger,
         "existing": existing,
         "tags": existing if looks_like_tags else "",
