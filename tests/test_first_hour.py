@@ -98,6 +98,21 @@ def test_an_existing_caption_is_read_in_its_encoding(command, media, script):
     assert captions(media)["01-red-circle.txt"] == "A cup. caf\xe9 on a table"
 
 
+def test_corrected_metadata_makes_a_caption_stale(command, media, script):
+    names = sorted(path.stem for path in media.glob("*.*"))
+
+    def run(place: str, *more: object):
+        table = media.parent / "places.csv"
+        table.write_text("file_name,place\n" + "".join(f"{n},{place if n == names[0] else 'Rome'}\n" for n in names))
+        options = ("--metadata", table, "--prompt", "Describe {place}.", "--json", *more)
+        return command("caption", media, *SCRIPTED, script(default="{prompt}"), *options).json
+
+    assert run("Lisbon")["captioned"] == 8
+    assert run("Lisbon", "--existing", "stale")["captioned"] == 0
+    assert run("Porto", "--existing", "stale")["captioned"] == 1
+    assert captions(media)[f"{names[0]}.txt"] == "Describe Porto."
+
+
 # A prompt never has a hole
 
 

@@ -239,6 +239,7 @@ class CaptionRecord:
     flags: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()  # one per prompt; empty for a single prompt
     run: str = ""  # the id of the run
+    metadata: str | None = None  # the digest of the values that its prompts took from --metadata
 
 
 class History:
@@ -269,6 +270,7 @@ class History:
                         tuple(record.get("flags", ())),
                         tuple(captions) if len(captions) > 1 else (),
                         run,
+                        record.get("metadata"),
                     )
                     self._failed.discard(str(path))
                 case {"kind": "failure", "path": str(path)}:

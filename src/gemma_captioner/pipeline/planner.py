@@ -3,6 +3,7 @@
 import hashlib
 import unicodedata
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from ..config.selection import SelectionSettings
@@ -12,6 +13,7 @@ from ..dataset import parquet, sidecar
 from ..dataset.discover import DiscoveredItem, Discovery, Root
 from ..dataset.journal import CaptionRecord, History, fingerprint
 from ..dataset.unsearched import describe_unsearched
+from ..prompts.metadata import MetadataTable, load_metadata
 from ..storage.filesystem import read
 from ..text import counted
 from ..types import Failed, Folder, MediaItem, Skipped
@@ -27,6 +29,10 @@ class OverwritePolicy:
     @property
     def _selection(self) -> SelectionSettings:
         return self._settings.selection
+
+    @cached_property
+    def _metadata(self) -> MetadataTable:
+        return load_metadata(self._settings)
 
     def history(self, store: Path) -> History:
         if store not in self._histories:
@@ -55,16 +61,16 @@ class OverwritePolicy:
         )
 
     def _is_stale(self, item: MediaItem) -> bool:
-        """Whether the tool made its caption with other settings, or from another version of the media file."""
+        """Whether the tool made its caption with other settings or metadata, or from another version of the media."""
         record = self._caption_record(item)
         try:
             media = fingerprint(item.path)
         except OSError:  # a media file that is missing or unreadable cannot be captioned again
             return False
-        return record is not None and (record.settings_hash, record.media) != (
-            self._settings.settings_hash(record.kind),
-            media,
-        )
+        if record is None:
+            return False
+        is_same = (record.settings_hash, record.media) == (self._settings.settings_hash(record.kind), media)
+        return not is_same or record.metadata not in (None, self._metadata.digest(item))
 
     def _is_flagged(self, item: MediaItem, flag: str) -> bool:
         """Whether the tool made its caption and gave it this flag. "" stands for any flag."""

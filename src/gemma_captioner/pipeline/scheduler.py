@@ -272,9 +272,13 @@ class Pipeline:
     def _journal_record(self, state: ItemState, captioned: Captioned) -> JournalRecord:
         """The journal record of the item, with the fields of the run."""
         spec = self.engine.spec
-        return state.to_journal_record(captioned) | {
-            "model": spec.model,
-            "revision": spec.revision,
-            "recipe": self.settings.settings_hash(state.kind),
-            "span": self.settings.sampling.span if state.kind == "clip" else None,
-        }
+        return (
+            state.to_journal_record(captioned)
+            | {
+                "model": spec.model,
+                "revision": spec.revision,
+                "recipe": self.settings.settings_hash(state.kind),
+                "span": self.settings.sampling.span if state.kind == "clip" else None,
+            }
+            | ({} if (metadata := self._metadata.digest(state.item)) is None else {"metadata": metadata})
+        )

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ class MetadataTable:
             if name in self._rows:
                 return self._rows[name]
         return dict.fromkeys(self.columns, "")
+
+    def digest(self, item: MediaItem) -> str | None:
+        """Return a digest of the values that the texts of the run use for the file. None if they use none."""
+        used = {name: value for name, value in self.lookup(item).items() if name in self.used_variables}
+        return sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:16] if used else None
 
     def explain_empty_variable(self, name: str, item: MediaItem) -> str:
         """Say why the variable is empty for this file, and what to do."""
