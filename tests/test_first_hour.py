@@ -113,6 +113,22 @@ def test_corrected_metadata_makes_a_caption_stale(command, media, script):
     assert captions(media)[f"{names[0]}.txt"] == "Describe Porto."
 
 
+def test_an_export_of_what_the_trainer_does_not_read_says_so(command, media):
+    for image in [*media.glob("*.png"), *media.glob("*.jpg")]:
+        image.unlink()
+    for clip in media.glob("*.mp4"):
+        clip.with_suffix(".txt").write_text("A red circle.")
+    done = command("export", media, "--for", "sd-scripts")
+    assert done.code == 1 and "3 captioned files, all of a kind that sd-scripts does not read" in done.err
+
+
+def test_a_model_that_cannot_be_had_is_an_error_in_json_and_no_command_follows(command, media):
+    done = command("caption", media, "--model", "nosuch/model", "--dry-run", "--json")
+    assert done.code == 1 and done.json["error"] == done.json["shortage"]
+    done = command("caption", media, "--model", "demo", "--tokenizer", "nosuch", "--target", "wan", "--limit", "1")
+    assert done.code == 1 and "Next:" not in done.err
+
+
 # A prompt never has a hole
 
 

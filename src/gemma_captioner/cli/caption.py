@@ -131,9 +131,10 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
     if run and (reporter.stats.done or reporter.stats.skipped or run.plan.num_beyond_limit):
         from .summary import print_summary
 
-        print_summary(reporter, run, command_line.get())
+        print_summary(reporter, run, None if message else command_line.get())
     if output_options.json_:
-        print_json(reporter.stats.as_json(reporter.seconds, load_seconds) | ({"error": message} if message else {}))
+        reason = message or ("interrupted" if code in (130, 143) else "")
+        print_json(reporter.stats.as_json(reporter.seconds, load_seconds) | ({"error": reason} if reason else {}))
     if output_options.on_finish and code not in (130, 143):
         environment = os.environ | {"GEMMA_CAPTIONER_EXIT_CODE": str(code)}
         subprocess.run(output_options.on_finish, shell=True, env=environment, stdout=sys.stderr, check=False)

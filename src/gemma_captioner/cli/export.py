@@ -60,6 +60,11 @@ def export(
         read_captions([root], exporting.selection, one_caption_per_line=one_caption_per_line), form, for_, counts
     )
     first = next(found, None)
+    if first is None and (unread := counts["of a kind that it does not read"]):
+        raise StartError(
+            f"{printable(folder)} has {counted(unread, 'captioned file')}, all of a kind that {trainer} does not read: "
+            "choose another trainer or folder"
+        )
     if first is None:
         raise StartError(
             f"{printable(folder)} has no captions for {trainer}: caption it first, or give their folder with --captions"

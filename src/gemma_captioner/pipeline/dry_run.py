@@ -61,7 +61,7 @@ class DryRunReport:
             "shortage": self.shortage,
             "notes": list(self.notes),
             "failures": [{"path": str(f.item.path), "error": f.error} for f in self.failures],
-        }
+        } | ({"error": self.shortage} if self.shortage else {})
 
     def as_text(self) -> str:
         tokens = "" if self.prompt_tokens is None else f", {counted(self.prompt_tokens, 'prompt token')}"
