@@ -81,7 +81,20 @@ def test_one_field_may_say_none_but_not_all():
     good = next(json.loads(k["answer"]) for k in ANSWERS if (k["format"], k["outcome"]) == ("fibo", "good"))
     good["lighting"]["direction"] = "none"
     assert check(json.dumps(good), "fibo").caption
-    assert evaluate_texts(["none", "N/A"]) == evaluate_texts([]) == ("empty",)
+    assert evaluate_texts(["none", "N/A"]) == ("empty",)
+
+
+def test_a_caption_of_choices_alone_is_one(tmp_path):
+    """As a server gives them that enforces the schema."""
+    properties = {"shape": {"enum": ["circle", "star"]}, "moves": {"type": "boolean"}}
+    (file := tmp_path / "a.json").write_text(json.dumps({"type": "object", "properties": properties}))
+    for answer, expected in (('{"shape": "star", "moves": true}', '{"shape":"star","moves":true}'), ("{}", "")):
+        reply = Reply(0, answer, "stop", 0, 0, 0.0)
+        settings = Settings.from_dict({"format": str(file)})
+        assert (
+            postprocess_reply(reply, "What is it?", settings, {}, get_format(format_spec(str(file)))).caption
+            == expected
+        )
 
 
 def test_a_caption_that_is_written_is_read_as_the_same():

@@ -47,9 +47,12 @@ def evaluate(
 def evaluate_texts(
     texts: Iterable[str], *, prompt: str = "", language: str = "english", states_silence: bool = False
 ) -> tuple[str, ...]:
-    """Return the flags of the texts of one caption, each once. It is empty only if all are: a field may say "none"."""
+    """Return the flags of the texts of one caption, each once. It is empty only if all are: a field may say "none".
+
+    A caption without free texts, such as numbers and choices, has no flags.
+    """
     found = [evaluate(text, prompt=prompt, language=language, states_silence=states_silence) for text in texts]
-    if all("empty" in flags for flags in found):
+    if found and all("empty" in flags for flags in found):
         return ("empty",)
     return tuple(dict.fromkeys(flag for flags in found for flag in flags if flag != "empty"))
 

@@ -56,7 +56,8 @@ def postprocess_reply(
     is_truncated = is_truncated and caption_format.keeps_partial
     if is_truncated:
         content = caption_format.drop_unfinished_end(content)
-    flags = _flags(caption_format.texts(content), prompt.removesuffix(settings.format.instructions), quality)
+    texts = caption_format.texts(content) if content else [""]
+    flags = _flags(texts, prompt.removesuffix(settings.format.instructions), quality)
     if (rejection := _rejection(flags)) is not None:
         return CaptionCheck("", flags, rejection)
     content = caption_format.add_affixes(
