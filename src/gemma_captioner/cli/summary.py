@@ -97,7 +97,8 @@ def _next_commands(reporter: ProgressReporter, run: "Run", words: Sequence[str])
     if run.stopped_by_deadline:
         yield _shown(words), "Resume"
     if run.plan.num_beyond_limit:
-        yield _shown(_without(words, "--limit")), "Caption the remaining files"
+        replaces_all = selection.existing == "overwrite"
+        yield _shown(_without(words, "--limit")), f"Caption {'all' if replaces_all else 'the remaining'} files"
     if stats.skip_reasons.get("has a caption") and not stats.captioned and selection.existing == "skip":
         yield _shown([*same, "--existing", "overwrite"]), "Replace the captions that exist"
     if stats.failed and not run.stopped_by_deadline:
