@@ -463,10 +463,20 @@ def test_without_a_terminal_a_line_comes_every_half_minute(tmp_path, monkeypatch
 
 
 def test_a_run_says_what_it_waits_for(media, script):
-    path = script(batch_size=1)
+    path = script(batch_size=1, delay_s=0.1)  # for each of 8 files
     run = Run([media], Settings.from_dict({"engine": "scripted", "model": str(path), "workers": 1}))
-    seen = set()
+    seen, ended = set(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            activity = run.activity
+            seen.add((activity.waiting_for, bool(activity.files)))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
     with closing(run):
-        for _ in run:
-            seen.add((run.activity.waiting_for, bool(run.activity.files)))
-    assert seen & {("the model", True), ("decoding", True)} and ("", False) in seen
+        assert len(list(run)) == 8
+        ended.set()
+        watching.join()
+        assert ("the model", True) in seen
+        assert (run.activity.waiting_for, run.activity.files) == ("", ())
