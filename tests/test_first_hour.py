@@ -472,7 +472,7 @@ def test_a_run_says_what_it_waits_for(media, script):
             activity = run.activity
             seen.add((activity.waiting_for, bool(activity.files)))
 
-    watching = threading.Thread(target=watch)
+    watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     with closing(run):
         assert len(list(run)) == 8
