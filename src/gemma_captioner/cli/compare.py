@@ -103,7 +103,7 @@ def compare(
     )
     config = read_config(output_options.config)
     if not axes.models:  # the page names the model that `auto` means
-        named = choose_model(Settings.from_dict(config, flags), partial(err.print, markup=False, soft_wrap=True))
+        named = choose_model(Settings.from_dict(config, flags), partial(err.print, soft_wrap=True))
         flags |= {"model": named.model.model} if named.has_explicit_model else {}
     return _compare(paths, build_variants(axes, config, flags), sample.limit, output_options)
 
