@@ -291,7 +291,7 @@ def test_every_trap_is_tried_and_of_a_known_trainer():
     assert set(trainers()) == {t for trap in TRAINER_RULES.values() for t in trap.trainers}
     assert {code for code in ALL_RULES if code not in TRAINER_RULES} - set(FAULTY_CAPTIONS) == {
         "unreadable", "unfixable", "empty_media", "no_caption", "other_caption", "collision", "no_media", "truncated",
-        "partial_video", "partial_image", "too_short_for_trainer", "duplicate",
+        "partial_video", "partial_image", "too_short_for_trainer", "duplicate", "no_audio", "silent", "partial_audio",
         "invalid_format", "format_style", "shortened",  # tests/test_formats.py
     }  # fmt: skip
 

@@ -35,6 +35,8 @@ def _section(trainer: str, rows: list[Target]) -> str:
     if first.modes:
         modes = ", ".join(f"`{mode}` ({changes['keep']})" for mode, changes in first.modes.items())
         facts.append(f"`--train-mode`: {modes}.")
+    if sound := [row.model for row in rows if row.sound]:
+        facts.append(f"Trained on sound: {', '.join(f'`{model}`' for model in sound)}.")
     if first.auxiliary:
         facts.append(f"Not captioned: {', '.join(f'`{glob}`' for glob in first.auxiliary)}.")
     lines = [f"\n### {trainer}\nRead at {first.trainer_source}. {' '.join(facts)}\n"]

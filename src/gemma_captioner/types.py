@@ -18,6 +18,8 @@ SamplingRule = Literal["index", "midpoints", "ends"]
 _LENGTH = r"\d+(\.\d+)?(f(@\d+(\.\d+)?)?)?"
 SPAN = rf"whole|(?P<part>head|middle):(?P<lengths>{_LENGTH}(,{_LENGTH})*)|(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)"
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+Samples: TypeAlias = "npt.NDArray[np.float32]"
+AUDIO_RATE = 16_000  # samples per second, of all models that hear
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,31 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class Audio:
+    """The sound of the part of a clip that its frames come from.
+
+    Attributes:
+        samples: float32 [n], mono, -1..1.
+        rate: Samples per second.
+    """
+
+    samples: Samples
+    rate: int = AUDIO_RATE
+
+    def __post_init__(self) -> None:
+        if self.samples.dtype != "float32" or self.samples.ndim != 1 or not len(self.samples):
+            raise ValueError(f"samples must be float32 [n], got {self.samples.dtype} {self.samples.shape}")
+        if not abs(self.samples).max() <= 1:  # also false for NaN
+            raise ValueError("samples must be within -1..1")
+        if self.rate != AUDIO_RATE:
+            raise ValueError(f"the rate must be {AUDIO_RATE}, got {self.rate}")
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / self.rate
+
+
+@dataclass(frozen=True, slots=True)
 class Frames:
     """The decoded frames of one item: the input of the model.
 
@@ -92,6 +119,7 @@ class Frames:
         kind: The kind by content: an animated image is a clip.
         source_size: (width, height) of the picture in the file, after rotation to upright.
         jpeg: The image as a JPEG file without metadata, where an engine may send the file instead of the pixels.
+        audio: The sound that goes with the frames. None if the run sends no sound or the file has none.
     """
 
     pixels: Pixels
@@ -101,6 +129,7 @@ class Frames:
     kind: Kind = "image"
     source_size: tuple[int, int] = (0, 0)
     jpeg: bytes | None = None
+    audio: Audio | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != "uint8" or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:

@@ -77,6 +77,13 @@ GENERAL_RULES: Mapping[str, Rule] = {
         "note", "made from a clip that is shorter than what the trainer keeps",
         "leave it out, or train on fewer frames; `gemma-captioner targets` says what the trainer does"),
     "partial_image": Rule("note", "made from a truncated image", "replace the image and caption it again"),
+    "no_audio": Rule(
+        "note", "made without sound: the clip has no audio track, or one that cannot be decoded",
+        "leave it as it is, or restore the sound and caption the clip again"),
+    "silent": Rule("note", "the sound of the clip is silence", "leave it as it is, if the silence is intended"),
+    "partial_audio": Rule(
+        "note", "made from only a part of the sound: the track is shorter or damaged, or the model hears less",
+        "check that the caption describes all of the sound"),
     "too_long": Rule(
         "error", "more tokens than the text encoder reads: the rest is ignored",
         "shorten it, or caption the file again with a preset for the model"),

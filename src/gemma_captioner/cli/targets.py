@@ -110,6 +110,7 @@ def describe(row: Target) -> list[tuple[str, str]]:
         "caption files": row.captions,
         "clips": f"{rates[row.rate]}, keeps: {row.keep}" if is_clip else "",
         "other modes": ", ".join(f"{mode} ({changes['keep']})" for mode, changes in row.modes.items()) * is_clip,
+        "sound": "trained on the sound of clips" * row.sound,
         "frame counts": row.counts,
         "sides": f"multiples of {row.sides}" if row.sides else "",
         "short clips": row.short * is_clip,

@@ -33,6 +33,11 @@ class FrameSamplingSettings(SettingsGroup):
         "seconds. head:81f is the first 81 frames.",
     )
     timestamps: bool = Field(False, description="Put the time, as [mm:ss], before each frame of a clip in the prompt.")
+    audio: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Let the model hear the sound of clips. auto: if the model takes sound and the target of --for "
+        "trains on it. on: always, or the run does not start.",
+    )
     for_: ForTrainer = None
     train_frames: FrameCounts | None = Field(
         None,

@@ -14,7 +14,7 @@ SHARD = r"^\d+/\d+$"
 # The flags that a stored caption can carry, as docs/flags.md explains them.
 FLAGS = (
     "truncated not_in_language absent_things too_short too_long shortened fewer_frames partial_video "
-    "too_short_for_trainer partial_image broken_metadata"
+    "too_short_for_trainer partial_image broken_metadata no_audio silent partial_audio"
 ).split()
 ONLY = r"^(failed|flagged(:(?P<flag>\w+))?)$"
 

@@ -27,6 +27,7 @@ class Target:
         reserved: How many of these a chat template takes.
         over: What becomes of a longer caption: the rest is "cut", or training "fails".
         quoted: A second encoder that reads only text in double quotes.
+        sound: Whether the model is trained on the sound of clips, at least with a setting of the trainer.
         silence: Whether captions of clips say which kinds of sound are absent.
         format: The caption format.
         fps: The frame rate of the model; 0 if it has none.
@@ -52,6 +53,7 @@ class Target:
     reserved: int = 0
     over: str = "cut"
     quoted: str = ""
+    sound: bool = False
     silence: bool = False
     format: str = "prose"
     fps: float = 0
@@ -247,6 +249,14 @@ def token_limit(target: str | None) -> TokenLimit | None:
 def states_silence(target: str | None) -> bool:
     """Return whether captions for `MODEL` or `TRAINER:MODEL` say that nobody speaks or no music plays."""
     return target is not None and _row_of(target).silence
+
+
+def trains_on_sound(target: str | None) -> bool:
+    """Return whether `TRAINER[:MODEL]` trains on the sound of clips.
+
+    # ltx:ltx2 -> yes      diffusion-pipe:ltx2 -> no      musubi:wan -> no
+    """
+    return target is not None and get_target(target).sound
 
 
 def _row_of(target: str) -> Target:

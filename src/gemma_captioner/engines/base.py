@@ -23,6 +23,8 @@ class EngineSpec:
             ahead if memory allows.
         jpeg_scale: The engine sends files. A JPEG image may be sent as a file, instead of its pixels at `size`, if its
             sides are at most this many times as long; 1: only if it has this size; 0: never.
+        max_audio_s: The longest sound of a clip that the model takes, in seconds; 0: it takes no sound.
+        audio_tokens_per_second: The prompt tokens for one second of sound; 0 if unknown.
     """
 
     size: Size
@@ -33,6 +35,8 @@ class EngineSpec:
     clip_size: Size | None = None
     preferred_batch_size: int = 0
     jpeg_scale: float = 0.0
+    max_audio_s: float = 0.0
+    audio_tokens_per_second: int = 0
 
 
 def prepend_begin(begin: str, text: str) -> str:
