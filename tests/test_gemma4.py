@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,10 +18,12 @@ import pytest
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers.models.gemma4.feature_extraction_gemma4 import Gemma4AudioFeatureExtractor
 from transformers.models.gemma4.image_processing_pil_gemma4 import (
     Gemma4ImageProcessorPil,
     get_aspect_ratio_preserving_size,
 )
+from transformers.models.gemma4_unified.feature_extraction_gemma4_unified import Gemma4UnifiedAudioFeatureExtractor
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.local import hardware
@@ -32,7 +35,7 @@ from gemma_captioner.errors import UsageError
 from gemma_captioner.media.images import decode_image
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.types import Example, Frames, MediaItem, PatchBudget, Request
+from gemma_captioner.types import Audio, Example, Frames, MediaItem, PatchBudget, Request
 from tests.support import gemma4
 from tests.support.engines import answers
 
@@ -113,7 +116,10 @@ def item(number: int, frames: int, budget: PatchBudget, **options: Any) -> Reque
     width, height = budget.of(*[(640, 480), (300, 900), (100, 100)][number % 3])
     pixels = rng.integers(0, 256, (frames, height, width, 3), np.uint8)
     times = tuple(7.25 * i for i in range(frames))
-    return Request(number, ITEM, Frames(pixels, times), options.pop("prompt", "Say what it is."), 12, **options)
+    seconds = options.pop("sound_s", 0.0)
+    audio = Audio(rng.normal(0, 0.1, round(seconds * 16_000)).clip(-1, 1).astype(np.float32)) if seconds else None
+    frames = Frames(pixels, times, audio=audio)
+    return Request(number, ITEM, frames, options.pop("prompt", "Say what it is."), 12, **options)
 
 
 def _merged(pixels: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,16 +142,21 @@ class Stock:
         self.images = Gemma4ImageProcessorPil.from_pretrained(folder)
         self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
         self.unified = self.model.config.model_type == "gemma4_unified"
+        sounds = Gemma4UnifiedAudioFeatureExtractor if self.unified else Gemma4AudioFeatureExtractor
+        self.sounds = sounds.from_pretrained(folder) if self.model.config.audio_config else None
 
     def tokens(self, asked: Request, *, system: str = "", order: str = "media-first") -> list[int]:
         turns = [*((e.prompt, e.frames, e.answer) for e in asked.examples), (asked.prompt, asked.frames, None)]
         messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-        pixels, places, media = [], [], []
+        pixels, places, media, sounds = [], [], [], []
         for prompt, frames, answer in turns:
             content = [{"type": "text", "text": prompt}]
             if frames is not None:
                 kind = "image" if len(frames.times_s) == 1 else "video"
                 content.insert(0 if order == "media-first" else 1, {"type": kind})
+                if frames.audio is not None:
+                    content.insert(1 if order == "media-first" else 2, {"type": "audio"})
+                    sounds.append(frames.audio.samples)
                 counts, of_pixels, of_places = self.vision(frames.pixels)
                 pixels += of_pixels
                 places += of_places
@@ -157,15 +168,22 @@ class Stock:
         for one in media:
             kind = min((k for k in ("<|image|>", "<|video|>") if k in text), key=text.index)
             text = text.replace(kind, one.replace("<|image|>", "\0"), 1)
-        ids = self.tokenizer(text.replace("\0", "<|image|>"), add_special_tokens=False, return_tensors="pt")[
-            "input_ids"
-        ]
+        heard = {}
+        if sounds:
+            heard = {name: torch.from_numpy(v) for name, v in self.sounds(sounds, return_tensors="np").items()}
+            for mask in heard["input_features_mask"]:
+                tokens = int(mask.sum() if self.unified else mask[::2][::2].sum())
+                text = text.replace("<|audio|>", "<|audio>" + "\1" * tokens + "<audio|>", 1)
+        text = text.replace("\0", "<|image|>").replace("\1", "<|audio|>")
+        ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         longest = max(p.shape[0] for p in pixels)
         with torch.inference_mode():
             sequence = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                mm_token_type_ids=(ids == self.model.config.image_token_id).long(),
+                mm_token_type_ids=(ids == self.model.config.image_token_id).long()
+                + 3 * (ids == self.model.config.audio_token_id).long(),
+                **heard,
                 pixel_values=torch.stack([_padded(p, longest, 0) for p in pixels]),
                 image_position_ids=torch.stack([_padded(p, longest, -1) for p in places]),
                 max_new_tokens=asked.max_new_tokens,
@@ -211,16 +229,10 @@ def compare(folder: Path, asked: Sequence[Request], *batch_sizes: int, **setting
         for batch_size in batch_sizes:
             for start in range(0, len(asked), batch_size):
                 batch = asked[start : start + batch_size]
-                rows = session.generate_batch([_pending(session, r) for r in batch])
+                rows = session.generate_batch([session.prepare(r) for r in batch])
                 for row, tokens, one in zip(rows, expected[start:], batch, strict=False):
                     what = f"{one.id} with {len(one.frames.times_s)} frames in batches of {batch_size}, {settings}"
                     assert row[: len(tokens)] == tokens, what
-
-
-def _pending(session, asked):
-    from gemma_captioner.engines.local.session import PendingRequest
-
-    return PendingRequest(asked, session.encode_prompt(asked), 0.0)
 
 
 IMAGE, CLIP = PatchBudget(280, 12), PatchBudget(70, 12)
@@ -250,6 +262,44 @@ def test_every_size_in_every_way(size, tiny):
         compare(folder, [item(n, n % 2 + 1, budget) for n in range(4)], 1, 4, image_tokens=tokens)
     shown = (Example("What is it?", "A cat.", item(91, 3, CLIP).frames), Example("And this?", "A dog."))
     compare(folder, [item(n, 4, CLIP, examples=shown) for n in range(3)], 1, 3)
+
+
+HEARS = ("E2B", "E4B", "12B")
+
+
+@pytest.mark.parametrize("size", HEARS)
+def test_sound_gives_what_transformers_gives_one_by_one(size, tiny):
+    """With and without sound in one batch, and in an example."""
+    shown = (Example("Say what it is.", "A cat.", item(90, 2, CLIP, sound_s=0.7).frames), Example("And?", "A dog."))
+    asked = [
+        item(0, 1, IMAGE),
+        item(1, 4, CLIP, sound_s=1.3),
+        item(2, 3, CLIP, sound_s=2.0, prompt="What is heard?"),
+        item(3, 2, CLIP),
+        item(4, 3, CLIP, sound_s=0.011, examples=shown),
+    ]
+    compare(tiny(size), asked, 5, 2)
+
+
+@pytest.mark.parametrize("size", HEARS)
+def test_another_sound_gives_another_answer_and_30_s_are_the_most(size, tiny):
+    settings = {"model": str(tiny(size)), "dtype": "fp32", "audio": "on"}
+    asked = item(1, 2, CLIP, sound_s=2.0)
+    changed = replace(asked, frames=replace(asked.frames, audio=Audio(-asked.frames.audio.samples[::-1].copy())))
+    deaf = replace(asked, frames=replace(asked.frames, audio=None))
+    engine = LocalEngine(Settings.from_dict(settings))
+    assert engine.spec.max_audio_s == 30 and engine.spec.audio_tokens_per_second == 25
+    with engine.open() as session:
+        rows = [session.generate_batch([session.prepare(one)])[0] for one in (asked, changed, deaf)]
+        assert len(set(map(tuple, rows))) == 3
+        long = item(1, 2, CLIP, sound_s=31.0)
+        cut = replace(long, frames=replace(long.frames, audio=Audio(long.frames.audio.samples[: 30 * 16_000])))
+        prepared = [session.prepare(one) for one in (long, cut)]
+        marker = session.model.config.audio_token_id
+        assert [one.tokens.count(marker) for one in prepared] == [750, 750]
+        assert np.array_equal(prepared[0].sounds[0], prepared[1].sounds[0])
+        longest = engine.prompt_tokens(asked.prompt, "clip", 2)
+        assert longest - 2 * (70 + 8) <= len(session.encode_prompt(cut)) <= longest
 
 
 @pytest.mark.parametrize("size", ["E4B", "12B", "26B-A4B"])

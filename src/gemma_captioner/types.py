@@ -58,6 +58,11 @@ def max_frame_bytes(size: Size) -> int:
     return 3 * (size[0] * size[1] if isinstance(size, tuple) else size.tokens * size.unit**2)
 
 
+def max_audio_bytes(max_audio_s: float) -> int:
+    """Return the most bytes that the sound of a clip takes, as samples in float32."""
+    return 4 * (round(max_audio_s * AUDIO_RATE) + 1) if max_audio_s else 0
+
+
 @dataclass(frozen=True, slots=True)
 class MediaItem:
     """A media file and the place of its caption."""
@@ -83,7 +88,7 @@ class Folder:
     store: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Audio:
     """The sound of the part of a clip that its frames come from.
 

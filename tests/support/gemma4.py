@@ -25,6 +25,7 @@ _TOKENS = {
     "<start_of_turn>": "<|turn>",
     "<end_of_turn>": "<turn|>",
 }
+_AUDIO_TOKENS = {"audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>"}
 # The published templates without tools: system message, content parts and thinking.
 _HEAD = """{{ bos_token }}
 {%- set thinks = enable_thinking is defined and enable_thinking -%}
@@ -51,12 +52,14 @@ TEMPLATES = {
     "blank lines": _HEAD
     + """{%- elif item['type'] == 'image' -%}{{ '\\n\\n<|image|>\\n\\n' }}
 {%- elif item['type'] == 'video' -%}{{ '\\n\\n<|video|>\\n\\n' }}
+{%- elif item['type'] == 'audio' -%}{{ '<|audio|>' }}
 """
     + _TAIL
     + "{%- if add_generation_prompt -%}{{ '<|turn>model\\n' }}{%- endif -%}\n",
     "empty thought": _HEAD
     + """{%- elif item['type'] == 'image' -%}{{ '<|image|>' }}
 {%- elif item['type'] == 'video' -%}{{ '<|video|>' }}
+{%- elif item['type'] == 'audio' -%}{{ '<|audio|>' }}
 """
     + _TAIL
     + """{%- if add_generation_prompt -%}{{ '<|turn>model\\n' }}
@@ -125,6 +128,7 @@ def tiny(size: str, tokenizer: Any) -> dict[str, Any]:
             audio |= {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "output_proj_dims": 24}
             audio |= {"subsampling_conv_channels": [8, 4]}
     ids = {"boi_token_id": "<|image>", "eoi_token_id": "<image|>", "image_token_id": "<|image|>"}
+    ids |= {"boa_token_id": "<|audio>", "eoa_token_id": "<audio|>", "audio_token_id": "<|audio|>"}
     ends = {"eos_token_id": tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>"])}  # published: [1, 106]
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in ids.items()}
     return config | ids | ends | {"dtype": "float32"}
@@ -137,7 +141,16 @@ def write_description(folder: Path, size: str, template: str | None = None, patc
         text = (DEMO_CHECKPOINT / name).read_text(encoding="utf-8")
         for old, new in _TOKENS.items():
             text = text.replace(old, new)
-        (folder / name).write_text(text.replace("Gemma3Processor", "Gemma4Processor"), encoding="utf-8")
+        values = json.loads(text.replace("Gemma3Processor", "Gemma4Processor"))
+        if name == "tokenizer.json":
+            vocabulary = values["model"]["vocab"]
+            for token in _AUDIO_TOKENS.values():
+                flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+                values["added_tokens"].append({"id": len(vocabulary), "content": token, "special": True, **flags})
+                vocabulary[token] = len(vocabulary)
+        else:
+            values |= _AUDIO_TOKENS
+        (folder / name).write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
     template = template or TEMPLATES[TEMPLATE_OF.get(size, "empty thought")]
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     family = "Gemma4Unified" if published(size)["model_type"] == "gemma4_unified" else "Gemma4"

@@ -2,10 +2,11 @@
 
 Use it as `--engine scripted --model SCRIPT.json`. The script is one JSON object; every key is optional:
 
-    {"default": "A scripted caption of {name}.",     {name}, {stem}, {num_frames} and {prompt} are replaced
+    {"default": "A scripted caption of {name}.",     {name}, {stem}, {num_frames}, {audio_s} and {prompt} are replaced
      "delay_s": 0.0,                                  the duration of each batch
      "batch_size": 8,
      "size": [64, 64],
+     "max_audio_s": 0.0,                              30.0: takes the sound of clips
      "replies": {"a.png": "A caption for a.png.",        by file name; an object can set more:
                  "b.png": {"text": "Cut off", "finish_reason": "length"},
                  "c.png": {"error": "refused"},
@@ -42,13 +43,22 @@ class Script(BaseModel):
     delay_s: float = Field(0.0, ge=0)
     batch_size: int = Field(8, ge=1)
     size: tuple[int, int] = (64, 64)
+    max_audio_s: float = Field(0.0, ge=0)
     replies: dict[str, ScriptedReply | str | list[ScriptedReply | str]] = {}  # a list holds one reply per attempt
 
 
 class ScriptedEngine:
     def __init__(self, script: Script | None = None) -> None:
         self.script = script or Script()
-        self.spec = EngineSpec(self.script.size, {"image": 20, "clip": 20}, 131072, model="scripted", revision=None)
+        self.spec = EngineSpec(
+            self.script.size,
+            {"image": 20, "clip": 20},
+            131072,
+            model="scripted",
+            revision=None,
+            max_audio_s=self.script.max_audio_s,
+            audio_tokens_per_second=25 if self.script.max_audio_s else 0,
+        )
 
     @classmethod
     def from_file(cls, path: str) -> Self:
@@ -105,6 +115,7 @@ class ScriptedSession(Session):
             "name": request.item.name,
             "stem": request.item.path.stem,
             "num_frames": len(request.frames.times_s),
+            "audio_s": 0 if request.frames.audio is None else request.frames.audio.duration_s,
             "prompt": request.prompt,
         }
         text = reply.text

@@ -22,6 +22,8 @@ def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Siz
         frames = decode_image(item.path, size, settings, clip_size)
         if settings.jpeg_scale and frames.kind == "image" and not frames.flags:
             frames = replace(frames, jpeg=jpeg_to_send(item.path, size, settings.jpeg_scale))
+        if settings.max_audio_s and frames.kind == "clip":  # an animated image
+            frames = replace(frames, flags=(*frames.flags, "no_audio"))
         return frames
     except ItemError as error:
         return Failed(item, str(error))

@@ -12,8 +12,9 @@ from av.video.stream import VideoStream
 
 from ..errors import ItemError
 from .color import ACCURATE_FLAGS, frame_to_srgb, upright_size
+from .container import open_container
 from .sampling import TIMESTAMP_TOLERANCE_S, Timeline
-from .video import decode_from, open_container, video_stream
+from .video import decode_from, video_stream
 
 _TIME_BASE = Fraction(1, 90_000)
 _BT709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # tags in the file; limited range

@@ -1,10 +1,11 @@
 """Decodes files in worker processes, so that a file that crashes, hangs or exhausts memory fails alone.
 
-pebble manages the processes, and replaces one that dies or times out. Workers write pixels into shared memory at an
-offset that the parent assigns, so pixels are never pickled.
+pebble manages the processes, and replaces one that dies or times out. Workers write pixels and sound into shared memory
+at an offset that the parent assigns, so they are never pickled.
 """
 
 import ctypes
+import math
 import mmap
 import multiprocessing
 import os
@@ -27,7 +28,7 @@ import numpy as np
 import psutil
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from ..types import Failed, Frames, MediaItem, Pixels, Size, max_frame_bytes
+from ..types import Audio, Failed, Frames, MediaItem, Pixels, Samples, Size, max_audio_bytes, max_frame_bytes
 from . import native_log
 from .decode import decode
 from .settings import DecodeSettings
@@ -91,6 +92,10 @@ class SharedMemoryArena:
     def view(self, first: int, shape: tuple[int, ...]) -> Pixels:
         return np.ndarray(shape, np.uint8, self._memory, first * self.frame_bytes)
 
+    def samples(self, first: int, shape: tuple[int, ...], count: int) -> Samples:
+        """Return the samples behind pixels of this shape."""
+        return np.ndarray((count,), np.float32, self._memory, _samples_offset(first * self.frame_bytes, shape))
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()  # the mapping ends with the last array that uses it
@@ -105,9 +110,10 @@ def _map_memory(path: str, size: int) -> mmap.mmap:
 
 @dataclass(frozen=True, slots=True)
 class _SharedFrames:
-    """`Frames` whose pixels are in shared memory."""
+    """`Frames` whose pixels are in shared memory, with the samples of their sound behind them."""
 
     shape: tuple[int, ...]
+    samples: int  # 0: no sound
     metadata: dict[str, Any]  # the other fields of `Frames`
 
 
@@ -116,6 +122,11 @@ class _NeedsMoreFrames:
     """An image file is animated: it needs this many frames, and only one was allocated."""
 
     frames: int
+
+
+def _samples_offset(pixels_offset: int, shape: tuple[int, ...]) -> int:
+    """Return the offset of the samples behind pixels of this shape, aligned for float32. # 10, (1, 2, 2, 3) -> 24"""
+    return -(-(pixels_offset + math.prod(shape)) // 4) * 4
 
 
 class DecodeTask:
@@ -247,13 +258,15 @@ class DecodePool:
             settings: The settings of the decoders.
             clip_size: The frame size of clips.
             workers: The number of processes.
-            pixel_bytes: The limit for the pixels of all files.
+            pixel_bytes: The limit for the pixels and the sound of all files.
             max_pixel_bytes: The limit up to which `grow` may raise it.
         """
         self._settings = settings
         self._sizes = (size, clip_size)
         frame_bytes = max(max_frame_bytes(size), max_frame_bytes(clip_size))
-        frames = max(settings.frames, pixel_bytes // frame_bytes)
+        # Sound takes the place of frames, behind those of its clip.
+        self._clip_frames = settings.frames + -(-max_audio_bytes(settings.max_audio_s) // frame_bytes)
+        frames = max(self._clip_frames, pixel_bytes // frame_bytes)
         self.arena = SharedMemoryArena(frames, frame_bytes, max_pixel_bytes // frame_bytes)
         self._processes = WorkerPool(workers, int(settings.memory_gib * GIB))
 
@@ -263,7 +276,7 @@ class DecodePool:
 
     def start(self, item: MediaItem) -> DecodeTask | None:
         """Start decoding. Returns None if there is no room for the pixels now."""
-        frames = self._settings.frames if item.kind == "clip" else 1
+        frames = self._clip_frames if item.kind == "clip" else 1
         first = self.arena.allocate(frames)
         return None if first is None else DecodeTask(self, item, frames, first)
 
@@ -288,7 +301,8 @@ class DecodePool:
             return result  # type: ignore[no-any-return]
         assert allocation is not None
         pixels = self.arena.view(allocation[0], result.shape)
-        return Frames(pixels, **result.metadata)
+        samples = self.arena.samples(allocation[0], result.shape, result.samples) if result.samples else None
+        return Frames(pixels, audio=None if samples is None else Audio(samples), **result.metadata)
 
     def close(self) -> None:
         self._processes.close()
@@ -351,9 +365,13 @@ def _decode_into(
     if path not in _arenas:
         _limit_address_space(extra=arena_bytes)  # a mapped arena is not memory that the decoder took
         _arenas[path] = _map_memory(path, arena_bytes)
-    np.ndarray(frames.pixels.shape, np.uint8, _arenas[path], offset)[:] = frames.pixels
-    metadata = {field.name: getattr(frames, field.name) for field in fields(frames) if field.name != "pixels"}
-    return _SharedFrames(frames.pixels.shape, metadata)
+    shape, samples = frames.pixels.shape, 0
+    np.ndarray(shape, np.uint8, _arenas[path], offset)[:] = frames.pixels
+    if frames.audio is not None:
+        samples = len(frames.audio.samples)
+        np.ndarray((samples,), np.float32, _arenas[path], _samples_offset(offset, shape))[:] = frames.audio.samples
+    others = {field.name for field in fields(frames)} - {"pixels", "audio"}
+    return _SharedFrames(shape, samples, {name: getattr(frames, name) for name in others})
 
 
 # Where fork exists, workers start from a fork server that has imported the decoders and nothing else.

@@ -19,5 +19,6 @@ class DecodeSettings:
     animated: Literal["clip", "first"] = "clip"
     exact_pixels: bool = False
     jpeg_scale: float = 0.0  # see `EngineSpec`
+    max_audio_s: float = 0.0  # the most sound of a clip to decode; 0: the run sends no sound
     timeout_s: float = 120.0  # limit per file in a `DecodePool`
     memory_gib: float = 8.0  # limit per file in a `DecodePool`

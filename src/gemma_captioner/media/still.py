@@ -18,8 +18,8 @@ from PIL import Image
 
 from ..types import Frames, PatchBudget, Size, resized_dimensions
 from .color import frame_to_srgb, upright_size
+from .container import open_container
 from .settings import DecodeSettings
-from .video import open_container
 
 _ANIMATIONS = ("gif", "apng")
 HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)

@@ -21,16 +21,17 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ..errors import ItemError
-from ..storage.filesystem import is_local, source
-from ..types import Frames, PatchBudget, Pixels, Size, resized_dimensions
+from ..storage.filesystem import is_local
+from ..types import Audio, Frames, PatchBudget, Pixels, Size, resized_dimensions
+from .audio import decode_audio
 from .color import frame_to_srgb, upright_size
-from .sampling import TIMESTAMP_TOLERANCE_S, Timeline, clip_length_flags, select_frames
+from .container import is_clock_restart, open_container
+from .sampling import TIMESTAMP_TOLERANCE_S, Timeline, clip_length_flags, parse_span, select_frames
 from .settings import DecodeSettings
 
 av.logging.set_level(None)
 
 _MAX_FULL_SCAN_BYTES = 256 << 20  # read all packets up to this size; trust the container's index above it
-_MAX_CLOCK_STEP_BACK_S, _MAX_CLOCK_STEP_AHEAD_S = 0.9, 3600.0  # a larger step means joined recordings
 _MIN_SEEK_S = 1.0  # a closer keyframe does not justify a seek
 _INEXACT_SEEKING = ("avi", "mpeg", "mpegts", "mpegvideo")  # read sequentially, never seek
 _PER_PACKET_SKIP_DECODERS = ("h264", "hevc")  # decoders whose skip_frame may change with each packet
@@ -73,14 +74,16 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
                     f"the video is truncated: it has {len(times)} of {len(times) + missing} requested frames. "
                     "Copy or download it again"
                 )
-            return Frames(
-                pixels=pixels[: len(times)],
-                times_s=tuple(times),
-                duration_s=round(timeline.duration, 6),
-                flags=("partial_video",) * bool(missing) + clip_length_flags(timeline, settings),
-                kind="clip",
-                source_size=source_size,
-            )
+        audio, audio_flags = _sound(path, timeline, settings)
+        return Frames(
+            pixels=pixels[: len(times)],
+            times_s=tuple(times),
+            duration_s=round(timeline.duration, 6),
+            flags=("partial_video",) * bool(missing) + clip_length_flags(timeline, settings) + audio_flags,
+            kind="clip",
+            source_size=source_size,
+            audio=audio,
+        )
     except av.error.FileNotFoundError as error:
         raise ItemError("the file no longer exists: restore it and run again") from error
     except av.error.PermissionError as error:
@@ -94,8 +97,13 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
         ) from error
 
 
-def open_container(path: Path) -> InputContainer:
-    return av.open(source(path), "r", metadata_errors="ignore")
+def _sound(path: Path, timeline: Timeline, settings: DecodeSettings) -> tuple[Audio | None, tuple[str, ...]]:
+    """Return the sound of the part that the frames come from, and its flags; nothing if the run sends no sound."""
+    if not settings.max_audio_s:
+        return None, ()
+    begin, until = parse_span(settings.span, timeline)
+    can_seek = bool(timeline.keyframes)
+    return decode_audio(path, timeline.start + begin, until - begin, settings.max_audio_s, can_seek=can_seek)
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -153,7 +161,7 @@ def _read_segments(container: InputContainer, stream: VideoStream) -> list[list[
             if packet.pts is None or packet.is_discard or packet.time_base is None:
                 continue
             clock = float((packet.pts if packet.dts is None else packet.dts) * packet.time_base)
-            if not segments or not -_MAX_CLOCK_STEP_BACK_S < clock - latest < _MAX_CLOCK_STEP_AHEAD_S:
+            if not segments or is_clock_restart(clock - latest):
                 segments.append([])
             latest = clock
             duration_s = float((packet.duration or 0) * packet.time_base)

@@ -229,4 +229,4 @@ class ItemState:
             "seconds": round(captioned.seconds, 3),
             "retries": sum(len(prompt.rejected) for prompt in self.prompt_states),
             "rejected": [raw for prompt in self.prompt_states for raw in prompt.rejected],
-        }
+        } | ({} if self.frames.audio is None else {"audio_s": round(self.frames.audio.duration_s, 3)})

@@ -19,11 +19,12 @@ from ..config.settings import Settings
 from ..config.targets import get_target
 from ..dataset.journal import JournalRecord, fingerprint, new_run_id
 from ..engines import Engine, Session, engine_for
+from ..engines.sound import SoundPlan, plan_sound
 from ..media.pool import DecodePool
 from ..prompts.examples import FewShotExample, decode_examples, read_examples
 from ..prompts.metadata import load_metadata
 from ..text import file_error
-from ..types import Activity, Captioned, Failed, MediaItem, Outcome, Skipped, max_frame_bytes
+from ..types import Activity, Captioned, Failed, MediaItem, Outcome, Skipped, max_audio_bytes, max_frame_bytes
 from .decoding import decode_settings
 from .item import ItemState, existing_caption
 from .writer import OutcomeWriter
@@ -79,6 +80,7 @@ class Pipeline:
         self._request_ids = count()
         self._deferred: MediaItem | None = None  # the next item, while there is no memory for its pixels
         self._is_exhausted = False  # no more items to start
+        self._sound_is_reported = False  # with the first clip
         self._wait_until_prepared: Callable[[], None] = lambda: None
         self._resources = ExitStack()  # the decode pool and the session; closed before the writer
         self.writer = OutcomeWriter(settings, self.run_id, stores=stores)
@@ -165,6 +167,10 @@ class Pipeline:
         except OSError as unreadable:
             return Failed(item, f"cannot be read ({file_error(unreadable)}): replace or remove it")
         decoding = pool.start(item)
+        if item.kind == "clip" and decoding is not None and not self._sound_is_reported:
+            self._sound_is_reported = True
+            if self._sound.message:
+                self._log(self._sound.message)
         return None if decoding is None else ItemState(item, media, decoding)
 
     @cached_property
@@ -173,7 +179,7 @@ class Pipeline:
         spec, most = self.engine.spec, max(PIXEL_BYTES, psutil.virtual_memory().available // 4)
         pool = DecodePool(
             spec.size,
-            replace(decode_settings(self.settings), jpeg_scale=spec.jpeg_scale),
+            replace(decode_settings(self.settings), jpeg_scale=spec.jpeg_scale, max_audio_s=self._sound.max_s),
             clip_size=spec.clip_size or spec.size,
             workers=self.settings.run_options.workers or os.cpu_count() or 1,
             pixel_bytes=min(most, self._pixel_bytes()),
@@ -185,11 +191,16 @@ class Pipeline:
         self._examples = decode_examples(self._examples, pool)
         return pool
 
+    @cached_property
+    def _sound(self) -> SoundPlan:
+        """Whether sound is sent. Raises `UsageError` if --audio on is impossible."""
+        return plan_sound(self.settings, self.engine.spec)
+
     def _pixel_bytes(self) -> int:
-        """Return the memory for the pixels of as many clips as the engine prefers, as far as it knows yet."""
+        """Return the memory for as many clips as the engine prefers, with sound, as far as it knows yet."""
         spec = self.engine.spec
-        frames = spec.preferred_batch_size * self.settings.sampling.frames
-        return max(PIXEL_BYTES, frames * max_frame_bytes(spec.clip_size or spec.size))
+        clip = self.settings.sampling.frames * max_frame_bytes(spec.clip_size or spec.size)
+        return max(PIXEL_BYTES, spec.preferred_batch_size * (clip + max_audio_bytes(self._sound.max_s)))
 
     def _drop_undecoded(self) -> None:
         """After the deadline, leave the items that no request was sent for to another run."""

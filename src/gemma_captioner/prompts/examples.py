@@ -10,7 +10,7 @@ from ..dataset.discover import Discovery, Root
 from ..errors import StartError, UsageError
 from ..media.pool import DecodePool
 from ..text import file_error
-from ..types import Example, Failed, Frames, Kind, MediaItem
+from ..types import Audio, Example, Failed, Frames, Kind, MediaItem
 from .variables import fill_template, variable_values
 
 
@@ -93,7 +93,8 @@ def _frames(item: MediaItem, pool: DecodePool) -> Frames:
     frames = decoding.wait()
     if isinstance(frames, Failed):
         raise StartError(f"--examples: {item.path}: {frames.error}")
-    # The pool reuses the memory of the pixels after `release`.
-    copy = replace(frames, pixels=frames.pixels.copy(), flags=())
+    # The pool reuses the memory of the pixels and samples after `release`.
+    audio = None if frames.audio is None else Audio(frames.audio.samples.copy())
+    copy = replace(frames, pixels=frames.pixels.copy(), audio=audio, flags=())
     decoding.release()
     return copy

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ItemError
+from ..media.container import open_container
 from ..media.decode import decode
 from ..media.encode import encode
 from ..media.settings import DecodeSettings
-from ..media.video import open_container, read_timeline, video_stream
+from ..media.video import read_timeline, video_stream
 from ..storage.atomic import atomic_write
 from ..types import Failed, Frames, MediaItem, PatchBudget
 

@@ -20,10 +20,11 @@ import av.logging
 from ..dataset.journal import fingerprint
 from ..dataset.sidecar import DOT_FOLDER, storage_error
 from ..errors import ItemError, StartError
+from ..media.container import open_container
 from ..media.encode import encode
 from ..media.sampling import TIMESTAMP_TOLERANCE_S, Timeline
 from ..media.settings import DecodeSettings
-from ..media.video import decode_clip, open_container, read_timeline, video_stream
+from ..media.video import decode_clip, read_timeline, video_stream
 from ..pages import jpeg_data_url, render_page
 from ..storage.atomic import atomic_write
 from .settings import SplitSettings

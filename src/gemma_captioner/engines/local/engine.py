@@ -1,5 +1,6 @@
 """The local engine: knows a checkpoint's properties before it reads any weight, then loads it through transformers."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,8 +12,9 @@ from ...config.settings import Settings
 from ...errors import ModelError, UsageError
 from ...imports import finish_imports, skip_unused_imports, start_imports
 from ...prompts.examples import FewShotExample, examples_of_kind
-from ...types import Kind, PatchBudget, Size
+from ...types import AUDIO_RATE, Kind, PatchBudget, Size
 from ..base import EngineSpec
+from ..sound import plan_sound
 from . import adapter as adapters
 from . import checkpoint as checkpoints
 from . import hardware
@@ -96,7 +98,18 @@ class LocalEngine:
             context_length=self.config.text.max_position_embeddings,
             model=self.name,
             revision=self.checkpoint.revision + (f" + {self.adapter.revision}" if self.adapter else ""),
+            max_audio_s=self.processor.max_audio_samples / AUDIO_RATE if self._takes_sound else 0.0,
+            audio_tokens_per_second=self._audio_tokens(AUDIO_RATE) if self._takes_sound else 0,
         )
+
+    @property
+    def _takes_sound(self) -> bool:
+        has_token = "audio_token" in self.processor.tokenizer.special_tokens
+        return self.family.audio is not None and self.config.audio is not None and has_token
+
+    def _audio_tokens(self, samples: int) -> int:
+        assert self.family.audio is not None
+        return self.family.audio.soft_tokens(samples)
 
     def _max_image_tokens(self) -> int:
         """Return the token budget of an image or frame; 0 if the model has none."""
@@ -112,6 +125,7 @@ class LocalEngine:
         """Raise `UsageError` if a prompt or --begin contains a token that the model would read as an image."""
         tokenizer = self.processor.tokenizer
         marker = self.family.marker(self.processor)
+        sound = tokenizer.audio_token if self._takes_sound else None
         begin = self._settings.prompting.begin
         if marker in begin:
             raise UsageError(f"--begin contains {marker}, which the model reads as an image: remove it")
@@ -119,6 +133,8 @@ class LocalEngine:
             for token in {tokenizer.image_token, tokenizer.boi_token, tokenizer.eoi_token} - {marker}:
                 if token in prompt:
                     raise UsageError(f"the prompt contains {token}, which the model reads as an image: remove it")
+            if sound is not None and sound in prompt:
+                raise UsageError(f"the prompt contains {sound}, which the model reads as sound: remove it")
             if prompt.count(marker) > 1:
                 raise UsageError(f"the prompt contains {marker} more than once: keep one, for all frames")
 
@@ -182,7 +198,11 @@ class LocalEngine:
                 [self._static_spec.tokens_per_frame[kind] - _MARKER_TOKENS] * num_frames,
                 (0.0,) * num_frames,
                 answer,
+                audio_tokens=audio_tokens if kind == "clip" and num_frames else 0,
             )
+
+        seconds = plan_sound(self._settings, self._static_spec).max_s
+        audio_tokens = self._audio_tokens(math.ceil(seconds * AUDIO_RATE)) if seconds else 0
 
         turns = [
             turn(prompt, kind, 0 if shown.item is None else self._settings.frames(kind), shown.answer)

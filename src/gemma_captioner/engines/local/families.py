@@ -24,6 +24,19 @@ if TYPE_CHECKING:  # a dry run needs a family's sizes and texts, but not torch
 
 
 @dataclass(frozen=True, slots=True)
+class AudioFamily:
+    """How a family takes sound.
+
+    Attributes:
+        extractor: transformers' feature extractor: its module and its class.
+        soft_tokens: Maps a number of samples to the number of soft tokens.
+    """
+
+    extractor: tuple[str, str]
+    soft_tokens: Callable[[int], int]
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """The functions that differ between model families.
 
@@ -39,6 +52,7 @@ class Family:
         template_options: Values for the chat template.
         modules: transformers' modules of the model's classes.
         count_parameters: Returns the numbers of linear and other weights, if memory.py has no formula for the family.
+        audio: How it takes sound; None: no model of the family does. A model also requires an audio configuration.
     """
 
     load_processor: Callable[[Path], Processor]
@@ -52,6 +66,7 @@ class Family:
     template_options: Mapping[str, Any]
     modules: Sequence[str]
     count_parameters: Callable[[ModelConfig], tuple[int, int]] | None = None
+    audio: AudioFamily | None = None
 
 
 # Gemma 3
@@ -135,6 +150,12 @@ def _gemma4_vision_inputs(features: Sequence["torch.Tensor"], image_mask: "torch
     return {"mm_token_type_ids": image_mask.long(), "mm_encoder_outputs": {"image": encoded}}
 
 
+def _gemma4_audio_tokens(samples: int) -> int:
+    """Mel frames of 10 ms, of which the audio tower makes one token of four. # 32_000 -> 50      161 -> 1"""
+    frames = max(0, -(-(samples - 160) // 160))
+    return -(-frames // 4)
+
+
 _GEMMA3_IMAGES = {
     "size": {"height": 224, "width": 224},
     "rescale_factor": 1 / 255,
@@ -159,6 +180,20 @@ _GEMMA4 = Family(
     template_options={"enable_thinking": False},
     modules=("transformers.models.gemma4.modeling_gemma4",),
     count_parameters=count_gemma4_parameters,
+    audio=AudioFamily(
+        ("transformers.models.gemma4.feature_extraction_gemma4", "Gemma4AudioFeatureExtractor"), _gemma4_audio_tokens
+    ),
+)
+_GEMMA4_UNIFIED = replace(
+    _GEMMA4,
+    modules=("transformers.models.gemma4_unified.modeling_gemma4_unified",),
+    audio=AudioFamily(
+        (
+            "transformers.models.gemma4_unified.feature_extraction_gemma4_unified",
+            "Gemma4UnifiedAudioFeatureExtractor",
+        ),
+        lambda samples: -(-samples // 640),
+    ),
 )
 
 FAMILIES: Mapping[str, Family] = {
@@ -177,5 +212,5 @@ FAMILIES: Mapping[str, Family] = {
         modules=("transformers.models.gemma3.modeling_gemma3", "transformers.models.siglip.modeling_siglip"),
     ),
     "gemma4": _GEMMA4,
-    "gemma4_unified": replace(_GEMMA4, modules=("transformers.models.gemma4_unified.modeling_gemma4_unified",)),
+    "gemma4_unified": _GEMMA4_UNIFIED,
 }

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from .audio import encoded_audio
 from .graphs import GraphPool
 from .vision import encoded_images
 
@@ -106,9 +107,16 @@ class DecodeRunner:
         self._step_masks: dict[str, StepMask] = {}
         self.cache = Cache(layers=[*self._layers])
 
-    def prefill(self, input_ids: torch.Tensor, images: Mapping[str, Any]) -> torch.Tensor:
-        """Return the first new token's logits, [rows, vocabulary]. images: the output of `Family.vision_inputs`."""
-        with encoded_images(self._model, images) as inputs, _no_cudnn_attention():
+    def prefill(self, input_ids: torch.Tensor, media: Mapping[str, Any]) -> torch.Tensor:
+        """Return the first new token's logits, [rows, vocabulary].
+
+        media: The output of `Family.vision_inputs`, and of `AudioEncoder.embed_audio` if there is sound.
+        """
+        with (
+            encoded_images(self._model, media) as with_images,
+            encoded_audio(self._model, with_images) as inputs,
+            _no_cudnn_attention(),
+        ):
             output = self._model(
                 input_ids=input_ids,
                 attention_mask=self._mask.long(),

@@ -19,6 +19,8 @@ _SPECIAL = {
     f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk")
 }  # the defaults of Gemma; the checkpoint's files override them
 
+_AUDIO_TOKENS, _SAMPLES_PER_AUDIO_TOKEN = 750, 640  # 30 s in tokens of 40 ms. Source: the processors of Gemma 4
+
 
 class Tokenizer:
     """The checkpoint's tokenizer. Special tokens are attributes: `bos_token`, `image_token` and so on."""
@@ -90,12 +92,16 @@ class Processor:
         images: The settings of the image processor, in pixels and in its own names.
         tokens_per_image: The soft tokens of each image, for a model whose images are all of one size.
         chat_template: The template's source. None for a base model.
+        audio: The settings of the audio feature extractor, in its own names.
+        max_audio_samples: The longest sound that the model takes.
     """
 
     tokenizer: Tokenizer
     images: SimpleNamespace
     tokens_per_image: int
     chat_template: str | None
+    audio: Mapping[str, Any] = field(default_factory=dict)
+    max_audio_samples: int = 0
     _compiled: dict[str, Any] = field(default_factory=dict)
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
@@ -122,6 +128,8 @@ def load_processor(folder: Path, image_defaults: dict[str, Any], templates: Sequ
         SimpleNamespace(**image_defaults | {name: value for name, value in images.items() if value is not None}),
         processor.get("image_seq_length") or 256,
         next((text for file in templates if (text := _template(folder / file)) is not None), None),
+        processor.get("feature_extractor") or {},
+        (processor.get("audio_seq_length") or _AUDIO_TOKENS) * _SAMPLES_PER_AUDIO_TOKEN,
     )
 
 

@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 from ...config.settings import Settings
 from ...types import Failed, Pixels, Reply, Request
 from ..base import EngineSpec, Result, Session, drain, prepend_begin
+from .audio import AudioEncoder, Features
 from .batching import BatchLimits, next_batch
 from .families import Family
 from .fused import FusedLayers, compile_region
@@ -36,6 +37,7 @@ class PendingRequest:
     request: Request
     tokens: list[int]
     submitted_at: float
+    sounds: Sequence[Features] = ()  # of the examples and of the request itself
 
     @property
     def max_total_tokens(self) -> int:
@@ -58,6 +60,7 @@ class LocalSession(Session):
         """log: Receives lines for the user, called by the thread that polls."""
         self.model = model
         self.vision = VisionEncoder(model, family, processor)
+        self.audio = AudioEncoder(model, family.audio, processor) if family.audio and spec.max_audio_s else None
         self._family = family
         self._processor = processor
         self._settings = settings
@@ -123,7 +126,7 @@ class LocalSession(Session):
 
     def submit(self, request: Request) -> None:
         self._in_flight += 1
-        pending = PendingRequest(request, self.encode_prompt(request), time.monotonic())
+        pending = self.prepare(request)
         if pending.max_total_tokens > self._context:
             self._results.put(
                 Failed(
@@ -138,9 +141,15 @@ class LocalSession(Session):
             self._pending.append(pending)
             self._request_added.notify()
 
+    def prepare(self, request: Request) -> PendingRequest:
+        """Tokenize the prompt and extract the features of the sound, while the model answers earlier requests."""
+        sounds = [] if self.audio is None else [self.audio.features(sound) for sound in self.audio.sounds(request)]
+        return PendingRequest(request, self.encode_prompt(request), time.monotonic(), sounds)
+
     def encode_prompt(self, request: Request) -> list[int]:
         """Return the prompt's token ids."""
-        turns = request_turns(request, partial(self._family.soft_tokens, self._processor))
+        soft_tokens = partial(self._family.soft_tokens, self._processor)
+        turns = request_turns(request, soft_tokens, self.audio.soft_tokens if self.audio else lambda samples: 0)
         return encode_prompt(self._family, self._processor, turns, self._settings)
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
@@ -248,7 +257,9 @@ class LocalSession(Session):
         prompt_mask = torch.arange(columns, device=device) >= columns - lengths[:, None]
         limits = [r.max_new_tokens for r in requests] + [1] * (rows - len(batch))
         self._is_encoding = True
-        images = self.vision.embed_images(_pixels(requests), input_ids)
+        inputs = self.vision.embed_images(_pixels(requests), input_ids)
+        if self.audio is not None and (sounds := [sound for w in batch for sound in w.sounds]):
+            inputs |= self.audio.embed_audio(sounds, input_ids)
         self._is_encoding = False
         fused = self._fused_layers()
         is_checking = fused is not None and fused.is_checking
@@ -262,7 +273,7 @@ class LocalSession(Session):
         with fused or nullcontext():
             generated = generate(
                 runner,
-                runner.prefill(input_ids, images),
+                runner.prefill(input_ids, inputs),
                 sample=Sampler([r.temperature for r in requests], [r.seed for r in requests], device),
                 eos_token_ids=self._eos_token_tensor,
                 limits=limits,

@@ -1,0 +1,64 @@
+"""Decides whether a run sends the sound of clips to the model, and how much of it."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from ..config.settings import Settings
+from ..config.targets import trains_on_sound
+from ..errors import UsageError
+from ..types import SPAN
+from .base import EngineSpec
+
+_MARKER_TOKENS = 4  # the most tokens around the sound of a clip
+_REMEDY = "use Gemma 4 E2B, E4B or 12B, or a server whose model takes sound"
+
+
+@dataclass(frozen=True, slots=True)
+class SoundPlan:
+    """The decision of a run.
+
+    Attributes:
+        max_s: The most sound of one clip that is sent, in seconds, from the start of its part; 0: none.
+        tokens: The most prompt tokens that it takes; 0 if unknown.
+        message: What to tell the user, or "" if neither the model nor the target has to do with sound.
+    """
+
+    max_s: float
+    tokens: int
+    message: str
+
+
+def plan_sound(settings: Settings, spec: EngineSpec) -> SoundPlan:
+    """Decide from --audio, the target of --for and the model. Raises `UsageError` if --audio on is impossible."""
+    mode, target, model = settings.sampling.audio, settings.sampling.for_, spec.model
+    is_trained = trains_on_sound(target)
+    although = f", although {target} trains on it" if is_trained else ""
+    if mode == "off":
+        return SoundPlan(0.0, 0, f"sound: not sent (--audio off){although}" if although else "")
+    if not spec.max_audio_s:
+        if mode == "on":
+            raise UsageError(f"--audio on: {model} takes no sound. {_REMEDY.capitalize()}, or omit --audio")
+        why_not = f"sound: not sent, because {model} takes none{although}. To describe it, {_REMEDY}"
+        return SoundPlan(0.0, 0, why_not if although else "")
+    if mode == "auto" and not is_trained:
+        reason = f"{target} does not train on it" if target else "no --for names a target that trains on it"
+        return SoundPlan(0.0, 0, f"sound: not sent, because {reason} (--audio on sends it)")
+    longest_s = max_span_s(settings.sampling.span)
+    max_s = min(spec.max_audio_s, longest_s)
+    tokens = math.ceil(max_s * spec.audio_tokens_per_second) + _MARKER_TOKENS if spec.audio_tokens_per_second else 0
+    cost = f", {spec.audio_tokens_per_second} tokens per second" if tokens else ""
+    cut = f" (of longer clips, the first {spec.max_audio_s:g} s)" if longest_s > spec.max_audio_s else ""
+    return SoundPlan(max_s, tokens, f"sound: sent with each clip, up to {max_s:g} s{cut}{cost}")
+
+
+def max_span_s(span: str) -> float:
+    """Return the longest part that a span takes of any clip, in seconds; infinite if that depends on the clip.
+
+    # head:2,5 -> 5      1-3.5 -> 2.5      whole, head:81f -> inf
+    """
+    match = re.fullmatch(SPAN, span)
+    assert match is not None
+    if match["lengths"] and "f" not in match["lengths"]:
+        return max(map(float, match["lengths"].split(",")))
+    return float(match["end"]) - float(match["start"]) if match["start"] else math.inf
