@@ -126,7 +126,7 @@ def tiny(size: str, tokenizer: Any) -> dict[str, Any]:
         }
         if audio is not None:
             audio |= {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "output_proj_dims": 24}
-            audio |= {"subsampling_conv_channels": [8, 4]}
+            audio |= {"subsampling_conv_channels": [128, 4]}  # the first is the number of mel bins
     ids = {"boi_token_id": "<|image>", "eoi_token_id": "<image|>", "image_token_id": "<|image|>"}
     ids |= {"boa_token_id": "<|audio>", "eoa_token_id": "<audio|>", "audio_token_id": "<|audio|>"}
     ends = {"eos_token_id": tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>"])}  # published: [1, 106]
@@ -157,6 +157,9 @@ def write_description(folder: Path, size: str, template: str | None = None, patc
     images = {"image_processor_type": f"{family}ImageProcessor", "max_soft_tokens": 280}
     images |= {"patch_size": patch, "pooling_kernel_size": KERNEL}
     processor = {"processor_class": f"{family}Processor", "image_processor": images, "image_seq_length": 280}
+    if published(size)["audio_config"]:
+        sounds = {"feature_extractor_type": f"{family}AudioFeatureExtractor", "sampling_rate": 16_000}
+        processor |= {"feature_extractor": sounds, "audio_seq_length": 750, "audio_ms_per_token": 40}
     (folder / "processor_config.json").write_text(json.dumps(processor), encoding="utf-8")
 
 

@@ -128,7 +128,7 @@ def load_processor(folder: Path, image_defaults: dict[str, Any], templates: Sequ
         SimpleNamespace(**image_defaults | {name: value for name, value in images.items() if value is not None}),
         processor.get("image_seq_length") or 256,
         next((text for file in templates if (text := _template(folder / file)) is not None), None),
-        processor.get("feature_extractor") or {},
+        processor.get("feature_extractor") or processor.get("audio_processor") or {},
         (processor.get("audio_seq_length") or _AUDIO_TOKENS) * _SAMPLES_PER_AUDIO_TOKEN,
     )
 
