@@ -11,7 +11,7 @@ from ..types import SPAN
 from .base import EngineSpec
 
 _MARKER_TOKENS = 4  # the most tokens around the sound of a clip
-_REMEDY = "use Gemma 4 E2B, E4B or 12B, or a server whose model takes sound"
+_REMEDY = "Use Gemma 4 E2B, E4B or 12B, or a server whose model takes sound"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ def plan_sound(settings: Settings, spec: EngineSpec) -> SoundPlan:
         return SoundPlan(0.0, 0, f"sound: not sent (--audio off){although}" if although else "")
     if not spec.max_audio_s:
         if mode == "on":
-            raise UsageError(f"--audio on: {model} takes no sound. {_REMEDY.capitalize()}, or omit --audio")
-        why_not = f"sound: not sent, because {model} takes none{although}. To describe it, {_REMEDY}"
+            raise UsageError(f"--audio on: {model} takes no sound. {_REMEDY}, or omit --audio")
+        why_not = f"sound: not sent, because {model} takes none{although}. {_REMEDY}"
         return SoundPlan(0.0, 0, why_not if although else "")
     if mode == "auto" and not is_trained:
         reason = f"{target} does not train on it" if target else "no --for names a target that trains on it"
@@ -47,8 +47,8 @@ def plan_sound(settings: Settings, spec: EngineSpec) -> SoundPlan:
     longest_s = max_span_s(settings.sampling.span)
     max_s = min(spec.max_audio_s, longest_s)
     tokens = math.ceil(max_s * spec.audio_tokens_per_second) + _MARKER_TOKENS if spec.audio_tokens_per_second else 0
-    cost = f", {spec.audio_tokens_per_second} tokens per second" if tokens else ""
-    cut = f" (of longer clips, the first {spec.max_audio_s:g} s)" if longest_s > spec.max_audio_s else ""
+    cut = f" (the first {max_s:g} s of longer ones, flagged `partial_audio`)" if longest_s > max_s else ""
+    cost = f"; at most {tokens:,} tokens each" if tokens else ""
     return SoundPlan(max_s, tokens, f"sound: sent with each clip, up to {max_s:g} s{cut}{cost}")
 
 

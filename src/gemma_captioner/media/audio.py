@@ -4,8 +4,9 @@ Every sample is placed by its timestamp. Its clock is that of the frames, so sou
 container does: start offsets, edit lists, encoder delay, gaps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import av
 import av.error
@@ -17,16 +18,18 @@ from av.container import InputContainer
 
 from ..types import AUDIO_RATE, Audio
 from .container import is_clock_restart, open_container
+from .sampling import Timeline
 
 # A track whose samples all stay below is silent: the default threshold of FFmpeg's `silencedetect`, -60 dBFS.
 SILENCE = 10 ** (-60 / 20)
 _MIN_MISSING_S, _MIN_MISSING = 0.5, 0.05  # a track that lacks more than both, in seconds and as a share, is partial
 _PREROLL_S = 1.0  # read before the part: decoders need earlier packets, and containers interleave roughly
+_Chunk: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int32]]
 _FULL_SCALE = np.float32(2**31)
 
 
 def decode_audio(
-    path: Path, start_s: float, duration_s: float, max_s: float, *, can_seek: bool
+    path: Path, timeline: Timeline, begin_s: float, duration_s: float, max_s: float
 ) -> tuple[Audio | None, tuple[str, ...]]:
     """Return the sound of a part of a clip, and its flags. Where the track has no sound, the samples are 0.
 
@@ -34,25 +37,27 @@ def decode_audio(
 
     Args:
         path: The file.
-        start_s: The start of the part, on the clock of the container.
+        timeline: That of its frames.
+        begin_s: The start of the part, from the start of the clip.
         duration_s: The length of the part.
         max_s: Only this much of the part is decoded, from its start.
-        can_seek: Whether the container can seek by time. Otherwise, it is read from its start.
     """
+    start_s = timeline.start + begin_s
     samples = np.zeros(max(1, round(min(duration_s, max_s) * AUDIO_RATE)), np.int32)
-    present, is_damaged = np.zeros(len(samples), bool), False
+    present, is_damaged, following = np.zeros(len(samples), bool), False, 0
     try:
         with open_container(path) as container:
             stream = container.streams.best("audio")  # the default track
             if not isinstance(stream, AudioStream) or stream.codec_context is None:
                 return None, ("no_audio",)
-            if can_seek:
+            if timeline.keyframes and begin_s > _PREROLL_S:  # the container can seek
                 container.seek(int((start_s - _PREROLL_S) * av.time_base), backward=True)
-            for position_s, chunk in _resampled(container, stream, start_s):
+            for position_s, chunk in _resampled(container, stream, start_s, timeline.shifts):
                 if chunk is None:
                     is_damaged = True
                     continue
-                first = round((position_s - start_s) * AUDIO_RATE)
+                first = following if position_s is None else round((position_s - start_s) * AUDIO_RATE)
+                following = first + len(chunk)
                 if first >= len(samples):
                     break
                 chunk = chunk[max(0, -first) :][: len(samples) - max(0, first)]
@@ -66,21 +71,21 @@ def decode_audio(
     missing = 1 - present.mean()
     is_partial = missing > _MIN_MISSING and missing * audio.duration_s > _MIN_MISSING_S
     flags = {
-        "silent": np.abs(audio.samples).max() < SILENCE,
+        "silent": not is_damaged and np.abs(audio.samples).max() < SILENCE,
         "partial_audio": is_damaged or is_partial or duration_s > max_s + 1 / AUDIO_RATE,
     }
     return audio, tuple(flag for flag, is_so in flags.items() if is_so)
 
 
 def _resampled(
-    container: InputContainer, stream: AudioStream, start_s: float
-) -> Iterator[tuple[float, "np.ndarray[tuple[int], np.dtype[np.int32]] | None"]]:
+    container: InputContainer, stream: AudioStream, start_s: float, shifts: Sequence[float]
+) -> Iterator[tuple[float | None, _Chunk | None]]:
     """Yield (time of the first sample, samples int32 [n]), from `start_s` or earlier. None: a packet without sound."""
     resampler: AudioResampler | None = None
     source = None  # the format of the resampler's input
-    for frame in _decoded(container, stream, start_s):
+    for frame in _decoded(container, stream, start_s, shifts):
         if frame is None:
-            yield 0.0, None
+            yield None, None
             continue
         if resampler is None or source != (frame.format.name, frame.layout.name, frame.rate):
             yield from _chunks(resampler, None)
@@ -91,34 +96,33 @@ def _resampled(
     yield from _chunks(resampler, None)
 
 
-def _chunks(
-    resampler: AudioResampler | None, frame: AudioFrame | None
-) -> Iterator[tuple[float, "np.ndarray[tuple[int], np.dtype[np.int32]]"]]:
+def _chunks(resampler: AudioResampler | None, frame: AudioFrame | None) -> Iterator[tuple[float | None, _Chunk]]:
     for out in resampler.resample(frame) if resampler is not None else ():
-        yield out.time or 0.0, out.to_ndarray()[0]
+        yield out.time, out.to_ndarray()[0]
 
 
-def _decoded(container: InputContainer, stream: AudioStream, start_s: float) -> Iterator[AudioFrame | None]:
-    """Yield frames with times on one clock, and None for each packet that cannot be decoded."""
-    base = stream.time_base
-    latest_s, shift_s = None, 0.0  # the clock of the file at the last packet; what joined recordings add to it
+def _decoded(
+    container: InputContainer, stream: AudioStream, start_s: float, shifts: Sequence[float]
+) -> Iterator[AudioFrame | None]:
+    """Yield frames on the clock of the timeline, and None for each packet that cannot be decoded."""
+    base = float(stream.time_base or 0)
+    latest_s, segment = None, 0
     for packet in container.demux(stream):
-        if packet.pts is not None and base is not None:
-            clock_s = float(packet.pts * base)
-            length_s = float((packet.duration or 0) * base)
+        shift_s = shifts[segment]
+        if packet.pts is not None:
+            clock_s, length_s = packet.pts * base, (packet.duration or 0) * base
             if latest_s is not None and is_clock_restart(clock_s - latest_s):
-                shift_s += latest_s - clock_s
-            latest_s = clock_s + length_s
-            if latest_s + shift_s < start_s - _PREROLL_S:
+                segment = min(segment + 1, len(shifts) - 1)
+                shift_s = shifts[segment]
+            latest_s = clock_s
+            if clock_s + length_s + shift_s < start_s - _PREROLL_S:
                 continue
         try:
             frames = packet.decode()
-        except av.error.EOFError:
-            return
         except av.error.FFmpegError:
             yield None
             continue
         for frame in frames:
-            if frame.pts is not None and frame.time_base:
+            if shift_s and frame.pts is not None and frame.time_base:
                 frame.pts += round(shift_s / float(frame.time_base))
             yield frame

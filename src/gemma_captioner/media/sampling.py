@@ -25,6 +25,7 @@ class Timeline:
     keyframes: Sequence[float] = ()  # start times of frames that a decoder can start at
     is_truncated: bool = False  # the file ends before the declared end
     ignores_timestamps: bool = False  # the decoder's times are wrong: its frames, in output order, have these `times`
+    shifts: Sequence[float] = (0.0,)  # what is added to the clock of the file, in each of several joined recordings
 
     @property
     def start(self) -> float:

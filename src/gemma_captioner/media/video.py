@@ -102,8 +102,7 @@ def _sound(path: Path, timeline: Timeline, settings: DecodeSettings) -> tuple[Au
     if not settings.max_audio_s:
         return None, ()
     begin, until = parse_span(settings.span, timeline)
-    can_seek = bool(timeline.keyframes)
-    return decode_audio(path, timeline.start + begin, until - begin, settings.max_audio_s, can_seek=can_seek)
+    return decode_audio(path, timeline, begin, until - begin, settings.max_audio_s)
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -131,7 +130,7 @@ def read_timeline(path: Path) -> Timeline:
         if not segments:
             raise ItemError("the file has no readable video: copy or download it again")
         ignores_timestamps = len(segments) > 1 or container.format.name == "avi"
-        seen = _join_segments(segments)
+        seen, shifts = _join_segments(segments)
         if not ignores_timestamps:  # drop duplicate times
             seen = list({frame.start_s: frame for frame in seen}.values())
         times = [frame.start_s for frame in seen]
@@ -141,7 +140,8 @@ def read_timeline(path: Path) -> Timeline:
         is_truncated = declared - actual > max(0.5, 0.05 * (declared - times[0]))
         can_seek = container.format.name not in _INEXACT_SEEKING and not ignores_timestamps
         keyframes = [frame.start_s for frame in seen if frame.is_keyframe and can_seek]
-        return Timeline(times, declared if is_truncated else actual, keyframes, is_truncated, ignores_timestamps)
+        end = declared if is_truncated else actual
+        return Timeline(times, end, keyframes, is_truncated, ignores_timestamps, shifts)
 
 
 class _FrameTiming(NamedTuple):
@@ -171,13 +171,14 @@ def _read_segments(container: InputContainer, stream: VideoStream) -> list[list[
     return segments
 
 
-def _join_segments(segments: list[list[_FrameTiming]]) -> list[_FrameTiming]:
-    """Sort the frames of each segment, and shift it to start where the previous one ends."""
+def _join_segments(segments: list[list[_FrameTiming]]) -> tuple[list[_FrameTiming], list[float]]:
+    """Sort the frames of each segment, and shift it to start where the previous one ends. Return the shifts too."""
     joined: list[_FrameTiming] = []
+    shifts: list[float] = []
     for segment in map(sorted, segments):
-        shift = joined[-1].start_s + joined[-1].duration_s - segment[0].start_s if joined else 0.0
-        joined += [frame._replace(start_s=frame.start_s + shift) for frame in segment]
-    return joined
+        shifts.append(joined[-1].start_s + joined[-1].duration_s - segment[0].start_s if joined else 0.0)
+        joined += [frame._replace(start_s=frame.start_s + shifts[-1]) for frame in segment]
+    return joined, shifts
 
 
 def _declared_end(container: InputContainer, stream: VideoStream, start: float) -> float:

@@ -12,6 +12,7 @@ from ..config.settings import Settings
 from ..dataset.discover import Collision, resolve_roots
 from ..dataset.unsearched import describe_unsearched
 from ..engines import engine_for
+from ..engines.sound import plan_sound
 from ..errors import StartError
 from ..prompts.examples import read_examples
 from ..prompts.metadata import MetadataTable, load_metadata
@@ -36,6 +37,7 @@ class DryRunReport:
     ignored: int  # files that are neither images nor clips
     model: str
     shortage: str | None  # why the model cannot run here
+    audio_tokens: int = 0  # of the prompt tokens, those for sound
     notes: tuple[str, ...] = ()  # what the run would report
     why_empty: str = ""
 
@@ -55,6 +57,7 @@ class DryRunReport:
             "clips": self.pending["clip"],
             "frames": self.frames,
             "prompt_tokens": self.prompt_tokens,
+            "audio_tokens": self.audio_tokens,
             "existing": self.existing,
             "ignored": self.ignored,
             "model": self.model,
@@ -65,6 +68,7 @@ class DryRunReport:
 
     def as_text(self) -> str:
         tokens = "" if self.prompt_tokens is None else f", {counted(self.prompt_tokens, 'prompt token')}"
+        tokens += f" ({self.audio_tokens:,} for sound)" if self.audio_tokens else ""
         lines = [
             f"to caption   {counted(self.pending['image'], 'image')}, {counted(self.pending['clip'], 'clip')}",
             f"at most      {counted(self.frames, 'frame')}{tokens}",
@@ -102,9 +106,12 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
             failures.append(step)
         else:
             existing += 1
-    model, shortage, prompt_tokens = settings.model.model, None, None
+    model, shortage, prompt_tokens, audio_tokens = settings.model.model, None, None, 0
     try:
         engine = engine_for(settings, notes.append, read_examples(settings.prompting.examples))
+        sound = plan_sound(settings, engine.spec)
+        if pending["clip"] and sound.message:
+            notes.append(sound.message)
         tokens = {
             kind: [
                 engine.prompt_tokens(prompt, kind, settings.frames(kind)) + settings.previous_tokens(prompt, kind)
@@ -113,6 +120,7 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
             for kind in sorted(pending)
         }
         prompt_tokens = sum(pending[kind] * sum(counts) for kind, counts in tokens.items())
+        audio_tokens = pending["clip"] * len(settings.prompts["clip"]) * sound.tokens
         model = engine.describe()
         notes += _context_warnings(engine.spec.context_length, settings, pending, tokens)
     except StartError as error:  # the counts are useful even if the model cannot run
@@ -123,6 +131,7 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         pending=pending,
         frames=sum(n * settings.frames(kind) for kind, n in pending.items()),
         prompt_tokens=prompt_tokens,
+        audio_tokens=audio_tokens,
         existing=existing,
         failures=failures,
         ignored=plan.ignored,

@@ -44,8 +44,8 @@ class AudioEncoder:
     def _features(self, audio: Audio) -> Features:
         """Requires no device, so that it can run while the model computes."""
         extracted = self._extractor([audio.samples[: self._max_samples]], return_tensors="np")
-        features: Features = extracted["input_features"][0]
-        return features[extracted["input_features_mask"][0].astype(bool)]
+        features: Features = extracted["input_features"][0][extracted["input_features_mask"][0].astype(bool)]
+        return features
 
     def embed_audio(self, features: Sequence[Features], input_ids: torch.Tensor) -> dict[str, Any]:
         """Return the audio arguments of `DecodeRunner.prefill`. features: in the order of the markers in the prompts.
