@@ -27,8 +27,8 @@ from PIL import Image
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines import engine_for
-from gemma_captioner.engines.openai.image_encoding import encode_images
-from gemma_captioner.engines.openai.payload import RequestTemplate, request_body
+from gemma_captioner.engines.openai.media_encoding import encode_images
+from gemma_captioner.engines.openai.payload import EncodedMedia, RequestTemplate, request_body
 from gemma_captioner.engines.openai.session import _ENCODERS
 from gemma_captioner.media.jpeg import strip_metadata
 from gemma_captioner.types import Frames, MediaItem, Reply, Request
@@ -139,7 +139,7 @@ def measure(shown: list[Frames], count: int, rounds: int, url: str) -> None:
 
     def encode(request: Request) -> bytes:
         images = encode_images(request.frames, settings.server)
-        return request_body(form, request, [images], range(frames), ())
+        return request_body(form, request, [EncodedMedia(images)], range(frames), ())
 
     def encode_all() -> list[bytes]:
         with ThreadPoolExecutor(_ENCODERS) as threads:

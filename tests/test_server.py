@@ -486,6 +486,11 @@ def test_the_doctor_says_what_is_there(command):
         "images": ("ok", "the model recognizes red"),
         "several images": ("ok", "the server accepts them; the model answered 'Red blue.'"),
         "server": ("--", "unknown: none of its endpoints reports a name"),
+        "sound": (
+            "--",
+            "the server takes no sound (input_audio: it counts 0 tokens for 0.5 s of sound; "
+            "audio_url: it counts 0 tokens for 0.5 s of sound): captions cannot describe it",
+        ),
     }
 
 

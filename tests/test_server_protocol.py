@@ -14,7 +14,7 @@ import pytest
 from gemma_captioner.engines.openai import client
 from gemma_captioner.engines.openai.concurrency import MAX_LIMIT, AdaptiveConcurrency
 from gemma_captioner.engines.openai.errors import ApiFailure, classify_response, retry_after
-from gemma_captioner.engines.openai.payload import RequestTemplate, request_body
+from gemma_captioner.engines.openai.payload import EncodedMedia, RequestTemplate, request_body
 from gemma_captioner.engines.openai.responses import Completion, parse_response
 from gemma_captioner.errors import redact_credentials
 from gemma_captioner.types import Example, Frames, MediaItem, Request
@@ -22,18 +22,20 @@ from gemma_captioner.types import Example, Frames, MediaItem, Request
 DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 
 
-def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, shown=(), **options):
+def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, shown=(), sound=None, **options):
     """The JSON of a request, its content as text with <n> for the frames."""
     frames = Frames(np.zeros((num_frames, 8, 8, 3), np.uint8), tuple(0.4 + 61.0 * n for n in range(num_frames)))
     request = Request(0, DUMMY_ITEM, frames, prompt, 8, **options)
     form = {"model": "m", "mime": "image/jpeg", "order": "media-first", "system": "", "time": None} | (form or {})
-    images = [f"<{n}>".encode() for n in range(num_frames)]
-    asked = json.loads(
-        request_body(RequestTemplate(**form), request, [*shown, images], places or range(num_frames), left_out)
-    )
+    media = [*shown, EncodedMedia([f"<{n}>".encode() for n in range(num_frames)], sound)]
+    asked = json.loads(request_body(RequestTemplate(**form), request, media, places or range(num_frames), left_out))
     parts = asked.pop("messages")
     said = "|".join(
-        part["text"] if part["type"] == "text" else part["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
+        part["text"]
+        if part["type"] == "text"
+        else part["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
+        if part["type"] == "image_url"
+        else json.dumps(part[part["type"]])
         for part in parts[-1]["content"]
     )
     return asked, said, parts[:-1]
@@ -50,6 +52,16 @@ def sent(prompt="Say.", num_frames=1, form=None, left_out=(), places=None, shown
         ({"num_frames": 2, "form": {"time": "{}"}, "places": [1]}, "<1>|Say."),
         ({"form": {"time": "{}"}}, "<0>|Say."),
         ({"prompt": "Look: <start_of_image> what?", "form": {"order": "text-first"}}, "Look: |<0>| what?"),
+        (
+            {"num_frames": 2, "form": {"sound": "input_audio"}, "sound": b"~"},
+            '<0>|<1>|{"format": "wav", "data": "~"}|Say.',
+        ),
+        (
+            {"form": {"sound": "audio_url", "order": "text-first"}, "sound": b"~"},
+            'Say.|<0>|{"url": "data:audio/wav;base64,~"}',
+        ),
+        ({"sound": b"~"}, "<0>|Say."),
+        ({"form": {"sound": "input_audio"}}, "<0>|Say."),
         ({"prompt": 'A "quoted"\nünïcode 🙂'}, '<0>|A "quoted"\nünïcode 🙂'),
     ],
 )
@@ -60,7 +72,7 @@ def test_frames_and_text_are_in_their_order(asked, said):
 def test_examples_are_turns():
     frames = Frames(np.zeros((1, 8, 8, 3), np.uint8), (0.0,))
     examples = (Example("What?", "A cat.", frames), Example("What?", "A dog."))
-    _, said, before = sent("What?", examples=examples, shown=[(b"<cat>",), ()])
+    _, said, before = sent("What?", examples=examples, shown=[EncodedMedia([b"<cat>"]), EncodedMedia()])
     assert said == "<0>|What?"
     assert [message["role"] for message in before] == ["user", "assistant", "user", "assistant"]
     assert [len(message["content"]) for message in before[::2]] == [2, 1]

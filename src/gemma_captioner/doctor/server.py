@@ -12,7 +12,7 @@ from ..config.settings import Settings
 from ..engines import engine_for
 from ..engines.base import Engine
 from ..errors import CaptionerError
-from ..types import Failed, Frames, MediaItem, Pixels, Reply, Request, resized_dimensions
+from ..types import Audio, Failed, Frames, MediaItem, Pixels, Reply, Request, resized_dimensions
 from . import Diagnostic
 
 if TYPE_CHECKING:  # it requires an extra; `engine_for` names the extra if it is missing
@@ -47,6 +47,7 @@ def _diagnose(flat: Mapping[str, Any]) -> Iterator[Diagnostic]:
     one = "What color is the square in this image? Answer with one word."
     yield _check_vision(engine, one, red, "red")
     yield _check_several_images(engine, [red, blue])
+    yield _check_sound(settings, red)
     context = engine.context  # after the first requests: Ollama reports that of a loaded model only
     report = f"{context:,} tokens" if context else "the server does not report it"
     yield Diagnostic("good" if context else "note", "context", report)
@@ -65,15 +66,17 @@ def _square(engine: Engine, color: str) -> Pixels:
     return pixels
 
 
-def _request(number: int, prompt: str, images: Sequence[Pixels], max_new_tokens: int) -> Request:
+def _request(
+    number: int, prompt: str, images: Sequence[Pixels], max_new_tokens: int, audio: Audio | None = None
+) -> Request:
     item = MediaItem(Path("square.png"), "image", "square.png", Path("square.txt"), Path())
-    frames = Frames(np.stack(images), tuple(float(i) for i in range(len(images))))
+    frames = Frames(np.stack(images), tuple(float(i) for i in range(len(images))), audio=audio)
     return Request(number, item, frames, prompt, max_new_tokens)
 
 
-def _ask(engine: Engine, prompt: str, images: Sequence[Pixels]) -> str | Failed:
+def _ask(engine: Engine, prompt: str, images: Sequence[Pixels], audio: Audio | None = None) -> str | Failed:
     """Return the answer to one request. An error that would end a run is a failure too."""
-    request = _request(0, prompt, images, _MAX_NEW_TOKENS)
+    request = _request(0, prompt, images, _MAX_NEW_TOKENS, audio)
     try:
         [answer], _ = _run_requests(engine, [request])
     except CaptionerError as error:
@@ -112,6 +115,23 @@ def _check_several_images(engine: Engine, images: Sequence[Pixels]) -> Diagnosti
     if isinstance(answer, Failed):
         return Diagnostic("bad", "several images", f"request failed: {answer.error}. Clips need them")
     return Diagnostic("good", "several images", f"the server accepts them; the model answered {answer!r}")
+
+
+def _check_sound(settings: Mapping[str, Any], image: Pixels) -> Diagnostic:
+    """Whether the server accepts sound with an image. That the model hears a tone says little about speech or music."""
+    from ..engines.openai.hearing import tone  # requires the extra
+
+    reports: list[str] = []
+    engine = engine_for(Settings.from_dict({**settings, "audio": "auto", "for": "ltx:ltx2"}), reports.append)
+    if not engine.spec.max_audio_s:
+        return Diagnostic("note", "sound", f"{engine.spec.model} takes none: captions cannot describe it")
+    answer = _ask(engine, "Is the sound speech, music, a tone or silence? Answer with one word.", [image], tone(2.0))
+    report = next((line for line in reports if line.startswith("the server takes")), "")
+    if isinstance(answer, Failed):
+        return Diagnostic("note", "sound", f"request failed: {answer.error}")
+    if "no sound" in report:
+        return Diagnostic("note", "sound", f"{report.partition(': clips')[0]}: captions cannot describe it")
+    return Diagnostic("good", "sound", f"{report}; of a tone of 440 Hz, the model says {answer!r}")
 
 
 def _speed(settings: Mapping[str, Any], image: Pixels) -> Diagnostic:

@@ -43,7 +43,8 @@ def plan_sound(settings: Settings, spec: EngineSpec) -> SoundPlan:
         return SoundPlan(0.0, 0, why_not if although else "")
     if mode == "auto" and not is_trained:
         reason = f"{target} does not train on it" if target else "no --for names a target that trains on it"
-        return SoundPlan(0.0, 0, f"sound: not sent, because {reason} (--audio on sends it)")
+        is_known = spec.audio_tokens_per_second > 0  # of a server's model, often it is not
+        return SoundPlan(0.0, 0, f"sound: not sent, because {reason} (--audio on sends it)" * is_known)
     longest_s = max_span_s(settings.sampling.span)
     max_s = min(spec.max_audio_s, longest_s)
     tokens = math.ceil(max_s * spec.audio_tokens_per_second) + _MARKER_TOKENS if spec.audio_tokens_per_second else 0

@@ -22,6 +22,7 @@ from .responses import Completion, parse_response
 
 _CONNECT_TIMEOUT_S = 5.0
 _METADATA_TIMEOUT_S = 10.0  # for GET requests
+NO_TOKEN_COUNT = "its reply contains no token count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class Client:
                 raise fatal from error
             return self.endpoint.redact_key(failure.message)
         except (ValueError, LookupError, TypeError):
-            return "its reply contains no token count"
+            return NO_TOKEN_COUNT
 
     def models(self, hint: str = "") -> list[dict[str, Any]] | str:
         """Return the server's models, or the reason why there are none.

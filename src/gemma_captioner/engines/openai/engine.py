@@ -14,11 +14,13 @@ from ...prompts.examples import FewShotExample, examples_of_kind
 from ...types import Kind, PatchBudget, Size
 from .. import gemma4
 from ..base import EngineSpec
+from ..sound import plan_sound
 from .client import Client, Endpoint
 from .concurrency import MAX_LIMIT
 from .continuing import continuation_fields
-from .image_encoding import MIME
-from .payload import FRAMES_MARKER, RequestTemplate
+from .hearing import sound_form
+from .media_encoding import MIME
+from .payload import FRAMES_MARKER, RequestTemplate, SoundForm
 from .server_info import describe_server, listed_context, native_context
 from .server_process import ServerProcess, render_command
 from .session import ServerSession, max_in_flight
@@ -29,6 +31,8 @@ _POLL_INTERVAL_S = 0.5
 _DEFAULT_CONTEXT_LENGTH = 131072  # if the server does not report it
 _GEMMA4 = re.compile(r"gemma[-_ ]?4", re.IGNORECASE)
 _GEMMA3N = re.compile(r"gemma[-_ ]?3n", re.IGNORECASE)
+_TAKES_NO_SOUND = re.compile(r"gemma[-_ ]?(3(?!n)|4[-_ ]?(26|31)b)", re.IGNORECASE)  # Gemma's sizes without hearing
+_MAX_AUDIO_S = 30.0
 _JPEG_SCALE = 2.0  # servers resize images as the model requires; larger files cost more to send than to shrink
 _MAX_TEMPERATURE = 2.0  # in the OpenAI protocol
 _SOFT_TOKENS, _MARKERS = 256, 8
@@ -107,6 +111,8 @@ class ServerEngine:
             model=self.model,
             revision=self.endpoint.url,
             preferred_batch_size=max_in_flight(MAX_LIMIT if concurrency == "auto" else concurrency),
+            max_audio_s=0.0 if _TAKES_NO_SOUND.search(self.model) else _MAX_AUDIO_S,
+            audio_tokens_per_second=gemma4.AUDIO_TOKENS_PER_SECOND if _GEMMA4.search(self.model) else 0,
             jpeg_scale=(_JPEG_SCALE if self._server.image_size is None else 1.0) if sends_files else 0.0,
         )
 
@@ -142,7 +148,8 @@ class ServerEngine:
         texts = [prompting.system, prompting.begin, prompt, *(text for e in shown for text in (prompt, e.answer))]
         frames = num_frames * (1 + sum(example.item is not None for example in shown))
         text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
-        return text_bytes // 2 + 32 * (1 + len(shown)) + frames * self.spec.tokens_per_frame[kind]
+        sounds = plan_sound(self._settings, self.spec).tokens * (kind == "clip") * (1 + len(shown))
+        return text_bytes // 2 + 32 * (1 + len(shown)) + frames * self.spec.tokens_per_frame[kind] + sounds
 
     def open(self) -> ServerSession:
         server_process = None
@@ -170,5 +177,27 @@ class ServerEngine:
             else {}
         )
         return RequestTemplate(
-            self.model, MIME[self._server.image_format], prompting.order, prompting.system, time_format, continuing
+            self.model,
+            MIME[self._server.image_format],
+            prompting.order,
+            prompting.system,
+            time_format,
+            continuing,
+            self._sound_form(),
         )
+
+    def _sound_form(self) -> SoundForm | None:
+        """In which form sound is sent; None if it is not. Raises `ModelError` if --audio on is impossible."""
+        if not plan_sound(self._settings, self.spec).max_s:
+            return None
+        form, reason = sound_form(self.client, self.model, self._server.request_timeout)
+        if form is not None:
+            self._log(f"the server takes sound as `{form}`")
+        elif self._settings.sampling.audio == "on":
+            raise ModelError(
+                f"{self.endpoint.url} takes no sound ({reason}): serve a model that does, such as Gemma 4 E2B, E4B or "
+                "12B, or omit --audio on"
+            )
+        else:
+            self._log(f"the server takes no sound ({reason}): clips are captioned without it, flagged `no_audio`")
+        return form

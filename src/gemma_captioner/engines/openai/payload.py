@@ -2,14 +2,24 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from ...config.prompting import Order
 from ...text import format_timestamp
 from ...types import Request
 
 FRAMES_MARKER = "<start_of_image>"  # in a prompt: the place of the frames; overrides --order
+
+SoundForm = Literal["input_audio", "audio_url"]  # the types of a content part; OpenAI's first
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedMedia:
+    """The base64 files of an example or a request: an image for each frame, and the sound, if it is sent."""
+
+    images: Sequence[bytes] = ()
+    sound: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +32,20 @@ class RequestTemplate:
     system: str
     time: str | None  # the format of a frame's timestamp, such as "[{}]"; None for no timestamps
     continuing: Mapping[str, Any] = field(default_factory=dict)  # for an answer whose first words are given
+    sound: SoundForm | None = None  # None: the server takes none, or none is sent
 
 
 def request_body(
     template: RequestTemplate,
     request: Request,
-    images: Sequence[Sequence[bytes]],
+    media: Sequence[EncodedMedia],
     frame_indices: Sequence[int],
     dropped: Collection[str],
 ) -> bytes:
     """Build the JSON body of a request from bytes, because a JSON encoder would scan megabytes of base64.
 
     Args:
-        images: Base64 images of each example, then of the request.
+        media: That of each example, then of the request.
         frame_indices: The indices of the request's frames to send.
         dropped: The parameters that the server does not support.
     """
@@ -50,40 +61,44 @@ def request_body(
         parameters["max_completion_tokens"] = request.max_new_tokens  # its newer name
     parameters = {"model": template.model} | {k: v for k, v in parameters.items() if k not in dropped}
     messages = [_json({"role": "system", "content": template.system})] if template.system else []
-    for example, example_images in zip(request.examples, images, strict=False):
+    for example, shown in zip(request.examples, media, strict=False):
         times_s = example.frames.times_s if example.frames else ()
-        messages += [_user_message(template, example.prompt, example_images, times_s)]
+        messages += [_user_message(template, example.prompt, shown, times_s)]
         messages += [_json({"role": "assistant", "content": example.answer})]
-    own_images, times_s = images[-1], request.frames.times_s
-    messages += [
-        _user_message(
-            template, request.prompt, [own_images[i] for i in frame_indices], [times_s[i] for i in frame_indices]
-        )
-    ]
+    own = replace(media[-1], images=[media[-1].images[i] for i in frame_indices])
+    own_times_s = [request.frames.times_s[i] for i in frame_indices]
+    messages += [_user_message(template, request.prompt, own, own_times_s)]
     if request.begin:
         parameters |= template.continuing
         messages += [_json({"role": "assistant", "content": request.begin})]
     return _json(parameters)[:-1] + b',"messages":[' + b",".join(messages) + b"]}"
 
 
-def _user_message(template: RequestTemplate, prompt: str, images: Sequence[bytes], times_s: Sequence[float]) -> bytes:
-    media: list[str | bytes] = []
-    for image, time_s in zip(images, times_s, strict=True):
-        if template.time is not None and len(images) > 1:
-            media.append(template.time.format(format_timestamp(time_s)))
-        media.append(image)
-    parts = [*media, prompt] if template.order == "media-first" else [prompt, *media]
+def _user_message(template: RequestTemplate, prompt: str, media: EncodedMedia, times_s: Sequence[float]) -> bytes:
+    parts: list[bytes] = []
+    for image, time_s in zip(media.images, times_s, strict=True):
+        if template.time is not None and len(media.images) > 1:
+            parts.append(_text_part(template.time.format(format_timestamp(time_s))))
+        url = b"data:" + template.mime.encode() + b";base64," + image
+        parts.append(b'{"type":"image_url","image_url":{"url":"' + url + b'"}}')
+    if media.sound is not None and template.sound is not None:
+        parts.append(sound_part(template.sound, media.sound))
     before, has_marker, after = prompt.partition(FRAMES_MARKER)
-    if has_marker:
-        parts = [before, *media, after]
-    content = b",".join(_content_part(part, template.mime) for part in parts if part)
-    return b'{"role":"user","content":[' + content + b"]}"
+    if not has_marker:
+        before, after = ("", prompt) if template.order == "media-first" else (prompt, "")
+    content = [*map(_text_part, filter(None, [before])), *parts, *map(_text_part, filter(None, [after]))]
+    return b'{"role":"user","content":[' + b",".join(content) + b"]}"
 
 
-def _content_part(part: str | bytes, mime: str) -> bytes:
-    if isinstance(part, str):
-        return _json({"type": "text", "text": part})
-    return b'{"type":"image_url","image_url":{"url":"data:' + mime.encode() + b";base64," + part + b'"}}'
+def _text_part(text: str) -> bytes:
+    return _json({"type": "text", "text": text})
+
+
+def sound_part(form: SoundForm, sound: bytes) -> bytes:
+    """Return the content part of a base64 WAV file."""
+    if form == "input_audio":
+        return b'{"type":"input_audio","input_audio":{"format":"wav","data":"' + sound + b'"}}'
+    return b'{"type":"audio_url","audio_url":{"url":"data:audio/wav;base64,' + sound + b'"}}'
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from ..base import prepend_begin
 from .client import Client
 from .concurrency import AdaptiveConcurrency
 from .errors import ApiFailure
-from .payload import RequestTemplate, request_body
+from .payload import EncodedMedia, RequestTemplate, request_body
 from .responses import Completion
 
 _MAX_ATTEMPTS = 6  # for a failed connection or an invalid answer; an overloaded server is retried until the deadline
@@ -46,20 +46,19 @@ class RetryingClient:
         self._has_succeeded = False
         self._last_error, self._equal_errors = "", 0  # errors in a row
 
-    async def complete(
-        self, request: Request, images: Sequence[Sequence[bytes]], submitted_at_s: float
-    ) -> Reply | Failed:
-        """Return the reply to a request, or its failure. images: as `request_body` takes them.
+    async def complete(self, request: Request, media: Sequence[EncodedMedia], submitted_at_s: float) -> Reply | Failed:
+        """Return the reply to a request, or its failure. media: as `request_body` takes it.
 
         Raises `ServerError` or `ModelError` if the run cannot continue.
         """
         frame_indices = all_frame_indices = range(len(request.frames.times_s))
+        is_muted = request.frames.audio is not None and self._template.sound is None
         deadline = time.monotonic() + self._settings.item_timeout
         attempts = num_backoffs = 0
         while True:
             sent_at, dropped = time.monotonic(), frozenset(self._dropped_parameters)
             result = await self._attempt(
-                request_body(self._template, request, images, frame_indices, dropped), deadline - sent_at
+                request_body(self._template, request, media, frame_indices, dropped), deadline - sent_at
             )
             if isinstance(result, Completion):
                 self._concurrency.record_success(time.monotonic(), work=len(frame_indices))
@@ -71,7 +70,7 @@ class RetryingClient:
                     prompt_tokens=result.prompt_tokens,
                     new_tokens=result.new_tokens,
                     seconds=time.monotonic() - submitted_at_s,
-                    flags=() if frame_indices == all_frame_indices else ("fewer_frames",),
+                    flags=("fewer_frames",) * (frame_indices != all_frame_indices) + ("no_audio",) * is_muted,
                 )
             match result.kind:
                 case "parameter" if result.parameter not in dropped:

@@ -15,18 +15,16 @@ from ...types import Failed, Frames, Reply, Request
 from ..base import Result, Session, drain
 from .client import Client
 from .concurrency import AdaptiveConcurrency
-from .image_encoding import encode_images
-from .payload import RequestTemplate
+from .media_encoding import encode_images, encode_sound
+from .payload import EncodedMedia, RequestTemplate
 from .requests import RetryingClient
 from .server_process import ServerProcess
-
-EncodedImages = tuple[bytes, ...]  # base64, one per frame
 
 _ENCODERS = min(4, os.cpu_count() or 1)
 
 
 def max_in_flight(limit: int) -> int:
-    """Return the number of requests to hold: for each one at the server, another one whose images are being encoded.
+    """Return the number of requests to hold: for each one at the server, another one whose media is being encoded.
 
     Answers arrive in waves if the requests started together. A smaller reserve would leave slots empty after each wave.
     """
@@ -36,12 +34,12 @@ def max_in_flight(limit: int) -> int:
 @dataclass(frozen=True, slots=True)
 class _QueuedRequest:
     request: Request
-    images: Future[list[EncodedImages]]
+    media: Future[list[EncodedMedia]]
     submitted_at_s: float
 
 
 class ServerSession(Session):
-    """A request takes a slot once its images are encoded."""
+    """A request takes a slot once its media is encoded."""
 
     def __init__(
         self,
@@ -52,6 +50,7 @@ class ServerSession(Session):
         server_process: ServerProcess | None,
     ) -> None:
         self._client, self._settings, self._log, self._server_process = client, settings, log, server_process
+        self._sends_sound = template.sound is not None
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._concurrency = AdaptiveConcurrency(None if settings.concurrency == "auto" else settings.concurrency)
         self._retrying_client = RetryingClient(
@@ -63,9 +62,7 @@ class ServerSession(Session):
             check=server_process.check if server_process else lambda: None,
         )
         self._in_flight = 0
-        self._examples: dict[
-            int, tuple[Frames, EncodedImages]
-        ] = {}  # key: id(frames); the value keeps the frames alive
+        self._examples: dict[int, tuple[Frames, EncodedMedia]] = {}  # key: id(frames); the value keeps the frames alive
         self._queued: deque[_QueuedRequest] = deque()
         self._tasks: set[asyncio.Task[Reply | Failed]] = set()
         self._encoders = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="images")
@@ -81,9 +78,9 @@ class ServerSession(Session):
 
     def submit(self, request: Request) -> None:
         self._in_flight += 1
-        images = self._encoders.submit(self._encode_request, request)
-        queued = _QueuedRequest(request, images, time.monotonic())
-        images.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._enqueue, queued))
+        media = self._encoders.submit(self._encode_request, request)
+        queued = _QueuedRequest(request, media, time.monotonic())
+        media.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._enqueue, queued))
 
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
         replies = drain(self._results, timeout_s, self._log)
@@ -100,17 +97,21 @@ class ServerSession(Session):
 
     # Runs in the encoders' threads
 
-    def _encode_request(self, request: Request) -> list[EncodedImages]:
-        """Encode the images of the examples, once per session, and of the request."""
-        example_images = [self._encode_example(example.frames) for example in request.examples]
-        return [*example_images, encode_images(request.frames, self._settings)]
+    def _encode_request(self, request: Request) -> list[EncodedMedia]:
+        """Encode the media of the examples, once per session, and of the request."""
+        shown = [self._encode_example(example.frames) for example in request.examples]
+        return [*shown, self._encode(request.frames)]
 
-    def _encode_example(self, frames: Frames | None) -> EncodedImages:
+    def _encode_example(self, frames: Frames | None) -> EncodedMedia:
         if frames is None:
-            return ()
+            return EncodedMedia()
         if id(frames) not in self._examples:
-            self._examples[id(frames)] = frames, encode_images(frames, self._settings)
+            self._examples[id(frames)] = frames, self._encode(frames)
         return self._examples[id(frames)][1]
+
+    def _encode(self, frames: Frames) -> EncodedMedia:
+        sound = encode_sound(frames.audio) if frames.audio is not None and self._sends_sound else None
+        return EncodedMedia(encode_images(frames, self._settings), sound)
 
     # Runs in the event loop's thread
 
@@ -136,7 +137,7 @@ class ServerSession(Session):
             task.add_done_callback(self._on_task_done)
 
     async def _answer(self, queued: _QueuedRequest) -> Reply | Failed:
-        return await self._retrying_client.complete(queued.request, queued.images.result(), queued.submitted_at_s)
+        return await self._retrying_client.complete(queued.request, queued.media.result(), queued.submitted_at_s)
 
     def _on_task_done(self, task: "asyncio.Task[Reply | Failed]") -> None:
         self._tasks.discard(task)
