@@ -25,7 +25,7 @@ def batches_of(lengths: Sequence[int], limits: BatchLimits) -> list[list[int]]:
     while left or waiting:
         while left and len(waiting) < 2 * limits.rows:
             waiting.append(left.pop(0))
-        chosen = next_batch(waiting, limits, new_tokens=NEW_TOKENS, passes=passes)
+        chosen = next_batch(waiting, limits, new_tokens=NEW_TOKENS, must_have_oldest=passes >= MAX_PASSES)
         passes = 0 if 0 in chosen else passes + 1
         assert passes <= MAX_PASSES
         formed.append([waiting[i] for i in chosen])
@@ -67,11 +67,11 @@ def test_prompts_of_any_length_pad_little(limits):
 
 
 def test_the_oldest_goes_first_among_equals_and_waits_for_two_batches_at_most():
-    assert 0 in next_batch([40] * 64, BatchLimits(4, None, False), new_tokens=8, passes=0)
+    assert 0 in next_batch([40] * 64, BatchLimits(4, None, False), new_tokens=8)
     lengths = [3000, *[300] * 8]
     limits = BatchLimits(4, None, constant_shapes=False)
-    assert next_batch(lengths, limits, new_tokens=8, passes=MAX_PASSES - 1) != [0]
-    assert next_batch(lengths, limits, new_tokens=8, passes=MAX_PASSES) == [0]
+    assert next_batch(lengths, limits, new_tokens=8) != [0]
+    assert next_batch(lengths, limits, new_tokens=8, must_have_oldest=True) == [0]
 
 
 def test_buckets_are_few_and_close():

@@ -179,7 +179,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(demo):
         biggest.append(rows)
 
     demo.model.model.language_model.register_forward_pre_hook(raise_out_of_memory, with_kwargs=True)
-    got = answers(demo, [request(n) for n in range(16)])
+    got = answers(demo, [request(n) for n in range(12)])
     assert all(isinstance(answer, Reply) for answer in got.values())
     assert max(biggest) == 2
     assert demo.available_slots <= 4  # the smaller size is remembered
@@ -264,8 +264,10 @@ def test_a_sampled_token_is_drawn_from_the_softmax():
 
     logits = torch.tensor([[0.0, 1.0, 2.0]])
     draws = 4000
-    sampling = Sampler([0.5] * draws, list(range(draws)), torch.device("cpu"))
-    drawn = sampling(logits.repeat(draws, 1))
+    sampler = Sampler(torch.device("cpu"))
+    for row in range(draws):
+        sampler.set_row(row, 0.5, seed=row)
+    drawn = sampler(logits.repeat(draws, 1), range(draws))
     shares = torch.bincount(drawn, minlength=3) / draws
     assert torch.allclose(shares, torch.softmax(logits[0] / 0.5, -1), atol=0.03)
 
@@ -291,14 +293,16 @@ def test_a_step_of_the_loop_asks_nothing_of_the_device():
         longest = max(map(len, tokens))
         ids = torch.tensor([[0] * (longest - len(t)) + t for t in tokens])
         mask = torch.tensor([[False] * (longest - len(t)) + [True] * len(t) for t in tokens])
-        steps = DecodeRunner(session.model, mask, 8, constant_shapes=True)
-        logits = steps.prefill(ids, session.vision.embed_images([r.frames.pixels for r in asked], ids))
+        runner = DecodeRunner(session.model, 2, longest + 8, constant_shapes=True)
+        images = session.vision.embed_images([r.frames.pixels for r in asked], ids)
+        logits = runner.prefill([0, 1], ids, mask, images)
+        runner.use_rows(2, longest)
         shapes = []
         for _ in range(3):
-            steps._tokens.copy_(logits.argmax(-1)[:, None])
+            runner.accept(logits.argmax(-1))
             with NoHostSync():
-                logits = steps.forward()
-            shapes.append([tuple(layer.keys.shape) for layer in steps.cache.layers])
+                logits = runner.forward()
+            shapes.append([tuple(layer.keys.shape) for layer in runner.cache.layers.layers])
         assert shapes[0] == shapes[1] == shapes[2]
         with pytest.raises(AssertionError, match="a step calls"), NoHostSync():
             bool(logits.sum())

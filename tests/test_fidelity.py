@@ -21,7 +21,7 @@ from gemma_captioner.media.images import decode_image
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Frames, Reply, Request
 from tests.support.cuda import require_cuda
-from tests.support.engines import DUMMY_ITEM, requests
+from tests.support.engines import DUMMY_ITEM, answers, requests
 
 
 @pytest.fixture(scope="module")
@@ -76,28 +76,23 @@ class LocalRunner:
             {"model": str(folder), "order": order, "batch_size": batch_size, "dtype": "fp32", "device": device}
         )
         self.session = LocalEngine(settings).open()
-        self.rows: list[list[int]] = []
-        self.batches: list[int] = []
-        generate = self.session.generate_batch
+        self.tokens: dict[int, list[int]] = {}  # by request
+        self.prefills: list[int] = []  # their rows
+        reply, prefill = self.session._reply, self.session._prefill
 
-        def recorded(batch):
-            rows = generate(batch)
-            self.rows += rows
-            self.batches.append(len(rows))
-            return rows
+        def recorded_reply(running):
+            self.tokens[running.pending.request.id] = running.answer.tokens
+            return reply(running)
 
-        self.session.generate_batch = recorded
+        def recorded_prefill(requests):
+            self.prefills.append(len(requests))
+            return prefill(requests)
+
+        self.session._reply, self.session._prefill = recorded_reply, recorded_prefill
 
     def answer(self, requests: list[Request]) -> dict[int, tuple[list[int], Reply]]:
-        self.rows.clear()
-        self.batches.clear()
-        answers: list[Reply] = []
-        waiting = list(requests)
-        while len(answers) < len(requests):
-            while waiting and self.session.available_slots:
-                self.session.submit(waiting.pop(0))
-            answers += self.session.poll(1)
-        return {a.request_id: (row[: a.new_tokens], a) for a, row in zip(answers, self.rows, strict=True)}
+        self.prefills.clear()
+        return {n: (self.tokens[n], reply) for n, reply in answers(self.session, requests, 600).items()}
 
 
 @pytest.mark.parametrize(
@@ -117,9 +112,9 @@ def test_batches_of_every_size_give_what_single_items_give(order, items, batch_s
         ours = LocalRunner(DEMO_CHECKPOINT, order, batch_size)
         with ours.session:
             got = ours.answer(asked)
-            assert max(ours.batches) <= batch_size
+            assert max(ours.prefills) <= batch_size
             if batch_size > 1:
-                assert max(ours.batches) > 1  # something was batched, and so padded
+                assert max(ours.prefills) > 1  # something was batched, and so padded
         different = [i for i in expected if got[i][0] != expected[i]]
         assert different == [], f"{len(different)} of {len(asked)} differ in batches of {batch_size}"
 

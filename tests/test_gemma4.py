@@ -316,9 +316,9 @@ def test_what_quantization_shrinks_is_what_the_plan_counts(size, tiny):
 def test_the_cache_holds_what_the_plan_counts_for_a_token(size, tiny):
     engine = LocalEngine(Settings.from_dict({"model": str(tiny(size)), "dtype": "fp32"}))
     with engine.open() as session, torch.inference_mode():
-        steps = DecodeRunner(session.model, torch.ones(1, 20, dtype=torch.bool), 4)
-        steps.prefill(torch.arange(20)[None] + 20, {})
-        kept = [layer for layer in steps.cache.layers if layer.is_initialized]
+        runner = DecodeRunner(session.model, 1, 24)
+        runner.prefill([0], torch.arange(20)[None] + 20, torch.ones(1, 20, dtype=torch.bool), {})
+        kept = [layer for layer in runner.cache.layers.layers if layer.is_initialized]
         values = sum(layer.keys[:, :, 0].numel() + layer.values[:, :, 0].numel() for layer in kept)
     parameter_counts = engine.family.count_parameters(engine.config)
     assert Architecture.of(engine.config, parameter_counts, 280).cache_width == values

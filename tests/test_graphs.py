@@ -1,6 +1,7 @@
 """CUDA graphs without CUDA: see support/fake_cuda.py."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -25,13 +26,14 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def session(lines):
+def session(lines, monkeypatch):
     """A session that captures graphs. Composite operations are recorded by their parts, as on CUDA."""
     with LocalEngine(Settings.from_dict({"model": "demo", "batch_size": 4}), log=lines.append).open() as session:
         session._limits = session._planned = replace(session._planned, constant_shapes=True)
         session.graphs.enabled = True
-        generate_batch = type(session).generate_batch.__wrapped__
-        session.generate_batch = lambda batch: torch.no_grad()(generate_batch)(session, batch)
+        for name in ("_prefill", "_decode"):
+            method = partial(torch.no_grad()(getattr(type(session), name).__wrapped__), session)
+            monkeypatch.setattr(session, name, method)
         yield session
 
 
@@ -73,7 +75,7 @@ def test_a_batch_that_has_no_memory_for_its_graph_runs_without_and_says_so_once(
 
 
 def test_a_step_that_no_graph_can_hold_ends_graphs_for_the_session_and_says_so(session, cuda, lines):
-    cuda.refused = "index_copy_"
+    cuda.refused = "index_put_"
     said(session, 0)
     captures = cuda.captures
     said(session, 4)

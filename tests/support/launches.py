@@ -13,7 +13,7 @@ from tests.support.engines import gemma3_config
 
 # Of each compiled function, the kernels that Inductor generates for CUDA; a test compares them with its code.
 KERNELS = {"forward": 1, "apply_rotary_pos_emb": 2, "_gated_product": 1}
-ROWS, COLUMNS, NEW_TOKENS = 64, 320, 128
+ROWS, COLUMNS = 64, 448
 _NO_KERNEL = ("empty", "new_empty", "_unsafe_view", "detach")
 
 
@@ -60,12 +60,13 @@ def count(monkeypatch: Any, size: str, *, fused: bool) -> tuple[list[str], int]:
     lines: list[str] = []
     layers = FusedLayers(model.model.language_model, lines.append, compile)
     layers.enabled, layers.is_checking = fused, False
-    mask = torch.ones((ROWS, COLUMNS), dtype=torch.bool, device="meta")
     with layers, torch.no_grad():
-        runner = DecodeRunner(model, mask, NEW_TOKENS, constant_shapes=True)
-        for layer in runner.cache.layers:
-            layer.update(*torch.empty((2, ROWS, known.kv_heads, COLUMNS, known.head_dim), device="meta").bfloat16())
-        runner.prepare_steps()
+        runner = DecodeRunner(model, ROWS, COLUMNS, constant_shapes=True)
+        for layer in runner.cache.layers.layers:
+            layer.lazy_initialization(
+                *torch.empty((2, ROWS, known.kv_heads, 1, known.head_dim), device="meta").bfloat16()
+            )
+        runner.use_rows(ROWS, COLUMNS - 1)
         with monkeypatch.context() as patch:
             patch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
             with counter:

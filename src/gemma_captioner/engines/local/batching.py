@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 MAX_PADDING = 1.25  # padded prompt tokens of a batch, as a multiple of its real ones
-MAX_PASSES = 2  # batches that may pass over the oldest request
+MAX_PASSES = 2  # full batches of requests that may pass over the oldest one
 
 
 def row_bucket(rows: int) -> int:
@@ -39,6 +39,10 @@ class BatchLimits:
             return rows, longest
         return min(row_bucket(rows), max(rows, self.rows)), column_bucket(longest)
 
+    def max_rows(self, columns: int) -> int:
+        """Return the number of rows of a KV cache for prompts and answers of up to `columns` tokens."""
+        return self.rows if self.tokens is None else max(1, min(self.rows, self.tokens // columns))
+
     def allows(self, rows: int, longest: int, real: int, new_tokens: int) -> bool:
         """Return whether a batch pads little enough and fits. One request alone always does."""
         padded_rows, columns = self.shape(rows, longest)
@@ -52,7 +56,9 @@ class BatchLimits:
         return max(rows / self.rows, used)
 
 
-def next_batch(lengths: Sequence[int], limits: BatchLimits, *, new_tokens: int, passes: int) -> list[int]:
+def next_batch(
+    lengths: Sequence[int], limits: BatchLimits, *, new_tokens: int, must_have_oldest: bool = False
+) -> list[int]:
     """Return the indices of the requests that form the fullest batch, the longest first.
 
     Requests of similar length go together, so an image never takes part in a batch of clips. Of equally full batches,
@@ -61,7 +67,7 @@ def next_batch(lengths: Sequence[int], limits: BatchLimits, *, new_tokens: int, 
     Args:
         lengths: The prompt lengths of the waiting requests, the oldest first. At least one.
         new_tokens: The maximum number of new tokens of any of them.
-        passes: The number of batches that passed over the oldest request.
+        must_have_oldest: Whether the oldest request must be among them.
     """
     by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
     sums = [0, *accumulate(lengths[i] for i in by_length)]
@@ -77,6 +83,6 @@ def next_batch(lengths: Sequence[int], limits: BatchLimits, *, new_tokens: int, 
             start = end - _smaller_bucket(end - start)
         has_oldest = start <= oldest < end
         score = (limits.fullness(end - start, longest, new_tokens), has_oldest, -end)
-        if (has_oldest or passes < MAX_PASSES) and score > best:
+        if (has_oldest or not must_have_oldest) and score > best:
             best, chosen = score, (start, end)
     return [by_length[i] for i in reversed(range(*chosen))]

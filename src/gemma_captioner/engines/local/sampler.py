@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,74 +15,86 @@ class Sampler:
 
     This uses the Gumbel-max trick: argmax(logits / T + Gumbel noise) is a sample of softmax(logits / T), and the
     negative logarithm of an exponential variable is Gumbel noise. Each row has its own generator, so that an item's
-    sample does not depend on the rest of its batch.
+    sample does not depend on the rows beside it.
     """
 
-    def __init__(self, temperatures: Sequence[float], seeds: Sequence[int], device: torch.device) -> None:
-        self._rows = [
-            (row, temperature, torch.Generator(device).manual_seed(seed))
-            for row, (temperature, seed) in enumerate(zip(temperatures, seeds, strict=True))
-            if temperature > 0
-        ]
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._rows: dict[int, tuple[float, torch.Generator]] = {}  # those with a temperature
 
-    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
-        """Map logits [rows, vocabulary] to tokens [rows]."""
-        if self._rows:
+    def set_row(self, row: int, temperature: float, seed: int) -> None:
+        self._rows.pop(row, None)
+        if temperature > 0:
+            self._rows[row] = (temperature, torch.Generator(self._device).manual_seed(seed))
+
+    def move(self, source: int, target: int) -> None:
+        """Let row `target` go on as row `source`, which becomes greedy."""
+        self._rows.pop(target, None)
+        if source in self._rows:
+            self._rows[target] = self._rows.pop(source)
+
+    def __call__(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Map the logits of rows, [n, vocabulary], to tokens [n]."""
+        sampled = [(i, *self._rows[row]) for i, row in enumerate(rows) if row in self._rows]
+        if sampled:
             logits = logits.float()
-        for row, temperature, generator in self._rows:
-            exponential = torch.empty_like(logits[row]).exponential_(generator=generator)
-            logits[row] = logits[row] / temperature - exponential.log()
+        for i, temperature, generator in sampled:
+            exponential = torch.empty_like(logits[i]).exponential_(generator=generator)
+            logits[i] = logits[i] / temperature - exponential.log()
         return logits.argmax(-1)
 
 
-def newline_and_blank_tokens(tokenizer: Tokenizer, vocabulary: int) -> tuple[list[bool], list[bool]]:
-    """Return for each token id whether it contains a line break, and whether it is blank.
+def newline_and_blank_tokens(tokenizer: Tokenizer, vocabulary: int) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the ids of the tokens with a line break, and of those without text.
 
     A special token counts as both: base models write `<start_of_image>` between two documents.
     """
     special = tokenizer.special_ids
     pieces = ["\n" if i in special else piece for i, piece in enumerate(tokenizer.pieces(vocabulary))]
-    return ["\n" in piece for piece in pieces], [not piece.strip() for piece in pieces]
-
-
-class NewlineStoppingCriteria:
-    """Ends a row at the first line break after some text. Base models need this."""
-
-    def __init__(self, newlines: torch.Tensor, blanks: torch.Tensor, rows: int) -> None:
-        """newlines, blanks: bool [vocabulary], tokens with a line break and blank tokens."""
-        self._newlines = newlines
-        self._blanks = blanks
-        self._has_text = torch.zeros(rows, dtype=torch.bool, device=newlines.device)
-
-    def __call__(self, latest: torch.Tensor) -> torch.Tensor:
-        """Map tokens [rows] to bool [rows]: the rows that end with them."""
-        done = self._has_text & self._newlines[latest]
-        self._has_text |= ~self._blanks[latest]
-        return done
+    return (
+        frozenset(i for i, piece in enumerate(pieces) if "\n" in piece),
+        frozenset(i for i, piece in enumerate(pieces) if not piece.strip()),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class StopPosition:
-    """The end of a row's answer. `length` counts its tokens, the end token included."""
+class StopTokens:
+    """The token ids that end an answer, or that may.
 
-    length: int
-    finish_reason: FinishReason
-
-
-def find_stop(
-    tokens: Sequence[int], eos_token_ids: Sequence[int], newlines: set[int], blanks: set[int]
-) -> StopPosition:
-    """Find the end of a row's new tokens. An empty `newlines` means that line breaks do not end an answer.
-
-    # [5, 6, END, PAD], eos_token_ids [END] -> 3, stop      [5, 6, 7] -> 3, length
-    # [NEWLINE, 5, NEWLINE, PAD], newlines {NEWLINE} -> 3, stop
+    Attributes:
+        eos: Those that end it.
+        newlines: Those with a line break, which ends an answer of a base model after some text. Else empty.
+        blanks: Those without text.
     """
-    has_text = False
-    for i, token in enumerate(tokens):
-        if token in eos_token_ids or (has_text and token in newlines):
-            return StopPosition(i + 1, "stop")
-        has_text = has_text or token not in blanks
-    return StopPosition(len(tokens), "length")
+
+    eos: frozenset[int]
+    newlines: frozenset[int] = frozenset()
+    blanks: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Answer:
+    """The new tokens of a row, the one that ends it included."""
+
+    stops: StopTokens
+    limit: int  # the maximum number of tokens
+    tokens: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    _has_text: bool = False
+
+    def add(self, token: int) -> None:
+        """Add a token, unless the answer has ended.
+
+        # END of [5, 6, END, PAD] -> 3 tokens, stop      [NEWLINE, 5, NEWLINE] -> 3 tokens, stop
+        """
+        if self.finish_reason is not None:
+            return
+        self.tokens.append(token)
+        if token in self.stops.eos or (self._has_text and token in self.stops.newlines):
+            self.finish_reason = "stop"
+        elif len(self.tokens) == self.limit:
+            self.finish_reason = "length"
+        self._has_text = self._has_text or token not in self.stops.blanks
 
 
 def first_line(text: str) -> str:

@@ -1,11 +1,11 @@
-"""The local session: one thread owns the model and answers pending requests in batches of mixed frame counts."""
+"""The local session: one thread owns the model, and admits pending requests to a continuous batch."""
 
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,33 +15,22 @@ from transformers import GenerationConfig
 from ...config.settings import Settings
 from ...types import Failed, Pixels, Reply, Request
 from ..base import EngineSpec, Result, Session, drain, prepend_begin
-from .audio import AudioEncoder, Features
-from .batching import BatchLimits, next_batch
+from .audio import AudioEncoder
+from .batching import MAX_PASSES, BatchLimits, column_bucket, next_batch
+from .continuous import ContinuousBatch, PendingRequest, Running
 from .families import Family
 from .fused import FusedLayers, compile_region
-from .generation import DecodeRunner, generate
 from .graphs import GraphPool
 from .hardware import has_bf16, is_out_of_memory
 from .memory import MemoryPlan, Precision
 from .processor import Processor
 from .prompting import encode_prompt, request_turns
-from .sampler import NewlineStoppingCriteria, Sampler, find_stop, first_line, newline_and_blank_tokens
+from .sampler import StopTokens, first_line, newline_and_blank_tokens
 from .vision import VisionEncoder
 
 _BATCHES_BEFORE_COMPILING = 4  # a job of fewer batches ends before compiled kernels could make up for compiling
-_BATCHES_TO_GROW = 8  # successful batches after which limits double that were halved for lack of memory
-
-
-@dataclass(frozen=True, slots=True)
-class PendingRequest:
-    request: Request
-    tokens: list[int]
-    submitted_at: float
-    sounds: Sequence[Features] = ()  # of the examples and of the request itself
-
-    @property
-    def max_total_tokens(self) -> int:
-        return len(self.tokens) + self.request.max_new_tokens
+_BATCHES_TO_GROW = 8  # limits that lack of memory has lowered double after replies to so many batches
+_REFILL_SHARE = 8  # free rows are refilled once they are an eighth of all: a prefill of one row is slow
 
 
 class LocalSession(Session):
@@ -73,9 +62,11 @@ class LocalSession(Session):
             constant_shapes=model.device.type != "cpu",
         )
         self._limits = self._planned  # smaller for a while after memory ran out
-        self._successes = 0  # batches since memory ran out
-        self._batches = 0  # so far
-        self._passes = 0  # batches that passed over the oldest request
+        self._batch: ContinuousBatch | None = None
+        self._successes = 0  # replies since memory ran out
+        self._shortages = 0  # times in succession that memory ran out
+        self._num_requests = 0  # whose prompts were read
+        self._passed_over = 0  # requests that were read since the oldest waits
         self._is_encoding = False
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._report = _report_once(self._results)
@@ -90,8 +81,6 @@ class LocalSession(Session):
     def _prepare_stopping(self, precision: Precision) -> None:
         tokenizer = self._processor.tokenizer
         device = self.model.device
-        self._eos_token_ids = sorted({tokenizer.eos_token_id, *self._chat_eos_token_ids()})
-        self._eos_token_tensor = torch.tensor(self._eos_token_ids, device=device)
         # CUDA graphs cannot capture copies between devices, and compiled layers would drop the hooks that make them.
         spread = len(set((getattr(self.model, "hf_device_map", None) or {}).values())) > 1
         self.can_fuse = device.type == "cuda" and not spread and has_bf16(device.type)
@@ -100,14 +89,11 @@ class LocalSession(Session):
         # and mixtures of experts on older GPUs synchronize to count tokens.
         self.graphs = GraphPool(device, self._report)
         self.graphs.enabled = self.can_fuse and precision != "8bit"
-        self._newlines: torch.Tensor | None = None
+        eos = frozenset({tokenizer.eos_token_id, *self._chat_eos_token_ids()})
+        self._stops = StopTokens(eos)
         if self._processor.chat_template is None:
             vocabulary = self.model.config.get_text_config().vocab_size
-            breaks, blanks = newline_and_blank_tokens(tokenizer, vocabulary)
-            self._newlines = torch.tensor(breaks, device=device)
-            self._blanks = torch.tensor(blanks, device=device)
-        self._newline_token_ids: set[int] = set() if self._newlines is None else set(_nonzero_indices(self._newlines))
-        self._blank_token_ids: set[int] = set() if self._newlines is None else set(_nonzero_indices(self._blanks))
+            self._stops = StopTokens(eos, *newline_and_blank_tokens(tokenizer, vocabulary))
 
     def _chat_eos_token_ids(self) -> list[int]:
         """Return the token ids that end a turn, those of the generation config included."""
@@ -169,143 +155,178 @@ class LocalSession(Session):
 
     def _run_worker(self) -> None:
         try:
-            while batch := self._next_batch():
-                self._run_batch_with_oom_retry(batch)
+            while self._wait_for_work():
+                while requests := self._next_requests():
+                    self._survive_shortage(partial(self._prefill, requests), requests)
+                if self._batch:
+                    self._survive_shortage(self._decode)
         except BaseException as error:  # any error ends the run: `poll` raises it in the caller's thread
             self._results.put(error)
 
-    def _next_batch(self) -> list[PendingRequest]:
-        """Wait for requests, then take those of the next batch. Returns [] if the session is closed."""
+    def _wait_for_work(self) -> bool:
+        """Wait until requests run or wait. Return False if the session is closed."""
         with self._request_added:
-            while not self._pending and not self._stop.is_set():
+            while not self._pending and not self._batch and not self._stop.is_set():
                 self._request_added.wait()
-            if self._stop.is_set():
-                return []
-            chosen = next_batch(
-                [len(w.tokens) for w in self._pending],
-                self._limits,
-                new_tokens=max(w.request.max_new_tokens for w in self._pending),
-                passes=self._passes,
-            )
-            batch = [self._pending[i] for i in chosen]
-            self._passes = 0 if 0 in chosen else self._passes + 1
-            left = set(range(len(self._pending))).difference(chosen)
-            self._pending = [self._pending[i] for i in sorted(left)]
-            return batch
+        return not self._stop.is_set()
 
-    def _run_batch_with_oom_retry(self, batch: list[PendingRequest], is_retry: bool = False) -> None:
+    def _next_requests(self) -> list[PendingRequest]:
+        """Take the waiting requests that are read next into free rows. Return [] if the running ones go on alone."""
+        batch, limits = self._batch, self._limits
+        with self._request_added:
+            suited = [i for i, pending in enumerate(self._pending) if not batch or batch.suits(pending)]
+            if not suited or self._stop.is_set():
+                return []
+            is_starved = self._passed_over >= MAX_PASSES * limits.rows
+            if batch:
+                free = min(batch.rows, limits.rows) - len(batch)
+                is_outgrown = batch.rows < limits.max_rows(batch.columns)
+                if free < max(1, batch.rows // _REFILL_SHARE) or is_outgrown or (is_starved and suited[0] > 0):
+                    return []
+                limits = replace(limits, rows=free, tokens=None)
+            chosen = next_batch(
+                [len(self._pending[i].tokens) for i in suited],
+                limits,
+                new_tokens=max(self._pending[i].request.max_new_tokens for i in suited),
+                must_have_oldest=is_starved,
+            )
+            places = {suited[i] for i in chosen}
+            requests = [self._pending[suited[i]] for i in chosen]
+            longest = max(pending.max_total_tokens for pending in self._pending)
+            self._passed_over = 0 if 0 in places else self._passed_over + len(places)
+            self._pending = [pending for i, pending in enumerate(self._pending) if i not in places]
+        if not batch:
+            self._batch = self._batch_for(requests, longest)
+        return requests
+
+    def _batch_for(self, requests: Sequence[PendingRequest], longest: int) -> ContinuousBatch:
+        """Return a batch that can hold the requests, and those that wait if that costs no rows.
+
+        longest: the maximum number of tokens of any of them.
+        """
+        columns = max(pending.max_total_tokens for pending in requests)
+        if self._limits.constant_shapes:
+            columns = column_bucket(columns)
+        elif self._limits.max_rows(longest) == self._limits.max_rows(columns):
+            columns = longest
+        rows = max(self._limits.max_rows(columns), len(requests))
+        if self._batch is not None and self._batch.rows == rows and all(map(self._batch.suits, requests)):
+            return self._batch
+        self._batch = None  # frees its memory first
+        return ContinuousBatch(
+            self.model,
+            rows,
+            columns,
+            stops=self._stops,
+            pad_token_id=self._processor.tokenizer.pad_token_id,
+            graphs=self.graphs,
+            constant_shapes=self._limits.constant_shapes,
+            prompt_shape=self._limits.shape,
+        )
+
+    @torch.inference_mode()
+    def _prefill(self, requests: Sequence[PendingRequest]) -> list[Running]:
+        assert self._batch is not None
+        self._num_requests += len(requests)
+        with self._compiled_layers() or nullcontext():
+            return self._batch.prefill(requests, self._encode)
+
+    def _encode(self, requests: Sequence[PendingRequest], input_ids: torch.Tensor) -> dict[str, Any]:
+        self._is_encoding = True
+        inputs = self.vision.embed_images(_pixels([pending.request for pending in requests]), input_ids)
+        if self.audio is not None and (sounds := [sound for pending in requests for sound in pending.sounds]):
+            inputs |= self.audio.embed_audio(sounds, input_ids)
+        self._is_encoding = False
+        return inputs
+
+    @torch.inference_mode()
+    def _decode(self) -> list[Running]:
+        assert self._batch is not None
+        self._batch.choose_rows(can_refill=any(map(self._batch.suits, list(self._pending))))
+        fused = self._fused
+        with fused or nullcontext():
+            finished = self._batch.decode(capture=fused is None or not fused.is_checking, stop=self._stop)
+        if fused is not None:
+            fused.is_checking = False
+        return finished
+
+    def generate_batch(self, requests: Sequence[PendingRequest]) -> list[list[int]]:
+        """Answer requests together in the caller's thread, while the session is idle. Return their new tokens."""
+        self._batch = self._batch_for(requests, 0)
+        finished = self._prefill(requests)
+        while self._batch:
+            finished += self._decode()
+        tokens = {id(running.pending): running.answer.tokens for running in finished}
+        return [tokens[id(pending)] for pending in requests]
+
+    def _compiled_layers(self) -> FusedLayers | None:
+        """Return the compiled parts of the model, once so many requests have come that compiling pays."""
+        enough = _BATCHES_BEFORE_COMPILING * self._planned.rows
+        if self.can_fuse and self._fused is None and self._num_requests > enough:
+            self._fused = FusedLayers(self.model.model.language_model, self._report, compile_region)
+            if self._batch is not None:
+                self._batch.forget_graph()
+        return self._fused
+
+    def _settle(self, finished: Sequence[Running]) -> None:
+        """Reply. After some replies, double limits that lack of memory has lowered: other programs use the GPU, too."""
+        self._shortages = 0
+        for running in finished:
+            self._results.put(self._reply(running))
+        self._successes += len(finished)
+        if self._limits != self._planned and self._successes >= _BATCHES_TO_GROW * self._limits.rows:
+            self._limits = replace(self._limits, rows=min(self._planned.rows, 2 * self._limits.rows))
+            self._successes = 0
+
+    def _survive_shortage(self, work: Callable[[], list[Running]], requests: Sequence[PendingRequest] = ()) -> None:
+        """Run `work`. If memory runs out, ask `requests` again later, of which `work` reads the prompts.
+
+        The first time in succession, only cached memory is freed. Then fewer frames are encoded at a time, then fewer
+        requests run at a time, and the youngest are asked again. A request for which all memory is not enough fails.
+        """
         try:
-            rows = self.generate_batch(batch)
+            return self._settle(work())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            # Retry outside this handler: the error's stack frames keep the batch's tensors alive.
+        # Outside of the handler: the error's stack frames keep tensors alive.
+        assert self._batch is not None
+        self._shortages, was_encoding, self._is_encoding = self._shortages + 1, self._is_encoding, False
+        if self._shortages == 1:
+            pass
+        elif was_encoding and self.vision.chunk > 1:
+            self.vision.chunk //= 2
+        elif len(self._batch) + len(requests) == self._batch.rows == 1:
+            [pending] = requests or self._batch.evict(1)
+            advice = "out of memory even in a batch of one file: use fewer --frames, or --quantize 4bit"
+            self._results.put(Failed(pending.request.item, advice, pending.request.id))
+            requests = ()
         else:
-            self._grow_limits()
-            if not self._stop.is_set():
-                for pending, new in zip(batch, rows, strict=False):  # rows that fill a bucket come last
-                    self._results.put(self._reply(pending, new))
-            return
+            if not requests:
+                requests = self._batch.evict(len(self._batch) - len(self._batch) // 2)
+                rows = len(self._batch)
+            else:
+                rows = len(self._batch) + len(requests) // 2
+            self._limits, self._successes = replace(self._limits, rows=max(1, min(self._limits.rows, rows))), 0
+        with self._request_added:
+            self._pending[:0] = requests
+        if not self._batch:
+            self._batch = None
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
-        if not is_retry:  # what was cached in blocks of other sizes is free now
-            parts = [batch]
-        elif self._is_encoding and self.vision.chunk > 1:
-            self.vision.chunk //= 2
-            parts = [batch]
-        elif len(batch) > 1:
-            parts = self._halve(batch)
-        else:
-            advice = "out of memory even in a batch of one file: use fewer --frames, or --quantize 4bit"
-            self._results.put(Failed(batch[0].request.item, advice, batch[0].request.id))
-            return
-        for part in parts:
-            if not self._stop.is_set():
-                self._run_batch_with_oom_retry(part, is_retry=True)
 
-    def _halve(self, batch: list[PendingRequest]) -> list[list[PendingRequest]]:
-        """Split the batch, and keep later batches below its size until `_grow_limits`."""
-        half = len(batch) // 2
-        if self._limits.tokens is None:
-            self._limits = replace(self._limits, rows=min(self._limits.rows, half))
-        else:
-            rows, columns = self._limits.shape(half, max(len(w.tokens) for w in batch))
-            tokens = rows * (columns + max(w.request.max_new_tokens for w in batch))
-            self._limits = replace(self._limits, tokens=min(self._limits.tokens, tokens))
-        self._successes = 0
-        return [batch[:half], batch[half:]]
-
-    def _grow_limits(self) -> None:
-        """Double smaller limits after some successful batches: another program may have used the GPU."""
-        self._successes += 1
-        if self._limits != self._planned and self._successes % _BATCHES_TO_GROW == 0:
-            doubled = replace(self._limits, rows=min(self._planned.rows, 2 * self._limits.rows))
-            if doubled.tokens is not None and self._planned.tokens is not None:
-                doubled = replace(doubled, tokens=min(self._planned.tokens, 2 * doubled.tokens))
-            self._limits = doubled
-
-    @torch.inference_mode()
-    def generate_batch(self, batch: list[PendingRequest]) -> list[list[int]]:
-        """Return the new tokens of each row, padded to the longest. Rows that fill a bucket come last."""
-        device, pad = self.model.device, self._processor.tokenizer.pad_token_id
-        requests = [w.request for w in batch]
-        tokens = [w.tokens for w in batch]
-        rows, columns = self._limits.shape(len(batch), max(map(len, tokens)))
-        tokens += [tokens[-1][:1]] * (rows - len(batch))
-        input_ids = torch.tensor([[pad] * (columns - len(row)) + row for row in tokens], device=device)
-        lengths = torch.tensor([len(row) for row in tokens], device=device)
-        prompt_mask = torch.arange(columns, device=device) >= columns - lengths[:, None]
-        limits = [r.max_new_tokens for r in requests] + [1] * (rows - len(batch))
-        self._is_encoding = True
-        inputs = self.vision.embed_images(_pixels(requests), input_ids)
-        if self.audio is not None and (sounds := [sound for w in batch for sound in w.sounds]):
-            inputs |= self.audio.embed_audio(sounds, input_ids)
-        self._is_encoding = False
-        fused = self._fused_layers()
-        is_checking = fused is not None and fused.is_checking
-        runner = DecodeRunner(
-            self.model,
-            prompt_mask,
-            max(limits),
-            graphs=self.graphs if self.graphs.enabled and not is_checking else None,
-            constant_shapes=self._limits.constant_shapes,
-        )
-        with fused or nullcontext():
-            generated = generate(
-                runner,
-                runner.prefill(input_ids, inputs),
-                sample=Sampler([r.temperature for r in requests], [r.seed for r in requests], device),
-                eos_token_ids=self._eos_token_tensor,
-                limits=limits,
-                pad_token_id=pad,
-                stopping_criteria=None
-                if self._newlines is None
-                else NewlineStoppingCriteria(self._newlines, self._blanks, rows),
-                stop=self._stop,
-            )
-        if fused is not None:
-            fused.is_checking = False
-        return generated
-
-    def _fused_layers(self) -> FusedLayers | None:
-        """Return the compiled parts of the model, once enough batches have run for compiling to pay."""
-        self._batches += 1
-        if self.can_fuse and self._fused is None and self._batches > _BATCHES_BEFORE_COMPILING:
-            self._fused = FusedLayers(self.model.model.language_model, self._report, compile_region)
-        return self._fused
-
-    def _reply(self, pending: PendingRequest, new: list[int]) -> Reply:
-        limit = pending.request.max_new_tokens
-        end = find_stop(new[:limit], self._eos_token_ids, self._newline_token_ids, self._blank_token_ids)
-        text = self._processor.tokenizer.decode(new[: end.length], skip_special_tokens=True)
-        if self._newlines is not None:
+    def _reply(self, running: Running) -> Reply:
+        pending, answer = running.pending, running.answer
+        assert answer.finish_reason is not None
+        text = self._processor.tokenizer.decode(answer.tokens, skip_special_tokens=True)
+        if self._stops.newlines:
             text = " " * text[:1].isspace() * bool(pending.request.begin) + first_line(text)
         return Reply(
             request_id=pending.request.id,
             text=prepend_begin(pending.request.begin, text),
-            finish_reason=end.finish_reason,
+            finish_reason=answer.finish_reason,
             prompt_tokens=len(pending.tokens),
-            new_tokens=end.length,
+            new_tokens=len(answer.tokens),
             seconds=time.monotonic() - pending.submitted_at,
         )
 
@@ -326,7 +347,3 @@ def _pixels(requests: Sequence[Request]) -> list[Pixels]:
     """Return pixels in the order of the image markers: the examples of each request, then its own frames."""
     per_request = [[*(example.frames for example in request.examples), request.frames] for request in requests]
     return [frames.pixels for group in per_request for frames in group if frames is not None]
-
-
-def _nonzero_indices(mask: torch.Tensor) -> list[int]:
-    return [int(i) for i in mask.nonzero().flatten().tolist()]
