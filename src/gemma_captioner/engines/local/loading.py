@@ -9,6 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 from ...errors import ModelError
 from .adapter import Adapter, merge
+from .attention import SKIPPING_ATTENTION
 from .checkpoint import Checkpoint, map_loading_errors
 from .hardware import Dtype
 from .memory import MemoryPlan
@@ -20,7 +21,7 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 # Flash attention makes image tokens causal; eager attention needs 1 GB per image. Gemma 4's audio tower supports only
 # eager, so it is not listed.
-_ATTENTION = {"": "sdpa", "text_config": "sdpa", "vision_config": "sdpa"}
+_ATTENTION = {"": "sdpa", "text_config": SKIPPING_ATTENTION, "vision_config": "sdpa"}
 
 
 def check_config(checkpoint: Checkpoint) -> None:

@@ -1,0 +1,121 @@
+"""Continuous batching: who runs beside whom, what is wasted, and that no answer depends on it."""
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from gemma_captioner.config.settings import Settings
+from gemma_captioner.engines.local import attention
+from gemma_captioner.engines.local.continuous import ContinuousBatch, PendingRequest
+from gemma_captioner.engines.local.engine import LocalEngine
+from gemma_captioner.engines.local.sampler import Answer, StopTokens
+from gemma_captioner.types import Reply, Request
+from tests.support.engines import answers, request, requests
+
+
+def open_session(**settings: Any) -> Any:
+    return LocalEngine(Settings.from_dict({"model": "demo", "dtype": "fp32", **settings})).open()
+
+
+def of_many_lengths(session: Any, monkeypatch: Any, *, longest: int) -> list[Request]:
+    """48 requests of 8 to `longest` tokens. Nothing but the limit ends them, and nobody knows the limit before."""
+    session._stops = StopTokens(frozenset())
+    monkeypatch.setattr(PendingRequest, "max_total_tokens", property(lambda self: len(self.tokens) + longest))
+    rng = Random(5)
+    return [request(n, max_new_tokens=round(8 * (longest / 8) ** rng.random())) for n in range(48)]
+
+
+def watch(session: Any) -> list[ContinuousBatch]:
+    """Return the batches that the session will make."""
+    batches: list[ContinuousBatch] = []
+    make = session._batch_for
+
+    def batch_for(*args: Any) -> ContinuousBatch:
+        batch = make(*args)
+        if batch not in batches:
+            batches.append(batch)
+        return batch
+
+    session._batch_for = batch_for
+    return batches
+
+
+@pytest.mark.parametrize("constant_shapes", [False, True])
+def test_answers_of_many_lengths_waste_few_steps_and_say_what_they_say_alone(monkeypatch, constant_shapes):
+    with open_session(batch_size=8) as session:
+        session._limits = session._planned = replace(session._planned, constant_shapes=constant_shapes)
+        asked, batches = of_many_lengths(session, monkeypatch, longest=64), watch(session)
+        got = answers(session, asked)
+        [batch] = batches  # one KV cache holds them all
+        assert [got[n].new_tokens for n in range(48)] == [r.max_new_tokens for r in asked]
+        steps, wasted = batch.row_steps, batch.wasted_row_steps
+        assert steps - wasted == sum(r.max_new_tokens - 1 for r in asked)
+        assert wasted < 0.1 * steps
+    with open_session(batch_size=1) as session:
+        alone = answers(session, of_many_lengths(session, monkeypatch, longest=64)[:8])
+    assert {n: got[n].text for n in alone} == {n: reply.text for n, reply in alone.items()}
+
+
+def test_a_request_that_suits_no_row_waits_for_two_full_batches_at_most(monkeypatch):
+    with open_session(batch_size=4) as session:
+        session._limits = session._planned = replace(session._planned, constant_shapes=True)
+        images = [request(n, max_new_tokens=8) for n in range(40)]
+        clip = request(99, num_frames=12, max_new_tokens=8)
+        with session._request_added:
+            for one in (images[0], clip, *images[1:]):
+                session.submit(one)
+        order = []
+        while len(order) < 41:
+            order += [reply.request_id for reply in session.poll(1)]
+        assert order.index(99) <= 2 * 4 + 4  # two full batches, and what ran beside them
+
+
+def test_out_of_memory_in_a_step_evicts_the_youngest_and_asks_them_again():
+    asked = requests(12, seed=4, most_frames=2)
+    with open_session(batch_size=8) as session:
+        expected = answers(session, asked)
+    with open_session(batch_size=8) as session:
+        steps = []
+
+        def shortage(module, args, inputs):
+            rows, columns = inputs["inputs_embeds"].shape[:2]
+            steps.append(rows if columns == 1 else 0)
+            if columns == 1 and rows > 3 and len(steps) > 6:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        session.model.model.language_model.register_forward_pre_hook(shortage, with_kwargs=True)
+        got = answers(session, asked)
+        assert max(steps) > 3
+    assert {n: reply.text for n, reply in got.items()} == {n: reply.text for n, reply in expected.items()}
+
+
+def test_attention_in_chunks_says_what_dense_attention_says(monkeypatch):
+    asked = requests(16, seed=6)
+    with open_session(batch_size=5) as session:
+        session.model.set_attn_implementation({"text_config": "sdpa"})
+        expected = answers(session, asked)
+    monkeypatch.setattr(attention, "QUERY_CHUNK", 16)
+    with open_session(batch_size=5) as session:
+        got = answers(session, asked)
+    assert all(isinstance(reply, Reply) for reply in got.values())
+    assert {n: reply.text for n, reply in got.items()} == {n: reply.text for n, reply in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "limit", "kept", "reason"),
+    [
+        ([5, 6, 1, 0], 9, [5, 6, 1], "stop"),
+        ([5, 6, 7], 3, [5, 6, 7], "length"),
+        ([5, 6, 1], 3, [5, 6, 1], "stop"),
+        ([2, 3, 2, 5, 2, 5], 9, [2, 3, 2, 5, 2], "stop"),  # line breaks before the text do not end it
+        ([5, 6], 9, [5, 6], None),
+    ],
+)
+def test_where_an_answer_ends(tokens, limit, kept, reason):
+    answer = Answer(StopTokens(eos=frozenset({1}), newlines=frozenset({2}), blanks=frozenset({2, 3})), limit)
+    for token in tokens:
+        answer.add(token)
+    assert (answer.tokens, answer.finish_reason) == (kept, reason)
