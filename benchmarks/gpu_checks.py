@@ -37,9 +37,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def pending(bench: Bench, requests: Sequence[Request]) -> list[Any]:
-    from gemma_captioner.engines.local.session import PendingRequest
-
-    return [PendingRequest(r, bench.session.encode_prompt(r), time.monotonic()) for r in requests]
+    return [bench.session.prepare(request) for request in requests]
 
 
 def tokens_of(bench: Bench, requests: Sequence[Request]) -> list[list[int]]:
@@ -58,7 +56,7 @@ def modes(
     before = session.graphs.enabled, session.can_fuse
     session.graphs.enabled = before[0] if graphs is None else graphs
     if fused is not None:
-        session.can_fuse, session._batches = fused, 1000
+        session.can_fuse, session._num_requests = fused, 10**6
         if session._fused is not None:
             session._fused.enabled = fused
     try:

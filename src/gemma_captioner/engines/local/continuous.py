@@ -103,7 +103,9 @@ class ContinuousBatch:
         return total <= self.columns and (not self._constant_shapes or 2 * total >= self.columns)
 
     def prefill(
-        self, batch: Sequence[PendingRequest], encode: Callable[[Sequence[PendingRequest], torch.Tensor], Mapping[str, Any]]
+        self,
+        batch: Sequence[PendingRequest],
+        encode: Callable[[Sequence[PendingRequest], torch.Tensor], Mapping[str, Any]],
     ) -> list[Running]:
         """Take requests into free rows and read their prompts. Return those whose first token ends the answer.
 

@@ -199,15 +199,15 @@ class LocalSession(Session):
             self._batch = self._batch_for(requests, longest)
         return requests
 
-    def _batch_for(self, requests: Sequence[PendingRequest], longest: int) -> ContinuousBatch:
+    def _batch_for(self, requests: Sequence[PendingRequest], longest: int = 0) -> ContinuousBatch:
         """Return a batch that can hold the requests, and those that wait if that costs no rows.
 
-        longest: the maximum number of tokens of any of them.
+        longest: the maximum number of tokens of any that wait.
         """
         columns = max(pending.max_total_tokens for pending in requests)
         if self._limits.constant_shapes:
             columns = column_bucket(columns)
-        elif self._limits.max_rows(longest) == self._limits.max_rows(columns):
+        elif longest > columns and self._limits.max_rows(longest) == self._limits.max_rows(columns):
             columns = longest
         rows = max(self._limits.max_rows(columns), len(requests))
         if self._batch is not None and self._batch.rows == rows and all(map(self._batch.suits, requests)):
@@ -252,7 +252,7 @@ class LocalSession(Session):
 
     def generate_batch(self, requests: Sequence[PendingRequest]) -> list[list[int]]:
         """Answer requests together in the caller's thread, while the session is idle. Return their new tokens."""
-        self._batch = self._batch_for(requests, 0)
+        self._batch = self._batch_for(requests)
         finished = self._prefill(requests)
         while self._batch:
             finished += self._decode()
