@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from gemma_captioner.captions.flags import evaluate
+from gemma_captioner.captions.unfinished import is_unfinished
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
-SETS = {"tuned on": "flags.jsonl", "not seen": "flags-unseen.jsonl", "real model": "flags-real.jsonl"}
+SETS = {
+    "tuned on": "flags.jsonl",
+    "not seen": "flags-unseen.jsonl",
+    "real model": "flags-real.jsonl",
+    "ends": "flags-unfinished.jsonl",  # `check` alone looks for it
+}
 JUDGED = ("absent_things", "empty", "not_in_language", "prompt_echo", "refusal", "repetition")
 
 
@@ -31,6 +37,8 @@ def _by_flag(line: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def is_flagged(example: dict[str, Any]) -> bool:
+    if example["flag"] == "unfinished":
+        return is_unfinished(example["caption"], example.get("language", "english"))
     return example["flag"] in evaluate(
         example["caption"], prompt=example.get("prompt", ""), language=example.get("language", "english")
     )

@@ -52,7 +52,7 @@ FAULTY_CAPTIONS = {  # code -> the bytes of a caption
     "prompt_echo": b"Describe the image in one sentence for training data.",
     "not_in_language": "Ein Hund läuft über die Wiese und bellt die Nachbarn an.".encode(),
     "absent_things": b"A street at night. There are no people visible in it.",
-    "unfinished": b"A cat sits on a mat. It looks at the",
+    "unfinished": b"A cat sits on a mat beside a vase of",
     "too_short": b"a cat",
     "too_long": b"A dog walks past a house and a tree, turns at the corner, and comes back to sleep by the stove. "
     b"Outside, three women carry baskets of apples up the steps while an old man sweeps leaves into a heap. Beyond "

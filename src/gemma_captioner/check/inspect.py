@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..captions.clean import strip_boilerplate, to_last_sentence
+from ..captions.clean import strip_boilerplate
 from ..captions.encoding import decode_text
 from ..captions.flags import evaluate, evaluate_texts
 from ..captions.formats import CaptionFormat, FormatError, ParseOptions, detect
 from ..captions.limits import MIN_WORDS, estimated_tokens
 from ..captions.repair import find_faults, repair, repair_steps
+from ..captions.unfinished import is_unfinished
 from ..config.targets import get_target, states_silence, token_limit
 from . import trainer_rules
 from .settings import CheckSettings
@@ -138,7 +139,7 @@ def _flags_of(caption: str, settings: CheckSettings) -> Iterator[tuple[str, str]
     silence = states_silence(settings.encoder_target)
     for flag in evaluate(caption, language=settings.language, states_silence=silence):
         yield flag, ""
-    if to_last_sentence(caption) != caption:
+    if is_unfinished(caption, settings.language):
         yield "unfinished", ""
 
 

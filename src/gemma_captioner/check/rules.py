@@ -66,7 +66,9 @@ GENERAL_RULES: Mapping[str, Rule] = {
     "not_in_language": Rule("note", "not in --language", _ANEW),
     "absent_things": Rule(
         "note", "mentions absent things, which a text encoder treats as present", "remove the mention"),
-    "unfinished": Rule("note", "ends in the middle of a sentence", "complete the sentence or remove it"),
+    "unfinished": Rule(
+        "note", "ends in the middle of a sentence, or a quote or bracket is open",
+        "complete it, or remove what is unfinished"),
     "truncated": Rule(
         "note", "the answer was cut off; the caption ends at the last complete sentence",
         "caption the file again with a larger --max-new-tokens"),
