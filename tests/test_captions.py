@@ -244,7 +244,8 @@ def test_flags_against_continuations_of_a_real_base_model(flag, precision, recal
 
 @pytest.mark.parametrize(("caption", "language", "expected"), [
     ("A red bowl beside a vase of", "english", True), ("A red bowl beside a vase of tulips", "english", False),
-    ("A cat, a dog and", "english", True), ("A vase placed on", "english", True), ("a boy with a cap on", "english", False),
+    ("A cat, a dog and", "english", True), ("A vase placed on", "english", True),
+    ("a boy with a cap on", "english", False),
     ('A sign that reads "OPEN', "english", True), ("A car (seen from the rear", "english", True),
     ('A 12" record on a shelf', "english", False), ("1girl, solo, :(, arms up, standing on", "english", False),
     ("A barn. Overcast sky, soft light", "english", False), ("A barn. It stands on a hill in", "english", True),

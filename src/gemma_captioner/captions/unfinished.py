@@ -18,10 +18,10 @@ _NEVER_LAST = frozenset(
 )
 # "the lights on" and "a dog running by" are complete; "placed on", "surrounded by" and "wearing a dark" are not.
 _CUT = re.compile(
-    r"\b(?:(?:sitting|seated|standing|lying|dressed|clad|covered|placed|parked|mounted|located|reflected|resting) (?:in|on|by)"
-    r"|(?!passed)\w+ed by|(?:and|or|but|while|as|with)(?: then)? (?:her|then|another|some|several|two)"
-    r"|an? (?:small|large|big|tall|thin|young|old|long|short|dark|bright|soft|warm|black|white|brown|gr[ae]y|blue|red|green"
-    r"|yellow))\Z",
+    r"\b(?:(?:sitting|seated|standing|lying|dressed|clad|covered|placed|parked|mounted|located|reflected|resting)"
+    r" (?:in|on|by)|(?!passed)\w+ed by|(?:and|or|but|while|as|with)(?: then)? (?:her|then|another|some|several|two)"
+    r"|an? (?:small|large|big|tall|thin|young|old|long|short|dark|bright|soft|warm|black|white|brown|gr[ae]y|blue"
+    r"|red|green|yellow))\Z",
     re.IGNORECASE,
 )
 _END_OF_SENTENCE = re.compile(r"[.!?\u3002\uff01\uff1f\u0964\u061f\u06d4\u2026][\"'\u201d\u2019\u00bb)\]]*\Z")
@@ -31,7 +31,7 @@ _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
 def is_unfinished(caption: str, language: str = "english") -> bool:
-    """Whether the caption ends inside a sentence, a quotation or a bracket. Tags, and lists after a sentence, need no end.
+    """Whether it ends inside a sentence, a quotation or a bracket. Tags need no end, nor does a list after a sentence.
 
     # "A cat sits. It looks at the" -> yes        "a cat on a mat" -> no: a style without a full stop
     # "A cat beside a vase of" -> yes             'A sign reads "OPEN' -> yes
@@ -54,7 +54,7 @@ def is_unfinished(caption: str, language: str = "english") -> bool:
 def is_list(text: str, max_words: int = 4) -> bool:
     """Whether a text is tags or short phrases, not a sentence.
 
-    # "1girl, solo, long hair" -> yes        "Overcast sky, soft light" -> yes        "A cat sits on a mat, asleep" -> no
+    # "1girl, solo, long hair" -> yes        "Overcast sky, soft light" -> yes        "A cat sits on a mat" -> no
     """
     return all(len(item.split()) <= max_words for item in text.split(","))
 
