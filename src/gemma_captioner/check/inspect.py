@@ -34,6 +34,7 @@ class Inspection:
     length: int = 0  # in tokens if the target is known, otherwise in words
     fixed_bytes: bytes | None = None  # what --fix would write, None if no rule fixes anything
     format: str = "prose"
+    texts: Sequence[str] = ()  # of a structured caption
 
 
 def inspect_caption(
@@ -124,7 +125,7 @@ def _inspect_structured(
     findings += [(code, detail)] if code else []
     fixed_bytes = rendered.encode() if any(trainer_rules.ALL_RULES[code].fixed for code, _ in findings) else None
     fixed_bytes = None if fixed_bytes == content else fixed_bytes
-    return Inspection(findings, " ".join(texts), length, fixed_bytes, caption_format.name)
+    return Inspection(findings, " ".join(texts), length, fixed_bytes, caption_format.name, texts)
 
 
 def _made_with(flags: Sequence[str] | None) -> list[tuple[str, str]]:

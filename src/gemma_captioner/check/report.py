@@ -14,11 +14,12 @@ from .contact_sheet import cards
 from .rules import Finding
 from .scan import DatasetScan
 from .trainer_rules import ALL_RULES
+from .trigger import TriggerReport
 
 _MAX_FILES_PER_RULE, _MAX_BARS, _MAX_COMMON = 20, 24, 10
 
 
-def report_page(scan: DatasetScan) -> str:
+def report_page(scan: DatasetScan, trigger: TriggerReport | None = None) -> str:
     codes = group_by_rule(scan.findings)
     stats, limit = scan.stats, token_limit(scan.settings.encoder_target)
     max_length = limit.max_tokens if limit else None
@@ -39,6 +40,7 @@ def report_page(scan: DatasetScan) -> str:
         openings=_most_common(stats.openings, stats.captions),
         words=_most_common(stats.words, stats.captions),
         cards=cards(scan, codes),
+        trigger=None if trigger is None else trigger.as_json(),
     )
 
 
@@ -92,7 +94,9 @@ def _most_common(counts: Counter[str], captions: int) -> list[tuple[str, int, fl
     return [(words, count, 100 * count / captions) for words, count in counts.most_common(_MAX_COMMON)]
 
 
-def as_json(scan: DatasetScan, seconds: float, report: Path | None) -> dict[str, Any]:
+def as_json(
+    scan: DatasetScan, seconds: float, report: Path | None, trigger: TriggerReport | None = None
+) -> dict[str, Any]:
     """The object that --json prints."""
     findings = [
         {
@@ -115,7 +119,7 @@ def as_json(scan: DatasetScan, seconds: float, report: Path | None) -> dict[str,
         "report": str(report) if report else None,
         "seconds": round(seconds, 3),
         "findings": findings,
-    }
+    } | ({} if trigger is None else {"trigger": trigger.as_json()})
 
 
 def describe(finding: Finding) -> str:

@@ -17,7 +17,7 @@ from ..dataset.journal import History, Journal, change_record, new_run_id
 from ..errors import ItemError
 from ..text import printable
 from . import trainer_rules
-from .inspect import MAX_CAPTION_BYTES, inspect_caption
+from .inspect import MAX_CAPTION_BYTES, Inspection, inspect_caption
 from .listing import Listing, caption_name, walk_folders
 from .rules import Finding
 from .settings import CheckSettings
@@ -38,6 +38,7 @@ class DatasetScan:
     formats: Counter[str] = field(default_factory=Counter)  # of the captions
     media_of: dict[str, str] = field(default_factory=dict)  # caption -> media, by path
     run_id: str = field(default_factory=new_run_id)
+    on_caption: Callable[[str, Inspection], None] = lambda path, inspection: None  # each caption with words
 
     def run(self, *, fix: bool, on_progress: Callable[[int], None] = lambda files: None) -> None:
         """Scan all folders. on_progress: called after each caption with the number of images and clips so far.
@@ -130,6 +131,7 @@ class DatasetScan:
         if inspection.text:
             self.stats.add(str(path), inspection.text, inspection.length)
             self.formats[inspection.format] += 1
+            self.on_caption(str(path), inspection)
 
     def _fix(self, path: Path, content: bytes, fixed_bytes: bytes, found: list[str], journal: Journal) -> None:
         store = self.root.store

@@ -12,6 +12,7 @@ from ..text import counted
 from .listing import Listing
 from .rules import GENERAL_RULES, Rule
 from .settings import CheckSettings
+from .trigger_rules import TRIGGER_RULES
 
 # The media extensions that each trainer reads, and in which case. It skips others without a message.
 _ANY, _ONE, _LOWER = "in any case", "all lower or all upper case", "in lower case"
@@ -256,4 +257,4 @@ def match_text(text: str, trainer: str) -> Iterator[tuple[str, str]]:
             yield code, detail
 
 
-ALL_RULES: Mapping[str, Rule] = {**GENERAL_RULES, **TRAINER_RULES}
+ALL_RULES: Mapping[str, Rule] = {**GENERAL_RULES, **TRIGGER_RULES, **TRAINER_RULES}

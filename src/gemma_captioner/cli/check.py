@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..check.settings import CheckSettings
+from ..check.settings import CheckSettings, TriggerSettings
 from ..config.formats import FORMATS, format_spec
 from ..config.targets import get_target
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import StartError, UsageError
 from ..text import counted, file_error, format_duration, printable
 from .help import examples
+from .look import LOOK_OPTIONS, pop_look_options, run_look
 from .options import LocalPathOption, Option, Options, with_options
 from .shell import app, err, out, print_json
 from .targets import warn_if_unlisted
@@ -35,7 +36,9 @@ _FORMAT = Option(
 
 
 @app.command(help_epilogue=examples("check"))
-@with_options(Options(CheckSettings, changed={"for_": _FOR, "format": _FORMAT}))
+@with_options(
+    Options(CheckSettings, changed={"for_": _FOR, "format": _FORMAT}), Options(TriggerSettings), *LOOK_OPTIONS
+)
 def check(
     folder: Annotated[
         LocalPathOption, Parameter(help="The dataset to check. Any tool or person may have written its captions.")
@@ -55,15 +58,17 @@ def check(
     """Check a dataset's captions for problems before training.
 
     Errors break training or teach the model wrong things; if there are any, the exit code is 3. Notes need a look.
-    Loads no model.
+    Loads no model, unless --look is given.
     """
     from ..captions.formats import get_format
     from ..check.report import as_json, report_page
     from ..check.scan import DatasetScan
+    from ..check.trigger import TriggerReport
     from ..dataset.discover import resolve_roots
     from ..engines.local.tokenizer import token_counter
 
     start = time.monotonic()
+    trigger_settings, model_layer = pop_look_options(flags)
     settings = CheckSettings.from_dict(flags)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{printable(folder)} is a file: give its folder")
@@ -73,6 +78,10 @@ def check(
     caption_format = None if settings.format is None else get_format(format_spec(settings.format))
     [root] = resolve_roots([folder], settings.captions)
     scan = DatasetScan(root, settings, token_counter(settings.tokenizer), caption_format)
+    trigger = None
+    if trigger_settings.trigger is not None:
+        trigger = TriggerReport(trigger_settings.trigger.strip(), root.folder, settings.language)
+        scan.on_caption = trigger.add
     try:
         with err.status("reading the folder") as status:
 
@@ -85,8 +94,13 @@ def check(
         if scan.fixed:
             err.print(f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired. To undo this:")
             err.print(f"  {scan.undo_command}", soft_wrap=True)
-    page = _write_page(report_page(scan), html or root.folder / DOT_FOLDER / "check" / "report.html")
-    summary = as_json(scan, time.monotonic() - start, page)
+    cost, failure = None, None
+    if trigger is not None:
+        cost, failure = run_look(trigger, scan, trigger_settings, model_layer)
+        scan.findings += trigger.findings()
+    page = _write_page(report_page(scan, trigger), html or root.folder / DOT_FOLDER / "check" / "report.html")
+    summary = as_json(scan, time.monotonic() - start, page, trigger)
+    summary |= ({"dry_run": cost} if cost else {}) | ({"error": str(failure)} if failure else {})
     nothing = f"no images or clips in {printable(root.folder)}: check the folder, or add --recursive for subfolders"
     if not scan.files:
         summary["error"] = nothing
@@ -96,6 +110,8 @@ def check(
         _print(scan, summary)
     if not scan.files:
         raise StartError(nothing)
+    if failure is not None:
+        raise failure
     return 3 if summary["errors"] else 0
 
 
@@ -114,6 +130,7 @@ def _write_page(text: str, page: Path) -> Path | None:
 def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
     from ..check.report import group_by_rule
     from ..check.trainer_rules import ALL_RULES
+    from ..check.trigger_rules import TRIGGER_RULES
 
     by_rule = group_by_rule(scan.findings)
     width = max(map(len, by_rule), default=0)
@@ -122,11 +139,12 @@ def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
         style = "bold red" if rule.severity == "error" else "yellow"
         out.print(f"{rule.severity:5} {name:{width}}", style=style, end=" ")
         out.print(f"{len(found):6,}  {rule.description}")
-        for finding in found[:_MAX_FILES_SHOWN]:
-            what = f": {printable(finding.detail)}" if finding.detail else ""
-            out.print(f"      {scan.short(finding.path)}{what}")
-        if len(found) > _MAX_FILES_SHOWN:
-            out.print(f"      and {len(found) - _MAX_FILES_SHOWN} more")
+        most = len(found) if name in TRIGGER_RULES else _MAX_FILES_SHOWN
+        for finding in found[:most]:
+            where = "" if name in TRIGGER_RULES else scan.short(finding.path)
+            out.print(f"      {': '.join(filter(None, (where, printable(finding.detail))))}")
+        if len(found) > most:
+            out.print(f"      and {len(found) - most} more")
         out.print(f"      -> {rule.remedy}{' (or run with --fix)' * rule.fixed}", style="dim")
     out.print(
         f"{counted(summary['files'], 'media file')}, {counted(summary['captions'], 'caption')}: "

@@ -49,7 +49,7 @@ COMMON: Mapping[str, tuple[str, ...]] = {
         "config",
         "compare": "model prompt preset frames prompt_file recursive limit max_new_tokens html config",
         "review": "host port open_ recursive output model prompt preset trigger for_ config",
-        "check": "for_ fix recursive target html json_",
+        "check": "for_ fix recursive trigger look target html json_",
     }.items()
 }
 
@@ -129,6 +129,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("gemma-captioner check dataset/", "List the problems and write a page:"),
         ("gemma-captioner check dataset/ -r --for sd-scripts:sdxl", "Check what one trainer requires:"),
         ("gemma-captioner check dataset/ --fix", "Repair what can be repaired automatically:"),
+        ("gemma-captioner check dataset/ --trigger ohwx", "Check what a LoRA learns with its trigger word:"),
     ),
     "compare": (
         ("gemma-captioner compare photos/ --preset flux --preset sdxl", "Compare two presets:"),

@@ -50,12 +50,22 @@ class SharedModel:
 
 
 class SharedEngine:
-    """The `Engine` of one run: its own spec, the shared model's session. `on_request` receives each request."""
+    """The `Engine` of one run: its own spec, the shared model's session.
 
-    def __init__(self, shared_model: SharedModel, settings: Settings, on_request: Callable[[Request], None]) -> None:
+    `on_request` receives each request, `on_reply` each raw reply.
+    """
+
+    def __init__(
+        self,
+        shared_model: SharedModel,
+        settings: Settings,
+        on_request: Callable[[Request], None],
+        on_reply: Callable[[Reply], None] = lambda reply: None,
+    ) -> None:
         self._shared_model = shared_model
         self._settings = settings
         self._on_request = on_request
+        self._on_reply = on_reply
 
     @cached_property
     def spec(self) -> EngineSpec:
@@ -68,13 +78,19 @@ class SharedEngine:
         return self._shared_model.engine.prompt_tokens(prompt, kind, num_frames)
 
     def open(self) -> Session:
-        return _SharedSession(self._shared_model, self._on_request)
+        return _SharedSession(self._shared_model, self._on_request, self._on_reply)
 
 
 class _SharedSession(Session):
-    def __init__(self, shared_model: SharedModel, on_request: Callable[[Request], None]) -> None:
+    def __init__(
+        self,
+        shared_model: SharedModel,
+        on_request: Callable[[Request], None],
+        on_reply: Callable[[Reply], None],
+    ) -> None:
         self._shared_model = shared_model
         self._on_request = on_request
+        self._on_reply = on_reply
         self._session = shared_model.session()
         self._in_flight = 0
 
@@ -90,6 +106,9 @@ class _SharedSession(Session):
     def poll(self, timeout_s: float) -> list[Reply | Failed]:
         replies = self._session.poll(timeout_s)
         self._in_flight -= len(replies)
+        for reply in replies:
+            if isinstance(reply, Reply):
+                self._on_reply(reply)
         return replies
 
     def close(self) -> None:
