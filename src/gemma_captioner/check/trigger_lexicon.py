@@ -33,7 +33,7 @@ GENERIC = frozenset(
 # Describe another word; at the end of a phrase they say nothing.
 MODIFIERS = frozenset(
     """
-    red orange yellow green blue purple violet pink brown black white gray grey beige golden silver pale dark light
+    red orange yellow green blue purple violet pink brown black white gray grey beige golden silver pale dark
     bright vivid colorful warm cool cold soft hard large big small little tiny tall short long wide narrow thin thick
     young old new fine simple plain single full empty open closed round flat low high deep subtle natural calm quiet
     beautiful delicate loose light-colored olive

@@ -26,7 +26,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     title: tuple(names.split())
     for title, names in {
         "Which files": "recursive include exclude limit existing only name shard captions extension",
-        "Prompt and caption text": "prompt prompt_file preset metadata examples system begin trigger prefix suffix "
+        "Prompt and caption text": "prompt prompt_file preset metadata examples system begin trigger look prefix suffix "
         "order punctuation format",
         "Images and clips": "frames span for_ train_frames train_mode audio fps timestamps sampling animated "
         "background image_tokens exact_pixels decode_timeout decode_memory",
@@ -129,7 +129,6 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("gemma-captioner check dataset/", "List the problems and write a page:"),
         ("gemma-captioner check dataset/ -r --for sd-scripts:sdxl", "Check what one trainer requires:"),
         ("gemma-captioner check dataset/ --fix", "Repair what can be repaired automatically:"),
-        ("gemma-captioner check dataset/ --trigger ohwx", "Check what a LoRA learns with its trigger word:"),
     ),
     "compare": (
         ("gemma-captioner compare photos/ --preset flux --preset sdxl", "Compare two presets:"),
