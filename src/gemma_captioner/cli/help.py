@@ -26,11 +26,11 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     title: tuple(names.split())
     for title, names in {
         "Which files": "recursive include exclude limit existing only name shard captions extension",
-        "Prompt and caption text": "prompt prompt_file preset metadata examples system begin trigger look prefix suffix "
+        "Prompt and caption text": "prompt prompt_file preset metadata examples system begin trigger prefix suffix "
         "order punctuation format",
         "Images and clips": "frames span for_ train_frames train_mode audio fps timestamps sampling animated "
         "background image_tokens exact_pixels decode_timeout decode_memory",
-        "Quality": "max_new_tokens temperature seed language target tokenizer retries",
+        "Quality": "look max_new_tokens temperature seed language target tokenizer retries",
         "Model": "model adapter engine quantize batch_size hf_token dtype device",
         "Servers": "base_url api_key_env serve wait_for_server concurrency shrink image_size image_format "
         "jpeg_quality request_timeout item_timeout",
