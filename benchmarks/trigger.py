@@ -16,7 +16,7 @@ from gemma_captioner.check.trigger import TriggerReport
 from gemma_captioner.check.trigger_lexicon import stem
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
-TUNED_ON, NOT_SEEN = ("character", "style", "object"), ("pet", "tags")
+TUNED_ON, NOT_SEEN = ("character", "style", "object"), ("pet", "tags", "man", "prefix")
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def test_phrases_against_labels():
     """docs/check.md has the figures, and those of the first time for the folders that the rules had not seen."""
     tuned, unseen = (sum(map(score, names), Score()) for names in (TUNED_ON, NOT_SEEN))
     assert tuned.precision >= 0.95 and tuned.recall >= 0.9
-    assert unseen.precision >= 0.95 and unseen.recall >= 0.85
+    assert unseen.precision >= 0.95 and unseen.recall >= 0.9
 
 
 def test_captions_of_many_subjects_share_nothing_with_the_trigger():

@@ -50,7 +50,7 @@ _KINDS = {
     "clothing": """
         jacket coat shirt t-shirt tee blouse sweater hoodie cardigan vest blazer suit tie dress skirt jeans pants
         trousers shorts leggings uniform kimono swimsuit bikini apron scarf hat cap beanie helmet glove sock shoe boot
-        sneaker sandal heel belt necklace earring bracelet ring watch glasses sunglasses collar ribbon bow hood armor
+        sneaker sandal heel belt necklace earring bracelet ring watch sunglasses collar ribbon bow hood armor
         cape cloak robe costume outfit clothes clothing backpack bag headphones mask leash harness turtleneck denim
     """,
     "setting": """
@@ -74,13 +74,13 @@ _KINDS = {
     "appearance": """
         hair eye freckle beard mustache moustache stubble skin complexion nose lip eyebrow eyelash cheek cheekbone
         dimple jaw scar tattoo wrinkle mole bald ponytail braid bun bangs curl fur coat ear tail paw muzzle whisker
-        woman man girl boy person lady gentleman child teenager
+        glasses woman man girl boy person lady gentleman child teenager
     """,
     "medium": """
         painting illustration watercolor watercolour sketch drawing cartoon anime manga comic render rendering 3d cgi
         oil acrylic gouache ink pastel charcoal pencil engraving woodcut print poster lineart outline brushstroke
         brushwork wash palette paper canvas texture pixel vector monochrome greyscale grayscale black-and-white
-        photorealistic style stylized cel-shaded halftone vhs film-grain grain
+        photorealistic style stylized cel-shaded halftone vhs film-grain grain color colour
     """,
 }  # fmt: skip
 CHANGEABLE = ("clothing", "setting", "light", "pose", "framing")
@@ -89,12 +89,16 @@ PEOPLE = "woman man girl boy person lady gentleman child teenager"
 
 _NO_VERBS = frozenset("earring ceiling evening morning building clothing lighting painting".split())
 
+_NO_PLURALS = frozenset(("glasses", "clothes"))
+
 
 def stem(word: str) -> str:
     """Cut the endings of English plurals and verbs, so that forms of a word are equal. The result need not be a word.
 
     # jackets -> jacket      smiling, smiles, smile -> smil      blurred -> blur      dress -> dres
     """
+    if word in _NO_PLURALS:
+        return word
     word = re.sub(r"([^s])s\Z", r"\1", re.sub(r"(ss|sh|ch|x|z)es\Z", r"\1", word))
     if word not in _NO_VERBS:
         word = re.sub(r"([aeiouy]\w+?)(?:ing|ed)\Z", r"\1", word)

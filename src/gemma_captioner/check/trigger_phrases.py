@@ -101,6 +101,8 @@ def shared_phrases(
             surfaces.setdefault(key, Counter())[surface] += 1
     contrast = Counter(key for texts in without_trigger for key in dict(_phrases(_clauses(texts, trigger), frequent)))
     class_words = _class_words(with_trigger, trigger)
+    is_style = stem("style") in class_words
+    has_medium = is_style or any(_kind(key) == "medium" and len(p) >= MIN_SHARE * total for key, p in places.items())
     reportable = []
     for key, found_in in places.items():
         if len(key) == 1 and key[0] in class_words:
@@ -108,17 +110,17 @@ def shared_phrases(
         kind, count = _kind(key), len(found_in)
         consistency = count / max(1, described[key[-1]])
         lift = _lift(count, total, contrast[key], len(without_trigger))
-        wanted = _min_count(key, kind, total, stem("style") in class_words, consistency)
+        wanted = _min_count(key, kind, total, is_style, has_medium, consistency)
         if count >= wanted and (lift is None or lift >= MIN_LIFT):
             phrase = surfaces[key].most_common(1)[0][0]
             reportable.append(SharedPhrase(phrase, kind, tuple(found_in), count / total, lift, key))
     return sorted(_maximal(reportable), key=lambda found: (-found.captions, found.phrase))
 
 
-def _min_count(key: Key, kind: str, total: int, is_style: bool, consistency: float) -> float:
+def _min_count(key: Key, kind: str, total: int, is_style: bool, has_medium: bool, consistency: float) -> float:
     """The number of captions from which a phrase is reported."""
     is_bare = len(key) == 1
-    if kind == "medium" and is_style:
+    if kind == "medium" and has_medium:
         return max(MIN_COUNT_OF_LOOKS, MIN_SHARE_OF_BARE_LOOKS * total)
     if kind == "appearance" and not is_style and (is_bare or consistency >= MIN_CONSISTENCY):
         return max(MIN_COUNT_OF_LOOKS, (MIN_SHARE_OF_BARE_LOOKS if is_bare else MIN_SHARE_OF_LOOKS) * total)
