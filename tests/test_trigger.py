@@ -11,6 +11,7 @@ from PIL import Image
 from benchmarks.trigger import NOT_SEEN, TUNED_ON, Score, read_folder, report_on, score
 from gemma_captioner.check.inspect import Inspection
 from gemma_captioner.check.look import LookPlan, LookResult, parse_answers, question
+from gemma_captioner.check.settings import CheckSettings
 from gemma_captioner.check.trigger import TriggerReport
 from gemma_captioner.check.trigger_lexicon import stem
 from gemma_captioner.check.trigger_word import trigger_use
@@ -72,6 +73,21 @@ def test_findings_are_of_the_folder_and_count_captions():
     }  # fmt: skip
 
 
+def test_words_that_contain_the_trigger_are_one_finding_and_a_placeholder_is_the_trigger():
+    captions = ["[trigger] in masks and risks", "sks by a desks row", "a bird", "Sks in masks"]
+    found = [(f.code, f.detail) for f in report_on({"trigger": "sks", "captions": captions}).findings()]
+    assert found == [
+        ("no_trigger", "1 of 4 captions (02.txt)"),
+        ("trigger_spelling", "'Sks' in 1 of 4 captions (03.txt)"),
+        ("trigger_in_word", "'masks', 'desks', 'risks', in 3 of 4 captions (00.txt, 03.txt, 01.txt)"),
+    ]
+    report = TriggerReport("sks", Path("dataset"), CheckSettings(for_="musubi"))
+    report.add("a.txt", Inspection([], "[trigger] sits"))
+    assert [f.code for f in report.findings()] == ["trigger_absent"]
+    [absent, inside] = report_on({"trigger": "ohwx", "captions": ["ohwx_man sits"] * 5}).findings()
+    assert absent.code == "trigger_absent" and "00.txt, 01.txt, 02.txt and 2 more" in inside.detail
+
+
 # Phrases
 
 
@@ -99,7 +115,7 @@ def captions_of(template: str, count: int = 20) -> list[str]:
 
 
 def phrases(captions: list[str], language: str = "english") -> dict[str, str]:
-    report = TriggerReport("ohwx", Path("dataset"), language)
+    report = TriggerReport("ohwx", Path("dataset"), CheckSettings(language=language))
     for number, caption in enumerate(captions):
         report.add(f"{number}.txt", Inspection([], caption))
     return {phrase.phrase: phrase.kind for phrase in report.phrases}
@@ -286,6 +302,7 @@ def test_a_file_that_cannot_be_read_or_answered_costs_itself_alone(command, fold
     (["--look"], "--look requires --trigger"),
     (["--trigger", "ohwx", "--model", "demo"], "--model requires --look"),
     (["--trigger", "ohwx", "--dry-run"], "--dry-run requires --look"),
+    (["--trigger", "ohwx", "--look", "--dry-run", "--fix"], "--dry-run and --fix cannot be combined"),
     (["--trigger", " "], "--trigger"),
 ])  # fmt: skip
 def test_options_that_need_each_other(command, folder, arguments, said):

@@ -1,8 +1,8 @@
 """`check --trigger`: what the captions of a dataset tell a LoRA about its trigger word, as findings and as JSON."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,11 @@ from ..text import counted
 from .inspect import Inspection
 from .look import LookResult, Sightings
 from .rules import Finding
+from .settings import CheckSettings
 from .trigger_phrases import SharedPhrase, shared_phrases
 from .trigger_word import TriggerUse, exact_pattern, trigger_use
 
-_MAX_NAMES = 3
+_MAX_NAMES, _MAX_WORDS = 3, 10
 
 
 @dataclass
@@ -24,13 +25,16 @@ class TriggerReport:
 
     trigger: str
     folder: Path
-    language: str = "english"  # phrases are found in English only
+    settings: CheckSettings = field(default_factory=CheckSettings)
     look: LookResult | None = None
     _uses: dict[str, TriggerUse] = field(default_factory=dict)  # caption path -> how it uses the trigger
     _texts: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def add(self, path: str, inspection: Inspection) -> None:
         texts = inspection.texts or (inspection.text,)
+        # ai-toolkit replaces these with the trigger word.
+        if self.settings.trainer in ("", "ai-toolkit"):
+            texts = [text.replace("[trigger]", self.trigger).replace("[name]", self.trigger) for text in texts]
         self._texts[path], self._uses[path] = texts, trigger_use(texts, self.trigger)
 
     @property
@@ -44,7 +48,7 @@ class TriggerReport:
 
     @cached_property
     def phrases(self) -> list[SharedPhrase]:
-        if self.language != "english":
+        if self.settings.language != "english":  # as the word lists are
             return []
         variants = {variant for use in self._uses.values() for variant in use.variants}
         spellings = [exact_pattern(self.trigger), *(exact_pattern(variant) for variant in sorted(variants, key=len))]
@@ -60,14 +64,19 @@ class TriggerReport:
             return
         if not self.with_trigger:
             yield self._finding("trigger_absent", f"{self.trigger!r}, {counted(self.captions, 'caption')}")
-            return
-        if missing := [path for path, use in self._uses.items() if not use.is_used]:
+        elif missing := [path for path, use in self._uses.items() if not use.is_used]:
             yield self._finding("no_trigger", self._in_captions(missing))
-        for code, attribute in (("trigger_spelling", "variants"), ("trigger_in_word", "inside")):
-            words = Counter(word for use in self._uses.values() for word in getattr(use, attribute))
-            for word, _ in sorted(words.items(), key=lambda pair: (-pair[1], pair[0])):
-                paths = [path for path, use in self._uses.items() if word in getattr(use, attribute)]
-                yield self._finding(code, f"{word!r} in {self._in_captions(paths)}")
+        variants, inside = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        for path, use in self._uses.items():
+            for found, words in ((variants, use.variants), (inside, use.inside)):
+                for word in words:
+                    found[word].append(path)
+        for word in _most_frequent(variants)[:_MAX_WORDS]:
+            yield self._finding("trigger_spelling", f"{word!r} in {self._in_captions(variants[word])}")
+        if inside:
+            others = _listed(list(map(repr, _most_frequent(inside))))
+            paths = list(dict.fromkeys(path for found in inside.values() for path in found))
+            yield self._finding("trigger_in_word", f"{others}, in {self._in_captions(paths)}")
         for phrase in self.phrases:
             yield self._phrase_finding(phrase)
 
@@ -76,9 +85,7 @@ class TriggerReport:
 
     def _in_captions(self, paths: Sequence[str]) -> str:
         """# 2 of 40 captions (7.txt, 9.txt)"""
-        names = ", ".join(Path(path).name for path in paths[:_MAX_NAMES])
-        more = f" and {len(paths) - _MAX_NAMES} more" if len(paths) > _MAX_NAMES else ""
-        return f"{len(paths)} of {counted(self.captions, 'caption')} ({names}{more})"
+        return f"{len(paths)} of {counted(self.captions, 'caption')} ({_listed([Path(path).name for path in paths])})"
 
     def _phrase_finding(self, phrase: SharedPhrase) -> Finding:
         """# "denim jacket" (clothing) in 48 of 50 pictures and 50 of 50 captions: the trigger will learn it"""
@@ -125,3 +132,13 @@ class TriggerReport:
             "visible": None if seen is None else seen.visible,
             "looked_at": None if seen is None else seen.answered,
         }
+
+
+def _listed(names: Sequence[str]) -> str:
+    """# a, b, c and 2 more"""
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
+
+
+def _most_frequent(words: Mapping[str, Sequence[str]]) -> list[str]:
+    return sorted(words, key=lambda word: (-len(words[word]), word))

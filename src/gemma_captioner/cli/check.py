@@ -69,6 +69,8 @@ def check(
 
     start = time.monotonic()
     trigger_settings, model_layer = pop_look_options(flags)
+    if fix and trigger_settings.dry_run:
+        raise UsageError("--dry-run and --fix cannot be combined: leave out one of them")
     settings = CheckSettings.from_dict(flags)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{printable(folder)} is a file: give its folder")
@@ -80,7 +82,7 @@ def check(
     scan = DatasetScan(root, settings, token_counter(settings.tokenizer), caption_format)
     trigger = None
     if trigger_settings.trigger is not None:
-        trigger = TriggerReport(trigger_settings.trigger.strip(), root.folder, settings.language)
+        trigger = TriggerReport(trigger_settings.trigger.strip(), root.folder, settings)
         scan.on_caption = trigger.add
     try:
         with err.status("reading the folder") as status:

@@ -50,7 +50,7 @@ def run_look(
     media = {path: scan.media_of[path] for path in trigger.with_trigger if path in scan.media_of}
     if not settings.look:
         return None, None
-    is_english = trigger.language == "english"
+    is_english = trigger.settings.language == "english"
     if not trigger.phrases or not media:
         err.print("--look: no phrase to ask about" + "; phrases are found in English captions only" * (not is_english))
         return None, None
