@@ -137,7 +137,12 @@ class LookPlan:
         asked = phrases[:MAX_PHRASES]
         sample = [list(media.items())[place] for place in evenly_spaced(len(media), limit)]
         prompts = {kind: {"prompt": question(asked, kind)} for kind in ("image", "clip")}
-        fixed = {"retries": 0, "max_new_tokens": _TOKENS_PER_ANSWER * len(asked) + _MORE_TOKENS, **prompts}
+        fixed = {
+            "audio": "off",
+            "retries": 0,
+            "max_new_tokens": _TOKENS_PER_ANSWER * len(asked) + _MORE_TOKENS,
+            **prompts,
+        }
         return cls(Settings.from_dict(layer, fixed), asked, dict(sample))
 
     def items(self, folder: Path) -> list[MediaItem]:
