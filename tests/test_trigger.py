@@ -123,11 +123,13 @@ def phrases(captions: list[str], language: str = "english") -> dict[str, str]:
 
 @pytest.mark.parametrize(("template", "expected"), [
     ("A photo of ohwx, the image shows a {} on the left.", {}),  # words of any caption
+    ("ohwx by a {}. The overall mood is serene, creating a sense of depth that draws the viewer's attention.", {}),
     ("ohwx backpack next to a {}.", {}),  # what the trigger is
     ("ohwx woman in a {}, she is standing.", {}),
     ("ohwx in a {}, wearing a black leather jacket.", {"black leather jacket": "clothing"}),
     ("ohwx looks directly at the camera in a {}.", {"looks at camera": "pose"}),
     ("ohwx style, a {} in watercolor.", {"watercolor": "medium"}),
+    ("ohwx, a drawing of a {}.", {"drawing": "medium"}),
     ("ohwx by a {}, in soft natural light.", {"soft natural light": "light"}),
     ("ohwx at a {}, a lantern to the right.", {"lantern": "other"}),
 ])  # fmt: skip

@@ -27,7 +27,8 @@ GENERIC = frozenset(
     get put keep come go like photo photograph picture image video clip footage scene shot frame
     caption description foreground left right side front center centre middle top bottom edge part corner half piece
     kind type way thing detail area bit number pair row group set 1girl 1boy 2girls 2boys 1other solo subject overall
-    surround cover fill partially clearly softly gently
+    surround cover fill suggest indicate create emphasize highlight add convey evoke lend enhance draw mood atmosphere
+    sense feeling impression composition appearance presence element attention viewer's
     """.split()
 )
 # Describe another word; at the end of a phrase they say nothing.
@@ -36,13 +37,14 @@ MODIFIERS = frozenset(
     red orange yellow green blue purple violet pink brown black white gray grey beige golden silver pale dark
     bright vivid colorful warm cool cold soft hard large big small little tiny tall short long wide narrow thin thick
     young old new fine simple plain single full empty open closed round flat low high deep subtle natural calm quiet
-    beautiful delicate loose light-colored olive
+    beautiful delicate loose light-colored olive shallow sharp serene peaceful cozy inviting dramatic mysterious moody
+    playful lively tranquil nostalgic elegant professional casual relaxed confident thoughtful serious neutral happy sad
     """.split()
 )
 # Say something only with another word: "blurred background", "green eyes".
 _WEAK = """
     background backdrop light lighting camera viewer lens look stand sit view angle expression face head hand arm body
-    finger hair eye fur skin color colour palette texture style line paper surface pattern
+    finger hair eye fur skin color colour palette texture style line paper surface pattern focus depth
 """
 
 # What a phrase names -> its words; the last word of a phrase decides, then the others.
@@ -86,9 +88,8 @@ _KINDS = {
 CHANGEABLE = ("clothing", "setting", "light", "pose", "framing")
 PEOPLE = "woman man girl boy person lady gentleman child teenager"
 
-
-_NO_VERBS = frozenset("earring ceiling evening morning building clothing lighting painting".split())
-
+# Words that only look like a form of another.
+_NO_VERBS = frozenset("earring ceiling evening morning building clothing lighting painting drawing".split())
 _NO_PLURALS = frozenset(("glasses", "clothes"))
 
 
