@@ -21,11 +21,11 @@ def open_session(**settings: Any) -> Any:
 
 
 def of_many_lengths(session: Any, monkeypatch: Any, *, longest: int) -> list[Request]:
-    """48 requests of 8 to `longest` tokens. Nothing but the limit ends them, and nobody knows the limit before."""
+    """32 requests of 8 to `longest` tokens. Nothing but the limit ends them, and nobody knows the limit before."""
     session._stops = StopTokens(frozenset())
     monkeypatch.setattr(PendingRequest, "max_total_tokens", property(lambda self: len(self.tokens) + longest))
     rng = Random(5)
-    return [request(n, max_new_tokens=round(8 * (longest / 8) ** rng.random())) for n in range(48)]
+    return [request(n, max_new_tokens=round(8 * (longest / 8) ** rng.random())) for n in range(32)]
 
 
 def watch(session: Any) -> list[ContinuousBatch]:
@@ -47,15 +47,15 @@ def watch(session: Any) -> list[ContinuousBatch]:
 def test_answers_of_many_lengths_waste_few_steps_and_say_what_they_say_alone(monkeypatch, constant_shapes):
     with open_session(batch_size=8) as session:
         session._limits = session._planned = replace(session._planned, constant_shapes=constant_shapes)
-        asked, batches = of_many_lengths(session, monkeypatch, longest=64), watch(session)
+        asked, batches = of_many_lengths(session, monkeypatch, longest=48), watch(session)
         got = answers(session, asked)
         [batch] = batches  # one KV cache holds them all
-        assert [got[n].new_tokens for n in range(48)] == [r.max_new_tokens for r in asked]
+        assert [got[n].new_tokens for n in range(32)] == [r.max_new_tokens for r in asked]
         steps, wasted = batch.row_steps, batch.wasted_row_steps
         assert steps - wasted == sum(r.max_new_tokens - 1 for r in asked)
         assert wasted < 0.1 * steps
     with open_session(batch_size=1) as session:
-        alone = answers(session, of_many_lengths(session, monkeypatch, longest=64)[:8])
+        alone = answers(session, of_many_lengths(session, monkeypatch, longest=48)[:8])
     assert {n: got[n].text for n in alone} == {n: reply.text for n, reply in alone.items()}
 
 

@@ -22,7 +22,7 @@ def key_ranges(mask: torch.Tensor) -> list[tuple[int, int]]:
     # 1,024 tokens, causal -> (0, 512), (0, 1024)      with a window of 100 tokens -> (0, 512), (413, 1024)
     """
     seen = mask.any(0)[0]
-    chunks = torch.stack([chunk.any(0) for chunk in seen.split(QUERY_CHUNK)]).int()
+    chunks = torch.stack([chunk.any(0) for chunk in torch.split(seen, QUERY_CHUNK)]).int()
     first, after = chunks.argmax(-1), chunks.flip(-1).argmax(-1)
     pairs = torch.stack([first, mask.shape[-1] - after], -1).tolist()
     return [(first, end) for first, end in pairs]
@@ -39,10 +39,11 @@ def skipping_attention(
     """transformers' `sdpa`, which it calls for each chunk of queries with the keys that the chunk sees."""
     if attention_mask is None or attention_mask.dtype != torch.bool or query.shape[2] <= QUERY_CHUNK:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    if not hasattr(attention_mask, "key_ranges"):  # all layers of a kind get the same mask
-        attention_mask.key_ranges = key_ranges(attention_mask)  # type: ignore[attr-defined]
+    mask_with_ranges: Any = attention_mask  # all layers of a kind get the same mask
+    if not hasattr(mask_with_ranges, "key_ranges"):
+        mask_with_ranges.key_ranges = key_ranges(attention_mask)
     outputs = []
-    for start, (first, end) in zip(range(0, query.shape[2], QUERY_CHUNK), attention_mask.key_ranges, strict=True):
+    for start, (first, end) in zip(range(0, query.shape[2], QUERY_CHUNK), mask_with_ranges.key_ranges, strict=True):
         queries = slice(start, start + QUERY_CHUNK)
         mask = attention_mask[:, :, queries, first:end]
         keys, values = key[:, :, first:end], value[:, :, first:end]

@@ -81,7 +81,8 @@ class KVCache:
         self._constant_shapes = constant_shapes
         self._windows = {"full_attention": (columns, columns), "sliding_attention": (window, config.sliding_window)}
         self._layer_types = list(config.layer_types)
-        self.layers = Cache(layers=[KVCacheLayer(self, self._windows[kind][0]) for kind in self._layer_types])
+        self._layers = [KVCacheLayer(self, self._windows[kind][0]) for kind in self._layer_types]
+        self.layers = Cache(layers=[*self._layers])
         self._longest = 0  # the most tokens of a row, the one of the current step included
         self._places: dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -129,18 +130,21 @@ class KVCache:
 
         They have the dtype of attention: given a bool mask, every layer would convert it.
         """
-        position, dtype = self.lengths[: self._active, None], self.layers.layers[0].keys.dtype
+        keys = self._layers[0].keys
+        assert keys is not None
+        position = self.lengths[: self._active, None]
         masks = {}
         for kind in set(self._layer_types):
             columns, window = self._windows[kind]
             age = (position - torch.arange(self.visible(columns), device=position.device)) % columns
             hidden = age > position.clamp(max=window - 1)
-            masks[kind] = torch.zeros_like(age, dtype=dtype).masked_fill_(hidden, -torch.inf)[:, None, None]
+            masks[kind] = torch.zeros_like(age, dtype=keys.dtype).masked_fill_(hidden, -torch.inf)[:, None, None]
         return masks
 
     def move(self, source: int, target: int) -> None:
         """Copy a row over another one."""
         self.lengths[target] = self.lengths[source]
-        for layer in self.layers.layers:
-            if layer.is_initialized:
-                layer.keys[target], layer.values[target] = layer.keys[source], layer.values[source]
+        for layer in self._layers:
+            for stored in (layer.keys, layer.values):
+                if stored is not None:
+                    stored[target] = stored[source]
