@@ -290,6 +290,12 @@ def test_a_run_that_sends_no_sound_says_why(clips, command, script):
     assert done.code == 2 and "--audio on: scripted takes no sound" in done.err and done.err.count("\n") < 6
 
 
+def test_gemma_3_is_refused_before_it_is_loaded(clips, command):
+    done = command("caption", clips, "--model", "demo", "--audio", "on")
+    assert done.code == 2 and "--audio on: demo takes no sound. Use Gemma 4" in done.err
+    assert "weights" not in done.err and not list(clips.glob("*.txt"))
+
+
 def test_a_dry_run_tells_what_sound_costs(clips, command, script):
     heard = ("--engine", "scripted", "--model", script(max_audio_s=30), "--audio", "on", "--dry-run")
     dry = command("caption", clips, *heard, "--json").json
