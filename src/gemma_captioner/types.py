@@ -124,6 +124,7 @@ class Frames:
         kind: The kind by content: an animated image is a clip.
         source_size: (width, height) of the picture in the file, after rotation to upright.
         jpeg: The image as a JPEG file without metadata, where an engine may send the file instead of the pixels.
+        span_s: The start and end of the part of the clip that the frames come from, in seconds from its start.
         audio: The sound that goes with the frames. None if the run sends no sound or the file has none.
     """
 
@@ -135,6 +136,7 @@ class Frames:
     source_size: tuple[int, int] = (0, 0)
     jpeg: bytes | None = None
     audio: Audio | None = None
+    span_s: tuple[float, float] = (0.0, math.inf)
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != "uint8" or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:

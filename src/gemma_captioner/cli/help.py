@@ -26,8 +26,8 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     title: tuple(names.split())
     for title, names in {
         "Which files": "recursive include exclude limit existing only name shard captions extension",
-        "Prompt and caption text": "prompt prompt_file preset metadata examples system begin trigger prefix suffix "
-        "order punctuation format",
+        "Prompt and caption text": "prompt prompt_file preset metadata transcripts examples system begin trigger "
+        "prefix suffix order punctuation format",
         "Images and clips": "frames span for_ train_frames train_mode audio fps timestamps sampling animated "
         "background image_tokens exact_pixels decode_timeout decode_memory",
         "Quality": "look max_new_tokens temperature seed language target tokenizer retries",
@@ -72,6 +72,7 @@ METAVARS = {
         "NAME|FILE": "format",
         "NAME": "preset language model adapter tokenizer target api_key_env",
         "GLOB": "include exclude",
+        "FOLDER|FILE|auto": "transcripts",
         "FILE": "prompt_file metadata config html",
         "FOLDER": "output captions",
         "PATH": "examples",
@@ -111,6 +112,7 @@ VALUES: Mapping[str, Callable[[], Iterable[str]]] = {
     "concurrency": lambda: ["auto"],
     "cluster": lambda: ["local", "auto", "ray://"],
     "format": lambda: FORMATS,
+    "transcripts": lambda: ["auto"],
     "span": lambda: ["whole", "head:", "middle:"],
 }
 

@@ -64,6 +64,12 @@ class PromptSettings(SettingsGroup):
         description="Read columns about the files from this CSV or JSONL file; prompts can use them as {column}.",
         **journal_name("metadata", "facts"),
     )
+    transcripts: str | None = Field(
+        None,
+        min_length=1,
+        description="Read what is said in each clip: a folder with `.srt`, `.vtt` or whisper `.json` files named like "
+        "the clips, or one such file. auto: transcribe the clips with Whisper. Prompts can use it as {transcript}.",
+    )
     order: Order = Field("media-first", description="Whether the frames come before or after the text of the prompt.")
     prefix: str = Field("", description="Put this text before every caption.")
     suffix: str = Field("", description="Put this text after every caption.")

@@ -14,7 +14,8 @@ SHARD = r"^\d+/\d+$"
 # The flags that a stored caption can carry, as docs/flags.md explains them.
 FLAGS = (
     "truncated not_in_language absent_things too_short too_long shortened fewer_frames partial_video "
-    "too_short_for_trainer partial_image broken_metadata no_audio silent partial_audio"
+    "too_short_for_trainer partial_image broken_metadata no_audio silent partial_audio sound_missing "
+    "sound_invented speech_mismatch"
 ).split()
 ONLY = r"^(failed|flagged(:(?P<flag>\w+))?)$"
 

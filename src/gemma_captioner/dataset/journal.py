@@ -240,6 +240,7 @@ class CaptionRecord:
     captions: tuple[str, ...] = ()  # one per prompt; empty for a single prompt
     run: str = ""  # the id of the run
     metadata: str | None = None  # the digest of the values that its prompts took from --metadata
+    transcript: str | None = None  # the digest of the transcript that its prompts used
 
 
 class History:
@@ -271,6 +272,7 @@ class History:
                         tuple(captions) if len(captions) > 1 else (),
                         run,
                         record.get("metadata"),
+                        record.get("transcript"),
                     )
                     self._failed.discard(str(path))
                 case {"kind": "failure", "path": str(path)}:

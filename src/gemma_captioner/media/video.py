@@ -83,6 +83,7 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
             kind="clip",
             source_size=source_size,
             audio=audio,
+            span_s=parse_span(settings.span, timeline),
         )
     except av.error.FileNotFoundError as error:
         raise ItemError("the file no longer exists: restore it and run again") from error

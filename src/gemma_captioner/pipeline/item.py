@@ -1,6 +1,7 @@
 """The state of one item in the pipeline, until each of its prompts has a valid reply or one of them fails."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 from zlib import crc32
@@ -20,6 +21,7 @@ from ..prompts.variables import fill_template, find_empty_variable, variable_val
 from ..text import encodable
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Reply, Request
 from .postprocess import CaptionCheck, check_chain_reply, postprocess_reply
+from .transcription import Speech
 
 _RETRY_TEMPERATURE = 0.7
 _RETRY_PROMPT = (
@@ -42,6 +44,13 @@ def existing_caption(item: MediaItem, metadata: MetadataTable) -> str:
         return (content.decode("utf-8", "replace") if text is None else text).strip()
     except ItemError:  # the writer reports this error later
         return ""
+
+
+def _is_heard(frames: Frames) -> bool | None:
+    """Whether the clip has sound that the model hears; False if it has none, None if that is unknown."""
+    if not {"no_audio", "silent"}.isdisjoint(frames.flags):
+        return False
+    return None if frames.audio is None else True
 
 
 @dataclass(slots=True)
@@ -73,7 +82,9 @@ class ItemState:
     item: MediaItem
     media: str  # the fingerprint of the file, taken before it is decoded
     decoding: DecodeTask
+    transcription: Future[Speech | Failed | None] | None = None  # None if nothing is transcribed
     frames: Frames | None = None
+    speech_nearby: str | None = None  # what is said in the clip, None if that is unknown
     values: Mapping[str, str | int | float] = field(default_factory=dict)  # of the variables in its prompts
     prompt_states: list[PromptState] = field(default_factory=list)
     failed: Failed | None = None
@@ -99,17 +110,28 @@ class ItemState:
             return False
         return self.failed is not None or all(prompt.reply for prompt in self.prompt_states)
 
+    def speech(self) -> Speech | Failed | None:
+        """What is said in the clip; None if that is unknown."""
+        return None if self.transcription is None else self.transcription.result()
+
     def begin(
-        self, frames: Frames, settings: Settings, metadata: MetadataTable, existing: str, new_id: Callable[[], int]
+        self,
+        frames: Frames,
+        settings: Settings,
+        metadata: MetadataTable,
+        existing: str,
+        new_id: Callable[[], int],
+        speech: Speech | None = None,
     ) -> None:
         """Take the decoded frames and create the prompts, or fail. `existing` is the existing caption."""
-        self.frames = frames
+        self.frames, self.speech_nearby = frames, speech and speech.nearby
         self.values = variable_values(
             self.item,
             frames,
             trigger=settings.prompting.trigger,
             existing=existing,
             metadata=metadata.lookup(self.item),
+            transcript=speech.text if speech else "",
         )
         if (empty := find_empty_variable(templates(settings, frames.kind), self.values)) is not None:
             self.failed = Failed(self.item, metadata.explain_empty_variable(empty, self.item))
@@ -176,6 +198,8 @@ class ItemState:
                 caption_format,
                 count_tokens=count_tokens,
                 duration_s=self.frames.duration_s,
+                is_heard=_is_heard(self.frames),
+                spoken=self.speech_nearby,
             )
         if check.rejection is None and prompt_state.following:
             prompt_state.earlier.append((prompt_state.prompt, reply))

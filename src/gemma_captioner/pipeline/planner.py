@@ -17,6 +17,7 @@ from ..prompts.metadata import MetadataTable, load_metadata
 from ..storage.filesystem import read
 from ..text import counted
 from ..types import Failed, Folder, MediaItem, Skipped
+from .transcription import Transcripts
 
 
 class OverwritePolicy:
@@ -33,6 +34,10 @@ class OverwritePolicy:
     @cached_property
     def _metadata(self) -> MetadataTable:
         return load_metadata(self._settings)
+
+    @cached_property
+    def _transcripts(self) -> Transcripts:
+        return Transcripts(self._settings, self._metadata)
 
     def history(self, store: Path) -> History:
         if store not in self._histories:
@@ -61,7 +66,7 @@ class OverwritePolicy:
         )
 
     def _is_stale(self, item: MediaItem) -> bool:
-        """Whether the tool made its caption with other settings or metadata, or from another version of the media."""
+        """Whether the tool made its caption with other settings, metadata or transcripts, or from other media."""
         record = self._caption_record(item)
         try:
             media = fingerprint(item.path)
@@ -70,7 +75,11 @@ class OverwritePolicy:
         if record is None:
             return False
         is_same = (record.settings_hash, record.media) == (self._settings.settings_hash(record.kind), media)
-        return not is_same or record.metadata not in (None, self._metadata.digest(item))
+        return (
+            not is_same
+            or record.metadata not in (None, self._metadata.digest(item))
+            or record.transcript != self._transcripts.digest(item)
+        )
 
     def _is_flagged(self, item: MediaItem, flag: str) -> bool:
         """Whether the tool made its caption and gave it this flag. "" stands for any flag."""

@@ -8,6 +8,8 @@ from ..captions.clean import strip_template
 from ..captions.flags import REJECTION_REASONS, evaluate_texts
 from ..captions.formats import CaptionFormat, FormatError, ParseOptions, detect
 from ..captions.limits import length_flags
+from ..captions.sound import sound_flags
+from ..captions.speech import has_speech_mismatch
 from ..config.quality import LimitSettings
 from ..config.settings import Settings
 from ..config.targets import states_silence
@@ -37,6 +39,8 @@ def postprocess_reply(
     *,
     count_tokens: Callable[[str], int] | None = None,
     duration_s: float | None = None,
+    is_heard: bool | None = None,
+    spoken: str | None = None,
 ) -> CaptionCheck:
     """Read the reply in the format of the captions, flag it, and add the trigger, the prefix and the suffix.
 
@@ -45,6 +49,8 @@ def postprocess_reply(
         values: The values of the variables in the prefix and the suffix.
         count_tokens: The counter of --tokenizer. By default, lengths are estimates.
         duration_s: The duration of the clip, 0 for an image.
+        is_heard: Whether the clip has sound that the model heard; False if it has none, None if that is unknown.
+        spoken: What is said in the clip; None if that is unknown.
     """
     prompting, quality = settings.prompting, settings.quality
     is_truncated = reply.finish_reason == "length"
@@ -73,6 +79,7 @@ def postprocess_reply(
             if "too_long" not in (shorter_flags := length_flags(shorter, quality.target, count_tokens)):
                 caption, too_long = shorter, ("shortened", *shorter_flags)
                 break
+    flags += _sound_flags(caption, texts, quality, is_heard, spoken)
     return CaptionCheck(caption, reply.flags + flags + ("truncated",) * is_truncated + too_long)
 
 
@@ -91,6 +98,17 @@ def check_chain_reply(reply: Reply, prompt: str, settings: Settings) -> CaptionC
 def _flags(texts: Iterable[str], prompt: str, quality: LimitSettings) -> tuple[str, ...]:
     silence = states_silence(quality.target)
     return evaluate_texts(texts, prompt=prompt, language=quality.language, states_silence=silence)
+
+
+def _sound_flags(
+    caption: str, texts: Iterable[str], quality: LimitSettings, is_heard: bool | None, spoken: str | None
+) -> tuple[str, ...]:
+    """What the caption says of sound, against what is known of the clip's."""
+    text = " ".join(texts) if caption.startswith("{") else caption
+    if is_heard is False and spoken:  # a transcript of a clip without a track: somebody knows its sound
+        is_heard = None
+    flags = sound_flags(text, is_heard) if quality.language == "english" else ()
+    return flags + ("speech_mismatch",) * (spoken is not None and has_speech_mismatch(text, spoken))
 
 
 def _rejection(flags: Iterable[str]) -> str | None:

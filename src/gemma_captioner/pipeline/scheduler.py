@@ -7,6 +7,7 @@ An outcome is on disk before it is yielded. The loop does not depend on folders.
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property
@@ -24,9 +25,20 @@ from ..media.pool import DecodePool
 from ..prompts.examples import FewShotExample, decode_examples, read_examples
 from ..prompts.metadata import load_metadata
 from ..text import file_error
-from ..types import Activity, Captioned, Failed, MediaItem, Outcome, Skipped, max_audio_bytes, max_frame_bytes
+from ..types import (
+    Activity,
+    Captioned,
+    Failed,
+    Frames,
+    MediaItem,
+    Outcome,
+    Skipped,
+    max_audio_bytes,
+    max_frame_bytes,
+)
 from .decoding import decode_settings
 from .item import ItemState, existing_caption
+from .transcription import Transcripts
 from .writer import OutcomeWriter
 
 PIXEL_BYTES = 1 << 30  # memory for pixels, held from decode until the outcome; more if the engine prefers large batches
@@ -68,6 +80,7 @@ class Pipeline:
         self._log = log
         self._deadline = deadline
         self._metadata = load_metadata(settings)
+        self._transcripts = Transcripts(settings, self._metadata)
         self._examples: list[FewShotExample] = read_examples(settings.prompting.examples)
         self._format = get_format(settings.format)
         self._as_lines = (
@@ -213,12 +226,28 @@ class Pipeline:
         for state in [state for state in self._items if state.frames is None and state.is_decoded]:
             if isinstance(frames := state.decoding.result(), Failed):
                 state.failed = frames
+            elif not self._is_transcribed(state, frames):
+                continue
+            elif isinstance(speech := state.speech(), Failed):
+                state.failed = speech
             else:
                 existing = existing_caption(state.item, self._metadata)
-                state.begin(frames, self.settings, self._metadata, existing, lambda: next(self._request_ids))
+                state.begin(frames, self.settings, self._metadata, existing, lambda: next(self._request_ids), speech)
             if state.failed is not None:
                 self._release(state)
                 yield self.writer.record(state.failed)
+
+    def _is_transcribed(self, state: ItemState, frames: Frames) -> bool:
+        """Whether it is known what is said in the item. A thread reads or makes one transcript after the other."""
+        if self._transcripts and state.transcription is None:
+            state.transcription = self._transcription_thread.submit(self._transcripts.speech, state.item, frames)
+        return state.transcription is None or state.transcription.done()
+
+    @cached_property
+    def _transcription_thread(self) -> ThreadPoolExecutor:
+        thread = ThreadPoolExecutor(1, "transcription")
+        self._resources.callback(thread.shutdown, cancel_futures=True)
+        return thread
 
     # The model
 
@@ -292,4 +321,5 @@ class Pipeline:
                 "span": self.settings.sampling.span if state.kind == "clip" else None,
             }
             | ({} if (metadata := self._metadata.digest(state.item)) is None else {"metadata": metadata})
+            | ({} if (transcript := self._transcripts.digest(state.item)) is None else {"transcript": transcript})
         )

@@ -1,7 +1,10 @@
-"""The variables of prompts, prefixes and suffixes."""
+"""The variables of prompts, prefixes and suffixes.
+
+`{name}` is the value. `{name:+text}` is the text if the value is not empty, `{name:-text}` the text if it is empty.
+"""
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import UsageError
 from ..text import encodable
@@ -15,6 +18,9 @@ VARIABLES = {
     "existing": "the existing caption",
     "previous": "the answer to the prompt before, which this prompt continues",
     "tags": "the column `tags` of the metadata table, or the existing caption if it is a list of tags",
+    "transcript": "what is said in the clip, from --transcripts",
+    "sound": "`sound` if the model hears the clip, otherwise empty",
+    "silence": "`silence` if the sound of the clip is silence, otherwise empty",
     "duration": "the duration of a clip in seconds",
     "num_frames": "the number of frames that the model receives",
     "width": "the width of the picture in pixels",
@@ -22,6 +28,38 @@ VARIABLES = {
 }
 _NUMBERS: dict[str, str | int | float] = {"duration": 1.5, "num_frames": 1, "width": 1, "height": 1}  # others are text
 _BRACES = "To write a brace itself, double it: {{ or }}"
+_MAY_BE_EMPTY = frozenset(("existing", "transcript"))
+
+
+class _Text(str):
+    """A value that is text. Its format may be a condition."""
+
+    def __format__(self, spec: str) -> str:
+        if spec[:1] in ("+", "-"):
+            return spec[1:] if bool(self.strip()) == (spec[0] == "+") else ""
+        return super().__format__(spec)
+
+
+def _names(text: str) -> Iterator[str]:
+    """The variables in a text, and in their conditions. Raises `ValueError`."""
+    for _, name, spec, _ in string.Formatter().parse(text):
+        if name is not None:
+            yield name
+            yield from _names(spec or "")
+
+
+def unconditional_variables(text: str, conditions: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The variables whose values stand in the text even if they are empty.
+
+    # "{stem}, {place:+in {place} at {time}}" -> stem, time
+    """
+    for _, name, spec, _ in string.Formatter().parse(text):
+        if name is None:
+            continue
+        has_condition = (spec or "")[:1] in ("+", "-")
+        if not has_condition and name not in conditions:
+            yield name
+        yield from unconditional_variables(spec or "", conditions | {name} if has_condition else conditions)
 
 
 def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: str) -> set[str]:
@@ -31,7 +69,7 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
     samples = dict.fromkeys(VARIABLES, "") | _NUMBERS | dict.fromkeys(columns, "")
     for text in texts:
         try:
-            names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+            names = set(_names(text))
         except ValueError as error:
             raise UsageError(f"unmatched brace in {text!r}. {_BRACES}") from error
         if unknown := names.difference(known):
@@ -49,10 +87,14 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
 
 
 def variable_values(
-    item: MediaItem, frames: Frames, *, trigger: str, existing: str, metadata: Mapping[str, str]
+    item: MediaItem, frames: Frames, *, trigger: str, existing: str, metadata: Mapping[str, str], transcript: str = ""
 ) -> dict[str, str | int | float]:
     """Return the values of the variables for one item. A metadata column overrides a variable of the same name."""
+    is_silent = "silent" in frames.flags
     return {
+        "transcript": transcript,
+        "sound": "sound" * (frames.audio is not None and not is_silent),
+        "silence": "silence" * is_silent,
         "duration": round(frames.duration_s, 2),
         "num_frames": len(frames.times_s),
         "width": frames.source_size[0],
@@ -76,11 +118,19 @@ def text_values(item: MediaItem, *, trigger: str, existing: str, metadata: Mappi
 
 
 def find_empty_variable(texts: Iterable[str], values: Mapping[str, str | int | float]) -> str | None:
-    """Return a variable in the texts whose value is empty, which would leave a gap. `{existing}` may be empty."""
-    names = (name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name is not None)
-    return next((name for name in names if name != "existing" and not str(values.get(name, name)).strip()), None)
+    """Return a variable in the texts whose value is empty, which would leave a gap.
+
+    `{existing}` and `{transcript}` may be empty, and any in its condition, such as `{place:+Filmed in {place}.}`.
+    """
+    names = (name for text in texts for name in unconditional_variables(text) if name not in _MAY_BE_EMPTY)
+    return next((name for name in names if not str(values.get(name, name)).strip()), None)
 
 
 def fill_template(text: str, values: Mapping[str, str | int | float]) -> str:
-    """# "A {stem}, {{so}}", stem cat -> "A cat, {so}" """
-    return string.Formatter().vformat(text, (), values)
+    """Fill in the values.
+
+    # "A {stem}, {{so}}", stem cat -> "A cat, {so}"
+    # "A cat.{place:+ Filmed in {place}.}", place Lisbon -> "A cat. Filmed in Lisbon."; without a place -> "A cat."
+    """
+    shown = {name: _Text(value) if isinstance(value, str) else value for name, value in values.items()}
+    return string.Formatter().vformat(text, (), shown)
