@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from ..captions.formats import detect
+from ..config.targets import all_targets
 from ..dataset.discover import EXTENSIONS
 from ..text import counted
 from .listing import Listing
 from .rules import GENERAL_RULES, Rule
 from .settings import CheckSettings
+from .sound import clips_without_sound, low_sample_rates
 from .trigger_rules import TRIGGER_RULES
 
 # The media extensions that each trainer reads, and in which case. It skips others without a message.
@@ -38,6 +40,7 @@ _SETTINGS_FOR_CLIPS = {
     "diffusion-pipe": "frame_buckets is [1], which keeps images only",
     "ai-toolkit": "num_frames is 1, which lists images only",
 }
+_TRAINED_ON_SOUND = tuple(dict.fromkeys(target.trainer for target in all_targets() if target.sound))
 _SPLIT_NAME = re.compile(
     r"(?:\A|[-._ 0-9/])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)[-._ 0-9/]"
 )
@@ -236,6 +239,14 @@ TRAINER_RULES: Mapping[str, TrainerRule] = {
         "error", "the name looks like a split (train, test, ...), so files with other names are dropped",
         'rename it, or load with data_files={"train": "DIR/**"} (not in FIBO)',
         trainers=("huggingface", "fibo"), check_folder=_named_like_a_split),
+    "no_sound_track": TrainerRule(
+        "note", "a clip without sound, for a model that is trained on sound",
+        "leave it out, or train on it without sound; its caption must not tell of sound",
+        trainers=_TRAINED_ON_SOUND, check_folder=clips_without_sound),
+    "low_sample_rate": TrainerRule(
+        "note", "sound with fewer samples per second than the model is trained on: high tones are missing",
+        "use the original recording, if it has more",
+        trainers=_TRAINED_ON_SOUND, check_folder=low_sample_rates),
     "mixed_metadata": TrainerRule(
         "error", "metadata in several formats fails to load", "keep one",
         trainers=tuple(_METADATA), check_folder=_mixed_metadata),

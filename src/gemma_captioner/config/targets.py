@@ -28,6 +28,8 @@ class Target:
         over: What becomes of a longer caption: the rest is "cut", or training "fails".
         quoted: A second encoder that reads only text in double quotes.
         sound: Whether the model is trained on the sound of clips, at least with a setting of the trainer.
+        audio_rate: The sample rate of the sound that the model is trained on; 0 if it is trained on none.
+        without_sound: What becomes of a clip without an audio track.
         silence: Whether captions of clips say which kinds of sound are absent.
         format: The caption format.
         fps: The frame rate of the model; 0 if it has none.
@@ -54,6 +56,8 @@ class Target:
     over: str = "cut"
     quoted: str = ""
     sound: bool = False
+    audio_rate: int = 0
+    without_sound: str = ""
     silence: bool = False
     format: str = "prose"
     fps: float = 0

@@ -185,8 +185,8 @@ class ItemState:
             self.failed = reply
             return
         reply = replace(reply, text=strip_invisible(encodable(reply.text)))
-        # A caption may repeat the answer that its prompt continues, but not the prompt.
-        prompt = fill_template(prompt_state.template, {**self.values, "previous": ""})
+        # A caption may repeat the answer that its prompt continues and what is said in the clip, but not the prompt.
+        prompt = fill_template(prompt_state.template, {**self.values, "previous": "", "transcript": ""})
         if prompt_state.following:
             check = check_chain_reply(reply, prompt, settings)
         else:

@@ -28,7 +28,7 @@ VARIABLES = {
 }
 _NUMBERS: dict[str, str | int | float] = {"duration": 1.5, "num_frames": 1, "width": 1, "height": 1}  # others are text
 _BRACES = "To write a brace itself, double it: {{ or }}"
-_MAY_BE_EMPTY = frozenset(("existing", "transcript"))
+_MAY_BE_EMPTY = frozenset(("existing", "transcript", "sound", "silence"))
 
 
 class _Text(str):
@@ -120,7 +120,7 @@ def text_values(item: MediaItem, *, trigger: str, existing: str, metadata: Mappi
 def find_empty_variable(texts: Iterable[str], values: Mapping[str, str | int | float]) -> str | None:
     """Return a variable in the texts whose value is empty, which would leave a gap.
 
-    `{existing}` and `{transcript}` may be empty, and any in its condition, such as `{place:+Filmed in {place}.}`.
+    `{existing}` and what is known of the sound may be empty, and any in its condition: `{place:+Filmed in {place}.}`.
     """
     names = (name for text in texts for name in unconditional_variables(text) if name not in _MAY_BE_EMPTY)
     return next((name for name in names if not str(values.get(name, name)).strip()), None)
@@ -133,4 +133,16 @@ def fill_template(text: str, values: Mapping[str, str | int | float]) -> str:
     # "A cat.{place:+ Filmed in {place}.}", place Lisbon -> "A cat. Filmed in Lisbon."; without a place -> "A cat."
     """
     shown = {name: _Text(value) if isinstance(value, str) else value for name, value in values.items()}
-    return string.Formatter().vformat(text, (), shown)
+    return "".join(_filled(text, shown))
+
+
+def _filled(text: str, values: Mapping[str, str | int | float]) -> Iterator[str]:
+    """`str.format`, for conditions within conditions."""
+    formatter = string.Formatter()
+    for literal, name, spec, conversion in formatter.parse(text):
+        yield literal
+        if name is not None:
+            value, _ = formatter.get_field(name, (), values)
+            if conversion:
+                value = formatter.convert_field(value, conversion)
+            yield format(value, "".join(_filled(spec or "", values)))
