@@ -98,7 +98,8 @@ def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, scri
         "file_name,place,tags\n" + "".join(f'{f},{p},"a, b"\n' for f, p in zip(rows, places, strict=False))
     )
     (media / names[0]).with_suffix(".txt").write_text("An old caption.")
-    prompt = " ".join(f"{name}={{{name}}}" for name in VARIABLES if name not in ("previous", "transcript")) + " in {place}"
+    named = [name for name in VARIABLES if name not in ("previous", "transcript")]
+    prompt = " ".join(f"{name}={{{name}}}" for name in named) + " in {place}"
     done = command(
         "caption", media, "--engine", "scripted", "--model", script(default="An answer for it."), "--facts", facts,
         "--prompt", prompt, "--trigger", "ohwx", "--prefix", "{existing} ", "--suffix", " ({place})",

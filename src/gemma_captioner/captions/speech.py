@@ -39,7 +39,7 @@ def quoted_speech(text: str) -> Iterator[str]:
     """
     for spoken in _SPOKEN_TAG.finditer(text):
         yield re.sub(r"<(?:scenetrans|cutoff)>", " ", spoken[1])
-    text = _SPOKEN_TAG.sub(" ", text)
+    text = _SPOKEN_TAG.sub(". ", text)
     end = 0
     for quote in _QUOTE.finditer(text):
         words = next(filter(None, quote.groups()))

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 from ..config.targets import get_target, is_auxiliary, trainers
 from ..dataset.discover import resolve_roots
 from ..dataset.reader import CaptionedItem, read_captions
-from ..errors import StartError, UsageError
+from ..errors import StartError
 from ..export.entries import beside_media
-from ..export.formats import EXPORTS, ExportFormat
+from ..export.formats import EXPORTS, ExportFormat, export_format
 from ..export.settings import ExportSettings
 from ..text import counted, printable
 from ..types import Failed, MediaItem
@@ -45,13 +45,11 @@ def export(
     """
     exporting = ExportSettings.from_dict(flags)
     trainer = for_.partition(":")[0]
-    if trainer not in EXPORTS:
-        raise UsageError(f"--for {for_}: unknown trainer or format. Available: {', '.join(EXPORTS)}")
+    form = export_format(for_)
     one_caption_per_line = False
     if trainer in trainers():  # the others are formats that no trainer reads
         one_caption_per_line = get_target(for_).one_caption_per_line
         warn_if_unlisted(for_)
-    form = EXPORTS[trainer]
     if not folder.is_dir():
         raise StartError(f"{printable(folder)} is not a folder: give the folder of the dataset")
     [root] = resolve_roots([folder], exporting.captions)

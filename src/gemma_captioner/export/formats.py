@@ -6,8 +6,9 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+from ..config.targets import get_target, trainers
 from ..dataset.reader import CaptionedItem
-from ..errors import StartError
+from ..errors import StartError, UsageError
 from ..types import Kind
 from .entries import distinct, path_inside, require_one_kind, require_one_line, without_suffix
 from .folders import write_fibo_folder, write_folder
@@ -23,6 +24,7 @@ from .writers import (
     write_parquet,
 )
 
+_FIRST, _ALL, _LINES = "only the first is written", "all are written", "all are written as lines; training picks one"
 ExportWriter = Callable[[Iterator[CaptionedItem], Path], Iterator[Path]]
 
 
@@ -115,6 +117,19 @@ def _diffsynth(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
     yield {"image" if entry.item.kind == "image" else "video": entry.item.name, "prompt": entry.captions[0]}
 
 
+def _diffsynth_with_sound(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
+    """Every clip has the column, even without a track: a row that lacks it ends the training."""
+    [row] = _diffsynth(entry, folder)
+    yield row | ({"input_audio": row["video"]} if "video" in row else {})
+
+
+def _diffsynth_export(rows_of: Callable[[CaptionedItem, Path], Iterable[Row]]) -> ExportFormat:
+    write_list, csv, lines = (
+        _of_one_kind(_rows(writer, rows_of)) for writer in (write_json_list, write_csv, write_json_lines)
+    )
+    return ExportFormat(write_list, "{parent}/{name}-diffsynth.json", _FIRST, suffixes={".csv": csv, ".jsonl": lines})
+
+
 def _of_one_kind(write: ExportWriter) -> ExportWriter:
     return lambda entries, to: write(require_one_kind(entries), to)
 
@@ -140,7 +155,6 @@ def _generic_list_row(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
     yield first | {"captions": list(entry.captions)}
 
 
-_FIRST, _ALL, _LINES = "only the first is written", "all are written", "all are written as lines; training picks one"
 EXPORTS: Mapping[str, ExportFormat] = {
     "diffusion-pipe": ExportFormat(_diffusion_pipe, "{folder}/captions.json", _ALL),
     "musubi": ExportFormat(_musubi, "{parent}/{name}-musubi.jsonl", _FIRST),
@@ -163,18 +177,21 @@ EXPORTS: Mapping[str, ExportFormat] = {
     ),
     "sd-scripts": ExportFormat(_sd_scripts, "{parent}/{name}-sd-scripts.json", _LINES, kind="image"),
     "mochi": ExportFormat(write_folder, None, _FIRST, kind="clip"),
-    "diffsynth": ExportFormat(
-        _of_one_kind(_rows(write_json_list, _diffsynth)),
-        "{parent}/{name}-diffsynth.json",
-        _FIRST,
-        suffixes={
-            ".csv": _of_one_kind(_rows(write_csv, _diffsynth)),
-            ".jsonl": _of_one_kind(_rows(write_json_lines, _diffsynth)),
-        },
-    ),
+    "diffsynth": _diffsynth_export(_diffsynth),
     "fibo": ExportFormat(write_fibo_folder, "{parent}/{name}-fibo", _FIRST, kind="image"),
     "huggingface": ExportFormat(_metadata("text"), "{folder}/metadata.jsonl", _FIRST),
     "webdataset": ExportFormat(write_shards, "{parent}/{name}.tar", _ALL),
     "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "one row per caption"),
     "parquet": ExportFormat(_rows(write_parquet, _generic_list_row), "{parent}/{name}.parquet", _ALL),
 }
+# Those of a model that is trained on sound. The other trainers take the sound of a clip from the clip.
+_WITH_SOUND: Mapping[str, ExportFormat] = {"diffsynth": _diffsynth_export(_diffsynth_with_sound)}
+
+
+def export_format(target: str) -> ExportFormat:
+    """Return the format for `TRAINER[:MODEL]`, or of that name. Raises `UsageError` if it is unknown."""
+    name = target.partition(":")[0]
+    if name not in EXPORTS:
+        raise UsageError(f"--for {target}: unknown trainer or format. Available: {', '.join(EXPORTS)}")
+    has_sound = name in trainers() and get_target(target).sound
+    return _WITH_SOUND.get(name, EXPORTS[name]) if has_sound else EXPORTS[name]

@@ -23,6 +23,7 @@ from .failures import describe_collisions, describe_failures
 from .item import existing_caption, templates
 from .model_choice import resolve_auto_model
 from .planner import Plan
+from .transcription import Transcripts
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class DryRunReport:
 def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     """Count what a run would do. Raises `UsageError` or `StartError` if a setting or a path is invalid."""
     metadata = load_metadata(settings)  # checks the variables in the prompts
+    transcripts = Transcripts(settings, metadata)
     get_format(settings.format)
     roots = resolve_roots(paths, settings.selection.output)
     notes: list[str] = []
@@ -98,7 +100,8 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
         if isinstance(step, MediaItem):
-            if (error := _empty_variable_error(step, settings, metadata)) is None:
+            error = _empty_variable_error(step, settings, metadata) or transcripts.find_error(step)
+            if error is None:
                 pending[step.kind] += 1
             else:
                 failures.append(Failed(step, error))

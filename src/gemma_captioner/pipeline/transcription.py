@@ -36,6 +36,10 @@ class TranscriptSource(Protocol):
         """Return what is said; None if that is unknown. Raises `ItemError`, and `StartError` if no clip can be read."""
         ...
 
+    def check(self, item: MediaItem) -> None:
+        """Raise the `ItemError` that a run would raise, as far as that can be known without decoding the clip."""
+        ...
+
     def digest(self, item: MediaItem) -> str:
         """Return a text that changes when the transcript of the clip changes; "" if it has none."""
         ...
@@ -53,6 +57,9 @@ class FileSource:
             return None
         nearby = transcript.overlapping(*frames.span_s)
         return Speech(transcript.within(*frames.span_s).as_text(), "".join(word.text for word in nearby.words))
+
+    def check(self, item: MediaItem) -> None:
+        self._files.read(item)
 
     def digest(self, item: MediaItem) -> str:
         return self._files.digest(item)
@@ -83,6 +90,9 @@ class WhisperSource:
         words = chain.from_iterable(segment.words or () for segment in segments)
         transcript = Transcript([Word(word.word, word.start, word.end) for word in words])
         return Speech(transcript.as_text(), transcript.as_text())
+
+    def check(self, item: MediaItem) -> None:
+        pass
 
     def digest(self, item: MediaItem) -> str:
         return f"whisper {self._name}" if item.kind == "clip" else ""
@@ -129,6 +139,15 @@ class Transcripts:
             return self._source.speech(item, frames) if self._source and frames.kind == "clip" else None
         except ItemError as error:
             return Failed(item, str(error))
+
+    def find_error(self, item: MediaItem) -> str | None:
+        """Return why the transcript of the file cannot be used, without decoding the file; None if it can."""
+        try:
+            if self._source is not None:
+                self._source.check(item)
+        except ItemError as error:
+            return str(error)
+        return None
 
     def digest(self, item: MediaItem) -> str | None:
         """Return a digest of what prompts use of the transcript of the file. None if they use none."""

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 MAX_TRANSCRIPT_BYTES = 16 << 20  # word times of about ten hours
@@ -75,7 +76,7 @@ def _cues(text: str) -> Iterator[Word]:
     starts = [number for number, line in enumerate(lines) if "-->" in line]
     if not starts and text.strip("\ufeff \r\n") and not text.lstrip("\ufeff \r\n").startswith("WEBVTT"):
         raise ValueError("it has no line with times, such as 00:00:01,000 --> 00:00:02,500: give a .srt or .vtt file")
-    for number, following in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for number, following in pairwise([*starts, len(lines)]):
         match = _TIMES.match(lines[number])
         if match is None:
             raise ValueError(f"line {number + 1}: {lines[number].strip()[:60]!r} has no valid times: correct them")
@@ -93,17 +94,17 @@ def _cues(text: str) -> Iterator[Word]:
 
 
 def _spoken(text: str, start_s: float, end_s: float) -> Iterator[Word]:
-    """The words of a cue, each voice on its own. # <v Roger>It is late.</v> -> 3 words of Roger"""
+    """The words of a cue and who says each. # <v Roger>It is late. -> 3 words of Roger"""
     first, *voices = _VOICE.split(_LABEL.sub(r"<v \1>", text))
-    for name, part in [("", first), *zip(voices[::2], voices[1::2], strict=True)]:
-        yield from _spread(html.unescape(_TAG.sub("", part)), start_s, end_s, html.unescape(name).strip())
+    turns = [("", first), *zip(voices[::2], voices[1::2], strict=True)]
+    words = [(word, html.unescape(name).strip()) for name, part in turns for word in _TAG.sub("", part).split()]
+    yield from _spread([(html.unescape(word), name) for word, name in words], start_s, end_s)
 
 
-def _spread(text: str, start_s: float, end_s: float, speaker: str) -> Iterator[Word]:
-    """Spread the words of a text evenly over its time, because the time of each is unknown."""
-    words = text.split()
+def _spread(words: Sequence[tuple[str, str]], start_s: float, end_s: float) -> Iterator[Word]:
+    """Spread the words (and speakers) of a cue evenly over its time, because the time of each is unknown."""
     step = (end_s - start_s) / max(1, len(words))
-    for number, word in enumerate(words):
+    for number, (word, speaker) in enumerate(words):
         yield Word(f" {word}", start_s + number * step, start_s + (number + 1) * step, speaker)
 
 
@@ -132,7 +133,7 @@ def _segments(text: str) -> Iterator[Word]:
         if isinstance(timed, list) and timed:
             yield from _timed_words(timed, segment["text"], start_s, end_s, speaker)
         else:
-            yield from _spread(segment["text"], start_s, end_s, speaker)
+            yield from _spread([(word, speaker) for word in segment["text"].split()], start_s, end_s)
 
 
 class NotATranscriptError(ValueError):
