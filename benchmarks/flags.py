@@ -1,7 +1,7 @@
 """Precision and recall of the text flags, on labeled captions.
 
 python benchmarks/flags.py              # a Markdown table of all sets; docs/flags.md describes them
-python benchmarks/flags.py --wrong      # also each wrongly flagged caption of the first set
+python benchmarks/flags.py --wrong      # also each wrongly flagged caption of the first and the last set
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma_captioner.captions.flags import evaluate
+from gemma_captioner.captions.sound import sound_flags
 from gemma_captioner.captions.unfinished import is_unfinished
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -19,13 +20,17 @@ SETS = {
     "not seen": "flags-unseen.jsonl",
     "real model": "flags-real.jsonl",
     "ends": "flags-unfinished.jsonl",  # `check` alone looks for it
+    "sound": "flags-sound.jsonl",
 }
+_MENTIONS = {"heard": "heard", "seen": "seen", "none": "none", "absent": "none"}  # label -> what the rules tell apart
 JUDGED = ("absent_things", "empty", "not_in_language", "prompt_echo", "refusal", "repetition")
 
 
 def labelled(name: str) -> list[dict[str, Any]]:
     """Return one example per labeled caption and flag."""
     lines = [json.loads(line) for line in (DATA / SETS[name]).read_text(encoding="utf-8").splitlines()]
+    if name == "sound":
+        return [example for line in lines for example in _by_sound(line)]
     return lines if "flag" in lines[0] else [example for line in lines for example in _by_flag(line)]
 
 
@@ -36,9 +41,20 @@ def _by_flag(line: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**said, "flag": flag, "expected": flag in line["flags"]} for flag in flags]
 
 
+def _by_sound(line: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the examples of a caption: of a clip with sound, and of one without."""
+    mention = _MENTIONS[line["sound"]]
+    return [
+        {"caption": line["caption"], "flag": "sound_missing", "is_heard": True, "expected": mention == "none"},
+        {"caption": line["caption"], "flag": "sound_invented", "is_heard": False, "expected": mention == "heard"},
+    ]
+
+
 def is_flagged(example: dict[str, Any]) -> bool:
     if example["flag"] == "unfinished":
         return is_unfinished(example["caption"], example.get("language", "english"))
+    if "is_heard" in example:
+        return example["flag"] in sound_flags(example["caption"], example["is_heard"])
     return example["flag"] in evaluate(
         example["caption"], prompt=example.get("prompt", ""), language=example.get("language", "english")
     )
@@ -62,7 +78,7 @@ def main() -> None:
             precision, recall = precision_and_recall(of_flag)
             print(f"| {flag} | {name} | {len(of_flag)} | {precision:.3f} | {recall:.3f} |")
     if args.wrong:
-        for example in labelled("tuned on"):
+        for example in [*labelled("tuned on"), *labelled("sound")]:
             if is_flagged(example) != example["expected"]:
                 print(("missed " if example["expected"] else "falsely ") + example["flag"], example["caption"][:400])
 

@@ -12,6 +12,7 @@ from benchmarks.flags import labelled, precision_and_recall
 from gemma_captioner.captions.clean import apply_affixes, strip_boilerplate, to_last_sentence
 from gemma_captioner.captions.flags import evaluate
 from gemma_captioner.captions.limits import estimated_tokens, length_flags
+from gemma_captioner.captions.sound import sound_flags
 from gemma_captioner.captions.unfinished import is_unfinished
 from tests.support.files import captions, journal
 from tests.support.good_captions import CLEAN_CAPTIONS
@@ -261,6 +262,39 @@ def test_unfinished_ends_against_labels():
     examples = labelled("ends")
     precision, recall = precision_and_recall(examples)
     assert len(examples) == 200 and precision >= 0.98 and recall >= 0.9
+
+
+def test_sound_flags_against_captions_labeled_before_the_rules():
+    examples = labelled("sound")
+    assert len(examples) == 2 * 168
+    for flag in ("sound_missing", "sound_invented"):
+        precision, recall = precision_and_recall(example for example in examples if example["flag"] == flag)
+        assert precision >= 0.98 and recall >= 0.98, flag
+
+
+def test_what_a_caption_says_of_sound_is_flagged_only_against_what_is_known():
+    heard, silent = "A dog sleeps while a kettle whistles loudly.", "A dog sleeps on a mat."
+    assert sound_flags(silent, True) == ("sound_missing",) and sound_flags(heard, True) == ()
+    assert sound_flags(heard, False) == ("sound_invented",) and sound_flags(silent, False) == ()
+    assert sound_flags(heard, None) == sound_flags(silent, None) == ()
+    assert sound_flags('A man says, "Come in."', False) == ("sound_invented",)
+    assert sound_flags('A sign says "COME IN" beside a man who speaks.', False) == ()
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "A dog sleeps. The clip has no sound.",
+        "A cook plates a dessert. There is no speech, no music and no ambient noise.",
+        "A ballerina ties her shoes. Neither speech nor music is present.",
+        "Two children build a castle; nobody is heard speaking.",
+        "A car drives along a road without any music or dialogue.",
+    ],
+)
+def test_that_a_kind_of_sound_is_absent_may_be_said_to_some_models(caption):
+    assert evaluate(caption, states_silence=True) == () and evaluate(caption) == ("absent_things",)
+    assert evaluate(f"{caption} There are no people.", states_silence=True) == ("absent_things",)
+    assert sound_flags(caption, False) == ()
 
 
 def test_lengths_against_what_a_text_encoder_reads():

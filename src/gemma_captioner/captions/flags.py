@@ -272,10 +272,11 @@ def _identifier() -> Any:
 # absent_things
 
 _NO_HUMANS = re.compile(r"(?:\A|,)\s*no[ _]humans\s*(?=,|\Z)", re.IGNORECASE)  # the booru tag for animals and places
+_SOUND = r"(?:(?:any|other|background|audible|discernible|spoken|ambient) )*"
+_SOUND += r"(?:music|speech|dialogue|voices?|narration|sounds?|audio|noises?|sound effects?)"
 _SILENCE = re.compile(
-    r"\b(?:no|without)(?: (?:other|background|audible|discernible|spoken))* "
-    r"(?:music|speech|dialogue|voices?|narration|sounds?)\b|"
-    r"\b(?:no ?one|nobody)(?: else)? (?:speaks|is speaking|sings)\b",
+    rf"\b(?:no|without|neither) {_SOUND}(?:,? (?:or|nor|and|no|and no) {_SOUND})*\b|"
+    r"\b(?:no ?one|nobody)(?: else)? (?:speaks|sings|is (?:heard )?(?:speaking|talking|singing)|is heard|talks)\b",
     re.IGNORECASE,
 )
 
