@@ -22,7 +22,6 @@ SETS = {
     "ends": "flags-unfinished.jsonl",  # `check` alone looks for it
     "sound": "flags-sound.jsonl",
 }
-_MENTIONS = {"heard": "heard", "seen": "seen", "none": "none", "absent": "none"}  # label -> what the rules tell apart
 JUDGED = ("absent_things", "empty", "not_in_language", "prompt_echo", "refusal", "repetition")
 
 
@@ -43,7 +42,7 @@ def _by_flag(line: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _by_sound(line: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the examples of a caption: of a clip with sound, and of one without."""
-    mention = _MENTIONS[line["sound"]]
+    mention = "none" if line["sound"] == "absent" else line["sound"]
     return [
         {"caption": line["caption"], "flag": "sound_missing", "is_heard": True, "expected": mention == "none"},
         {"caption": line["caption"], "flag": "sound_invented", "is_heard": False, "expected": mention == "heard"},

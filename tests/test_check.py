@@ -9,6 +9,8 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -287,13 +289,47 @@ def test_what_trips_a_trainer(tmp_path, code, trainer, files, path, what):
     assert code not in {f.code for f in run_scan(tmp_path, for_=other, **how).findings}
 
 
+def test_clips_without_sound_and_with_less_than_the_model_knows(tmp_path):
+    frames = [np.zeros((64, 64, 3), np.uint8)] * 12
+    for name, rate in (("mute", 0), ("phone", 8_000), ("good", 44_100)):
+        with av.open(str(tmp_path / f"{name}.mp4"), "w") as container:
+            video = container.add_stream("libx264", rate=24, options={})
+            video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+            sound = container.add_stream("aac", rate=rate, layout="mono") if rate else None
+            for picture in frames:
+                container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(video.encode())
+            if sound is not None:
+                noise = np.random.default_rng(0).normal(0, 0.1, (1, rate // 2)).astype(np.float32)
+                heard = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
+                heard.sample_rate = rate
+                container.mux(sound.encode(heard))
+                container.mux(sound.encode())
+        (tmp_path / f"{name}.txt").write_text(f"{GOOD} {name}")
+    (tmp_path / "broken.mp4").write_bytes(b"no clip")
+
+    def found(target: str) -> dict[str, tuple[str, str]]:
+        findings = run_scan(tmp_path, for_=target).findings
+        codes = ("no_sound_track", "low_sample_rate")
+        return {Path(f.path).stem: (f.code, f.detail) for f in findings if f.code in codes}
+
+    assert found("ltx:ltx2") == {
+        "mute": ("no_sound_track", "trained on its frames only"),
+        "phone": ("low_sample_rate", "8,000 Hz; the model is trained on 16,000 Hz"),
+    }
+    assert found("simpletuner:ltx2")["mute"] == ("no_sound_track", "left out, unless audio.allow_zero_audio is on")
+    assert found("diffusion-pipe:minimax-h3").keys() == {"mute", "phone"}
+    assert found("musubi:wan") == found("diffusion-pipe:ltx2") == {}  # not trained on sound
+
+
 def test_every_trap_is_tried_and_of_a_known_trainer():
-    assert {trip[0] for trip in TRAINER_CASES} == set(TRAINER_RULES)
+    assert {trip[0] for trip in TRAINER_CASES} == set(TRAINER_RULES) - {"no_sound_track", "low_sample_rate"}
     assert set(trainers()) == {t for trap in TRAINER_RULES.values() for t in trap.trainers}
     others = ALL_RULES.keys() - TRAINER_RULES.keys() - TRIGGER_RULES.keys()  # tests/test_trigger.py
     assert others - FAULTY_CAPTIONS.keys() == {
         "unreadable", "unfixable", "empty_media", "no_caption", "other_caption", "collision", "no_media", "truncated",
         "partial_video", "partial_image", "too_short_for_trainer", "duplicate", "no_audio", "silent", "partial_audio",
+        "sound_missing", "sound_invented", "speech_mismatch",
         "invalid_format", "format_style", "shortened",  # tests/test_formats.py
     }  # fmt: skip
 

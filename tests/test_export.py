@@ -213,6 +213,18 @@ def test_diffsynth_has_a_column_for_the_kind_and_a_prompt(command, dataset, trut
     assert command("export", dataset, "--for", "diffsynth", "--recursive").code == 1  # both kinds
 
 
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_diffsynth_has_a_column_for_sound_where_the_model_is_trained_on_it(command, dataset, truth, suffix):
+    words = ("--include", "*.mp4", "--output", dataset.parent / f"sound{suffix}")
+    [path] = exported(command, dataset, "diffsynth:ltx2", *words)
+    text = path.read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines())) if suffix == ".csv" else json.loads(text)
+    assert {row["video"]: row["prompt"] for row in rows} == of(truth, ".mp4")
+    assert all(row["input_audio"] == row["video"] and len(row) == 3 for row in rows)
+    [path] = exported(command, dataset, "diffsynth:wan", *words)
+    assert "input_audio" not in path.read_text(encoding="utf-8")
+
+
 def test_one_kind_in_a_folder_is_asked_for(command, dataset):
     done = command("export", dataset, "--for", "huggingface")
     assert done.code == 1 and "--include" in done.err and not (dataset / "metadata.jsonl").exists()

@@ -35,8 +35,12 @@ def _section(trainer: str, rows: list[Target]) -> str:
     if first.modes:
         modes = ", ".join(f"`{mode}` ({changes['keep']})" for mode, changes in first.modes.items())
         facts.append(f"`--train-mode`: {modes}.")
-    if sound := [row.model for row in rows if row.sound]:
-        facts.append(f"Trained on sound: {', '.join(f'`{model}`' for model in sound)}.")
+    if sound := [row for row in rows if row.sound]:
+        facts.append(f"Trained on sound: {', '.join(f'`{row.model}` ({row.audio_rate:,} Hz)' for row in sound)}.")
+        without = dict.fromkeys(row.without_sound for row in sound)
+        for text in without:
+            of = f" (`{'`, `'.join(row.model for row in sound if row.without_sound == text)}`)" * (len(without) > 1)
+            facts.append(f"A clip without sound{of}: {text}.")
     if first.auxiliary:
         facts.append(f"Not captioned: {', '.join(f'`{glob}`' for glob in first.auxiliary)}.")
     lines = [f"\n### {trainer}\nRead at {first.trainer_source}. {' '.join(facts)}\n"]

@@ -20,6 +20,7 @@ EXTRAS = {  # extra -> a package that only this extra installs
     "export": "pyarrow",
     "cluster": "ray",
     "cloud": "universal-pathlib",
+    "transcribe": "faster-whisper",
 }
 _REQUEST_TOKENS = FrameSamplingSettings().frames * 260 + 1024  # a clip of default length, its prompt and its caption
 
