@@ -10,6 +10,7 @@ import pytest
 
 from gemma_captioner.captions.speech import has_speech_mismatch, is_spoken, quoted_speech
 from gemma_captioner.config.settings import Settings
+from gemma_captioner.engines.sound import with_sound_up_to
 from gemma_captioner.errors import ItemError, ModelError, StartError
 from gemma_captioner.pipeline.transcription import Transcripts
 from gemma_captioner.prompts.metadata import MetadataTable, load_metadata
@@ -19,6 +20,7 @@ from gemma_captioner.prompts.variables import fill_template, find_empty_variable
 from gemma_captioner.types import Audio, Frames, MediaItem
 from tests.support.clips import write
 from tests.support.files import captions, journal
+from tests.support.sound import bursts, write_clip
 
 SRT = """1
 00:00:00,500 --> 00:00:01,500
@@ -347,7 +349,7 @@ def faster_whisper(monkeypatch):
 
 def test_whisper_hears_the_sound_of_the_frames(faster_whisper):
     transcripts = whisper(prompt="Said: {transcript}")
-    assert transcripts.need_audio and transcripts.speech(clip("a.mp4"), heard()).text == "It is."
+    assert transcripts.max_audio_s and transcripts.speech(clip("a.mp4"), heard()).text == "It is."
     assert transcripts.speech(clip("a.mp4"), heard("no_audio", audio=False)) is None
     assert transcripts.speech(clip("a.mp4"), heard("silent")).text == ""  # Whisper would invent words
 
@@ -357,3 +359,60 @@ def test_a_whisper_model_that_cannot_be_had_says_what_to_do(faster_whisper):
         whisper(transcripts="auto:tiny").speech(clip("a.mp4"), heard())
     with pytest.raises(ModelError, match="expected one of: tiny"):
         whisper(transcripts="auto:nosuch").speech(clip("a.mp4"), heard())
+
+
+# With the sound of clips
+
+
+@pytest.fixture
+def sounds(tmp_path) -> Path:
+    """A clip with a burst of sound, one with a silent track, and one without a track."""
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    write_clip(folder / "heard.mp4", range(48), [("aac", 48_000, bursts(2, [1.0]))])
+    write_clip(folder / "silent.mp4", range(48), [("aac", 48_000, bursts(2, []))])
+    write(folder / "mute.mp4", list(range(48)))
+    return folder
+
+
+def test_a_run_with_sound_asks_and_flags_by_what_each_clip_has(command, sounds, script):
+    path = script(
+        default="A grey field with numbers.",
+        max_audio_s=30,
+        replies={"mute.mp4": 'A field. A voice says, "One."', "silent.mp4": "A field. The clip has no sound."},
+    )
+    words = ("caption", sounds, "--engine", "scripted", "--model", path, "--preset", "ltx2", "--for", "ltx:ltx2")
+    assert command(*words).code == 0
+    records = {r["path"].removesuffix(".mp4"): r for r in journal(sounds) if r["kind"] == "caption"}
+    prompts = {name: record["prompts"][0] for name, record in records.items()}
+    assert {name: record["flags"] for name, record in records.items()} == {
+        "heard": ["sound_missing"], "silent": ["silent"], "mute": ["no_audio", "sound_invented"],
+    }  # fmt: skip
+    assert "You hear the clip" in prompts["heard"] and "The clip is silent" in prompts["silent"]
+    assert "leave sound out" in prompts["mute"]
+
+
+def test_whisper_gets_sound_that_the_model_does_not_take(command, sounds, script, faster_whisper, monkeypatch):
+    class Listener(Whisper):
+        def transcribe(self, audio: np.ndarray, **options: object):
+            assert abs(len(audio) - 32_000) < 1000 and np.abs(audio).max() > 0.3
+            return super().transcribe(np.zeros(16_000, np.float32), **options)
+
+    monkeypatch.setattr(sys.modules["faster_whisper"], "WhisperModel", Listener)
+    path = script(default="{prompt} {audio_s}")
+    words = ("caption", sounds, "--engine", "scripted", "--model", path, "--transcripts", "auto")
+    prompt = ("--prompt", "A dog.{sound:+ It is heard.}{transcript:+ It hears: {transcript}}")
+    assert command(*words, *prompt, "--json").json["captioned"] == 3
+    assert captions(sounds) == {
+        "heard.txt": "A dog. It hears: It is. 0",
+        "silent.txt": "A dog. 0",
+        "mute.txt": "A dog. 0",
+    }
+    assert command(*words, *prompt, "--json", "--existing", "stale").json["captioned"] == 0
+
+
+def test_no_more_sound_is_sent_than_the_model_takes():
+    frames = heard()
+    assert with_sound_up_to(30, frames) is frames and with_sound_up_to(0, frames).audio is None
+    cut = with_sound_up_to(0.5, frames)
+    assert cut.audio.duration_s == 0.5 and cut.flags == ("partial_audio",)

@@ -2,12 +2,12 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config.settings import Settings
 from ..config.targets import trains_on_sound
 from ..errors import UsageError
-from ..types import SPAN
+from ..types import SPAN, Frames
 from .base import EngineSpec
 
 _MARKER_TOKENS = 4  # the most tokens around the sound of a clip
@@ -51,6 +51,19 @@ def plan_sound(settings: Settings, spec: EngineSpec) -> SoundPlan:
     cut = f" (the first {max_s:g} s of longer ones, flagged `partial_audio`)" if longest_s > max_s else ""
     cost = f"; at most {tokens:,} tokens each" if tokens else ""
     return SoundPlan(max_s, tokens, f"sound: sent with each clip, up to {max_s:g} s{cut}{cost}")
+
+
+def with_sound_up_to(max_s: float, frames: Frames) -> Frames:
+    """Return the frames with as much of their sound as is sent; more may have been decoded to transcribe it."""
+    audio = frames.audio
+    if audio is None or audio.duration_s <= max_s:
+        return frames
+    if not max_s:
+        return replace(frames, audio=None)
+    samples = audio.samples[: round(max_s * audio.rate)]
+    return replace(
+        frames, audio=replace(audio, samples=samples), flags=tuple(dict.fromkeys([*frames.flags, "partial_audio"]))
+    )
 
 
 def max_span_s(span: str) -> float:

@@ -20,7 +20,7 @@ from ..config.settings import Settings
 from ..config.targets import get_target
 from ..dataset.journal import JournalRecord, fingerprint, new_run_id
 from ..engines import Engine, Session, engine_for
-from ..engines.sound import SoundPlan, plan_sound
+from ..engines.sound import SoundPlan, plan_sound, with_sound_up_to
 from ..media.pool import DecodePool
 from ..prompts.examples import FewShotExample, decode_examples, read_examples
 from ..prompts.metadata import load_metadata
@@ -192,7 +192,7 @@ class Pipeline:
         spec, most = self.engine.spec, max(PIXEL_BYTES, psutil.virtual_memory().available // 4)
         pool = DecodePool(
             spec.size,
-            replace(decode_settings(self.settings), jpeg_scale=spec.jpeg_scale, max_audio_s=self._sound.max_s),
+            replace(decode_settings(self.settings), jpeg_scale=spec.jpeg_scale, max_audio_s=self._decoded_sound_s),
             clip_size=spec.clip_size or spec.size,
             workers=self.settings.run_options.workers or os.cpu_count() or 1,
             pixel_bytes=min(most, self._pixel_bytes()),
@@ -209,11 +209,16 @@ class Pipeline:
         """Whether sound is sent. Raises `UsageError` if --audio on is impossible."""
         return plan_sound(self.settings, self.engine.spec)
 
+    @property
+    def _decoded_sound_s(self) -> float:
+        """The most sound of one clip to decode: what is sent, or what is transcribed."""
+        return max(self._sound.max_s, self._transcripts.max_audio_s)
+
     def _pixel_bytes(self) -> int:
         """Return the memory for as many clips as the engine prefers, with sound, as far as it knows yet."""
         spec = self.engine.spec
         clip = self.settings.sampling.frames * max_frame_bytes(spec.clip_size or spec.size)
-        return max(PIXEL_BYTES, spec.preferred_batch_size * (clip + max_audio_bytes(self._sound.max_s)))
+        return max(PIXEL_BYTES, spec.preferred_batch_size * (clip + max_audio_bytes(self._decoded_sound_s)))
 
     def _drop_undecoded(self) -> None:
         """After the deadline, leave the items that no request was sent for to another run."""
@@ -232,6 +237,7 @@ class Pipeline:
                 state.failed = speech
             else:
                 existing = existing_caption(state.item, self._metadata)
+                frames = with_sound_up_to(self._sound.max_s, frames)
                 state.begin(frames, self.settings, self._metadata, existing, lambda: next(self._request_ids), speech)
             if state.failed is not None:
                 self._release(state)

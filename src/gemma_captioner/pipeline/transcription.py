@@ -16,6 +16,7 @@ from ..prompts.variables import unconditional_variables
 from ..types import Failed, Frames, MediaItem
 
 WHISPER_MODEL = "large-v3-turbo"
+_MAX_TRANSCRIBED_S = 120.0  # no trainer keeps as much of a clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +130,9 @@ class Transcripts:
         return self._source is not None
 
     @property
-    def need_audio(self) -> bool:
-        """Whether the sound of clips must be decoded."""
-        return isinstance(self._source, WhisperSource)
+    def max_audio_s(self) -> float:
+        """How much sound of a clip must be decoded, in seconds; 0 if none must."""
+        return _MAX_TRANSCRIBED_S if isinstance(self._source, WhisperSource) else 0.0
 
     def speech(self, item: MediaItem, frames: Frames) -> Speech | Failed | None:
         """Return what is said in a clip; None if that is unknown. Raises `StartError`."""
