@@ -167,6 +167,12 @@ def test_which_file_belongs_to_a_clip(tmp_path):
     assert said("a.mp4", at=tmp_path / "a.srt")
     with pytest.raises(ItemError, match=r"has another name than this clip: rename it b\.srt"):
         said("b.mp4", at=tmp_path / "a.srt")
+    digests = {name: TranscriptFiles(tmp_path).digest(clip(name)) for name in ("a.mp4", "e.mp4", "d.mp4")}
+    assert len(digests["a.mp4"]) == 16 and digests["e.mp4"] == ""
+    for name in ("a.en.srt", "a.fr.srt"):  # the one without a language comes first
+        (tmp_path / name).write_text(SRT.replace("late", "early"))
+        assert said("a.mp4") == parse_transcript(SRT, ".srt").as_text()
+        assert TranscriptFiles(tmp_path).digest(clip("a.mp4")) == digests["a.mp4"]
     (tmp_path / "a.json").write_text(json.dumps({"segments": [{"start": 0, "end": 1, "text": "With times."}]}))
     assert said("a.mp4") == "With times."  # JSON is the most exact
 
@@ -352,6 +358,15 @@ def test_whisper_hears_the_sound_of_the_frames(faster_whisper):
     assert transcripts.max_audio_s and transcripts.speech(clip("a.mp4"), heard()).text == "It is."
     assert transcripts.speech(clip("a.mp4"), heard("no_audio", audio=False)) is None
     assert transcripts.speech(clip("a.mp4"), heard("silent")).text == ""  # Whisper would invent words
+
+
+def test_a_clip_that_whisper_fails_on_fails_alone(faster_whisper, monkeypatch):
+    def fails(*arguments: object, **options: object):
+        raise RuntimeError("mkl_malloc: failed to allocate memory")
+
+    monkeypatch.setattr(Whisper, "transcribe", fails)
+    failed = whisper().speech(clip("a.mp4"), heard())
+    assert "cannot be transcribed (mkl_malloc" in failed.error and "give a transcript" in failed.error
 
 
 def test_a_whisper_model_that_cannot_be_had_says_what_to_do(faster_whisper):

@@ -16,6 +16,7 @@ CLIP_PROMPT = (
     "Provide a detailed, thorough caption of movement you see in the video. Only describe movement as this will "
     "be very important during the training process."
 )
+WHISPER_MODEL = "large-v3-turbo"
 FORMAT_PROMPTS = {  # for --format without a prompt; the format adds its instructions
     "image": "Describe this image for training data, with everything that is visible.",
     "clip": "Describe this clip for training data: what is visible and what happens, in order.",
@@ -80,6 +81,18 @@ class PromptSettings(SettingsGroup):
     begin: str = Field(
         "", description="Start every answer with these words. The model continues them, and the caption keeps them."
     )
+
+    @property
+    def transcript_path(self) -> Path | None:
+        """The folder or file of --transcripts; None if there is none."""
+        given = self.transcripts
+        return None if given is None or self.whisper_model else Path(given).expanduser()
+
+    @property
+    def whisper_model(self) -> str | None:
+        """The model of `--transcripts auto[:MODEL]`; None if transcripts are files."""
+        kind, _, model = (self.transcripts or "").partition(":")
+        return model or WHISPER_MODEL if kind == "auto" else None
 
 
 class GenerationSettings(SettingsGroup):

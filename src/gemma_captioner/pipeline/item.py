@@ -124,7 +124,7 @@ class ItemState:
         speech: Speech | None = None,
     ) -> None:
         """Take the decoded frames and create the prompts, or fail. `existing` is the existing caption."""
-        self.frames, self.speech_nearby = frames, speech and speech.nearby
+        self.frames, self.speech_nearby = frames, speech.nearby if speech else None
         self.values = variable_values(
             self.item,
             frames,

@@ -245,7 +245,7 @@ class Pipeline:
 
     def _is_transcribed(self, state: ItemState, frames: Frames) -> bool:
         """Whether it is known what is said in the item. A thread reads or makes one transcript after the other."""
-        if self._transcripts and state.transcription is None:
+        if self._transcripts and frames.kind == "clip" and state.transcription is None:
             state.transcription = self._transcription_thread.submit(self._transcripts.speech, state.item, frames)
         return state.transcription is None or state.transcription.done()
 

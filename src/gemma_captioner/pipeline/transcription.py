@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
-from pathlib import Path
 from typing import Any, Protocol
 
 from ..config.settings import Settings
@@ -15,7 +14,6 @@ from ..prompts.transcripts import TranscriptFiles
 from ..prompts.variables import unconditional_variables
 from ..types import Failed, Frames, MediaItem
 
-WHISPER_MODEL = "large-v3-turbo"
 _MAX_TRANSCRIBED_S = 120.0  # no trainer keeps as much of a clip
 
 
@@ -85,10 +83,13 @@ class WhisperSource:
         if "silent" in frames.flags:  # Whisper would invent words
             return Speech("", "")
         self._load()
-        segments, _ = self._model.transcribe(
-            frames.audio.samples, word_timestamps=True, vad_filter=True, condition_on_previous_text=False
-        )
-        words = chain.from_iterable(segment.words or () for segment in segments)
+        try:
+            segments, _ = self._model.transcribe(
+                frames.audio.samples, word_timestamps=True, vad_filter=True, condition_on_previous_text=False
+            )
+            words = list(chain.from_iterable(segment.words or () for segment in segments))  # transcribes here
+        except (RuntimeError, ValueError) as error:
+            raise ItemError(f"cannot be transcribed ({error}): give a transcript with --transcripts FOLDER") from error
         transcript = Transcript([Word(word.word, word.start, word.end) for word in words])
         return Speech(transcript.as_text(), transcript.as_text())
 
@@ -112,17 +113,14 @@ class Transcripts:
 
     def __init__(self, settings: Settings, metadata: MetadataTable) -> None:
         """Raises `UsageError` or `StartError` if they cannot be used."""
-        given = settings.prompting.transcripts
+        path, model = settings.prompting.transcript_path, settings.prompting.whisper_model
         is_column = "transcript" in metadata.columns  # then {transcript} is that column
         self._in_prompts = "transcript" in metadata.used_variables and not is_column
         self._source: TranscriptSource | None = None
-        if given is not None:
-            kind, _, model = given.partition(":")
-            self._source = (
-                WhisperSource(model or WHISPER_MODEL, settings.model.hf_token)
-                if kind == "auto"
-                else FileSource(TranscriptFiles(Path(given).expanduser()))
-            )
+        if path is not None:
+            self._source = FileSource(TranscriptFiles(path))
+        elif model is not None:
+            self._source = WhisperSource(model, settings.model.hf_token)
         elif self._in_prompts and any("transcript" in unconditional_variables(text) for text in _templates(settings)):
             raise UsageError("the prompt uses {transcript}: give --transcripts FOLDER")
 
@@ -137,7 +135,7 @@ class Transcripts:
     def speech(self, item: MediaItem, frames: Frames) -> Speech | Failed | None:
         """Return what is said in a clip; None if that is unknown. Raises `StartError`."""
         try:
-            return self._source.speech(item, frames) if self._source and frames.kind == "clip" else None
+            return self._source.speech(item, frames) if self._source else None
         except ItemError as error:
             return Failed(item, str(error))
 

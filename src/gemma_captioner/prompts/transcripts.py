@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -44,10 +45,9 @@ class TranscriptFiles:
 
     def digest(self, item: MediaItem) -> str:
         """Return a digest of the transcript of the clip; "" if it has none."""
-        try:
-            contents = [path.read_bytes() for path in self._find(item)]
-        except (OSError, ItemError):  # a run reports it
-            return ""
+        contents = []
+        with suppress(OSError, ItemError):  # a run reports it
+            contents += (_content(path) for path in self._find(item))
         return sha256(b"\0".join(contents)).hexdigest()[:16] if contents else ""
 
     def _find(self, item: MediaItem) -> Iterator[Path]:
@@ -68,6 +68,8 @@ class TranscriptFiles:
             exact = [name for name in names if Path(name).stem == stem]
             by_language = [name for name in names if name not in exact]
             yield from (folder / name for name in exact)
+            if any(not name.lower().endswith(".json") for name in exact):
+                return
             if len({Path(name).stem for name in by_language}) > 1:
                 raise ItemError(
                     f"has transcripts in several languages ({', '.join(by_language)}): keep the one in the language "
@@ -98,10 +100,15 @@ def _stems(name: str) -> list[str]:
     return [stem, base] if base and _LANGUAGE.fullmatch(language) else [stem]
 
 
+def _content(path: Path) -> bytes:
+    """The file, or enough of it to see that it is too large."""
+    with path.open("rb") as file:
+        return file.read(MAX_TRANSCRIPT_BYTES + 1)
+
+
 def _read(path: Path) -> Transcript:
     """Raises `OSError` and `ValueError`."""
-    with path.open("rb") as file:
-        content = file.read(MAX_TRANSCRIPT_BYTES + 1)
+    content = _content(path)
     if len(content) > MAX_TRANSCRIPT_BYTES:
         raise ValueError(f"it has more than {MAX_TRANSCRIPT_BYTES >> 20} MiB: cut it to what the clip has")
     text, encoding = decode_text(content)

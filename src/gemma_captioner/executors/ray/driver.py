@@ -85,7 +85,10 @@ class ClusterRun(Run):
         """The settings for any machine: absolute paths, and one decode worker per CPU of the actor."""
         settings, model, prompting = self.settings, Path(self.settings.model.model), self.settings.prompting
         stop_after, workers = settings.run_options.stop_after, settings.run_options.workers
+        paths: dict[str, Path | str]
         paths = {name: path.absolute() for name in ("metadata", "examples") if (path := getattr(prompting, name))}
+        if prompting.transcript_path is not None:
+            paths["transcripts"] = str(prompting.transcript_path.absolute())
         settings = settings.with_values("run_options", workers=workers or max(1, round(resources.cpus)))
         settings = settings.with_values("prompting", **paths)
         if model.exists():
