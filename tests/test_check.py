@@ -305,13 +305,16 @@ def test_clips_without_sound_and_with_less_than_the_model_knows(tmp_path):
                 heard.sample_rate = rate
                 container.mux(sound.encode(heard))
                 container.mux(sound.encode())
-        (tmp_path / f"{name}.txt").write_text(f"{GOOD} {name}")
+        (tmp_path / f"{name}.txt").write_text(f'{GOOD} A voice says, "It is {name}."')
     (tmp_path / "broken.mp4").write_bytes(b"no clip")
 
     def found(target: str) -> dict[str, tuple[str, str]]:
         findings = run_scan(tmp_path, for_=target).findings
         codes = ("no_sound_track", "low_sample_rate")
-        return {Path(f.path).stem: (f.code, f.detail) for f in findings if f.code in codes}
+        invented = [Path(f.path).name for f in findings if f.code == "sound_invented"]
+        found = {Path(f.path).stem: (f.code, f.detail) for f in findings if f.code in codes}
+        assert invented == ["mute.txt"] * bool(found)
+        return found
 
     assert found("ltx:ltx2") == {
         "mute": ("no_sound_track", "trained on its frames only"),

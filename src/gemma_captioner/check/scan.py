@@ -21,6 +21,7 @@ from .inspect import MAX_CAPTION_BYTES, Inspection, inspect_caption
 from .listing import Listing, caption_name, walk_folders
 from .rules import Finding
 from .settings import CheckSettings
+from .sound import invents_sound
 
 
 @dataclass
@@ -128,6 +129,9 @@ class DatasetScan:
                 )
         for code, detail in inspection.findings:
             self._add_finding(path, code, detail)
+        media = self.media_of.get(str(path))
+        if media is not None and flags is None and invents_sound(Path(media), inspection.text, self.settings):
+            self._add_finding(path, "sound_invented", "the clip has no audio track")
         if inspection.text:
             self.stats.add(str(path), inspection.text, inspection.length)
             self.formats[inspection.format] += 1
