@@ -241,6 +241,10 @@ def test_a_prompt_that_needs_a_transcript_says_so(command, clips, script):
     words = ("caption", clips, "--engine", "scripted", "--model", script())
     assert "uses {transcript}: give --transcripts FOLDER" in command(*words, "--prompt", "Said: {transcript}").err
     assert command(*words, "--prompt", "Rex{transcript:+ hears: {transcript}}").code == 0
+    assert (
+        "give --transcripts FOLDER" in command("caption", clips, "--prompt", "Said: {transcript}").err
+    )  # --model auto
+    assert "give --transcripts FOLDER" in command("compare", clips, "--prompt", "Said: {transcript}").err
     done = command(*words, "--transcripts", clips / "nosuch")
     assert done.code == 2 and "nosuch does not exist" in done.err
     done = command(*words, "--transcripts", clips / "a.mp4")

@@ -113,11 +113,12 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     from ..compare.report import as_json, as_page
     from ..compare.sample import page_path, select_sample
     from ..engines.local.tokenizer import token_counter
+    from ..pipeline.transcription import Transcripts
     from ..prompts.metadata import load_metadata
     from .comparison import as_text
 
     for variant in variants:
-        load_metadata(variant.settings)  # fails now if a prompt uses an unknown variable
+        Transcripts(variant.settings, load_metadata(variant.settings))  # fails now if a prompt cannot be filled
     settings = variants[0].settings
     roots = resolve_roots(paths, settings.selection.output)
     reporter = ProgressReporter(err, show=False)

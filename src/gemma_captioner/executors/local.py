@@ -15,6 +15,7 @@ from ..engines import Engine
 from ..pipeline.model_choice import resolve_auto_model
 from ..pipeline.planner import Plan
 from ..pipeline.scheduler import Pipeline
+from ..pipeline.transcription import Transcripts
 from ..prompts.examples import read_examples
 from ..prompts.metadata import load_metadata
 from ..storage.filesystem import glob_files
@@ -46,7 +47,7 @@ class Run:
         """
         self.roots = resolve_roots(paths, settings.selection.output)
         if engine is None and _requires_model(self.roots, settings):
-            load_metadata(settings)  # errors of the prompts and examples are reported first
+            Transcripts(settings, load_metadata(settings))  # errors of prompts and examples are reported first
             read_examples(settings.prompting.examples)
             settings = resolve_auto_model(settings, self.stores, log)
         self.settings = settings

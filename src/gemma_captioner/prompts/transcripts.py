@@ -45,7 +45,7 @@ class TranscriptFiles:
 
     def digest(self, item: MediaItem) -> str:
         """Return a digest of the transcript of the clip; "" if it has none."""
-        contents = []
+        contents: list[bytes] = []
         with suppress(OSError, ItemError):  # a run reports it
             contents += (_content(path) for path in self._find(item))
         return sha256(b"\0".join(contents)).hexdigest()[:16] if contents else ""
