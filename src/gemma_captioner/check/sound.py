@@ -30,33 +30,35 @@ def low_sample_rates(listing: Listing, settings: CheckSettings) -> Matches:
 
 def invents_sound(media: Path, caption: str, settings: CheckSettings) -> bool:
     """Whether a caption tells of sound of a clip without an audio track, if the target is trained on sound."""
-    if not caption or not _is_clip(media.name) or not trains_on_sound(settings.for_):
-        return False
-    if sound_flags(caption, False) == () or settings.language != "english":
-        return False
-    try:
-        return _probe(media, media.stat().st_mtime_ns) == ()
-    except OSError:
-        return False
+    return (
+        _is_clip(media.name)
+        and trains_on_sound(settings.for_)
+        and settings.language == "english"
+        and bool(sound_flags(caption, False))
+        and _tracks_of(media) == ()
+    )
 
 
 def _audio_tracks(listing: Listing, settings: CheckSettings) -> Iterator[tuple[str, tuple[AudioTrack, ...]]]:
     """Yield (name, audio tracks, the one that plays first) of each clip, if the target is trained on sound."""
-    if not trains_on_sound(settings.for_):
-        return
-    for name in listing.media:
-        if _is_clip(name) and name not in listing.empty_media:
-            path = listing.folder / name
-            tracks = _probe(path, path.stat().st_mtime_ns)
-            if tracks is not None:
-                yield name, tracks
+    clips = [name for name in listing.media if _is_clip(name)] if trains_on_sound(settings.for_) else []
+    for name in clips:
+        if (tracks := _tracks_of(listing.folder / name)) is not None:
+            yield name, tracks
 
 
 def _is_clip(name: str) -> bool:
     return EXTENSIONS[name.rpartition(".")[2].lower()] == "clip"
 
 
-@lru_cache(4096)  # both rules ask
-def _probe(path: Path, changed_ns: int) -> tuple[AudioTrack, ...] | None:
+def _tracks_of(path: Path) -> tuple[AudioTrack, ...] | None:
     """The audio tracks; None if the file cannot be read."""
+    try:
+        return _probe(path, path.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(4096)  # several rules ask
+def _probe(path: Path, changed_ns: int) -> tuple[AudioTrack, ...] | None:
     return probe_audio(path)
