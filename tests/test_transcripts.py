@@ -274,6 +274,7 @@ def test_a_column_of_the_metadata_named_transcript_is_that_column(tmp_path):
         ('A man holding a sign shouts, "Stop the train!"', ["Stop the train!"]),
         ("The woman (S1) says: <d>[English] It is late again.</d> A sign reads \"LINE 7\".", ["It is late again."]),
         ('A button that says "Send" is clicked.', []),
+        ("He states, 'So good. It's the best tool.' A sign reads 'EXIT'.", ["So good. It's the best tool."]),
         ('Elle dit: \u00abBonjour\u00bb. The man answers, \u201cHello.\u201d', ["Hello."]),
     ],
 )  # fmt: skip

@@ -16,11 +16,11 @@ _SOUND_FIELD = re.compile(r"^(?:overall_soundscape|non_diegetic_music):\s*(?!N/A
 _FIELD_NAME = re.compile(r"^\w+:", re.MULTILINE)
 # Sounds by their names, as noun or verb: a hiss, hisses. Those of the second list are something else as a noun.
 _NOISES = """
-    hiss rumble clank clack clatter clang screech squeal creak squeak thud thump chirp croak meow purr growl howl wail
-    whir whirr murmur whisper mutter mumble hum plink clunk whoosh swoosh moo bleat neigh quack rustle patter chant
+    hiss rumble clink clank clack clatter clang screech squeal creak squeak thud thump chirp croak meow purr growl howl
+    wail whir whirr murmur whisper mutter mumble hum plink clunk whoosh swoosh moo bleat neigh quack rustle patter chant
 """.split()
 _VERBS_OF_NOISE = """
-    whistle buzz clink jingle jangle tinkle hoot tweet beep ding slam boom crunch rattle blare honk caw chime squawk
+    whistle buzz jingle jangle tinkle hoot tweet beep ding slam boom crunch rattle blare honk caw chime squawk
     gurgle reverberate resound echo chatter narrate commentate
 """.split()
 
@@ -68,7 +68,12 @@ _HEARD = _phrases(r"""
     \bvoices?\b(?!\s+(?:actor|coach|recorder|assistant))
     \b(?:voice-?overs?|narrat(?:or|ion)|commentator|commentary|dialogue(?!_scene))\b
     \b\w+_accent\b(?!_(?:wall|colou?r|light|piece|lighting))
-    \bfootsteps_(?:crunch|echo|approach)
+    \bfootsteps\b(?!_(?:in|on|across|through)_(?:the_|fresh_|wet_)?(?:snow|sand|mud))
+    \b(?:room|low|background|quiet|city|street|cafe)_ambience\b
+    \b(?:slow|fast|moderate|steady|medium)_tempo\b
+    \b(?:piano|orchestral|musical|film|electronic|string|choral)_score\b
+    \btap(?:s|ping)_(?:against|rhythmically|softly|loudly)\b
+    \b(?:scrape|snap|knock|rhythm|chirping|drumming|ringing)_of_(?:the|an?|\w+ing)\b
     \bspeech_is\b
     \bambient_(?:sound|noise)
     \b(?:thunder|sirens?)\b

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 _SPOKEN_TAG = re.compile(r"<d>\s*(?:\[[^\]<>]*\])?\s*(.*?)</d>", re.DOTALL)  # of MiniMax H3
-_QUOTE = re.compile(r"\"([^\"]+)\"|\u201c([^\u201d]+)\u201d|\u00ab([^\u00bb]+)\u00bb")
+_QUOTE = re.compile(
+    r"\"([^\"]+)\"|\u201c([^\u201d]+)\u201d|\u00ab([^\u00bb]+)\u00bb|(?<!\w)'((?:[^']|'(?=\w))+)'(?!\w)"
+)
 _SPEAKS = re.compile(
     r"\b(?:sa(?:ys|id|ying)|ask(?:s|ed|ing)|(?:repl|cr)(?:ies|ied|ying)|answer(?:s|ed|ing)|whisper(?:s|ed|ing)|"
     r"shout(?:s|ed|ing)|yell(?:s|ed|ing)|call(?:s|ed|ing)|exclaim(?:s|ed|ing)|mutter(?:s|ed|ing)|mumbl(?:es|ed|ing)|"
