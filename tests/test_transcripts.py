@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from gemma_captioner.captions.speech import has_speech_mismatch, is_spoken, quoted_speech
+from gemma_captioner.check.sound import is_silent
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.sound import with_sound_up_to
 from gemma_captioner.errors import ItemError, ModelError, StartError
+from gemma_captioner.media.video import read_timeline
 from gemma_captioner.pipeline.transcription import Transcripts
 from gemma_captioner.prompts.metadata import MetadataTable, load_metadata
 from gemma_captioner.prompts.subtitles import MAX_TRANSCRIPT_BYTES, parse_transcript
@@ -429,6 +431,11 @@ def test_whisper_gets_sound_that_the_model_does_not_take(command, sounds, script
         "mute.txt": "A dog. 0",
     }
     assert command(*words, *prompt, "--json", "--existing", "stale").json["captioned"] == 0
+
+
+def test_silence_is_found_by_decoding(sounds):
+    found = {path.stem: is_silent(path, read_timeline(path), 10.0) for path in sounds.glob("*.mp4")}
+    assert found == {"heard": False, "silent": True, "mute": False}
 
 
 def test_no_more_sound_is_sent_than_the_model_takes():
