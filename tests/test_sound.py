@@ -277,7 +277,7 @@ def test_a_run_sends_sound_and_says_so(clips, command, script):
     assert (clips / "b.txt").read_text() == "It lasts 0 seconds."
     [journal] = (clips / ".gemma-captioner" / "runs").glob("*.jsonl")
     records = {r["path"]: r for r in map(json.loads, journal.read_text().splitlines()) if r.get("kind") == "caption"}
-    assert records["a.mp4"]["audio_s"] == 2 and records["a.mp4"]["flags"] == []
+    assert records["a.mp4"]["audio_s"] == 2 and records["a.mp4"]["flags"] == ["sound_missing"]
     assert "audio_s" not in records["b.mp4"] and records["b.mp4"]["flags"] == ["no_audio"]
     assert command("caption", clips, *heard, "--only", "flagged:no_audio", "--dry-run", "--json").json["clips"] == 1
 
