@@ -8,18 +8,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gemma_captioner.captions.formats import get_format
 from gemma_captioner.captions.speech import has_speech_mismatch, is_spoken, quoted_speech
 from gemma_captioner.check.sound import is_silent
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.sound import with_sound_up_to
 from gemma_captioner.errors import ItemError, ModelError, StartError
 from gemma_captioner.media.video import read_timeline
+from gemma_captioner.pipeline.postprocess import postprocess_reply
 from gemma_captioner.pipeline.transcription import Transcripts
 from gemma_captioner.prompts.metadata import MetadataTable, load_metadata
 from gemma_captioner.prompts.subtitles import MAX_TRANSCRIPT_BYTES, parse_transcript
 from gemma_captioner.prompts.transcripts import TranscriptFiles
 from gemma_captioner.prompts.variables import fill_template, find_empty_variable, validate_templates
-from gemma_captioner.types import Audio, Frames, MediaItem
+from gemma_captioner.types import Audio, Frames, MediaItem, Reply
 from tests.support.clips import write
 from tests.support.files import captions, journal
 from tests.support.sound import bursts, write_clip
@@ -431,6 +433,15 @@ def test_whisper_gets_sound_that_the_model_does_not_take(command, sounds, script
         "mute.txt": "A dog. 0",
     }
     assert command(*words, *prompt, "--json", "--existing", "stale").json["captioned"] == 0
+
+
+def test_a_model_whose_server_refused_the_sound_has_not_heard_it():
+    def flags(*of_engine: str) -> tuple[str, ...]:
+        reply = Reply(0, "A grey field with numbers.", "stop", 1, 1, 0.0, of_engine)
+        settings = Settings.from_dict({})
+        return postprocess_reply(reply, "", settings, {}, get_format(settings.format), is_heard=True).flags
+
+    assert flags() == ("sound_missing",) and flags("no_audio") == ("no_audio",)
 
 
 def test_silence_is_found_by_decoding(sounds):

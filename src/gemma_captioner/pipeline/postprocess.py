@@ -79,6 +79,8 @@ def postprocess_reply(
             if "too_long" not in (shorter_flags := length_flags(shorter, quality.target, count_tokens)):
                 caption, too_long = shorter, ("shortened", *shorter_flags)
                 break
+    if "no_audio" in reply.flags:  # a server refused the sound that was sent
+        is_heard = None
     flags += _sound_flags(caption, texts, quality, is_heard, spoken)
     return CaptionCheck(caption, reply.flags + flags + ("truncated",) * is_truncated + too_long)
 
