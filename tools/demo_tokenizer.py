@@ -5,7 +5,7 @@ because both rank a merge by the piece that it makes, as SentencePiece does.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -14,22 +14,21 @@ from transformers.utils.sentencepiece_model_pb2_new import ModelProto
 
 VOCABULARY = 768
 CONTROL = ["<pad>", "<eos>", "<bos>"]
-SPECIAL = [
-    *CONTROL,
-    "<unk>",
-    "<mask>",
-    "<start_of_turn>",
-    "<end_of_turn>",
-    "<start_of_image>",
-    "<end_of_image>",
-    "<image_soft_token>",
-]
+GEMMA3_TOKENS = {
+    "start_of_turn_token": "<start_of_turn>",
+    "end_of_turn_token": "<end_of_turn>",
+    "boi_token": "<start_of_image>",
+    "eoi_token": "<end_of_image>",
+    "image_token": "<image_soft_token>",
+}
+SPECIAL = [*CONTROL, "<unk>", "<mask>", *GEMMA3_TOKENS.values()]
 NEWLINES = ["\n" * n for n in range(1, 9)]  # as in Gemma's vocabulary; vLLM looks for the third and the fourth
 BYTES = [f"<0x{i:02X}>" for i in range(256)]
 
 
-def train_tokenizer(texts: Iterable[str]) -> GemmaTokenizer:
-    """Train a byte-fallback BPE in Gemma's format."""
+def train_tokenizer(texts: Iterable[str], tokens: Mapping[str, str] = GEMMA3_TOKENS) -> GemmaTokenizer:
+    """Train a byte-fallback BPE in Gemma's format. tokens: the model's special tokens by name."""
+    special = [*CONTROL, "<unk>", "<mask>", *tokens.values()]
     learner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     learner.normalizer = normalizers.Replace(" ", "▁")
     learner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -42,7 +41,7 @@ def train_tokenizer(texts: Iterable[str]) -> GemmaTokenizer:
     learner.decoder = decoders.Fuse()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=SPECIAL + NEWLINES + BYTES,
+        special_tokens=special + NEWLINES + BYTES,
         initial_alphabet=[chr(i) for i in range(33, 127)] + ["▁"],
         show_progress=False,
     )
@@ -50,14 +49,8 @@ def train_tokenizer(texts: Iterable[str]) -> GemmaTokenizer:
     vocabulary: dict[str, int] = json.loads(learner.to_str())["model"]["vocab"]
     tokenizer = GemmaTokenizer(
         vocab=vocabulary,
-        merges=all_merges(vocabulary),
-        extra_special_tokens={
-            "image_token": "<image_soft_token>",
-            "boi_token": "<start_of_image>",
-            "eoi_token": "<end_of_image>",
-            "start_of_turn_token": "<start_of_turn>",
-            "end_of_turn_token": "<end_of_turn>",
-        },
+        merges=all_merges(vocabulary, special),
+        extra_special_tokens=dict(tokens),
         add_bos_token=True,
         model_max_length=8192,
     )
@@ -65,9 +58,9 @@ def train_tokenizer(texts: Iterable[str]) -> GemmaTokenizer:
     return tokenizer
 
 
-def all_merges(vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+def all_merges(vocabulary: dict[str, int], special: Sequence[str]) -> list[tuple[str, str]]:
     """Return each pair of pieces that makes a piece, by the id of what it makes: "▁the" -> ("▁", "the"), ...."""
-    learned = {piece: id_ for piece, id_ in vocabulary.items() if piece not in {*SPECIAL, *NEWLINES, *BYTES}}
+    learned = {piece: id_ for piece, id_ in vocabulary.items() if piece not in {*special, *NEWLINES, *BYTES}}
     pairs = []
     for piece in sorted(learned, key=learned.__getitem__):
         splits = [(piece[:i], piece[i:]) for i in range(1, len(piece))]
