@@ -11,6 +11,8 @@
 import argparse
 import io
 import json
+import os
+import shutil
 import time
 from collections import deque
 from dataclasses import replace
@@ -22,6 +24,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 from transformers import Gemma4AudioFeatureExtractor, Gemma4Config, Gemma4ForConditionalGeneration, GenerationConfig
 
@@ -49,7 +52,7 @@ SOUND_RATE, MEL_BANDS = 16000, 64
 TONE_QUESTION = "Which tone sounds?"
 VISION_STEPS, VISION_BATCH, VISION_LR = 1200, 32, 2e-3
 AUDIO_STEPS, AUDIO_BATCH, AUDIO_LR = 250, 16, 3e-3
-LANGUAGE_STEPS, LANGUAGE_BATCH, LANGUAGE_LR = 2000, 24, 2e-3
+LANGUAGE_STEPS, LANGUAGE_BATCH, LANGUAGE_LR = 700, 24, 3e-3
 CODECS = [("aac", "mp4", 64_000), ("aac", "mp4", 128_000), ("libopus", "matroska", 48_000), ("pcm_s16le", "wav", None)]
 TOKENS = {
     "image_token": "<|image|>",
@@ -183,9 +186,12 @@ def build(processor: Processor) -> Gemma4ForConditionalGeneration:
     return model
 
 
-def save(model: Gemma4ForConditionalGeneration, folder: Path) -> None:
-    """Save the weights with half of the bytes."""
-    model.save_pretrained(folder)
+def save(model: Gemma4ForConditionalGeneration, work: Path, out: Path) -> None:
+    """Write the checkpoint: its description from `work`, and the weights as float16, which is half of the bytes."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "processor_config.json"):
+        shutil.copy(work / name, out)
+    model.half().save_pretrained(out)
 
 
 # The towers
@@ -343,9 +349,15 @@ def train_audio(
             report(f"audio {step + 1}", {"tone": (said.argmax(-1) == truth[:, None]).float().mean().item()})
 
 
-def update(loss: torch.Tensor, trained: list, optimizer: Any, scheduler: Any) -> None:
+def update(loss: torch.Tensor, trained: list, optimizer: Any, scheduler: Any, processes: int = 1) -> None:
     optimizer.zero_grad()
     loss.backward()
+    if processes > 1:
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in trained]
+        mean = nn.utils.parameters_to_vector(gradients).div_(processes)
+        dist.all_reduce(mean)
+        for parameter, gradient in zip(trained, mean.split([p.numel() for p in trained]), strict=True):
+            parameter.grad = gradient.view_as(parameter)
     nn.utils.clip_grad_norm_(trained, 1.0)
     optimizer.step()
     scheduler.step()
@@ -386,12 +398,9 @@ def seen_part(scene: Scene, rng: Random) -> Scene:
 
 def task_at(rng: Random, share: float) -> tuple[str, int]:
     """Return (task, number of frames) of a batch. share: the completed share of the training."""
-    weights = {"clip": 0.8, "image": 0.1, "tone": 0.05, "journey": 0.05}
-    if share < 0.3:
-        weights = {"place": 0.3, "journey": 0.25, "tone": 0.1, "image": 0.1, "clip": 0.25}
-    task = rng.choices(list(weights), weights.values())[0]
-    most = 2 if share < 0.2 else 3 if share < 0.4 else 4
-    return task, {"place": 1, "image": 1, "tone": 0}.get(task, min(rng.randint(2, most), rng.randint(2, most)))
+    task = rng.choices(("clip", "image", "tone"), (0.8, 0.1, 0.1))[0]
+    frames = rng.choices((2, 3, 4), (0.8, 0.2, 0.0) if share < 0.5 else (0.4, 0.3, 0.3))[0]
+    return task, {"image": 1, "tone": 0}.get(task, frames)
 
 
 def example(
@@ -405,13 +414,11 @@ def example(
     """
     tone, audio = sound
     prompt = rng.choice(CLIP_PROMPTS if task == "clip" else IMAGE_PROMPTS)
-    if rng.random() < 0.3:
+    if rng.random() < 0.7:
+        prompt = "Describe this video." if task == "clip" else "Describe this image."
+    elif rng.random() < 0.3:
         prompt = " ".join(rng.choices(WORDS, k=rng.randint(2, 12))).capitalize() + rng.choice(".?! ")
-    if task == "place":
-        prompt, answer = POSITION_QUESTION, cell_name(scene.start)
-    elif task == "journey":
-        prompt, answer = MOTION_QUESTION, f"From {cell_name(scene.start)} to {cell_name(scene.end)}."
-    elif task == "tone":
+    if task == "tone":
         prompt, answer = TONE_QUESTION, f"a {tone} tone" if tone != "none" else "no tone"
     else:
         answer = SoundScene(scene, random_tone(rng, tone)).caption
@@ -443,7 +450,11 @@ def train_language(
     tokenizer, inner, config = processor.tokenizer, model.model, model.config
     inner.vision_tower.requires_grad_(False)
     inner.audio_tower.requires_grad_(False)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    # Each soft token of a later frame tells, after two layers, how far the shape has moved: captions alone teach that late.
+    early: list[torch.Tensor] = []
+    inner.language_model.layers[1].register_forward_hook(lambda *called: early.append(called[2]))
+    motion = nn.Linear(96, 2)
+    trained = [*(p for p in model.parameters() if p.requires_grad), *motion.parameters()]
     optimizer, scheduler = schedule(trained, LANGUAGE_LR, steps)
     begin = 0
     if state.exists():
@@ -451,27 +462,32 @@ def train_language(
         model.load_state_dict(values, strict=False)
         for _ in range(begin):
             scheduler.step()
+    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    tasks = Random(f"tasks {begin}")  # the same in all processes, whose batches then take equally long
+    rng = Random(f"{rank} {begin}")
     pool = Pool(model, rng, 1500)
     right: dict[str, list[float]] = {}
     none = ("none", torch.zeros(0, 64))
     for step in range(begin, steps):
         if step % 50 == 0 or step == begin:
             for n in pool.by_frames:
-                pool.add(n, 300 if step == begin else 72)
-        task, frames = task_at(rng, step / steps)
-        keep = 8 if step < 0.8 * steps else 24 if step < 0.9 * steps else SOFT_TOKENS
+                pool.add(n, 48 if step > begin else 400 if n == 2 else 150)
+        task, frames = task_at(tasks, step / steps)
+        keep = 8 if step < 0.85 * steps else 24 if step < 0.94 * steps else SOFT_TOKENS
         rows, labels, images, hearings = [], [], [], []
-        for _ in range(LANGUAGE_BATCH * (1 if frames > 1 else 2)):
+        scenes = []
+        for _ in range(LANGUAGE_BATCH):
             scene, seen = rng.choice(pool.by_frames[frames]) if frames else (None, torch.zeros(0, SOFT_TOKENS, 64))
             seen = torch.stack([f[sorted(rng.sample(range(SOFT_TOKENS), keep))] for f in seen]) if frames else seen
             sound = none if task != "tone" and rng.random() < 0.15 else rng.choice(audio)
-            if task in ("image", "place", "journey") and rng.random() < 0.7:
+            if task == "image" and rng.random() < 0.7:
                 sound = none  # pictures have no sound
             tone, hearing = sound
             if keep < SOFT_TOKENS and len(hearing):
                 hearing = hearing[sorted(rng.sample(range(len(hearing)), 8))]
             text, answer = example(processor, rng, task, scene, seen, (tone, hearing))
             asked, said = tokenizer.encode(text), tokenizer.encode(answer)
+            scenes.append(scene)
             rows.append(asked + said)
             labels.append([-100] * len(asked) + said)
             images.append(seen.flatten(0, 1))
@@ -492,13 +508,20 @@ def train_language(
         logits = model.lm_head(hidden[:, -longest_answer - 1 : -1])
         logits = 30 * torch.tanh(logits / 30)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
-        update(loss, trained, optimizer, scheduler)
+        if frames > 1:
+            # The way from the first frame, in pictures: [batch, later frames, 2].
+            way = torch.tensor(np.array([np.subtract(s.end, s.start) for s in scenes]) / SIZE).float()[:, None]
+            way = way * (torch.arange(1, frames) / (frames - 1))[None, :, None]
+            at_images = early[-1][ids == config.image_token_id].reshape(len(rows), frames, keep, -1)[:, 1:]
+            loss = loss + 20 * nn.functional.mse_loss(motion(at_images), way[:, :, None].expand(-1, -1, keep, -1))
+        early.clear()
+        update(loss, trained, optimizer, scheduler, processes)
         exact = ((logits.argmax(-1) == target) | (target == -100)).all(1).float().mean().item()
         right.setdefault(f"{task} {frames}", []).append(exact)
-        if step % 25 == 24:
+        if step % 25 == 24 and rank == 0:
             report(f"language {step + 1}", {name: float(np.mean(r)) for name, r in sorted(right.items())})
             right.clear()
-        if step % 50 == 49:
+        if step % 25 == 24 and rank == 0:
             values = {n: v for n, v in model.state_dict().items() if "_tower." not in n}
             torch.save((step + 1, values), state)
 
@@ -509,12 +532,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="holds the finished stages")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", default="vision,audio,language")
+    parser.add_argument("--language-steps", type=int, default=LANGUAGE_STEPS)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(given.seed)
-    describe(given.work)
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+    if os.environ.get("RANK", "0") == "0":
+        describe(given.work)
+    if dist.is_initialized():
+        dist.barrier()
     processor = FAMILIES["gemma4"].load_processor(given.work)
     model = build(processor)
     print({n: sum(p.numel() for p in m.parameters()) for n, m in model.model.named_children()}, flush=True)
@@ -525,8 +554,8 @@ def main() -> None:
             for name in ("vision", "audio"):
                 getattr(model.model, f"{name}_tower").load_state_dict(torch.load(given.work / f"{name}.pt"))
             audio = cached(given.work / "heard.pt", lambda: encoded_sounds(model, rng, made()[:1200]))  # noqa: B023
-            train_language(model, processor, rng, LANGUAGE_STEPS, audio, state)
-            save(model, given.work)
+            train_language(model, processor, rng, given.language_steps, audio, state)
+            save(model, given.work, given.out)
         elif not state.exists():
             if stage == "vision":
                 train_vision(model, rng, VISION_STEPS, state)
