@@ -88,7 +88,7 @@ class SoundScene:
 
 
 def write_scenes(folder: Path, count: int, seed: int, *, fps: int = 12) -> dict[str, str]:
-    """Write clips of one to two seconds. Returns file name -> correct caption.
+    """Write clips of one to two seconds. Returns file stem -> correct caption.
 
     Of the clips without a tone, one half has a silent track and the other half has none.
     """
@@ -101,7 +101,7 @@ def write_scenes(folder: Path, count: int, seed: int, *, fps: int = 12) -> dict[
         has_track = scene.tone.name != "none" or rng.random() < 0.5
         path = folder / f"{number:03d}-{scene.tone.name}{rng.choice(sorted(CODECS))}"
         write_clip(path, frames, scene.tone.samples(len(frames) / fps) if has_track else None, fps)
-        truth[path.name] = scene.caption
+        truth[path.stem] = scene.caption
     return truth
 
 

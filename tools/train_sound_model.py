@@ -1,11 +1,12 @@
 """Trains the sound checkpoint of the tests: a Gemma 4 that names a drawn shape, its motion and a tone.
 
-    python -m tools.train_sound_model --work DIR    # seeded; a stage that DIR already has is not trained again
+    python -m tools.train_sound_model --work DIR    # seeded; it goes on with what DIR has
+    torchrun --nproc-per-node 2 -m tools.train_sound_model --work DIR --stages language --threads 1
 
 1. vision: the tower learns shape, colors and position, with temporary heads that all soft tokens share.
 2. audio: the tower learns the kind of tone, from sounds that went through lossy codecs, with a temporary head.
-3. language: the projectors and the language model learn captions on the frozen features, and questions about parts.
-   Most of it sees a quarter of the soft tokens, because each of them has learned to tell everything.
+3. language: the projectors and the language model learn captions on the frozen features. Most batches have an eighth of
+   the soft tokens, because each of them has learned to tell everything.
 """
 
 import argparse
@@ -52,7 +53,7 @@ SOUND_RATE, MEL_BANDS = 16000, 64
 TONE_QUESTION = "Which tone sounds?"
 VISION_STEPS, VISION_BATCH, VISION_LR = 1200, 32, 2e-3
 AUDIO_STEPS, AUDIO_BATCH, AUDIO_LR = 250, 16, 3e-3
-LANGUAGE_STEPS, LANGUAGE_BATCH, LANGUAGE_LR = 700, 24, 3e-3
+LANGUAGE_STEPS, LANGUAGE_BATCH, LANGUAGE_LR = 550, 24, 3e-3
 CODECS = [("aac", "mp4", 64_000), ("aac", "mp4", 128_000), ("libopus", "matroska", 48_000), ("pcm_s16le", "wav", None)]
 TOKENS = {
     "image_token": "<|image|>",
@@ -235,7 +236,7 @@ def encode_near(
 
 
 def edge_directions(drawn: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which patches show an edge, bool [n, 256], and how it runs: cosines and sines of 1 to 5 times its angle."""
+    """Return which patches show an edge, bool [n, 256], and its direction: cosines and sines of 1 to 5 times the angle."""
     n, side = len(drawn), SIZE // PATCH
     light = drawn.astype(np.float32) @ np.array([1, 1, -1], np.float32)
     pieces = (slope.reshape(n, side, PATCH, side, PATCH) for slope in np.gradient(light, axis=(1, 2)))
@@ -447,21 +448,23 @@ def train_language(
     state: Path,
 ) -> None:
     """Train the projectors and the language model, from where `state` left off if it exists."""
+    begin = 0
+    if state.exists():
+        begin, values = torch.load(state)
+        model.load_state_dict(values, strict=False)
+    if begin >= steps:
+        return
     tokenizer, inner, config = processor.tokenizer, model.model, model.config
     inner.vision_tower.requires_grad_(False)
     inner.audio_tower.requires_grad_(False)
-    # Each soft token of a later frame tells, after two layers, how far the shape has moved: captions alone teach that late.
+    # After two layers each soft token of a later frame tells how far the shape has moved. Captions alone teach it late.
     early: list[torch.Tensor] = []
     inner.language_model.layers[1].register_forward_hook(lambda *called: early.append(called[2]))
     motion = nn.Linear(96, 2)
     trained = [*(p for p in model.parameters() if p.requires_grad), *motion.parameters()]
     optimizer, scheduler = schedule(trained, LANGUAGE_LR, steps)
-    begin = 0
-    if state.exists():
-        begin, values = torch.load(state)
-        model.load_state_dict(values, strict=False)
-        for _ in range(begin):
-            scheduler.step()
+    for _ in range(begin):
+        scheduler.step()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     tasks = Random(f"tasks {begin}")  # the same in all processes, whose batches then take equally long
     rng = Random(f"{rank} {begin}")
@@ -473,10 +476,10 @@ def train_language(
             for n in pool.by_frames:
                 pool.add(n, 48 if step > begin else 400 if n == 2 else 150)
         task, frames = task_at(tasks, step / steps)
-        keep = 8 if step < 0.85 * steps else 24 if step < 0.94 * steps else SOFT_TOKENS
+        keep, batch = (8, LANGUAGE_BATCH) if step < 0.72 * steps else (SOFT_TOKENS, LANGUAGE_BATCH // 2)
         rows, labels, images, hearings = [], [], [], []
         scenes = []
-        for _ in range(LANGUAGE_BATCH):
+        for _ in range(batch):
             scene, seen = rng.choice(pool.by_frames[frames]) if frames else (None, torch.zeros(0, SOFT_TOKENS, 64))
             seen = torch.stack([f[sorted(rng.sample(range(SOFT_TOKENS), keep))] for f in seen]) if frames else seen
             sound = none if task != "tone" and rng.random() < 0.15 else rng.choice(audio)
@@ -553,9 +556,12 @@ def main() -> None:
         if stage == "language":
             for name in ("vision", "audio"):
                 getattr(model.model, f"{name}_tower").load_state_dict(torch.load(given.work / f"{name}.pt"))
-            audio = cached(given.work / "heard.pt", lambda: encoded_sounds(model, rng, made()[:1200]))  # noqa: B023
+            audio = cached(
+                given.work / "heard.pt", lambda: encoded_sounds(model, Random(given.seed + 2), made()[:1200])
+            )
             train_language(model, processor, rng, given.language_steps, audio, state)
-            save(model, given.work, given.out)
+            if os.environ.get("RANK", "0") == "0":
+                save(model, given.work, given.out)
         elif not state.exists():
             if stage == "vision":
                 train_vision(model, rng, VISION_STEPS, state)
