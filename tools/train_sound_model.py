@@ -236,7 +236,7 @@ def encode_near(
 
 
 def edge_directions(drawn: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which patches show an edge, bool [n, 256], and its direction: cosines and sines of 1 to 5 times the angle."""
+    """Return which patches show an edge, bool [n, 256], and its direction: cos and sin of 1 to 5 times the angle."""
     n, side = len(drawn), SIZE // PATCH
     light = drawn.astype(np.float32) @ np.array([1, 1, -1], np.float32)
     pieces = (slope.reshape(n, side, PATCH, side, PATCH) for slope in np.gradient(light, axis=(1, 2)))
