@@ -6,11 +6,12 @@ container does: start offsets, edit lists, encoder delay, gaps.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import av
 import av.error
 import numpy as np
+import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
@@ -24,7 +25,7 @@ from .sampling import Timeline
 SILENCE = 10 ** (-60 / 20)
 _MIN_MISSING_S, _MIN_MISSING = 0.5, 0.05  # a track that lacks more than both, in seconds and as a share, is partial
 _PREROLL_S = 1.0  # read before the part: decoders need earlier packets, and containers interleave roughly
-_Chunk: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int32]]
+_Chunk: TypeAlias = npt.NDArray[np.int32]
 _FULL_SCALE = np.float32(2**31)
 
 
@@ -43,8 +44,9 @@ def decode_audio(
         max_s: Only this much of the part is decoded, from its start.
     """
     start_s = timeline.start + begin_s
-    samples = np.zeros(max(1, round(min(duration_s, max_s) * AUDIO_RATE)), np.int32)
-    present, is_damaged, following = np.zeros(len(samples), bool), False, 0
+    samples: _Chunk = np.zeros(max(1, round(min(duration_s, max_s) * AUDIO_RATE)), np.int32)
+    present: npt.NDArray[np.bool_] = np.zeros(len(samples), np.bool_)
+    is_damaged, following = False, 0
     try:
         with open_container(path) as container:
             stream = container.streams.best("audio")  # the default track
@@ -98,7 +100,8 @@ def _resampled(
 
 def _chunks(resampler: AudioResampler | None, frame: AudioFrame | None) -> Iterator[tuple[float | None, _Chunk]]:
     for out in resampler.resample(frame) if resampler is not None else ():
-        yield out.time, out.to_ndarray()[0]
+        samples: Any = out.to_ndarray()  # the resampler makes int32
+        yield out.time, samples[0]
 
 
 def _decoded(
