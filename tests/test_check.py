@@ -20,6 +20,7 @@ from gemma_captioner.captions.encoding import decode_text
 from gemma_captioner.captions.repair import find_faults, repair, repair_steps
 from gemma_captioner.captions.stats import CaptionStats, match_captions
 from gemma_captioner.check.inspect import inspect_caption
+from gemma_captioner.check.media.rules import MEDIA_RULES
 from gemma_captioner.check.report import bars
 from gemma_captioner.check.scan import DatasetScan
 from gemma_captioner.check.settings import CheckSettings
@@ -328,7 +329,9 @@ def test_clips_without_sound_and_with_less_than_the_model_knows(tmp_path):
 def test_every_trap_is_tried_and_of_a_known_trainer():
     assert {trip[0] for trip in TRAINER_CASES} == set(TRAINER_RULES) - {"no_sound_track", "low_sample_rate"}
     assert set(trainers()) == {t for trap in TRAINER_RULES.values() for t in trap.trainers}
-    others = ALL_RULES.keys() - TRAINER_RULES.keys() - TRIGGER_RULES.keys()  # tests/test_trigger.py
+    others = (
+        ALL_RULES.keys() - TRAINER_RULES.keys() - TRIGGER_RULES.keys() - MEDIA_RULES.keys()
+    )  # tests/test_trigger.py
     assert others - FAULTY_CAPTIONS.keys() == {
         "unreadable", "unfixable", "empty_media", "no_caption", "other_caption", "collision", "no_media", "truncated",
         "partial_video", "partial_image", "too_short_for_trainer", "duplicate", "no_audio", "silent", "partial_audio",
@@ -467,8 +470,9 @@ def test_the_table_in_the_docs_is_the_codes():
     rows = []
     for name, code in ALL_RULES.items():
         whose = ", ".join(getattr(code, "trainers", ())) or "all"
+        severity = "; ".join([code.severity, *(f"{other} for {who}" for who, other in code.severity_for.items())])
         rows.append(
-            f"| `{name}` | {code.severity} | {whose} | {code.description} | {code.remedy}{' (`--fix`)' * code.fixed} |"
+            f"| `{name}` | {severity} | {whose} | {code.description} | {code.remedy}{' (`--fix`)' * code.fixed} |"
         )
     docs = (Path(__file__).parents[1] / "docs" / "check.md").read_text(encoding="utf-8")
     assert "\n".join(rows) in docs

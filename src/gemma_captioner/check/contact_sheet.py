@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from .. import pages
 from ..captions.encoding import decode_text
@@ -14,10 +17,10 @@ from ..types import Frames, MediaItem, PatchBudget, max_frame_bytes
 from .inspect import MAX_CAPTION_BYTES
 from .rules import Finding, Rule
 from .scan import DatasetScan
-from .trainer_rules import ALL_RULES
 
 _MAX_CARDS, _MAX_LETTERS = 24, 600
 _THUMBNAIL = PatchBudget(800, 8)  # up to 800 squares of 8 x 8 pixels, about 260 x 195
+_FRAMES, _MAX_STRIP = 3, 480  # of a clip; their width together
 _DECODE_TIMEOUT_S = 20.0
 
 
@@ -26,8 +29,7 @@ class Card:
     name: str
     caption: str
     tags: list[tuple[str, Rule]]
-    picture: str  # data: URL, "" if there is none
-    no_picture: str  # why there is none
+    pictures: list[tuple[str, str]]  # of the file, and of the one it is like: data: URL, or "" and why there is none
 
 
 def cards(scan: DatasetScan, codes: Mapping[str, list[Finding]]) -> list[Card]:
@@ -42,14 +44,23 @@ def cards(scan: DatasetScan, codes: Mapping[str, list[Finding]]) -> list[Card]:
             elif len(worst) < _MAX_CARDS:
                 worst[path] = None
     tags: dict[str, list[tuple[str, Rule]]] = {path: [] for path in worst}
+    others: dict[str, str] = {}
     for code, found in codes.items():
         for finding in found:
             if finding.path in tags:
-                tags[finding.path].append((code, ALL_RULES[code]))
-    pictures = _pictures(scan, [_media_of(scan, path) for path in worst])
+                tags[finding.path].append((code, scan.rules[code]))
+                if finding.other:
+                    others.setdefault(finding.path, finding.other)
+    shown = {path: [_media_of(scan, path), *([others[path]] if path in others else [])] for path in worst}
+    pictures = _pictures(scan, list(dict.fromkeys(chain(*shown.values()))))
     return [
-        Card(scan.short(path), _text(path) if path in scan.media_of else "", tags[path], *picture)
-        for path, picture in zip(worst, pictures, strict=True)
+        Card(
+            scan.short(path),
+            _text(path) if path in scan.media_of else "",
+            tags[path],
+            [pictures[media] for media in shown[path]],
+        )
+        for path in worst
     ]
 
 
@@ -68,18 +79,19 @@ def _text(caption: str) -> str:
     return text if len(text) <= _MAX_LETTERS else f"{text[:_MAX_LETTERS]} ..."
 
 
-def _pictures(scan: DatasetScan, media: list[str]) -> list[tuple[str, str]]:
-    """(data: URL, why there is none). Decodes in worker processes, because files may be broken."""
+def _pictures(scan: DatasetScan, media: list[str]) -> dict[str, tuple[str, str]]:
+    """Media path -> (data: URL, why there is none). Decodes in worker processes, because files may be broken."""
     if not media:
-        return []
-    settings = DecodeSettings(frames=1, timeout_s=_DECODE_TIMEOUT_S)
-    pixel_bytes = len(media) * max_frame_bytes(_THUMBNAIL)
+        return {}
+    settings = DecodeSettings(frames=_FRAMES, timeout_s=_DECODE_TIMEOUT_S)
+    pixel_bytes = _FRAMES * len(media) * max_frame_bytes(_THUMBNAIL)
     with DecodePool(_THUMBNAIL, settings, clip_size=_THUMBNAIL, workers=2, pixel_bytes=pixel_bytes) as pool:
         items = [
             MediaItem(path, EXTENSIONS[path.suffix[1:].lower()], path.name, path.with_suffix(".txt"), scan.root.store)
             for path in map(Path, media)
         ]
-        return [_picture(task) for task in [pool.start(item) for item in items]]
+        tasks = [pool.start(item) for item in items]
+        return {path: _picture(task) for path, task in zip(media, tasks, strict=True)}
 
 
 def _picture(task: DecodeTask | None) -> tuple[str, str]:
@@ -87,4 +99,5 @@ def _picture(task: DecodeTask | None) -> tuple[str, str]:
     frames = task.wait()
     if not isinstance(frames, Frames):
         return "", printable(frames.error)
-    return pages.jpeg_data_url(frames.pixels[0], frames.pixels.shape[2]), ""
+    strip = np.hstack(list(frames.pixels))
+    return pages.jpeg_data_url(strip, min(strip.shape[1], _MAX_STRIP)), ""

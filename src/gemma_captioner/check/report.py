@@ -11,7 +11,7 @@ from .. import pages
 from ..config.targets import token_limit
 from ..text import printable
 from .contact_sheet import cards
-from .rules import Finding
+from .rules import Finding, Rule
 from .scan import DatasetScan
 from .trainer_rules import ALL_RULES
 from .trigger import TriggerReport
@@ -20,7 +20,7 @@ _MAX_FILES_PER_RULE, _MAX_BARS, _MAX_COMMON = 20, 24, 10
 
 
 def report_page(scan: DatasetScan, trigger: TriggerReport | None = None) -> str:
-    codes = group_by_rule(scan.findings)
+    codes = group_by_rule(scan.findings, scan.rules)
     stats, limit = scan.stats, token_limit(scan.settings.encoder_target)
     max_length = limit.max_tokens if limit else None
     return pages.render_page(
@@ -31,7 +31,7 @@ def report_page(scan: DatasetScan, trigger: TriggerReport | None = None) -> str:
         max_length=max_length,
         exact=scan.count_tokens is not None,
         codes=[
-            (name, ALL_RULES[name], len(found), [_row(scan, f) for f in found[:_MAX_FILES_PER_RULE]])
+            (name, scan.rules[name], len(found), [_row(scan, f) for f in found[:_MAX_FILES_PER_RULE]])
             for name, found in codes.items()
         ],
         bars=bars(stats.lengths, max_length),
@@ -44,12 +44,12 @@ def report_page(scan: DatasetScan, trigger: TriggerReport | None = None) -> str:
     )
 
 
-def group_by_rule(findings: Iterable[Finding]) -> Mapping[str, list[Finding]]:
+def group_by_rule(findings: Iterable[Finding], rules: Mapping[str, Rule]) -> Mapping[str, list[Finding]]:
     """Group findings by rule code, errors first, then in table order."""
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         found.setdefault(finding.code, []).append(finding)
-    order = sorted(ALL_RULES, key=lambda code: ALL_RULES[code].severity != "error")
+    order = sorted(rules, key=lambda code: rules[code].severity != "error")
     return {code: found[code] for code in order if code in found}
 
 
@@ -102,10 +102,11 @@ def as_json(
         {
             "path": f.path,
             "code": f.code,
-            "severity": (code := ALL_RULES[f.code]).severity,
+            "severity": (rule := scan.rules[f.code]).severity,
             "what": describe(f),
-            "remedy": code.remedy,
+            "remedy": rule.remedy,
         }
+        | ({"other": f.other} if f.other else {})
         for f in scan.findings
     ]
     return {

@@ -1,29 +1,39 @@
 """The general rules of `check`. Codes are stable. docs/check.md contains this table; a test compares them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 Severity = Literal["error", "note"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """severity: an error breaks training or teaches bad captions; a note needs a look. fixed: by --fix."""
+    """severity: an error breaks training or teaches bad captions; a note needs a look. fixed: by --fix.
+
+    severity_for: the severity for single trainers or models, by name.
+    """
 
     severity: Severity
     description: str
     remedy: str
     fixed: bool = False
+    severity_for: Mapping[str, Severity] = field(default_factory=dict)
+
+    def for_target(self, trainer: str, model: str) -> Self:
+        """Return the rule with its severity for this target. The model counts more than the trainer."""
+        severity = self.severity_for.get(model, self.severity_for.get(trainer, self.severity))
+        return self if severity == self.severity else replace(self, severity=severity)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem of one file. detail: what is wrong in this file; "what" in the JSON."""
+    """One problem of one file. detail: what is wrong in this file; "what" in the JSON. other: the file it is like."""
 
     path: str
     code: str
     detail: str = ""
+    other: str = ""
 
 
 _ANEW = "caption the file again, or write the caption by hand"

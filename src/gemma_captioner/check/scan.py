@@ -1,9 +1,9 @@
 """Scans a dataset folder by folder for problems; with --fix, repairs captions where a rule can."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
@@ -19,7 +19,7 @@ from ..text import printable
 from . import trainer_rules
 from .inspect import MAX_CAPTION_BYTES, Inspection, inspect_caption
 from .listing import Listing, caption_name, walk_folders
-from .rules import Finding
+from .rules import Finding, Rule
 from .settings import CheckSettings
 from .sound import invents_sound
 
@@ -38,6 +38,7 @@ class DatasetScan:
     stats: CaptionStats = field(default_factory=CaptionStats)
     formats: Counter[str] = field(default_factory=Counter)  # of the captions
     media_of: dict[str, str] = field(default_factory=dict)  # caption -> media, by path
+    media: list[Path] = field(default_factory=list)  # with --media
     run_id: str = field(default_factory=new_run_id)
     on_caption: Callable[[str, Inspection], None] = lambda path, inspection: None  # each caption with words
 
@@ -52,6 +53,8 @@ class DatasetScan:
         try:
             for listing in walk_folders(self.root, self.settings):
                 self._check_names(listing)
+                if self.settings.media:
+                    self.media += (listing.folder / name for name in listing.media if name not in listing.empty_media)
                 named = partial(caption_name, settings=self.settings)
                 normalize = filename_normalizer(listing.captions_folder)
                 for caption, media, caption_exists in match_captions(listing.media, listing.captions, named, normalize):
@@ -68,6 +71,12 @@ class DatasetScan:
             for name in names:
                 other = names[1] if name is names[0] else names[0]
                 self._add_finding(name, "duplicate", f"same as {Path(other).name}{suffix}")
+
+    @cached_property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules, with their severities for the target."""
+        trainer, model = self.settings.trainer, self.settings.model
+        return {code: rule.for_target(trainer, model) for code, rule in trainer_rules.ALL_RULES.items()}
 
     @property
     def undo_command(self) -> str:

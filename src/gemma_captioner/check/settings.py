@@ -1,11 +1,13 @@
 """Settings of `check`."""
 
-from pydantic import Field, field_validator
+from typing import Self
 
-from ..config.group import ForTrainer, SettingsGroup
+from pydantic import Field, field_validator, model_validator
+
+from ..config.group import ForTrainer, FrameCounts, SettingsGroup
 from ..config.quality import LimitSettings
 from ..config.selection import CaptionFileSettings
-from ..config.targets import target_for
+from ..config.targets import get_target, target_for
 
 
 class CheckSettings(CaptionFileSettings, LimitSettings):
@@ -15,6 +17,28 @@ class CheckSettings(CaptionFileSettings, LimitSettings):
         "txt", pattern=r"^\.?\w+$", description="The file extension of the captions, for example `caption`."
     )
     for_: ForTrainer = None
+    media: bool = Field(
+        False,
+        description="Also measure the images and clips: copies, blur, bars, cuts and standstill, and with --for the "
+        "sizes, frame counts and frame rates that the trainer changes or drops. Decodes every file once.",
+    )
+    train_frames: FrameCounts | None = Field(
+        None, description="With --media and --for: the number of frames that you train on, or a list: 33,81."
+    )
+    train_mode: str | None = Field(
+        None, description="With --media and --for: how the trainer takes frames, if you changed its default."
+    )
+    resolution: int | None = Field(
+        None, ge=16, description="With --media: report files with fewer pixels than a square of this side."
+    )
+
+    @model_validator(mode="after")
+    def _check_media_options(self) -> Self:
+        if not self.media and (self.train_frames or self.train_mode or self.resolution):
+            raise ValueError("--train-frames, --train-mode and --resolution require --media: add it")
+        if self.for_ is None and (self.train_frames or self.train_mode):
+            raise ValueError("--train-frames and --train-mode require --for: give the trainer, such as musubi:wan")
+        return self
 
     @field_validator("extension")
     @classmethod
@@ -25,6 +49,11 @@ class CheckSettings(CaptionFileSettings, LimitSettings):
     def trainer(self) -> str:
         """Name of the trainer, or ""."""
         return (self.for_ or "").partition(":")[0]
+
+    @property
+    def model(self) -> str:
+        """Name of the model that is trained, or ""."""
+        return get_target(self.for_).model if self.for_ else ""
 
     @property
     def encoder_target(self) -> str | None:

@@ -11,6 +11,7 @@ from ..config.targets import all_targets
 from ..dataset.discover import EXTENSIONS
 from ..text import counted
 from .listing import Listing
+from .media.rules import MEDIA_RULES
 from .rules import GENERAL_RULES, Rule
 from .settings import CheckSettings
 from .sound import clips_without_sound, low_sample_rates
@@ -268,4 +269,4 @@ def match_text(text: str, trainer: str) -> Iterator[tuple[str, str]]:
             yield code, detail
 
 
-ALL_RULES: Mapping[str, Rule] = {**GENERAL_RULES, **TRIGGER_RULES, **TRAINER_RULES}
+ALL_RULES: Mapping[str, Rule] = {**GENERAL_RULES, **TRIGGER_RULES, **MEDIA_RULES, **TRAINER_RULES}

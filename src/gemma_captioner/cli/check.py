@@ -11,10 +11,11 @@ from ..config.formats import FORMATS, format_spec
 from ..config.targets import get_target
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import StartError, UsageError
-from ..text import counted, file_error, format_duration, printable
+from ..text import counted, file_error, format_duration, format_estimate, printable
 from .help import examples
 from .look import LOOK_OPTIONS, pop_look_options, run_look
 from .options import LocalPathOption, Option, Options, with_options
+from .progress import Rate
 from .shell import app, err, out, print_json
 from .targets import warn_if_unlisted
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _MAX_FILES_SHOWN = 3
 _PROGRESS_INTERVAL = 200
+_LIVE_INTERVAL_S, _PLAIN_INTERVAL_S = 0.2, 30.0
 
 
 _FOR = Option(str | None, None, "Also check what this trainer requires, for example `sd-scripts:sdxl`.")
@@ -61,6 +63,7 @@ def check(
     Loads no model, unless --look is given.
     """
     from ..captions.formats import get_format
+    from ..check.media.run import require_libraries
     from ..check.report import as_json, report_page
     from ..check.scan import DatasetScan
     from ..check.trigger import TriggerReport
@@ -78,6 +81,8 @@ def check(
         get_target(settings.for_)
         warn_if_unlisted(settings.for_)
     caption_format = None if settings.format is None else get_format(format_spec(settings.format))
+    if settings.media:
+        require_libraries()
     [root] = resolve_roots([folder], settings.captions)
     scan = DatasetScan(root, settings, token_counter(settings.tokenizer), caption_format)
     trigger = None
@@ -96,6 +101,8 @@ def check(
         if scan.fixed:
             err.print(f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired. To undo this:")
             err.print(f"  {scan.undo_command}", soft_wrap=True)
+    if settings.media:
+        _check_media(scan)
     cost, failure = None, None
     if trigger is not None:
         cost, failure = run_look(trigger, scan, trigger_settings, model_layer)
@@ -117,6 +124,32 @@ def check(
     return 3 if summary["errors"] else 0
 
 
+def _check_media(scan: "DatasetScan") -> None:
+    """Measure the media. Ctrl-C ends the check; what was measured is kept."""
+    from ..check.media.run import check_media
+
+    rate, total = Rate(), len(scan.media)
+    shown_at = start = time.monotonic()
+    with err.status("measuring images and clips") as status:
+
+        def on_progress(done: int, measured: int) -> None:
+            nonlocal shown_at
+            now = time.monotonic()
+            rate.add(now, measured)
+            if now - shown_at < (_LIVE_INTERVAL_S if err.is_terminal else _PLAIN_INTERVAL_S):
+                return
+            shown_at = now
+            per_second = rate.per_second(now) or measured / max(now - start, 1e-9)
+            left = format_estimate((total - done) / per_second)
+            text = f"{done:,}/{total:,} files measured, {per_second:.1f} files/s, {left} left"
+            if err.is_terminal:
+                status.update(text)
+            else:
+                err.print(text)
+
+        scan.findings += check_media(scan.root, scan.media, scan.settings, on_progress, err.print)
+
+
 def _write_page(text: str, page: Path) -> Path | None:
     """Write the page. Returns None if it cannot be written: the terminal shows the result all the same."""
     try:
@@ -131,13 +164,12 @@ def _write_page(text: str, page: Path) -> Path | None:
 
 def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
     from ..check.report import group_by_rule
-    from ..check.trainer_rules import ALL_RULES
     from ..check.trigger_rules import TRIGGER_RULES
 
-    by_rule = group_by_rule(scan.findings)
+    by_rule = group_by_rule(scan.findings, scan.rules)
     width = max(map(len, by_rule), default=0)
     for name, found in by_rule.items():
-        rule = ALL_RULES[name]
+        rule = scan.rules[name]
         style = "bold red" if rule.severity == "error" else "yellow"
         out.print(f"{rule.severity:5} {name:{width}}", style=style, end=" ")
         out.print(f"{len(found):6,}  {rule.description}")

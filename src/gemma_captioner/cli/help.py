@@ -30,7 +30,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
         "prefix suffix order punctuation format",
         "Images and clips": "frames span for_ train_frames train_mode audio fps timestamps sampling animated "
         "background image_tokens exact_pixels decode_timeout decode_memory",
-        "Quality": "look max_new_tokens temperature seed language target tokenizer retries",
+        "Quality": "look media resolution max_new_tokens temperature seed language target tokenizer retries",
         "Model": "model adapter engine quantize batch_size hf_token dtype device",
         "Servers": "base_url api_key_env serve wait_for_server concurrency shrink image_size image_format "
         "jpeg_quality request_timeout item_timeout",
@@ -49,7 +49,7 @@ COMMON: Mapping[str, tuple[str, ...]] = {
         "config",
         "compare": "model prompt preset frames prompt_file recursive limit max_new_tokens html config",
         "review": "host port open_ recursive output model prompt preset trigger for_ config",
-        "check": "for_ fix recursive trigger look target html json_",
+        "check": "for_ fix media recursive trigger look target html json_",
     }.items()
 }
 
@@ -57,11 +57,11 @@ COMMON: Mapping[str, tuple[str, ...]] = {
 ADVANCED = frozenset(
     "punctuation order sampling animated background image_tokens exact_pixels decode_timeout decode_memory seed "
     "tokenizer retries dtype device image_size image_format jpeg_quality request_timeout item_timeout actors "
-    "gpus_per_actor cpus_per_actor attempts workers debug extension allow_host".split()
+    "gpus_per_actor cpus_per_actor attempts workers debug extension allow_host resolution".split()
 )
 
 SHORT = {"recursive": "-r", "output": "-o", "model": "-m", "prompt": "-p"}
-NO_NEGATIVE = frozenset(("dry_run", "show", "json_", "debug"))  # no config file sets them: no `--no-dry-run`
+NO_NEGATIVE = frozenset(("dry_run", "show", "json_", "media", "debug"))  # no config file sets them: no `--no-dry-run`
 RENAMED = {"--facts": "--metadata"}  # old options, still accepted
 
 METAVARS = {
@@ -82,7 +82,7 @@ METAVARS = {
         "MODE": "train_mode",
         "N": "limit frames max_new_tokens seed retries actors attempts workers image_tokens jpeg_quality",
         "N|auto": "batch_size concurrency",
-        "PX": "image_size",
+        "PX": "image_size resolution",
         "PORT": "port",
         "HOST": "host allow_host",
         "SECONDS": "decode_timeout request_timeout item_timeout",

@@ -15,6 +15,7 @@ from . import Diagnostic
 EXTRAS = {  # extra -> a package that only this extra installs
     "quantize": "bitsandbytes",
     "scenes": "scenedetect-headless",
+    "media": "ImageHash",
     "server": "openai",
     "review": "nicegui",
     "export": "pyarrow",

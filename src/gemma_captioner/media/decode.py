@@ -1,6 +1,8 @@
 """Decodes a media item into frames with the decoder for its kind."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from ..errors import ItemError
 from ..storage.filesystem import release
@@ -11,20 +13,30 @@ from .jpeg import jpeg_to_send
 from .settings import DecodeSettings
 from .video import decode_clip
 
+Result = TypeVar("Result")
+
 
 def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames | Failed:
     """Return frames at `size` (clips at `clip_size`, default `size`), or `Failed` if the file cannot be decoded."""
-    clip_size = clip_size or size
+    return or_failed(item, lambda: _decode(item, size, settings, clip_size or size))
+
+
+def _decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Size) -> Frames:
+    if item.kind == "clip":
+        return decode_clip(item.path, clip_size, settings)
+    frames = decode_image(item.path, size, settings, clip_size)
+    if settings.jpeg_scale and frames.kind == "image" and not frames.flags:
+        frames = replace(frames, jpeg=jpeg_to_send(item.path, size, settings.jpeg_scale))
+    if settings.max_audio_s and frames.kind == "clip":  # an animated image
+        frames = replace(frames, flags=(*frames.flags, "no_audio"))
+    return frames
+
+
+def or_failed(item: MediaItem, read: Callable[[], Result]) -> Result | Failed:
+    """Return what `read` makes of the file, or `Failed` if a decoder cannot read it."""
     native_log.reset()
     try:
-        if item.kind == "clip":
-            return decode_clip(item.path, clip_size, settings)
-        frames = decode_image(item.path, size, settings, clip_size)
-        if settings.jpeg_scale and frames.kind == "image" and not frames.flags:
-            frames = replace(frames, jpeg=jpeg_to_send(item.path, size, settings.jpeg_scale))
-        if settings.max_audio_s and frames.kind == "clip":  # an animated image
-            frames = replace(frames, flags=(*frames.flags, "no_audio"))
-        return frames
+        return read()
     except ItemError as error:
         return Failed(item, str(error))
     except MemoryError:

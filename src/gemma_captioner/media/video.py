@@ -7,6 +7,7 @@ forward. It seeks only if a later keyframe lies before the next requested frame.
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -46,7 +47,7 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
     Raises:
         ItemError: the file cannot be decoded.
     """
-    try:
+    with container_errors(path):
         timeline = read_timeline(path)
         indexes, missing = select_frames(timeline, settings)
         wanted = [timeline.times[i] for i in indexes]
@@ -85,6 +86,13 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
             audio=audio,
             span_s=parse_span(settings.span, timeline),
         )
+
+
+@contextmanager
+def container_errors(path: Path) -> Iterator[None]:
+    """Convert errors of FFmpeg to `ItemError`."""
+    try:
+        yield
     except av.error.FileNotFoundError as error:
         raise ItemError("the file no longer exists: restore it and run again") from error
     except av.error.PermissionError as error:
