@@ -29,11 +29,11 @@ def blur(gray: Gray) -> float:
 def _tile_blur(gray: Gray) -> tuple[Gray, Gray]:
     """For each tile: what a blur along the rows leaves of the differences between columns, and their mean."""
     gray = np.ascontiguousarray(gray)
-    before = cv2.absdiff(gray[:, 1:], gray[:, :-1])
+    before = np.asarray(cv2.absdiff(gray[:, 1:], gray[:, :-1]), np.float32)
     blurred = cv2.blur(gray, (9, 1))
-    lost = cv2.max(before - cv2.absdiff(blurred[:, 1:], blurred[:, :-1]), 0.0)
+    lost = np.maximum(before - cv2.absdiff(blurred[:, 1:], blurred[:, :-1]), 0)
     total = _tile_means(before)
-    return 1 - _tile_means(lost) / np.maximum(total, 1e-6), total
+    return np.asarray(1 - _tile_means(np.asarray(lost, np.float32)) / np.maximum(total, 1e-6), np.float32), total
 
 
 def _tile_means(values: Gray) -> Gray:

@@ -100,7 +100,7 @@ def _same_picture(first: Picture, second: Picture) -> bool:
 
 def _best_match(picture: Picture, part: Picture, side: int) -> float:
     """The correlation of `part` with the place in `picture` where it fits best, both enlarged to `side`."""
-    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+    picture = np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
     return max(_match(picture, part, round(crop * side)) for crop in _CROPS)
 
 

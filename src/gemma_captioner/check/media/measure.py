@@ -149,7 +149,7 @@ class _MotionSearch:
 
 
 def _measure_pictures(pictures: Sequence[Pixels]) -> dict[str, Any]:
-    grays = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
+    grays = [np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8) for picture in pictures]
     levels = [gray.astype(np.float32) for gray in grays]
     return {
         "hashes": [[_hash(gray, part) for part in CENTERS] for gray in grays],

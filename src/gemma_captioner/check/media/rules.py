@@ -29,7 +29,8 @@ _SMALL = {
     "diffsynth": "it is trained on at its own size",
     "simpletuner": "it is enlarged, or left out if minimum_image_size is set",
 }
-_MULTI_SHOT: Mapping[str, Severity] = {"minimax-h3": "note", "ltx2.5": "note"}  # models whose captions describe several shots
+# Models whose captions describe several shots.
+_MULTI_SHOT: Mapping[str, Severity] = {"minimax-h3": "note", "ltx2.5": "note"}
 _DROPPED: Mapping[str, Severity] = dict.fromkeys(("musubi", "diffusion-pipe", "ltx", "simpletuner"), "error")
 
 
