@@ -21,6 +21,7 @@ from gemma_captioner.captions.repair import find_faults, repair, repair_steps
 from gemma_captioner.captions.stats import CaptionStats, match_captions
 from gemma_captioner.check.inspect import inspect_caption
 from gemma_captioner.check.media.rules import MEDIA_RULES
+from gemma_captioner.check.pairs import PAIR_RULES
 from gemma_captioner.check.report import bars
 from gemma_captioner.check.scan import DatasetScan
 from gemma_captioner.check.settings import CheckSettings
@@ -337,6 +338,7 @@ def test_every_trap_is_tried_and_of_a_known_trainer():
         "partial_video", "partial_image", "too_short_for_trainer", "duplicate", "no_audio", "silent", "partial_audio",
         "sound_missing", "sound_invented", "speech_mismatch",
         "invalid_format", "format_style", "shortened",  # tests/test_formats.py
+        *PAIR_RULES,  # tests/test_context.py
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 import gemma_captioner
@@ -89,6 +90,11 @@ def as_drawn(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("place")
     for folder in ("dataset", "images", "clips"):
         draw_samples(place / folder, images=2, clips=1, seed=3)
+    for folder, seed in (("edited", 3), ("cast", 4)):
+        draw_samples(place / folder, images=2, clips=0, seed=seed)
+    shutil.copytree(place / "edited", place / "sources")
+    for source in (place / "sources").iterdir():
+        Image.new("RGB", (64, 64), "gray").save(source)
     [film] = draw_samples(place, images=0, clips=1, seed=3)
     (place / film).rename(place / "film.mp4")
     draw_samples(place / "examples", images=1, clips=1, seed=5)
@@ -111,7 +117,12 @@ def as_drawn(tmp_path_factory) -> Path:
 def as_captioned(as_drawn, output_folder, tmp_path_factory) -> Path:
     """The same, after a run."""
     place = shutil.copytree(as_drawn, tmp_path_factory.mktemp("captioned") / "place")
-    assert run_in_process(["caption", "dataset", "images", "clips", "--model", "demo"], output_folder, place).code == 0
+    assert (
+        run_in_process(
+            ["caption", "dataset", "images", "clips", "edited", "--model", "demo"], output_folder, place
+        ).code
+        == 0
+    )
     return place
 
 

@@ -106,11 +106,11 @@ def test_timestamps_stand_before_each_frame(template):
         processor.chat_template = None
     mark, times = processor.tokenizer.boi_token, (0.4, 61.0, 3725.5)
     text = render_prompt(
-        processor, [("Say.", family.join_markers(mark, times, True), None)], marker=mark, order="media-first"
+        processor, [("Say.", [family.join_markers(mark, times, True)], None)], marker=mark, order="media-first"
     )
     assert f"[00:00]{mark}[01:01]{mark}[62:05]{mark}Say." in text
     plain = render_prompt(
-        processor, [("Say.", family.join_markers(mark, times, False), None)], marker=mark, order="text-first"
+        processor, [("Say.", [family.join_markers(mark, times, False)], None)], marker=mark, order="text-first"
     )
     assert f"Say.{mark * 3}" in plain and "[" not in plain
 
@@ -121,14 +121,16 @@ def test_a_system_prompt_comes_first(template):
     if not template:
         processor.chat_template = None
     mark = processor.tokenizer.boi_token
-    text = render_prompt(processor, [("Say.", mark, None)], marker=mark, order="media-first", system="You see little.")
+    text = render_prompt(
+        processor, [("Say.", [mark], None)], marker=mark, order="media-first", system="You see little."
+    )
     assert text.index("You see little.") < text.index(mark) < text.index("Say.")
 
 
 def test_examples_are_turns_of_their_own_as_transformers_writes_them():
     processor = FAMILIES["gemma3"].load_processor(DEMO_CHECKPOINT)
     mark = processor.tokenizer.boi_token
-    turns = [("What?", mark * 2, "A cat."), ("What?", "", "A dog."), ("What?", mark, None)]
+    turns = [("What?", [mark * 2], "A cat."), ("What?", [], "A dog."), ("What?", [mark], None)]
     image, text = {"type": "image"}, {"type": "text", "text": "What?"}
     said = [[{"type": "text", "text": answer}] for answer in ("A cat.", "A dog.")]
     expected = AutoProcessor.from_pretrained(DEMO_CHECKPOINT, backend="pil").apply_chat_template(

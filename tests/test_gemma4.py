@@ -35,7 +35,7 @@ from gemma_captioner.errors import UsageError
 from gemma_captioner.media.images import decode_image
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
-from gemma_captioner.types import Audio, Example, Frames, MediaItem, PatchBudget, Request
+from gemma_captioner.types import Audio, ContextPart, Frames, MediaItem, PatchBudget, Request
 from tests.support import gemma4
 from tests.support.engines import answers
 from tests.support.sound import bursts, write_clip
@@ -147,21 +147,26 @@ class Stock:
         self.sounds = sounds.from_pretrained(folder) if self.model.config.audio_config else None
 
     def tokens(self, asked: Request, *, system: str = "", order: str = "media-first") -> list[int]:
-        turns = [*((e.prompt, e.frames, e.answer) for e in asked.examples), (asked.prompt, asked.frames, None)]
+        examples = [(p.text, [("", p.frames)], p.answer) for p in asked.context if p.answer is not None]
+        labeled = [(p.text, p.frames) for p in asked.context if p.answer is None]
+        turns = [*examples, (asked.prompt, [*labeled, (asked.label, asked.frames)], None)]
         messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         pixels, places, media, sounds = [], [], [], []
-        for prompt, frames, answer in turns:
-            content = [{"type": "text", "text": prompt}]
-            if frames is not None:
-                kind = "image" if len(frames.times_s) == 1 else "video"
-                content.insert(0 if order == "media-first" else 1, {"type": kind})
-                if frames.audio is not None:
-                    content.insert(1 if order == "media-first" else 2, {"type": "audio"})
-                    sounds.append(frames.audio.samples)
-                counts, of_pixels, of_places = self.vision(frames.pixels)
-                pixels += of_pixels
-                places += of_places
-                media.append(self.placeholder(counts, frames.times_s))
+        for prompt, shown, answer in turns:
+            content = []
+            for label, frames in shown:
+                if label:
+                    content.append({"type": "text", "text": label})
+                if frames is not None:
+                    content.append({"type": "image" if len(frames.times_s) == 1 else "video"})
+                    if frames.audio is not None:
+                        content.append({"type": "audio"})
+                        sounds.append(frames.audio.samples)
+                    counts, of_pixels, of_places = self.vision(frames.pixels)
+                    pixels += of_pixels
+                    places += of_places
+                    media.append(self.placeholder(counts, frames.times_s))
+            content.insert(len(content) if order == "media-first" else 0, {"type": "text", "text": prompt})
             messages.append({"role": "user", "content": content})
             if answer is not None:
                 messages.append({"role": "assistant", "content": answer})
@@ -241,12 +246,17 @@ IMAGE, CLIP = PatchBudget(280, 12), PatchBudget(70, 12)
 
 @pytest.mark.parametrize("size", gemma4.SIZES)
 def test_a_mixed_batch_gives_what_transformers_gives_one_by_one(size, tiny):
-    example = Example("Say what it is.", "A cat.", item(90, 1, IMAGE).frames)
+    example = ContextPart("Say what it is.", "A cat.", item(90, 1, IMAGE).frames)
+    sources = (
+        ContextPart("Source image 1:", frames=item(92, 1, IMAGE).frames),
+        ContextPart("Source clip 2:", frames=item(93, 3, CLIP).frames),
+    )
     asked = [
         item(0, 1, IMAGE),
         item(1, 5, CLIP),
-        item(2, 1, IMAGE, examples=(example, Example("And here?", "A dog."))),
+        item(2, 1, IMAGE, context=(example, ContextPart("And here?", "A dog."))),
         item(3, 2, CLIP, prompt="What moves, and where to?"),
+        item(4, 2, CLIP, context=(example, *sources), label="Edited clip:"),
     ]
     compare(tiny(size), asked, 4, system="Be brief, and do not guess.")
 
@@ -261,8 +271,8 @@ def test_every_size_in_every_way(size, tiny):
     for tokens in (70, 140, 560, 1120):
         budget = PatchBudget(tokens, 12)
         compare(folder, [item(n, n % 2 + 1, budget) for n in range(4)], 1, 4, image_tokens=tokens)
-    shown = (Example("What is it?", "A cat.", item(91, 3, CLIP).frames), Example("And this?", "A dog."))
-    compare(folder, [item(n, 4, CLIP, examples=shown) for n in range(3)], 1, 3)
+    shown = (ContextPart("What is it?", "A cat.", item(91, 3, CLIP).frames), ContextPart("And this?", "A dog."))
+    compare(folder, [item(n, 4, CLIP, context=shown) for n in range(3)], 1, 3)
 
 
 HEARS = ("E2B", pytest.param("E4B", marks=pytest.mark.prove), "12B")
@@ -271,13 +281,17 @@ HEARS = ("E2B", pytest.param("E4B", marks=pytest.mark.prove), "12B")
 @pytest.mark.parametrize("size", HEARS)
 def test_sound_gives_what_transformers_gives_one_by_one(size, tiny):
     """With and without sound in one batch, and in an example."""
-    shown = (Example("Say what it is.", "A cat.", item(90, 2, CLIP, sound_s=0.7).frames), Example("And?", "A dog."))
+    shown = (
+        ContextPart("Say what it is.", "A cat.", item(90, 2, CLIP, sound_s=0.7).frames),
+        ContextPart("And?", "A dog."),
+        ContextPart("Source clip:", frames=item(91, 2, CLIP, sound_s=0.5).frames),
+    )
     asked = [
         item(0, 1, IMAGE),
         item(1, 4, CLIP, sound_s=1.3),
         item(2, 3, CLIP, sound_s=2.0, prompt="What is heard?"),
         item(3, 2, CLIP),
-        item(4, 3, CLIP, sound_s=0.011, examples=shown),
+        item(4, 3, CLIP, sound_s=0.011, context=shown, label="Edited clip:"),
     ]
     compare(tiny(size), asked, 5, 2)
 

@@ -13,7 +13,7 @@ from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.scripted import ScriptedEngine, ScriptedSession
 from gemma_captioner.errors import UsageError
-from gemma_captioner.prompts.examples import read_examples
+from gemma_captioner.prompts.context import Context
 from gemma_captioner.prompts.metadata import MetadataTable
 from gemma_captioner.prompts.variables import VARIABLES, fill_template, validate_templates
 from gemma_captioner.types import MediaItem
@@ -26,9 +26,10 @@ def test_every_preset_is_whole_and_says_why():
     )
     assert {"character", "style", "motion-lora", "object"} <= set(presets())
     for name, preset in presets().items():
-        assert set(preset) - {"source"} == {"description", "why", "settings"} and preset["why"].strip()
+        assert set(preset) - {"source", "needs_control"} == {"description", "why", "settings"} and preset["why"].strip()
         assert bool(preset.get("source")) == ("target" in preset["settings"]), "of a model, as its owner wants captions"
-        settings = Settings.from_dict({"preset": name, "trigger": "ohwx"})
+        control = {"control": "sources"} if preset.get("needs_control") else {}
+        settings = Settings.from_dict({"preset": name, "trigger": "ohwx"} | control)
         validate_templates([prompt for prompts in settings.prompts.values() for prompt in prompts], (), "ohwx")
         assert Settings.from_dict(tomllib.loads(preset_text(name))).prompts == settings.prompts
 
@@ -38,13 +39,16 @@ def test_the_models_that_people_train_have_a_preset_in_their_owners_voice():
     edits, tags = {"qwen-image-edit", "flux2-edit", "flux-kontext"}, {"anima", "sdxl-tags"}
     assert {*listed, *edits, *tags} <= set(presets())
     for name in {*listed, *edits, *tags} - {"sdxl-tags"}:
-        prompts = Settings.from_dict({"preset": name}).prompts
+        prompts = Settings.from_dict({"preset": name} | ({"control": "sources"} if name in edits else {})).prompts
         for kind, [prompt] in prompts.items():
             says_absence = name.startswith("ltx2") and kind == "clip"  # its clips say that nobody speaks
             asks_for_nothing_absent = re.search(r"absent|Only (?:tags for )?what is visible|stays? the same", prompt)
             assert bool(asks_for_nothing_absent) != (says_absence or name == "minimax-h3"), (name, kind)
             assert "double quotes" in prompt or name in ("wan2.2", "ideogram4", "anima", "fibo"), (name, kind)
     for name in edits:
+        with pytest.raises(UsageError, match="give their folder with --control"):
+            Settings.from_dict({"preset": name})
+        assert Settings.from_dict({"preset": name, "prompt": "Describe it."}).prompts["image"] == ("Describe it.",)
         assert "instruction" in presets()[name]["settings"]["prompt"]
     assert {presets()[name]["settings"]["format"] for name in tags} == {"tags"}
 
@@ -206,9 +210,9 @@ def test_examples_reach_the_model_as_turns_with_their_frames(media, tmp_path):
     outcomes = list(caption(media, engine=engine, examples=examples, prompt="What is {stem}?", frames=4))
     assert all(isinstance(outcome, Captioned) for outcome in outcomes) and len(asked) == 8
     for request in asked:
-        [example] = request.examples
+        [example] = request.context
         [name] = [name for name in shown if name.endswith(".mp4") == (request.frames.kind == "clip")]
-        assert example.answer == f"Said of {name}." and example.prompt == f"What is {name.rpartition('.')[0]}?"
+        assert example.answer == f"Said of {name}." and example.text == f"What is {name.rpartition('.')[0]}?"
         assert len(example.frames.pixels) == len(request.frames.pixels)
 
 
@@ -216,7 +220,7 @@ def test_examples_change_what_the_demo_model_reads_and_are_counted(tmp_path):
     (tmp_path / "lines.txt").write_text("A red circle on a blue background.\n\nA star.\n")
     plain, shown = (Settings.from_dict({"model": "demo"}, more) for more in ({}, {"examples": tmp_path / "lines.txt"}))
     few, many = (
-        engine_for(settings, examples=read_examples(settings.prompting.examples)).prompt_tokens("Say.", "image", 1)
+        engine_for(settings, context=Context(settings).planned).prompt_tokens("Say.", "image", 1)
         for settings in (plain, shown)
     )
     assert many - few > 15

@@ -18,7 +18,7 @@ from gemma_captioner.doctor.server import diagnose_server
 from gemma_captioner.engines import engine_for
 from gemma_captioner.errors import ModelError, ServerError
 from gemma_captioner.pipeline.dry_run import dry_run
-from gemma_captioner.types import Example, Reply
+from gemma_captioner.types import ContextPart, Reply
 from tests.support.engines import answers, request, requests
 from tests.support.files import captions
 from tests.support.real_servers import (
@@ -50,8 +50,8 @@ def session(server: RealServer, url: str, checkpoint: Path = CHECKPOINT, **more)
 def fifty_items(order: str) -> tuple[list, dict[int, str]]:
     """Images and clips, each fifth after two examples, and the local engine's answers."""
     asked = requests(50, seed=11 if order == "media-first" else 12)
-    shown = (Example(asked[0].prompt, "A red circle.", asked[0].frames), Example("What is it?", "A star."))
-    asked = [replace(a, examples=shown) if n % 5 == 0 else a for n, a in enumerate(asked)]
+    shown = (ContextPart(asked[0].prompt, "A red circle.", asked[0].frames), ContextPart("What is it?", "A star."))
+    asked = [replace(a, context=shown) if n % 5 == 0 else a for n, a in enumerate(asked)]
     with engine_for(Settings.from_dict({"model": str(CHECKPOINT), "order": order})).open() as opened:
         return asked, texts(answers(opened, asked, timeout_s=1200))
 
@@ -87,7 +87,7 @@ def test_it_says_what_the_local_engine_says(server, url, order):
     asked, expected = fifty_items(order)  # 100 with both orders
     with session(server, url, order=order) as served:
         got = texts(answers(served, asked, timeout_s=1200))
-    compared = [n for n in got if server.looks_both_ways or not asked[n].examples]
+    compared = [n for n in got if server.looks_both_ways or not asked[n].context]
     differing = {n: (got[n], expected[n]) for n in compared if got[n] != expected[n]}
     assert not differing
     assert sum(text.startswith("A ") for text in got.values()) > 25  # captions, whatever the prompt was

@@ -21,7 +21,7 @@ from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.openai.client import Client, Endpoint
 from gemma_captioner.engines.openai.errors import ApiFailure
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
-from gemma_captioner.types import Example, Failed, PatchBudget, Reply
+from gemma_captioner.types import ContextPart, Failed, PatchBudget, Reply
 from tests.support.engines import answers, demo_server_settings, request, requests
 from tests.support.files import captions, journal
 from tests.support.servers import (
@@ -530,8 +530,8 @@ def test_the_doctor_of_no_server():
 
 def test_five_captions_of_a_real_server_are_those_of_the_local_engine(transformers_serve):  # all: test_real_servers.py
     asked = requests(5, seed=11)
-    shown = (Example(asked[0].prompt, "A red circle.", asked[0].frames), Example("What is it?", "A star."))
-    asked[0] = replace(asked[0], examples=shown)
+    shown = (ContextPart(asked[0].prompt, "A red circle.", asked[0].frames), ContextPart("What is it?", "A star."))
+    asked[0] = replace(asked[0], context=shown)
     with engine_for(Settings.from_dict({"model": "demo"})).open() as local:
         expected = {n: answer.text for n, answer in answers(local, asked).items()}
     with engine_for(demo_server_settings(transformers_serve, concurrency=4)).open() as served:

@@ -17,7 +17,7 @@ from gemma_captioner.engines.openai.errors import ApiFailure, classify_response,
 from gemma_captioner.engines.openai.payload import EncodedMedia, RequestTemplate, request_body
 from gemma_captioner.engines.openai.responses import Completion, parse_response
 from gemma_captioner.errors import redact_credentials
-from gemma_captioner.types import Example, Frames, MediaItem, Request
+from gemma_captioner.types import ContextPart, Frames, MediaItem, Request
 
 DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
 
@@ -71,13 +71,31 @@ def test_frames_and_text_are_in_their_order(asked, said):
 
 def test_examples_are_turns():
     frames = Frames(np.zeros((1, 8, 8, 3), np.uint8), (0.0,))
-    examples = (Example("What?", "A cat.", frames), Example("What?", "A dog."))
-    _, said, before = sent("What?", examples=examples, shown=[EncodedMedia([b"<cat>"]), EncodedMedia()])
+    examples = (ContextPart("What?", "A cat.", frames), ContextPart("What?", "A dog."))
+    _, said, before = sent("What?", context=examples, shown=[EncodedMedia([b"<cat>"]), EncodedMedia()])
     assert said == "<0>|What?"
     assert [message["role"] for message in before] == ["user", "assistant", "user", "assistant"]
     assert [len(message["content"]) for message in before[::2]] == [2, 1]
     assert before[0]["content"][0]["image_url"]["url"].endswith("<cat>")
     assert [message["content"] for message in before[1::2]] == ["A cat.", "A dog."]
+
+
+def test_labeled_media_is_in_the_last_message():
+    frames = Frames(np.zeros((2, 8, 8, 3), np.uint8), (0.0, 1.0))
+    context = (ContextPart("What?", "A cat."), ContextPart("Source clip:", frames=frames))
+    asked = {
+        "context": context,
+        "label": "Edited clip:",
+        "shown": [EncodedMedia(), EncodedMedia([b"<a>", b"<b>"])],
+        "num_frames": 2,
+    }
+    for form, expected in (
+        ({"time": "{}"}, "Source clip:|00:00|<a>|00:01|<b>|Edited clip:|00:00|<0>|01:01|<1>|What?"),
+        ({"order": "text-first"}, "What?|Source clip:|<a>|<b>|Edited clip:|<0>|<1>"),
+    ):
+        _, said, before = sent("What?", form=form, **asked)
+        assert said == expected and [message["role"] for message in before] == ["user", "assistant"]
+    assert sent("See <start_of_image> now.", **asked)[1] == "See |Source clip:|<a>|<b>|Edited clip:|<0>|<1>| now."
 
 
 def test_parameters():

@@ -13,7 +13,7 @@ from gemma_captioner.config.settings import Settings
 from gemma_captioner.doctor.server import diagnose_server
 from gemma_captioner.engines import engine_for
 from gemma_captioner.errors import ModelError
-from gemma_captioner.types import Audio, Example, Reply
+from gemma_captioner.types import Audio, ContextPart, Reply
 from tests.support.engines import answers, request
 from tests.support.servers import HttpRequest, HttpResponse, StubServer, completion
 from tests.support.sound import bursts, write_clip
@@ -77,11 +77,11 @@ def test_the_form_is_learnt_once_and_the_sound_arrives(rule, form):
     with StubServer(rule) as stub, session(stub.url, told) as opened:
         probes = len(stub.asked)
         asked = [request(n, 3) for n in range(4)]
-        example = Example("What?", "A cat.", replace(asked[0].frames, audio=SOUND))
+        example = ContextPart("What?", "A cat.", replace(asked[0].frames, audio=SOUND))
         asked = [
             replace(one, frames=replace(one.frames, audio=SOUND if n % 2 else None)) for n, one in enumerate(asked)
         ]
-        asked[0] = replace(asked[0], examples=(example,))
+        asked[0] = replace(asked[0], context=(example,))
         got = answers(opened, asked)
         arrived = stub.asked[probes:]
     assert [got[n].text for n in range(4)] == [f"Heard {n}." for n in (1, 1, 0, 1)]

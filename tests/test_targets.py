@@ -268,7 +268,7 @@ AUXILIARY = [
     ("musubi", "controlled/a.png", False),
     ("musubi", "a-masklabel.png", False),
     ("diffusion-pipe:flux", "masks/a.png", True),
-    ("ai-toolkit", "_controls_/a.png", True),
+    ("ai-toolkit", "_controls/a.png", True),
     ("csv", "masks/a.png", False),
     (None, "a-masklabel.png", False),
 ]

@@ -314,7 +314,7 @@ def examples(
         chat = rng.random() < 0.85
         processor.chat_template = TEMPLATE if chat else None
         order: Order = "media-first" if rng.random() < 0.5 else "text-first"
-        turn = (prompt, processor.boi_token * num_frames, None)
+        turn = (prompt, [processor.boi_token * num_frames], None)
         text = render_prompt(processor, [turn], marker=processor.boi_token, order=order)
         # llama.cpp puts no newlines around images.
         text = text.replace(processor.boi_token, processor.full_image_sequence if rng.random() < 0.6 else bare)

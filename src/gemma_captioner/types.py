@@ -148,12 +148,17 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A few-shot example: a prompt and the wanted answer. `frames` is None for an example without media."""
+class ContextPart:
+    """What the model sees before the frames of the item: a text and frames, either of which may be missing.
 
-    prompt: str
-    answer: str
+    With an answer, it is a few-shot example: a turn of its own. Without, it is labeled media in the turn of the item:
+    the source image of an edit, or a reference.
+    """
+
+    text: str  # the prompt of an example; else the label that precedes the frames
+    answer: str | None = None
     frames: Frames | None = None
+    is_shared: bool = True  # the same object in all requests, so that an engine may keep what it made of the frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,8 @@ class Request:
     frames: Frames
     prompt: str
     max_new_tokens: int
-    examples: tuple[Example, ...] = ()
+    context: tuple[ContextPart, ...] = ()  # examples first
+    label: str = ""  # precedes the item's own frames, if labeled media precede them
     temperature: float = 0.0
     seed: int = 0
     begin: str = ""  # the first words of the answer; the reply starts with them

@@ -109,7 +109,7 @@ def as_json(
         | ({"other": f.other} if f.other else {})
         for f in scan.findings
     ]
-    return {
+    summary = {
         "files": scan.files,
         "captions": scan.stats.captions,
         "formats": dict(scan.formats),
@@ -121,6 +121,7 @@ def as_json(
         "seconds": round(seconds, 3),
         "findings": findings,
     } | ({} if trigger is None else {"trigger": trigger.as_json()})
+    return summary | ({"names": scan.names.captions} if scan.names.captions else {})
 
 
 def describe(finding: Finding) -> str:

@@ -15,10 +15,13 @@ from ..dataset import sidecar
 from ..dataset.discover import Root, filename_normalizer
 from ..dataset.journal import History, Journal, change_record, new_run_id
 from ..errors import ItemError
+from ..prompts.sources import exclude_control
 from ..text import printable
 from . import trainer_rules
 from .inspect import MAX_CAPTION_BYTES, Inspection, inspect_caption
 from .listing import Listing, caption_name, walk_folders
+from .names import NameOccurrences
+from .pairs import PairChecks
 from .rules import Finding, Rule
 from .settings import CheckSettings
 from .sound import invents_sound
@@ -41,6 +44,7 @@ class DatasetScan:
     media: list[Path] = field(default_factory=list)  # with --media
     run_id: str = field(default_factory=new_run_id)
     on_caption: Callable[[str, Inspection], None] = lambda path, inspection: None  # each caption with words
+    names: NameOccurrences = field(default_factory=lambda: NameOccurrences(()))  # of --examples
 
     def run(self, *, fix: bool, on_progress: Callable[[int], None] = lambda files: None) -> None:
         """Scan all folders. on_progress: called after each caption with the number of images and clips so far.
@@ -49,12 +53,18 @@ class DatasetScan:
             StorageError: --fix cannot write at all. The journal has the repairs made before.
         """
         history = History(self.root.store)
+        pairs = PairChecks(self.settings)
+        self.names = NameOccurrences(self.settings.examples)
+        settings = exclude_control(self.settings, [self.root], self.settings.control)
         journal = Journal(self.run_id, {"version": version("gemma-captioner"), "fixes": str(self.root.folder)})
         try:
-            for listing in walk_folders(self.root, self.settings):
+            for listing in walk_folders(self.root, settings):
                 self._check_names(listing)
                 if self.settings.media:
                     self.media += (listing.folder / name for name in listing.media if name not in listing.empty_media)
+                for name in listing.media:
+                    for found, code, detail in pairs.check(listing.folder, listing.relative_path, name):
+                        self._add_finding(found, code, detail)
                 named = partial(caption_name, settings=self.settings)
                 normalize = filename_normalizer(listing.captions_folder)
                 for caption, media, caption_exists in match_captions(listing.media, listing.captions, named, normalize):
@@ -66,6 +76,10 @@ class DatasetScan:
                     on_progress(self.files)
         finally:
             journal.close()
+        for source in pairs.extra():
+            self._add_finding(source, "extra_source")
+        for name in self.names.unused:
+            self._add_finding(self.root.folder, "name_unused", name)
         for names in self.stats.duplicates():
             suffix = f" and {len(names) - 2} more" if len(names) > 2 else ""
             for name in names:
@@ -143,6 +157,7 @@ class DatasetScan:
             self._add_finding(path, "sound_invented", "the clip has no audio track")
         if inspection.text:
             self.stats.add(str(path), inspection.text, inspection.length)
+            self.names.add(str(path), inspection.text)
             self.formats[inspection.format] += 1
             self.on_caption(str(path), inspection)
 

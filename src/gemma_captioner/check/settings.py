@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ..config.group import ForTrainer, FrameCounts, SettingsGroup
+from ..config.group import ForTrainer, FrameCounts, SettingsGroup, StoragePaths
 from ..config.quality import LimitSettings
 from ..config.selection import CaptionFileSettings
 from ..config.targets import get_target, target_for
@@ -30,6 +30,13 @@ class CheckSettings(CaptionFileSettings, LimitSettings):
     )
     resolution: int | None = Field(
         None, ge=16, description="With --media: report files with fewer pixels than a square of this side."
+    )
+
+    control: StoragePaths = Field(
+        (), description="Check edit pairs: the source images of the files are in this folder. Repeatable."
+    )
+    examples: StoragePaths = Field(
+        (), description="List which captions have the names of the images in this folder of references. Repeatable."
     )
 
     @model_validator(mode="after")

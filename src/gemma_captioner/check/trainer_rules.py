@@ -12,6 +12,7 @@ from ..dataset.discover import EXTENSIONS
 from ..text import counted
 from .listing import Listing
 from .media.rules import MEDIA_RULES
+from .pairs import PAIR_RULES
 from .rules import GENERAL_RULES, Rule
 from .settings import CheckSettings
 from .sound import clips_without_sound, low_sample_rates
@@ -269,4 +270,4 @@ def match_text(text: str, trainer: str) -> Iterator[tuple[str, str]]:
             yield code, detail
 
 
-ALL_RULES: Mapping[str, Rule] = {**GENERAL_RULES, **TRIGGER_RULES, **MEDIA_RULES, **TRAINER_RULES}
+ALL_RULES: Mapping[str, Rule] = {**GENERAL_RULES, **PAIR_RULES, **TRIGGER_RULES, **MEDIA_RULES, **TRAINER_RULES}

@@ -189,5 +189,9 @@ def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
     if summary["formats"].keys() - {"prose"}:
         formats = (f"{count:,} {name}" for name, count in summary["formats"].items())
         out.print(f"Caption formats: {', '.join(formats)}")
+    for name, captions in scan.names.captions.items():
+        shown = ", ".join(map(scan.short, captions[:_MAX_FILES_SHOWN]))
+        more = f" and {len(captions) - _MAX_FILES_SHOWN} more" if len(captions) > _MAX_FILES_SHOWN else ""
+        out.print(f"{printable(name)}: {counted(len(captions), 'caption')}{f': {shown}{more}' if captions else ''}")
     if summary["report"]:
         out.print(f"The full list, with pictures: {printable(summary['report'])}")

@@ -115,6 +115,7 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     from ..engines.local.tokenizer import token_counter
     from ..pipeline.transcription import Transcripts
     from ..prompts.metadata import load_metadata
+    from ..prompts.sources import exclude_control
     from .comparison import as_text
 
     for variant in variants:
@@ -122,7 +123,8 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     settings = variants[0].settings
     roots = resolve_roots(paths, settings.selection.output)
     reporter = ProgressReporter(err, show=False)
-    items, files = select_sample(roots, settings.selection, limit, reporter.log)
+    selection = exclude_control(settings.selection, roots, settings.prompting.control)
+    items, files = select_sample(roots, selection, limit, reporter.log)
     html = output_options.html or page_path(roots, new_run_id())
     _check_page_writable(html)
     comparison = Comparison(items, variants, token_counter(settings.quality.tokenizer, settings.model.hf_token))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Annotated, Any
 
@@ -10,10 +11,12 @@ from cyclopts import Parameter
 from ..config.targets import get_target, is_auxiliary, trainers
 from ..dataset.discover import resolve_roots
 from ..dataset.reader import CaptionedItem, read_captions
-from ..errors import StartError
+from ..errors import ItemError, StartError, UsageError
+from ..export.control import require_readable_sources, write_control_folders
 from ..export.entries import beside_media
 from ..export.formats import EXPORTS, ExportFormat, export_format
 from ..export.settings import ExportSettings
+from ..prompts.sources import Sources, exclude_control
 from ..text import counted, printable
 from ..types import Failed, MediaItem
 from .help import examples
@@ -52,10 +55,15 @@ def export(
         warn_if_unlisted(for_)
     if not folder.is_dir():
         raise StartError(f"{printable(folder)} is not a folder: give the folder of the dataset")
+    if exporting.control and not form.control:
+        able = ", ".join(name for name, other in EXPORTS.items() if other.control)
+        raise UsageError(f"--control: the export for {trainer} has no sources of edits. Available: {able}")
     [root] = resolve_roots([folder], exporting.captions)
+    sources = Sources(exporting.control)
+    selection = exclude_control(exporting.selection, [root], exporting.control)
     counts: Counter[str] = Counter()
     found = _captioned(
-        read_captions([root], exporting.selection, one_caption_per_line=one_caption_per_line), form, for_, counts
+        read_captions([root], selection, one_caption_per_line=one_caption_per_line), form, for_, sources, counts
     )
     first = next(found, None)
     if first is None and (unread := counts["of a kind that it does not read"]):
@@ -67,7 +75,11 @@ def export(
         raise StartError(
             f"{printable(folder)} has no captions for {trainer}: caption it first, or give their folder with --captions"
         )
+    entries: list[CaptionedItem] = []  # only with sources
     found = chain([first], found)
+    if exporting.control:
+        entries = list(require_readable_sources(found, for_))
+        found = iter(entries)
     to = output.absolute() if output else form.default_path(root.folder)
     if to is None:
         counts["there"] = sum(1 for _ in beside_media(found, trainer))
@@ -77,6 +89,9 @@ def export(
         out.print("To write a separate folder with links to the media, add --output FOLDER.")
     else:
         for path in form.writer_for(to)(found, to):
+            out.print(printable(path))
+    if form.control == "folders":
+        for path in write_control_folders(entries, trainer, beside=to if form.place is None and to else root.folder):
             out.print(printable(path))
     several = (
         f" ({counted(counts['several'], 'file')} with several captions: {form.several})" if counts["several"] else ""
@@ -92,7 +107,11 @@ _COUNTED = (
 
 
 def _captioned(
-    found: Iterator[CaptionedItem | MediaItem | Failed], form: ExportFormat, for_: str, counts: Counter[str]
+    found: Iterator[CaptionedItem | MediaItem | Failed],
+    form: ExportFormat,
+    for_: str,
+    sources: Sources,
+    counts: Counter[str],
 ) -> Iterator[CaptionedItem]:
     """The entries that can be exported. Counts the others and reports the failures."""
     for one in found:
@@ -107,6 +126,12 @@ def _captioned(
         elif form.kind not in (None, one.item.kind):
             counts["of a kind that it does not read"] += 1
         else:
+            try:
+                entry = replace(one, sources=tuple(sources.of(one.item)))
+            except ItemError as error:
+                counts["failed"] += 1
+                err.print(f"failed: {printable(one.item.path)}: {error}", style="red", soft_wrap=True)
+                continue
             counts["written"] += 1
             counts["several"] += len(one.captions) > 1
-            yield one
+            yield entry

@@ -26,8 +26,8 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     title: tuple(names.split())
     for title, names in {
         "Which files": "recursive include exclude limit existing only name shard captions extension",
-        "Prompt and caption text": "prompt prompt_file preset metadata transcripts examples system begin trigger "
-        "prefix suffix order punctuation format",
+        "Prompt and caption text": "prompt prompt_file preset metadata transcripts examples control system begin "
+        "trigger prefix suffix order punctuation format",
         "Images and clips": "frames span for_ train_frames train_mode audio fps timestamps sampling animated "
         "background image_tokens exact_pixels decode_timeout decode_memory",
         "Quality": "look media resolution max_new_tokens temperature seed language target tokenizer retries",
@@ -74,7 +74,7 @@ METAVARS = {
         "GLOB": "include exclude",
         "FOLDER|FILE|auto": "transcripts",
         "FILE": "prompt_file metadata config html",
-        "FOLDER": "output captions",
+        "FOLDER": "output captions control",
         "PATH": "examples",
         "TRAINER[:MODEL]": "for_",
         "DURATION": "stop_after wait_for_server min max",

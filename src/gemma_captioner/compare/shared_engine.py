@@ -7,7 +7,7 @@ from functools import cached_property
 
 from ..config.settings import Settings
 from ..engines import Engine, EngineSpec, Session, engine_for
-from ..prompts.examples import read_examples
+from ..prompts.context import Context
 from ..types import Failed, Kind, Reply, Request
 
 
@@ -22,7 +22,7 @@ class SharedModel:
 
     @cached_property
     def engine(self) -> Engine:
-        return engine_for(self._settings, examples=read_examples(self._settings.prompting.examples))
+        return engine_for(self._settings, context=Context(self._settings).planned)
 
     @property
     def is_open(self) -> bool:

@@ -36,6 +36,15 @@ def _with_unit(value: Any) -> Any:
     return f"{value}s" if is_number or (isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value)) else value
 
 
+def _as_paths(value: Any) -> Any:
+    return () if value is None else (value,) if isinstance(value, str | Path) else value
+
+
+def _dump_paths(paths: tuple[Path, ...]) -> Any:
+    """One path as earlier versions, which had no several, wrote it."""
+    return str(paths[0]) if len(paths) == 1 else [str(path) for path in paths] or None
+
+
 def _as_tuple(value: Any) -> Any:
     return () if value is None else (value,) if isinstance(value, str) else value
 
@@ -49,6 +58,11 @@ FrameCounts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator
 StoragePath = Annotated[
     Path, PlainValidator(parse_path), PlainSerializer(str, when_used="json")
 ]  # here or in an object store
+StoragePaths = Annotated[
+    tuple[Annotated[Path, PlainValidator(parse_path)], ...],
+    BeforeValidator(_as_paths),
+    PlainSerializer(_dump_paths, when_used="json"),
+]
 LocalPath = Annotated[Path, BeforeValidator(parse_local_path)]  # on this machine
 ForTrainer = Annotated[
     str | None,

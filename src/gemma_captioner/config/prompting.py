@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .group import SettingsGroup, StringTuple, journal_name
+from .group import SettingsGroup, StoragePaths, StringTuple, journal_name
 
 Order = Literal["media-first", "text-first"]
 
@@ -21,6 +21,13 @@ FORMAT_PROMPTS = {  # for --format without a prompt; the format adds its instruc
     "image": "Describe this image for training data, with everything that is visible.",
     "clip": "Describe this clip for training data: what is visible and what happens, in order.",
 }
+
+
+EDIT_PROMPT = (
+    "You see one or more source images, then the result of an edit. Write the instruction that turns the first into "
+    "the last, in one to three sentences: what changes, with its place and its new look, and then what stays the same. "
+    "Put text in double quotes. No introduction, no commentary."
+)
 
 
 def continues(prompt: str) -> bool:
@@ -52,10 +59,16 @@ class PromptSettings(SettingsGroup):
     )
     prompt_file: Path | None = Field(None, description="Read the prompt from this text file.")
     system: str = Field("", description="The system prompt. [default: none]")
-    examples: Path | None = Field(
-        None,
+    examples: StoragePaths = Field(
+        (),
         description="Show the model example captions: a folder of media with `.txt` files, or a text file with "
-        "one caption per line.",
+        "one caption per line. Or show it whom or what to name: a folder of images without `.txt` files, named as in "
+        "`Mara.png`. Repeatable.",
+    )
+    control: StoragePaths = Field(
+        (),
+        description="Caption edits: show the model the source images of each file before it. They are in this "
+        "folder, with the name of the file, or several as `name_0`, `name_1`. Repeatable.",
     )
     preset: str | None = Field(
         None, description="Use the prompt and settings of a preset; `gemma-captioner presets` lists them."

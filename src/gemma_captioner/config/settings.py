@@ -21,8 +21,10 @@ from .formats import FormatSpec, format_spec
 from .group import SettingsGroup, journal_name
 from .model import AUTO, DEFAULT_MODEL, ModelSettings, ServerSettings
 from .precedence import merge_layers
+from .presets import needs_control
 from .prompting import (
     CLIP_PROMPT,
+    EDIT_PROMPT,
     FORMAT_PROMPTS,
     IMAGE_PROMPT,
     GenerationSettings,
@@ -75,10 +77,13 @@ class Settings(SettingsGroup):
         settings = super().from_dict(grouped)
         if settings.prompting.prompt and settings.prompting.prompt_file is not None:
             raise UsageError("--prompt and --prompt-file cannot be combined: give one of them")
+        preset = settings.prompting.preset
+        if preset and not settings.prompting.control and needs_control(preset, settings.prompting.prompt):
+            raise UsageError(f"--preset {preset} asks for the edit of a source image: give their folder with --control")
         for prompts in settings.prompts.values():  # fails before the run starts if the prompt file cannot be read
             if continues(prompts[0]):
                 raise UsageError("{previous} in the first prompt: give another --prompt before it")
-            if settings.prompting.examples is not None and any(map(continues, prompts)):
+            if settings.prompting.examples and any(map(continues, prompts)):
                 raise UsageError("--examples and {previous} cannot be combined: leave out one of them")
         if continues(settings.prompting.prefix) or continues(settings.prompting.suffix):
             raise UsageError("{previous} in --prefix or --suffix: it works only in the second or a later --prompt")
@@ -106,6 +111,8 @@ class Settings(SettingsGroup):
         if self.prompting.prompt_file is not None:
             common = (_read_prompt(self.prompting.prompt_file),)
         default = {"image": IMAGE_PROMPT, "clip": CLIP_PROMPT} if self.format.name == "prose" else FORMAT_PROMPTS
+        if self.prompting.control:
+            default = {"image": EDIT_PROMPT, "clip": EDIT_PROMPT.replace("images", "images or clips")}
         given: dict[Kind, tuple[str, ...]] = {"image": self.image.prompt or common, "clip": self.clip.prompt or common}
         return {
             kind: tuple(
@@ -165,8 +172,10 @@ class Settings(SettingsGroup):
             hash_inputs["format"] = self.format.schema or self.format.name
         if self.model.adapter is not None:
             hash_inputs["adapter"] = canonical_model_name(self.model.adapter)
-        if self.prompting.examples is not None:
-            hash_inputs["examples"] = canonical_model_name(str(self.prompting.examples))
+        if examples := [canonical_model_name(str(path)) for path in self.prompting.examples]:
+            hash_inputs["examples"] = examples[0] if len(examples) == 1 else examples
+        if self.prompting.control:  # how many; which files they have is in the digest of each caption's context
+            hash_inputs["control"] = len(self.prompting.control)
         hash_inputs |= hash_fields(self.decoding, {"background", "exact_pixels"})
         if kind == "clip":
             hash_inputs |= hash_fields(self.sampling)

@@ -56,7 +56,7 @@ def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
     """
     named: dict[Path, set[str] | None] = {}
     tars: set[Path] = set()
-    for path in map(_absolute, paths):
+    for path in map(absolute_path, paths):
         try:
             is_folder, exists = filesystem.inspect(path)
         except OSError as error:
@@ -76,7 +76,7 @@ def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
         elif (files := named.setdefault(path.parent, set())) is not None:
             files.add(path.name)
     named = dict(sorted(named.items(), key=lambda entry: entry[1] is not None))  # whole folders first
-    output = output and _absolute(output)
+    output = output and absolute_path(output)
     if output is not None and is_local(output) and output.is_file():
         raise StartError(f"--output {output} is a file: give a folder for the captions")
     repeated = [name for name, times in Counter(folder.name for folder in named).items() if times > 1]
@@ -94,7 +94,7 @@ def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
     return roots
 
 
-def _absolute(path: Path) -> Path:
+def absolute_path(path: Path) -> Path:
     if not is_local(path):
         return path
     return Path(os.path.abspath(path.expanduser()))

@@ -241,6 +241,7 @@ class CaptionRecord:
     run: str = ""  # the id of the run
     metadata: str | None = None  # the digest of the values that its prompts took from --metadata
     transcript: str | None = None  # the digest of the transcript that its prompts used
+    context: str | None = None  # the digest of the references and source images that the model saw
 
 
 class History:
@@ -273,6 +274,7 @@ class History:
                         run,
                         record.get("metadata"),
                         record.get("transcript"),
+                        record.get("context"),
                     )
                     self._failed.discard(str(path))
                 case {"kind": "failure", "path": str(path)}:

@@ -19,6 +19,7 @@ class CaptionedItem:
 
     item: MediaItem
     captions: tuple[str, ...]
+    sources: tuple[MediaItem, ...] = ()  # the source images of an edit, if the caller has found them
 
 
 def read_captions(

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from ..config.model import DEFAULT_MODEL
 from ..config.settings import Settings
 from ..errors import ModelError
-from ..prompts.examples import FewShotExample
+from ..prompts.context import ContextEntry
 from .base import Engine, EngineSpec, Session
 
 __all__ = ["Engine", "EngineSpec", "Session", "choose_model", "engine_for"]
@@ -15,33 +15,33 @@ __all__ = ["Engine", "EngineSpec", "Session", "choose_model", "engine_for"]
 ReportCallback = Callable[[str], None]  # receives one line for the user
 
 
-def _local(settings: Settings, log: ReportCallback, examples: Sequence[FewShotExample]) -> Engine:
+def _local(settings: Settings, log: ReportCallback, context: Sequence[ContextEntry]) -> Engine:
     # By default, idle OpenMP threads spin and take CPU time from decoding. OpenMP reads this variable when torch is
     # imported. Measured on 2 cores with 260 files: 60 s without it, 43 s with it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .local.engine import LocalEngine
 
-    engine = LocalEngine(settings, examples, log)
+    engine = LocalEngine(settings, context, log)
     if (warning := engine.warning) is not None:
         log(warning)
     return engine
 
 
-def _server(settings: Settings, log: ReportCallback, examples: Sequence[FewShotExample]) -> Engine:
+def _server(settings: Settings, log: ReportCallback, context: Sequence[ContextEntry]) -> Engine:
     if find_spec("openai") is None:
         raise ModelError("--engine server requires the openai package: pip install 'gemma-captioner[server]'")
     from .openai import ServerEngine
 
-    return ServerEngine(settings, log, examples)
+    return ServerEngine(settings, log, context)
 
 
-def _scripted(settings: Settings, log: ReportCallback, examples: Sequence[FewShotExample]) -> Engine:
+def _scripted(settings: Settings, log: ReportCallback, context: Sequence[ContextEntry]) -> Engine:
     from .scripted import ScriptedEngine
 
     return ScriptedEngine.from_file(settings.model.model)
 
 
-ENGINES: dict[str, Callable[[Settings, ReportCallback, Sequence[FewShotExample]], Engine]] = {
+ENGINES: dict[str, Callable[[Settings, ReportCallback, Sequence[ContextEntry]], Engine]] = {
     "local": _local,
     "server": _server,
     "vllm": _server,
@@ -50,16 +50,16 @@ ENGINES: dict[str, Callable[[Settings, ReportCallback, Sequence[FewShotExample]]
 
 
 def engine_for(
-    settings: Settings, log: ReportCallback = lambda line: None, examples: Sequence[FewShotExample] = ()
+    settings: Settings, log: ReportCallback = lambda line: None, context: Sequence[ContextEntry] = ()
 ) -> Engine:
     """Create the engine that the settings name. No weights are loaded yet.
 
     Args:
         settings: The run's settings.
         log: Receives lines for the user, called by the thread that polls the session.
-        examples: The few-shot examples of every request. The engine includes their tokens in its memory plan.
+        context: What precedes the items in requests. The engine includes its tokens in its memory plan.
     """
-    return ENGINES[settings.model.engine](choose_model(settings, log), log, examples)
+    return ENGINES[settings.model.engine](choose_model(settings, log), log, context)
 
 
 def choose_model(settings: Settings, log: ReportCallback = lambda line: None) -> Settings:

@@ -2,7 +2,8 @@
 
 Use it as `--engine scripted --model SCRIPT.json`. The script is one JSON object; every key is optional:
 
-    {"default": "A scripted caption of {name}.",     {name}, {stem}, {num_frames}, {audio_s} and {prompt} are replaced
+    {"default": "A scripted caption of {name}.",     {name}, {stem}, {num_frames}, {audio_s}, {prompt} and {labels} are
+                                                      replaced
      "delay_s": 0.0,                                  the duration of each batch
      "batch_size": 8,
      "size": [64, 64],
@@ -117,6 +118,7 @@ class ScriptedSession(Session):
             "num_frames": len(request.frames.times_s),
             "audio_s": 0 if request.frames.audio is None else request.frames.audio.duration_s,
             "prompt": request.prompt,
+            "labels": " ".join([*(part.text for part in request.context if part.answer is None), request.label]),
         }
         text = reply.text
         for key, value in facts.items():

@@ -16,7 +16,7 @@ from ..pipeline.model_choice import resolve_auto_model
 from ..pipeline.planner import Plan
 from ..pipeline.scheduler import Pipeline
 from ..pipeline.transcription import Transcripts
-from ..prompts.examples import read_examples
+from ..prompts.context import Context
 from ..prompts.metadata import load_metadata
 from ..storage.filesystem import glob_files
 from ..types import Activity, Failed, MediaItem, Outcome, Skipped
@@ -48,7 +48,7 @@ class Run:
         self.roots = resolve_roots(paths, settings.selection.output)
         if engine is None and _requires_model(self.roots, settings):
             Transcripts(settings, load_metadata(settings))  # errors of prompts and examples are reported first
-            read_examples(settings.prompting.examples)
+            Context(settings)
             settings = resolve_auto_model(settings, self.stores, log)
         self.settings = settings
         self.plan = Plan(self.roots, settings)

@@ -9,14 +9,12 @@ from ..dataset.reader import CaptionedItem
 from ..errors import StartError
 
 
-def path_inside(entry: CaptionedItem, folder: Path) -> str:
-    """Path of the media file within `folder`. Raises `StartError` if it is outside."""
+def path_inside(path: Path, folder: Path) -> str:
+    """Path of a media file within `folder`. Raises `StartError` if it is outside."""
     try:
-        return entry.item.path.relative_to(folder.absolute()).as_posix()
+        return path.relative_to(folder.absolute()).as_posix()
     except ValueError:
-        raise StartError(
-            f"{entry.item.path} is not inside {folder}, as this trainer requires: choose another --output"
-        ) from None
+        raise StartError(f"{path} is not inside {folder}, as this trainer requires: choose another --output") from None
 
 
 def require_one_kind(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:

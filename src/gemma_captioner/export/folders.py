@@ -61,7 +61,7 @@ def _link_with_companions(source: Path, media: Path, endings: Sequence[str] = ()
         original, link = source.with_name(name), media.with_name(name)
         if not link.exists() and (original.exists() or name == media.name):
             link.unlink(missing_ok=True)  # remove a broken link
-            _link(original, link)
+            link_file(original, link)
 
 
 def _check_caption_collisions(links: Sequence[tuple[CaptionedItem, Path]]) -> None:
@@ -80,7 +80,7 @@ def _check_caption_collisions(links: Sequence[tuple[CaptionedItem, Path]]) -> No
                 )
 
 
-def _link(media: Path, at: Path) -> None:
+def link_file(media: Path, at: Path) -> None:
     for link in (os.symlink, os.link):
         try:
             link(media, at)

@@ -10,6 +10,7 @@ from ..config.targets import get_target, trainers
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError, UsageError
 from ..types import Kind
+from .control import diffsynth_columns, huggingface_columns, musubi_columns
 from .entries import distinct, path_inside, require_one_kind, require_one_line, without_suffix
 from .folders import write_fibo_folder, write_folder
 from .shards import write_shards
@@ -41,6 +42,7 @@ class ExportFormat:
     several: str  # what happens to several captions of one file
     kind: Kind | None = None  # the only kind that the trainer reads, None for both
     suffixes: Mapping[str, ExportWriter] = field(default_factory=dict)  # other writers, by the suffix of --output
+    control: str = ""  # the trainer reads sources of edits from "columns" of the rows, or from "folders" of their own
 
     def default_path(self, folder: Path) -> Path | None:
         """Default target path for this media folder; None if the trainer reads the `.txt` beside the media."""
@@ -81,7 +83,8 @@ def _musubi(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
     rows: dict[Kind, list[Row]] = {"image": [], "clip": []}
     for entry in distinct(entries, lambda entry: (entry.item.kind, entry.item.path.stem)):
         path, kind = entry.item.path, entry.item.kind
-        rows[kind].append({"image_path" if kind == "image" else "video_path": str(path), "caption": entry.captions[0]})
+        row = {"image_path" if kind == "image" else "video_path": str(path), "caption": entry.captions[0]}
+        rows[kind].append(row | musubi_columns(entry))
     for kind, ending in (("image", "images"), ("clip", "videos")):
         if rows[kind]:
             path = to.with_name(f"{to.stem}-{ending}{to.suffix}")
@@ -107,14 +110,15 @@ def _simpletuner(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
 
 def _ltx(writer: Writer) -> ExportWriter:
     def row(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
-        yield {"caption": entry.captions[0], "media_path": path_inside(entry, folder)}
+        yield {"caption": entry.captions[0], "media_path": path_inside(entry.item.path, folder)}
 
     return lambda entries, to: _rows(writer, row)(distinct(entries, without_suffix), to)
 
 
 def _diffsynth(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
     # The name is relative to the dataset folder, which must be the --dataset_base_path.
-    yield {"image" if entry.item.kind == "image" else "video": entry.item.name, "prompt": entry.captions[0]}
+    row = {"image" if entry.item.kind == "image" else "video": entry.item.name, "prompt": entry.captions[0]}
+    yield row | diffsynth_columns(entry)
 
 
 def _diffsynth_with_sound(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
@@ -124,10 +128,14 @@ def _diffsynth_with_sound(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
 
 
 def _diffsynth_export(rows_of: Callable[[CaptionedItem, Path], Iterable[Row]]) -> ExportFormat:
-    write_list, csv, lines = (
-        _of_one_kind(_rows(writer, rows_of)) for writer in (write_json_list, write_csv, write_json_lines)
-    )
-    return ExportFormat(write_list, "{parent}/{name}-diffsynth.json", _FIRST, suffixes={".csv": csv, ".jsonl": lines})
+    def one_source(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
+        if len(entry.sources) > 1:
+            raise StartError(f"{entry.item.path} has several sources, which a .csv cannot hold: write .json or .jsonl")
+        return rows_of(entry, folder)
+
+    write_list, lines = (_of_one_kind(_rows(writer, rows_of)) for writer in (write_json_list, write_json_lines))
+    suffixes = {".csv": _of_one_kind(_rows(write_csv, one_source)), ".jsonl": lines}
+    return ExportFormat(write_list, "{parent}/{name}-diffsynth.json", _FIRST, suffixes=suffixes, control="columns")
 
 
 def _of_one_kind(write: ExportWriter) -> ExportWriter:
@@ -136,7 +144,8 @@ def _of_one_kind(write: ExportWriter) -> ExportWriter:
 
 def _metadata(column: str) -> ExportWriter:
     def row(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
-        yield {"file_name": path_inside(entry, folder), column: entry.captions[0]}
+        row = {"file_name": path_inside(entry.item.path, folder), column: entry.captions[0]}
+        yield row | huggingface_columns(entry, folder)
 
     def write(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
         _require_path_is_read(to, "metadata.jsonl")
@@ -156,14 +165,15 @@ def _generic_list_row(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
 
 
 EXPORTS: Mapping[str, ExportFormat] = {
-    "diffusion-pipe": ExportFormat(_diffusion_pipe, "{folder}/captions.json", _ALL),
-    "musubi": ExportFormat(_musubi, "{parent}/{name}-musubi.jsonl", _FIRST),
-    "ai-toolkit": ExportFormat(write_folder, None, _FIRST),
+    "diffusion-pipe": ExportFormat(_diffusion_pipe, "{folder}/captions.json", _ALL, control="folders"),
+    "musubi": ExportFormat(_musubi, "{parent}/{name}-musubi.jsonl", _FIRST, control="columns"),
+    "ai-toolkit": ExportFormat(write_folder, None, _FIRST, control="folders"),
     "simpletuner": ExportFormat(
         _rows(write_json_lines, _simpletuner),
         "{parent}/{name}-simpletuner.jsonl",
         _ALL,
         suffixes={".parquet": _rows(write_parquet, _simpletuner)},
+        control="folders",
     ),
     "finetrainers": ExportFormat(_metadata("caption"), "{folder}/metadata.jsonl", _FIRST),
     "ltx": ExportFormat(
@@ -179,7 +189,7 @@ EXPORTS: Mapping[str, ExportFormat] = {
     "mochi": ExportFormat(write_folder, None, _FIRST, kind="clip"),
     "diffsynth": _diffsynth_export(_diffsynth),
     "fibo": ExportFormat(write_fibo_folder, "{parent}/{name}-fibo", _FIRST, kind="image"),
-    "huggingface": ExportFormat(_metadata("text"), "{folder}/metadata.jsonl", _FIRST),
+    "huggingface": ExportFormat(_metadata("text"), "{folder}/metadata.jsonl", _FIRST, control="columns"),
     "webdataset": ExportFormat(write_shards, "{parent}/{name}.tar", _ALL),
     "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "one row per caption"),
     "parquet": ExportFormat(_rows(write_parquet, _generic_list_row), "{parent}/{name}.parquet", _ALL),

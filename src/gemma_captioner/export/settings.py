@@ -1,10 +1,17 @@
 """Settings of `export`."""
 
+from pydantic import Field
+
+from ..config.group import StoragePaths
 from ..config.selection import CaptionFileSettings, IncludeSettings, SelectionSettings
 
 
 class ExportSettings(CaptionFileSettings, IncludeSettings):
-    """Which files `export` reads, and where their captions are."""
+    """Which files `export` reads, and where their captions and sources are."""
+
+    control: StoragePaths = Field(
+        (), description="Also write where the source images of each file are: edits, found in this folder. Repeatable."
+    )
 
     @property
     def selection(self) -> SelectionSettings:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -129,47 +129,87 @@ def _samples_offset(pixels_offset: int, shape: tuple[int, ...]) -> int:
     return -(-(pixels_offset + math.prod(shape)) // 4) * 4
 
 
-class DecodeTask:
-    """One file being decoded. After `done`, `result` returns it; `release` frees its pixels when no longer needed."""
+@dataclass(slots=True)
+class _DecodingFile:
+    """One file of a `DecodeTask`. first: its first frame in the arena, once it is scheduled."""
 
-    def __init__(self, pool: "DecodePool", item: MediaItem, frames: int, first: int) -> None:
-        self._pool, self._item = pool, item
-        self._allocation: tuple[int, int] | None = (first, frames)
-        self._scheduled: ScheduledTask | None = pool._submit(item, first, frames)
-        self._result: Frames | Failed | None = None
-        self._frames_needed = 0
-        self._pool_failures = 0
+    item: MediaItem
+    frames: int  # allocated
+    first: int = 0
+    scheduled: "ScheduledTask | None" = None
+    pool_failures: int = 0
+    result: "Frames | Failed | _NeedsMoreFrames | None" = None
+
+
+class DecodeTask:
+    """Files being decoded together. After `done`, `results` returns them; `release` frees their pixels.
+
+    They share one allocation, and if one of them needs more frames, they give it back and wait for a larger one. So no
+    task waits for memory while it holds some.
+    """
+
+    def __init__(self, pool: "DecodePool", items: Sequence[MediaItem], frames: Sequence[int], first: int) -> None:
+        """frames: the number of frames for each item. first: the first frame of the allocation for all of them."""
+        self._pool = pool
+        self._files = [_DecodingFile(item, count) for item, count in zip(items, frames, strict=True)]
+        self._schedule(first)
+
+    @property
+    def _frames(self) -> int:
+        return sum(file.frames for file in self._files)
+
+    def _schedule(self, first: int) -> None:
+        self._allocation: tuple[int, int] | None = (first, self._frames)
+        self._waits_for_memory = False
+        for file in self._files:
+            file.first, file.result = first, None
+            file.scheduled = self._pool._submit(file.item, file.first, file.frames)
+            first += file.frames
 
     def done(self) -> bool:
-        if self._result is not None:
-            return True
-        if self._scheduled is not None:
-            if self._scheduled.is_lost() and self._allocation is not None:
-                if self._pool_failures == _MAX_RETRIES:
-                    crashes = f"the decoder processes crashed {_MAX_RETRIES + 1} times while reading it"
-                    self._result = Failed(self._item, f"{crashes}: run the command again")
-                    return True
-                self._pool_failures += 1
-                self._scheduled = self._pool._submit(self._item, *self._allocation)
-            if not self._scheduled.future.done():
-                return False
-            answer = self._pool._collect_result(self._scheduled.future, self._item, self._allocation)
-            if not isinstance(answer, _NeedsMoreFrames):
-                self._result = answer
-                return True
+        if self._waits_for_memory:
+            if (first := self._pool.arena.allocate(self._frames)) is not None:
+                self._schedule(first)
+            return False
+        if not all([self._is_answered(file) for file in self._files]):  # a list: each of them is polled
+            return False
+        larger = [file for file in self._files if isinstance(file.result, _NeedsMoreFrames)]
+        for file in larger:
+            assert isinstance(file.result, _NeedsMoreFrames)
+            file.frames = file.result.frames
+        if larger:
             self.release()
-            self._scheduled, self._frames_needed = None, answer.frames
-        if (first := self._pool.arena.allocate(self._frames_needed)) is not None:
-            self._allocation = (first, self._frames_needed)
-            self._scheduled = self._pool._submit(self._item, first, self._frames_needed)
-        return False
+            self._waits_for_memory = True
+            return self.done()
+        return True
+
+    def _is_answered(self, file: _DecodingFile) -> bool:
+        if file.result is not None:
+            return True
+        assert file.scheduled is not None
+        if file.scheduled.is_lost() and self._allocation is not None:
+            if file.pool_failures == _MAX_RETRIES:
+                crashes = f"the decoder processes crashed {_MAX_RETRIES + 1} times while reading it"
+                file.result = Failed(file.item, f"{crashes}: run the command again")
+                return True
+            file.pool_failures += 1
+            file.scheduled = self._pool._submit(file.item, file.first, file.frames)
+        if file.scheduled.future.done():
+            file.result = self._pool._collect_result(file.scheduled.future, file.item, file.first)
+        return file.result is not None
+
+    def results(self) -> list[Frames | Failed]:
+        """One for each item, in order."""
+        results = [file.result for file in self._files if isinstance(file.result, Frames | Failed)]
+        assert len(results) == len(self._files)
+        return results
 
     def result(self) -> Frames | Failed:
-        assert self._result is not None
-        return self._result
+        """The result of the first item."""
+        return self.results()[0]
 
     def wait(self) -> Frames | Failed:
-        """Wait until it is done, and return the result."""
+        """Wait until it is done, and return the result of the first item."""
         while not self.done():
             time.sleep(0.01)
         return self.result()
@@ -250,6 +290,7 @@ class DecodePool:
         workers: int,
         pixel_bytes: int,
         max_pixel_bytes: int = 0,
+        files_per_task: int = 1,
     ) -> None:
         """Start the workers.
 
@@ -260,13 +301,14 @@ class DecodePool:
             workers: The number of processes.
             pixel_bytes: The limit for the pixels and the sound of all files.
             max_pixel_bytes: The limit up to which `grow` may raise it.
+            files_per_task: The most files that `start` gets at once. There is always room for them.
         """
         self._settings = settings
         self._sizes = (size, clip_size)
         frame_bytes = max(max_frame_bytes(size), max_frame_bytes(clip_size))
         # Sound takes the place of frames, behind those of its clip.
         self._clip_frames = settings.frames + -(-max_audio_bytes(settings.max_audio_s) // frame_bytes)
-        frames = max(self._clip_frames, pixel_bytes // frame_bytes)
+        frames = max(self._clip_frames * files_per_task, pixel_bytes // frame_bytes)
         self.arena = SharedMemoryArena(frames, frame_bytes, max_pixel_bytes // frame_bytes)
         self._processes = WorkerPool(workers, int(settings.memory_gib * GIB))
 
@@ -274,11 +316,11 @@ class DecodePool:
         """Raise the limit for the pixels of all files."""
         self.arena.grow(pixel_bytes // self.arena.frame_bytes)
 
-    def start(self, item: MediaItem) -> DecodeTask | None:
-        """Start decoding. Returns None if there is no room for the pixels now."""
-        frames = self._clip_frames if item.kind == "clip" else 1
-        first = self.arena.allocate(frames)
-        return None if first is None else DecodeTask(self, item, frames, first)
+    def start(self, *items: MediaItem) -> DecodeTask | None:
+        """Start decoding files together. Returns None if there is no room for the pixels now."""
+        frames = [self._clip_frames if item.kind == "clip" else 1 for item in items]
+        first = self.arena.allocate(sum(frames))
+        return None if first is None else DecodeTask(self, items, frames, first)
 
     def _submit(self, item: MediaItem, first: int, frames: int) -> ScheduledTask:
         destination = (self.arena.path, self.arena.bytes, first * self.arena.frame_bytes, frames)
@@ -286,7 +328,7 @@ class DecodePool:
         return self._processes.schedule(_decode_into, args=arguments, timeout=self._settings.timeout_s)
 
     def _collect_result(
-        self, future: "ProcessFuture[Any]", item: MediaItem, allocation: tuple[int, int] | None
+        self, future: "ProcessFuture[Any]", item: MediaItem, first: int
     ) -> Frames | Failed | _NeedsMoreFrames:
         try:
             result = future.result()
@@ -299,9 +341,8 @@ class DecodePool:
             return Failed(item, f"the decoder crashed ({_exit_reason(error)}): convert the file with another program")
         if not isinstance(result, _SharedFrames):
             return result  # type: ignore[no-any-return]
-        assert allocation is not None
-        pixels = self.arena.view(allocation[0], result.shape)
-        samples = self.arena.samples(allocation[0], result.shape, result.samples) if result.samples else None
+        pixels = self.arena.view(first, result.shape)
+        samples = self.arena.samples(first, result.shape, result.samples) if result.samples else None
         return Frames(pixels, audio=None if samples is None else Audio(samples), **result.metadata)
 
     def close(self) -> None:

@@ -14,11 +14,13 @@ from ..dataset.unsearched import describe_unsearched
 from ..engines import engine_for
 from ..engines.sound import plan_sound
 from ..errors import StartError
-from ..prompts.examples import read_examples
+from ..prompts.context import Context
 from ..prompts.metadata import MetadataTable, load_metadata
+from ..prompts.sources import EditPairs
 from ..prompts.variables import find_empty_variable, text_values
 from ..text import counted
 from ..types import Failed, Kind, MediaItem
+from .context_length import check_context_length, describe_references
 from .failures import describe_collisions, describe_failures
 from .item import existing_caption, templates
 from .model_choice import resolve_auto_model
@@ -96,11 +98,13 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     notes: list[str] = []
     with suppress(StartError):  # `engine_for` raises it again
         settings = resolve_auto_model(settings, dict.fromkeys(root.store for root in roots), notes.append)
-    plan = Plan(roots, settings)
+    plan, context = Plan(roots, settings), Context(settings)
+    pairs = EditPairs(context.sources)
     pending, existing, failures = Counter[Kind](), 0, []
     for step in plan:
+        pairs.add(step if isinstance(step, MediaItem) else step.item)
         if isinstance(step, MediaItem):
-            error = _empty_variable_error(step, settings, metadata) or transcripts.find_error(step)
+            error = _empty_variable_error(step, settings, metadata) or transcripts.find_error(step) or pairs.error(step)
             if error is None:
                 pending[step.kind] += 1
             else:
@@ -111,7 +115,7 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
             existing += 1
     model, shortage, prompt_tokens, audio_tokens = settings.model.model, None, None, 0
     try:
-        engine = engine_for(settings, notes.append, read_examples(settings.prompting.examples))
+        engine = engine_for(settings, notes.append, context.planned)
         sound = plan_sound(settings, engine.spec)
         if pending["clip"] and sound.message:
             notes.append(sound.message)
@@ -125,9 +129,15 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
         prompt_tokens = sum(pending[kind] * sum(counts) for kind, counts in tokens.items())
         audio_tokens = pending["clip"] * len(settings.prompts["clip"]) * sound.tokens
         model = engine.describe()
+        for kind in pending:
+            check_context_length(context, engine, settings, kind)
         notes += _context_warnings(engine.spec.context_length, settings, pending, tokens)
+        notes += filter(None, [describe_references(context, engine)])
     except StartError as error:  # the counts are useful even if the model cannot run
         shortage = str(error)
+    selection = settings.selection
+    complete = not (plan.num_beyond_limit or selection.shard or selection.include)
+    notes += pairs.notes(complete=complete, recursive=selection.recursive)
     if (unsearched := describe_unsearched(plan.discovery.unsearched)) is not None:
         notes.append(unsearched)
     return DryRunReport(

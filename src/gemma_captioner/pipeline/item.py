@@ -15,11 +15,11 @@ from ..dataset import sidecar
 from ..dataset.journal import JournalRecord
 from ..errors import ItemError
 from ..media.pool import DecodeTask
-from ..prompts.examples import FewShotExample, examples_of_kind
+from ..prompts.context import Context, entries_of_kind
 from ..prompts.metadata import MetadataTable
 from ..prompts.variables import fill_template, find_empty_variable, variable_values
 from ..text import encodable
-from ..types import Captioned, Failed, Frames, Kind, MediaItem, Reply, Request
+from ..types import Captioned, ContextPart, Failed, Frames, Kind, MediaItem, Reply, Request
 from .postprocess import CaptionCheck, check_chain_reply, postprocess_reply
 from .transcription import Speech
 
@@ -81,9 +81,12 @@ class ItemState:
 
     item: MediaItem
     media: str  # the fingerprint of the file, taken before it is decoded
-    decoding: DecodeTask
+    decoding: DecodeTask  # of the file, then of its sources
+    sources: Sequence[MediaItem] = ()
+    context_digest: str | None = None  # of the references and sources
     transcription: Future[Speech | Failed | None] | None = None  # None if nothing is transcribed
     frames: Frames | None = None
+    source_frames: Sequence[Frames] = ()
     speech_nearby: str | None = None  # what is said in the clip, None if that is unknown
     values: Mapping[str, str | int | float] = field(default_factory=dict)  # of the variables in its prompts
     prompt_states: list[PromptState] = field(default_factory=list)
@@ -147,23 +150,40 @@ class ItemState:
             return []
         return [prompt for prompt in self.prompt_states if not prompt.in_flight and prompt.reply is None]
 
-    def request(self, prompt_state: PromptState, settings: Settings, examples: Sequence[FewShotExample]) -> Request:
+    def take_decoded(self) -> Frames | Failed:
+        """Keep the frames of the sources, and return those of the item. One that cannot be decoded fails the item."""
+        frames, *of_sources = self.decoding.results()
+        for source, result in zip(self.sources, of_sources, strict=True):
+            if isinstance(frames, Frames) and isinstance(result, Failed):
+                return Failed(self.item, f"its source {source.path}: {result.error}")
+        self.source_frames = [result for result in of_sources if isinstance(result, Frames)]
+        return frames
+
+    def request(self, prompt_state: PromptState, settings: Settings, context: Context) -> Request:
         """Build the request. A retry samples with another seed, because greedy decoding would repeat the reply."""
         assert self.frames is not None
         generation, attempt, is_last = settings.generation, prompt_state.attempt, not prompt_state.following
         prompt, format_error, begin = prompt_state.prompt, prompt_state.format_error, settings.prompting.begin.strip()
         seed = f"{generation.seed} {self.item.name}" + (f" {attempt}" if attempt else "")
         kind = self.frames.kind
+        labels = context.labels([frames.kind for frames in self.source_frames], kind)
         return Request(
             id=prompt_state.id,
             item=self.item,
             frames=self.frames,
             prompt=_RETRY_PROMPT.format(prompt=prompt, format_error=format_error) if format_error else prompt,
             max_new_tokens=settings.max_new_tokens(kind),
-            examples=tuple(
-                example.to_example(prompt_state.template, prompt_state.prompt, settings.prompting.trigger)
-                for example in examples_of_kind(examples, kind)
+            context=(
+                *(
+                    entry.to_part(prompt_state.template, prompt_state.prompt, settings.prompting.trigger)
+                    for entry in entries_of_kind(context.entries, kind)
+                ),
+                *(
+                    ContextPart(label, frames=frames, is_shared=False)
+                    for label, frames in zip(labels, self.source_frames, strict=False)
+                ),
             ),
+            label=labels[-1],
             temperature=max(generation.temperature, _RETRY_TEMPERATURE) if attempt else generation.temperature,
             seed=crc32(seed.encode("utf-8", "replace")),
             begin=begin if is_last else "",
@@ -220,7 +240,8 @@ class ItemState:
         checks = [prompt.check for prompt in self.prompt_states if prompt.check]
         replies = [[reply for _, reply in prompt.answered] for prompt in self.prompt_states]
         captions = tuple(check.caption for check in checks)
-        flags = dict.fromkeys([*self.frames.flags, *(flag for check in checks for flag in check.flags)])
+        of_media = (flag for frames in (self.frames, *self.source_frames) for flag in frames.flags)
+        flags = dict.fromkeys([*of_media, *(flag for check in checks for flag in check.flags)])
         return Captioned(
             item=self.item,
             caption="\n".join(dict.fromkeys(captions)) if as_lines else captions[0],
@@ -253,4 +274,6 @@ class ItemState:
             "seconds": round(captioned.seconds, 3),
             "retries": sum(len(prompt.rejected) for prompt in self.prompt_states),
             "rejected": [raw for prompt in self.prompt_states for raw in prompt.rejected],
+            **({"sources": [source.name for source in self.sources]} if self.sources else {}),
+            **({} if self.context_digest is None else {"context": self.context_digest}),
         } | ({} if self.frames.audio is None else {"audio_s": round(self.frames.audio.duration_s, 3)})

@@ -13,7 +13,10 @@ from ..dataset import parquet, sidecar
 from ..dataset.discover import DiscoveredItem, Discovery, Root
 from ..dataset.journal import CaptionRecord, History, fingerprint
 from ..dataset.unsearched import describe_unsearched
+from ..errors import ItemError
+from ..prompts.context import Context
 from ..prompts.metadata import MetadataTable, load_metadata
+from ..prompts.sources import exclude_control
 from ..storage.filesystem import read
 from ..text import counted
 from ..types import Failed, Folder, MediaItem, Skipped
@@ -38,6 +41,10 @@ class OverwritePolicy:
     @cached_property
     def _transcripts(self) -> Transcripts:
         return Transcripts(self._settings, self._metadata)
+
+    @cached_property
+    def _context(self) -> Context:
+        return Context(self._settings)
 
     def history(self, store: Path) -> History:
         if store not in self._histories:
@@ -79,7 +86,14 @@ class OverwritePolicy:
             not is_same
             or record.metadata not in (None, self._metadata.digest(item))
             or record.transcript != self._transcripts.digest(item)
+            or record.context not in (None, self._context_digest(item))
         )
+
+    def _context_digest(self, item: MediaItem) -> str | None:
+        try:
+            return self._context.digest(self._context.sources.of(item))
+        except ItemError:  # the run that captions it again reports what its sources lack
+            return None
 
     def _is_flagged(self, item: MediaItem, flag: str) -> bool:
         """Whether the tool made its caption and gave it this flag. "" stands for any flag."""
@@ -101,7 +115,7 @@ class Plan:
         """overwrite: the policy of an earlier plan of the same run, which does not see what the run has written."""
         self._selection = settings.selection
         self._target = settings.sampling.for_
-        self.discovery = Discovery(roots, settings.selection)
+        self.discovery = Discovery(roots, exclude_control(settings.selection, roots, settings.prompting.control))
         self.overwrite = overwrite or OverwritePolicy(settings)
         self._captioned_paths: frozenset[str] | None = None  # only with --captions-to parquet
         self._stores = {root.store for root in roots}

@@ -21,8 +21,9 @@ from ..config.targets import get_target
 from ..dataset.journal import JournalRecord, fingerprint, new_run_id
 from ..engines import Engine, Session, engine_for
 from ..engines.sound import SoundPlan, plan_sound, with_sound_up_to
+from ..errors import ItemError
 from ..media.pool import DecodePool
-from ..prompts.examples import FewShotExample, decode_examples, read_examples
+from ..prompts.context import Context
 from ..prompts.metadata import load_metadata
 from ..text import file_error
 from ..types import (
@@ -30,12 +31,14 @@ from ..types import (
     Captioned,
     Failed,
     Frames,
+    Kind,
     MediaItem,
     Outcome,
     Skipped,
     max_audio_bytes,
     max_frame_bytes,
 )
+from .context_length import check_context_length
 from .decoding import decode_settings
 from .item import ItemState, existing_caption
 from .transcription import Transcripts
@@ -59,7 +62,7 @@ class Pipeline:
         log: Callable[[str], None] = lambda line: None,
         deadline: float = float("inf"),
     ) -> None:
-        """Read the prompts, the metadata table and the examples. Loads no model.
+        """Read the prompts, the metadata table and the context. Loads no model.
 
         Args:
             engine: By default, the settings select one.
@@ -69,7 +72,7 @@ class Pipeline:
             deadline: The value of `time.monotonic()` after which no item is started.
 
         Raises:
-            UsageError: A prompt, the metadata table or an example is invalid.
+            UsageError: A prompt, the metadata table, an example or a folder of sources is invalid.
         """
         self.settings = settings
         self.run_id = run_id or new_run_id()
@@ -81,7 +84,7 @@ class Pipeline:
         self._deadline = deadline
         self._metadata = load_metadata(settings)
         self._transcripts = Transcripts(settings, self._metadata)
-        self._examples: list[FewShotExample] = read_examples(settings.prompting.examples)
+        self._context = Context(settings)
         self._format = get_format(settings.format)
         self._as_lines = (
             self._format.is_one_line
@@ -91,6 +94,7 @@ class Pipeline:
         self._items: list[ItemState] = []  # in progress, in the order of the plan
         self._in_flight: dict[int, ItemState] = {}  # by request id
         self._request_ids = count()
+        self._kinds: set[Kind] = set()  # of the items so far
         self._deferred: MediaItem | None = None  # the next item, while there is no memory for its pixels
         self._is_exhausted = False  # no more items to start
         self._sound_is_reported = False  # with the first clip
@@ -172,6 +176,9 @@ class Pipeline:
 
     def _begin(self, item: MediaItem) -> ItemState | Failed | None:
         """Start to decode an item. Returns None if there is no memory for its pixels now."""
+        if self.loaded_at is None and item.kind not in self._kinds:  # later, the engine rejects single requests
+            self._kinds.add(item.kind)
+            check_context_length(self._context, self.engine, self.settings, item.kind)
         pool = self._pool
         if (error := self.writer.write_error(item.store)) is not None:
             return Failed(item, error)
@@ -179,16 +186,21 @@ class Pipeline:
             media = fingerprint(item.path)
         except OSError as unreadable:
             return Failed(item, f"cannot be read ({file_error(unreadable)}): replace or remove it")
-        decoding = pool.start(item)
+        try:
+            sources = self._context.sources.of(item)
+            digest = self._context.digest(sources)
+        except ItemError as error:
+            return Failed(item, str(error))
+        decoding = pool.start(item, *sources)
         if item.kind == "clip" and decoding is not None and not self._sound_is_reported:
             self._sound_is_reported = True
             if self._sound.message:
                 self._log(self._sound.message)
-        return None if decoding is None else ItemState(item, media, decoding)
+        return None if decoding is None else ItemState(item, media, decoding, sources, digest)
 
     @cached_property
     def _pool(self) -> DecodePool:
-        """The decode pool, started for the first file. It decodes the examples first."""
+        """The decode pool, started for the first file. It decodes the examples and references first."""
         spec, most = self.engine.spec, max(PIXEL_BYTES, psutil.virtual_memory().available // 4)
         pool = DecodePool(
             spec.size,
@@ -197,11 +209,12 @@ class Pipeline:
             workers=self.settings.run_options.workers or os.cpu_count() or 1,
             pixel_bytes=min(most, self._pixel_bytes()),
             max_pixel_bytes=most,
+            files_per_task=self._context.sources.files_per_item,
         )
         self._resources.enter_context(pool)
         if prepare := getattr(self.engine, "prepare", None):  # an engine of the user's own may have none
             self._wait_until_prepared = prepare()
-        self._examples = decode_examples(self._examples, pool)
+        self._context.decode(pool)
         return pool
 
     @cached_property
@@ -218,7 +231,8 @@ class Pipeline:
         """Return the memory for as many clips as the engine prefers, with sound, as far as it knows yet."""
         spec = self.engine.spec
         clip = self.settings.sampling.frames * max_frame_bytes(spec.clip_size or spec.size)
-        return max(PIXEL_BYTES, spec.preferred_batch_size * (clip + max_audio_bytes(self._decoded_sound_s)))
+        clip += max_audio_bytes(self._decoded_sound_s)
+        return max(PIXEL_BYTES, spec.preferred_batch_size * clip * self._context.sources.files_per_item)
 
     def _drop_undecoded(self) -> None:
         """After the deadline, leave the items that no request was sent for to another run."""
@@ -229,7 +243,7 @@ class Pipeline:
     def _begin_decoded(self) -> Iterator[Outcome]:
         """Create the prompts of the items that were decoded since. Yields those that cannot be asked about."""
         for state in [state for state in self._items if state.frames is None and state.is_decoded]:
-            if isinstance(frames := state.decoding.result(), Failed):
+            if isinstance(frames := state.take_decoded(), Failed):
                 state.failed = frames
             elif not self._is_transcribed(state, frames):
                 continue
@@ -238,6 +252,7 @@ class Pipeline:
             else:
                 existing = existing_caption(state.item, self._metadata)
                 frames = with_sound_up_to(self._sound.max_s, frames)
+                state.source_frames = [with_sound_up_to(self._sound.max_s, source) for source in state.source_frames]
                 state.begin(frames, self.settings, self._metadata, existing, lambda: next(self._request_ids), speech)
             if state.failed is not None:
                 self._release(state)
@@ -260,7 +275,7 @@ class Pipeline:
     @cached_property
     def engine(self) -> Engine:
         """The engine, created for the first file. A finished folder needs none."""
-        return self._own_engine or engine_for(self.settings, self._log, self._examples)
+        return self._own_engine or engine_for(self.settings, self._log, self._context.planned)
 
     def _load_model(self) -> Session:
         """Load the model while workers decode the next files."""
@@ -281,7 +296,7 @@ class Pipeline:
                 return
             for prompt_state in state.pending_prompts()[:available_slots]:
                 self._in_flight[prompt_state.id], prompt_state.in_flight = state, True
-                session.submit(state.request(prompt_state, self.settings, self._examples))
+                session.submit(state.request(prompt_state, self.settings, self._context))
                 available_slots -= 1
 
     # Outcomes

@@ -1,100 +1,122 @@
-"""Few-shot examples: media with their captions, or captions without media."""
+"""Reads --examples: few-shot examples, which have captions, and references, which have names."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..captions.formats import join_prose_lines
 from ..config.selection import SelectionSettings
-from ..dataset.discover import Discovery, Root
-from ..errors import StartError, UsageError
-from ..media.pool import DecodePool
-from ..text import file_error
-from ..types import Audio, Example, Failed, Frames, Kind, MediaItem
-from .variables import fill_template, variable_values
+from ..dataset.discover import Collision, DiscoveredItem, Discovery, Root
+from ..errors import UsageError
+from ..text import encodable, file_error
+from ..types import Failed, MediaItem
 
 
 @dataclass(frozen=True, slots=True)
-class FewShotExample:
-    """A caption and its media."""
+class ShownMedia:
+    """What --examples names.
 
-    answer: str
-    item: MediaItem | None = None  # None for a caption without media
-    frames: Frames | None = None  # None until the media is decoded
-
-    @property
-    def kind(self) -> Kind | None:
-        return self.frames.kind if self.frames else self.item.kind if self.item else None
-
-    def to_example(self, template: str, prompt: str, trigger: str) -> Example:
-        """Fill `template` for the example. Without media, use `prompt`, which is filled for the current item."""
-        if self.item is None or self.frames is None:
-            return Example(prompt, self.answer)
-        values = variable_values(self.item, self.frames, trigger=trigger, existing="", metadata={})
-        try:
-            return Example(fill_template(template, values), self.answer, self.frames)
-        except KeyError:  # the prompt uses a column of the metadata table, which has no row for examples
-            return Example(prompt, self.answer, self.frames)
-
-
-def read_examples(path: Path | None) -> list[FewShotExample]:
-    """Read a folder of captioned media, in natural order, or a text file with one caption per line.
-
-    It skips media without a caption. Raises `UsageError` if the path cannot be read or has no examples.
+    Attributes:
+        examples: (caption, its media, None for a caption alone).
+        references: (label, image), those of one name next to each other.
+        names: Whom or what the references show.
     """
-    if path is None:
-        return []
-    try:
-        if path.is_dir():
-            examples = [
-                FewShotExample(_answer(found.item.caption_path), found.item)
-                for found in Discovery([Root(path, path, path)], SelectionSettings())
-                if not isinstance(found, Failed) and found.captioned
-            ]
-        else:
-            examples = [
-                FewShotExample(line.strip())
-                for line in path.read_text(encoding="utf-8-sig").splitlines()
-                if line.strip()
-            ]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--examples {path} cannot be read: {file_error(error)}") from error
-    if not examples:
-        raise UsageError(
-            f"--examples {path} has no examples: give media with a .txt file beside each, or one caption per line"
-        )
-    return examples
+
+    examples: Sequence[tuple[str, MediaItem | None]] = ()
+    references: Sequence[tuple[str, MediaItem]] = ()
+    names: Sequence[str] = ()
+
+
+def read_examples(paths: Sequence[Path], *, has_sources: bool = False) -> ShownMedia:
+    """Read folders of media, in natural order, and text files with one caption per line.
+
+    The media of a folder with a caption are examples, and those without a caption are skipped. In a folder without
+    captions, each image is a reference, named after whom or what it shows.
+
+    Args:
+        has_sources: Whether the run has source images. The media of an example have none, so it must be a text.
+
+    Raises:
+        UsageError: A path cannot be read or has nothing to show, or two references have the same name.
+    """
+    examples: list[tuple[str, MediaItem | None]] = []
+    images: list[MediaItem] = []
+    for path in paths:
+        try:
+            if not path.is_dir():
+                examples += [(line.strip(), None) for line in _text(path).splitlines() if line.strip()]
+                if not any(item is None for _, item in examples):
+                    raise UsageError(_nothing(path))
+                continue
+            found = list(Discovery([Root(path, path, path)], SelectionSettings()))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--examples {path} cannot be read: {file_error(error)}") from error
+        captioned = [one.item for one in found if isinstance(one, DiscoveredItem) and one.captioned]
+        if captioned and has_sources:
+            raise UsageError(
+                f"--examples {path}: media with captions cannot be combined with --control, because the model "
+                "would not see their sources: give a text file with one caption per line"
+            )
+        examples += [(_answer(item.caption_path), item) for item in captioned]
+        if not captioned:
+            images += _reference_images(path, found)
+    names = _names(images)
+    return ShownMedia(examples, list(_labeled(images, names)), list(dict.fromkeys(names)))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig")
 
 
 def _answer(path: Path) -> str:
     try:
-        return join_prose_lines(path.read_text(encoding="utf-8-sig"))
+        return join_prose_lines(_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--examples: {path} cannot be read: {file_error(error)}") from error
 
 
-def examples_of_kind(examples: Sequence[FewShotExample], kind: Kind) -> list[FewShotExample]:
-    """Return the examples whose media is of this kind, and those without media."""
-    return [example for example in examples if example.kind in (None, kind)]
+def _nothing(path: Path) -> str:
+    return (
+        f"--examples {path} has nothing to show: give media with a .txt file beside each, images named after whom or "
+        "what they show, or a text file with one caption per line"
+    )
 
 
-def decode_examples(examples: Sequence[FewShotExample], pool: DecodePool) -> list[FewShotExample]:
-    """Return the examples with their frames. Raises `StartError` if one cannot be decoded: skipping it would not do
-    what the user asked for."""
-    return [
-        example if example.item is None else FewShotExample(example.answer, example.item, _frames(example.item, pool))
-        for example in examples
-    ]
+def _reference_images(path: Path, found: Sequence[DiscoveredItem | Failed]) -> list[MediaItem]:
+    for one in found:
+        if isinstance(one, Collision):
+            raise UsageError(
+                f"--examples: {one.item.path} has the same name as another file: number them, as in "
+                f"{one.item.path.stem}-1.png and {one.item.path.stem}-2.jpg"
+            )
+        if isinstance(one, Failed):
+            raise UsageError(f"--examples {path}: {one.error}")
+        if unsafe := re.search(r"[<>|]", one.item.path.stem):
+            raise UsageError(
+                f"--examples: {one.item.path}: the model would read {unsafe[0]} as part of a token: rename the file"
+            )
+    images = [one.item for one in found if isinstance(one, DiscoveredItem) and one.item.kind == "image"]
+    if not images:
+        raise UsageError(_nothing(path))
+    return images
 
 
-def _frames(item: MediaItem, pool: DecodePool) -> Frames:
-    decoding = pool.start(item)
-    assert decoding is not None  # the pool is empty, so it has room
-    frames = decoding.wait()
-    if isinstance(frames, Failed):
-        raise StartError(f"--examples: {item.path}: {frames.error}")
-    # The pool reuses the memory of the pixels and samples after `release`.
-    audio = None if frames.audio is None else Audio(frames.audio.samples.copy())
-    copy = replace(frames, pixels=frames.pixels.copy(), audio=audio, flags=())
-    decoding.release()
-    return copy
+def _names(images: Sequence[MediaItem]) -> list[str]:
+    """The name that each image shows. A number at the end only counts the images of one name.
+
+    # Mara.png, Mara-2.jpg, red_lantern.png, Apollo-11.png -> Mara, Mara, red lantern, Apollo-11
+    """
+    stems = [encodable(image.path.stem) for image in images]
+    bases = [re.sub(r"[-_ ]\d+$", "", stem) for stem in stems]
+    sharing = Counter(base.casefold() for base in bases)
+    names = [base if sharing[base.casefold()] > 1 else stem for stem, base in zip(stems, bases, strict=True)]
+    return [name.replace("_", " ").strip() for name in names]
+
+
+def _labeled(images: Sequence[MediaItem], names: Sequence[str]) -> Iterator[tuple[str, MediaItem]]:
+    for name in dict.fromkeys(names):
+        of_name = [image for image, known in zip(images, names, strict=True) if known == name]
+        for number, image in enumerate(of_name):
+            yield f"This is {name}:" if number == 0 else f"This is {name}, too:", image

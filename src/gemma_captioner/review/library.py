@@ -16,6 +16,7 @@ from ..config.targets import states_silence
 from ..dataset import sidecar
 from ..dataset.discover import Discovery, Root
 from ..errors import ItemError, StorageError
+from ..prompts.sources import exclude_control
 from ..text import encodable
 from ..types import Failed, MediaItem
 from .decisions import Decision, Decisions
@@ -108,7 +109,8 @@ class Library:
             seen: set[str] = set()
             changed: set[int] = set()
             problems: list[str] = []
-            for found in Discovery([self.root], self._settings.selection):
+            selection = exclude_control(self._settings.selection, [self.root], self._settings.prompting.control)
+            for found in Discovery([self.root], selection):
                 if not isinstance(found.item, MediaItem):
                     problems.append(encodable(f"{found.item.path}: {getattr(found, 'error', '')}"))
                     continue

@@ -36,8 +36,8 @@ class AudioEncoder:
         return self._family.soft_tokens(min(samples, self._max_samples))
 
     def sounds(self, request: Request) -> list[Audio]:
-        """Return the sounds of a request in the order of their markers: of its examples, then its own."""
-        frames = [*(example.frames for example in request.examples), request.frames]
+        """Return the sounds of a request in the order of their markers: of its context, then its own."""
+        frames = [*(part.frames for part in request.context), request.frames]
         sounds = [one.audio for one in frames if one is not None and one.audio is not None]
         return [sound for sound in sounds if self.soft_tokens(len(sound.samples))]
 

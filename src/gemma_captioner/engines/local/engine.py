@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...config.settings import Settings
 from ...errors import ModelError, UsageError
 from ...imports import finish_imports, skip_unused_imports, start_imports
-from ...prompts.examples import FewShotExample, examples_of_kind
+from ...prompts.context import ContextEntry, entries_of_kind
 from ...types import AUDIO_RATE, Kind, PatchBudget, Size
 from ..base import EngineSpec
 from ..sound import plan_sound
@@ -23,7 +23,7 @@ from .config import ModelConfig, read_config
 from .families import FAMILIES, Family
 from .memory import Architecture, MemoryPlan
 from .processor import Processor
-from .prompting import Turn, encode_prompt
+from .prompting import Turn, TurnMedia, encode_prompt
 from .quantized import stored_precision
 
 if TYPE_CHECKING:  # it imports torch and transformers, which takes seconds
@@ -37,18 +37,18 @@ class LocalEngine:
     def __init__(
         self,
         settings: Settings,
-        examples: Sequence[FewShotExample] = (),
+        context: Sequence[ContextEntry] = (),
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Read nothing yet.
 
         Args:
             settings: The run's settings.
-            examples: The few-shot examples of every request. Token counts and the memory plan include them.
+            context: What precedes the items in requests. Token counts and the memory plan include it.
             log: Receives lines for the user, called by the thread that polls the session.
         """
         self._settings = settings
-        self._examples = examples
+        self._context_entries = context
         self._log = log
 
     @cached_property
@@ -192,23 +192,23 @@ class LocalEngine:
         return warning_without_gpu(self._settings.model.model, self.device)
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
-        def turn(prompt: str, kind: Kind, num_frames: int, answer: str | None = None) -> Turn:
-            return Turn(
-                prompt,
-                [self._static_spec.tokens_per_frame[kind] - _MARKER_TOKENS] * num_frames,
-                (0.0,) * num_frames,
-                answer,
-                audio_tokens=audio_tokens if kind == "clip" and num_frames else 0,
-            )
+        def media(label: str, kind: Kind | None, num_frames: int) -> TurnMedia:
+            if kind is None:
+                return TurnMedia(label)
+            soft_tokens = self._static_spec.tokens_per_frame[kind] - _MARKER_TOKENS
+            sound = audio_tokens if kind == "clip" and num_frames else 0
+            return TurnMedia(label, [soft_tokens] * num_frames, (0.0,) * num_frames, sound)
 
         seconds = plan_sound(self._settings, self._static_spec).max_s
         audio_tokens = self._audio_tokens(math.ceil(seconds * AUDIO_RATE)) if seconds else 0
-
-        turns = [
-            turn(prompt, kind, 0 if shown.item is None else self._settings.frames(kind), shown.answer)
-            for shown in examples_of_kind(self._examples, kind)
-        ]
-        asked = replace(turn(prompt, kind, num_frames), begin=self._settings.prompting.begin.strip())
+        turns, labeled = [], []
+        for entry in entries_of_kind(self._context_entries, kind):
+            shown = media(entry.text, entry.kind, self._settings.frames(entry.kind or kind))
+            if entry.answer is None:
+                labeled.append(shown)
+            else:
+                turns.append(Turn(prompt, [shown], entry.answer))
+        asked = Turn(prompt, [*labeled, media("", kind, num_frames)], begin=self._settings.prompting.begin.strip())
         return len(encode_prompt(self.family, self.processor, [*turns, asked], self._settings))
 
     def prepare(self) -> Callable[[], None]:

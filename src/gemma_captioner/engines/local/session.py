@@ -344,6 +344,6 @@ def _report_once(results: "queue.SimpleQueue[Result]") -> Callable[[str], None]:
 
 
 def _pixels(requests: Sequence[Request]) -> list[Pixels]:
-    """Return pixels in the order of the image markers: the examples of each request, then its own frames."""
-    per_request = [[*(example.frames for example in request.examples), request.frames] for request in requests]
+    """Return pixels in the order of the image markers: the context of each request, then its own frames."""
+    per_request = [[*(part.frames for part in request.context), request.frames] for request in requests]
     return [frames.pixels for group in per_request for frames in group if frames is not None]

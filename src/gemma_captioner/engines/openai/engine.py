@@ -10,7 +10,7 @@ from typing import Any
 from ...config.group import parse_duration
 from ...config.settings import Settings
 from ...errors import ModelError, UsageError
-from ...prompts.examples import FewShotExample, examples_of_kind
+from ...prompts.context import ContextEntry, entries_of_kind
 from ...types import Kind, PatchBudget, Size
 from .. import gemma4
 from ..base import EngineSpec
@@ -43,7 +43,7 @@ class ServerEngine:
         self,
         settings: Settings,
         log: Callable[[str], None] = lambda line: None,
-        examples: Sequence[FewShotExample] = (),
+        context: Sequence[ContextEntry] = (),
     ) -> None:
         server = settings.server
         if settings.model.engine == "vllm" and server.serve is None:
@@ -59,7 +59,7 @@ class ServerEngine:
                 f"--temperature {settings.generation.temperature:g}: servers accept up to {_MAX_TEMPERATURE:g}; "
                 "use that or less, or --engine local"
             )
-        self._settings, self._server, self._log, self._examples = settings, server, log, examples
+        self._settings, self._server, self._log, self._context_entries = settings, server, log, context
         self.endpoint = Endpoint.of(server)
         self.client = Client(self.endpoint)
         if server.serve is not None:
@@ -144,12 +144,14 @@ class ServerEngine:
 
     def prompt_tokens(self, prompt: str, kind: Kind, num_frames: int) -> int:
         # There is no local tokenizer. Almost every text has at least two bytes per token.
-        prompting, shown = self._settings.prompting, examples_of_kind(self._examples, kind)
-        texts = [prompting.system, prompting.begin, prompt, *(text for e in shown for text in (prompt, e.answer))]
-        frames = num_frames * (1 + sum(example.item is not None for example in shown))
+        prompting, shown = self._settings.prompting, entries_of_kind(self._context_entries, kind)
+        texts = [prompting.system, prompting.begin, prompt]
+        texts += [text for entry in shown for text in ((prompt, entry.answer) if entry.answer else (entry.text,))]
         text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
-        sounds = plan_sound(self._settings, self.spec).tokens * (kind == "clip") * (1 + len(shown))
-        return text_bytes // 2 + 32 * (1 + len(shown)) + frames * self.spec.tokens_per_frame[kind] + sounds
+        tokens = num_frames * self.spec.tokens_per_frame[kind]
+        tokens += sum(self._settings.frames(e.kind) * self.spec.tokens_per_frame[e.kind] for e in shown if e.kind)
+        tokens += plan_sound(self._settings, self.spec).tokens * [kind, *(e.kind for e in shown)].count("clip")
+        return text_bytes // 2 + 32 * (1 + len(shown)) + tokens
 
     def open(self) -> ServerSession:
         server_process = None

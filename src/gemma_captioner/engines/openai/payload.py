@@ -45,7 +45,7 @@ def request_body(
     """Build the JSON body of a request from bytes, because a JSON encoder would scan megabytes of base64.
 
     Args:
-        media: That of each example, then of the request.
+        media: That of each part of the context, then of the request.
         frame_indices: The indices of the request's frames to send.
         dropped: The parameters that the server does not support.
     """
@@ -61,20 +61,25 @@ def request_body(
         parameters["max_completion_tokens"] = request.max_new_tokens  # its newer name
     parameters = {"model": template.model} | {k: v for k, v in parameters.items() if k not in dropped}
     messages = [_json({"role": "system", "content": template.system})] if template.system else []
-    for example, shown in zip(request.examples, media, strict=False):
-        times_s = example.frames.times_s if example.frames else ()
-        messages += [_user_message(template, example.prompt, shown, times_s)]
-        messages += [_json({"role": "assistant", "content": example.answer})]
+    labeled: list[bytes] = []  # parts of the last message, before the request's own frames
+    for part, shown in zip(request.context, media, strict=False):
+        parts = _media_parts(template, shown, part.frames.times_s if part.frames else ())
+        if part.answer is None:
+            labeled += [_text_part(part.text), *parts]
+        else:
+            messages += [_user_message(template, part.text, parts)]
+            messages += [_json({"role": "assistant", "content": part.answer})]
+    labeled += [_text_part(request.label)] if request.label else []
     own = replace(media[-1], images=[media[-1].images[i] for i in frame_indices])
-    own_times_s = [request.frames.times_s[i] for i in frame_indices]
-    messages += [_user_message(template, request.prompt, own, own_times_s)]
+    own_parts = _media_parts(template, own, [request.frames.times_s[i] for i in frame_indices])
+    messages += [_user_message(template, request.prompt, [*labeled, *own_parts])]
     if request.begin:
         parameters |= template.continuing
         messages += [_json({"role": "assistant", "content": request.begin})]
     return _json(parameters)[:-1] + b',"messages":[' + b",".join(messages) + b"]}"
 
 
-def _user_message(template: RequestTemplate, prompt: str, media: EncodedMedia, times_s: Sequence[float]) -> bytes:
+def _media_parts(template: RequestTemplate, media: EncodedMedia, times_s: Sequence[float]) -> list[bytes]:
     parts: list[bytes] = []
     for image, time_s in zip(media.images, times_s, strict=True):
         if template.time is not None and len(media.images) > 1:
@@ -83,6 +88,10 @@ def _user_message(template: RequestTemplate, prompt: str, media: EncodedMedia, t
         parts.append(b'{"type":"image_url","image_url":{"url":"' + url + b'"}}')
     if media.sound is not None and template.sound is not None:
         parts.append(sound_part(template.sound, media.sound))
+    return parts
+
+
+def _user_message(template: RequestTemplate, prompt: str, parts: Sequence[bytes]) -> bytes:
     before, has_marker, after = prompt.partition(FRAMES_MARKER)
     if not has_marker:
         before, after = ("", prompt) if template.order == "media-first" else (prompt, "")

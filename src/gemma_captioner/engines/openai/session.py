@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ...config.model import ServerSettings
-from ...types import Failed, Frames, Reply, Request
+from ...types import ContextPart, Failed, Frames, Reply, Request
 from ..base import Result, Session, drain
 from .client import Client
 from .concurrency import AdaptiveConcurrency
@@ -62,7 +62,7 @@ class ServerSession(Session):
             check=server_process.check if server_process else lambda: None,
         )
         self._in_flight = 0
-        self._examples: dict[int, tuple[Frames, EncodedMedia]] = {}  # key: id(frames); the value keeps the frames alive
+        self._shared: dict[int, tuple[Frames, EncodedMedia]] = {}  # key: id(frames); the value keeps the frames alive
         self._queued: deque[_QueuedRequest] = deque()
         self._tasks: set[asyncio.Task[Reply | Failed]] = set()
         self._encoders = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="images")
@@ -98,16 +98,18 @@ class ServerSession(Session):
     # Runs in the encoders' threads
 
     def _encode_request(self, request: Request) -> list[EncodedMedia]:
-        """Encode the media of the examples, once per session, and of the request."""
-        shown = [self._encode_example(example.frames) for example in request.examples]
-        return [*shown, self._encode(request.frames)]
+        """Encode the media of the context and of the request."""
+        return [*map(self._encode_part, request.context), self._encode(request.frames)]
 
-    def _encode_example(self, frames: Frames | None) -> EncodedMedia:
-        if frames is None:
+    def _encode_part(self, part: ContextPart) -> EncodedMedia:
+        """Encode once per session what every request has; the pipeline owns the pixels of the others."""
+        if part.frames is None:
             return EncodedMedia()
-        if id(frames) not in self._examples:
-            self._examples[id(frames)] = frames, self._encode(frames)
-        return self._examples[id(frames)][1]
+        if not part.is_shared:
+            return self._encode(part.frames)
+        if id(part.frames) not in self._shared:
+            self._shared[id(part.frames)] = part.frames, self._encode(part.frames)
+        return self._shared[id(part.frames)][1]
 
     def _encode(self, frames: Frames) -> EncodedMedia:
         sound = encode_sound(frames.audio) if frames.audio is not None and self._sends_sound else None

@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from ...config.group import parse_duration
 from ...errors import StartError
+from ...storage.filesystem import is_local
 from ...types import MediaItem, Outcome
 from ..local import Run
 from .isolation import isolate_retry
@@ -85,8 +87,9 @@ class ClusterRun(Run):
         """The settings for any machine: absolute paths, and one decode worker per CPU of the actor."""
         settings, model, prompting = self.settings, Path(self.settings.model.model), self.settings.prompting
         stop_after, workers = settings.run_options.stop_after, settings.run_options.workers
-        paths: dict[str, Path | str]
-        paths = {name: path.absolute() for name in ("metadata", "examples") if (path := getattr(prompting, name))}
+        paths: dict[str, Any] = {"metadata": prompting.metadata and prompting.metadata.absolute()}
+        for name in ("examples", "control"):
+            paths[name] = tuple(path.absolute() if is_local(path) else path for path in getattr(prompting, name))
         if prompting.transcript_path is not None:
             paths["transcripts"] = str(prompting.transcript_path.absolute())
         settings = settings.with_values("run_options", workers=workers or max(1, round(resources.cpus)))

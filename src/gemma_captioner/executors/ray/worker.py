@@ -21,7 +21,7 @@ from ...config.settings import Settings
 from ...engines import Engine, EngineSpec, Session, engine_for
 from ...errors import CaptionerError
 from ...pipeline.scheduler import Pipeline
-from ...prompts.examples import read_examples
+from ...prompts.context import Context
 from ...types import Failed, Kind, MediaItem, Outcome, Reply, Request
 from .completed import CompletedItems
 
@@ -106,8 +106,8 @@ class Worker:
         """Run the pipeline in a thread. An unexpected error ends the whole actor."""
         try:
             config = self._worker_config
-            examples = read_examples(config.settings.prompting.examples)
-            self._engine = InstrumentedEngine(engine_for(config.settings, examples=examples), config.gpus)
+            context = Context(config.settings).planned
+            self._engine = InstrumentedEngine(engine_for(config.settings, context=context), config.gpus)
             pipeline = Pipeline(
                 config.settings,
                 self._engine,
