@@ -70,6 +70,11 @@ def draft(library: Library, number: int, text: str) -> Draft:
     return Draft(number, library[number].caption.digest, text)
 
 
+def shown(library: Library, *numbers: int) -> list[tuple[int, str | None]]:
+    """What a page shows of these items."""
+    return [(number, library[number].caption.digest) for number in numbers]
+
+
 def on_disk(library: Library, number: int) -> str | None:
     path = library[number].item.caption_path
     return path.read_text(encoding="utf-8") if path.exists() else None
@@ -108,9 +113,9 @@ def test_every_step_can_be_undone_and_done_again(library, edits, media):
 
     edits.save([draft(library, n, f"Caption number {n}.") for n in (0, 1, 2)], tab_id="me")
     note()
-    edits.decide([0, 1], "approved", tab_id="me")
+    edits.decide(shown(library, 0, 1), "approved", tab_id="me")
     note()
-    edits.decide([1], "rejected", tab_id="me")
+    edits.decide(shown(library, 1), "rejected", tab_id="me")
     note()
     edits.save([draft(library, 0, "")], tab_id="me")
     note()
@@ -194,14 +199,15 @@ def test_the_trash_holds_nothing_that_a_trainer_would_take(library, edits, media
 
 
 def test_a_decision_is_about_words(library, edits):
-    edits.decide([0], "approved", tab_id="me")
+    edits.decide(shown(library, 0), "approved", tab_id="me")
     assert library[0].decision == "approved" and opened(library.root.folder)[0].decision == "approved"
     edits.save([draft(library, 0, "Other words.")], tab_id="me")
     assert library[0].decision is None
     edits.undo("me")
     assert library[0].decision == "approved"
     library[1].item.caption_path.unlink()
-    assert edits.decide([1], "approved", tab_id="me").refused == {1: "there is no caption to approve: write one first"}
+    refused = {1: "there is no caption to approve: write one first"}
+    assert edits.decide(shown(library, 1), "approved", tab_id="me").refused == refused
 
 
 def test_lines_that_a_trainer_takes_as_alternatives_stay_lines(library, edits):
@@ -239,7 +245,8 @@ def test_a_caption_of_nothing_but_white_space_is_none(library, edits, blank):
     library[0].item.caption_path.write_bytes(blank)
     library.refresh()
     assert library[0].caption.digest is None
-    assert edits.decide([0], "approved", tab_id="me").refused == {0: "there is no caption to approve: write one first"}
+    refused = {0: "there is no caption to approve: write one first"}
+    assert edits.decide(shown(library, 0), "approved", tab_id="me").refused == refused
     assert edits.save([Draft(0, None, "Now there is one.")], tab_id="me").refused == {}
     edits.undo("me")
     assert library[0].item.caption_path.read_bytes() == blank
@@ -248,21 +255,21 @@ def test_a_caption_of_nothing_but_white_space_is_none(library, edits, blank):
 def test_words_that_nobody_has_seen_are_not_approved(library, edits):
     library[0].item.caption_path.write_text("Written since the page was drawn.")
     refused = {0: "the caption changed in the meantime: check it, then try again"}
-    assert edits.decide([0], "approved", tab_id="me").refused == refused and library[0].decision is None
-    assert edits.decide([0], "approved", tab_id="me").refused == {} and library[0].decision == "approved"
+    assert edits.decide(shown(library, 0), "approved", tab_id="me").refused == refused and library[0].decision is None
+    assert edits.decide(shown(library, 0), "approved", tab_id="me").refused == {} and library[0].decision == "approved"
 
 
 def test_a_disk_that_fills_in_the_middle_costs_nothing(library, edits, media, monkeypatch):
     """Of many changes those that were made can be undone, of an undo the rest can be tried again."""
-    before, write, left = snapshot(media), sidecar.write, [2]
+    before, staged, left = snapshot(media), sidecar.staged, [2]
 
-    def filling(*args, **more):
+    def filling(*args):
         left[0] -= 1
         if left[0] < 0:
             raise storage_error(OSError(errno.ENOSPC, "full"), args[0])
-        write(*args, **more)
+        return staged(*args)
 
-    monkeypatch.setattr(sidecar, "write", filling)  # a real one wants root
+    monkeypatch.setattr(sidecar, "staged", filling)  # a real one wants root
     done = edits.save([draft(library, n, f"Caption {n}.") for n in range(8)], tab_id="me")
     assert (done.numbers, list(done.refused), done.left) == ((0, 1), [2], 5) and "disk is full" in done.refused[2]
     left[0] = 1
@@ -286,10 +293,10 @@ def test_what_vanishes_meanwhile_costs_itself_alone(captioned, tmp_path):
 
 def test_a_decision_survives_a_line_that_was_torn_before_it(library, edits, media):
     """By a disk that was full, or a power cut."""
-    edits.decide([0], "approved", tab_id="me")
+    edits.decide(shown(library, 0), "approved", tab_id="me")
     reviews = media / ".gemma-captioner" / "reviews.jsonl"
     reviews.write_bytes(reviews.read_bytes() + b'{"at": "2026')
-    edits.decide([1], "rejected", tab_id="me")
+    edits.decide(shown(library, 1), "rejected", tab_id="me")
     assert [entry.decision for entry in opened(media).entries[:3]] == ["approved", "rejected", None]
 
 
@@ -306,7 +313,7 @@ def test_a_strangers_dataset_has_us_write_nowhere_else(captioned, tmp_path, name
     library = opened(folder)
     if name == "reviews.jsonl":  # a link since then
         link.symlink_to(tmp_path / "elsewhere")
-        assert Edits(library).decide([0], "approved", tab_id="me").refused
+        assert Edits(library).decide(shown(library, 0), "approved", tab_id="me").refused
         assert not (tmp_path / "elsewhere").exists()
 
 
@@ -361,7 +368,7 @@ def test_what_becomes_a_link_out_after_it_was_listed_is_left_alone(captioned, tm
     draft = Draft(0, entry.caption.digest, "Written outside.")
     assert edits.save([draft], tab_id="me").refused
     assert edits.save_and_approve(draft, tab_id="me").refused
-    edits.decide([0], "approved", tab_id="me")
+    edits.decide(shown(library, 0), "approved", tab_id="me")
     if swapped == "folder":
         assert edits.trash([0], tab_id="me").refused
     edits.close()
@@ -418,7 +425,7 @@ def test_filters(empty):
     assert names(library, sort="flags")[0] == "day/b.mp4"
     assert names(library, only=frozenset({1})) == [library[1].name]
     edits = Edits(library)
-    edits.decide([library.entries[0].number], "approved", tab_id="me")
+    edits.decide(shown(library, library.entries[0].number), "approved", tab_id="me")
     assert names(library, state="approved") == [library[0].name]
     assert library[0].name not in names(library, state="open")
     with pytest.raises(UsageError, match="not a valid regular expression"):

@@ -63,15 +63,17 @@ class Journal:
 
     def append(self, store: Path, record: JournalRecord, *, sync: bool = True) -> None:
         """Append a record. Without `sync`, call `flush` later. Raises the errors of `sidecar.storage_error`."""
-        path = journal_path(store, self.run_id)
-        with sidecar.map_storage_errors(path):
+        try:
             file = self._files.get(store)
             if file is None:
+                path = journal_path(store, self.run_id)
                 file = self._files[store] = _LocalJournal(path, store) if is_local(path) else _ObjectStoreJournal(path)
                 file.write(_encode(self._header))
             file.write(_encode({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **record}))
             if sync:
                 file.flush(now=record.get("replaced") is not None)
+        except OSError as error:
+            raise sidecar.storage_error(error, journal_path(store, self.run_id)) from error
 
     def flush(self) -> None:
         """Store all records on disk. Raises the errors of `sidecar.storage_error`."""
@@ -110,13 +112,17 @@ class _LocalJournal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO = path.open("ab")
         sidecar.fsync_parents(path, store)
+        self._is_synced = True
 
     def write(self, line: bytes) -> None:
+        self._is_synced = False
         self._file.write(line)
         self._file.flush()
 
     def flush(self, *, now: bool) -> None:
-        os.fsync(self._file.fileno())
+        if not self._is_synced:
+            os.fsync(self._file.fileno())
+            self._is_synced = True
 
     def close(self) -> None:
         self._file.close()

@@ -6,12 +6,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import CaptionerError, ItemError, StorageError
 from ..storage import filesystem
-from ..storage.atomic import atomic_write
 from ..storage.filesystem import is_local
 from ..types import MediaItem
 
@@ -54,23 +53,68 @@ def write(
         CaptionerError: The errors of `storage_error`.
     """
 
-    def rename(temp_path: Path, to: Path) -> None:
-        before_rename()
-        if replace or not _link_unless_exists(temp_path, to):
-            os.replace(temp_path, to)
-
-    with map_storage_errors(path):
-        if not is_local(path):
+    if not is_local(path):
+        with map_storage_errors(path):
             before_rename()
             try:
                 filesystem.put(path, content, replace=replace)
             except FileExistsError:
                 raise CaptionExistsError from None
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temp_path = _temporary_folder(path, store) / f"{os.getpid()}-{time.monotonic_ns()}"
-        with atomic_write(path, temp_path, rename=rename), temp_path.open("xb") as file:
-            file.write(content)
+        return
+    with staged(path, content, store) as caption:
+        caption.sync()
+        before_rename()
+        caption.rename(replace=replace)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedCaption:
+    """A caption for `path` in the temporary file `temp_path`. All methods raise `OSError`."""
+
+    path: Path
+    temp_path: Path
+
+    def sync(self) -> None:
+        with self.temp_path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+    def rename(self, *, replace: bool) -> None:
+        """Move it to its path. Raises `CaptionExistsError` if a caption exists and `replace` is false."""
+        if not replace and _link_unless_exists(self.temp_path, self.path):
+            self.temp_path.unlink()
+        else:
+            os.replace(self.temp_path, self.path)
+
+
+@contextmanager
+def staged(path: Path, content: bytes, store: Path) -> Iterator[StagedCaption]:
+    """Write a local caption to a temporary file, which the block renames. If the block raises, the file is removed.
+
+    Several staged captions can share one sync of the disk. Raises the errors of `storage_error`, also for the block.
+    """
+    with map_storage_errors(path):
+        name = f"{os.getpid()}-{time.monotonic_ns()}"
+        try:
+            temp_path = _write_new(_known_folders[path.parent, store] / name, content)
+        except (KeyError, FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder = _known_folders[path.parent, store] = _temporary_folder(path, store)
+            temp_path = _write_new(folder / name, content)
+        try:
+            yield StagedCaption(path, temp_path)
+        except BaseException:
+            with suppress(OSError):
+                temp_path.unlink(missing_ok=True)
+            raise
+
+
+_known_folders: dict[tuple[Path, Path], Path] = {}  # (folder of the caption, store) -> folder of its temporary files
+
+
+def _write_new(path: Path, content: bytes) -> Path:
+    with path.open("xb") as file:
+        file.write(content)
+    return path
 
 
 def remove(path: Path, before_removal: Callable[[], None] = lambda: None) -> None:

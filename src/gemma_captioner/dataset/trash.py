@@ -5,7 +5,6 @@ Some trainers search hidden folders too. The suffix `.deleted` keeps them from l
 
 import os
 import re
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -46,13 +45,17 @@ def _relative_to_store(store: Path, path: Path) -> str:
     return Path(os.path.relpath(path, store)).as_posix()
 
 
-def move(source: Path, target: Path, before: Callable[[], None] = lambda: None) -> None:
-    """Rename a file after `before`. Raises `ItemError` if `target` exists, and the errors of `storage_error`."""
+def move(source: Path, target: Path) -> None:
+    """Rename a file. Raises the errors of `check_move`."""
     with map_storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(target):
-            raise ItemError(f"a file named {target.name} already exists: rename that file")
-        if not os.path.lexists(source):
-            raise ItemError("the file no longer exists")
-        before()
+        check_move(source, target)
         os.rename(source, target)
+
+
+def check_move(source: Path, target: Path) -> None:
+    """Raises `ItemError` if `target` exists or `source` does not, and the errors of `storage_error`."""
+    if os.path.lexists(target):
+        raise ItemError(f"a file named {target.name} already exists: rename that file")
+    if not os.path.lexists(source):
+        raise ItemError("the file no longer exists")

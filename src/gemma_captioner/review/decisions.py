@@ -24,6 +24,7 @@ class Decisions:
     def __init__(self, store: Path) -> None:
         self._path = store / DOT_FOLDER / "reviews.jsonl"
         self._reader = JournalReader(self._path)
+        self._is_synced = True
         self._last: dict[str, tuple[str | None, Decision | None]] = {}  # caption file -> digest of its text, decision
 
     def refresh(self) -> None:
@@ -38,7 +39,7 @@ class Decisions:
         return decision if about == digest else None
 
     def decide(self, item: MediaItem, digest: str | None, decision: Decision | None) -> None:
-        """Append a decision; None withdraws one. Raises the error that `storage_error` returns."""
+        """Append a decision; None withdraws one. Call `flush` later. Raises the error that `storage_error` returns."""
         line = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "path": item.name,
@@ -56,7 +57,14 @@ class Decisions:
                 packed = b"\n" * is_torn + json.dumps(line).encode() + b"\n"
                 if os.write(file, packed) < len(packed):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file)
             finally:
                 os.close(file)
+        self._is_synced = False
         self._last[item.caption_file] = digest, decision
+
+    def flush(self) -> None:
+        """Store all decisions on disk. Raises the error that `storage_error` returns."""
+        if not self._is_synced:
+            with map_storage_errors(self._path), self._path.open("rb+") as file:
+                os.fsync(file.fileno())
+            self._is_synced = True

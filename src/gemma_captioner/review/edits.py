@@ -4,31 +4,49 @@ Each change names the content that it starts from. If another program, tab or pe
 change is refused, so nothing is overwritten unseen.
 """
 
+import os
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
-from itertools import chain
+from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ..dataset import sidecar, trash
-from ..dataset.journal import Journal, JournalRecord, change_record, new_run_id
+from ..dataset.journal import Journal, change_record, new_run_id
+from ..dataset.sidecar import StagedCaption
 from ..errors import ItemError, StorageError
 from ..text import encodable
+from .changes import (
+    CaptionChange,
+    Change,
+    DecisionChange,
+    Draft,
+    EditConflictError,
+    EditResult,
+    ProposalResolution,
+    TrashMove,
+    UndoStep,
+)  # fmt: skip
 from .decisions import Decision
 from .guard import CAPTION_SUFFIXES, resolve_inside
-from .library import Library, text_of
+from .library import Library, caption_text, text_of
 
+_CHUNK_ITEMS = 500  # share one sync of the disk. Between two chunks, other tabs may write
+_SYNC_THREADS = 16  # file systems combine syncs that run at the same time
+_CLOCK_TICK_NS = 50_000_000  # two writes within it may leave the same times
 _MAX_FLAGGED_INLINE = 50  # above this, the background rescan computes the flags
 
-
-class EditConflictError(ItemError):
-    """The content on disk is not what the change starts from."""
-
-    def __init__(self) -> None:
-        super().__init__("the caption changed in the meantime: check it, then try again")
+Progress = Callable[[int], bool]  # called with the number of items done; returns whether to continue
+Shown = tuple[int, str | None]  # (item number, digest of the caption that the user saw)
+# Prepares each change, yields None to wait until the disk is synced, makes the change and yields it.
+Stages = Generator[Change | None]
+Stamp = tuple[int, ...]
+PendingChanges = Iterable[tuple[int, Stages]]  # (item number, the stages of its changes)
 
 
 def normalize_whitespace(text: str, *, lines: bool = False) -> str:
@@ -40,85 +58,6 @@ def normalize_whitespace(text: str, *, lines: bool = False) -> str:
     return "\n".join(line for line in (" ".join(line.split()) for line in kept) if line)
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionChange:
-    """Writes or removes a caption. before, after: the bytes of the `.txt`, None for no file."""
-
-    number: int
-    before: bytes | None
-    after: bytes | None
-    provenance: JournalRecord = field(default_factory=dict)  # of a generated caption
-
-    def inverse(self) -> "CaptionChange":
-        return CaptionChange(self.number, self.after, self.before)
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionChange:
-    """Sets a decision about the text with this digest."""
-
-    number: int
-    digest: str | None
-    before: Decision | None
-    after: Decision | None
-
-    def inverse(self) -> "DecisionChange":
-        return DecisionChange(self.number, self.digest, self.after, self.before)
-
-
-@dataclass(frozen=True)
-class _FileMove:
-    number: int
-    source: Path
-    target: Path
-
-    def inverse(self) -> Self:
-        return replace(self, source=self.target, target=self.source)
-
-
-class TrashMove(_FileMove):
-    """Moves a media file to the trash or back."""
-
-
-class ProposalResolution(_FileMove):
-    """Renames a proposal's file, which marks it as accepted or declined."""
-
-
-Change = CaptionChange | DecisionChange | TrashMove | ProposalResolution
-
-
-@dataclass(frozen=True, slots=True)
-class UndoStep:
-    """The changes that one undo reverts. summary: their description, "12 approved"."""
-
-    summary: str
-    changes: tuple[Change, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A caption to save. base: the digest of the text that it starts from, None if there was none."""
-
-    number: int
-    base: str | None
-    text: str
-    provenance: JournalRecord = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class EditResult:
-    """The outcome of one operation."""
-
-    summary: str  # for the user: "12 approved"
-    numbers: tuple[int, ...]  # of the changed items
-    refused: dict[int, str]  # item number -> the reason why it was not changed
-    disk_full: bool = False  # a full disk ended the operation
-    left: int = 0  # items that were not tried after that
-
-
-PendingChanges = Iterable[tuple[int, Iterator[Change]]]  # (number, a generator that makes the changes and yields each)
-
-
 class Edits:
     """Thread-safe. `tab_id` identifies the browser tab: undo reverts only the changes of the same tab."""
 
@@ -126,166 +65,271 @@ class Edits:
         self.run_id = new_run_id()
         self._library = library
         self._journal = Journal(self.run_id, {"version": version("gemma-captioner"), "review": True})
+        self._staged: list[StagedCaption] = []  # since the last sync
         self._undo: dict[str, list[UndoStep]] = defaultdict(list)
         self._redo: dict[str, list[UndoStep]] = defaultdict(list)
 
     def close(self) -> None:
         self._journal.close()
 
-    def save(self, drafts: Iterable[Draft], *, tab_id: str, summary: str = "saved") -> EditResult:
+    def save(
+        self, drafts: Iterable[Draft], *, tab_id: str, summary: str = "saved", progress: Progress | None = None
+    ) -> EditResult:
         """Save the drafts. An empty text removes the `.txt`."""
-        return self._record_step(((draft.number, self._save_changes(draft)) for draft in drafts), tab_id, summary)
+        return self._record_step(((d.number, self._save_stages(d)) for d in drafts), tab_id, summary, progress)
 
-    def decide(self, numbers: Iterable[int], decision: Decision | None, *, tab_id: str) -> EditResult:
-        return self._record_step(
-            ((n, self._decision_changes(n, decision)) for n in numbers), tab_id, decision or "reopened"
-        )
+    def decide(
+        self, shown: Iterable[Shown], decision: Decision | None, *, tab_id: str, progress: Progress | None = None
+    ) -> EditResult:
+        """Decide about captions. A caption that is not the one that the user saw is refused."""
+        actions = ((number, self._decision_stages(number, digest, decision)) for number, digest in shown)
+        return self._record_step(actions, tab_id, decision or "reopened", progress)
 
     def save_and_approve(self, draft: Draft, *, tab_id: str) -> EditResult:
-        actions = (self._save_changes(draft), self._decision_changes(draft.number, "approved", is_shown=False))
-        return self._record_step(((draft.number, act) for act in actions), tab_id, "saved and approved")
+        actions = [(draft.number, self._save_and_approve_stages(draft))]
+        return self._record_step(actions, tab_id, "saved and approved", None)
 
-    def accept_proposals(self, proposals: Iterable[tuple[Draft, Path]], *, tab_id: str) -> EditResult:
+    def accept_proposals(
+        self, proposals: Iterable[tuple[Draft, Path]], *, tab_id: str, progress: Progress | None = None
+    ) -> EditResult:
         """Save proposals as captions. proposals: (the new caption, the file of its proposal)."""
-        actions = (
-            (draft.number, chain(self._save_changes(draft), self._resolution_changes(draft.number, path)))
-            for draft, path in proposals
-        )
-        return self._record_step(actions, tab_id, "accepted")
+        actions = ((draft.number, self._accept_stages(draft, path)) for draft, path in proposals)
+        return self._record_step(actions, tab_id, "accepted", progress)
 
-    def decline_proposals(self, proposals: Iterable[tuple[int, Path]], *, tab_id: str) -> EditResult:
-        return self._record_step(
-            ((number, self._resolution_changes(number, path)) for number, path in proposals), tab_id, "declined"
-        )
+    def decline_proposals(
+        self, proposals: Iterable[tuple[int, Path]], *, tab_id: str, progress: Progress | None = None
+    ) -> EditResult:
+        actions = ((number, self._resolution_stages(number, path)) for number, path in proposals)
+        return self._record_step(actions, tab_id, "declined", progress)
 
-    def trash(self, numbers: Iterable[int], *, tab_id: str) -> EditResult:
+    def trash(self, numbers: Iterable[int], *, tab_id: str, progress: Progress | None = None) -> EditResult:
         """Move media and captions to `.gemma-captioner/trash/`."""
-        return self._record_step(((n, self._trash_changes(n)) for n in numbers), tab_id, "moved to the trash")
+        return self._record_step(((n, self._trash_stages(n)) for n in numbers), tab_id, "moved to the trash", progress)
 
-    def undo(self, tab_id: str) -> EditResult | None:
+    def next_undo(self, tab_id: str, *, redo: bool = False) -> int:
+        """Return the number of changes that the next undo or redo makes."""
+        steps = (self._redo if redo else self._undo)[tab_id]
+        return len(steps[-1].changes) if steps else 0
+
+    def undo(self, tab_id: str, progress: Progress | None = None) -> EditResult | None:
         """Return None if there is nothing to undo."""
-        return self._revert(self._undo[tab_id], self._redo[tab_id], "undone")
+        return self._revert(self._undo[tab_id], self._redo[tab_id], "undone", progress)
 
-    def redo(self, tab_id: str) -> EditResult | None:
-        return self._revert(self._redo[tab_id], self._undo[tab_id], "redone")
+    def redo(self, tab_id: str, progress: Progress | None = None) -> EditResult | None:
+        return self._revert(self._redo[tab_id], self._undo[tab_id], "redone", progress)
 
-    def _record_step(self, actions: PendingChanges, tab_id: str, summary: str) -> EditResult:
-        done, applied = self._apply(actions, summary)
+    def _record_step(self, actions: PendingChanges, tab_id: str, summary: str, progress: Progress | None) -> EditResult:
+        done, applied = self._apply(actions, summary, progress)
         if applied:
             self._undo[tab_id].append(UndoStep(done.summary, tuple(applied)))
             self._redo[tab_id].clear()
         return done
 
-    def _revert(self, steps: list[UndoStep], opposite: list[UndoStep], description: str) -> EditResult | None:
+    def _revert(
+        self, steps: list[UndoStep], opposite: list[UndoStep], description: str, progress: Progress | None
+    ) -> EditResult | None:
         if not steps:
             return None
         step = steps.pop()
         changes = [change.inverse() for change in reversed(step.changes)]
-        done, applied = self._apply(((c.number, self._perform(c)) for c in changes), step.summary)
+        by_number: dict[int, list[Change]] = defaultdict(list)
+        for change in changes:
+            by_number[change.number].append(change)
+        actions = ((number, self._perform_all(of_one)) for number, of_one in by_number.items())
+        done, applied = self._apply(actions, step.summary, progress)
         if applied:
             opposite.append(UndoStep(step.summary, tuple(applied)))
-        if done.disk_full:  # the rest can be undone once the disk has room
+        if done.is_cut:  # the rest can be undone later, after a full disk once it has room
             gone = set(map(id, applied))
             steps.append(UndoStep(step.summary, tuple(c.inverse() for c in reversed(changes) if id(c) not in gone)))
         return replace(done, summary=f"{description}: {step.summary}")
 
-    def _apply(self, actions: PendingChanges, summary: str) -> tuple[EditResult, list[Change]]:
-        """Apply the actions in order. A refused change skips its item; a full disk ends the loop."""
+    # Many changes at once
+
+    def _apply(
+        self, actions: PendingChanges, summary: str, progress: Progress | None
+    ) -> tuple[EditResult, list[Change]]:
+        """Apply the actions chunk by chunk, until the disk is full or `progress` returns False."""
         applied: list[Change] = []
         refused: dict[int, str] = {}
-        disk_full, actions = False, iter(actions)
-        with self._library.lock:
-            for number, action in actions:
-                if number in refused:
-                    continue
-                try:
-                    for change in action:
-                        applied.append(change)  # changes before a refusal stay
-                except (ItemError, StorageError, OSError) as error:
-                    path = self._library[number].item.path
-                    reason = sidecar.storage_error(error, path) if isinstance(error, OSError) else error
-                    refused[number] = encodable(str(reason))
-                    if disk_full := isinstance(reason, StorageError):
-                        break
-            touched = list(dict.fromkeys([*(change.number for change in applied), *refused]))
-            changed = self._library.reload(touched, compute_flags=len(touched) <= _MAX_FLAGGED_INLINE)
-        self._library.notify(set(touched) - changed)  # a declined proposal changes no other state
-        numbers = tuple(number for number in touched if number not in refused)
+        actions, left, tried, is_cut = iter(actions), 0, 0, False
+        while not is_cut and (chunk := list(islice(actions, _CHUNK_ITEMS))):
+            num_applied, num_refused = len(applied), len(refused)
+            with self._library.lock:
+                left, is_cut = self._apply_chunk(chunk, applied, refused)
+                touched = {change.number for change in applied[num_applied:]} | set(list(refused)[num_refused:])
+                changed = self._library.reload(sorted(touched), compute_flags=len(touched) <= _MAX_FLAGGED_INLINE)
+            self._library.notify(touched - changed)  # a declined proposal changes no other state
+            tried += len(chunk) - left
+            is_cut |= progress is not None and not progress(tried)
+        numbers = tuple(number for number in dict.fromkeys(c.number for c in applied) if number not in refused)
         description = summary if len(numbers) == 1 else f"{len(numbers):,} {summary}"
-        return EditResult(description, numbers, refused, disk_full, sum(1 for _ in actions)), applied
+        return EditResult(description, numbers, refused, is_cut, left + sum(1 for _ in actions)), applied
+
+    def _apply_chunk(
+        self, chunk: list[tuple[int, Stages]], applied: list[Change], refused: dict[int, str]
+    ) -> tuple[int, bool]:
+        """Apply the actions, with one sync for each of their stages. Return how many are left, and if the disk is full.
+
+        A refused change ends its own action. The changes before it stay.
+        """
+        left, is_full, running = 0, False, chunk
+        while running:
+            waiting = []
+            for place, (number, action) in enumerate(running, 1):
+                try:
+                    if self._runs_to_sync(action, applied):
+                        waiting.append((number, action))
+                except (ItemError, StorageError, OSError) as error:
+                    is_full |= self._refuse(number, error, refused)
+                if is_full and running is chunk:
+                    left = len(chunk) - place
+                    break
+            try:
+                self._sync()
+            except (ItemError, StorageError, OSError) as error:
+                for number, action in waiting:
+                    action.close()
+                    is_full |= self._refuse(number, error, refused)
+                break
+            running = waiting
+        return left, is_full
+
+    def _runs_to_sync(self, action: Stages, applied: list[Change]) -> bool:
+        """Continue the action. Return whether it waits for the next sync, False at its end."""
+        for change in action:
+            if change is None:
+                return True
+            applied.append(change)
+        return False
+
+    def _refuse(self, number: int, error: Exception, refused: dict[int, str]) -> bool:
+        """Note why an item was not changed. Return whether the disk is full."""
+        path = self._library[number].item.path
+        reason = sidecar.storage_error(error, path) if isinstance(error, OSError) else error
+        refused[number] = encodable(str(reason))
+        return isinstance(reason, StorageError)
+
+    def _sync(self) -> None:
+        """Store on disk what was staged since the last sync: captions, journal records and decisions."""
+        staged, self._staged = self._staged, []
+        with ThreadPoolExecutor(_SYNC_THREADS) as threads:
+            list(threads.map(StagedCaption.sync, staged))
+        self._journal.flush()
+        self._library.decisions.flush()
 
     # Changes of one item
 
-    def _save_changes(self, draft: Draft) -> Iterator[Change]:
-        before = self._read(draft.number)
+    def _save_stages(self, draft: Draft) -> Generator[Change | None, None, bytes | None]:
+        """Return the bytes of the `.txt`."""
+        stamp, before = self._stamp(draft.number), self._read(draft.number)
         lines = before is not None and len(before.splitlines()) > 1
         after = normalize_whitespace(draft.text, lines=lines).encode("utf-8", "replace") or None
         if after == before:
-            return
+            return before
         if _digest(before) != draft.base:
             raise EditConflictError
-        yield from self._perform(CaptionChange(draft.number, before, after, draft.provenance))
+        yield from self._perform(CaptionChange(draft.number, before, after, draft.provenance), stamp)
+        return after
 
-    def _decision_changes(self, number: int, decision: Decision | None, *, is_shown: bool = True) -> Iterator[Change]:
-        """is_shown: require that the text on disk is the text on the page."""
-        entry = self._library[number]
+    def _save_and_approve_stages(self, draft: Draft) -> Stages:
+        saved = yield from self._save_stages(draft)
+        yield from self._decision_stages(draft.number, _digest(saved), "approved")
+
+    def _decision_stages(self, number: int, shown: str | None, decision: Decision | None) -> Stages:
         digest = _digest(self._read(number))
-        before = self._library.decisions.of(entry.item.caption_file, digest)
         if decision == "approved" and digest is None:
             raise ItemError("there is no caption to approve: write one first")
-        if is_shown and digest != entry.caption.digest:
+        if digest != shown:
             raise EditConflictError
+        before = self._library.decisions.of(self._library[number].caption_file, digest)
         if decision != before:
             yield from self._perform(DecisionChange(number, digest, before, decision))
 
-    def _trash_changes(self, number: int) -> Iterator[Change]:
+    def _trash_stages(self, number: int) -> Stages:
         item, caption = self._library[number].item, self._read(number)
         yield from self._perform(TrashMove(number, item.path, trash.trash_path(item, self.run_id)))
         if caption is not None:
             yield from self._perform(CaptionChange(number, caption, None))
 
-    def _resolution_changes(self, number: int, path: Path) -> Iterator[Change]:
+    def _resolution_stages(self, number: int, path: Path) -> Stages:
         yield from self._perform(ProposalResolution(number, path, path.with_suffix(".settled")))
 
-    def _perform(self, change: Change) -> Iterator[Change]:
-        """Make the change, then yield it. Raises `ItemError` if the disk does not match its start."""
-        _PERFORM[type(change)](self, change)
+    def _accept_stages(self, draft: Draft, path: Path) -> Stages:
+        yield from self._save_stages(draft)
+        yield from self._resolution_stages(draft.number, path)
+
+    def _perform_all(self, changes: list[Change]) -> Stages:
+        for change in changes:
+            yield from self._perform(change)
+
+    def _perform(self, change: Change, *known: Any) -> Stages:
+        """Raises `ItemError` if the disk does not match the start of the change."""
+        yield from _PERFORM[type(change)](self, change, *known)
         yield change
 
-    def _write_caption(self, change: CaptionChange) -> None:
-        item = self._library[change.number].item
+    def _change_caption(self, change: CaptionChange, stamp: Stamp | None = None) -> Generator[None]:
+        """stamp: of the file before it was read; None if it is still to be read."""
+        entry = self._library[change.number]
+        item = entry.item
+        if stamp is None:
+            stamp = self._stamp(change.number)
+            self._check_unchanged(change)
         kind = "caption" if change.provenance else "edit"
-        line = change_record(kind, item.name, item.caption_file, change.before, change.after)
+        line = change_record(kind, item.name, entry.caption_file, change.before, change.after)
         line = change.provenance | line | {"digest": _digest(change.after)}
+        with ExitStack() as stack:
+            staged = None
+            if change.after is not None:
+                staged = stack.enter_context(sidecar.staged(item.caption_path, change.after, item.store))
+            self._journal.append(item.store, line, sync=False)
+            self._staged += [staged] if staged else []
+            yield
+            if stamp is None or self._stamp(change.number) != stamp:
+                self._check_unchanged(change)
+            if staged is None:
+                sidecar.remove(item.caption_path)
+                return
+            written = os.stat(staged.temp_path)
+            try:
+                staged.rename(replace=change.before is not None)
+            except sidecar.CaptionExistsError:
+                raise EditConflictError from None
+        entry.caption = caption_text(change.after, (written.st_mtime_ns, written.st_size))  # `reload` need not read it
 
-        def before_rename() -> None:  # the new file is complete and waits for its rename
-            if self._read(change.number) != change.before:
-                raise EditConflictError
-            self._journal.append(item.store, line)
+    def _check_unchanged(self, change: CaptionChange) -> None:
+        if self._read(change.number) != change.before:
+            raise EditConflictError
 
-        if change.after is None:
-            sidecar.remove(item.caption_path, before_rename)
-            return
+    def _stamp(self, number: int) -> Stamp | None:
+        """Return what changes with each write of the file. None if it is missing, or too new for its times to tell."""
         try:
-            over = change.before is not None
-            sidecar.write(item.caption_path, change.after, item.store, before_rename, replace=over)
-        except sidecar.CaptionExistsError:
-            raise EditConflictError from None
+            stat = os.stat(self._library[number].item.caption_path)
+        except OSError:
+            return None
+        if time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK_NS:
+            return None
+        return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
 
-    def _write_decision(self, change: DecisionChange) -> None:
+    def _change_decision(self, change: DecisionChange) -> Generator[None]:
         if _digest(self._read(change.number)) != change.digest:
             raise EditConflictError
         self._library.decisions.decide(self._library[change.number].item, change.digest, change.after)
+        yield
 
-    def _move_media(self, change: TrashMove) -> None:
+    def _move_media(self, change: TrashMove) -> Generator[None]:
         item, within = self._library[change.number].item, self._library.root.folder
+        trash.check_move(change.source, change.target)
+        line = {"kind": "trash", "path": item.name, **trash.move_fields(change.source, change.target, item.store)}
+        self._journal.append(item.store, line, sync=False)
+        yield
         resolve_inside(change.source.parent / "any", within)
         resolve_inside(change.target.parent / "any", within)
-        line = {"kind": "trash", "path": item.name, **trash.move_fields(change.source, change.target, item.store)}
-        trash.move(change.source, change.target, partial(self._journal.append, item.store, line))
-
-    def _resolve_proposal(self, change: ProposalResolution) -> None:
         trash.move(change.source, change.target)
+
+    def _resolve_proposal(self, change: ProposalResolution) -> Generator[None]:
+        trash.move(change.source, change.target)
+        yield
 
     def _read(self, number: int) -> bytes | None:
         """Return the bytes of the `.txt`, None for no caption. Raises `ItemError` for a file outside the folder."""
@@ -301,9 +345,9 @@ def _digest(content: bytes | None) -> str | None:
     return sidecar.digest(content) if content and text_of(content) else None
 
 
-_PERFORM: dict[type, Callable[[Edits, Any], None]] = {
-    CaptionChange: Edits._write_caption,
-    DecisionChange: Edits._write_decision,
+_PERFORM: dict[type, Callable[[Edits, Any], Generator[None]]] = {
+    CaptionChange: Edits._change_caption,
+    DecisionChange: Edits._change_decision,
     TrashMove: Edits._move_media,
     ProposalResolution: Edits._resolve_proposal,
 }

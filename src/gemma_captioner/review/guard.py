@@ -5,9 +5,13 @@ responses. The guard therefore checks the Host, Origin and Sec-Fetch-Site header
 """
 
 import ipaddress
+import os
 import secrets
+import stat
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -27,17 +31,25 @@ def resolve_inside(path: Path, root: Path, suffixes: Collection[str] = ()) -> Pa
     Raises `ItemError` if the target is outside `root`, has none of the `suffixes`, or is not a regular file.
     """
     try:
-        real = path.resolve()
-        if not real.is_relative_to(root.resolve()):
+        real = os.path.realpath(path)
+        if not real.startswith(_prefix_inside(root)):
             raise ItemError("the link points outside the folder: replace it with the file itself")
-        if suffixes and real.suffix.lower() not in suffixes:
-            raise ItemError(f"the link points to a file of another type ({real.suffix or 'no suffix'}): remove it")
-        if real.exists() and not real.is_file():
-            raise ItemError("this is not a regular file: remove it")
+        suffix = os.path.splitext(real)[1]
+        if suffixes and suffix.lower() not in suffixes:
+            raise ItemError(f"the link points to a file of another type ({suffix or 'no suffix'}): remove it")
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(real).st_mode):
+                raise ItemError("this is not a regular file: remove it")
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself, an invalid name
         reason = getattr(error, "strerror", None) or error
         raise ItemError(f"cannot resolve this path ({reason}): repair or remove it") from error
-    return real
+    return Path(real)
+
+
+@lru_cache(16)
+def _prefix_inside(root: Path) -> str:
+    """What the resolved paths inside begin with. It stays that of the opened folder if a link replaces the folder."""
+    return os.path.join(os.path.realpath(root), "")
 
 
 def check_store_is_contained(store: Path) -> None:

@@ -56,9 +56,11 @@ class ReviewItem:
     access_error: str | None = None  # why it can be neither displayed nor edited
     exists: bool = True
     name: str = field(init=False)
+    caption_file: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.name = encodable(self.item.name)
+        self.caption_file = self.item.caption_file
 
     @property
     def state(self) -> tuple[object, ...]:
@@ -164,9 +166,9 @@ class Library:
             access_error, entry.caption = access_error or str(error), CaptionText()
         digest = entry.caption.digest
         entry.access_error = access_error and encodable(access_error)
-        entry.provenance = self._provenance.of(item.caption_file, digest) if digest else None
+        entry.provenance = self._provenance.of(entry.caption_file, digest) if digest else None
         entry.flags = entry.provenance.flags if entry.provenance else self._flags_by_digest.get(digest or "", ())
-        entry.decision = self.decisions.of(item.caption_file, digest)
+        entry.decision = self.decisions.of(entry.caption_file, digest)
         failure = None if digest else self._provenance.failure(item.name)
         entry.failure = failure and encodable(failure)
         return before != entry.state
@@ -210,7 +212,11 @@ class Library:
 
 def _read(path: Path, within: Path, stamp: tuple[int, int]) -> CaptionText:
     """Raises `ItemError` for a file that is outside `within` or unreadable."""
-    content = sidecar.read(resolve_inside(path, within, CAPTION_SUFFIXES))
+    return caption_text(sidecar.read(resolve_inside(path, within, CAPTION_SUFFIXES)), stamp)
+
+
+def caption_text(content: bytes | None, stamp: tuple[int, int]) -> CaptionText:
+    """stamp: modification time in ns and size of the file with this content."""
     text = text_of(content)
     if not content or not text:
         return CaptionText(stamp=stamp)

@@ -1,0 +1,92 @@
+"""The changes of the page as records: what each one starts from and leads to, and its inverse."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from ..dataset.journal import JournalRecord
+from ..errors import ItemError
+from .decisions import Decision
+
+
+class EditConflictError(ItemError):
+    """The content on disk is not what the change starts from."""
+
+    def __init__(self) -> None:
+        super().__init__("the caption changed in the meantime: check it, then try again")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionChange:
+    """Writes or removes a caption. before, after: the bytes of the `.txt`, None for no file."""
+
+    number: int
+    before: bytes | None
+    after: bytes | None
+    provenance: JournalRecord = field(default_factory=dict)  # of a generated caption
+
+    def inverse(self) -> "CaptionChange":
+        return CaptionChange(self.number, self.after, self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionChange:
+    """Sets a decision about the text with this digest."""
+
+    number: int
+    digest: str | None
+    before: Decision | None
+    after: Decision | None
+
+    def inverse(self) -> "DecisionChange":
+        return DecisionChange(self.number, self.digest, self.after, self.before)
+
+
+@dataclass(frozen=True)
+class _FileMove:
+    number: int
+    source: Path
+    target: Path
+
+    def inverse(self) -> Self:
+        return replace(self, source=self.target, target=self.source)
+
+
+class TrashMove(_FileMove):
+    """Moves a media file to the trash or back."""
+
+
+class ProposalResolution(_FileMove):
+    """Renames a proposal's file, which marks it as accepted or declined."""
+
+
+Change = CaptionChange | DecisionChange | TrashMove | ProposalResolution
+
+
+@dataclass(frozen=True, slots=True)
+class UndoStep:
+    """The changes that one undo reverts. summary: their description, "12 approved"."""
+
+    summary: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A caption to save. base: the digest of the text that it starts from, None if there was none."""
+
+    number: int
+    base: str | None
+    text: str
+    provenance: JournalRecord = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EditResult:
+    """The outcome of one operation."""
+
+    summary: str  # for the user: "12 approved"
+    numbers: tuple[int, ...]  # of the changed items
+    refused: dict[int, str]  # item number -> the reason why it was not changed
+    is_cut: bool = False  # a full disk or the user ended it
+    left: int = 0  # items that were not tried after that
