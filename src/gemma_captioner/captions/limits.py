@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable
 
 from ..config.targets import token_limit
+from .length import caption_length
 
-MIN_WORDS = 3  # a caption with fewer words is flagged `too_short`
+MIN_WORDS = 3  # a caption of a smaller `caption_length` is flagged `too_short`
 # For long words. The last three have vocabularies as large as that of LLaMA.
 _LETTERS_PER_TOKEN = dict(CLIP=6, T5=4, umT5=4, LLaMA=5, Gemma=5, Qwen=5, Mistral=5, SmolLM3=5)
 
@@ -36,7 +37,7 @@ def estimated_tokens(caption: str, encoder: str) -> int:
 
 def length_flags(caption: str, target: str | None, count: Callable[[str], int] | None = None) -> tuple[str, ...]:
     """Return ("too_short",), ("too_long",) or (). count: an exact token counter; by default, tokens are estimated."""
-    if len(caption.split()) < MIN_WORDS:
+    if caption_length(caption) < MIN_WORDS:
         return ("too_short",)
     if (limit := token_limit(target)) is None:
         return ()

@@ -9,6 +9,7 @@ from ..captions.clean import strip_boilerplate
 from ..captions.encoding import decode_text
 from ..captions.flags import evaluate, evaluate_texts
 from ..captions.formats import CaptionFormat, FormatError, ParseOptions, detect
+from ..captions.length import caption_length
 from ..captions.limits import MIN_WORDS, estimated_tokens
 from ..captions.repair import find_faults, repair, repair_steps
 from ..captions.unfinished import is_unfinished
@@ -112,7 +113,7 @@ def _inspect_structured(
             raise FormatError(f"text outside the caption: {outside[:60]!r}")
     except FormatError as error:
         findings.append(("invalid_format", f"{caption_format.name}: {error}"))
-        return Inspection(findings, text, len(text.split()), format=caption_format.name)
+        return Inspection(findings, text, caption_length(text), format=caption_format.name)
     rendered, texts = caption_format.render(parsed), caption_format.texts(parsed)
     if rendered != cleaned:
         findings.append(("format_style", caption_format.name))
@@ -146,11 +147,11 @@ def _flags_of(caption: str, settings: CheckSettings) -> Iterator[tuple[str, str]
 
 def _length(caption: str, settings: CheckSettings, count: Callable[[str], int] | None) -> tuple[int, str, str]:
     """(length in tokens if the target is known, otherwise in words; rule code or ""; detail)."""
-    words = len(caption.split())
+    words, length = len(caption.split()), caption_length(caption)
     if (limit := token_limit(settings.encoder_target)) is None:
-        return words, "too_short" if words < MIN_WORDS else "", ""
+        return length, "too_short" if length < MIN_WORDS else "", ""
     tokens = count(caption) if count is not None else estimated_tokens(caption, limit.encoder)
-    if words < MIN_WORDS:
+    if length < MIN_WORDS:
         return tokens, "too_short", ""
     if tokens <= limit.max_tokens:
         return tokens, "", ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from ..captions.length import caption_length
 from ..captions.limits import estimated_tokens
 from ..config.targets import TokenLimit, token_limit
 from ..dataset import sidecar
@@ -65,7 +66,7 @@ class CaptionResult:
 
     @property
     def words(self) -> int:
-        return len(self.caption.split())
+        return caption_length(self.caption)
 
 
 @dataclass

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from ..captions.length import caption_length
 from ..dataset.discover import Collision
 from ..types import Captioned, Failed, Outcome, Skipped
 
@@ -37,7 +38,7 @@ class RunStats:
                 for flag in outcome.flags:
                     if len(files := self.flagged_files.setdefault(flag, [])) < _FIRST_FILES:
                         files.append(outcome.item.name)
-                self._num_words.append(len(outcome.caption.split()))
+                self._num_words.append(caption_length(outcome.caption))
                 self._caption_hashes.append(hash(outcome.caption))
             case Skipped():
                 self.skipped += 1

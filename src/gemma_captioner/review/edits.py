@@ -106,10 +106,12 @@ class Edits:
         """Move media and captions to `.gemma-captioner/trash/`."""
         return self._record_step(((n, self._trash_stages(n)) for n in numbers), tab_id, "moved to the trash", progress)
 
-    def next_undo(self, tab_id: str, *, redo: bool = False) -> int:
-        """Return the number of changes that the next undo or redo makes."""
-        steps = (self._redo if redo else self._undo)[tab_id]
-        return len(steps[-1].changes) if steps else 0
+    def next_undo(self, tab_id: str) -> int:
+        """Return the number of changes that the next undo reverts."""
+        return len(self._undo[tab_id][-1].changes) if self._undo[tab_id] else 0
+
+    def next_redo(self, tab_id: str) -> int:
+        return len(self._redo[tab_id][-1].changes) if self._redo[tab_id] else 0
 
     def undo(self, tab_id: str, progress: Progress | None = None) -> EditResult | None:
         """Return None if there is nothing to undo."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..captions.flags import evaluate
+from ..captions.length import caption_length
 from ..captions.limits import length_flags
 from ..config.settings import Settings
 from ..config.targets import states_silence
@@ -39,7 +40,7 @@ class CaptionText:
 
     @property
     def count(self) -> int:
-        return len(self.text.split())
+        return caption_length(self.text)
 
 
 @dataclass(slots=True)

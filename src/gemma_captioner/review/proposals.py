@@ -5,6 +5,7 @@ Each present caption is copied there first, because the prompt may use it as {ex
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,15 +54,20 @@ class Proposals:
         for entry in entries:
             yield sidecar.redirect(entry.item, folder / entry.item.caption_file, folder)
 
-    def add(self, entry: ReviewItem, folder: Path) -> None:
-        """Add the proposal that the run of this folder wrote for the item, if any."""
+    def add(self, entry: ReviewItem, folder: Path) -> bool:
+        """Add the proposal that the run of this folder wrote for the item. Return False for none, or the same caption."""
         path = folder / entry.item.caption_file
         index = self._provenance.setdefault(folder, ProvenanceIndex(folder))
         index.refresh()
         content = sidecar.read(path) or b""
         provenance = index.of(entry.item.caption_file, sidecar.digest(content))
-        if provenance is not None:
-            provenance_line = {**provenance.line(), "settings": provenance.recorded_settings()}
-            self._by_number[entry.number] = Proposal(
-                entry.number, content.decode("utf-8", "replace"), path, provenance_line
-            )
+        text = content.decode("utf-8", "replace")
+        if provenance is None:
+            return False
+        if text.split() == entry.caption.text.split():
+            with suppress(OSError):
+                path.rename(path.with_suffix(".settled"))
+            return False
+        line = {**provenance.line(), "settings": provenance.recorded_settings()}
+        self._by_number[entry.number] = Proposal(entry.number, text, path, line)
+        return True

@@ -1,7 +1,7 @@
 """Filters and sorts the items. Pure functions."""
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ..dataset.discover import natural_sort_key
@@ -35,7 +35,24 @@ class Query:
 
     @property
     def is_filter(self) -> bool:
-        return self != Query(sort=self.sort, is_reversed=self.is_reversed)
+        return self != self.without_filters()
+
+    def without_filters(self) -> "Query":
+        return Query(sort=self.sort, is_reversed=self.is_reversed)
+
+    def without_one_filter(self) -> "Query":
+        """Return the query without its first filter in the order of `_FILTERS`."""
+        default = Query()
+        for fields in _FILTERS:
+            if any(getattr(self, name) != getattr(default, name) for name in fields):
+                return replace(self, **{name: getattr(default, name) for name in fields})
+        return self
+
+
+_FILTERS = (
+    ("text", "is_regex"), ("only", "only_reason"), ("flag",), ("folder",), ("min_words", "max_words"), ("kind",),
+    ("state",),
+)  # fmt: skip
 
 
 _STATES: Mapping[State, Callable[[ReviewItem, bool], bool]] = {  # (item, whether it has a proposal)

@@ -34,6 +34,7 @@ class RunController:
         self._loaded: tuple[Any, SharedModel] | None = None
         self._auto: str | None = None  # the model that `auto` stands for
         self.changed: Callable[[], None] = lambda: None
+        self.started = 0  # number of runs since the page started
         self.clear()
 
     def clear(self) -> None:
@@ -41,6 +42,9 @@ class RunController:
         self.what = ""  # describes the run
         self.model = ""
         self.error = ""
+        self.is_proposing = False  # whether the run makes proposals
+        self.proposed = 0  # new captions that differ from the present ones
+        self.unchanged = 0  # new captions that are the same
         self.total: int | None = None
         self.stats = RunStats()
         self.recent: deque[Outcome] = deque(maxlen=_MAX_RECENT)  # captions and failures, latest first
@@ -97,13 +101,16 @@ class RunController:
                 for outcome in outcomes_of_run:
                     entry = by_name[outcome.item.name]
                     if isinstance(outcome, Captioned):
-                        self._proposals.add(entry, outcome.item.store)
-                        self._library.notify({entry.number})
+                        if self._proposals.add(entry, outcome.item.store):
+                            self.proposed += 1
+                            self._library.notify({entry.number})
+                        else:
+                            self.unchanged += 1
                     yield outcome
 
         started = self._start(f"recaptioning {counted(len(entries), 'file')}", outcomes)
         if started:
-            self.total = len(entries)
+            self.total, self.is_proposing = len(entries), True
         return started
 
     def pause(self) -> None:
@@ -142,6 +149,7 @@ class RunController:
             return False
         self.clear()
         self.state, self.what = "starting", what
+        self.started += 1
         self._not_paused.set()
         self._thread = threading.Thread(target=self._run_thread, args=(outcomes,), name="captioning", daemon=True)
         self._thread.start()

@@ -26,14 +26,15 @@ class Actions:
             "accept": lambda: self.resolve_proposal(accept=True),
             "keep": lambda: self.resolve_proposal(accept=False),
             "trash": self.trash,
-            "undo": lambda: self.undo_or_redo(edits.undo, "nothing to undo"),
-            "redo": lambda: self.undo_or_redo(edits.redo, "nothing to redo"),
+            "undo": lambda: self.undo_or_redo(edits.undo, edits.next_undo, "nothing to undo"),
+            "redo": lambda: self.undo_or_redo(edits.redo, edits.next_redo, "nothing to redo"),
         }
 
     async def decide(self, decision: Decision | None) -> None:
         tab = self._tab
         numbers, single = tab.selection.selected_or_current(), not tab.selection.selected
-        done = await asyncio.to_thread(tab.review_state.edits.decide, numbers, decision, tab_id=tab.tab_id)
+        edits = tab.review_state.edits
+        done = await tab.run_edit(edits.decide, tab.shown(numbers), decision, count=len(numbers))
         tab.notify(done)
         if single and decision is not None and not done.refused:
             tab.step(1)
@@ -53,33 +54,32 @@ class Actions:
             tab.show(tab.selection.current)
             return
         if accept:
-            library = review_state.library
-            drafts = [
-                (Draft(p.number, library[p.number].caption.digest, p.text, p.provenance), p.path) for p in proposals
-            ]
-            done = await asyncio.to_thread(review_state.edits.accept_proposals, drafts, tab_id=tab.tab_id)
+            bases = dict(tab.shown([proposal.number for proposal in proposals]))
+            drafts = [(Draft(p.number, bases[p.number], p.text, p.provenance), p.path) for p in proposals]
+            done = await tab.run_edit(review_state.edits.accept_proposals, drafts, count=len(drafts))
         else:
             declined = [(proposal.number, proposal.path) for proposal in proposals]
-            done = await asyncio.to_thread(review_state.edits.decline_proposals, declined, tab_id=tab.tab_id)
+            done = await tab.run_edit(review_state.edits.decline_proposals, declined, count=len(declined))
         tab.notify(done)
-        if tab.selection.selected or done.refused or tab.query.state != "recaptioned":
+        if tab.selection.selected or done.refused:
             tab.show(tab.selection.current)
         else:
-            tab.seek(1, lambda entry: entry.number in review_state.proposals)
+            tab.seek(1, lambda entry: entry.number in review_state.proposals, message="that was the last new caption")
 
     async def trash(self) -> None:
         tab = self._tab
         numbers = tab.selection.selected_or_current()
-        tab.notify(await asyncio.to_thread(tab.review_state.edits.trash, numbers, tab_id=tab.tab_id))
+        tab.notify(await tab.run_edit(tab.review_state.edits.trash, numbers, count=len(numbers)))
 
-    async def undo_or_redo(self, action: Callable[[str], EditResult | None], message: str) -> None:
+    async def undo_or_redo(
+        self, action: Callable[..., EditResult | None], count: Callable[[str], int], message: str
+    ) -> None:
         tab = self._tab
-        done = await asyncio.to_thread(action, tab.tab_id)
+        done = await tab.run_edit(action, count=count(tab.tab_id))
         if done is None:
             ui.notify(message)
             tab.show(tab.selection.current)
             return
-        tab.drafts.unsaved = None
         tab.notify(done)
         await asyncio.sleep(0)  # restored items are listed by then
         there = [number for number in done.numbers if number in tab.selection]

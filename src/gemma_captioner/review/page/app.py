@@ -15,21 +15,28 @@ from ...errors import ItemError, StartError
 from ...text import encodable
 from ..guard import AccessPolicy, Guard
 from ..media import MediaFile
+from ..query import Query, State
 from .actions import Actions
 from .bulk_edit_dialog import BulkEditDialog
-from .components import Gallery, Keys
+from .components import Gallery, Keys, click_handler
 from .detail import Detail
 from .filters import Filters
 from .help import help_dialog
 from .keys import COMMANDS, FOCUS, NAVIGATION_COMMANDS
 from .media_responses import media_response
 from .overview_panel import OverviewPanel
+from .progress import ProgressBar
 from .recaption_dialog import RecaptionDialog
 from .review_state import ReviewState
+from .run_notices import RunNotices
 from .run_panel import RunPanel, run_line
+from .saving import Saving
+from .selection_bar import SelectionBar
 from .tab import ReviewTab
 
 _PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
+_TOOLS = (("Change many", "bulk", "b"), ("Help", "help", "?"))
+_SHOWN_AFTER_RUN: tuple[tuple[str, State], ...] = (("proposals", "recaptioned"), ("failed", "failed"))
 _REFRESH_INTERVAL_S = 0.5
 _RECONNECT_S = 30.0  # for a closed laptop lid or a reconnecting SSH tunnel
 
@@ -44,7 +51,7 @@ def serve(review_state: ReviewState, *, host: str, port: int, policy: AccessPoli
     app.on_shutdown(review_state.close)
     ui.dialog.default_props("transition-duration=0")
     app.colors(primary="#1b66dc")
-    ui.page("/", title=encodable(f"{review_state.library.root.folder.name} - review"))(
+    ui.page("/", language="en-US", title=encodable(f"{review_state.library.root.folder.name} - review"))(
         lambda client: _page(review_state, client)
     )
     ui.run(
@@ -101,24 +108,32 @@ def _media_route(load: Callable[[int], Awaitable[MediaFile]]) -> Callable[..., A
 
 async def _page(review_state: ReviewState, client: Client) -> None:
     tab = ReviewTab(review_state)
-    dark = ui.dark_mode(None)
     shortcuts = help_dialog()
     bulk, recaption = BulkEditDialog(tab), RecaptionDialog(tab)
     with ui.element("main").classes("review"):
         with ui.element("div").classes("left"):
             with ui.element("nav").classes("tabs"):
+                ui.label(encodable(review_state.library.root.folder.name)).classes("folder ellipsis").props(
+                    "role=heading aria-level=1 dir=auto"
+                )
                 buttons = {
                     name: ui.button(label, on_click=lambda name=name: tab.command(name)).props("flat dense no-caps")
                     for name, label in _PANELS.items()
                 }
                 run = ui.label().classes("run-line ellipsis").props("role=status")
+                for label, command, key in _TOOLS:
+                    tool = ui.button(label).on("click", js_handler=click_handler(command)).classes(f"do-{command}")
+                    tool.props(f'flat dense no-caps aria-keyshortcuts="{key}"')
             with ui.element("div").classes("panel-grid") as captions:
                 Filters(tab)
+                SelectionBar(tab)
                 tab.gallery = Gallery(review_state.session).on("pick", tab.pick)
                 tab.gallery.on("columns", lambda event: setattr(tab, "columns", event.args))
             overview, runs = OverviewPanel(tab), RunPanel(tab)
         tab.detail = Detail(review_state, filter_by=tab.filter_by, empty_message=tab.empty_message)
-        tab.editor.on("draft", tab.on_draft).on("save", tab.save).on("unsent", tab.on_unsent_draft)
+        tab.progress = ProgressBar()
+        saving, notices = Saving(tab), RunNotices(tab)
+    tab.on_view.append(lambda: tab.detail.show_targets(len(tab.selection.selected)))
     panels = {"captions_tab": captions, "overview_tab": overview.element, "run_tab": runs.element}
 
     def show_panel(name: str) -> Any:
@@ -127,19 +142,26 @@ async def _page(review_state: ReviewState, client: Client) -> None:
             buttons[other].props(f"aria-pressed={str(other == name).lower()}")
         return overview.show() if name == "overview_tab" else None
 
+    def show_items(query: Query) -> None:
+        tab.apply_query(query)
+        show_panel("captions_tab")
+
     def refresh_run() -> None:
         runs.refresh()
+        notices.refresh()
         run.text = run_line(tab) if review_state.runs.state != "idle" else ""
 
     tab.commands |= Actions(tab).commands
     tab.commands |= {name: partial(show_panel, name) for name in panels}
     tab.commands |= {"help": shortcuts.open, "bulk": bulk.open, "recaption": recaption.open}
-    tab.commands["dark"] = lambda: dark.set_value(not dark.value)
+    tab.commands |= {f"show_{name}": partial(show_items, Query(state=state)) for name, state in _SHOWN_AFTER_RUN}
     show_panel("captions_tab")
     Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS).on("command", tab.on_command)
     await client.connected()
+    if client.is_deleted:  # a request without a browser behind it, from a link preview for example
+        return
     client.on_disconnect(tab.save_unsaved)
     client.on_delete(tab.close)
     tab.open(client.tab_id or client.id)
     ui.timer(_REFRESH_INTERVAL_S, refresh_run)
-    await tab.restore_drafts()
+    await saving.restore_drafts()

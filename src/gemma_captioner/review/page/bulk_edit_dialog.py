@@ -35,8 +35,7 @@ class BulkEditDialog:
             with ui.element("div").classes("bulk-changes"):
                 self._changes = DiffList()
             with ui.element("div").classes("actions"):
-                self._apply = ui.button("Apply", on_click=self._do).props("unelevated no-caps")
-                ui.button("Approve all", on_click=self._approve).props("outline no-caps")
+                self._apply = ui.button(on_click=self._do).props("unelevated no-caps").classes("do-apply")
                 self._earlier = ui.button("Previous", on_click=lambda: self._turn(-_PAGE)).props("flat no-caps")
                 self._later = ui.button("Next", on_click=lambda: self._turn(_PAGE)).props("flat no-caps")
                 ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
@@ -64,6 +63,7 @@ class BulkEditDialog:
             self._plan, message = [], str(error)
         self._status.text = message
         self._apply.set_enabled(bool(self._plan))
+        self._apply.text = f"Change {counted(len(self._plan), 'caption')}"
         self._turn(-self._first)
 
     def _turn(self, offset: int) -> None:
@@ -75,9 +75,8 @@ class BulkEditDialog:
 
     async def _do(self) -> None:
         drafts = [plan.draft for plan in self._plan]
+        tab = self._tab
         self._dialog.close()
-        await self._tab.run_bulk(self._tab.review_state.edits.save, drafts, summary="changed")
-
-    async def _approve(self) -> None:
-        self._dialog.close()
-        await self._tab.run_bulk(self._tab.review_state.edits.decide, self._numbers, "approved")
+        async with tab.command_lock:
+            tab.notify(await tab.run_edit(tab.review_state.edits.save, drafts, count=len(drafts), summary="changed"))
+            tab.show(tab.selection.current)

@@ -61,8 +61,8 @@ class Gallery(ui.element, component="gallery.js"):
 class CaptionEditor(ui.element, component="editor.js"):
     """The text area of the caption.
 
-    It emits `draft` {number, base, text} on input, and `save`, a draft with `how`: stay, approve or blur. After a page
-    reload it emits `unsent` {name, base, text} for text that never reached the server.
+    It emits `draft` {number, base, text} on input, `save`, a draft with `how`: stay, approve or blur, and `discard` with
+    the number. After a page reload it emits `unsent` {name, base, text} for text that never reached the server.
     """
 
     def __init__(self, folder: str) -> None:
@@ -70,9 +70,9 @@ class CaptionEditor(ui.element, component="editor.js"):
         super().__init__()
         self._props["folder"] = encodable(folder)
 
-    def show(self, number: int | None, base: str | None, text: str, *, editable: bool, name: str) -> None:
-        """Fill the editor, unless the user is typing in it."""
-        self.run_method("show", number, base, text, editable, name)
+    def show(self, number: int | None, base: str | None, text: str, *, on_disk: str, editable: bool, name: str) -> None:
+        """Fill the editor, unless the user is typing in it. on_disk: the caption, from which an unsaved text may differ."""
+        self.run_method("show", number, base, text, on_disk, editable, name)
 
     def arrived(self) -> None:
         """Confirm one navigation command."""
@@ -88,7 +88,7 @@ class CaptionEditor(ui.element, component="editor.js"):
 
 
 class Keys(ui.element, component="keys.js"):
-    """Keyboard shortcuts. It emits `command`."""
+    """Keyboard shortcuts and the theme. It emits `command` {name, number, base}: the caption that the editor shows."""
 
     def __init__(self, keys: Mapping[str, str], focus: Mapping[str, str], moves: Iterable[str]) -> None:
         """keys: key -> command. focus: command -> selector of the field to focus. moves: navigation commands."""
@@ -104,10 +104,10 @@ def click_handler(command: str) -> str:
 
 
 class DiffList(ui.element, component="changes.js"):
-    def __init__(self, *, sides: bool = False) -> None:
-        """sides: show the old and the new text side by side instead of inline."""
+    def __init__(self, *, labels: tuple[str, str] | None = None) -> None:
+        """labels: of the old and the new text, which are then shown side by side instead of inline."""
         super().__init__()
-        self._props["sides"] = sides
+        self._props["labels"] = labels
         self._props["changes"] = []
 
     def show(self, changes: Iterable[tuple[str, str, str]]) -> None:

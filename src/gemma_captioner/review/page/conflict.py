@@ -1,23 +1,31 @@
 """A dialog that resolves an edit conflict: it shows both texts and asks which one to keep."""
 
+from typing import Literal
+
 from nicegui import ui
 
 from ..edits import Draft
 from ..library import ReviewItem
 from .components import DiffList
 
+Answer = Literal["mine", "theirs"]
 
-async def resolve_conflict(entry: ReviewItem, draft: Draft, reason: str) -> bool:
-    """Return whether to save the draft over the text on disk."""
-    with ui.dialog().props("persistent") as dialog, ui.card().classes("sheet"):
-        ui.label(f"Not saved: {entry.name}").classes("sheet-title")
+
+async def resolve_conflict(entry: ReviewItem, draft: Draft, reason: str) -> Answer | None:
+    """Return which text to keep, None for both: the draft stays unsaved.
+
+    No button has the focus, because the user may still be typing.
+    """
+    with ui.dialog().props("no-backdrop-dismiss") as dialog, ui.card().classes("sheet"):
+        ui.label(f"Not saved: {entry.name}").classes("sheet-title").props("role=heading aria-level=1")
         ui.label(f"{reason[:1].upper()}{reason[1:]}.")
-        ui.label("Left: the caption on disk. Right: your text.").classes("muted")
-        DiffList(sides=True).show([("", entry.caption.text, draft.text)])
-        with ui.row():
+        DiffList(labels=("On disk", "Yours")).show([("", entry.caption.text, draft.text)])
+        with ui.element("div").classes("actions"):
             if entry.access_error is None:
-                ui.button("Save mine", on_click=lambda: dialog.submit("mine")).props("unelevated no-caps autofocus")
-            ui.button("Keep the caption on disk", on_click=lambda: dialog.submit("theirs")).props("flat no-caps")
-    answer = await dialog
-    dialog.delete()
-    return bool(answer == "mine")
+                ui.button("Save mine", on_click=lambda: dialog.submit("mine")).props("outline no-caps")
+            ui.button("Keep the caption on disk", on_click=lambda: dialog.submit("theirs")).props("outline no-caps")
+            ui.label("Esc keeps both: your text stays in the box, not saved.").classes("muted")
+    answer: Answer | None = await dialog
+    if not dialog.is_deleted:
+        dialog.delete()
+    return answer

@@ -5,18 +5,23 @@ from collections.abc import Callable
 from typing import Any
 
 from nicegui import background_tasks, ui
+from nicegui.events import GenericEventArguments
 
+from ...captions.length import describe_length
 from ...captions.limits import estimated_tokens
 from ...config.languages import LANGUAGES
 from ...config.targets import token_limit
 from ...errors import ItemError
 from ...text import counted, encodable
 from ..caption_details import describe_provenance
+from ..edits import Draft
 from ..library import ReviewItem
 from .components import CaptionEditor, DiffList, click_handler
 from .review_state import ReviewState
 
+_EMIT_NUMBER = "(event) => emit(event.target.dataset.number)"
 _LOAD_DELAY_S = 0.12  # a held key skips over items without loading them
+_MOVES = (("\u2039", "previous", "k", "Previous"), ("\u203a", "next", "j", "Next"))
 _ACTIONS = (
     ("Approve", "approve", "a"),
     ("Reject", "reject", "r"),
@@ -39,47 +44,63 @@ class Detail:
         self._entry: ReviewItem | None = None
         with ui.element("section").classes("detail").props('aria-label="Current item"'):
             with ui.element("div").classes("stage"):
-                self._image = ui.element("img").on("error", self._explain_image_error)
+                self._image = ui.element("img").on("error", self._explain_image_error, js_handler=_EMIT_NUMBER)
                 self._video = ui.video("", loop=True, autoplay=True, muted=True).props("playsinline")
-                self._state = ui.label().classes("stage-state").props("role=status")
+                with ui.element("div").classes("stage-state"):
+                    self._state = ui.label().props("role=status")
+                    self._offer = ui.button("Open the run").on("click", js_handler=click_handler("run_tab"))
+                    self._offer.props("outline no-caps")
             self._strip = ui.element("div").classes("strip")
             with ui.element("div").classes("line"):
-                self._name = ui.label().classes("name")
+                self._name = ui.label().classes("name").props("role=heading aria-level=2 dir=auto")
                 self._decision = ui.label()
                 self._count = ui.label().props("aria-live=polite")
             self.editor = CaptionEditor(str(review_state.library.root.folder))
             self.editor.props(f'lang="{LANGUAGES[review_state.settings.quality.language]}"')
             with ui.element("div").classes("proposal").props('aria-label="New caption"') as self._proposal:
-                self._sides = DiffList(sides=True)
+                self._sides = DiffList(labels=("Present caption", "New caption"))
                 with ui.element("div").classes("actions"):
-                    self._buttons((("Accept new", "accept", "y"), ("Keep old", "keep", "n")))
+                    resolutions = self._buttons((("Accept new", "accept", "y"), ("Keep old", "keep", "n")))
             self._flags = ui.element("div").classes("flags")
-            with ui.element("div").classes("actions"):
-                self._buttons(_ACTIONS)
+            with ui.element("div").classes("actions") as self._actions:
+                for sign, command, key, name in _MOVES:
+                    button = ui.button(sign).on("click", js_handler=click_handler(command)).classes(f"do-{command}")
+                    button.props(f'outline dense aria-label="{name}" aria-keyshortcuts="{key}"')
+                self._targeted = resolutions | self._buttons(_ACTIONS)
             self._provenance = ui.element("dl").classes("provenance")
             self._provenance.set_visibility(False)
         self._show_media()
 
-    def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> None:
-        """actions: (label, command, key)."""
+    def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> dict[str, ui.button]:
+        """actions: (label, command, key). Return the buttons by label."""
+        buttons = {}
         for label, command, key in actions:
             with ui.button(label).on("click", js_handler=click_handler(command)) as button:
                 ui.label(key).classes("kbd").props("aria-hidden=true")
-            button.props(f'outline dense no-caps aria-keyshortcuts="{key}"').classes(f"do-{command}")
+            buttons[label] = button.props(f'outline dense no-caps aria-keyshortcuts="{key}"').classes(f"do-{command}")
+        return buttons
 
-    def show(self, entry: ReviewItem | None, fill: bool) -> None:
-        """fill: also put its caption into the editor, over unsaved text."""
+    def show_targets(self, num_selected: int) -> None:
+        """Let the buttons say that they apply to the selected items: "Trash 6"."""
+        for label, button in self._targeted.items():
+            if label != "Undo":
+                button.text = f"{label} {num_selected:,}" if num_selected else label
+
+    def show(self, entry: ReviewItem | None, fill: bool, draft: Draft | None = None) -> None:
+        """fill: also put its caption, or the unsaved `draft`, into the editor."""
         is_other = entry is None or entry.number != self._number
         self._entry, self._number = entry, None if entry is None else entry.number
         if fill:
             caption = entry.caption if entry else None
-            text, base = (caption.text, caption.digest) if caption else ("", None)
+            on_disk, base = (caption.text, caption.digest) if caption else ("", None)
+            text, base = (draft.text, draft.base) if draft else (on_disk, base)
             name, editable = (entry.name, entry.access_error is None) if entry else ("", False)
-            self.editor.show(self._number, base, text, editable=editable, name=name)
+            self.editor.show(self._number, base, text, on_disk=on_disk, editable=editable, name=name)
             self.show_length(text)
+            self.show_decision(has_draft=draft is not None)
         self._name.text = entry.name if entry else ""
-        self._decision.text = (entry.decision or "") if entry else ""
-        self._decision.classes(replace=f"decision {self._decision.text}")
+        for part in (self.editor, self._actions):
+            part.set_visibility(entry is not None)
         self._show_flags()
         proposal = None if entry is None else self._review_state.proposals.of(entry.number)
         self._proposal.set_visibility(proposal is not None)
@@ -90,10 +111,16 @@ class Detail:
         if is_other:
             self._show_media()
 
+    def show_decision(self, *, has_draft: bool = False) -> None:
+        """has_draft: whether the editor holds text that was not saved because of a conflict."""
+        decision = (self._entry.decision or "") if self._entry else ""
+        self._decision.text = "not saved" if has_draft else decision
+        self._decision.classes(replace=f"decision {'rejected' if has_draft else decision}")
+
     def show_length(self, text: str) -> None:
         """Show the number of words, and of tokens against the limit of the target's text encoder."""
-        words, target = len(text.split()), self._review_state.settings.quality.target
-        length = counted(words, "word")
+        target = self._review_state.settings.quality.target
+        length = describe_length(text)
         if (limit := token_limit(target)) is not None:
             tokens = estimated_tokens(text, limit.encoder)
             length += f", about {tokens} of {limit.max_tokens} tokens ({target})"
@@ -131,34 +158,40 @@ class Detail:
                 with ui.element("dt"):
                     ui.label(term)
                 with ui.element("dd"):
-                    ui.label(description)
+                    ui.label(description).props("dir=auto")
 
     # Picture or clip
 
     def _show_media(self) -> None:
+        """The key makes a new element for each item, so that none shows the picture of the item before."""
         entry, session = self._entry, self._review_state.session
+        is_shown = entry is not None and entry.access_error is None
         is_clip = entry is not None and entry.item.kind == "clip"
         self._strip.clear()
-        self._strip.set_visibility(is_clip)
-        self._image.set_visibility(entry is not None and not is_clip)
-        self._video.set_visibility(is_clip)
+        self._strip.set_visibility(is_shown and is_clip)
+        self._image.set_visibility(is_shown and not is_clip)
+        self._video.set_visibility(is_shown and is_clip)
         self._set_status("" if entry else self._empty_message())
         if entry is None:
             return
+        for element in (self._image, self._video):
+            element.props(f"key={element.id}-{entry.number}")
+        name = f"{entry.name}: {entry.caption.text}" if entry.caption.text else entry.name
         if entry.access_error is not None:
             self._set_status(f"Cannot display this file: {entry.access_error}")
         elif is_clip:
+            self._video.props["aria-label"] = name
             self._video.props(f'poster="/thumb/{entry.number}?{session}"')
             self._video.set_source("")
             background_tasks.create(self._load_clip(entry))
         else:
-            self._image.props(f'src="/picture/{entry.number}?{session}"')
-            self._image.props["alt"] = entry.caption.text or entry.name
+            self._image.props(f'src="/picture/{entry.number}?{session}" data-number={entry.number}')
+            self._image.props["alt"] = name
 
-    async def _explain_image_error(self) -> None:
+    async def _explain_image_error(self, event: GenericEventArguments) -> None:
         """The browser cannot display the image: report the error of our own decoder, if it has one."""
         entry, media = self._entry, self._review_state.media
-        if entry is None or entry.item.kind == "clip":
+        if entry is None or event.args != str(entry.number):
             return
         self._image.set_visibility(False)
         if await self._await_or_explain(entry, media.thumb(entry.number)) is not None:
@@ -207,3 +240,4 @@ class Detail:
     def _set_status(self, what: str) -> None:
         self._state.text = encodable(what)
         self._state.set_visibility(bool(what))
+        self._offer.set_visibility(self._entry is None and not any(self._review_state.library.present()))

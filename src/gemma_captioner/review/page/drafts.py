@@ -1,4 +1,4 @@
-"""The unsaved text of one browser tab. Independent of the browser."""
+"""The unsaved texts of one browser tab. Independent of the browser."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Drafts:
 
     def __init__(self, library: Library, edits: Edits, rebase: Callable[[Draft, CaptionText], None]) -> None:
         """rebase: called with each saved draft and the text on disk after it."""
-        self.unsaved: Draft | None = None
+        self.unsaved: dict[int, Draft] = {}  # by item number
         self._library = library
         self._edits = edits
         self._rebase = rebase
@@ -25,11 +25,14 @@ class Drafts:
         self._saved_as: str | None = None  # the digest of its text
 
     def on_typed(self, draft: Draft) -> None:
-        self.unsaved = None if draft.text == self._library[draft.number].caption.text else draft
+        if draft.text == self._library[draft.number].caption.text:
+            self.unsaved.pop(draft.number, None)
+        else:
+            self.unsaved[draft.number] = draft
 
     def has_unsaved(self, number: int | None) -> bool:
         """Whether refilling the editor would lose unsaved text of this item."""
-        return self.unsaved is not None and self.unsaved.number == number
+        return number in self.unsaved
 
     def editor_refilled(self) -> None:
         """The editor was refilled: later drafts start from its text."""
@@ -54,6 +57,6 @@ class Drafts:
         if caption.text.split() == draft.text.split():  # no other program has changed the file since
             self._saved_over, self._saved_as = (draft.number, draft.base), caption.digest
             self._rebase(draft, caption)
-        if self.unsaved is not None:
-            is_all = (self.unsaved.number, self.unsaved.text) == (draft.number, draft.text)
-            self.unsaved = None if is_all else self.rebased(self.unsaved)
+        later = self.unsaved.pop(draft.number, draft)
+        if later.text != draft.text:
+            self.unsaved[draft.number] = self.rebased(later)

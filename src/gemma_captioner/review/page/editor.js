@@ -2,7 +2,8 @@
 // or refused.
 export default {
   template: `
-    <textarea class="caption-editor" rows="5" spellcheck="true" aria-label="Caption" :lang="lang"
+    <textarea class="caption-editor" rows="5" spellcheck="true" aria-label="Caption" :lang="lang" dir="auto"
+              :data-number="number" :data-base="base"
               :value="text" :readonly="moving > 0 || !editable" @input="typed" @blur="save('blur')"
               @keydown="key"></textarea>`,
   props: { lang: String, folder: String },
@@ -21,11 +22,11 @@ export default {
     document.removeEventListener("captioner-moving", this.wait);
   },
   methods: {
-    show(number, base, text, editable, name) {
+    show(number, base, text, onDisk, editable, name) {
       if (this.number === null) this.emitUnsent();
       else if (number !== this.number) this.save("blur");
       else if (this.isTyping()) return (this.editable = editable);
-      Object.assign(this, { number, name, base, text, before: text, sent: text, editable });
+      Object.assign(this, { number, name, base, text, before: onDisk, sent: text, editable });
       this.$el.value = text; // Vue may see no change
       this.keep(null);
     },
@@ -84,7 +85,7 @@ export default {
         this.save("stay");
       } else if (event.key === "Escape") {
         this.drop();
-        this.$emit("draft", this.draft());
+        this.$emit("discard", this.number);
         this.keep(null);
         this.$el.blur();
       } else return;

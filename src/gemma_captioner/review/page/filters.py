@@ -7,23 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
+from ...text import counted
 from ..library import ReviewItem
 from ..query import ANY_FLAG, SORTS, STATES
+from .components import click_handler
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
 
 _ALL = ""
+# Shows the filters on a narrow screen.
+_TOGGLE_FILTERS = """(event) => {
+    const button = event.currentTarget;
+    button.setAttribute("aria-expanded", button.parentElement.classList.toggle("open"));
+}"""
+# After a choice, the keys are commands again.
+_LEAVE_LIST = """() => {
+    if (document.activeElement?.closest(".filters .choice")) document.querySelector(".gallery").focus();
+}"""
 
 
-def _count(entries: Iterable[ReviewItem]) -> tuple[Counter[str], set[str], Counter[str | None]]:
-    """Count flags, folders and decisions. Too slow for 20,000 items on every key press."""
-    flags, folders, decided = Counter[str](), set(), Counter[str | None]()
+def _count(entries: Iterable[ReviewItem]) -> tuple[Counter[str], set[str], Counter[str | None], int]:
+    """Count flags, folders, decisions and captions. Too slow for 20,000 items on every key press."""
+    flags, folders, decided, captions = Counter[str](), set(), Counter[str | None](), 0
     for entry in entries:
         flags.update(entry.flags)
         folders.add(entry.folder)
         decided[entry.decision] += 1
-    return flags, folders, decided
+        captions += entry.caption.digest is not None
+    return flags, folders, decided, captions
 
 
 class Filters:
@@ -33,8 +45,10 @@ class Filters:
         self._counted_at = -1
         self._counted = _count(())
         with ui.element("search").classes("filters"):
+            self._more = ui.button("Filters").props("outline dense no-caps aria-expanded=false").classes("more-filters")
+            self._more.on("click", js_handler=_TOGGLE_FILTERS)
             self._text = ui.input(placeholder="Search captions and names  ( / )", on_change=self._apply)
-            self._text.props('dense outlined clearable debounce=250 aria-label="Search"').classes("search")
+            self._text.props('dense outlined clearable debounce=250 aria-label="Search" dir=auto').classes("search")
             with self._text.add_slot("append"):
                 self._regex = ui.checkbox(".*", on_change=self._apply).props('dense aria-label="Regular expression"')
                 self._regex.tooltip("regular expression")
@@ -49,12 +63,17 @@ class Filters:
             self._reverse.tooltip("reverse order")
         with ui.element("div").classes("counts").props("role=status aria-live=polite"):
             self._counts = ui.label()
-            self._only = ui.button("", on_click=lambda: tab.command("clear")).props("flat dense no-caps size=sm")
+            self._all = ui.button("Show all").on("click", js_handler=click_handler("show_all"))
+            self._caption = ui.button().on("click", js_handler=click_handler("run_tab")).classes("do-caption-all")
+            self._select = ui.button("Select").on("click", js_handler=click_handler("selecting"))
+            for button in (self._all, self._caption, self._select):
+                button.props("flat dense no-caps")
         tab.on_view.append(self._refresh)
 
     def _choice(self, name: str, options: dict[Any, str], value: Any = _ALL) -> ui.select:
         select = ui.select(options, value=value, on_change=self._apply)
-        return select.props(f'dense outlined options-dense aria-label="{name}"').classes("choice")
+        select.props(f'dense outlined options-dense aria-label="{name}"').classes("choice")
+        return select.on("popup-hide", js_handler=_LEAVE_LIST)
 
     def _words(self, name: str, hint: str) -> ui.number:
         number = ui.number(placeholder=hint, min=0, precision=0, on_change=self._apply)
@@ -85,7 +104,7 @@ class Filters:
         tab, query = self._tab, self._tab.query
         if self._counted_at != tab.changes:
             self._counted_at, self._counted = tab.changes, _count(tab.review_state.library.present())
-        flags, folders, decided = self._counted
+        flags, folders, decided, captions = self._counted
         named = {flag: f"{flag.replace('_', ' ')} ({times:,})" for flag, times in sorted(flags.items())}
         self._is_filling = True
         try:
@@ -114,11 +133,15 @@ class Filters:
             f"{decided['approved']:,} approved",
             f"{decided['rejected']:,} rejected",
         ]
-        if tab.selection.selected:
-            parts.insert(1, f"{len(tab.selection.selected):,} selected")
+        if query.only_reason:
+            parts.insert(1, query.only_reason)
         self._counts.text = "  \u00b7  ".join([*parts, *tab.review_state.library.problems])
-        self._only.text = f"{query.only_reason}  \u2715"
-        self._only.set_visibility(bool(query.only_reason))
+        self._all.set_visibility(query.is_filter)
+        files = decided.total()
+        self._caption.set_visibility(files > 0 and not captions)
+        self._caption.text = f"Caption {counted(files, 'file')}"
+        self._select.set_visibility(files > 0)
+        self._select.props(f"aria-pressed={str(tab.is_selecting).lower()}")
 
     def _set_options(self, select: ui.select, options: dict[str, str], value: str | None) -> None:
         value = value or _ALL

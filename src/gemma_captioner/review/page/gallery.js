@@ -11,12 +11,13 @@ export default {
         <div class="gallery-row" :key="item" :style="{ gridTemplateColumns: 'repeat(' + columns + ', 1fr)' }">
           <div v-for="tile in tilesFrom(item)" :key="tile[0]" :id="'tile-' + tile[0]" class="tile" role="option"
                :class="{ current: tile[0] === current, selected: selected.has(tile[0]) }"
-               :aria-selected="selected.has(tile[0])" :aria-label="tile[1] + ' ' + describe(tile[2])"
-               @click="pick(tile[0], $event)">
+               :aria-selected="selected.size ? selected.has(tile[0]) : tile[0] === current"
+               :aria-label="tile[1] + ' ' + describe(tile[2])"
+               @click="pick(tile[0], $event)" @contextmenu="hold(tile[0], $event)">
             <img :src="prefix + '/thumb/' + tile[0] + '?' + session" alt="" draggable="false" decoding="async"
                  @error="$event.target.classList.add('broken')">
             <span class="marks"><i v-for="mark in tile[2]" :class="'mark mark-' + mark" :title="names[mark]"></i></span>
-            <span class="tile-name">{{ tile[1] }}</span>
+            <span class="tile-name" dir="auto">{{ tile[1] }}</span>
           </div>
         </div>
       </q-virtual-scroll>
@@ -60,6 +61,11 @@ export default {
     pick(number, event) {
       document.dispatchEvent(new Event("captioner-moving"));
       this.$emit("pick", { number, shift: event.shiftKey, ctrl: event.ctrlKey || event.metaKey });
+    },
+    hold(number, event) {
+      if (event.pointerType !== "touch") return;
+      event.preventDefault();
+      this.pick(number, { ctrlKey: true });
     },
     show(tiles) {
       this.tiles = tiles;

@@ -12,6 +12,12 @@ _SHOWN = {
 }  # fmt: skip
 
 
+_POINTER = (
+    "Click opens an item, Shift+click selects a range, Ctrl+click adds or removes an item. "
+    "On a touch screen, hold an item, or tap Select first."
+)
+
+
 def help_dialog() -> ui.dialog:
     with ui.dialog() as dialog, ui.card().classes("sheet help"):
         ui.label("Keyboard shortcuts").classes("sheet-title").props("role=heading aria-level=1")
@@ -25,8 +31,6 @@ def help_dialog() -> ui.dialog:
                                 ui.label(_SHOWN.get(name, name)).classes("kbd")
                         with ui.element("dd"):
                             ui.label(key.help)
-        ui.label("Click opens an item, Shift+click selects a range, Ctrl+click adds or removes an item.").classes(
-            "muted"
-        )
+        ui.label(_POINTER).classes("muted")
         ui.button("Close", on_click=dialog.close).props("flat no-caps autofocus")
     return dialog

@@ -1,6 +1,7 @@
 // Maps keys and buttons to commands. It moves the focus without waiting for the server, so that the letters after `e`
-// are input and not commands.
+// are input and not commands. It also keeps the theme in the browser.
 const FIELDS = "input, textarea, select, [contenteditable=true]";
+const THEME = "gemma-captioner-theme";
 
 export default {
   template: `<span hidden></span>`,
@@ -9,6 +10,10 @@ export default {
     this.clicked = (event) => this.command(event.detail);
     document.addEventListener("keydown", this.key);
     document.addEventListener("captioner-command", this.clicked);
+    try {
+      const theme = localStorage.getItem(THEME);
+      if (theme) Quasar.Dark.set(theme === "dark");
+    } catch {} // the browser allows no storage
   },
   unmounted() {
     document.removeEventListener("keydown", this.key);
@@ -24,26 +29,38 @@ export default {
     key(event) {
       if (event.isComposing) return;
       const typing = event.target.matches(FIELDS);
+      const leaves = event.key === "Escape" || (event.key === "Enter" && event.target.closest(".filters"));
+      if (typing && leaves && !event.defaultPrevented) return event.target.blur();
       if (typing && event.key === "Escape") return event.target.blur(); // an open list handles Esc, but keeps the focus
       if (event.defaultPrevented) return;
       if (this.entering) return event.preventDefault(); // the field that this key is for is not visible yet
       const ctrl = event.ctrlKey || event.metaKey;
       if ((typing && !ctrl) || event.altKey || document.querySelector(".q-dialog")) return;
       if (typing && event.key !== "s") return; // the field handles Ctrl+A and Ctrl+Z
+      const cancel = document.querySelector(".busy:not(.hidden) button");
+      if (event.key === "Escape" && cancel) return cancel.click();
       const named = event.key.length > 1 && event.shiftKey ? "Shift+" : "";
       const command = this.keys[(ctrl ? "Ctrl+" : "") + named + event.key];
       if (!command) return;
       event.preventDefault();
       const field = this.focus[command] && document.querySelector(this.focus[command]);
       if (field) {
-        if (!field.checkVisibility()) this.$emit("command", "captions_tab");
+        if (!field.checkVisibility()) this.command("captions_tab");
         return this.enter(field, performance.now() + 2000);
       }
       this.command(command);
     },
-    command(command) {
-      if (this.moves.includes(command)) document.dispatchEvent(new Event("captioner-moving"));
-      this.$emit("command", command);
+    command(name) {
+      if (name === "dark") return this.toggleTheme();
+      if (this.moves.includes(name)) document.dispatchEvent(new Event("captioner-moving"));
+      const { number, base } = document.querySelector(".caption-editor").dataset;
+      this.$emit("command", { name, number: number ?? null, base: base ?? null });
+    },
+    toggleTheme() {
+      Quasar.Dark.toggle();
+      try {
+        localStorage.setItem(THEME, Quasar.Dark.isActive ? "dark" : "light");
+      } catch {}
     },
   },
 };

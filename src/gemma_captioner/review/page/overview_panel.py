@@ -47,7 +47,7 @@ class OverviewPanel:
             ui.label(title).classes("muted").props("role=heading aria-level=2")
             for bar in bars:
                 with ui.element("button").classes("bar").on("click", lambda bar=bar: self._click(bar)):
-                    ui.label(bar.label).classes("bar-label")
+                    ui.label(bar.label).classes("bar-label").props("dir=auto")
                     ui.label(f"{bar.count:,}").classes("bar-count")
                     ui.element("span").classes("bar-fill").style(f"width: {100 * bar.count / max(most, 1):.1f}%")
 

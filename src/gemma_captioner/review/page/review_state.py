@@ -1,6 +1,7 @@
 """The state that all browser tabs share. It notifies each tab of changes."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from ..media import Media, MediaFile
 from ..proposals import Proposals
 from ..runs import RunController
 
+_log = logging.getLogger(__name__)
 _RESCAN_INTERVAL_S = 3.0
 _MAX_CPU_SHARE = 0.05  # of one core, for rescans
 
@@ -43,7 +45,7 @@ class ReviewState:
         self.runs = RunController(library, self.proposals)
         self.session = secrets.token_hex(4)
         self.tabs: list[TabListener] = []
-        self.saved_views: dict[str, Any] = {}  # tab id -> (query, current item), for a reload of the page
+        self.saved_views: dict[str, Any] = {}  # tab id -> (query, current item, selection), for a reload of the page
         self.unsaved: list[Draft] = []  # drafts of closed tabs that conflict with the disk
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -74,7 +76,10 @@ class ReviewState:
 
     def _notify_tabs(self, numbers: set[int]) -> None:
         for tab in list(self.tabs):
-            tab.changed(numbers)
+            try:
+                tab.changed(numbers)
+            except Exception:  # the other tabs must be told, whatever happens in this one
+                _log.exception("a browser tab cannot display a change")
 
     async def _watch_folder(self) -> None:
         """Rescan for changes by other programs: a run from a terminal, an editor, another review server."""

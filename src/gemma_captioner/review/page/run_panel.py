@@ -68,9 +68,9 @@ class RunPanel:
         with self._newest:
             for outcome in list(runs.recent):
                 with ui.element("li"):
-                    ui.label(encodable(outcome.item.name)).classes("change-name")
+                    ui.label(encodable(outcome.item.name)).classes("change-name").props("dir=auto")
                     if isinstance(outcome, Captioned):
-                        ui.label(encodable(outcome.caption))
+                        ui.label(encodable(outcome.caption)).props("dir=auto")
                     elif isinstance(outcome, Failed):
                         ui.label(encodable(outcome.error)).classes("fault")
 

@@ -13,6 +13,7 @@ class Selection:
         self._places: dict[int, int] = {}  # number -> index in `shown`
         self._last_place = 0  # index of the current item when it was last shown
         self._anchor: int | None = None  # first item of a Shift selection
+        self._picked: int | None = None  # the item of the last pick without Shift and Ctrl
 
     def __contains__(self, number: int | None) -> bool:
         """Whether the item is shown."""
@@ -34,10 +35,11 @@ class Selection:
         self._places = {number: place for place, number in enumerate(numbers)}
         self.selected = self.selected & self._places.keys()
 
-    def reselect_hidden(self) -> None:
-        """If the current item is hidden, make the item at its index current."""
+    def reselect_hidden(self, *, first: bool = False) -> None:
+        """If the current item is hidden, make the item at its index current, or with `first` the first one."""
         if self.current not in self:
-            self.current = self.shown[min(self._last_place, len(self.shown) - 1)] if self.shown else None
+            place = 0 if first else min(self._last_place, len(self.shown) - 1)
+            self.current = self.shown[place] if self.shown else None
 
     # Navigation
 
@@ -58,15 +60,20 @@ class Selection:
     # Selecting
 
     def pick(self, number: int, *, shift: bool, ctrl: bool) -> None:
-        """Make the item current. shift: select the range from the last picked item. ctrl: toggle its selection."""
+        """Make the item current, the only one that commands apply to.
+
+        shift: also select the range from the last picked item. ctrl: toggle its selection, beside the one before.
+        """
         anchor = self._anchor if self._anchor in self else self.current
         if shift and anchor is not None and anchor in self:
             first, last = sorted((self._places[anchor], self._places[number]))
             self.selected = self.selected | set(self.shown[first : last + 1])
         else:
+            if ctrl and not self.selected and self._picked == self.current != number:
+                self.selected = {self.current} & self._places.keys()
+            self.selected = self.selected ^ {number} if ctrl else set()
             self._anchor = number
-            if ctrl:
-                self.selected = self.selected ^ {number}
+            self._picked = None if ctrl else number
         self.current = number
 
     def toggle(self) -> None:

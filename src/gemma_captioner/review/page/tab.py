@@ -1,23 +1,24 @@
-"""One browser tab: its items, navigation, and saving of edits. actions.py holds the other commands."""
+"""One browser tab: its items, navigation and selection. saving.py saves edits; actions.py holds the other commands."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from ...errors import UsageError
-from ..edits import Draft, EditResult
+from ..edits import Draft, EditResult, Shown
 from ..library import ReviewItem
 from ..query import Query, filter_items
 from .components import CaptionEditor, Gallery, Tile, tile
-from .conflict import resolve_conflict
 from .detail import Detail
 from .drafts import Drafts
 from .keys import NAVIGATION_COMMANDS
+from .progress import ProgressBar
 from .review_state import ReviewState
 from .selection import Selection
 
@@ -35,10 +36,14 @@ class ReviewTab:
         )
         self.columns = 4
         self.changes = 0  # number of change notifications
+        self.is_open = False
+        self.is_selecting = False  # whether a plain click toggles the selection, for fingers
+        self._digests: dict[int, str | None] = {}  # item number -> digest of the caption that the browser was sent
         self.on_view: list[Callable[[], None]] = []  # called when the shown items or their state change
-        self._command_lock = asyncio.Lock()  # commands run one after another, however fast the keys are
+        self.command_lock = asyncio.Lock()  # commands run one after another, however fast the keys are
         self.gallery: Gallery
         self.detail: Detail
+        self.progress: ProgressBar
         self.commands: dict[str, Callable[[], Any]] = {
             "next": lambda: self.step(1),
             "previous": lambda: self.step(-1),
@@ -55,26 +60,30 @@ class ReviewTab:
             "select_next": lambda: self.extend(1),
             "select_previous": lambda: self.extend(-1),
             "select_all": lambda: self.select(set(self.selection.shown)),
+            "selecting": self.toggle_selecting,
+            "deselect": self.deselect,
             "clear": self.clear,
+            "show_all": lambda: self.apply_query(self.query.without_filters()),
             "refresh": lambda: self.apply_query(self.query),
         }
 
     def open(self, tab_id: str) -> None:
         """The browser has connected. A reloaded tab restores its query and its current item."""
-        self.tab_id = tab_id
-        self.query, self.selection.current = self.review_state.saved_views.get(tab_id, (Query(), None))
+        self.tab_id, self.is_open = tab_id, True
+        view = self.review_state.saved_views.get(tab_id, (Query(), None, frozenset()))
+        self.query, self.selection.current, self.selection.selected = view
         self.review_state.tabs.append(self)
         self.apply_query(self.query)
 
     async def save_unsaved(self) -> None:
-        """The browser has disconnected: save the draft, unless the caption on disk has changed."""
-        if (draft := self.drafts.unsaved) is not None:
+        """The browser has disconnected: save the drafts, unless the captions on disk have changed."""
+        for draft in list(self.drafts.unsaved.values()):
             await self.drafts.save(draft, tab_id=self.tab_id)
 
     def close(self) -> None:
-        self.review_state.unsaved += [self.drafts.unsaved] if self.drafts.unsaved else []
+        self.is_open = False
+        self.review_state.unsaved += self.drafts.unsaved.values()
         self.review_state.tabs.remove(self)
-        self.review_state.saved_views[self.tab_id] = self.query, self.selection.current
 
     @property
     def editor(self) -> CaptionEditor:
@@ -92,25 +101,27 @@ class ReviewTab:
         except UsageError as error:
             ui.notify(str(error), type="warning")
             return
+        selection, is_other = self.selection, query != self.query
         self.query = query
-        selection = self.selection
         selection.show([entry.number for entry in entries])
         self.gallery.show([self.tile(entry) for entry in entries])
         self.select(selection.selected)
         if automatic and (selection.current in selection or self.drafts.has_unsaved(selection.current)):
             return
-        selection.reselect_hidden()
+        selection.reselect_hidden(first=is_other)
         self.show(selection.current)
 
     def empty_message(self) -> str:
         if not self.tab_id:
             return "Loading"
         if self.query.is_filter:
-            return "No item matches the filter. Press Esc to show all."
+            return "No item matches the filter. Press Esc to take it back."
         hint = "" if self.review_state.settings.selection.recursive else ". Use --recursive to include subfolders"
-        return f"No images or clips in {self.review_state.library.root.folder}{hint}"
+        folder = self.review_state.library.root.folder
+        return f"No images or clips in {folder}{hint}. Files that you add appear here. Then start a run."
 
     def tile(self, entry: ReviewItem) -> Tile:
+        self._digests[entry.number] = entry.caption.digest
         return tile(entry, has_proposal=entry.number in self.review_state.proposals)
 
     def entry(self) -> ReviewItem | None:
@@ -127,14 +138,16 @@ class ReviewTab:
         else:
             self.gallery.patch([self.tile(library[number]) for number in numbers if number in selection])
         if selection.current in numbers:
-            self._show_changed()
+            self.redisplay()
         self._notify_view()
 
-    def _show_changed(self) -> None:
-        """Redisplay the current item. Unsaved text stays in the editor."""
+    def redisplay(self) -> None:
+        """Display the current item again. Unsaved text stays in the editor."""
         self.detail.show(self.entry(), fill=not self.drafts.has_unsaved(self.selection.current))
 
     def _notify_view(self) -> None:
+        selection = self.selection
+        self.review_state.saved_views[self.tab_id] = self.query, selection.current, selection.selected
         for listener in self.on_view:
             listener()
 
@@ -144,7 +157,8 @@ class ReviewTab:
         self.selection.current = number
         self.drafts.editor_refilled()
         self.gallery.highlight(number)
-        self.detail.show(self.entry(), fill=True)
+        draft = None if number is None else self.drafts.unsaved.get(number)
+        self.detail.show(self.entry(), fill=True, draft=draft)
         self._notify_view()
 
     def step(self, offset: int) -> None:
@@ -168,10 +182,12 @@ class ReviewTab:
             )
         self.show(selection.current)
 
-    def seek(self, direction: int, matches: Callable[[ReviewItem], bool]) -> None:
+    def seek(
+        self, direction: int, matches: Callable[[ReviewItem], bool], message: str = "no shown item matches"
+    ) -> None:
         """Go to the next item that matches, wrapping around."""
         if not self.selection.seek(direction, lambda number: matches(self.review_state.library[number])):
-            ui.notify("no shown item matches")
+            ui.notify(message, position="bottom-left")
         self.show(self.selection.current)
 
     # Selection
@@ -184,89 +200,42 @@ class ReviewTab:
     async def pick(self, event: GenericEventArguments) -> None:
         """A tile was clicked, perhaps with Shift (select a range) or Ctrl (toggle)."""
         number, shift, ctrl = (event.args[key] for key in ("number", "shift", "ctrl"))
-        with self._navigating():
-            async with self._command_lock:
+        with self.navigating():
+            async with self.command_lock:
                 if number in self.selection:
-                    self.selection.pick(number, shift=shift, ctrl=ctrl)
-                    if shift or ctrl:
-                        self.select(self.selection.selected)
+                    self.selection.pick(number, shift=shift, ctrl=ctrl or self.is_selecting)
+                    self.select(self.selection.selected)
                     self.show(number)
 
     def toggle(self) -> None:
         self.selection.toggle()
         self.select(self.selection.selected)
 
+    def toggle_selecting(self) -> None:
+        self.is_selecting = not self.is_selecting
+        self._notify_view()
+
+    def deselect(self) -> None:
+        self.is_selecting = False
+        self.select(set())
+
     def clear(self) -> None:
-        if self.selection.selected:
-            self.select(set())
+        """Take back one thing: the selection, else one filter."""
+        if self.selection.selected or self.is_selecting:
+            self.deselect()
         elif self.query.is_filter:
-            self.apply_query(Query(sort=self.query.sort, is_reversed=self.query.is_reversed))
+            self.apply_query(self.query.without_one_filter())
 
     # Edits
 
-    async def on_draft(self, event: GenericEventArguments) -> None:
-        draft = _draft(event.args)
-        self.drafts.on_typed(draft)
-        self.detail.show_length(draft.text)
+    def shown(self, numbers: list[int]) -> list[Shown]:
+        """Return the items with the digests of the captions that this tab was last sent."""
+        return [(number, self._digests.get(number)) for number in numbers]
 
-    async def on_unsent_draft(self, event: GenericEventArguments) -> None:
-        """Save text that was typed while the server was unreachable, before the page was reloaded."""
-        name, base, text = (event.args[key] for key in ("name", "base", "text"))
-        number = next((entry.number for entry in self.review_state.library.present() if entry.name == name), None)
-        if number is not None:
-            await self._restore_draft(Draft(number, base, text))
-
-    async def restore_drafts(self) -> None:
-        """Show the drafts that closed tabs could not save."""
-        while self.review_state.unsaved:
-            await self._restore_draft(self.review_state.unsaved.pop())
-
-    async def _restore_draft(self, draft: Draft) -> None:
-        async with self._command_lock:
-            self.show(draft.number)
-            self.drafts.unsaved = draft
-            await self.save_draft(draft)
-
-    async def save(self, event: GenericEventArguments) -> None:
-        draft, approve = _draft(event.args), event.args["how"] == "approve"
-        self.drafts.unsaved = draft
-        with self._navigating(approve):
-            async with self._command_lock:
-                draft = self.drafts.rebased(draft)
-                done = await self.save_draft(draft, approve=approve)
-                if approve and not done.refused and self.selection.current == draft.number:
-                    self.step(1)
-
-    async def _resolve_conflict(self, draft: Draft, reason: str, *, approve: bool) -> None:
-        """Ask which text to keep. The journal keeps an overwritten one."""
-        entry = self.review_state.library[draft.number]
-        keeps_draft = await resolve_conflict(entry, draft, reason)
-        self.drafts.unsaved = None
-        if keeps_draft:
-            await self.save_draft(replace(draft, base=entry.caption.digest), approve=approve)
-        elif self.selection.current == draft.number:
-            self.editor.drop()
-            self.detail.show(entry, fill=True)
-
-    async def save_draft(self, draft: Draft, *, approve: bool = False) -> EditResult:
-        done = await self.drafts.save(draft, tab_id=self.tab_id, approve=approve)
-        if done.refused:
-            await self._resolve_conflict(draft, done.refused[draft.number], approve=approve)
-            return done
-        if self.selection.current == draft.number:
-            self._show_changed()
-        if done.numbers:
-            self.notify(done)
-        return done
-
-    async def run_bulk(self, work: Callable[..., EditResult], *arguments: Any, **named: Any) -> None:
-        """Run a slow edit of many items after the commands before it."""
-        async with self._command_lock:
-            working = ui.notification("Applying the changes", spinner=True, timeout=None, position="bottom-left")
-            done = await asyncio.to_thread(work, *arguments, tab_id=self.tab_id, **named)
-            working.dismiss()
-            self.notify(done)
-            self.show(self.selection.current)
+    async def run_edit(self, edit: Callable[..., EditResult | None], *arguments: Any, count: int, **named: Any) -> Any:
+        """Run an edit of `count` items in a thread. Call it with the command lock."""
+        work = partial(edit, *arguments, tab_id=self.tab_id, **named)
+        return await self.progress.run(lambda progress: work(progress=progress), count)
 
     def notify(self, done: EditResult) -> None:
         """Notify the user of changes (briefly) and of refusals (longer)."""
@@ -276,16 +245,22 @@ class ReviewTab:
             ui.notify(
                 f"{self.review_state.library[number].name}: {reason}", type="warning", timeout=8000, close_button="OK"
             )
-        if more := max(0, len(done.refused) - 3) + done.left:
+        if more := max(0, len(done.refused) - 3):
             ui.notify(f"{more:,} more not changed", type="warning", timeout=8000)
+        if done.left:
+            ui.notify(f"ended early: {done.left:,} items stay as they were", type="warning", timeout=8000)
 
     async def on_command(self, event: GenericEventArguments) -> None:
-        """Run the command of a key or a button."""
-        with self._navigating(event.args in NAVIGATION_COMMANDS):
-            await self.command(event.args)
+        """Run the command of a key or a button. The browser names the caption that it shows at that moment."""
+        name, number, base = (event.args[key] for key in ("name", "number", "base"))
+        with self.navigating(name in NAVIGATION_COMMANDS):
+            async with self.command_lock:
+                if number is not None:
+                    self._digests[int(number)] = self.drafts.rebased(Draft(int(number), base, "")).base
+                await self._run(name)
 
     @contextmanager
-    def _navigating(self, moves: bool = True) -> Iterator[None]:
+    def navigating(self, moves: bool = True) -> Iterator[None]:
         """Unlock the editor at the end. It accepts no input while a navigation command is pending."""
         try:
             yield
@@ -294,13 +269,12 @@ class ReviewTab:
                 self.editor.arrived()
 
     async def command(self, name: str) -> None:
-        async with self._command_lock:
-            if isinstance(result := self.commands[name](), Awaitable):
-                await result
+        async with self.command_lock:
+            await self._run(name)
+
+    async def _run(self, name: str) -> None:
+        if isinstance(result := self.commands[name](), Awaitable):
+            await result
 
     def filter_by(self, **changes: Any) -> None:
         self.apply_query(replace(self.query, **changes))
-
-
-def _draft(payload: dict[str, Any]) -> Draft:
-    return Draft(int(payload["number"]), payload["base"], str(payload["text"]))
