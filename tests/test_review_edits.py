@@ -21,7 +21,8 @@ from gemma_captioner.errors import StartError, UsageError
 from gemma_captioner.review import patterns
 from gemma_captioner.review.bulk import OPERATIONS, Inputs, plan_changes, word_diff
 from gemma_captioner.review.caption_details import decode_settings_for, describe_provenance
-from gemma_captioner.review.edits import Draft, Edits
+from gemma_captioner.review.changes import Draft
+from gemma_captioner.review.edits import Edits
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.query import Query, filter_items
 from tests.support.files import captions, journal

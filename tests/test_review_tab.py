@@ -9,7 +9,8 @@ from PIL import Image
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.dataset.discover import Root
-from gemma_captioner.review.edits import Draft, Edits
+from gemma_captioner.review.changes import Draft
+from gemma_captioner.review.edits import Edits
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.page.drafts import Drafts
 from gemma_captioner.review.page.selection import Selection

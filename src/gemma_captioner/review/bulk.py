@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from ..captions.clean import apply_affixes
-from .edits import Draft, normalize_whitespace
+from .changes import Draft, normalize_whitespace
 from .library import ReviewItem
 from .patterns import compile_pattern, search, substitute, with_time_limit
 

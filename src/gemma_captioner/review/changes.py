@@ -16,6 +16,15 @@ class EditConflictError(ItemError):
         super().__init__("the caption changed in the meantime: check it, then try again")
 
 
+def normalize_whitespace(text: str, *, lines: bool = False) -> str:
+    """Normalize white space as trainers do: into one line, or with `lines` into several that are not empty.
+
+    # "A cat.\\n It  sits. " -> "A cat. It sits."
+    """
+    kept = text.splitlines() if lines else [text]
+    return "\n".join(line for line in (" ".join(line.split()) for line in kept) if line)
+
+
 @dataclass(frozen=True, slots=True)
 class CaptionChange:
     """Writes or removes a caption. before, after: the bytes of the `.txt`, None for no file."""

@@ -31,7 +31,8 @@ from .changes import (
     ProposalResolution,
     TrashMove,
     UndoStep,
-)  # fmt: skip
+    normalize_whitespace,
+)
 from .decisions import Decision
 from .guard import CAPTION_SUFFIXES, resolve_inside
 from .library import Library, caption_text, text_of
@@ -44,18 +45,9 @@ _MAX_FLAGGED_INLINE = 50  # above this, the background rescan computes the flags
 Progress = Callable[[int], bool]  # called with the number of items done; returns whether to continue
 Shown = tuple[int, str | None]  # (item number, digest of the caption that the user saw)
 # Prepares each change, yields None to wait until the disk is synced, makes the change and yields it.
-Stages = Generator[Change | None]
+Stages = Generator[Change | None, None, Any]
 Stamp = tuple[int, ...]
 PendingChanges = Iterable[tuple[int, Stages]]  # (item number, the stages of its changes)
-
-
-def normalize_whitespace(text: str, *, lines: bool = False) -> str:
-    """Normalize white space as trainers do: into one line, or with `lines` into several that are not empty.
-
-    # "A cat.\\n It  sits. " -> "A cat. It sits."
-    """
-    kept = text.splitlines() if lines else [text]
-    return "\n".join(line for line in (" ".join(line.split()) for line in kept) if line)
 
 
 class Edits:

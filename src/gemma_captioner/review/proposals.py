@@ -55,7 +55,7 @@ class Proposals:
             yield sidecar.redirect(entry.item, folder / entry.item.caption_file, folder)
 
     def add(self, entry: ReviewItem, folder: Path) -> bool:
-        """Add the proposal that the run of this folder wrote for the item. Return False for none, or the same caption."""
+        """Add the proposal that the run of this folder wrote for the item. Return whether it is a new caption."""
         path = folder / entry.item.caption_file
         index = self._provenance.setdefault(folder, ProvenanceIndex(folder))
         index.refresh()

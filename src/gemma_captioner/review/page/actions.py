@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
+from ..changes import Draft, EditResult
 from ..decisions import Decision
-from ..edits import Draft, EditResult
 
 if TYPE_CHECKING:
     from .tab import ReviewTab

@@ -7,7 +7,7 @@ from nicegui import ui
 
 from ...text import encodable
 from ..bulk import word_diff
-from ..edits import Draft
+from ..changes import Draft
 from ..library import CaptionText, ReviewItem
 
 Tile = tuple[int, str, str]  # number, name, marks
@@ -61,8 +61,8 @@ class Gallery(ui.element, component="gallery.js"):
 class CaptionEditor(ui.element, component="editor.js"):
     """The text area of the caption.
 
-    It emits `draft` {number, base, text} on input, `save`, a draft with `how`: stay, approve or blur, and `discard` with
-    the number. After a page reload it emits `unsent` {name, base, text} for text that never reached the server.
+    It emits `draft` {number, base, text} on input, `save`, a draft with `how`: stay, approve or blur, and `discard`, an
+    item number. After a page reload it emits `unsent` {name, base, text} for text that never reached the server.
     """
 
     def __init__(self, folder: str) -> None:
@@ -71,7 +71,7 @@ class CaptionEditor(ui.element, component="editor.js"):
         self._props["folder"] = encodable(folder)
 
     def show(self, number: int | None, base: str | None, text: str, *, on_disk: str, editable: bool, name: str) -> None:
-        """Fill the editor, unless the user is typing in it. on_disk: the caption, from which an unsaved text may differ."""
+        """Fill the editor, unless the user is typing in it. on_disk: the caption; an unsaved text differs from it."""
         self.run_method("show", number, base, text, on_disk, editable, name)
 
     def arrived(self) -> None:

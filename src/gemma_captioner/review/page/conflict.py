@@ -4,7 +4,7 @@ from typing import Literal
 
 from nicegui import ui
 
-from ..edits import Draft
+from ..changes import Draft
 from ..library import ReviewItem
 from .components import DiffList
 

@@ -14,7 +14,7 @@ from ...config.targets import token_limit
 from ...errors import ItemError
 from ...text import counted, encodable
 from ..caption_details import describe_provenance
-from ..edits import Draft
+from ..changes import Draft
 from ..library import ReviewItem
 from .components import CaptionEditor, DiffList, click_handler
 from .review_state import ReviewState

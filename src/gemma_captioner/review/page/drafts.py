@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..edits import Draft, EditResult, Edits
+from ..changes import Draft, EditResult
+from ..edits import Edits
 from ..library import CaptionText, Library
 
 

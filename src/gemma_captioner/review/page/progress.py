@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from nicegui import ui
 
-from ..edits import EditResult, Progress
+from ..changes import EditResult
+from ..edits import Progress
 
 _DELAY_S = 0.4  # a short edit needs no bar
 _INTERVAL_S = 0.2

@@ -12,7 +12,8 @@ from ...config.precedence import without_prompts
 from ...config.settings import Settings
 from ...errors import CaptionerError
 from ..caption_details import decode_settings_for
-from ..edits import Draft, Edits
+from ..changes import Draft
+from ..edits import Edits
 from ..library import Library
 from ..media import Media, MediaFile
 from ..proposals import Proposals

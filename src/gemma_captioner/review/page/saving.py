@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
-from ..edits import Draft, EditResult
+from ..changes import Draft, EditResult
 from .conflict import resolve_conflict
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ class Selection:
             self.selected = self.selected | set(self.shown[first : last + 1])
         else:
             if ctrl and not self.selected and self._picked == self.current != number:
-                self.selected = {self.current} & self._places.keys()
+                self.selected = {picked for picked in [self._picked] if picked is not None and picked in self}
             self.selected = self.selected ^ {number} if ctrl else set()
             self._anchor = number
             self._picked = None if ctrl else number

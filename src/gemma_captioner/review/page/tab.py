@@ -11,7 +11,8 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from ...errors import UsageError
-from ..edits import Draft, EditResult, Shown
+from ..changes import Draft, EditResult
+from ..edits import Shown
 from ..library import ReviewItem
 from ..query import Query, filter_items
 from .components import CaptionEditor, Gallery, Tile, tile
