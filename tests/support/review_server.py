@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -78,11 +79,14 @@ def _wait_for(address: str) -> None:
     raise AssertionError(f"no server answers at {address}")
 
 
-class KeyboardUser:
-    """A user with only a keyboard."""
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
-    def __init__(self, browser: Browser, address: str) -> None:
-        self.context = browser.new_context(viewport={"width": 1280, "height": 720})
+
+class KeyboardUser:
+    """A user with only a keyboard. screen: options of the browser's context, such as `PHONE`."""
+
+    def __init__(self, browser: Browser, address: str, **screen: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 720}, **screen})
         self.page: Page = self.context.new_page()
         self.page_errors: list[str] = []
         self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
