@@ -304,8 +304,7 @@ def test_two_tabs_lose_nothing(folder, opened):
     expect(two.find(".sheet .part-gone")).to_contain_text(["first"])
     expect(two.find(".sheet .part-new")).to_contain_text(["second"])
     assert path.read_text() == "By the first."
-    expect(two.find(".sheet button:has-text('Save mine')")).to_be_focused()
-    two.press("Enter")
+    two.enter(".sheet button:has-text('Save mine')")
     expect(two.find(".sheet")).to_have_count(0)
     expect(one.box).to_have_value("By the second.")
     assert path.read_text() == "By the second."
@@ -326,8 +325,7 @@ def test_another_program_is_noticed(folder, opened):
     path.write_text("By the editor again.")
     reader.press("Enter")
     expect(reader.find(".sheet")).to_contain_text("Not saved")
-    expect(reader.find(".sheet button:has-text('Save mine')")).to_be_focused()
-    reader.press("Tab", "Enter")  # keep what stands there
+    reader.enter(".sheet button:has-text('Keep the caption on disk')")
     expect(reader.box).to_have_value("By the editor again.")
     assert path.read_text() == "By the editor again."
 
@@ -346,7 +344,7 @@ def test_finding_and_changing_many(folder, opened):
     reader.page.keyboard.type("drifts ")
     expect(reader.find(".sheet")).to_contain_text("3 captions would change")
     expect(reader.find(".sheet .part-new")).to_have_text(["drifts"] * 3)
-    reader.enter(".sheet button:has-text('Apply')")
+    reader.enter(".do-apply")
     expect(reader.find("text=3 changed")).to_be_visible()
     after = captions(folder)
     assert [name for name in after if after[name] != before[name]] == [
@@ -356,7 +354,7 @@ def test_finding_and_changing_many(folder, opened):
     reader.press("Escape")
     expect(reader.counts).to_contain_text("of 8 shown")
     reader.press("Home", "x", "Shift+ArrowRight", "Shift+J")
-    expect(reader.counts).to_contain_text("3 selected")
+    expect(reader.find(".selection-count")).to_have_text("3 selected")
     reader.press("a")
     expect(reader.counts).to_contain_text("3 approved")
     reader.press("Control+a", "r")
@@ -403,17 +401,17 @@ def test_selecting_with_the_mouse(opened):
     tiles = reader.find(".tile")
     tiles.nth(1).click()
     tiles.nth(4).click(modifiers=["Shift"])
-    expect(reader.counts).to_contain_text("4 selected")
+    expect(reader.find(".selection-count")).to_have_text("4 selected")
     tiles.nth(2).click(modifiers=["Control"])
-    expect(reader.counts).to_contain_text("3 selected")
+    expect(reader.find(".selection-count")).to_have_text("3 selected")
     for button, said in (("reject", "3 rejected"), ("undo", "0 rejected"), ("approve", "3 approved")):
-        reader.find(f".do-{button}").click()
+        reader.find(f".detail .do-{button}").click()
         expect(reader.counts).to_contain_text(said)
     reader.press("Escape")
     for button, said in (("trash", "of 7 shown"), ("undo", "of 8 shown")):
-        reader.find(f".do-{button}").click()
+        reader.find(f".detail .do-{button}").click()
         expect(reader.counts).to_contain_text(said)
-    reader.find(".do-recaption").click()
+    reader.find(".detail .do-recaption").click()
     expect(reader.find(".sheet")).to_contain_text("Recaption")
 
 
@@ -460,6 +458,8 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".proposal .side-gone")).to_have_text("Old words.")
     expect(reader.find(".proposal .side-new")).to_have_text(right[0])
     reader.press("y")
+    reader.is_at(names(folder)[1])  # the next that has a new caption
+    reader.press("k")
     expect(reader.box).to_have_value(right[0])
     expect(reader.find(".proposal")).to_be_hidden()
     reader.press("i")
@@ -606,7 +606,7 @@ def test_what_is_not_there_or_broken_is_told(opened, folder):
     expect(reader.counts).to_contain_text("10 shown")
     reader.press("/")
     reader.page.keyboard.type("no such thing")
-    expect(reader.find(".stage-state")).to_have_text("No item matches the filter. Press Esc to show all.")
+    expect(reader.find(".stage-state")).to_have_text("No item matches the filter. Press Esc to take it back.")
     reader.press("Escape", "Escape")
     expect(reader.counts).to_contain_text("10 shown")
     reader.press("/")

@@ -166,7 +166,7 @@ def test_words_that_are_on_disk_are_no_draft(tab, library):
 
 def test_a_draft_that_was_saved_is_none_any_more(tab, library):
     assert tab.save(tab.type("Typed.", library[0].caption.digest), approve=True)
-    assert tab.drafts.unsaved is None and written(library) == "Typed."
+    assert tab.drafts.unsaved == {} and written(library) == "Typed."
     assert library[0].decision == "approved"
     assert tab.told == [(library[0].caption.digest, "Typed.")]
 
@@ -176,8 +176,8 @@ def test_what_was_typed_before_the_box_heard_of_the_save_starts_from_it(tab, lib
     first = tab.type("One", base)
     later = tab.type("One two", base)  # typed while the first is on its way
     assert tab.save(first)
-    assert tab.drafts.unsaved == Draft(0, library[0].caption.digest, "One two")
-    assert tab.drafts.rebased(later) == tab.drafts.unsaved
+    assert tab.drafts.unsaved == {0: Draft(0, library[0].caption.digest, "One two")}
+    assert tab.drafts.rebased(later) == tab.drafts.unsaved[0]
     assert tab.save(tab.drafts.rebased(later)) and written(library) == "One two"
 
 
@@ -193,9 +193,9 @@ def test_of_two_tabs_the_second_is_refused_and_keeps_its_draft(tab, library, edi
     mine = other.type("By the second.", base)
     assert tab.save(tab.type("By the first.", base))
     assert not other.save(other.drafts.rebased(mine))
-    assert written(library) == "By the first." and other.drafts.unsaved == mine and other.told == []
+    assert written(library) == "By the first." and other.drafts.unsaved == {0: mine} and other.told == []
     assert other.save(Draft(0, library[0].caption.digest, mine.text))
-    assert written(library) == "By the second." and other.drafts.unsaved is None
+    assert written(library) == "By the second." and other.drafts.unsaved == {}
 
 
 class Overtaken(Edits):
@@ -215,7 +215,7 @@ def test_what_another_program_wrote_right_after_a_save_is_not_overwritten(librar
     first = tab.type("One", base)
     later = tab.type("One two", base)
     assert tab.save(first)
-    assert tab.told == [] and tab.drafts.unsaved == later == tab.drafts.rebased(later)
+    assert tab.told == [] and tab.drafts.unsaved[0] == later == tab.drafts.rebased(later)
     assert not tab.save(later) and written(library) == "By an editor."
     edits.close()
 

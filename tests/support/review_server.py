@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.support.command import ForkServer, SpawnedProcess
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=int(os.environ.get("E_T", "30000")))
 
 
 @contextmanager
@@ -123,6 +123,9 @@ class KeyboardUser:
 
     def find(self, selector: str) -> Locator:
         return self.page.locator(selector)
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
 
     @property
     def counts(self) -> Locator:
