@@ -260,6 +260,42 @@ def test_words_that_nobody_has_seen_are_not_approved(library, edits):
     assert edits.decide(shown(library, 0), "approved", tab_id="me").refused == {} and library[0].decision == "approved"
 
 
+def test_a_decision_is_about_the_text_that_the_browser_showed(library, edits):
+    before = shown(library, 0)
+    library[0].item.caption_path.write_text("Written since, and listed already.")
+    library.refresh()
+    assert 0 in edits.decide(before, "approved", tab_id="me").refused and library[0].decision is None
+    assert edits.decide(shown(library, 0), "approved", tab_id="me").refused == {}
+
+
+def test_a_long_change_can_be_canceled(library, edits, media, monkeypatch):
+    """What was changed until then is one step for undo; a canceled undo is finished by the next."""
+    monkeypatch.setattr("gemma_captioner.review.edits._CHUNK_ITEMS", 3)
+    before, reports = snapshot(media), []
+
+    def until(number):
+        return lambda done: reports.append(done) or done < number
+
+    drafts = [draft(library, n, f"Caption {n}.") for n in range(8)]
+    done = edits.save(drafts, tab_id="me", progress=until(6))
+    assert (len(done.numbers), done.refused, done.is_cut, done.left, reports) == (6, {}, True, 2, [3, 6])
+    assert edits.undo("me", progress=until(3)).left == 3 and snapshot(media) != before
+    assert len(edits.undo("me").numbers) == 3 and snapshot(media) == before and edits.undo("me") is None
+
+
+def test_a_write_between_the_sync_and_the_rename_stays(library, edits, media, monkeypatch):
+    """By another program: the change is refused, and nothing is left in its temporary folder."""
+    mine, sync = draft(library, 0, "Mine."), Edits._sync
+
+    def sync_late(self):
+        sync(self)
+        library[0].item.caption_path.write_text("Theirs.")
+
+    monkeypatch.setattr(Edits, "_sync", sync_late)
+    assert 0 in edits.save([mine], tab_id="me").refused and on_disk(library, 0) == "Theirs."
+    assert not list((media / ".gemma-captioner" / "tmp").iterdir())
+
+
 def test_a_disk_that_fills_in_the_middle_costs_nothing(library, edits, media, monkeypatch):
     """Of many changes those that were made can be undone, of an undo the rest can be tried again."""
     before, staged, left = snapshot(media), sidecar.staged, [2]
@@ -431,6 +467,13 @@ def test_filters(empty):
     assert library[0].name not in names(library, state="open")
     with pytest.raises(UsageError, match="not a valid regular expression"):
         names(library, text="(", is_regex=True)
+
+
+def test_filters_are_taken_back_one_by_one():
+    query = Query(text="cat", is_regex=True, kind="clip", state="open", sort="length")
+    assert query.without_one_filter() == Query(kind="clip", state="open", sort="length")
+    assert query.without_one_filter().without_one_filter() == Query(state="open", sort="length")
+    assert not query.without_filters().is_filter
 
 
 def library_of(folder: Path, texts: dict[str, str]) -> Library:

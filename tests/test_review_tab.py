@@ -85,6 +85,24 @@ def test_picking_with_shift_selects_from_the_last_one_picked():
     assert (selection.selected_in_order, selection.current) == ([8, 6, 2, 0], 0)
 
 
+def test_a_plain_pick_leaves_the_selection():
+    selection = showing(1, 2, 3, 4)
+    selection.selected = {1, 2}
+    selection.pick(4, shift=False, ctrl=False)
+    assert (selection.selected, selection.selected_or_current()) == (set(), [4])
+    selection.pick(2, shift=False, ctrl=True)
+    assert selection.selected == {2, 4}
+
+
+def test_a_search_goes_to_the_first_hit_and_a_hidden_item_gives_way_to_the_next():
+    for first, expected in ((True, 1), (False, 3)):
+        selection = showing(1, 2, 3, 4)
+        selection.step(1)
+        selection.show([1, 3, 4])
+        selection.reselect_hidden(first=first)
+        assert selection.current == expected
+
+
 def test_picking_with_shift_where_the_last_one_picked_is_shown_no_more():
     selection = showing(1, 2, 3, 4)
     selection.pick(1, shift=False, ctrl=True)

@@ -222,8 +222,9 @@ CHINESE = "\u7ea2\u8272\u7684\u5706\u5f62\u5728\u84dd\u8272\u80cc\u666f\u4e0a\u3
 
 
 WITHOUT_VISIBLE_FOCUS = """() => {
-    const e = document.activeElement;  // a field has a border of its own
-    return e === document.body || e.closest(".q-field") || getComputedStyle(e).outlineStyle !== "none" ? null : e.outerHTML;
+    const e = document.activeElement;
+    const isVisible = getComputedStyle(e).outlineStyle !== "none" || e.closest(".q-field"); // a field changes its border
+    return isVisible || e === document.body ? null : e.outerHTML;
 }"""
 
 

@@ -106,7 +106,11 @@ GENERAL_RULES: Mapping[str, Rule] = {
         "shorten it, or caption the file again with a preset for the model"),
     "maybe_too_long": Rule(
         "note", "probably more tokens than the text encoder reads (estimate)", "count exactly with --tokenizer ID"),
-    "too_short": Rule("note", "fewer than three words, or characters of a script without spaces", "add detail, unless only a trigger word is intended"),
+    "too_short": Rule(
+        "note",
+        "fewer than three words, or characters of a script without spaces",
+        "add detail, unless only a trigger word is intended",
+    ),
     "duplicate": Rule("note", "several files have the same caption", "describe their differences, if there are any"),
 }
 # fmt: on
