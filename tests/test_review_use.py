@@ -222,8 +222,8 @@ CHINESE = "\u7ea2\u8272\u7684\u5706\u5f62\u5728\u84dd\u8272\u80cc\u666f\u4e0a\u3
 
 
 WITHOUT_VISIBLE_FOCUS = """() => {
-    const e = document.activeElement;
-    const isVisible = getComputedStyle(e).outlineStyle !== "none" || e.closest(".q-field"); // a field changes its border
+    const e = document.activeElement, style = getComputedStyle(e);
+    const isVisible = style.outlineStyle !== "none" || style.boxShadow !== "none" || e.closest(".q-field");
     return isVisible || e === document.body ? null : e.outerHTML;
 }"""
 
@@ -271,7 +271,8 @@ def test_on_a_phone(folder, opened):
     user.find(".detail .do-approve").tap()
     expect(user.counts).to_contain_text("2 approved")
     user.button("Done").tap()
-    tiles.nth(1).dispatch_event("contextmenu", {"pointerType": "touch"})  # what a finger that holds sends
+    held = "new PointerEvent('contextmenu', { pointerType: 'touch', bubbles: true, cancelable: true })"
+    tiles.nth(1).evaluate(f"tile => tile.dispatchEvent({held})")  # what a finger that holds sends
     expect(user.find(".selection-count")).to_have_text("1 selected")
     user.find(".more-filters").tap()
     expect(user.find("[aria-label=state]").first).to_be_visible()
@@ -312,7 +313,7 @@ def test_new_captions_and_the_end_of_a_run_are_told(folder, opened):
     expect(user.find(".q-notification:has-text('1 the same as before')")).to_be_visible(timeout=60_000)
     expect(user.find(".proposal")).to_be_hidden()
     user.press("c")
-    user.page.get_by_label("Model", exact=True).fill("nosuch/model")
+    user.find(".sheet").get_by_label("Model", exact=True).fill("nosuch/model")
     user.enter(".do-again")
     expect(user.find(".q-notification.bg-negative")).to_contain_text("nosuch/model", timeout=60_000)
 

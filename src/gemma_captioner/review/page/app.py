@@ -1,6 +1,7 @@
 """The web server: its routes, its access guard and the page."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -45,6 +46,7 @@ def serve(review_state: ReviewState, *, host: str, port: int, policy: AccessPoli
     """Serve until interrupted. Raises `StartError` if the port is in use."""
     _check_port_is_free(host, port)
     _routes(review_state)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_disconnect)
     app.add_middleware(Guard, policy=policy, cookie=f"gemma-captioner-{port}")
     ui.add_css(files(__package__).joinpath("review.css").read_text(encoding="utf-8"), shared=True)
     app.on_startup(review_state.start)
@@ -65,6 +67,12 @@ def serve(review_state: ReviewState, *, host: str, port: int, policy: AccessPoli
         timeout_graceful_shutdown=2,
         server_header=False,
     )
+
+
+def _is_no_disconnect(record: logging.LogRecord) -> bool:
+    """False for what Starlette raises when a browser goes away before its picture is ready."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, RuntimeError) and str(error) == "No response returned.")
 
 
 def _check_port_is_free(host: str, port: int) -> None:
