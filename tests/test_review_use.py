@@ -295,7 +295,7 @@ def test_new_captions_and_the_end_of_a_run_are_told(folder, opened):
     user.press("Control+a", "c")
     user.enter(".do-again")
     toast = user.find(".q-notification:has-text('finished')")
-    expect(toast).to_contain_text("8 new captions", timeout=60_000)
+    expect(toast).to_contain_text("8 new captions", timeout=120_000)
     user.press("Escape")
     toast.locator("button:has-text('Show 8 proposals')").click()
     expect(user.counts).to_contain_text("of 8 shown")

@@ -60,7 +60,7 @@ export default {
     },
     pick(number, event) {
       document.dispatchEvent(new Event("captioner-moving"));
-      this.$emit("pick", { number, shift: event.shiftKey, ctrl: event.ctrlKey || event.metaKey });
+      this.$emit("pick", { number, shift: !!event.shiftKey, ctrl: !!(event.ctrlKey || event.metaKey) });
     },
     hold(number, event) {
       if (event.pointerType !== "touch") return;
