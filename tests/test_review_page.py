@@ -455,8 +455,8 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".run-line")).to_contain_text("finished", timeout=60_000)
     assert paths[0].read_text() == "Old words."
     reader.press("Escape", "Home")
-    expect(reader.find(".proposal .side-gone")).to_have_text("Old words.")
-    expect(reader.find(".proposal .side-new")).to_have_text(right[0])
+    expect(reader.find(".proposal .side-gone p")).to_have_text("Old words.")
+    expect(reader.find(".proposal .side-new p")).to_have_text(right[0])
     reader.press("y")
     reader.is_at(names(folder)[1])  # the next that has a new caption
     reader.press("k")
@@ -483,7 +483,7 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".tile .mark-p")).to_have_count(3, timeout=60_000)
     expect(reader.find(".q-dialog")).to_have_count(0)  # until it has faded out, it has the keyboard
     expect(reader.find(".proposal .side-new")).to_be_visible()
-    reader.press("y")
+    reader.press("y", "End")
     expect(reader.find(".provenance")).to_contain_text("Describe this in one paragraph of 80 to 100 words")
 
 
