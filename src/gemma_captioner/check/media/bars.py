@@ -4,12 +4,13 @@ The thresholds were set on one half of a collection of photographs and counted o
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Gray = npt.NDArray[np.float32]  # levels 0 to 255, [height, width]
+Gray: TypeAlias = npt.NDArray[np.float32]  # levels 0 to 255, [height, width]
 Bars = tuple[float, float]  # the parts of the height, or of the width, that bars take: at its start, at its end
 
 NONE: Bars = (0.0, 0.0)

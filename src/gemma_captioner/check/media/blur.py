@@ -3,11 +3,13 @@
 The thresholds were set on one half of a collection of photographs and counted on the other: docs/decisions.md.
 """
 
+from typing import TypeAlias
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Gray = npt.NDArray[np.float32]
+Gray: TypeAlias = npt.NDArray[np.float32]
 
 _TILES = 8  # the picture is divided into 8 x 8 tiles
 _MIN_CONTRAST = 0.4  # mean difference of neighbors, in levels; flatter tiles tell nothing about blur

@@ -8,6 +8,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ _CROPS = (
     0.775,
 )  # parts of the width and height of a picture that a copy shows
 
-Picture = npt.NDArray[np.float32]
+Picture: TypeAlias = npt.NDArray[np.float32]
 
 
 def exact_copies(paths: Iterable[str]) -> list[list[str]]:
@@ -67,7 +68,7 @@ def _proposed(found: Sequence[Measurement]) -> Iterator[tuple[int, int]]:
     whole = hashes[:, 0]
     for start in range(0, len(found), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        near = np.zeros((len(whole[rows]), len(whole)), bool)
+        near: npt.NDArray[np.bool_] = np.zeros((len(whole[rows]), len(whole)), np.bool_)
         for center in range(len(CENTERS)):
             near |= np.bitwise_count(hashes[rows, center, None] ^ whole[None]) <= _MAX_DISTANCE
             near |= np.bitwise_count(whole[rows, None] ^ hashes[None, :, center]) <= _MAX_DISTANCE
