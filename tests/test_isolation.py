@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.media.pool import DecodePool, SharedMemoryArena
+from gemma_captioner.media.pool import DecodePool
 from gemma_captioner.media.settings import DecodeSettings
+from gemma_captioner.media.shared_memory import SharedMemoryArena
 from gemma_captioner.types import Frames, MediaItem
 from tests.support.files import captions
 
@@ -127,9 +128,9 @@ class NamedMemory(mmap.mmap):
         file = os.open(os.path.join(os.environ["NAMED_MEMORY"], tagname), os.O_RDWR | os.O_CREAT)
         os.ftruncate(file, length)
         return super().__new__(cls, file, length)
-from gemma_captioner.media import pool
-pool.sys = types.SimpleNamespace(platform="win32", modules=sys.modules)
-pool.mmap = types.SimpleNamespace(mmap=NamedMemory)
+from gemma_captioner.media import shared_memory, workers
+shared_memory.sys = workers.sys = types.SimpleNamespace(platform="win32", modules=sys.modules)
+shared_memory.mmap = types.SimpleNamespace(mmap=NamedMemory)
 """
 
 

@@ -17,8 +17,8 @@ from PIL import Image, ImageFile, PngImagePlugin
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media import native_log
 from gemma_captioner.media.decode import decode
-from gemma_captioner.media.pool import GIB, WorkerPool
 from gemma_captioner.media.settings import DecodeSettings
+from gemma_captioner.media.workers import GIB, WorkerPool
 from gemma_captioner.types import MediaItem
 from tests.test_images import SIZE, chunk, far, frames_of, picture, png, read
 

@@ -27,8 +27,8 @@ from playwright.sync_api import Error, sync_playwright
 
 from gemma_captioner.dataset.discover import EXTENSIONS
 from gemma_captioner.media.decode import decode
-from gemma_captioner.media.pool import GIB, WorkerPool
 from gemma_captioner.media.settings import DecodeSettings
+from gemma_captioner.media.workers import GIB, WorkerPool
 from gemma_captioner.types import Failed, MediaItem, Pixels
 
 LIMIT = 4.0  # mean difference in levels of 0 to 255

@@ -1,111 +1,23 @@
-"""Decodes files in worker processes, so that a file that crashes, hangs or exhausts memory fails alone.
+"""Decodes files in worker processes, as many ahead of use as fit into a limit of memory."""
 
-pebble manages the processes, and replaces one that dies or times out. Workers write pixels and sound into shared memory
-at an offset that the parent assigns, so they are never pickled.
-"""
-
-import ctypes
-import math
 import mmap
-import multiprocessing
-import os
-import secrets
 import signal
-import sys
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from types import ModuleType
 from typing import Any, Self
-from weakref import WeakSet
 
 import numpy as np
-import psutil
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from pebble import ProcessExpired, ProcessFuture
 
-from ..types import Audio, Failed, Frames, MediaItem, Pixels, Samples, Size, max_audio_bytes, max_frame_bytes
-from . import native_log
+from ..types import Audio, Failed, Frames, MediaItem, Size, max_audio_bytes, max_frame_bytes
 from .decode import decode
 from .settings import DecodeSettings
+from .shared_memory import SharedMemoryArena, map_memory, samples_offset
+from .workers import GIB, ScheduledTask, WorkerPool, limit_address_space
 
-GIB = 1 << 30
 _MAX_RETRIES = 3  # for a file whose worker pool broke down
-
-
-class SharedMemoryArena:
-    """Shared memory for frames of one size. Workers map it by its path.
-
-    Linux uses a memfd: it leaves no file behind, ends with the process, and is not limited by the small /dev/shm of a
-    container. Windows uses named memory, because other processes cannot open a temporary file there. Other systems use
-    a temporary file.
-    """
-
-    def __init__(self, frames: int, frame_bytes: int, max_frames: int = 0) -> None:
-        """Make room for `frames`. `grow` allows up to `max_frames`, which take address space but no memory yet."""
-        self.bytes = max(frames, max_frames) * frame_bytes
-        self._frames = frames
-        self.frame_bytes = frame_bytes
-        self._free_ranges = [(0, frames)]  # (first frame, number of frames), rising, never adjacent
-        self._file: Any = None
-        if sys.platform == "win32":
-            self.path = f"gemma-captioner-{os.getpid()}-{secrets.token_hex(4)}"
-        elif hasattr(os, "memfd_create"):
-            self._file = os.fdopen(os.memfd_create("gemma-captioner"), "r+b")
-            self.path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
-        else:
-            self._file = tempfile.NamedTemporaryFile(prefix="gemma-captioner-")  # noqa: SIM115  # open until close()
-            self.path = self._file.name
-        if self._file is not None:
-            self._file.truncate(self.bytes)
-        self._memory = _map_memory(self.path, self.bytes)
-
-    def allocate(self, frames: int) -> int | None:
-        """Reserve adjacent frames. Returns the index of the first, or None if no gap is large enough now."""
-        for i, (first, count) in enumerate(self._free_ranges):
-            if count >= frames:
-                self._free_ranges[i : i + 1] = [(first + frames, count - frames)] if count > frames else []
-                return first
-        return None
-
-    def grow(self, frames: int) -> None:
-        """Make room for this many frames in all, as far as the address space allows."""
-        frames = min(frames, self.bytes // self.frame_bytes)
-        if frames > self._frames:
-            self.release(self._frames, frames - self._frames)
-            self._frames = frames
-
-    def release(self, first: int, frames: int) -> None:
-        """Free frames that `allocate` reserved."""
-        free_ranges: list[tuple[int, int]] = []
-        for at, count in sorted([*self._free_ranges, (first, frames)]):
-            if free_ranges and sum(free_ranges[-1]) == at:
-                free_ranges[-1] = (free_ranges[-1][0], free_ranges[-1][1] + count)
-            else:
-                free_ranges.append((at, count))
-        self._free_ranges = free_ranges
-
-    def view(self, first: int, shape: tuple[int, ...]) -> Pixels:
-        return np.ndarray(shape, np.uint8, self._memory, first * self.frame_bytes)
-
-    def samples(self, first: int, shape: tuple[int, ...], count: int) -> Samples:
-        """Return the samples behind pixels of this shape."""
-        return np.ndarray((count,), np.float32, self._memory, _samples_offset(first * self.frame_bytes, shape))
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()  # the mapping ends with the last array that uses it
-
-
-def _map_memory(path: str, size: int) -> mmap.mmap:
-    if sys.platform == "win32":
-        return mmap.mmap(-1, size, tagname=path)
-    with open(path, "r+b") as file:
-        return mmap.mmap(file.fileno(), size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +34,6 @@ class _NeedsMoreFrames:
     """An image file is animated: it needs this many frames, and only one was allocated."""
 
     frames: int
-
-
-def _samples_offset(pixels_offset: int, shape: tuple[int, ...]) -> int:
-    """Return the offset of the samples behind pixels of this shape, aligned for float32. # 10, (1, 2, 2, 3) -> 24"""
-    return -(-(pixels_offset + math.prod(shape)) // 4) * 4
 
 
 @dataclass(slots=True)
@@ -220,64 +127,6 @@ class DecodeTask:
             self._allocation = None
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledTask:
-    """A task and the pool that runs it."""
-
-    future: "ProcessFuture[Any]"
-    pool: ProcessPool
-
-    def is_lost(self) -> bool:
-        """Whether the pool broke down before the task returned."""
-        if self.future.done():
-            return self.future.cancelled() or isinstance(self.future.exception(), BrokenProcessPool)
-        return not self.pool.active
-
-
-class WorkerPool:
-    """Worker processes, each limited to `memory` bytes. A file that crashes or exceeds the limit fails alone.
-
-    pebble's pool breaks down, with all running tasks, if a worker dies that pebble considers idle: it is killed while
-    idle, or crashes just as it starts a task. The next task then gets a new pool.
-    """
-
-    def __init__(self, workers: int, memory: int) -> None:
-        self._workers, self._memory = workers, memory
-        self._futures: WeakSet[ProcessFuture[Any]] = WeakSet()
-        self._closed = False
-        self._pool = self._create_pool()
-
-    def _create_pool(self) -> ProcessPool:
-        return ProcessPool(self._workers, context=_context(), initializer=_init_worker, initargs=(self._memory,))
-
-    def schedule(self, function: Callable[..., Any], *, args: tuple[Any, ...], timeout: float) -> ScheduledTask:
-        """Raises `RuntimeError` after `close`."""
-        try:
-            future = self._pool.schedule(function, args=args, timeout=timeout)
-        except RuntimeError:  # the pool broke down, or was closed
-            if self._closed:
-                raise
-            self._replace_pool()
-            future = self._pool.schedule(function, args=args, timeout=timeout)
-        self._futures.add(future)
-        return ScheduledTask(future, self._pool)
-
-    def _replace_pool(self) -> None:
-        for future in list(self._futures):  # pebble does not end tasks that no worker has started
-            if not future.done():
-                future.set_exception(BrokenProcessPool("All workers expired"))
-        self._stop_pool()
-        self._pool = self._create_pool()
-
-    def _stop_pool(self) -> None:
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join(timeout=10)
-
-    def close(self) -> None:
-        self._closed = True
-        self._stop_pool()
-
-
 class DecodePool:
     """Decodes files ahead of use, as many as fit in `pixel_bytes`."""
 
@@ -366,31 +215,7 @@ def _exit_reason(error: ProcessExpired) -> str:
 
 # Code that runs in the workers
 
-_M_ARENA_MAX = -8
 _arenas: dict[str, mmap.mmap] = {}
-
-
-def _init_worker(memory: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    warnings.simplefilter("ignore")  # decoder warnings are noise; only failures count
-    native_log.install()
-    if sys.platform == "linux":
-        import resource
-
-        if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-            mallopt(_M_ARENA_MAX, 2)  # otherwise glibc reserves 64 MiB of address space per FFmpeg thread
-        _limit_address_space(psutil.Process().memory_info().vms + memory)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _limit_address_space(limit: int | None = None, *, extra: int = 0) -> None:
-    """Set the limit of this process to `limit` bytes, or raise it by `extra`."""
-    if sys.platform == "linux":  # macOS rejects a limit below the mapped size; Windows has none
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        limit = (soft if limit is None else limit) + extra
-        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _decode_into(
@@ -404,47 +229,12 @@ def _decode_into(
     if len(frames.pixels) > max_frames:
         return _NeedsMoreFrames(len(frames.pixels))
     if path not in _arenas:
-        _limit_address_space(extra=arena_bytes)  # a mapped arena is not memory that the decoder took
-        _arenas[path] = _map_memory(path, arena_bytes)
+        limit_address_space(extra=arena_bytes)  # a mapped arena is not memory that the decoder took
+        _arenas[path] = map_memory(path, arena_bytes)
     shape, samples = frames.pixels.shape, 0
     np.ndarray(shape, np.uint8, _arenas[path], offset)[:] = frames.pixels
     if frames.audio is not None:
         samples = len(frames.audio.samples)
-        np.ndarray((samples,), np.float32, _arenas[path], _samples_offset(offset, shape))[:] = frames.audio.samples
+        np.ndarray((samples,), np.float32, _arenas[path], samples_offset(offset, shape))[:] = frames.audio.samples
     others = {field.name for field in fields(frames)} - {"pixels", "audio"}
     return _SharedFrames(shape, samples, {name: getattr(frames, name) for name in others})
-
-
-# Where fork exists, workers start from a fork server that has imported the decoders and nothing else.
-
-_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_base: Any = multiprocessing.get_context(_METHOD)
-
-
-@contextmanager
-def _hide_main_module() -> Iterator[None]:
-    """Keep workers from importing the caller's main module: that would start the run again."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-class _Worker(_base.Process):  # type: ignore[misc]
-    @staticmethod
-    def _Popen(process: Any) -> Any:
-        with _hide_main_module():
-            return _base.Process._Popen(process)
-
-
-class _Context(type(_base)):  # type: ignore[misc]
-    Process = _Worker
-
-
-def _context() -> Any:
-    context = _Context()
-    if _METHOD == "forkserver":
-        context.set_forkserver_preload([__name__])
-    return context

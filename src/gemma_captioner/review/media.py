@@ -20,8 +20,8 @@ from pebble import ProcessExpired
 
 from ..dataset.journal import fingerprint
 from ..errors import ItemError
-from ..media.pool import GIB, WorkerPool
 from ..media.settings import DecodeSettings
+from ..media.workers import GIB, WorkerPool
 from . import thumbnails
 from .guard import MEDIA_SUFFIXES, resolve_inside
 from .library import Library

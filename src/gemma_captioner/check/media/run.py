@@ -15,7 +15,7 @@ from pebble import ProcessExpired
 from ...dataset.discover import EXTENSIONS, Root
 from ...dataset.journal import fingerprint
 from ...errors import StartError
-from ...media.pool import GIB, ScheduledTask, WorkerPool
+from ...media.workers import GIB, ScheduledTask, WorkerPool
 from ...text import file_error
 from ...types import MediaItem
 from ..rules import Finding
