@@ -98,6 +98,8 @@ def staged(path: Path, content: bytes, store: Path) -> Iterator[StagedCaption]:
             temp_path = _write_new(_known_folders[path.parent, store] / name, content)
         except (KeyError, FileNotFoundError):
             path.parent.mkdir(parents=True, exist_ok=True)
+            if len(_known_folders) >= _MAX_KNOWN_FOLDERS:
+                _known_folders.clear()
             folder = _known_folders[path.parent, store] = _temporary_folder(path, store)
             temp_path = _write_new(folder / name, content)
         try:
@@ -109,11 +111,18 @@ def staged(path: Path, content: bytes, store: Path) -> Iterator[StagedCaption]:
 
 
 _known_folders: dict[tuple[Path, Path], Path] = {}  # (folder of the caption, store) -> folder of its temporary files
+_MAX_KNOWN_FOLDERS = 1024
 
 
 def _write_new(path: Path, content: bytes) -> Path:
-    with path.open("xb") as file:
-        file.write(content)
+    file = path.open("xb")
+    try:
+        with file:
+            file.write(content)
+    except BaseException:  # a full disk would leave part of it
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
     return path
 
 
