@@ -10,11 +10,9 @@ import pytest
 
 from gemma_captioner.captions.formats import get_format
 from gemma_captioner.captions.speech import has_speech_mismatch, is_spoken, quoted_speech
-from gemma_captioner.check.sound import is_silent
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.sound import with_sound_up_to
 from gemma_captioner.errors import ItemError, ModelError, StartError
-from gemma_captioner.media.video import read_timeline
 from gemma_captioner.pipeline.postprocess import postprocess_reply
 from gemma_captioner.pipeline.transcription import Transcripts
 from gemma_captioner.prompts.metadata import MetadataTable, load_metadata
@@ -444,9 +442,13 @@ def test_a_model_whose_server_refused_the_sound_has_not_heard_it():
     assert flags() == ("sound_missing",) and flags("no_audio") == ("no_audio",)
 
 
-def test_silence_is_found_by_decoding(sounds):
-    found = {path.stem: is_silent(path, read_timeline(path), 10.0) for path in sounds.glob("*.mp4")}
-    assert found == {"heard": False, "silent": True, "mute": False}
+@pytest.mark.long
+def test_check_media_finds_silence_for_trainers_of_sound(command, sounds):
+    def silent(*words: str) -> list[str]:
+        findings = command("check", sounds, "--media", "--json", *words).json["findings"]
+        return [Path(f["path"]).name for f in findings if f["code"] == "silent"]
+
+    assert silent("--for", "ltx:ltx2.5") == ["silent.mp4"] and silent() == []
 
 
 def test_no_more_sound_is_sent_than_the_model_takes():

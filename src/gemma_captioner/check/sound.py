@@ -1,4 +1,4 @@
-"""Rules of `check` for trainers that train on the sound of clips. They open each clip, but only `is_silent` decodes."""
+"""Rules of `check` for trainers that train on the sound of clips. They open clips, but decode none: `--media` does."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -7,9 +7,7 @@ from pathlib import Path
 from ..captions.sound import sound_flags
 from ..config.targets import get_target, trains_on_sound
 from ..dataset.discover import EXTENSIONS
-from ..media.audio import decode_audio
 from ..media.probe import AudioTrack, probe_audio
-from ..media.sampling import Timeline
 from .listing import Listing
 from .settings import CheckSettings
 
@@ -39,12 +37,6 @@ def invents_sound(media: Path, caption: str, settings: CheckSettings) -> bool:
         and bool(sound_flags(caption, False))
         and _tracks_of(media) == ()
     )
-
-
-def is_silent(path: Path, timeline: Timeline, max_s: float) -> bool:
-    """Whether the first seconds of a clip's sound are silence. For `check --media`: it decodes them."""
-    _, flags = decode_audio(path, timeline, 0.0, timeline.duration, max_s)
-    return "silent" in flags
 
 
 def _audio_tracks(listing: Listing, settings: CheckSettings) -> Iterator[tuple[str, tuple[AudioTrack, ...]]]:

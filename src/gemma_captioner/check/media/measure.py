@@ -20,6 +20,7 @@ from PIL import Image
 from scenedetect import AdaptiveDetector, FrameTimecode
 
 from ...errors import ItemError
+from ...media.audio import decode_audio
 from ...media.color import frame_to_srgb, upright_size
 from ...media.container import open_container
 from ...media.decode import or_failed
@@ -96,13 +97,15 @@ def _measure_clip(path: Path) -> Measurement:
             f"the video is truncated: {search.frames} of its first {len(read.times)} frames can be decoded. "
             "Copy or download it again"
         )
+    _, audio_flags = decode_audio(path, timeline, 0.0, read.duration, MAX_SECONDS)
+    is_truncated = timeline.is_truncated or search.frames < len(read.times)
     return Measurement(
         kind="clip",
         width=source_size[0],
         height=source_size[1],
         frames=len(timeline.times),
         seconds=round(timeline.duration, 3),
-        flags=("partial_video",) * (timeline.is_truncated or search.frames < len(read.times)),
+        flags=("partial_video",) * is_truncated + ("silent",) * ("silent" in audio_flags),
         motion=search.motion,
         cuts=[round(timeline.times[number] - timeline.start, 3) for number in search.cuts],
         **_measure_pictures(pictures),

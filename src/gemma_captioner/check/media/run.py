@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pebble import ProcessExpired
 
+from ...config.targets import trains_on_sound
 from ...dataset.discover import EXTENSIONS, Root
 from ...dataset.journal import fingerprint
 from ...errors import StartError
@@ -74,13 +75,14 @@ def check_media(
 def _findings(found: Mapping[str, Measurement], settings: CheckSettings) -> Iterator[Finding]:
     from .duplicates import exact_copies, near_copies  # OpenCV
 
+    flags = {"partial_image", "partial_video"} | ({"silent"} if trains_on_sound(settings.for_) else set())
     readable = {path: measurement for path, measurement in found.items() if not measurement.error}
     for path, measurement in found.items():
         if measurement.error:
             yield Finding(path, "unreadable", measurement.error)
             continue
         for flag in measurement.flags:
-            if flag in ("partial_image", "partial_video"):
+            if flag in flags:
                 yield Finding(path, flag)
         for code, detail in match(measurement, settings):
             yield Finding(path, code, detail)
