@@ -121,11 +121,10 @@ def _raw_prompt(
     before, has_marker, after = prompt.partition(marker)
     if has_marker:
         rendered = "".join([before, *parts, after])
-    elif order == "media-first":
-        rendered = "".join(parts) + prompt.strip()
     else:
-        rendered = "".join(_before_media(prompt.strip(), parts, marker))
-        if not is_single_turn or prompt.strip().endswith(SENTENCE_ENDINGS):
+        text = prompt.strip()
+        rendered = "".join([*parts, text] if order == "media-first" else _before_media(text, parts, marker))
+        if not is_single_turn or text.endswith(SENTENCE_ENDINGS):
             rendered += "\nCaption:"
     return rendered if answer is None else f"{rendered} {answer}"
 
