@@ -29,7 +29,7 @@ from gemma_captioner.check.trainer_rules import ALL_RULES, TRAINER_RULES
 from gemma_captioner.check.trigger_rules import TRIGGER_RULES
 from gemma_captioner.config.targets import get_target, trainers
 from gemma_captioner.dataset.discover import resolve_roots
-from gemma_captioner.dataset.journal import restore
+from gemma_captioner.dataset.restore import restore
 from tests.support.good_captions import CLEAN_CAPTIONS
 
 # Root may read everything: these two rights of its are left behind.

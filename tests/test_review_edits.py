@@ -14,7 +14,7 @@ from gemma_captioner import caption
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.dataset import sidecar, trash
 from gemma_captioner.dataset.discover import Root
-from gemma_captioner.dataset.journal import restore
+from gemma_captioner.dataset.restore import restore
 from gemma_captioner.dataset.sidecar import storage_error
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import StartError, UsageError

@@ -86,7 +86,7 @@ def restore(
     /,
 ) -> int:
     """Restore the captions that a run overwrote, except those edited since."""
-    from ..dataset.journal import restore as restored
+    from ..dataset.restore import restore as restored
 
     counts = {True: 0, False: 0}
     for path, done in restored(parse_path(folder).absolute(), run):

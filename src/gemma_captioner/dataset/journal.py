@@ -30,10 +30,9 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import ItemError, StartError
 from ..storage.filesystem import glob_files, is_local, put, read, version_tag
 from ..types import Kind
-from . import sidecar, trash
+from . import sidecar
 from .sidecar import DOT_FOLDER
 
 JournalRecord = dict[str, Any]
@@ -301,56 +300,3 @@ class History:
 
 def _replaces_alike(one: JournalRecord, other: JournalRecord) -> bool:
     return all(one.get(name) == other.get(name) for name in ("existing", "only", "shard"))
-
-
-def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
-    """Restore the captions and media that the run overwrote or removed, the last change first.
-
-    It skips a caption that changed after the run. A new journal keeps what `restore` itself replaces. Yields (file,
-    whether it was restored). Raises `StartError` if the run does not exist.
-    """
-    run_id = run_id.removesuffix(".jsonl")
-    folder = journal_path(store, run_id).parent
-    paths = glob_files(folder, "*.jsonl")
-    files = [path for path in paths if path.name.startswith(f"{run_id}.")]
-    if not files:
-        runs = ", ".join(sorted({path.name.partition(".")[0] for path in paths})) or "none"
-        raise StartError(f"{store} has no run {run_id!r}. Available: {runs}")
-    journal = Journal(new_run_id(), {"restores": run_id})
-    try:
-        for record in reversed([r for r in chain.from_iterable(map(read_journal, files)) if _is_restorable(r)]):
-            yield _restore_record(store, record, journal)
-    finally:
-        journal.close()
-
-
-def _is_restorable(record: JournalRecord) -> bool:
-    """Whether its file is in this store. The journal of a dataset from somebody else may name any file."""
-    if record.get("kind") == "trash":
-        return trash.is_trash(str(record.get("to")), of=str(record.get("from")))
-    return isinstance(record.get("replaced"), str) and _is_inside(record.get("caption_file"))
-
-
-def _is_inside(name: Any) -> bool:
-    return isinstance(name, str) and not os.path.isabs(name) and os.path.normpath(name).partition(os.sep)[0] != ".."
-
-
-def _restore_record(store: Path, record: JournalRecord, journal: Journal) -> tuple[Path, bool]:
-    if record["kind"] == "trash":
-        media = Path(os.path.normpath(store / record["from"]))
-        try:
-            trash.move(store / record["to"], media)
-        except ItemError:  # another file has this name now, or the trash was emptied
-            return media, False
-        return media, True
-    caption_path = store / record["caption_file"]
-    try:
-        current = sidecar.read(caption_path)
-    except ItemError:  # a folder or an unreadable file: not the caption of the run
-        return caption_path, False
-    if (None if current is None else sidecar.digest(current)) != record.get("digest"):
-        return caption_path, False
-    content = record["replaced"].encode("utf-8", "surrogateescape")
-    restored = change_record("restore", record.get("path"), record["caption_file"], current, content)
-    sidecar.write(caption_path, content, store, lambda: journal.append(store, restored))
-    return caption_path, True
