@@ -25,6 +25,7 @@ from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.scripted import Script, ScriptedEngine, ScriptedSession
 from gemma_captioner.media.pool import DecodePool
 from gemma_captioner.media.settings import DecodeSettings
+from gemma_captioner.prompts.examples import read_examples
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.proposals import Proposals
 from gemma_captioner.review.runs import RunController
@@ -612,3 +613,47 @@ def test_an_export_without_a_source_fails_for_that_file(captioned, command):
     assert done.code == 3 and "has no source image" in done.err and "2 written, 1 failed" in done.err
     done = command("export", captioned / "targets", "--for", "sd-scripts", "--control", captioned / "control")
     assert done.code == 2 and "the export for sd-scripts has no sources of edits" in done.err
+
+
+def test_sources_of_two_folders_never_share_a_stem_in_one_folder_of_links(command, tmp_path):
+    for folder, suffix in (("day1", ".png"), ("day2", ".jpg")):
+        for root, name in (("set", f"{folder}/a.png"), ("src", f"{folder}/a{suffix}")):
+            path = tmp_path / root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), "red" if root == "src" else "blue").save(path)
+        (tmp_path / "set" / folder / "a.txt").write_text("Make it blue.")
+    words = ("export", "set", "--for", "ai-toolkit", "--recursive", "--control", "src", "--output", "out")
+    done = command(*words, cwd=tmp_path)
+    assert done.code == 1 and "source of another file" in done.err
+
+
+def test_a_control_folder_with_brackets_in_its_name_is_no_target(command, tmp_path):
+    for name in ("a.png", "src [v2]/a.png"):
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), "red" if "src" in name else "blue").save(path)
+    (tmp_path / "script.json").write_text("{}")
+    words = (
+        "caption",
+        "set",
+        "--recursive",
+        "--control",
+        "set/src [v2]",
+        "--engine",
+        "scripted",
+        "--model",
+        "script.json",
+    )
+    assert command(*words, "--json", cwd=tmp_path).json["captioned"] == 1
+
+
+def test_references_without_a_name_and_empty_lists_are_refused(tmp_path):
+    (tmp_path / "lines.txt").write_text("A cat.")
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(UsageError, match=r"empty\.txt has nothing to show"):
+        read_examples([tmp_path / "lines.txt", tmp_path / "empty.txt"])
+    (tmp_path / "cast").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (8, 8)).save(tmp_path / "cast" / f"-{number}.png")
+    with pytest.raises(UsageError, match="names nobody"):
+        read_examples([tmp_path / "cast"])

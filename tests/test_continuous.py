@@ -11,7 +11,7 @@ from gemma_captioner.config.settings import Settings
 from gemma_captioner.engines.local import attention
 from gemma_captioner.engines.local.continuous import ContinuousBatch, PendingRequest
 from gemma_captioner.engines.local.engine import LocalEngine
-from gemma_captioner.engines.local.sampler import Answer, StopTokens
+from gemma_captioner.engines.local.sampler import Answer, Sampler, StopTokens
 from gemma_captioner.types import Reply, Request
 from tests.support.engines import answers, request, requests
 
@@ -89,6 +89,48 @@ def test_out_of_memory_in_a_step_evicts_the_youngest_and_asks_them_again():
         session.model.model.language_model.register_forward_pre_hook(shortage, with_kwargs=True)
         got = answers(session, asked)
         assert max(steps) > 3
+    assert {n: reply.text for n, reply in got.items()} == {n: reply.text for n, reply in expected.items()}
+
+
+def test_eviction_makes_steps_smaller_where_shapes_are_constant():
+    with open_session(batch_size=8) as session:
+        session._limits = session._planned = replace(session._planned, constant_shapes=True)
+        asked, steps = [request(n, max_new_tokens=12) for n in range(12)], []
+
+        def shortage(module, args, inputs):
+            rows, columns = inputs["inputs_embeds"].shape[:2]
+            if columns == 1:
+                steps.append(rows)
+                if rows > 4:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+
+        session.model.model.language_model.register_forward_pre_hook(shortage, with_kwargs=True)
+        with session._request_added:
+            for one in asked:
+                session.submit(one)
+        got = {}
+        while len(got) < 12:
+            got |= {reply.request_id: reply for reply in session.poll(1)}
+        assert all(isinstance(reply, Reply) for reply in got.values())
+        assert sum(rows > 4 for rows in steps) <= 3 and session._limits.rows >= 4
+
+
+def test_out_of_memory_in_the_sampler_changes_no_answer(monkeypatch):
+    """The step runs again, and a prompt is read again: neither counts twice."""
+    asked = [request(n, max_new_tokens=12) for n in range(6)]
+    with open_session(batch_size=4) as session:
+        expected = answers(session, asked)
+    sample, calls = Sampler.__call__, []
+
+    def short(self, logits, rows):
+        calls.append(len(rows))
+        if len(calls) in (1, 5, 9):  # the first is of a prefill
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sample(self, logits, rows)
+
+    monkeypatch.setattr(Sampler, "__call__", short)
+    with open_session(batch_size=4) as session:
+        got = answers(session, asked)
     assert {n: reply.text for n, reply in got.items()} == {n: reply.text for n, reply in expected.items()}
 
 

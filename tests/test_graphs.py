@@ -55,6 +55,18 @@ def test_graphs_of_many_batches_say_what_eager_steps_say_in_constant_memory(sess
     assert reserved[1:] == reserved[:1] * 3 and len(cuda.pools) == 1
 
 
+def test_steps_are_captured_again_once_compiled_layers_were_checked(session, cuda, monkeypatch):
+    monkeypatch.setattr(sessions, "_BATCHES_BEFORE_COMPILING", 1)
+    monkeypatch.setattr(sessions, "compile_region", lambda function: function)
+    said(session, 0)
+    session.can_fuse = True
+    said(session, 4)
+    before, captures = cuda.replays, cuda.captures
+    said(session, 8)
+    assert session._fused is not None and not session._fused.is_checking
+    assert cuda.captures > captures and cuda.replays > before
+
+
 def test_out_of_memory_during_a_capture_frees_the_cache_and_captures_again(session, cuda, lines):
     said(session, 0)
     replays, cuda.limit = cuda.replays, cuda.reserved + 1000

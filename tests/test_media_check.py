@@ -14,6 +14,7 @@ from PIL import Image
 from gemma_captioner.check.media import bars, run
 from gemma_captioner.check.media.blur import blur
 from gemma_captioner.check.media.cache import MeasurementCache
+from gemma_captioner.check.media.duplicates import exact_copies
 from gemma_captioner.check.media.record import Measurement
 from gemma_captioner.check.media.rules import MEDIA_RULES, match
 from gemma_captioner.check.settings import CheckSettings
@@ -284,3 +285,14 @@ def test_the_measurements_are_plain_json(tmp_path):
     [line] = (tmp_path / ".gemma-captioner" / "check" / "media.jsonl").read_text().splitlines()
     assert json.loads(line)["hashes"] == [[1 << 63, 2, 3]]
     assert MeasurementCache(tmp_path).get(tmp_path / "a.jpg", "1:1").width == 2
+
+
+def test_a_cache_of_somebody_else_and_files_that_vanish_end_nothing(tmp_path):
+    store = tmp_path / ".gemma-captioner" / "check"
+    store.mkdir(parents=True)
+    (store / "media.jsonl").write_text('0\nnull\n{"name": 3}\n')
+    with MeasurementCache(tmp_path) as cache:
+        assert cache.get(tmp_path / "a.png", "1:1") is None
+    (tmp_path / "a.png").write_bytes(b"a")
+    assert exact_copies([str(tmp_path / "a.png"), str(tmp_path / "gone.png")]) == []
+    assert blur(np.zeros((1, 40), np.float32)) == 0.0

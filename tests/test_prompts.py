@@ -8,6 +8,7 @@ import pytest
 
 from gemma_captioner import Captioned, Request, caption
 from gemma_captioner.config.presets import preset_settings, preset_text, presets
+from gemma_captioner.config.prompting import continues
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.engines import engine_for
@@ -255,3 +256,7 @@ def test_presets_are_listed_and_shown(command):
     assert "sdxl" in command("presets").out
     assert tomllib.loads(command("presets", "show", "sdxl").out)["target"] == "sdxl"
     assert command("presets", "show", "nope").code == 2
+
+
+def test_a_condition_with_the_answer_before_continues_it():
+    assert continues("{existing:+Improve {previous}}") and not continues("{existing:+Improve {stem}}")

@@ -456,3 +456,26 @@ def test_no_more_sound_is_sent_than_the_model_takes():
     assert with_sound_up_to(30, frames) is frames and with_sound_up_to(0, frames).audio is None
     cut = with_sound_up_to(0.5, frames)
     assert cut.audio.duration_s == 0.5 and cut.flags == ("partial_audio",)
+
+
+def test_a_transcript_of_another_clip_is_not_taken_for_one_in_another_language(tmp_path):
+    items = []
+    for stem in ("scene", "scene.alt"):
+        path = tmp_path / f"{stem}.mp4"
+        path.touch()
+        items.append(MediaItem(path, "clip", path.name, path.with_suffix(".txt"), tmp_path))
+    (tmp_path / "scene.alt.srt").write_text("00:00:00,000 --> 00:00:01,000\nalt words\n")
+    files = TranscriptFiles(tmp_path)
+    assert files.read(items[0]) is None and files.read(items[1]) is not None
+
+
+@pytest.mark.parametrize("name", ["clip.srt", "clip.json"])
+def test_times_that_no_clock_has_fail_alone(tmp_path, name):
+    many = "9" * 400
+    text = f"{many}:00:00,000 --> {many}:00:01,000\nA.\n"
+    if name.endswith("json"):
+        text = f'{{"segments": [{{"text": "a", "start": {many}, "end": {many}}}]}}'
+    (tmp_path / name).write_text(text)
+    item = MediaItem(tmp_path / "clip.mp4", "clip", "clip.mp4", tmp_path / "clip.txt", tmp_path)
+    with pytest.raises(ItemError, match="cannot be used"):
+        TranscriptFiles(tmp_path).read(item)

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from ..check.settings import CheckSettings, TriggerSettings
 from ..config.formats import FORMATS, format_spec
-from ..config.targets import get_target
+from ..config.targets import target_in_mode
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import StartError, UsageError
 from ..text import counted, file_error, format_duration, format_estimate, printable
@@ -78,7 +78,7 @@ def check(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{printable(folder)} is a file: give its folder")
     if settings.for_:
-        get_target(settings.for_)
+        target_in_mode(settings.for_, settings.train_mode)
         warn_if_unlisted(settings.for_)
     caption_format = None if settings.format is None else get_format(format_spec(settings.format))
     if settings.media:

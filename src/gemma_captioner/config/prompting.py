@@ -1,7 +1,7 @@
 """Settings of the prompt, of the text around the caption, and of generation."""
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,9 +33,17 @@ EDIT_PROMPT = (
 def continues(prompt: str) -> bool:
     """Whether a prompt contains `{previous}`, and so continues the prompt before."""
     try:
-        return any(name == "previous" for _, name, _, _ in string.Formatter().parse(prompt))
+        return "previous" in variable_names(prompt)
     except ValueError:  # `validate_templates` reports the brace
         return False
+
+
+def variable_names(template: str) -> Iterator[str]:
+    """Yield the variables of a template, those in conditions included. Raises `ValueError` for an unmatched brace."""
+    for _, name, spec, _ in string.Formatter().parse(template):
+        if name is not None:
+            yield name
+            yield from variable_names(spec or "")
 
 
 def chains(prompts: Sequence[str]) -> list[list[str]]:

@@ -88,7 +88,9 @@ class Settings(SettingsGroup):
         if continues(settings.prompting.prefix) or continues(settings.prompting.suffix):
             raise UsageError("{previous} in --prefix or --suffix: it works only in the second or a later --prompt")
         begin = settings.prompting.begin.lstrip()
-        if found := re.search(r"\{(?:stem|filename|folder|trigger|existing|tags|previous)\}", begin):
+        if found := re.search(
+            r"\{(?:stem|filename|folder|trigger|existing|tags|previous|transcript|sound|silence)\}", begin
+        ):
             raise UsageError(f"{found[0]} in --begin: it has no variables. Use --prefix")
         if begin and not begin.startswith("{") and settings.format.json_schema is not None:
             raise UsageError(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from ..errors import CaptionerError, ItemError, StorageError
@@ -93,7 +94,7 @@ def staged(path: Path, content: bytes, store: Path) -> Iterator[StagedCaption]:
     Several staged captions can share one sync of the disk. Raises the errors of `storage_error`, also for the block.
     """
     with map_storage_errors(path):
-        name = f"{os.getpid()}-{time.monotonic_ns()}"
+        name = f"{os.getpid()}-{time.monotonic_ns()}-{next(_staged_count)}"  # Windows' clock ticks 64 times a second
         try:
             temp_path = _write_new(_known_folders[path.parent, store] / name, content)
         except (KeyError, FileNotFoundError):
@@ -112,6 +113,7 @@ def staged(path: Path, content: bytes, store: Path) -> Iterator[StagedCaption]:
 
 _known_folders: dict[tuple[Path, Path], Path] = {}  # (folder of the caption, store) -> folder of its temporary files
 _MAX_KNOWN_FOLDERS = 1024
+_staged_count = count()
 
 
 def _write_new(path: Path, content: bytes) -> Path:

@@ -76,7 +76,7 @@ def write_control_folders(entries: Sequence[CaptionedItem], trainer: str, beside
 def _add(links: dict[Path, Path], at: Path, source: Path) -> None:
     existing = [path for path in at.parent.glob(f"{glob.escape(at.stem)}.*") if path.exists()]
     others = [path for path in existing if path != at or not filecmp.cmp(path, source, shallow=False)]
-    if at in links or others:
+    if others or any(at.parent == other.parent and at.stem == other.stem for other in links):
         raise StartError(f"{[*others, at][0]} would be taken for the source of another file: remove or rename it")
     if not existing:
         at.unlink(missing_ok=True)  # a broken link

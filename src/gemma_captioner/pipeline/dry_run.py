@@ -136,7 +136,8 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     except StartError as error:  # the counts are useful even if the model cannot run
         shortage = str(error)
     selection = settings.selection
-    complete = not (plan.num_beyond_limit or selection.shard or selection.include)
+    complete = not (plan.num_beyond_limit or selection.shard or selection.include or selection.exclude)
+    complete = complete and all(root.only is None for root in roots)
     notes += pairs.notes(complete=complete, recursive=selection.recursive)
     if (unsearched := describe_unsearched(plan.discovery.unsearched)) is not None:
         notes.append(unsearched)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 
 import psutil
@@ -214,7 +214,7 @@ class Pipeline:
         self._resources.enter_context(pool)
         if prepare := getattr(self.engine, "prepare", None):  # an engine of the user's own may have none
             self._wait_until_prepared = prepare()
-        self._context.decode(pool)
+        self._context.decode(pool, partial(with_sound_up_to, self._sound.max_s))
         return pool
 
     @cached_property

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..config.settings import Settings
@@ -105,10 +105,14 @@ class Context:
                 raise ItemError(f"{item.path} cannot be read ({file_error(error)}): replace or remove it") from error
         return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
-    def decode(self, pool: DecodePool) -> None:
-        """Decode the media of the entries. Raises `StartError` if one fails: leaving it out is not what was asked."""
+    def decode(self, pool: DecodePool, limit_sound: Callable[[Frames], Frames] = lambda frames: frames) -> None:
+        """Decode the media of the entries. Raises `StartError` if one fails: leaving it out is not what was asked.
+
+        limit_sound: returns frames with as much of their sound as the run sends.
+        """
         self.entries = [
-            entry if entry.item is None else replace(entry, frames=_frames(entry.item, pool)) for entry in self.entries
+            entry if entry.item is None else replace(entry, frames=limit_sound(_frames(entry.item, pool)))
+            for entry in self.entries
         ]
 
 

@@ -46,9 +46,10 @@ def read_examples(paths: Sequence[Path], *, has_sources: bool = False) -> ShownM
     for path in paths:
         try:
             if not path.is_dir():
-                examples += [(line.strip(), None) for line in _text(path).splitlines() if line.strip()]
-                if not any(item is None for _, item in examples):
+                lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+                if not lines:
                     raise UsageError(_nothing(path))
+                examples += [(line, None) for line in lines]
                 continue
             found = list(Discovery([Root(path, path, path)], SelectionSettings()))
         except (OSError, UnicodeDecodeError) as error:
@@ -63,6 +64,10 @@ def read_examples(paths: Sequence[Path], *, has_sources: bool = False) -> ShownM
         if not captioned:
             images += _reference_images(path, found)
     names = _names(images)
+    if "" in names:
+        raise UsageError(
+            f"--examples: {images[names.index('')].path} names nobody: name it after whom or what it shows"
+        )
     return ShownMedia(examples, list(_labeled(images, names)), list(dict.fromkeys(names)))
 
 

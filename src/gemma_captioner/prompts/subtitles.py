@@ -63,10 +63,10 @@ def parse_transcript(text: str, suffix: str) -> Transcript:
     return Transcript(words)
 
 
-_CLOCK = r"(?:(\d+):)?([0-5]?\d):([0-5]?\d)[.,](\d{1,3})"
+_CLOCK = r"(?:(\d{1,4}):)?([0-5]?\d):([0-5]?\d)[.,](\d{1,3})"
 _TIMES = re.compile(rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?!\d)")
 _TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
-_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
+_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^<>]+)>")
 _LABEL = re.compile(r"^\s*\[?(SPEAKER_\d+)\]?:", re.MULTILINE)  # as WhisperX writes it into SubRip
 
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..captions.encoding import decode_text
+from ..dataset.discover import EXTENSIONS
 from ..errors import ItemError, UsageError
 from ..text import file_error, printable
 from ..types import MediaItem
@@ -28,6 +29,7 @@ class TranscriptFiles:
             raise UsageError(f"--transcripts {path} is not of type {', '.join(PARSERS)}: convert it, or give a folder")
         self._path = path
         self._listed = cache(_list_transcripts)
+        self._clip_stems = cache(_list_clip_stems)
 
     def read(self, item: MediaItem) -> Transcript | None:
         """Return all that is said in the clip; None if it has no transcript. Raises `ItemError`."""
@@ -37,7 +39,7 @@ class TranscriptFiles:
                 return _read(path)
             except NotATranscriptError as error:  # perhaps the .json of another tool, beside the transcript
                 failed = failed or _unusable(path, error)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, OverflowError) as error:  # hours of 400 digits overflow
                 raise _unusable(path, error) from error
         if failed is not None:
             raise failed
@@ -65,6 +67,9 @@ class TranscriptFiles:
             return
         for folder in dict.fromkeys(((self._path / item.name).parent, self._path)):
             names = self._listed(folder).get(stem, ())
+            if any(Path(name).stem != stem for name in names):  # `a.alt.srt` is not of a.mp4 if a.alt.mp4 exists
+                clips = self._clip_stems(item.path.parent)
+                names = [name for name in names if Path(name).stem == stem or Path(name).stem not in clips]
             exact = [name for name in names if Path(name).stem == stem]
             by_language = [name for name in names if name not in exact]
             yield from (folder / name for name in exact)
@@ -85,12 +90,21 @@ def _list_transcripts(folder: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     try:
         names = [name for name in os.listdir(folder) if Path(name).suffix.lower() in PARSERS]
-    except OSError:  # this folder of clips has no transcripts
+    except (FileNotFoundError, NotADirectoryError):  # this folder of clips has no transcripts
         return {}
+    except OSError as error:
+        raise ItemError(f"--transcripts {printable(folder)} cannot be listed: {file_error(error)}") from error
     for name in sorted(names, key=lambda name: (list(PARSERS).index(Path(name).suffix.lower()), name)):
         for stem in _stems(name):
             found.setdefault(stem, []).append(name)
     return found
+
+
+def _list_clip_stems(folder: Path) -> frozenset[str]:
+    with suppress(OSError):
+        names = map(Path, os.listdir(folder))
+        return frozenset(name.stem for name in names if EXTENSIONS.get(name.suffix[1:].lower()) == "clip")
+    return frozenset()
 
 
 def _stems(name: str) -> list[str]:

@@ -6,6 +6,7 @@
 import string
 from collections.abc import Iterable, Iterator, Mapping
 
+from ..config.prompting import variable_names
 from ..errors import UsageError
 from ..text import encodable
 from ..types import Frames, MediaItem
@@ -40,14 +41,6 @@ class _Text(str):
         return super().__format__(spec)
 
 
-def _names(text: str) -> Iterator[str]:
-    """The variables in a text, and in their conditions. Raises `ValueError`."""
-    for _, name, spec, _ in string.Formatter().parse(text):
-        if name is not None:
-            yield name
-            yield from _names(spec or "")
-
-
 def unconditional_variables(text: str, conditions: frozenset[str] = frozenset()) -> Iterator[str]:
     """The variables whose values stand in the text even if they are empty.
 
@@ -69,7 +62,7 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
     samples = dict.fromkeys(VARIABLES, "") | _NUMBERS | dict.fromkeys(columns, "")
     for text in texts:
         try:
-            names = set(_names(text))
+            names = set(variable_names(text))
         except ValueError as error:
             raise UsageError(f"unmatched brace in {text!r}. {_BRACES}") from error
         if unknown := names.difference(known):

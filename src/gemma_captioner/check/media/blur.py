@@ -22,6 +22,8 @@ def blur(gray: Gray) -> float:
     Crete et al., "The blur effect: perception and estimation with a new no-reference perceptual blur metric" (2007).
     The sharpest tiles count, because the background of a good photograph is often blurred.
     """
+    if min(gray.shape) < 2:
+        return 0.0
     blurs, contrasts = zip(_tile_blur(gray), _tile_blur(gray.T), strict=True)
     worst, contrast = np.maximum(blurs[0], blurs[1].T), np.minimum(contrasts[0], contrasts[1].T)
     textured = worst[contrast >= max(_MIN_CONTRAST, float(np.percentile(contrast, 60)))]

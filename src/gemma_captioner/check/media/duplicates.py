@@ -7,6 +7,7 @@ does not grow with the square of the number of files, as with hashes alone.
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -42,12 +43,13 @@ def exact_copies(paths: Iterable[str]) -> list[list[str]]:
     """Groups of files with the same bytes. Reads only files whose size another file has."""
     by_size: dict[int, list[str]] = defaultdict(list)
     for path in paths:
-        by_size[Path(path).stat().st_size].append(path)
+        with suppress(OSError):  # it was removed since it was measured
+            by_size[Path(path).stat().st_size].append(path)
     groups: dict[bytes, list[str]] = defaultdict(list)
     for same_size in by_size.values():
         if len(same_size) > 1:
             for path in same_size:
-                with open(path, "rb") as file:
+                with suppress(OSError), open(path, "rb") as file:
                     groups[hashlib.file_digest(file, "blake2b").digest()].append(path)
     return [group for group in groups.values() if len(group) > 1]
 

@@ -122,10 +122,10 @@ class ContinuousBatch:
         logits = self._runner.prefill([*free, *[self.rows] * (count - len(batch))], input_ids, mask, media)
         for row, pending in zip(free, batch, strict=True):
             self._sampler.set_row(row, pending.request.temperature, pending.request.seed)
-            self._running[row] = Running(pending, Answer(self._stops, pending.request.max_new_tokens))
         first = self._sampler(logits[: len(batch)], free)
         self._runner.set_tokens(free, first)
-        for row, token in zip(free, first.tolist(), strict=True):
+        for row, pending, token in zip(free, batch, first.tolist(), strict=True):  # last: nothing can fail any more
+            self._running[row] = Running(pending, Answer(self._stops, pending.request.max_new_tokens))
             self._running[row].answer.add(token)
         return self._take_finished()
 

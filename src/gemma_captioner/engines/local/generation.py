@@ -38,7 +38,7 @@ class DecodeRunner:
             model.config.get_text_config(), rows, columns, self._device, constant_shapes=constant_shapes
         )
         self._tokens = torch.zeros((rows, 1), dtype=torch.long, device=self._device)
-        self._num_steps = 0  # with this number of rows
+        self._capture_was_tried = False  # with this number of rows
         self._captured: tuple[torch.cuda.CUDAGraph, torch.Tensor] | None = None
         self._active = 0
         self._longest = 0  # at least the number of tokens of every active row
@@ -56,6 +56,7 @@ class DecodeRunner:
         """
         self.cache.begin_prefill(torch.tensor(rows, device=self._device), prompt_mask)
         self._longest = max(self._longest, input_ids.shape[1])
+        self._capture_was_tried = self._captured is not None  # memory may suffice now
         with (
             encoded_images(self._model, media) as with_images,
             encoded_audio(self._model, with_images) as inputs,
@@ -80,7 +81,7 @@ class DecodeRunner:
 
     def forget_graph(self) -> None:
         """Capture the next step anew."""
-        self._captured, self._num_steps = None, 0
+        self._captured, self._capture_was_tried = None, False
 
     def set_tokens(self, rows: Sequence[int], tokens: torch.Tensor) -> None:
         """Set the input of the next step for some rows. tokens: int64 [n], the first new token of each."""
@@ -96,20 +97,24 @@ class DecodeRunner:
 
         capture: Whether the step may be captured for those that follow.
         """
-        self._num_steps += 1
         self._longest += 1
         if self._captured is not None:
             graph, logits = self._captured
             graph.replay()
             return logits
         logits = self.forward()
-        if capture and self._graphs is not None and self._graphs.enabled and self._num_steps == 1:
+        if capture and self._graphs is not None and self._graphs.enabled and not self._capture_was_tried:
+            self._capture_was_tried = True
             self._captured = self._graphs.capture(self.forward)
         return logits
 
     def accept(self, tokens: torch.Tensor) -> None:
-        """Take the new tokens, int64 [active rows], as the input of the next step."""
+        """Take the new tokens of a step, int64 [active rows], as the input of the next one.
+
+        Until then, the step can run again.
+        """
         self._tokens[: self._active, 0] = tokens
+        self.cache.lengths[: self._active] += 1
 
     def forward(self) -> torch.Tensor:
         """Run one decode step. It never synchronizes with the host."""
@@ -123,7 +128,6 @@ class DecodeRunner:
                 past_key_values=self.cache.layers,
                 use_cache=True,
             )
-        self.cache.lengths[:active] += 1
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
 

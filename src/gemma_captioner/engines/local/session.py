@@ -112,7 +112,12 @@ class LocalSession(Session):
 
     def submit(self, request: Request) -> None:
         self._in_flight += 1
-        pending = self.prepare(request)
+        try:
+            pending = self.prepare(request)
+        except ValueError as error:  # a value of a variable contains a token that stands for media
+            failed = Failed(request.item, f"the prompt cannot be read ({error}): remove special tokens", request.id)
+            self._results.put(failed)
+            return
         if pending.max_total_tokens > self._context:
             self._results.put(
                 Failed(
@@ -242,7 +247,8 @@ class LocalSession(Session):
     @torch.inference_mode()
     def _decode(self) -> list[Running]:
         assert self._batch is not None
-        self._batch.choose_rows(can_refill=any(map(self._batch.suits, list(self._pending))))
+        has_room = len(self._batch) < min(self._batch.rows, self._limits.rows)
+        self._batch.choose_rows(can_refill=has_room and any(map(self._batch.suits, list(self._pending))))
         fused = self._fused
         with fused or nullcontext():
             finished = self._batch.decode(capture=fused is None or not fused.is_checking, stop=self._stop)
