@@ -287,7 +287,7 @@ def test_the_review_page_captions_again_with_sources(pairs, script):
     assert {Path(name).stem: said for name, said in captions(pairs / "targets").items()} == LABELS
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_actors_get_sources_and_references(pairs, cast, command, script):
     words = ("caption", "targets", "--engine", "scripted", "--model", script(default="{labels}"), "--cluster", "local")
     done = command(*words, "--actors", 1, "--control", "control", "--examples", "cast", "--json", cwd=pairs)
