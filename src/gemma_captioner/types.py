@@ -177,6 +177,11 @@ class Request:
     begin: str = ""  # the first words of the answer; the reply starts with them
     schema: Mapping[str, Any] | None = None  # the JSON Schema of the answer, for engines that can enforce it
 
+    @property
+    def all_frames(self) -> list[Frames]:
+        """The frames of the context, then its own: the order of their markers in the prompt."""
+        return [*(part.frames for part in self.context if part.frames is not None), self.frames]
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -37,8 +37,7 @@ class AudioEncoder:
 
     def sounds(self, request: Request) -> list[Audio]:
         """Return the sounds of a request in the order of their markers: of its context, then its own."""
-        frames = [*(part.frames for part in request.context), request.frames]
-        sounds = [one.audio for one in frames if one is not None and one.audio is not None]
+        sounds = [frames.audio for frames in request.all_frames if frames.audio is not None]
         return [sound for sound in sounds if self.soft_tokens(len(sound.samples))]
 
     def _features(self, audio: Audio) -> Features:

@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig
 
 from ...config.settings import Settings
-from ...types import Failed, Pixels, Reply, Request
+from ...types import Failed, Reply, Request
 from ..base import EngineSpec, Result, Session, drain, prepend_begin
 from .audio import AudioEncoder
 from .batching import MAX_PASSES, BatchLimits, column_bucket, next_batch
@@ -238,7 +238,8 @@ class LocalSession(Session):
 
     def _encode(self, requests: Sequence[PendingRequest], input_ids: torch.Tensor) -> dict[str, Any]:
         self._is_encoding = True
-        inputs = self.vision.embed_images(_pixels([pending.request for pending in requests]), input_ids)
+        clips = [frames.pixels for pending in requests for frames in pending.request.all_frames]
+        inputs = self.vision.embed_images(clips, input_ids)
         if self.audio is not None and (sounds := [sound for pending in requests for sound in pending.sounds]):
             inputs |= self.audio.embed_audio(sounds, input_ids)
         self._is_encoding = False
@@ -347,9 +348,3 @@ def _report_once(results: "queue.SimpleQueue[Result]") -> Callable[[str], None]:
             results.put(line)
 
     return report
-
-
-def _pixels(requests: Sequence[Request]) -> list[Pixels]:
-    """Return pixels in the order of the image markers: the context of each request, then its own frames."""
-    per_request = [[*(part.frames for part in request.context), request.frames] for request in requests]
-    return [frames.pixels for group in per_request for frames in group if frames is not None]
