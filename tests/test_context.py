@@ -19,7 +19,6 @@ from gemma_captioner import Captioned, Failed, Settings, StartError, UsageError,
 from gemma_captioner.check.pairs import PAIR_RULES
 from gemma_captioner.dataset.discover import resolve_roots
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.engines.local import session as sessions
 from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.engine import LocalEngine
 from gemma_captioner.engines.scripted import Script, ScriptedEngine, ScriptedSession
@@ -325,8 +324,9 @@ def test_labeled_media_is_in_the_turn_of_the_item_as_transformers_writes_it(orde
     expected = processor(text=text, images=images, add_special_tokens=False)
     with LocalEngine(Settings.from_dict({"model": "demo", "order": order})).open() as session:
         assert session.encode_prompt(asked) == expected["input_ids"][0]
-        pixels = sessions._pixels([asked])
-        read = np.concatenate([session.vision.normalize(torch.from_numpy(p)).numpy() for p in pixels])
+        read = np.concatenate(
+            [session.vision.normalize(torch.from_numpy(frames.pixels)).numpy() for frames in asked.all_frames]
+        )
         assert np.allclose(read, np.stack(list(expected["pixel_values"])), atol=1e-6)
 
 

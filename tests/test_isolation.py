@@ -167,6 +167,7 @@ def test_workers_that_are_killed_while_idle_are_replaced(media):
             wait_until(lambda before=before: not before.active)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of pebble's reading thread
 def test_files_under_way_when_the_workers_break_down_are_read_again(media):
     """The one that a worker has, and those that wait for one."""
     size = (64, 64)
