@@ -107,14 +107,15 @@ def test_the_sources_of_each_target_come_before_it_by_the_trainers_names(pairs):
 
 
 def test_several_folders_give_their_sources_in_turn_and_a_folder_inside_is_not_captioned(tmp_path):
-    for name in ("a.png", "deep/a.png"):
+    for name in ("a.png", "deep/a.png", "deep/control/a.png"):  # the last is no folder of --control
         image(tmp_path / "data" / name, 1)
         image(tmp_path / "data" / "control" / name, 11)
         image(tmp_path / "second" / name, 12)
     engine = Listening()
     folders = [tmp_path / "data" / "control", tmp_path / "second"]
     outcomes = list(caption(tmp_path / "data", engine=engine, control=folders, recursive=True))
-    assert {outcome.item.name for outcome in outcomes} == {"a.png", "deep/a.png"} == set(engine.seen())
+    names = {"a.png", "deep/a.png", "deep/control/a.png"}
+    assert {outcome.item.name for outcome in outcomes} == names == set(engine.seen())
     assert engine.seen()["deep/a.png"] == [("Source image 1:", 11), ("Source image 2:", 12), ("Edited image:", 1)]
 
 

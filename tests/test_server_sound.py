@@ -123,6 +123,15 @@ def test_a_server_that_takes_no_sound_gets_none(rule, why):
         assert len(stub.asked) == asked_before
 
 
+def test_a_server_that_is_busy_for_a_moment_is_asked_again():
+    told: list[str] = []
+    replies = iter([HttpResponse(503, {"error": "Loading model"}), HttpResponse(429, {"error": "slow down"})])
+    hearing = hears(*FORMS)
+    with StubServer(lambda asked: (heard(asked) and next(replies, None)) or hearing(asked)) as stub:
+        session(stub.url, told).close()
+    assert told == ["the server takes sound as `input_audio`"] and next(replies, None) is None
+
+
 def test_a_server_that_counts_no_tokens_takes_what_it_does_not_refuse():
     told: list[str] = []
     with StubServer(lambda asked: HttpResponse(body=completion("A cat.") | {"usage": None})) as stub:

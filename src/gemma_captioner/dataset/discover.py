@@ -341,9 +341,14 @@ def _by_length(digits: re.Match[str]) -> str:
 
 
 def matches(name: str, globs: Iterable[str]) -> bool:
-    """Whether a path matches one of the globs: `day1/a.PNG` matches `*.png`, `a.*` and `day1/*`."""
+    """Whether a path matches one of the globs, by the whole path or its last part. `/control` must be the whole path.
+
+    # day1/a.PNG matches *.png, a.* and day1/*      day1/control matches control, not /control
+    """
     name = name.lower()
+    last = PurePosixPath(name).name
     return any(
-        fnmatch.fnmatchcase(name, glob.lower()) or fnmatch.fnmatchcase(PurePosixPath(name).name, glob.lower())
+        fnmatch.fnmatchcase(f"/{name}" if glob[:1] == "/" else name, glob.lower())
+        or fnmatch.fnmatchcase(last, glob.lower())
         for glob in globs
     )

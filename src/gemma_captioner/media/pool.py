@@ -1,23 +1,18 @@
 """Decodes files in worker processes, as many ahead of use as fit into a limit of memory."""
 
 import mmap
-import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
-from pebble import ProcessExpired, ProcessFuture
 
 from ..types import Audio, Failed, Frames, MediaItem, Size, max_audio_bytes, max_frame_bytes
 from .decode import decode
 from .settings import DecodeSettings
 from .shared_memory import SharedMemoryArena, map_memory, samples_offset
-from .workers import GIB, ScheduledTask, WorkerPool, limit_address_space
-
-_MAX_RETRIES = 3  # for a file whose worker pool broke down
+from .workers import GIB, WorkerError, WorkerPool, WorkerTask, limit_address_space
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +38,7 @@ class _DecodingFile:
     item: MediaItem
     frames: int  # allocated
     first: int = 0
-    scheduled: "ScheduledTask | None" = None
-    pool_failures: int = 0
+    task: "WorkerTask | None" = None
     result: "Frames | Failed | _NeedsMoreFrames | None" = None
 
 
@@ -58,6 +52,7 @@ class DecodeTask:
     def __init__(self, pool: "DecodePool", items: Sequence[MediaItem], frames: Sequence[int], first: int) -> None:
         """frames: the number of frames for each item. first: the first frame of the allocation for all of them."""
         self._pool = pool
+        self.was_done = False
         self._files = [_DecodingFile(item, count) for item, count in zip(items, frames, strict=True)]
         self._schedule(first)
 
@@ -70,10 +65,16 @@ class DecodeTask:
         self._waits_for_memory = False
         for file in self._files:
             file.first, file.result = first, None
-            file.scheduled = self._pool._submit(file.item, file.first, file.frames)
+            file.task = self._pool._submit(file.item, file.first, file.frames)
             first += file.frames
 
     def done(self) -> bool:
+        """Whether all files are decoded. Only one thread may ask; `was_done` is what it was last told."""
+        if not self.was_done:
+            self.was_done = self._poll()
+        return self.was_done
+
+    def _poll(self) -> bool:
         if self._waits_for_memory:
             if (first := self._pool.arena.allocate(self._frames)) is not None:
                 self._schedule(first)
@@ -87,22 +88,12 @@ class DecodeTask:
         if larger:
             self.release()
             self._waits_for_memory = True
-            return self.done()
+            return self._poll()
         return True
 
     def _is_answered(self, file: _DecodingFile) -> bool:
-        if file.result is not None:
-            return True
-        assert file.scheduled is not None
-        if file.scheduled.is_lost() and self._allocation is not None:
-            if file.pool_failures == _MAX_RETRIES:
-                crashes = f"the decoder processes crashed {_MAX_RETRIES + 1} times while reading it"
-                file.result = Failed(file.item, f"{crashes}: run the command again")
-                return True
-            file.pool_failures += 1
-            file.scheduled = self._pool._submit(file.item, file.first, file.frames)
-        if file.scheduled.future.done():
-            file.result = self._pool._collect_result(file.scheduled.future, file.item, file.first)
+        if file.result is None and file.task is not None and file.task.done():
+            file.result = self._pool._collect_result(file.task, file.item, file.first)
         return file.result is not None
 
     def results(self) -> list[Frames | Failed]:
@@ -159,7 +150,8 @@ class DecodePool:
         self._clip_frames = settings.frames + -(-max_audio_bytes(settings.max_audio_s) // frame_bytes)
         frames = max(self._clip_frames * files_per_task, pixel_bytes // frame_bytes)
         self.arena = SharedMemoryArena(frames, frame_bytes, max_pixel_bytes // frame_bytes)
-        self._processes = WorkerPool(workers, int(settings.memory_gib * GIB))
+        remedy = "convert the file, or raise --decode-timeout"
+        self._processes = WorkerPool(workers, int(settings.memory_gib * GIB), settings.timeout_s, remedy)
 
     def grow(self, pixel_bytes: int) -> None:
         """Raise the limit for the pixels of all files."""
@@ -171,23 +163,15 @@ class DecodePool:
         first = self.arena.allocate(sum(frames))
         return None if first is None else DecodeTask(self, items, frames, first)
 
-    def _submit(self, item: MediaItem, first: int, frames: int) -> ScheduledTask:
+    def _submit(self, item: MediaItem, first: int, frames: int) -> WorkerTask:
         destination = (self.arena.path, self.arena.bytes, first * self.arena.frame_bytes, frames)
-        arguments = (destination, item, self._settings, *self._sizes)
-        return self._processes.schedule(_decode_into, args=arguments, timeout=self._settings.timeout_s)
+        return self._processes.start(_decode_into, destination, item, self._settings, *self._sizes)
 
-    def _collect_result(
-        self, future: "ProcessFuture[Any]", item: MediaItem, first: int
-    ) -> Frames | Failed | _NeedsMoreFrames:
+    def _collect_result(self, task: WorkerTask, item: MediaItem, first: int) -> Frames | Failed | _NeedsMoreFrames:
         try:
-            result = future.result()
-        except FutureTimeoutError:
-            seconds = self._settings.timeout_s
-            return Failed(
-                item, f"decoding did not finish within {seconds:g} s: convert the file, or raise --decode-timeout"
-            )
-        except ProcessExpired as error:
-            return Failed(item, f"the decoder crashed ({_exit_reason(error)}): convert the file with another program")
+            result = task.result()
+        except WorkerError as error:
+            return Failed(item, str(error))
         if not isinstance(result, _SharedFrames):
             return result  # type: ignore[no-any-return]
         pixels = self.arena.view(first, result.shape)
@@ -203,14 +187,6 @@ class DecodePool:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _exit_reason(error: ProcessExpired) -> str:
-    code = error.exitcode or 0
-    try:
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    except ValueError:
-        return f"signal {-code}"
 
 
 # Code that runs in the workers

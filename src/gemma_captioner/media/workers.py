@@ -9,33 +9,63 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 from weakref import WeakSet
 
 import psutil
-from pebble import ProcessFuture, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from . import native_log
 
 GIB = 1 << 30
+_MAX_RETRIES = 3  # of a task whose pool broke down
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledTask:
-    """A task and the pool that runs it."""
+class WorkerError(Exception):
+    """A worker did not finish a task. The message holds the reason and a remedy."""
 
-    future: "ProcessFuture[Any]"
-    pool: ProcessPool
 
-    def is_lost(self) -> bool:
-        """Whether the pool broke down before the task returned."""
-        if self.future.done():
-            return self.future.cancelled() or isinstance(self.future.exception(), BrokenProcessPool)
-        return not self.pool.active
+class WorkerTask:
+    """A call of a function in a worker process. It is scheduled again if the pool breaks down before it returns."""
+
+    def __init__(self, pool: "WorkerPool", function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._workers = pool
+        self._call = function, arguments
+        self._pool_failures = 0
+        self._schedule()
+
+    def _schedule(self) -> None:
+        self._future, self._pool = self._workers.schedule(*self._call)
+
+    def done(self) -> bool:
+        if self._is_lost() and self._pool_failures <= _MAX_RETRIES:
+            self._pool_failures += 1
+            if self._pool_failures <= _MAX_RETRIES:
+                self._schedule()
+        return self._future.done() or self._pool_failures > _MAX_RETRIES
+
+    def _is_lost(self) -> bool:
+        if self._future.done():
+            return self._future.cancelled() or isinstance(self._future.exception(), BrokenProcessPool)
+        return not self._pool.active
+
+    def result(self) -> Any:
+        """Return what the function returned, once it is done. Raises `WorkerError`."""
+        if self._pool_failures > _MAX_RETRIES:
+            crashes = f"the decoder processes crashed {self._pool_failures} times while reading it"
+            raise WorkerError(f"{crashes}: run the command again")
+        try:
+            return self._future.result()
+        except FutureTimeoutError:
+            seconds, remedy = self._workers.timeout_s, self._workers.timeout_remedy
+            raise WorkerError(f"decoding did not finish within {seconds:g} s: {remedy}") from None
+        except ProcessExpired as error:
+            reason = f"the decoder crashed ({_exit_reason(error)})"
+            raise WorkerError(f"{reason}: convert the file with another program") from None
 
 
 class WorkerPool:
@@ -45,7 +75,9 @@ class WorkerPool:
     idle, or crashes just as it starts a task. The next task then gets a new pool.
     """
 
-    def __init__(self, workers: int, memory: int) -> None:
+    def __init__(self, workers: int, memory: int, timeout_s: float, timeout_remedy: str = "convert the file") -> None:
+        """timeout_s: the limit for each task. timeout_remedy: what a task that exceeds it reports."""
+        self.timeout_s, self.timeout_remedy = timeout_s, timeout_remedy
         self._workers, self._memory = workers, memory
         self._futures: WeakSet[ProcessFuture[Any]] = WeakSet()
         self._closed = False
@@ -54,17 +86,23 @@ class WorkerPool:
     def _create_pool(self) -> ProcessPool:
         return ProcessPool(self._workers, context=_context(), initializer=_init_worker, initargs=(self._memory,))
 
-    def schedule(self, function: Callable[..., Any], *, args: tuple[Any, ...], timeout: float) -> ScheduledTask:
-        """Raises `RuntimeError` after `close`."""
+    def start(self, function: Callable[..., Any], *arguments: Any) -> WorkerTask:
+        """Call a function in a worker. Raises `RuntimeError` after `close`."""
+        return WorkerTask(self, function, arguments)
+
+    def schedule(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> tuple["ProcessFuture[Any]", ProcessPool]:
+        """Call a function once, for a `WorkerTask`. Return also the pool that runs it."""
         try:
-            future = self._pool.schedule(function, args=args, timeout=timeout)
+            future = self._pool.schedule(function, args=arguments, timeout=self.timeout_s)
         except RuntimeError:  # the pool broke down, or was closed
             if self._closed:
                 raise
             self._replace_pool()
-            future = self._pool.schedule(function, args=args, timeout=timeout)
+            future = self._pool.schedule(function, args=arguments, timeout=self.timeout_s)
         self._futures.add(future)
-        return ScheduledTask(future, self._pool)
+        return future, self._pool
 
     def _replace_pool(self) -> None:
         for future in list(self._futures):  # pebble does not end tasks that no worker has started
@@ -80,6 +118,14 @@ class WorkerPool:
     def close(self) -> None:
         self._closed = True
         self._stop_pool()
+
+
+def _exit_reason(error: ProcessExpired) -> str:
+    code = error.exitcode or 0
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"
 
 
 # Code that runs in the workers

@@ -138,7 +138,7 @@ class Pipeline:
         """What the run does now. Any thread may ask."""
         items = list(self._items)
         in_flight = [state for state in items if any(prompt.in_flight for prompt in state.prompt_states)]
-        decoding = [state for state in items if not state.is_decoded]
+        decoding = [state for state in items if not state.decoding.was_done]  # asking again is for the run's thread
         if self.loaded_at is None and len(decoding) < len(items):
             return Activity("the model to load")
         is_ready = len(in_flight) + len(decoding) < len(items)

@@ -183,5 +183,5 @@ def exclude_control(selection: Selection, roots: Sequence[Root], folders: Sequen
         if folder == root.folder and root.only is None:
             raise UsageError(f"--control {folder} is the folder to caption: give the folder of the source images")
         if folder != root.folder and folder.is_relative_to(root.folder):
-            globs.append(glob.escape(folder.relative_to(root.folder).as_posix()))
+            globs.append("/" + glob.escape(folder.relative_to(root.folder).as_posix()))
     return selection.model_copy(update={"exclude": (*selection.exclude, *globs)}) if globs else selection

@@ -4,19 +4,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-
-from pebble import ProcessExpired
 
 from ...config.targets import trains_on_sound
 from ...dataset.discover import EXTENSIONS, Root
 from ...dataset.journal import fingerprint
 from ...errors import StartError
-from ...media.workers import GIB, ScheduledTask, WorkerPool
+from ...media.workers import GIB, WorkerError, WorkerPool, WorkerTask
 from ...text import file_error
 from ...types import MediaItem
 from ..rules import Finding
@@ -27,7 +22,6 @@ from .rules import match
 
 _TIMEOUT_S, _MEMORY_BYTES = 300.0, 8 * GIB
 _TASKS_PER_WORKER = 4
-_MAX_RETRIES = 3  # for a file whose worker pool broke down
 _POLL_S = 0.02
 
 
@@ -108,13 +102,6 @@ def _short(other: str, path: str) -> str:
     return Path(os.path.relpath(other, Path(path).parent)).as_posix()
 
 
-@dataclass(slots=True)
-class _Task:
-    item: MediaItem
-    scheduled: ScheduledTask
-    lost: int = 0  # times that the pool broke down
-
-
 def _measured(root: Root, paths: Sequence[Path]) -> Iterator[tuple[Path, Measurement]]:
     """Measure on all cores, in order, a few files ahead."""
     from .measure import measure  # OpenCV
@@ -122,42 +109,25 @@ def _measured(root: Root, paths: Sequence[Path]) -> Iterator[tuple[Path, Measure
     if not paths:
         return
     workers = min(len(paths), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    pool = WorkerPool(workers, _MEMORY_BYTES)
-
-    def schedule(item: MediaItem) -> ScheduledTask:
-        return pool.schedule(measure, args=(item,), timeout=_TIMEOUT_S)
-
+    pool = WorkerPool(workers, _MEMORY_BYTES, _TIMEOUT_S)
     try:
-        tasks: deque[_Task] = deque()
+        tasks: deque[tuple[Path, WorkerTask]] = deque()
         for path in paths:
             kind = EXTENSIONS[path.suffix[1:].lower()]
             item = MediaItem(path, kind, path.name, path.with_suffix(".txt"), root.store)
-            tasks.append(_Task(item, schedule(item)))
+            tasks.append((path, pool.start(measure, item)))
             if len(tasks) == workers * _TASKS_PER_WORKER:
-                yield tasks[0].item.path, _result(tasks.popleft(), schedule)
+                yield _wait(*tasks.popleft())
         while tasks:
-            yield tasks[0].item.path, _result(tasks.popleft(), schedule)
+            yield _wait(*tasks.popleft())
     finally:
         pool.close()
 
 
-def _result(task: _Task, schedule: Callable[[MediaItem], ScheduledTask]) -> Measurement:
-    while True:
-        while not task.scheduled.is_lost():
-            if task.scheduled.future.done():
-                break
-            time.sleep(_POLL_S)
-        try:
-            if not task.scheduled.is_lost():
-                result: Measurement = task.scheduled.future.result()
-                return result
-        except FutureTimeoutError:
-            return Measurement(error=f"decoding did not finish within {_TIMEOUT_S:g} s: convert the file")
-        except ProcessExpired:
-            return Measurement(error="the decoder crashed: convert the file with another program")
-        except BrokenProcessPool:
-            pass
-        task.lost += 1
-        if task.lost > _MAX_RETRIES:
-            return Measurement(error=f"the decoder processes crashed {task.lost} times while reading it: run it again")
-        task.scheduled = schedule(task.item)
+def _wait(path: Path, task: WorkerTask) -> tuple[Path, Measurement]:
+    while not task.done():
+        time.sleep(_POLL_S)
+    try:
+        return path, task.result()
+    except WorkerError as error:
+        return path, Measurement(error=str(error))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import time
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from .responses import Completion, parse_response
 
 _CONNECT_TIMEOUT_S = 5.0
 _METADATA_TIMEOUT_S = 10.0  # for GET requests
+_PROBE_DELAYS_S = (0.5, 2.0)  # before another try of a request for a token count
 NO_TOKEN_COUNT = "its reply contains no token count"
 
 
@@ -138,17 +140,21 @@ class Client:
 
     def count_prompt_tokens(self, body: bytes, timeout_s: float) -> int | str:
         """Return the number of prompt tokens of a chat completion, or the reason why it is unknown."""
-        try:
-            with openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S))) as client:
-                text = client.post("/chat/completions", content=body, cast_to=httpx2.Response).text
-            return int(json.loads(text)["usage"]["prompt_tokens"])
-        except openai.APIError as error:
-            failure = classify_error(error)
-            if (fatal := self._fatal_error(failure)) is not None:
-                raise fatal from error
-            return self.endpoint.redact_key(failure.message)
-        except (ValueError, LookupError, TypeError):
-            return NO_TOKEN_COUNT
+        for delay_s in (*_PROBE_DELAYS_S, None):
+            try:
+                with openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S))) as client:
+                    text = client.post("/chat/completions", content=body, cast_to=httpx2.Response).text
+                return int(json.loads(text)["usage"]["prompt_tokens"])
+            except openai.APIError as error:
+                failure = classify_error(error)
+                if (fatal := self._fatal_error(failure)) is not None:
+                    raise fatal from error
+                if delay_s is None or failure.kind not in ("down", "busy", "transient"):
+                    return self.endpoint.redact_key(failure.message)
+                time.sleep(delay_s)
+            except (ValueError, LookupError, TypeError):
+                break
+        return NO_TOKEN_COUNT
 
     def models(self, hint: str = "") -> list[dict[str, Any]] | str:
         """Return the server's models, or the reason why there are none.
