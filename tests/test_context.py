@@ -431,6 +431,12 @@ def test_references_with_a_wrong_name_are_refused(cast, media, name, says):
     assert says in str(caught.value)
 
 
+def test_a_clip_among_references_is_refused(cast, media):
+    clip(cast / "Nils.mp4")
+    with pytest.raises(UsageError, match=r"Nils.mp4 is a clip: references are images"):
+        list(caption(media, engine=ScriptedEngine(), examples=cast))
+
+
 def test_an_unreadable_reference_ends_the_run_before_it_begins(cast, media):
     (cast / "red_hat.png").write_bytes(b"no image")
     with pytest.raises(StartError, match=r"--examples: .*red_hat\.png: cannot read this image"):
@@ -538,6 +544,8 @@ def test_check_lists_who_occurs_where(captioned, cast, command):
     printed = command("check", captioned / "targets", "--examples", cast).out
     assert "Mara: 2 captions: a_1.txt, b.txt" in printed and "red hat: 0 captions" in printed
     assert "names" not in command("check", captioned / "targets", "--json").json
+    refused = command("check", captioned / "targets", "--examples", captioned / "targets")
+    assert refused.code == 2 and "--examples: no names to look for" in refused.err
 
 
 def exported(command, folder: Path, trainer: str, *flags: object) -> list[Path]:

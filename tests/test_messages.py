@@ -65,6 +65,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("caption media --prompt '{nosuch}'", 2, "unknown variable {nosuch}. Available: {stem}"),
     ("caption media --prompt '{'", 2, "To write a brace itself, double it"),
     ("caption media --prompt '{stem:d}'", 2, "invalid variable format"),
+    ("caption media --prompt '{stem:{folder}}'", 2, "invalid variable format"),
     ("caption media --preset nosuch", 2, "unknown preset. Available: anima, character"),
     ("caption media --for nosuch", 2, "unknown trainer. Available: musubi"),
     ("caption media --for musubi:nosuch", 2, "For others, give --for musubi"),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import UsageError
 from ..prompts.examples import read_examples
 
 
@@ -11,8 +12,13 @@ class NameOccurrences:
     """Counts captions by name. captions: name -> the paths of the captions that have it."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Raises `UsageError` as `read_examples` does."""
+        """Raises `UsageError` as `read_examples` does, and if the paths have no names."""
         names = read_examples(paths).names
+        if paths and not names:
+            raise UsageError(
+                "--examples: no names to look for: give a folder of images without captions, named after whom or what "
+                "they show"
+            )
         self.captions: dict[str, list[str]] = {name: [] for name in names}
         self._patterns = {name: re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE) for name in names}
 

@@ -102,10 +102,12 @@ def _reference_images(path: Path, found: Sequence[DiscoveredItem | Failed]) -> l
             raise UsageError(
                 f"--examples: {one.item.path}: the model would read {unsafe[0]} as part of a token: rename the file"
             )
-    images = [one.item for one in found if isinstance(one, DiscoveredItem) and one.item.kind == "image"]
-    if not images:
+    items = [one.item for one in found if isinstance(one, DiscoveredItem)]
+    if clip := next((item for item in items if item.kind == "clip"), None):
+        raise UsageError(f"--examples: {clip.path} is a clip: references are images: save a frame of it")
+    if not items:
         raise UsageError(_nothing(path))
-    return images
+    return items
 
 
 def _names(images: Sequence[MediaItem]) -> list[str]:

@@ -59,7 +59,7 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
     """Return the variables in the texts. Raises `UsageError` for an unknown one or a wrong format like `{stem:d}`."""
     columns = list(columns)
     known, used = [*VARIABLES, *columns], set()
-    samples = dict.fromkeys(VARIABLES, "") | _NUMBERS | dict.fromkeys(columns, "")
+    samples = [dict.fromkeys([*VARIABLES, *columns], text) | _NUMBERS for text in ("", "text")]
     for text in texts:
         try:
             names = set(variable_names(text))
@@ -72,7 +72,8 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
         if "trigger" in names and not trigger:
             raise UsageError("the prompt uses {trigger}: give --trigger WORD")
         try:
-            fill_template(text, samples)
+            for sample in samples:
+                fill_template(text, sample)
         except (ValueError, LookupError) as error:
             raise UsageError(f"invalid variable format in {text!r}. {_BRACES}") from error
         used |= names
