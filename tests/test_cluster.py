@@ -60,19 +60,20 @@ def _kept(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("files", "every_s"),
+    ("files", "every_s", "driver_kills"),
     [
-        pytest.param(120, 10, marks=pytest.mark.long),
-        pytest.param(240, 10, marks=pytest.mark.prove),
-        pytest.param(2000, 4, marks=pytest.mark.prove),
+        pytest.param(60, 10, 1, marks=pytest.mark.long),
+        pytest.param(240, 10, 2, marks=pytest.mark.prove),
+        pytest.param(2000, 4, 2, marks=pytest.mark.prove),
     ],  # docs/cluster.md
 )
 @pytest.mark.timeout(900)  # took 220 s on two busy cores
-def test_whatever_dies_each_file_has_one_outcome(files, every_s):
-    ended = run_chaos(files=files, actors=2, every_s=every_s, driver_kills=2, seed=3)
+def test_whatever_dies_each_file_has_one_outcome(files, every_s, driver_kills):
+    ended = run_chaos(files=files, actors=2, every_s=every_s, driver_kills=driver_kills, seed=3)
     assert (ended.lost, ended.wrong, ended.left, ended.exit_code) == (0, 0, 0, 3), ended
-    assert ended.endings[0] == -9 and ended.endings[1] in (130, -2)  # -2: while Python was still importing
-    assert ended.repeated <= ended.actors_killed + 2 * 2, ended
+    assert ended.actors_killed and ended.endings[0] == -9
+    assert all(code in (130, -2) for code in ended.endings[1:])  # -2: while Python was still importing
+    assert ended.repeated <= ended.actors_killed + 2 * driver_kills, ended
     [poison] = [
         failure["error"]
         for failure in ended.summary["failures"]

@@ -99,7 +99,7 @@ class LocalRunner:
     ("order", "items", "batch_sizes"),
     [
         ("media-first", 30, (5, 16)),
-        pytest.param("text-first", 30, (1, 2), marks=pytest.mark.long),
+        pytest.param("text-first", 30, (2,), marks=pytest.mark.long),
         pytest.param("media-first", 100, (1, 2, 5, 16), marks=pytest.mark.prove),
         pytest.param("text-first", 100, (1, 2, 5, 16), marks=pytest.mark.prove),
     ],

@@ -121,8 +121,13 @@ def test_tars_that_cannot_be(command, media, tmp_path):
     assert isinstance(found, Failed) and "the tar cannot be read" in found.error
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(("kills", "cluster"), [(2, ()), (1, ("--cluster", "local", "--actors", "2"))])
+@pytest.mark.parametrize(
+    ("kills", "cluster"),
+    [
+        pytest.param(2, (), marks=pytest.mark.long),
+        pytest.param(1, ("--cluster", "local", "--actors", "2"), marks=pytest.mark.prove),
+    ],
+)
 def test_killed_runs_lose_no_part_and_write_no_row_twice(tmp_path, script, kills, cluster):
     """Slow enough that seconds pass between the first part of 128 rows and the end."""
     files, out = 400, tmp_path / "out"
