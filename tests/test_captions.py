@@ -217,6 +217,8 @@ def test_what_is_no_caption_is_not_stored(caption, flag):
 def test_a_tag_is_not_told_as_absence():
     assert evaluate("no humans, scenery, mountain") == evaluate("scenery, no_humans") == ()
     assert evaluate("A street with no humans.") == ("absent_things",)
+    assert evaluate("A caf\ufffd at night.") == ("lost_characters",)
+    assert strip_boilerplate("A cat sits.\ufffd\ufffd") == "A cat sits."  # cut inside a character
     assert evaluate('A sign reads "STOP" and there are no people.') == ("absent_things",)
 
 

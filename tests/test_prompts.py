@@ -127,6 +127,7 @@ def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, scri
     ("f.jsonl", '{"file_name": "a"}\n{"b\n', "line 2 is not valid JSON"),
     ("f.csv", 'file_name,place\na,"New\nYork"\n,Porto\n', "line 4: 'file_name' is empty"),
     ("f.csv", "file_name,place\na,New York, USA\n", "line 2 has more cells"),
+    ("f.csv", "file_name,place\na,Rome\nb,Oslo\na,Rome\nb,Bern\n", "lines 3 and 5 say different things about b"),
 ])  # fmt: skip
 def test_facts_that_make_no_sense_are_told_with_their_line(tmp_path, name, text, says):
     (tmp_path / name).write_text(text)
@@ -138,6 +139,8 @@ def test_facts_that_make_no_sense_are_told_with_their_line(tmp_path, name, text,
 @pytest.mark.parametrize(("name", "text"), [
     ("f.jsonl", '{"file_name": "a", "tags": "\u2028"}\n{"file_name": "b", "place": "New\\nYork"}\n'),
     ("f.csv", '\ufefffile_name,tags,place\r\na,\u2028\r\nb,,"New\nYork"\r\n,,,\r\n'),
+    ("f.csv", '\ufefffile_name;tags;place\r\na;\u2028\r\nb;;"New\nYork"\r\n'),
+    ("f.tsv", 'file_name\ttags\tplace\na\t\u2028\nb\t\t"New\nYork"\n'),
 ])  # fmt: skip
 def test_columns_of_all_rows_and_cells_of_several_lines(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")

@@ -173,6 +173,8 @@ def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: b
 def strip_template(raw: str, *, from_model: bool = True) -> str:
     """Remove reasoning, the tokens of chat templates, and what follows the end of the turn."""
     text = _ECHOED_TURN.sub("", _THINKING.sub(" ", raw))
+    if from_model:
+        text = text.rstrip("\ufffd")  # a character whose last bytes were cut off
     return _TEMPLATE.sub(" ", (_AFTER_TURN if from_model else _NEXT_TURN).sub("", text))
 
 

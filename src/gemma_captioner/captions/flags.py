@@ -37,6 +37,7 @@ def evaluate(
         "repetition": is_repetitive(caption),
         "refusal": is_refusal(caption),
         "prompt_echo": echo,
+        "lost_characters": "\ufffd" in caption,
         "not_in_language": not is_in_language(caption, language),
         # an echoed instruction is not a mention
         "absent_things": not echo and mentions_absence(_SILENCE.sub("", caption) if states_silence else caption),

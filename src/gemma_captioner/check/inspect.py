@@ -72,8 +72,8 @@ def inspect_caption(
     if "first_line_only" in dict(findings):  # more specific than multi_line
         findings = [hit for hit in findings if hit[0] != "multi_line"]
     captions = cleaned.split("\n") if one_caption_per_line else [cleaned]
-    if "\ufffd" in text:
-        findings.append(("lost_characters", ""))
+    if "\ufffd" in text and flags is not None:  # the journal of an older version does not have the flag
+        flags = dict.fromkeys([*flags, "lost_characters"])
     if _ERROR.search(text):
         findings.append(("error_message", ""))
     elif flags is not None:  # evaluated before the prefix and suffix were added

@@ -13,7 +13,7 @@ Existing = Literal["skip", "overwrite", "stale"]
 SHARD = r"^\d+/\d+$"
 # The flags that a stored caption can carry, as docs/flags.md explains them.
 FLAGS = (
-    "truncated not_in_language absent_things too_short too_long shortened fewer_frames partial_video "
+    "truncated lost_characters not_in_language absent_things too_short too_long shortened fewer_frames partial_video "
     "too_short_for_trainer partial_image broken_metadata no_audio silent partial_audio sound_missing "
     "sound_invented speech_mismatch"
 ).split()

@@ -17,7 +17,10 @@ _FILE_COLUMNS = ("file_name", "filename", "path", "file", "media_path", "image_p
 
 
 class MetadataTable:
-    """A table in CSV or JSON lines. A row belongs to a file by the file's path, name or stem."""
+    """A table in CSV, also with semicolons or tabs, or in JSON lines.
+
+    A row belongs to a file by the file's path, name or stem.
+    """
 
     def __init__(self, path: Path | None) -> None:
         """Read the table. Raises `UsageError` if it cannot be read or if a row does not name its file."""
@@ -37,13 +40,19 @@ class MetadataTable:
                 f"--metadata {path}: no column names the file of each row: call that column {_FILE_COLUMNS[0]!r}"
             )
         self.columns = [name for name in columns if name != key]
+        lines: dict[str, int] = {}
         for line, row in rows:
             if row.get(key) in (None, ""):
                 raise UsageError(
                     f"--metadata {path}, line {line}: {key!r} is empty: write the name of the file into it"
                 )
             values = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
-            self._rows[str(row[key]).replace("\\", "/")] = values
+            file = str(row[key]).replace("\\", "/")
+            if self._rows.setdefault(file, values) != values:
+                raise UsageError(
+                    f"--metadata {path}: lines {lines[file]} and {line} say different things about {file}: remove one"
+                )
+            lines.setdefault(file, line)
 
     def lookup(self, item: MediaItem) -> Mapping[str, str]:
         """Return the row of the file. Returns empty values for a file without a row."""
@@ -90,7 +99,9 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() in (".jsonl", ".ndjson"):
             return [(number, _object(line, number)) for number, line in enumerate(file, 1) if line.strip()]
-        reader = csv.DictReader(file)
+        header = file.readline()
+        file.seek(0)
+        reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))  # spreadsheets write all three
         rows = [(reader.line_num, row) for row in reader if any(cell for cells in row.values() for cell in cells or ())]
     for number, row in rows:
         if any(row.pop(None, ())):
