@@ -91,16 +91,17 @@ class WorkerPool:
         return WorkerTask(self, function, arguments)
 
     def schedule(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...]
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float | None = None
     ) -> tuple["ProcessFuture[Any]", ProcessPool]:
-        """Call a function once, for a `WorkerTask`. Return also the pool that runs it."""
+        """Call a function once. Return also the pool that runs it. timeout_s: None for that of the pool."""
+        timeout_s = timeout_s or self.timeout_s
         try:
-            future = self._pool.schedule(function, args=arguments, timeout=self.timeout_s)
+            future = self._pool.schedule(function, args=arguments, timeout=timeout_s)
         except RuntimeError:  # the pool broke down, or was closed
             if self._closed:
                 raise
             self._replace_pool()
-            future = self._pool.schedule(function, args=arguments, timeout=self.timeout_s)
+            future = self._pool.schedule(function, args=arguments, timeout=timeout_s)
         self._futures.add(future)
         return future, self._pool
 

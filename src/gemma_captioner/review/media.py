@@ -34,6 +34,7 @@ _MAYBE_ANIMATED = (".gif", ".webp", ".avif", ".png")  # a still image may not re
 _CLIP_TYPES = {".webm": "video/webm", ".mkv": "video/x-matroska"}
 _MAX_ORIGINAL_BYTES, _MAX_ANIMATED_BYTES = 1 << 20, 16 << 20  # larger files are sent as a smaller JPEG
 _CACHE_BYTES = 4 * GIB
+_DEFAULT_TIMEOUT_S = 60.0
 _TIMEOUT_S = {"clip": 600.0}
 
 
@@ -77,7 +78,7 @@ class Media:
     def __init__(self, library: Library, settings: DecodeSettings, workers: int, cache: Path | None = None) -> None:
         self._library = library
         self.cache = cache or platformdirs.user_cache_path("gemma-captioner") / "review"
-        self._processes = WorkerPool(workers, int(settings.memory_gib * GIB))
+        self._processes = WorkerPool(workers, int(settings.memory_gib * GIB), _DEFAULT_TIMEOUT_S)
         self._decoders = _LifoSemaphore(workers)
         self._clip_decoders = _LifoSemaphore(max(1, workers - 1))  # one stays free for pictures
         self._in_progress: dict[Path, asyncio.Task[Any]] = {}
@@ -140,7 +141,7 @@ class Media:
         if place not in self._in_progress:
             item = thumbnails.with_real_path(self._library[number].item, self._path(number))
             work = self._run_in_process(
-                getattr(thumbnails, rendition), (item, place, *options), _TIMEOUT_S.get(rendition, 60.0)
+                getattr(thumbnails, rendition), (item, place, *options), _TIMEOUT_S.get(rendition, _DEFAULT_TIMEOUT_S)
             )
             self._in_progress[place] = asyncio.create_task(work)
             self._in_progress[place].add_done_callback(lambda task: self._in_progress.pop(place, None))
@@ -152,12 +153,12 @@ class Media:
             self._clip_decoders.acquire() if function is thumbnails.clip else nullcontext(),
             self._decoders.acquire(),
         ):
-            schedule = partial(self._processes.schedule, function, args=arguments, timeout=timeout_s)
+            schedule = partial(self._processes.schedule, function, arguments, timeout_s)
             try:
                 try:
-                    return await asyncio.wrap_future(schedule().future)
+                    return await asyncio.wrap_future(schedule()[0])
                 except BrokenProcessPool:  # another file may have crashed the worker
-                    return await asyncio.wrap_future(schedule().future)
+                    return await asyncio.wrap_future(schedule()[0])
             except FutureTimeoutError:
                 raise ItemError("decoding took too long: convert the file with another program") from None
             except OSError as error:
