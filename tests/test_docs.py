@@ -27,6 +27,7 @@ from gemma_captioner.demo.samples import draw_samples
 from tests.support.command import run_in_process
 from tests.support.files import captions
 from tests.support.servers import HttpResponse, StubServer, completion
+from tools.page_tables import TABLES, render
 from tools.site_pages import GENERATED, commands
 
 ROOT = Path(__file__).parents[1]
@@ -220,10 +221,16 @@ def test_the_pages_made_from_code_hold_all_of_it():
     python = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
     for name in gemma_captioner.__all__:
         assert f"::: gemma_captioner.{name}\n" in python or f"`{name}`" in python.partition("## Errors")[2]
-    prompts = (DOCS / "prompts.md").read_text(encoding="utf-8")
     for name in presets():
         assert f"## {name}\n" in made["reference/presets.md"]
-        assert f"`{name}`" in prompts
+
+
+def test_the_tables_of_the_pages_are_the_data_of_the_code():
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    for page, text in texts.items():
+        assert render(text) == text, f"{page.name}: run python -m tools.page_tables"
+    shown = re.findall("<!-- table: (.+) -->", "".join(texts.values()))
+    assert sorted(shown) == sorted(TABLES)
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)

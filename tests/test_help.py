@@ -15,7 +15,6 @@ from rich.console import Console
 from gemma_captioner import Settings
 from gemma_captioner.cli.help import ADVANCED, COMMON, EXAMPLES, PANELS, examples, help_all, option_name
 from gemma_captioner.cli.shell import app
-from gemma_captioner.config.selection import FLAGS
 from tests.support.command import run_in_process
 from tools.site_pages import commands
 
@@ -115,11 +114,6 @@ def test_short_forms_and_the_old_name_of_an_option_are_read_as_the_long_ones(com
         assert command(*words, f"{name}={tmp_path / 'table.csv'}").json["images"] == done.json["images"] == 5
     assert "--facts" not in shown(("caption",), everything=True)
     assert Settings.from_dict({"facts": "table.csv"}).prompting.metadata == Path("table.csv")
-
-
-def test_the_flags_that_complete_are_those_of_the_docs():
-    text = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `(\w+)` \|.*\| stored, flagged \|$", text, re.MULTILINE) == FLAGS
 
 
 TYPED = [

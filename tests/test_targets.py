@@ -29,7 +29,6 @@ from gemma_captioner.media.sampling import Timeline, clip_length_flags, parse_sp
 from gemma_captioner.pipeline.decoding import decode_settings
 from tests.support.clips import write
 from tests.support.files import captions
-from tools.targets_page import PAGE, render
 
 FORMATS = r"prose|tags|ideogram4|minimax-h3|fibo|flux2"
 
@@ -223,12 +222,6 @@ def test_the_command_lists_and_describes(command):
         done = command("targets", wrong, "--json")
         assert done.code == 2 and ("vailable: " in done.err or "Models: " in done.err)
     assert "note: musubi:sdxl" in command("targets", "musubi:sdxl").err
-
-
-def test_the_page_has_the_table():
-    text = PAGE.read_text(encoding="utf-8")
-    assert render(text) == text, "run python -m tools.targets_page"
-    assert all(row.source in text for row in all_targets())
 
 
 def test_presets_of_a_model_have_its_format():

@@ -1,22 +1,12 @@
-"""Writes the table of targets into docs/targets.md: python -m tools.targets_page. A test holds the page current."""
+"""The tables of docs/targets.md: see page_tables.py."""
 
 from itertools import groupby
-from pathlib import Path
 
 from gemma_captioner.cli.targets import clip_cells, rate_of, tokens_of
 from gemma_captioner.config.targets import Target, all_targets, models
 
-PAGE = Path(__file__).parents[1] / "docs" / "targets.md"
-BEGIN, END = "<!-- begin: python -m tools.targets_page -->\n", "<!-- end -->\n"
 
-
-def render(text: str) -> str:
-    """The page with its table written anew."""
-    before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + tables() + END + rest.partition(END)[2]
-
-
-def tables() -> str:
+def target_tables() -> str:
     parts = ["\n| model | is | text encoder | caption format |\n|---|---|---|---|\n"]
     for name, model in models().items():
         names = ", ".join(f"`{n}`" for n in (name, *model.get("aliases", ())))
@@ -53,7 +43,3 @@ def _section(trainer: str, rows: list[Target]) -> str:
             cells = row.model, tokens, rate_of(row), keep, counts, sides, row.source
             lines.append(f"| {' | '.join(cells)} |\n")
     return "".join(lines)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

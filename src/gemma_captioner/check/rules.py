@@ -1,4 +1,4 @@
-"""The general rules of `check`. Codes are stable. docs/check.md contains this table; a test compares them."""
+"""The general rules of `check`. Codes are stable. docs/check.md contains this table: tools/page_tables.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

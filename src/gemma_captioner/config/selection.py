@@ -1,6 +1,7 @@
 """Settings that select files and place their captions."""
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Literal, Self
 
@@ -11,12 +12,27 @@ from .group import LocalPath, SettingsGroup, StoragePath, StringTuple
 Existing = Literal["skip", "overwrite", "stale"]
 
 SHARD = r"^\d+/\d+$"
-# The flags that a stored caption can carry, as docs/flags.md explains them.
-FLAGS = (
-    "truncated lost_characters not_in_language absent_things too_short too_long shortened fewer_frames partial_video "
-    "too_short_for_trainer partial_image broken_metadata no_audio silent partial_audio sound_missing "
-    "sound_invented speech_mismatch"
-).split()
+# The flags that a stored caption can carry, and what each means.
+FLAGS: Mapping[str, str] = {
+    "truncated": "the answer reached `--max-new-tokens`; the caption ends at the last complete sentence",
+    "lost_characters": "U+FFFD stands in place of characters that the tokenizer or the server lost",
+    "not_in_language": "the caption, or half of it, is not in `--language`",
+    "absent_things": "the caption mentions absent things, which a text encoder treats as present",
+    "too_short": "fewer than three words, or characters of a script without spaces",
+    "too_long": "more tokens than the text encoder of `--target` reads",
+    "shortened": "optional parts of a structured caption were left out, so that the text encoder reads the rest",
+    "fewer_frames": "the server refused the clip as too large and received fewer frames (`--shrink`)",
+    "partial_video": "the file is truncated; at least half of the wanted frames were readable",
+    "too_short_for_trainer": "the clip has fewer frames than the trainer of `--for` keeps (`--train-frames`)",
+    "partial_image": "the file is truncated; at least half of the rows were readable",
+    "broken_metadata": "EXIF, an ICC profile or other metadata was unreadable and was ignored",
+    "no_audio": "the run sends sound, but the clip has no audio track, or one that cannot be decoded",
+    "silent": "the run sends sound, but that of the clip stays below -60 dBFS",
+    "partial_audio": "the audio track is damaged or too short, or longer than the model hears",
+    "sound_missing": "the model heard the clip, but the caption mentions no sound",
+    "sound_invented": "the caption mentions sound, but the clip has no audio track or a silent one",
+    "speech_mismatch": "the caption quotes words that are not in the transcript (`--transcripts`)",
+}
 ONLY = r"^(failed|flagged(:(?P<flag>\w+))?)$"
 
 

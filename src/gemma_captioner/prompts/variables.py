@@ -29,7 +29,7 @@ VARIABLES = {
 }
 _NUMBERS: dict[str, str | int | float] = {"duration": 1.5, "num_frames": 1, "width": 1, "height": 1}  # others are text
 _BRACES = "To write a brace itself, double it: {{ or }}"
-_MAY_BE_EMPTY = frozenset(("existing", "transcript", "sound", "silence"))
+MAY_BE_EMPTY = frozenset(("existing", "transcript", "sound", "silence"))
 
 
 class _Text(str):
@@ -116,7 +116,7 @@ def find_empty_variable(texts: Iterable[str], values: Mapping[str, str | int | f
 
     `{existing}` and what is known of the sound may be empty, and any in its condition: `{place:+Filmed in {place}.}`.
     """
-    names = (name for text in texts for name in unconditional_variables(text) if name not in _MAY_BE_EMPTY)
+    names = (name for text in texts for name in unconditional_variables(text) if name not in MAY_BE_EMPTY)
     return next((name for name in names if not str(values.get(name, name)).strip()), None)
 
 
