@@ -229,7 +229,7 @@ def test_the_tables_of_the_pages_are_the_data_of_the_code():
     texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
     for page, text in texts.items():
         assert render(text) == text, f"{page.name}: run python -m tools.page_tables"
-    shown = re.findall("<!-- table: (.+) -->", "".join(texts.values()))
+    shown = re.findall("<!-- table: (.+) -->\n", "".join(texts.values()))
     assert sorted(shown) == sorted(TABLES)
 
 

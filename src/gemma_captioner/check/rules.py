@@ -97,8 +97,8 @@ GENERAL_RULES: Mapping[str, Rule] = {
         "note", "made from only a part of the sound: the track is shorter or damaged, or the model hears less",
         "check that the caption describes all of the sound"),
     "sound_missing": Rule(
-        "note", "says nothing of the sound, which the model heard", "add the sound, or caption the file again"),
-    "sound_invented": Rule("note", "tells of sound, but the clip has none", "remove the mention of sound"),
+        "note", "does not mention the sound, which the model heard", "add the sound, or caption the file again"),
+    "sound_invented": Rule("note", "mentions sound, but the clip has none", "remove the mention of sound"),
     "speech_mismatch": Rule(
         "note", "quotes words that are not in the transcript", "correct the quote, or the transcript"),
     "too_long": Rule(

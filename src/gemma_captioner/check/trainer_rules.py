@@ -243,7 +243,7 @@ TRAINER_RULES: Mapping[str, TrainerRule] = {
         trainers=("huggingface", "fibo"), check_folder=_named_like_a_split),
     "no_sound_track": TrainerRule(
         "note", "a clip without sound, for a model that is trained on sound",
-        "leave it out, or train on it without sound; its caption must not tell of sound",
+        "leave it out, or train on it without sound; its caption must not mention sound",
         trainers=_TRAINED_ON_SOUND, check_folder=clips_without_sound),
     "low_sample_rate": TrainerRule(
         "note", "sound with fewer samples per second than the model is trained on: high tones are missing",

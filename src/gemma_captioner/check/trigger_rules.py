@@ -19,9 +19,9 @@ TRIGGER_RULES: Mapping[str, Rule] = {
         "error", "captions name it, but the model does not see it in their pictures", "correct the captions"),
     "fused_with_trigger": Rule(
         "note", "half of the captions or more share this with the trigger word, which may come to mean it",
-        "add images without it; if the trigger word shall mean it, remove it from the captions"),
+        "add images without it; if the trigger word is supposed to mean it, remove it from the captions"),
     "names_identity": Rule(
-        "note", "looks or a medium that the captions name, so that the trigger word need not mean them",
-        "remove it from the captions, unless it shall stay changeable"),
+        "note", "looks or a medium that the captions mention, so the trigger word does not learn them",
+        "remove it from the captions, unless it should stay changeable"),
 }
 # fmt: on
