@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -22,8 +23,10 @@ from rich.console import Console
 import gemma_captioner
 from gemma_captioner import Settings
 from gemma_captioner.cli.shell import app
+from gemma_captioner.config.formats import FORMATS
 from gemma_captioner.config.presets import presets
 from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.types import SamplingRule
 from tests.support.command import run_in_process
 from tests.support.files import captions
 from tests.support.servers import HttpResponse, StubServer, completion
@@ -231,6 +234,12 @@ def test_the_tables_of_the_pages_are_the_data_of_the_code():
         assert render(text) == text, f"{page.name}: run python -m tools.page_tables"
     shown = re.findall("<!-- table: (.+) -->\n", "".join(texts.values()))
     assert sorted(shown) == sorted(TABLES)
+
+
+@pytest.mark.parametrize(("page", "names"), [("formats.md", FORMATS), ("clips.md", get_args(SamplingRule))])
+def test_a_table_by_hand_has_every_name(page, names):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert sorted(set(names) & set(re.findall(r"^\| `([\w-]+)`", text, re.MULTILINE))) == sorted(names)
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
