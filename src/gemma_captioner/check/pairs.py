@@ -28,8 +28,9 @@ class PairRule(Rule):
 
 # fmt: off
 PAIR_RULES: Mapping[str, PairRule] = {
-    "no_source": PairRule("error", "it is not clear which images are the sources", "add or rename the source, or remove the file"),
-    "extra_source": PairRule("note", "a source image that belongs to no file", "rename it after its file, or remove it"),
+    "no_source": PairRule(
+        "error", "it is not clear which images are the sources", "add or rename the source, or remove the file"),
+    "extra_source": PairRule("note", "a source image without a file", "rename it after its file, or remove it"),
     "same_as_source": PairRule("note", "identical to its source, so nothing changes", "replace one, or remove both"),
     "source_aspect": PairRule(
         "note", "the source has another aspect ratio: trainers crop or stretch it to that of the file",
