@@ -69,15 +69,15 @@ def _presets(of_a_model: bool) -> str:
 
 
 def _exports() -> str:
-    media = {"image": "images", "clip": "clips", None: "images and clips"}
+    only = {"image": "images", "clip": "clips", None: ""}
 
     def row(name: str, export: ExportFormat) -> tuple[str, ...]:
         place = export.default_path(Path("dataset"))
         written = f"`{place.as_posix()}`" if place else "nothing: it reads the `.txt`"
         suffixes = ", ".join(f"`{suffix}`" for suffix in export.suffixes)
-        return f"`{name}`", written, suffixes, media[export.kind], export.several
+        return f"`{name}`", written, suffixes, only[export.kind], export.several
 
-    head = "`--for` | writes | with `--output` also | media | several captions of a file"
+    head = "`--for` | writes | or, by the suffix of `--output` | only | several captions of a file"
     return _table(head, (row(*entry) for entry in EXPORTS.items()))
 
 
