@@ -239,11 +239,12 @@ def test_the_tables_of_the_pages_are_the_data_of_the_code():
 CONTAINER = re.findall(r"^([A-Z_]+)  ", (ROOT / "docker" / "start.py").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("page", "names"), [("formats.md", FORMATS), ("clips.md", get_args(SamplingRule)), ("container.md", CONTAINER)]
-)
+BY_HAND = {"formats": FORMATS, "clips": get_args(SamplingRule), "container": CONTAINER, "prompts": tuple(presets())}
+
+
+@pytest.mark.parametrize(("page", "names"), BY_HAND.items())
 def test_a_table_by_hand_has_every_name(page, names):
-    text = (DOCS / page).read_text(encoding="utf-8")
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     assert names and set(names) <= set(re.findall(r"^\| `([\w-]+)`", text, re.MULTILINE))
 
 

@@ -55,17 +55,15 @@ def _variables() -> str:
     return _table("variable | value | may be empty", rows)
 
 
-def _presets(of_a_model: bool) -> str:
-    def row(name: str) -> tuple[str, ...]:
-        target = presets()[name]["settings"].get("target")
-        if target is None:
-            return f"`{name}`", presets()[name]["description"]
+def _presets() -> str:
+    def row(name: str, target: str) -> tuple[str, ...]:
         limit, quoted = token_limit(target), models()[target].get("quoted")
         reads = f"{limit.max_tokens} tokens" if limit else "no limit"
         return f"`{name}`", presets()[name]["description"], reads + f"; {quoted} reads what is in quotes" * bool(quoted)
 
-    names = [name for name, preset in presets().items() if ("target" in preset["settings"]) == of_a_model]
-    return _table("`--preset` | for" + " | text encoder reads" * of_a_model, map(row, names))
+    targets = {name: preset["settings"].get("target") for name, preset in presets().items()}
+    rows = (row(name, target) for name, target in targets.items() if target)
+    return _table("`--preset` | for | text encoder reads", rows)
 
 
 def _exports() -> str:
@@ -98,8 +96,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "trainer rules": lambda: _rules(TRAINER_RULES),
     "trainer sources": _sources,
     "variables": _variables,
-    "presets": lambda: _presets(of_a_model=False),
-    "model presets": lambda: _presets(of_a_model=True),
+    "presets": _presets,
     "exports": _exports,
     "image extensions": lambda: _extensions("image"),
     "clip extensions": lambda: _extensions("clip"),
