@@ -73,7 +73,7 @@ def inspect_caption(
         findings = [hit for hit in findings if hit[0] != "multi_line"]
     captions = cleaned.split("\n") if one_caption_per_line else [cleaned]
     if "\ufffd" in text and flags is not None:  # the journal of an older version does not have the flag
-        flags = dict.fromkeys([*flags, "lost_characters"])
+        flags = tuple(dict.fromkeys([*flags, "lost_characters"]))
     if _ERROR.search(text):
         findings.append(("error_message", ""))
     elif flags is not None:  # evaluated before the prefix and suffix were added
