@@ -62,7 +62,7 @@ def test_batches_and_single_items_give_what_generate_gives(checkpoint):
         for number, (tokens, reply) in got.items():
             assert tokens == expected[number][: len(tokens)], f"{number} in batches of {batch_size}"
             assert reply.finish_reason == "stop" or len(tokens) == 12
-        assert max(ours.batches) == 1 if batch_size == 1 else max(ours.batches) > 1  # of similar lengths
+        assert max(ours.prefills) == 1 if batch_size == 1 else max(ours.prefills) > 1  # of similar lengths
     assert len({tuple(tokens) for tokens in expected}) > 3  # they depend on what was asked
 
 
