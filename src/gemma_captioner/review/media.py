@@ -91,6 +91,10 @@ class Media:
     async def thumb(self, number: int) -> MediaFile:
         return MediaFile(await self._render(number, "thumb"), "image/jpeg")
 
+    async def tile(self, number: int) -> MediaFile:
+        """Return a larger thumbnail."""
+        return MediaFile(await self._render(number, "tile"), "image/jpeg")
+
     async def picture(self, number: int) -> MediaFile:
         path = self._path(number)
         max_bytes = _MAX_ANIMATED_BYTES if path.suffix.lower() in _MAYBE_ANIMATED else _MAX_ORIGINAL_BYTES
@@ -140,7 +144,7 @@ class Media:
             return place
         if place not in self._in_progress:
             item = thumbnails.with_real_path(self._library[number].item, self._path(number))
-            work = self._run_in_process(
+            work = self.run_in_process(
                 getattr(thumbnails, rendition), (item, place, *options), _TIMEOUT_S.get(rendition, _DEFAULT_TIMEOUT_S)
             )
             self._in_progress[place] = asyncio.create_task(work)
@@ -148,7 +152,8 @@ class Media:
         answer = await asyncio.shield(self._in_progress[place])
         return answer if result else place
 
-    async def _run_in_process(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
+    async def run_in_process(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
+        """Run a function in a worker process, which may crash. Raises `ItemError`."""
         async with (
             self._clip_decoders.acquire() if function is thumbnails.clip else nullcontext(),
             self._decoders.acquire(),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ..captions.stats import CaptionStats
 from ..text import encodable
 from .library import ReviewItem
-from .query import ANY_FLAG, Query, State
+from .query import ANY_FLAG, Query
+from .terms import written
 
 _MAX_BINS = 16  # of the length histogram
 _MAX_BARS = 20  # in other charts
@@ -34,11 +35,17 @@ def overview(entries: Iterable[ReviewItem]) -> list[tuple[str, tuple[ChartBar, .
             numbers[entry.item.name] = entry.number
             flags.update(entry.flags)
             flags[ANY_FLAG] += bool(entry.flags)
-    shown: tuple[State, ...] = ("open", "approved", "rejected", "uncaptioned", "failed")
+    shown = ("open", "approved", "rejected", "uncaptioned", "failed")
     groups = sorted(stats.duplicates(), key=len, reverse=True)
     return [
-        ("State", tuple(ChartBar(state, states[state], Query(state=state)) for state in shown if states[state])),
-        ("Flags", tuple(ChartBar(f.replace("_", " "), n, Query(flag=f)) for f, n in flags.most_common() if n)),
+        (
+            "State",
+            tuple(ChartBar(state, states[state], Query(written("state", state))) for state in shown if states[state]),
+        ),
+        (
+            "Flags",
+            tuple(ChartBar(f.replace("_", " "), n, Query(written("flag", f))) for f, n in flags.most_common() if n),
+        ),
         ("Caption length in words", _lengths(stats.lengths)),
         ("Same text", tuple(_duplicates(names, numbers) for names in groups[:_MAX_BARS])),
         ("Openings", tuple(ChartBar(text, n, _opening(text)) for text, n in stats.openings.most_common(_MAX_BARS))),
@@ -57,7 +64,7 @@ def _lengths(lengths: Counter[int]) -> tuple[ChartBar, ...]:
         max_words = min_words + width - 1
         count = sum(lengths[n] for n in range(min_words, max_words + 1))
         label = f"{min_words}" if width == 1 else f"{min_words}-{max_words}"
-        bars.append(ChartBar(label, count, Query(min_words=min_words, max_words=max_words)))
+        bars.append(ChartBar(label, count, Query(f"words>={min_words} words<={max_words}")))
     return tuple(bars)
 
 

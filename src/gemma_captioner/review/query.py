@@ -1,33 +1,27 @@
-"""Filters and sorts the items. Pure functions."""
+"""Filters and sorts the items. Pure functions. terms.py holds the filter language."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ..dataset.discover import natural_sort_key
-from ..types import Kind
+from . import terms
 from .library import ReviewItem
-from .patterns import compile_pattern, search, with_time_limit
+from .patterns import with_time_limit
+from .terms import Facts, Term
 
-State = Literal["open", "approved", "rejected", "uncaptioned", "failed", "recaptioned", "by hand"]
-Sort = Literal["name", "length", "flags"]
-STATES: tuple[State, ...] = get_args(State)
+Sort = Literal["name", "length", "flags", "time"]
+STATES = tuple(terms.STATES)
 SORTS: tuple[Sort, ...] = get_args(Sort)
-ANY_FLAG = "any"
+ANY_FLAG = terms.ANY
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A filter and a sort order."""
+    """A filter and a sort order. text: the terms. is_regex: its words are one regular expression."""
 
-    text: str = ""  # searched in captions and names
+    text: str = ""
     is_regex: bool = False
-    flag: str = ""  # `any` for any flag, "" for no filter
-    kind: Kind | None = None
-    state: State | None = None
-    folder: str | None = None
-    min_words: int | None = None
-    max_words: int | None = None
     only: frozenset[int] | None = None  # item numbers
     only_reason: str = ""  # "2 captions with the same text"
     sort: Sort = "name"
@@ -35,58 +29,52 @@ class Query:
 
     @property
     def is_filter(self) -> bool:
-        return self != self.without_filters()
+        return bool(self.text.strip()) or self.only is not None
+
+    @property
+    def needs_sizes(self) -> bool:
+        return any(term.key in terms.SIZE_KEYS for term in self.terms)
+
+    @property
+    def terms(self) -> list[Term]:
+        return terms.parse(self.text, is_regex=self.is_regex)
+
+    def value(self, key: str, operator: str = ":") -> str:
+        """The value of the last term with this key, "" if there is none. For the fields beside the search."""
+        return next((term.value for term in reversed(self.terms) if _is_term(term, key, operator)), "")
+
+    def with_term(self, key: str, value: str, operator: str = ":") -> "Query":
+        """Replace the terms with this key. value: "" removes them.
+
+        # Query("cat state:open").with_term("state", "approved") -> Query("cat state:approved")
+        """
+        others = [term for term in self.terms if not _is_term(term, key, operator)]
+        added = [terms.written(key, value, operator)] if value else []
+        return replace(self, text=" ".join(filter(None, [terms.joined(others), *added])))
 
     def without_filters(self) -> "Query":
         return Query(sort=self.sort, is_reversed=self.is_reversed)
 
     def without_one_filter(self) -> "Query":
-        """Return the query without its first filter in the order of `_FILTERS`."""
-        default = Query()
-        for fields in _FILTERS:
-            if any(getattr(self, name) != getattr(default, name) for name in fields):
-                return replace(self, **{name: getattr(default, name) for name in fields})
-        return self
+        """Return the query without `only`, else without its last term."""
+        if self.only is not None:
+            return replace(self, only=None, only_reason="")
+        return replace(self, text=terms.joined(self.terms[:-1]))
 
 
-_FILTERS = (
-    ("text", "is_regex"), ("only", "only_reason"), ("flag",), ("folder",), ("min_words", "max_words"), ("kind",),
-    ("state",),
-)  # fmt: skip
+def _is_term(term: Term, key: str, operator: str) -> bool:
+    return (term.key, term.operator) == (key, operator) and not term.is_negated
 
 
-_STATES: Mapping[State, Callable[[ReviewItem, bool], bool]] = {  # (item, whether it has a proposal)
-    "open": lambda entry, proposed: entry.caption.digest is not None and entry.decision is None,
-    "approved": lambda entry, proposed: entry.decision == "approved",
-    "rejected": lambda entry, proposed: entry.decision == "rejected",
-    "uncaptioned": lambda entry, proposed: entry.caption.digest is None,
-    "failed": lambda entry, proposed: entry.failure is not None or entry.access_error is not None,
-    "recaptioned": lambda entry, proposed: proposed,
-    "by hand": lambda entry, proposed: entry.caption.digest is not None and entry.provenance is None,
-}
+def filter_items(entries: Iterable[ReviewItem], query: Query, facts: Facts = Facts()) -> list[ReviewItem]:
+    """Return the matching items in order.
 
-
-def filter_items(entries: Iterable[ReviewItem], query: Query, proposed: Container[int] = ()) -> list[ReviewItem]:
-    """Return the matching items in order. proposed: the numbers of items that have a proposal.
-
-    Raises `UsageError` if the regular expression is invalid or takes too long.
+    Raises `UsageError` if a term is invalid, or a regular expression takes too long.
     """
-    expression = compile_pattern(query.text, is_regex=query.is_regex) if query.text else None
-
-    def matches(entry: ReviewItem) -> bool:
-        return (
-            (query.only is None or entry.number in query.only)
-            and (query.kind is None or entry.item.kind == query.kind)
-            and (query.state is None or _STATES[query.state](entry, entry.number in proposed))
-            and (not query.flag or (bool(entry.flags) if query.flag == ANY_FLAG else query.flag in entry.flags))
-            and (query.folder is None or f"{entry.folder}/".startswith(f"{query.folder}/"))
-            and (query.min_words is None or entry.caption.count >= query.min_words)
-            and (query.max_words is None or entry.caption.count <= query.max_words)
-            and (expression is None or search(expression, entry.caption.text) or search(expression, entry.name))
-        )
-
-    candidates = with_time_limit(entries, is_regex=query.is_regex)
-    return sorted(filter(matches, candidates), key=_SORT_KEYS[query.sort], reverse=query.is_reversed)
+    found = terms.compile_terms(query.terms, facts)
+    candidates = with_time_limit(entries, is_regex=any(term.key == terms.EXPRESSION for term in query.terms))
+    matching = (entry for entry in candidates if (query.only is None or entry.number in query.only) and found(entry))
+    return sorted(matching, key=_SORT_KEYS[query.sort], reverse=query.is_reversed)
 
 
 def _name_key(entry: ReviewItem) -> tuple[str, str]:
@@ -97,4 +85,5 @@ _SORT_KEYS: Mapping[Sort, Callable[[ReviewItem], tuple[object, ...]]] = {
     "name": _name_key,
     "length": lambda entry: (entry.caption.count, *_name_key(entry)),
     "flags": lambda entry: (-len(entry.flags), *_name_key(entry)),
+    "time": lambda entry: (-(entry.caption.stamp or (0, 0))[0], *_name_key(entry)),  # the latest change first
 }

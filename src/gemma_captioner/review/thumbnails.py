@@ -21,6 +21,7 @@ from ..storage.atomic import atomic_write
 from ..types import Failed, Frames, MediaItem, PatchBudget
 
 _THUMB = PatchBudget(tokens=220 * 160, unit=1)  # total pixels, for any shape
+_TILE = PatchBudget(tokens=560 * 420, unit=1)
 _PICTURE = PatchBudget(tokens=1600 * 1200, unit=1)
 _STRIP = PatchBudget(tokens=200 * 140, unit=1)
 _PROXY_EDGE, _PROXY_CRF = 1280, "23"
@@ -35,6 +36,12 @@ def thumb(item: MediaItem, target: Path) -> None:
     """Write a JPEG of the image or of the clip's middle frame. Raises `ItemError`."""
     frames = _decode(item, _THUMB, DecodeSettings(frames=1, animated="first"))
     _write(target, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=80))
+
+
+def tile(item: MediaItem, target: Path) -> None:
+    """Write a larger thumbnail. Raises `ItemError`."""
+    frames = _decode(item, _TILE, DecodeSettings(frames=1, animated="first"))
+    _write(target, lambda path: Image.fromarray(frames.pixels[0]).save(path, "JPEG", quality=84))
 
 
 def picture(item: MediaItem, target: Path) -> None:

@@ -12,11 +12,13 @@ from nicegui import Client, app, ui
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from ...config.languages import LANGUAGES
 from ...errors import ItemError, StartError
 from ...text import encodable
 from ..guard import AccessPolicy, Guard
 from ..media import MediaFile
-from ..query import Query, State
+from ..query import Query
+from ..terms import written
 from .actions import Actions
 from .bulk_edit_dialog import BulkEditDialog
 from .components import Gallery, Keys, click_handler
@@ -37,7 +39,7 @@ from .tab import ReviewTab
 
 _PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
 _TOOLS = (("Change many", "bulk", "b"), ("Help", "help", "?"))
-_SHOWN_AFTER_RUN: tuple[tuple[str, State], ...] = (("proposals", "recaptioned"), ("failed", "failed"))
+_SHOWN_AFTER_RUN: tuple[tuple[str, str], ...] = (("proposals", "recaptioned"), ("failed", "failed"))
 _REFRESH_INTERVAL_S = 0.5
 _RECONNECT_S = 30.0  # for a closed laptop lid or a reconnecting SSH tunnel
 
@@ -94,6 +96,7 @@ def _routes(review_state: ReviewState) -> None:
     media = review_state.media
     for kind, load in {
         "thumb": media.thumb,
+        "tile": media.tile,
         "picture": media.picture,
         "clip": media.clip,
         "strip": frame_strip,
@@ -135,7 +138,9 @@ async def _page(review_state: ReviewState, client: Client) -> None:
             with ui.element("div").classes("panel-grid") as captions:
                 Filters(tab)
                 SelectionBar(tab)
-                tab.gallery = Gallery(review_state.session).on("pick", tab.pick)
+                language = LANGUAGES[review_state.settings.quality.language]
+                tab.gallery = Gallery(review_state.session, lang=language).on("pick", tab.pick)
+                tab.gallery.on("want", lambda event: tab.send_captions(event.args))
                 tab.gallery.on("columns", lambda event: setattr(tab, "columns", event.args))
             overview, runs = OverviewPanel(tab), RunPanel(tab)
         tab.detail = Detail(review_state, filter_by=tab.filter_by, empty_message=tab.empty_message)
@@ -156,13 +161,16 @@ async def _page(review_state: ReviewState, client: Client) -> None:
 
     def refresh_run() -> None:
         runs.refresh()
+        tab.refresh_sizes()
         notices.refresh()
         run.text = run_line(tab) if review_state.runs.state != "idle" else ""
 
     tab.commands |= Actions(tab).commands
     tab.commands |= {name: partial(show_panel, name) for name in panels}
     tab.commands |= {"help": shortcuts.open, "bulk": bulk.open, "recaption": recaption.open}
-    tab.commands |= {f"show_{name}": partial(show_items, Query(state=state)) for name, state in _SHOWN_AFTER_RUN}
+    tab.commands |= {
+        f"show_{name}": partial(show_items, Query(written("state", state))) for name, state in _SHOWN_AFTER_RUN
+    }
     show_panel("captions_tab")
     Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS).on("command", tab.on_command)
     await client.connected()

@@ -37,12 +37,20 @@ def tile(entry: ReviewItem, *, has_proposal: bool) -> Tile:
 
 
 class Gallery(ui.element, component="gallery.js"):
-    """The grid of thumbnails. It emits `pick` {number, shift, ctrl} and `columns`."""
+    """The grid of thumbnails, or the list of captions.
 
-    def __init__(self, session: str) -> None:
-        """session: unique per server process, so that browsers do not reuse thumbnails of another server."""
+    It emits `pick` {number, shift, ctrl}, `columns`, and `want`, the numbers of items whose captions it shows. From the
+    list, it emits the events `draft`, `save` and `discard` of the caption editor.
+    """
+
+    def __init__(self, session: str, *, lang: str = "en") -> None:
+        """session: unique per server process, so that browsers do not reuse thumbnails of another server.
+
+        lang: of the captions.
+        """
         super().__init__()
         self._props["session"] = session
+        self._props["lang"] = lang
         self._props["names"] = MARKS
 
     def show(self, tiles: list[Tile]) -> None:
@@ -54,8 +62,36 @@ class Gallery(ui.element, component="gallery.js"):
     def highlight(self, number: int | None) -> None:
         self.run_method("highlight", number)
 
-    def select(self, numbers: Iterable[int]) -> None:
-        self.run_method("select", list(numbers))
+    def select(self, numbers: Iterable[int], *, is_selecting: bool) -> None:
+        """is_selecting: whether a plain click selects."""
+        self.run_method("select", list(numbers), is_selecting)
+
+    def fill(self, captions: Iterable[tuple[ReviewItem, Draft | None]]) -> None:
+        """Send captions, each with its unsaved text if there is one."""
+        rows = [
+            (
+                entry.number, entry.caption.digest, encodable(entry.caption.text), entry.access_error is None,
+                draft and {"base": draft.base, "text": encodable(draft.text)},
+            )
+            for entry, draft in captions
+        ]  # fmt: skip
+        if rows:
+            self.run_method("fill", rows)
+
+    def mark(self, words: list[str]) -> None:
+        """Highlight these words in all captions."""
+        self.run_method("mark", words)
+
+    def rebase(self, draft: Draft, caption: CaptionText) -> None:
+        """The draft was saved as `caption`: later drafts start from it."""
+        self.run_method("rebase", draft.number, caption.digest, encodable(draft.text), caption.text)
+
+    def resize(self, step: int) -> None:
+        """Make the tiles larger (1) or smaller (-1)."""
+        self.run_method("resize", step)
+
+    def toggle_list(self) -> None:
+        self.run_method("toggleList")
 
 
 class CaptionEditor(ui.element, component="editor.js"):

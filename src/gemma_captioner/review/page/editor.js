@@ -17,9 +17,11 @@ export default {
       this.timer = setTimeout(() => (this.moving = 0), 10000); // in case a reply is lost
     };
     document.addEventListener("captioner-moving", this.wait);
+    document.addEventListener("captioner-typed", this.mirror);
   },
   unmounted() {
     document.removeEventListener("captioner-moving", this.wait);
+    document.removeEventListener("captioner-typed", this.mirror);
   },
   methods: {
     show(number, base, text, onDisk, editable, name) {
@@ -29,6 +31,7 @@ export default {
       Object.assign(this, { number, name, base, text, before: onDisk, sent: text, editable });
       this.$el.value = text; // Vue may see no change
       this.keep(null);
+      document.dispatchEvent(new CustomEvent("captioner-shown", { detail: number }));
     },
     arrived() {
       this.moving = Math.max(0, this.moving - 1);
@@ -49,7 +52,17 @@ export default {
       const value = event.target.value;
       this.text = value.toWellFormed?.() ?? value; // the server refuses lone surrogates
       this.keep(JSON.stringify({ name: this.name, base: this.base, text: this.text }));
+      const detail = { ...this.draft(), name: this.name, from: "editor" };
+      document.dispatchEvent(new CustomEvent("captioner-typed", { detail }));
       this.$emit("draft", this.draft());
+    },
+    mirror({ detail: { number, name, base, text, from } }) {
+      // Typed in the list of captions, which also saves it.
+      if (from === "editor") return;
+      this.keep(JSON.stringify({ name, base, text }));
+      if (number !== this.number) return;
+      Object.assign(this, { base, text, sent: text });
+      this.$el.value = text;
     },
     keep(what) {
       // The draft survives a reload of the page while the server is unreachable.

@@ -1,16 +1,21 @@
 """The bar above the gallery: search, filters, sort order and counts."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
+from nicegui.events import ValueChangeEventArguments
 
-from ...text import counted
+from ...text import counted, encodable
 from ..library import ReviewItem
-from ..query import ANY_FLAG, SORTS, STATES
+from ..query import ANY_FLAG, SORTS, STATES, Query
+from ..terms import KEYS, WITHOUT_KEY
 from .components import click_handler
+from .view_buttons import view_buttons
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -27,6 +32,9 @@ _LEAVE_LIST = """() => {
 }"""
 
 
+_INSERTED = "() => setTimeout(() => document.querySelector('.search input').focus(), 50)"
+
+
 def _count(entries: Iterable[ReviewItem]) -> tuple[Counter[str], set[str], Counter[str | None], int]:
     """Count flags, folders, decisions and captions. Too slow for 20,000 items on every key press."""
     flags, folders, decided, captions = Counter[str](), set(), Counter[str | None](), 0
@@ -38,7 +46,27 @@ def _count(entries: Iterable[ReviewItem]) -> tuple[Counter[str], set[str], Count
     return flags, folders, decided, captions
 
 
+def _number(text: str) -> int | None:
+    return int(float(text)) if re.fullmatch(r"\d+(\.\d+)?", text) else None
+
+
+class TermMenu:
+    """A button with the list of all terms. A click on one puts it into the search."""
+
+    def __init__(self, add: Callable[[str], None]) -> None:
+        with ui.button("+").props('flat dense no-caps aria-label="Add a filter"').classes("add-term"):
+            ui.tooltip("all filters")
+            with ui.menu().classes("terms"), ui.element("div").classes("term-list"):
+                for example, help in (*WITHOUT_KEY, *((key.example, key.help) for key in KEYS.values())):
+                    item = ui.item(on_click=partial(add, example)).props("dense clickable v-close-popup")
+                    with item.on("click", js_handler=_INSERTED):
+                        ui.label(example).classes("term")
+                        ui.label(help).classes("muted")
+
+
 class Filters:
+    """The fields beside the search write terms into it, and show those that are there."""
+
     def __init__(self, tab: "ReviewTab") -> None:
         self._tab = tab
         self._is_filling = False
@@ -47,20 +75,22 @@ class Filters:
         with ui.element("search").classes("filters"):
             self._more = ui.button("Filters").props("outline dense no-caps aria-expanded=false").classes("more-filters")
             self._more.on("click", js_handler=_TOGGLE_FILTERS)
-            self._text = ui.input(placeholder="Search captions and names  ( / )", on_change=self._apply)
+            self._text = ui.input(placeholder="Search, or a filter such as words>20  ( / )", on_change=self._apply)
             self._text.props('dense outlined clearable debounce=250 aria-label="Search" dir=auto').classes("search")
             with self._text.add_slot("append"):
+                TermMenu(self._add)
                 self._regex = ui.checkbox(".*", on_change=self._apply).props('dense aria-label="Regular expression"')
                 self._regex.tooltip("regular expression")
             self._state = self._choice("state", {_ALL: "any state", **{state: state for state in STATES}})
             self._flag = self._choice("flag", {_ALL: "flagged or not", ANY_FLAG: "flagged"})
             self._kind = self._choice("kind", {_ALL: "all media", "image": "images", "clip": "clips"})
             self._folder = self._choice("folder", {_ALL: "all folders"})
-            self._least = self._words("from", "words \u2265")
-            self._most = self._words("to", "words \u2264")
-            self._sort = self._choice("sort", {sort: f"by {sort}" for sort in SORTS}, "name")
+            self._least = self._words("from", "words \u2265", ">=")
+            self._most = self._words("to", "words \u2264", "<=")
+            self._sort = self._select("sort", {sort: f"by {sort}" for sort in SORTS}, "name", self._apply)
             self._reverse = ui.checkbox("\u2193", on_change=self._apply).props('dense aria-label="Reverse order"')
             self._reverse.tooltip("reverse order")
+        self._error = ui.label().classes("query-error").props("role=alert")
         with ui.element("div").classes("counts").props("role=status aria-live=polite"):
             self._counts = ui.label()
             self._all = ui.button("Show all").on("click", js_handler=click_handler("show_all"))
@@ -68,32 +98,45 @@ class Filters:
             self._select = ui.button("Select").on("click", js_handler=click_handler("selecting"))
             for button in (self._all, self._caption, self._select):
                 button.props("flat dense no-caps")
+            view_buttons()
         tab.on_view.append(self._refresh)
 
-    def _choice(self, name: str, options: dict[Any, str], value: Any = _ALL) -> ui.select:
-        select = ui.select(options, value=value, on_change=self._apply)
+    def _choice(self, key: str, options: dict[Any, str]) -> ui.select:
+        return self._select(key, options, _ALL, lambda event: self._set_term(key, event.value or ""))
+
+    def _select(self, name: str, options: dict[Any, str], value: str, on_change: Callable[..., None]) -> ui.select:
+        select = ui.select(options, value=value, on_change=on_change)
         select.props(f'dense outlined options-dense aria-label="{name}"').classes("choice")
         return select.on("popup-hide", js_handler=_LEAVE_LIST)
 
-    def _words(self, name: str, hint: str) -> ui.number:
-        number = ui.number(placeholder=hint, min=0, precision=0, on_change=self._apply)
+    def _words(self, name: str, hint: str, operator: str) -> ui.number:
+        def set_term(event: ValueChangeEventArguments) -> None:
+            self._set_term("words", "" if event.value is None else str(int(event.value)), operator)
+
+        number = ui.number(placeholder=hint, min=0, precision=0, on_change=set_term)
         return number.props(f'dense outlined debounce=250 aria-label="words {name}"').classes("words")
+
+    @property
+    def _query(self) -> Query:
+        """What the fields show: the query, or one that is invalid and still typed."""
+        return self._tab.rejected[0] if self._tab.rejected else self._tab.query
+
+    def _set_term(self, key: str, value: str, operator: str = ":") -> None:
+        if not self._is_filling:
+            self._tab.apply_query(self._query.with_term(key, value, operator))
+
+    def _add(self, term: str) -> None:
+        """Add a term from the menu. The user then edits it."""
+        self._text.value = f"{(self._text.value or '').strip()} {term}".strip()
 
     def _apply(self) -> None:
         if self._is_filling:
             return
-        min_words, max_words = self._least.value, self._most.value
         self._tab.apply_query(
             replace(
-                self._tab.query,
+                self._query,
                 text=self._text.value or "",
                 is_regex=bool(self._regex.value),
-                flag=self._flag.value,
-                kind=self._kind.value or None,
-                state=self._state.value or None,
-                folder=self._folder.value or None,
-                min_words=None if min_words is None else int(min_words),
-                max_words=None if max_words is None else int(max_words),
                 sort=self._sort.value,
                 is_reversed=bool(self._reverse.value),
             )
@@ -101,25 +144,28 @@ class Filters:
 
     def _refresh(self) -> None:
         """Update the fields from the query, which other parts of the page may have set, and the options and counts."""
-        tab, query = self._tab, self._tab.query
+        tab, query = self._tab, self._query
         if self._counted_at != tab.changes:
             self._counted_at, self._counted = tab.changes, _count(tab.review_state.library.present())
         flags, folders, decided, captions = self._counted
         named = {flag: f"{flag.replace('_', ' ')} ({times:,})" for flag, times in sorted(flags.items())}
         self._is_filling = True
         try:
-            self._set_options(self._flag, {_ALL: "flagged or not", ANY_FLAG: "flagged", **named}, query.flag)
             self._set_options(
-                self._folder, {_ALL: "all folders", **{f: f for f in sorted(folders - {""})}}, query.folder
+                self._flag, {_ALL: "flagged or not", ANY_FLAG: "flagged", **named}, query.value("flag").lower()
+            )
+            self._set_options(
+                self._folder, {_ALL: "all folders", **{f: f for f in sorted(folders - {""})}}, query.value("folder")
             )
             self._folder.set_visibility(len(folders) > 1)
+            state, kind = (re.sub("[-_]", " ", query.value(key).lower()) for key in ("state", "kind"))
             for field, value in (
                 (self._text, query.text),
                 (self._regex, query.is_regex),
-                (self._state, query.state or _ALL),
-                (self._kind, query.kind or _ALL),
-                (self._least, query.min_words),
-                (self._most, query.max_words),
+                (self._state, state if state in STATES else _ALL),
+                (self._kind, kind if kind in ("image", "clip") else _ALL),
+                (self._least, _number(query.value("words", ">="))),
+                (self._most, _number(query.value("words", "<="))),
                 (self._sort, query.sort),
                 (self._reverse, query.is_reversed),
             ):
@@ -127,6 +173,8 @@ class Filters:
                     field.value = value
         finally:
             self._is_filling = False
+        self._error.text = encodable(tab.rejected[1]) if tab.rejected else ""
+        self._error.set_visibility(bool(tab.rejected))
         place = f"No. {tab.selection.place + 1:,} of " if tab.selection.current is not None else ""
         parts = [
             f"{place}{len(tab.selection.shown):,} shown",
@@ -135,6 +183,8 @@ class Filters:
         ]
         if query.only_reason:
             parts.insert(1, query.only_reason)
+        if query.needs_sizes and (reading := tab.review_state.reading_sizes):
+            parts.insert(0, f"reading sizes: {reading[0]:,} of {reading[1]:,}")
         self._counts.text = "  \u00b7  ".join([*parts, *tab.review_state.library.problems])
         self._all.set_visibility(query.is_filter)
         files = decided.total()

@@ -24,7 +24,7 @@ export default {
       this.entering = !field.checkVisibility() && performance.now() < until;
       if (this.entering) return requestAnimationFrame(() => this.enter(field, until));
       field.focus();
-      field.setSelectionRange(field.value.length, field.value.length);
+      field.setSelectionRange?.(field.value.length, field.value.length);
     },
     key(event) {
       if (event.isComposing) return;

@@ -44,8 +44,13 @@ KEYS = (
     Key("select_previous", ("Shift+ArrowLeft", "K"), "Select and go to the previous", _BULK, moves=True),
     Key("select_all", ("Ctrl+a",), "Select all shown", _BULK),
     Key("clear", ("Escape",), "Clear the selection, then one filter after the other", _BULK, moves=True),
+    Key("compare", ("v",), "Compare two selected items, or this one and the next", _BULK),
+    Key("export", ("X",), "Export the selection or all shown", _BULK),
     Key("bulk", ("b",), "Change the captions of the selection or of all shown", _BULK),
     Key("search", ("/",), "Search", _GENERAL),
+    Key("list", ("m",), "List or grid", _GENERAL),
+    Key("larger", ("=", "+"), "Larger tiles", _GENERAL),
+    Key("smaller", ("-",), "Smaller tiles", _GENERAL),
     Key("refresh", ("g",), "Refresh the filter", _GENERAL, moves=True),
     Key("captions_tab", ("1",), "Captions", _GENERAL),
     Key("overview_tab", ("2",), "Overview", _GENERAL),
@@ -54,6 +59,9 @@ KEYS = (
     Key("help", ("?",), "Keyboard shortcuts", _GENERAL),
 )
 # keys.js focuses these, without the server.
-FOCUS: Mapping[str, str] = {"edit": ".caption-editor", "search": ".search input"}
+FOCUS: Mapping[str, str] = {
+    "edit": ".gallery.list .tile.current .tile-caption, .gallery.list .tile.current .tile-box, .caption-editor",
+    "search": ".search input",
+}
 COMMANDS: Mapping[str, str] = {key: entry.command for entry in KEYS for key in entry.keys}
 NAVIGATION_COMMANDS = tuple(entry.command for entry in KEYS if entry.moves)

@@ -6,18 +6,23 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
+from ...captions.limits import estimated_tokens
 from ...config.precedence import without_prompts
 from ...config.settings import Settings
+from ...config.targets import token_limit
 from ...errors import CaptionerError
 from ..caption_details import decode_settings_for
 from ..changes import Draft
 from ..edits import Edits
 from ..library import Library
 from ..media import Media, MediaFile
+from ..pixel_sizes import PixelSizes
 from ..proposals import Proposals
 from ..runs import RunController
+from ..terms import Facts
 
 _log = logging.getLogger(__name__)
 _RESCAN_INTERVAL_S = 3.0
@@ -41,6 +46,8 @@ class ReviewState:
         self.settings = settings
         self._layers = layers
         self.media = media
+        self.sizes = PixelSizes(library, media.run_in_process)
+        self.reading_sizes: tuple[int, int] | None = None  # how many are read, of how many
         self.edits = Edits(library)
         self.proposals = Proposals(library)
         self.runs = RunController(library, self.proposals)
@@ -75,6 +82,29 @@ class ReviewState:
         layers = [without_prompts(layer) for layer in self._layers] if replaces_prompts else self._layers
         return Settings.from_dict(*layers, chosen)
 
+    def facts(self) -> Facts:
+        """What a filter may ask that an item does not hold."""
+        limit = token_limit(self.settings.quality.target)
+        count = None if limit is None else partial(_count_tokens, encoder=limit.encoder)
+        flags = {flag for entry in self.library.present() for flag in entry.flags}
+        return Facts(self.proposals, count, self.sizes.known, flags)
+
+    def require_sizes(self) -> None:
+        """Read the sizes that are not known, in the background. Call in the event loop of the server."""
+        missing = self.sizes.missing(self.library.present())
+        if missing and self.reading_sizes is None:
+            self.reading_sizes = 0, len(missing)
+            self._tasks.append(asyncio.get_running_loop().create_task(self._read_sizes(missing)))
+
+    async def _read_sizes(self, numbers: list[int]) -> None:
+        def on_progress(done: int) -> None:
+            self.reading_sizes = done, len(numbers)
+
+        try:
+            await self.sizes.read(numbers, on_progress)
+        finally:
+            self.reading_sizes = None
+
     def _notify_tabs(self, numbers: set[int]) -> None:
         for tab in list(self.tabs):
             try:
@@ -100,3 +130,8 @@ class ReviewState:
             raise LookupError(number)
         settings = await asyncio.to_thread(decode_settings_for, self.library[number], self.settings)
         return await self.media.frame_strip(number, settings)
+
+
+@lru_cache(100_000)
+def _count_tokens(caption: str, encoder: str) -> int:
+    return estimated_tokens(caption, encoder)

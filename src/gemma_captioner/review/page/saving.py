@@ -18,8 +18,9 @@ class Saving:
 
     def __init__(self, tab: "ReviewTab") -> None:
         self._tab = tab
-        tab.editor.on("draft", self._on_draft).on("save", self._save)
-        tab.editor.on("discard", self._discard).on("unsent", self._on_unsent)
+        tab.editor.on("unsent", self._on_unsent)
+        for source in (tab.editor, tab.gallery):
+            source.on("draft", self._on_draft).on("save", self._save).on("discard", self._discard)
 
     async def _on_draft(self, event: GenericEventArguments) -> None:
         draft = _draft(event.args)
@@ -31,6 +32,7 @@ class Saving:
         tab.drafts.unsaved.pop(event.args, None)
         if tab.selection.current == event.args:
             tab.redisplay()
+        tab.send_captions([event.args])
 
     async def _on_unsent(self, event: GenericEventArguments) -> None:
         """Save text that was typed while the server was unreachable, before the page was reloaded."""
@@ -65,6 +67,8 @@ class Saving:
         done = await tab.drafts.save(draft, tab_id=tab.tab_id, approve=approve)
         if done.refused:
             await self._resolve_conflict(draft, done.refused[draft.number], approve=approve)
+        tab.send_captions([draft.number])
+        if done.refused:
             return done
         if tab.selection.current == draft.number:
             tab.redisplay()

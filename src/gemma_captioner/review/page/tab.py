@@ -1,7 +1,7 @@
 """One browser tab: its items, navigation and selection. saving.py saves edits; actions.py holds the other commands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,10 +11,12 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from ...errors import UsageError
+from ...text import encodable
 from ..changes import Draft, EditResult
 from ..edits import Shown
-from ..library import ReviewItem
+from ..library import CaptionText, ReviewItem
 from ..query import Query, filter_items
+from ..terms import highlighted
 from .components import CaptionEditor, Gallery, Tile, tile
 from .detail import Detail
 from .drafts import Drafts
@@ -32,14 +34,15 @@ class ReviewTab:
         self.tab_id = ""  # identifies the browser tab, also after a reload
         self.query = Query()
         self.selection = Selection()
-        self.drafts = Drafts(
-            review_state.library, review_state.edits, rebase=lambda draft, caption: self.editor.rebase(draft, caption)
-        )
+        self.drafts = Drafts(review_state.library, review_state.edits, rebase=self._rebase)
         self.columns = 4
         self.changes = 0  # number of change notifications
         self.is_open = False
         self.is_selecting = False  # whether a plain click toggles the selection, for fingers
         self._digests: dict[int, str | None] = {}  # item number -> digest of the caption that the browser was sent
+        self._sent_texts: set[int] = set()  # items whose captions the gallery shows
+        self.rejected: tuple[Query, str] | None = None  # the latest query, if it is invalid, and why
+        self._sizes_shown = 0  # number of sizes that were known when the query was applied
         self.on_view: list[Callable[[], None]] = []  # called when the shown items or their state change
         self.command_lock = asyncio.Lock()  # commands run one after another, however fast the keys are
         self.gallery: Gallery
@@ -64,8 +67,11 @@ class ReviewTab:
             "selecting": self.toggle_selecting,
             "deselect": self.deselect,
             "clear": self.clear,
+            "larger": lambda: self.gallery.resize(1),
+            "smaller": lambda: self.gallery.resize(-1),
+            "list": lambda: self.gallery.toggle_list(),
             "show_all": lambda: self.apply_query(self.query.without_filters()),
-            "refresh": lambda: self.apply_query(self.query),
+            "refresh": self.refresh,
         }
 
     def open(self, tab_id: str) -> None:
@@ -93,19 +99,25 @@ class ReviewTab:
     # Display
 
     def apply_query(self, query: Query, *, automatic: bool = False) -> None:
-        """Show the items that match. An invalid query causes a notification.
+        """Show the items that match. An invalid query is explained; the shown items stay.
 
         automatic: not requested by the user, so the current item stays if it matches or has unsaved text.
         """
+        review_state = self.review_state
         try:
-            entries = filter_items(self.review_state.library.present(), query, self.review_state.proposals)
+            entries = filter_items(review_state.library.present(), query, review_state.facts())
         except UsageError as error:
-            ui.notify(str(error), type="warning")
+            self.rejected = query, str(error)
+            self._notify_view()
             return
+        self.rejected = None
+        if query.needs_sizes:
+            review_state.require_sizes()
         selection, is_other = self.selection, query != self.query
         self.query = query
         selection.show([entry.number for entry in entries])
         self.gallery.show([self.tile(entry) for entry in entries])
+        self.gallery.mark([encodable(word) for word in highlighted(query.terms)])
         self.select(selection.selected)
         if automatic and (selection.current in selection or self.drafts.has_unsaved(selection.current)):
             return
@@ -138,9 +150,22 @@ class ReviewTab:
             self.apply_query(self.query, automatic=True)
         else:
             self.gallery.patch([self.tile(library[number]) for number in numbers if number in selection])
+        self.send_captions(numbers & self._sent_texts)
         if selection.current in numbers:
             self.redisplay()
         self._notify_view()
+
+    def send_captions(self, numbers: Iterable[int]) -> None:
+        """Send captions to the gallery, and from then on each change of them."""
+        library = self.review_state.library
+        known = [number for number in numbers if 0 <= number < len(library.entries)]
+        self._sent_texts.update(known)
+        self._digests.update((number, library[number].caption.digest) for number in known)
+        self.gallery.fill((library[number], self.drafts.unsaved.get(number)) for number in known)
+
+    def _rebase(self, draft: Draft, caption: CaptionText) -> None:
+        self.editor.rebase(draft, caption)
+        self.gallery.rebase(draft, caption)
 
     def redisplay(self) -> None:
         """Display the current item again. Unsaved text stays in the editor."""
@@ -195,7 +220,7 @@ class ReviewTab:
 
     def select(self, numbers: set[int]) -> None:
         self.selection.selected = numbers
-        self.gallery.select(numbers)
+        self.gallery.select(numbers, is_selecting=self.is_selecting)
         self._notify_view()
 
     async def pick(self, event: GenericEventArguments) -> None:
@@ -214,7 +239,7 @@ class ReviewTab:
 
     def toggle_selecting(self) -> None:
         self.is_selecting = not self.is_selecting
-        self._notify_view()
+        self.select(self.selection.selected)
 
     def deselect(self) -> None:
         self.is_selecting = False
@@ -278,4 +303,23 @@ class ReviewTab:
             await result
 
     def filter_by(self, **changes: Any) -> None:
-        self.apply_query(replace(self.query, **changes))
+        """Change fields of the query, or its terms: filter_by(flag="too_long")."""
+        query = self.query
+        for name, value in changes.items():
+            query = (
+                replace(query, **{name: value}) if name in Query.__dataclass_fields__ else query.with_term(name, value)
+            )
+        self.apply_query(query)
+
+    def refresh_sizes(self) -> None:
+        """Apply the query again if it is about sizes and more of them are known. Called on a timer."""
+        review_state, known = self.review_state, len(self.review_state.sizes.known)
+        if not self.query.needs_sizes or known == self._sizes_shown:
+            return
+        if review_state.reading_sizes is None or known >= 2 * self._sizes_shown:
+            self._sizes_shown = known
+            self.apply_query(self.query, automatic=True)
+
+    def refresh(self) -> None:
+        self.review_state.sizes.forget()
+        self.apply_query(self.query)
