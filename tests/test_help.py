@@ -13,8 +13,10 @@ import pytest
 from rich.console import Console
 
 from gemma_captioner import Settings
-from gemma_captioner.cli.help import ADVANCED, COMMON, EXAMPLES, PANELS, examples, help_all, option_name
+from gemma_captioner.cli.help import EXAMPLES, examples, help_all
 from gemma_captioner.cli.shell import app
+from gemma_captioner.config.option_layout import ADVANCED, COMMON, PANELS
+from gemma_captioner.config.precedence import option_name
 from tests.support.command import run_in_process
 from tools.site_pages import commands
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import gemma_captioner
-from gemma_captioner.cli.help import option_name
+from gemma_captioner.config.precedence import option_name
 
 ROOT = Path(__file__).parents[1]
 

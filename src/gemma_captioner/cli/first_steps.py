@@ -10,10 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..config.model import ServerAddress
+from ..config.option_layout import VALUES
 from ..config.settings import Settings
 from ..errors import UsageError
 from ..text import printable
-from .help import VALUES, examples
+from .help import examples
 from .options import Option, Options, with_options
 from .shell import app, out
 

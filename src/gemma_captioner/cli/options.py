@@ -1,6 +1,6 @@
 """Settings groups -> options of a command. The command gets what the user typed, by field name.
 
-Names, panels, placeholders and completions come from help.py.
+Names, panels, placeholders and completions come from config/option_layout.py.
 """
 
 import inspect
@@ -14,8 +14,8 @@ from cyclopts import Parameter, Token
 from pydantic import TypeAdapter
 
 from ..config import group as config
+from ..config.option_layout import METAVARS, NO_NEGATIVE, SHORT, VALUES, panel_of
 from ..config.precedence import option_name
-from .help import METAVARS, NO_NEGATIVE, SHORT, VALUES, panel_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -68,7 +68,7 @@ class Options:
 
 
 def with_options(*groups: Options) -> Callable[[Command], Command]:
-    """Add these options to a command, and lay all of its options out as help.py says.
+    """Add these options to a command, and lay all of its options out as config/option_layout.py says.
 
     The command's `**flags` are the added options that the user gave, by field name.
     """

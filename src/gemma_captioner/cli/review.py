@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import Field
 
-from ..config.model import ServerSettings
 from ..config.run import ClusterSettings
 from ..config.settings import Settings
 from ..errors import StartError, UsageError
@@ -23,7 +22,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 @app.command(help_epilogue=examples("review"))
-@with_options(*(options for options in CAPTION_OPTIONS if options.group not in (ServerSettings, ClusterSettings)))
+@with_options(*(options for options in CAPTION_OPTIONS if options.group is not ClusterSettings))
 def review(
     folder: Annotated[LocalPathOption, Parameter(help="The dataset to review.")],
     /,

@@ -7,9 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
+from ..config.option_layout import VALUES
 from ..config.targets import Target, all_targets, get_target, models, trainers, unlisted_target_note
 from ..errors import UsageError
-from .help import VALUES, examples
+from .help import examples
 from .shell import app, err, out, print_json
 
 

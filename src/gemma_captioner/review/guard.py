@@ -58,7 +58,7 @@ def check_store_is_contained(store: Path) -> None:
     With a link `reviews.jsonl -> ~/.profile`, for example, a shell would execute the file names of the dataset.
     """
     home = store / DOT_FOLDER
-    for path in (home, *(home / name for name in ("runs", "tmp", "trash", "proposals", "reviews.jsonl"))):
+    for path in (home, *(home / name for name in ("runs", "tmp", "trash", "proposals", "setups", "reviews.jsonl"))):
         if not path.resolve().is_relative_to(store.resolve()):
             raise StartError(f"{path} is a link that points outside the folder: remove it")
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from .run_panel import RunSettingsFields
+from .option_fields import OptionFields
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -18,8 +18,7 @@ class RecaptionDialog:
             ui.label("Recaption").classes("sheet-title").props("role=heading aria-level=1")
             ui.label("The present captions stay until you accept the new ones.").classes("muted")
             self._scope = ui.toggle({}).props('dense no-caps aria-label="Items"')
-            with ui.element("div").classes("fields"):
-                self._fields = RunSettingsFields(tab)
+            self._fields = OptionFields(tab, of_files=True)
             ui.label("With the same prompt, use a temperature above 0 for a different caption.").classes("muted")
             with ui.element("div").classes("actions"):
                 ui.button("Start", on_click=self._start).props("unelevated no-caps autofocus").classes("do-again")
@@ -46,7 +45,7 @@ class RecaptionDialog:
         }[self._scope.value]
         entries = [entry for entry in map(tab.review_state.library.__getitem__, numbers) if entry.access_error is None]
         self._runs += 1
-        settings = self._fields.settings(seed=self._runs)
+        settings = self._fields.settings_or_notify(seed=self._runs)
         if settings is None or not entries:
             return
         if tab.review_state.runs.propose(entries, settings):

@@ -4,19 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
-from ...config.settings import Settings
-from ...errors import UsageError
 from ...text import encodable
 from ...types import Captioned, Failed
+from .option_fields import OptionFields
+from .setup_bar import SetupBar
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
-
-_EXISTING = {
-    "skip": "files without a caption",
-    "stale": "also files captioned with other settings",
-    "overwrite": "all files: replaces every caption (`restore` can undo it)",
-}
 
 
 class RunPanel:
@@ -24,9 +18,10 @@ class RunPanel:
         self._tab, runs = tab, tab.review_state.runs
         self._shown: Any = None
         with ui.element("div").classes("panel").props('aria-label="Run"') as self.element:
-            with ui.element("div").classes("fields"):
-                self.fields = RunSettingsFields(tab)
-                self._existing = ui.select(_EXISTING, value="skip", label="Caption").props("dense outlined")
+            self.fields = OptionFields(tab, changed=lambda: self._setup.refresh())
+            self._setup = SetupBar(tab)
+            self._setup.fields = self.fields
+            self._setup.refresh()
             with ui.element("div").classes("actions"):
                 self._start = ui.button("Start", on_click=self._begin).props("unelevated dense no-caps")
                 self._start.classes("do-start")
@@ -41,7 +36,7 @@ class RunPanel:
         self.refresh()
 
     def _begin(self) -> None:
-        settings = self.fields.settings(existing=self._existing.value)
+        settings = self.fields.settings_or_notify()
         if settings is not None and not self._tab.review_state.runs.caption_folder(settings):
             ui.notify("a run is active: stop it first", type="warning")
 
@@ -88,34 +83,3 @@ def run_line(tab: "ReviewTab") -> str:
     if runs.time_left:
         parts.append(f"{runs.time_left} left")
     return encodable(", ".join(parts))
-
-
-class RunSettingsFields:
-    """The fields for prompt and model. An empty field keeps the setting of the command line."""
-
-    def __init__(self, tab: "ReviewTab") -> None:
-        from ...config.presets import presets
-
-        self._tab = tab
-        base = tab.review_state.settings
-        self._prompt = ui.textarea("Prompt", placeholder=" / ".join(dict.fromkeys(base.prompts["image"])))
-        self._prompt.props("outlined autogrow dense stack-label").classes("wide")
-        self._preset = ui.select({"": "none", **{name: name for name in presets()}}, value="", label="Preset")
-        self._model = ui.input("Model", value=base.model.model)
-        self._temperature = ui.number("Temperature", value=base.generation.temperature, min=0, max=5, step=0.1)
-        for field in (self._preset, self._model, self._temperature):
-            field.props("dense outlined")
-
-    def settings(self, **others: Any) -> Settings | None:
-        """Return None for invalid settings, after a notification."""
-        chosen: dict[str, Any] = {"model": self._model.value, "temperature": self._temperature.value or 0.0, **others}
-        replaces_prompts = bool(self._prompt.value or self._preset.value)
-        if self._prompt.value:
-            chosen["prompt"] = self._prompt.value
-        if self._preset.value:
-            chosen["preset"] = self._preset.value
-        try:
-            return self._tab.review_state.settings_with(chosen, replaces_prompts=replaces_prompts)
-        except UsageError as error:
-            ui.notify(str(error), type="warning", timeout=8000)
-            return None
