@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.export.formats import EXPORTS
+from gemma_captioner.export.selected import path_for_selection
 from tests.support.command import run_in_process
 from tests.support.files import captions
 
@@ -373,3 +374,26 @@ def test_where_it_cannot_be_written(command, dataset):
     (dataset.parent / "file").write_text("in the way")
     done = command("export", dataset, "--for", "csv", "--output", dataset.parent / "file" / "x.csv")
     assert done.code in (1, 3) and "a part of this path is a file" in done.err
+
+
+def test_chosen_files_are_exported_alone(command, dataset, truth, tmp_path):
+    """A list of names, by line or as `find -print0` writes it."""
+    names = sorted(truth)[1:3]
+    for separator, ending in (("\n", "\r\n"), ("\0", "\0")):
+        listed = tmp_path / "files.txt"
+        listed.write_text(separator.join([f"./{names[0]}", names[1], "gone.png"]) + ending)
+        [path] = exported(command, dataset, "csv", "-o", tmp_path / "some.csv", "--files", listed)
+        with path.open(encoding="utf-8", newline="") as file:
+            assert {row["file_name"]: row["caption"] for row in csv.DictReader(file)} == {n: truth[n] for n in names}
+    listed.write_text("\n")
+    assert "is empty: write the names" in command("export", dataset, "--for", "csv", "--files", listed).err
+    done = command("export", dataset, "--for", "csv", "--files", tmp_path / "none.txt")
+    assert done.code == 1 and "cannot be read" in done.err
+
+
+def test_the_export_of_a_selection_lies_beside_that_of_all(tmp_path):
+    places = {name: path_for_selection(form, tmp_path / "set") for name, form in EXPORTS.items()}
+    assert places["csv"] == tmp_path / "set-selection.csv" and places["ai-toolkit"] == tmp_path / "set-selection"
+    assert places["diffusion-pipe"] == tmp_path / "set" / "captions.json"
+    inside = {name for name, path in places.items() if path.is_relative_to(tmp_path / "set")}
+    assert inside == {"diffusion-pipe", "finetrainers", "huggingface"}

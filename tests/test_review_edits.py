@@ -454,26 +454,29 @@ def test_filters(empty):
     assert names(library, text="c.t") == []
     assert names(library, text="c.t|dog$|dog[.]", is_regex=True) == ["a1.png", "a10.png"]
     assert names(library, text="day/") == ["day/b.mp4"]
-    assert names(library, kind="clip") == names(library, folder="day") == ["day/b.mp4"]
-    assert names(library, state="uncaptioned") == ["a2.png"]
-    assert names(library, flag="refusal") == names(library, flag="any") == ["day/b.mp4"]
-    assert names(library, min_words=4, max_words=4) == ["a1.png"]
+    assert names(library, text="kind:clip") == names(library, text="folder:day") == ["day/b.mp4"]
+    assert names(library, text="state:uncaptioned") == ["a2.png"]
+    assert names(library, text="flag:refusal") == names(library, text="flag:any") == ["day/b.mp4"]
+    assert names(library, text="words>=4 words<=4") == ["a1.png"]
     assert names(library, sort="length", is_reversed=True)[0] == "day/b.mp4"
     assert names(library, sort="flags")[0] == "day/b.mp4"
     assert names(library, only=frozenset({1})) == [library[1].name]
     edits = Edits(library)
     edits.decide(shown(library, library.entries[0].number), "approved", tab_id="me")
-    assert names(library, state="approved") == [library[0].name]
-    assert library[0].name not in names(library, state="open")
+    assert names(library, text="state:approved") == [library[0].name]
+    assert library[0].name not in names(library, text="state:open")
     with pytest.raises(UsageError, match="not a valid regular expression"):
         names(library, text="(", is_regex=True)
 
 
 def test_filters_are_taken_back_one_by_one():
-    query = Query(text="cat", is_regex=True, kind="clip", state="open", sort="length")
-    assert query.without_one_filter() == Query(kind="clip", state="open", sort="length")
-    assert query.without_one_filter().without_one_filter() == Query(state="open", sort="length")
-    assert not query.without_filters().is_filter
+    query = Query('cat kind:clip -"a dog"', only=frozenset({1}), only_reason="one", sort="length")
+    seen = []
+    while query.is_filter:
+        query = query.without_one_filter()
+        seen.append(query)
+    texts = ['cat kind:clip -"a dog"', "cat kind:clip", "cat", ""]
+    assert seen == [Query(text, sort="length") for text in texts]
 
 
 def library_of(folder: Path, texts: dict[str, str]) -> Library:

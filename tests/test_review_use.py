@@ -140,10 +140,14 @@ def test_finding_and_going_on(folder, opened):
     expect(user.find(".selection-count")).to_have_text("1 selected")
     user.press("Escape")
     expect(user.find(".selection-bar")).to_be_hidden()
-    expect(user.find(".search input").first).to_have_value("png")
+    search = user.find(".search input").first
+    expect(search).to_have_value("png state:open")
     user.press("Escape")
-    expect(user.find(".search input").first).to_have_value("")
-    expect(user.find("[aria-label=state]").first).to_have_value("open")
+    expect(search).to_have_value("png")
+    expect(user.find("[aria-label=state]").first).to_have_value("any state")
+    user.press("Escape")
+    expect(search).to_have_value("")
+    user.choose("state", "open")
     user.page.reload()  # the filter and the theme survive it
     expect(user.find("[aria-label=state]").first).to_have_value("open")
     dark = user.find("body.body--dark")

@@ -15,6 +15,7 @@ from ..errors import ItemError, StartError, UsageError
 from ..export.control import require_readable_sources, write_control_folders
 from ..export.entries import beside_media
 from ..export.formats import EXPORTS, ExportFormat, export_format
+from ..export.selected import Found, only, read_list
 from ..export.settings import ExportSettings
 from ..prompts.sources import Sources, exclude_control
 from ..text import counted, printable
@@ -62,9 +63,9 @@ def export(
     sources = Sources(exporting.control)
     selection = exclude_control(exporting.selection, [root], exporting.control)
     counts: Counter[str] = Counter()
-    found = _captioned(
-        read_captions([root], selection, one_caption_per_line=one_caption_per_line), form, for_, sources, counts
-    )
+    names = None if exporting.files is None else read_list(exporting.files)
+    read = only(read_captions([root], selection, one_caption_per_line=one_caption_per_line), names)
+    found = _captioned(read, form, for_, sources, counts)
     first = next(found, None)
     if first is None and (unread := counts["of a kind that it does not read"]):
         raise StartError(
@@ -107,7 +108,7 @@ _COUNTED = (
 
 
 def _captioned(
-    found: Iterator[CaptionedItem | MediaItem | Failed],
+    found: Iterator[Found],
     form: ExportFormat,
     for_: str,
     sources: Sources,

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from ..config.group import StoragePaths
+from ..config.group import LocalPath, StoragePaths
 from ..config.selection import CaptionFileSettings, IncludeSettings, SelectionSettings
 
 
@@ -11,6 +11,11 @@ class ExportSettings(CaptionFileSettings, IncludeSettings):
 
     control: StoragePaths = Field(
         (), description="Also write where the source images of each file are: edits, found in this folder. Repeatable."
+    )
+
+    files: LocalPath | None = Field(
+        None,
+        description="Export only the files that this text file names, one per line, relative to the dataset.",
     )
 
     @property

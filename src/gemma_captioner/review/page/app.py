@@ -21,8 +21,10 @@ from ..query import Query
 from ..terms import written
 from .actions import Actions
 from .bulk_edit_dialog import BulkEditDialog
+from .compare_dialog import CompareDialog
 from .components import Gallery, Keys, click_handler
 from .detail import Detail
+from .export_dialog import ExportDialog
 from .filters import Filters
 from .help import help_dialog
 from .keys import COMMANDS, FOCUS, NAVIGATION_COMMANDS
@@ -168,6 +170,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     tab.commands |= Actions(tab).commands
     tab.commands |= {name: partial(show_panel, name) for name in panels}
     tab.commands |= {"help": shortcuts.open, "bulk": bulk.open, "recaption": recaption.open}
+    tab.commands |= {"compare": CompareDialog(tab).open, "export": ExportDialog(tab).open}
     tab.commands |= {
         f"show_{name}": partial(show_items, Query(written("state", state))) for name, state in _SHOWN_AFTER_RUN
     }

@@ -1,7 +1,6 @@
 """The overview: charts whose bars open the matching items; export and check."""
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING
 
 from nicegui import ui
@@ -9,6 +8,7 @@ from nicegui import ui
 from ...export.formats import EXPORTS
 from ...text import encodable
 from ..overview import ChartBar, overview
+from .cli_command import command_words, run_command
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -60,18 +60,9 @@ class OverviewPanel:
 
     async def _command(self, name: str, *arguments: str) -> None:
         """Run a command of the command line and display its output."""
-        root, selection = self._tab.review_state.library.root, self._tab.review_state.settings.selection
-        words = [name, *arguments, *(["--recursive"] if selection.recursive else []), "--name", selection.name]
-        words += [word for glob in selection.exclude for word in ("--exclude", glob)]
-        if root.captions != root.folder:
-            words += ["--captions", str(root.captions)]
+        words = command_words(self._tab, name, *arguments)
         self._say(f"gemma-captioner {' '.join(words)} ...")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gemma_captioner", *words, "--", str(root.folder),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        output, _ = await process.communicate()
-        self._say(output.decode("utf-8", "replace").strip())
+        self._say(await run_command(words))
 
     def _say(self, text: str) -> None:
         self._status.text = encodable(text)

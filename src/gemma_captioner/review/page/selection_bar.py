@@ -14,6 +14,8 @@ _ACTIONS = (
     ("Reject", "reject"),
     ("Recaption", "recaption"),
     ("Change", "bulk"),
+    ("Compare", "compare"),
+    ("Export", "export"),
     ("Trash", "trash"),
 )
 
@@ -41,4 +43,4 @@ class SelectionBar:
         self._actions.set_visibility(count > 0)
         self._count.text = f"{count:,} selected" if count else "Click or tap items to select them"
         for label, button in self._buttons.items():
-            button.text = f"{label} {count:,}"
+            button.text = label if label == "Compare" else f"{label} {count:,}"
