@@ -131,14 +131,14 @@ def test_the_page_reads_nothing_outside_its_folder(tmp_path):
     outside.write_text("secret")
     (folder / "prompt.txt").write_text("Describe it.")
     (folder / "link.txt").symlink_to(outside)
-    assert parse_fields({"prompt_file": "prompt.txt"}, folder, Settings()) == {
-        "prompt_file": str(folder / "prompt.txt")
-    }
-    assert parse_fields({"control": "sources"}, folder, Settings()) == {"control": (str(folder / "sources"),)}
+    inside = {"prompt_file": "prompt.txt", "control": "sources", "metadata": "~/x.csv", "examples": "s3://bucket"}
+    found = parse_fields(inside, folder, Settings())
+    assert found["prompt_file"] == str(folder / "prompt.txt") and found["control"] == (str(folder / "sources"),)
+    assert found["metadata"] == str(folder / "~" / "x.csv") and found["examples"] == (str(folder / "s3:" / "bucket"),)
     for name, value in (
         ("prompt_file", "../private.txt"), ("prompt_file", str(outside)), ("prompt_file", "link.txt"),
-        ("control", str(tmp_path)), ("examples", "s3://bucket/x"), ("format", str(tmp_path / "a.json")),
-        ("metadata", "~/.ssh/id_rsa"), ("transcripts", "/etc"),
+        ("control", str(tmp_path)), ("format", str(tmp_path / "a.json")),
+        ("transcripts", "/etc"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=rf"{option_name(name)} .*start `review` with {option_name(name)}"):
             parse_fields({name: value}, folder, Settings())
