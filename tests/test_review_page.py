@@ -143,7 +143,9 @@ def test_going_about(folder, opened):
     expect(reader.find("body.body--dark")).to_be_visible()
 
 
-OPENED = {"b": ".sheet input", "?": ".help dd", "c": ".sheet textarea", "2": ".chart", "3": ".do-start"}
+OPENED = {"b": ".sheet input", "?": ".help dd", "c": ".sheet textarea", "2": ".chart", "3": ".do-start",
+    "v": ".compare .name", "X": ".do-export-selection",
+}  # fmt: skip
 
 
 @pytest.mark.long

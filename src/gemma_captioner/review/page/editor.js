@@ -31,7 +31,7 @@ export default {
       Object.assign(this, { number, name, base, text, before: onDisk, sent: text, editable });
       this.$el.value = text; // Vue may see no change
       this.keep(null);
-      document.dispatchEvent(new CustomEvent("captioner-shown", { detail: number }));
+      document.dispatchEvent(new Event("captioner-shown"));
     },
     arrived() {
       this.moving = Math.max(0, this.moving - 1);

@@ -25,7 +25,7 @@ export default {
             <span class="tile-name" dir="auto">{{ tile[1] }}</span>
             <textarea v-if="isEditing(tile[0])" ref="box" class="tile-box" dir="auto" spellcheck="true" :lang="lang"
                       :aria-label="'Caption of ' + tile[1]" :value="editing.text" @click.stop @input="typed"
-                      @keydown="key" @blur="finish" @vue:before-unmount="finish"></textarea>
+                      @keydown="key" @blur="finish(tile[0])" @vue:before-unmount="finish(tile[0])"></textarea>
             <p v-else class="tile-caption" dir="auto" :class="{ unsaved: isUnsaved(tile[0]) }"
                :tabindex="list ? 0 : null" @mousedown="keepFocus" @click="list && hasFocus(tile[0]) && $event.stopPropagation()"
                @focus="list && edit(tile[0])"><template v-for="part in parts(tile[0])"><mark
@@ -230,9 +230,9 @@ export default {
       const name = this.tiles[this.places.get(this.editing.number)]?.[1];
       document.dispatchEvent(new CustomEvent("captioner-typed", { detail: { ...this.draft(), name, from: "list" } }));
     },
-    remind(event) {
-      // The caption editor was filled with the text on disk: what was typed here since is newer.
-      if (this.isEditing(event.detail) && this.editing.text !== this.editing.before) this.tell();
+    remind() {
+      // The caption editor was filled with a text of the server: what was typed here since is newer.
+      if (this.editing && this.editing.text !== this.editing.before) this.tell();
     },
     mirror({ detail: { number, base, text, from } }) {
       const known = this.texts.get(number);
@@ -252,8 +252,8 @@ export default {
       if (how === "approve") document.dispatchEvent(new Event("captioner-moving"));
       this.$emit("save", { ...this.draft(), how });
     },
-    finish() {
-      if (this.editing === null) return;
+    finish(number = this.editing?.number) {
+      if (this.editing === null || !this.isEditing(number)) return;
       this.save("blur");
       this.editing = null;
     },
