@@ -56,9 +56,9 @@ class TermMenu:
     def __init__(self, add: Callable[[str], None]) -> None:
         with ui.button("+").props('flat dense no-caps aria-label="Add a filter"').classes("add-term"):
             ui.tooltip("all filters")
-            with ui.menu().classes("terms"), ui.element("div").classes("term-list"):
+            with ui.menu().props("auto-close no-refocus").classes("terms"), ui.element("div").classes("term-list"):
                 for example, help in (*WITHOUT_KEY, *((key.example, key.help) for key in KEYS.values())):
-                    item = ui.item(on_click=partial(add, example)).props("dense clickable v-close-popup")
+                    item = ui.item(on_click=partial(add, example)).props("dense clickable")
                     with item.on("click", js_handler=_INSERTED):
                         ui.label(example).classes("term")
                         ui.label(help).classes("muted")

@@ -14,7 +14,7 @@ _SHOWN = {
 
 _POINTER = (
     "Click opens an item, Shift+click selects a range, Ctrl+click adds or removes an item. "
-    "On a touch screen, hold an item, or tap Select first. In the list, click a caption to edit it, and Tab for the next."
+    "On a touch screen, hold an item, or tap Select first. In the list, a click on a caption edits it."
 )
 
 

@@ -35,7 +35,7 @@ export default {
       if (event.defaultPrevented) return;
       if (this.entering) return event.preventDefault(); // the field that this key is for is not visible yet
       const ctrl = event.ctrlKey || event.metaKey;
-      if ((typing && !ctrl) || event.altKey || document.querySelector(".q-dialog")) return;
+      if ((typing && !ctrl) || event.altKey || document.querySelector(".q-dialog, .q-menu.terms")) return;
       if (typing && event.key !== "s") return; // the field handles Ctrl+A and Ctrl+Z
       const cancel = document.querySelector(".busy:not(.hidden) button");
       if (event.key === "Escape" && cancel) return cancel.click();
