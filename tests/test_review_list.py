@@ -158,6 +158,7 @@ def test_captions_stand_in_the_grid_and_are_edited_in_the_list(folder, opened):
     assert second.read_text() == "Edited in place."
 
     user.press("Home", "e")
+    expect(box).to_be_focused()
     user.page.keyboard.type("Mine ")
     first.write_text("Theirs.")
     user.press("Enter")
@@ -192,7 +193,7 @@ def test_a_run_has_every_option_and_is_saved_as_a_setup(folder, opened):
     expect(command).to_have_text(f"gemma-captioner caption {folder} --target sdxl --model demo")
     user.page.get_by_label("Trigger", exact=True).fill("sks dog")
     user.find(".option-group:has-text('Images and clips')").click()
-    user.page.get_by_label("Fps", exact=True).fill("2.5")
+    user.page.get_by_label("Frames per second (fps)").fill("2.5")
     expect(command).to_contain_text("--fps 2.5")
     expect(command).to_contain_text("--trigger 'sks dog'")
     expect(user.find(".option-group").nth(2)).to_contain_text("1 option set")
@@ -208,7 +209,8 @@ def test_a_run_has_every_option_and_is_saved_as_a_setup(folder, opened):
     expect(user.find(".setup-status")).to_contain_text("to caption", timeout=60_000)
     other = opened()
     other.press("3")
-    other.choose("Load a setup", "mine")
+    other.page.get_by_role("combobox", name="Load a setup").click()
+    other.find(".q-menu .q-item:has-text('mine')").click()
     expect(other.find(".command-line")).to_contain_text("--trigger 'sks dog'")
     expect(other.page.get_by_label("Trigger", exact=True)).to_have_value("sks dog")
 

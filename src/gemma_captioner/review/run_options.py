@@ -38,6 +38,9 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
 }
 
 
+_LABELS = {"for_": "For trainer", "existing": "Existing captions", "fps": "Frames per second (fps)"}
+
+
 @dataclass(frozen=True, slots=True)
 class RunOption:
     """A field of the page. choices: value -> label, empty for free text. suggestions: for free text."""
@@ -53,7 +56,7 @@ class RunOption:
     def label(self) -> str:
         """# max_new_tokens -> Max new tokens"""
         text = self.name.rstrip("_").replace("_", " ")
-        return text[:1].upper() + text[1:]
+        return _LABELS.get(self.name, text[:1].upper() + text[1:])
 
     @property
     def hint(self) -> str:

@@ -86,6 +86,10 @@ class Gallery(ui.element, component="gallery.js"):
         """The draft was saved as `caption`: later drafts start from it."""
         self.run_method("rebase", draft.number, caption.digest, encodable(draft.text), caption.text)
 
+    def arrived(self) -> None:
+        """Confirm one navigation command."""
+        self.run_method("arrived")
+
     def resize(self, step: int) -> None:
         """Make the tiles larger (1) or smaller (-1)."""
         self.run_method("resize", step)

@@ -54,14 +54,16 @@ class TermMenu:
     """A button with the list of all terms. A click on one puts it into the search."""
 
     def __init__(self, add: Callable[[str], None]) -> None:
-        with ui.button("+").props('flat dense no-caps aria-label="Add a filter"').classes("add-term"):
-            ui.tooltip("all filters")
-            with ui.menu().props("auto-close no-refocus").classes("terms"), ui.element("div").classes("term-list"):
-                for example, help in (*WITHOUT_KEY, *((key.example, key.help) for key in KEYS.values())):
-                    item = ui.item(on_click=partial(add, example)).props("dense clickable")
-                    with item.on("click", js_handler=_INSERTED):
-                        ui.label(example).classes("term")
-                        ui.label(help).classes("muted")
+        with (
+            ui.button("+").props('flat dense no-caps aria-label="Add a filter"').classes("add-term"),
+            ui.menu().props("auto-close no-refocus transition-duration=0").classes("terms"),
+            ui.element("div").classes("term-list"),
+        ):
+            for example, help in (*WITHOUT_KEY, *((key.example, key.help) for key in KEYS.values())):
+                item = ui.item(on_click=partial(add, example)).props("dense clickable")
+                with item.on("click", js_handler=_INSERTED):
+                    ui.label(example).classes("term")
+                    ui.label(help).classes("muted")
 
 
 class Filters:

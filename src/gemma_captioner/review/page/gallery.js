@@ -7,7 +7,7 @@ const VIEW = "gemma-captioner-gallery";
 
 export default {
   template: `
-    <div class="gallery" :class="{ list, tiny: size < 100 }" :style="{ '--tile': size + 'px', '--row': rowHeight + 'px' }"
+    <div class="gallery" :class="{ list, tiny: size < 100, moving: moving > 0 }" :style="{ '--tile': size + 'px', '--row': rowHeight + 'px' }"
          :role="list ? 'list' : 'listbox'" aria-label="Media" :aria-multiselectable="list ? null : 'true'" tabindex="0"
          :aria-activedescendant="'tile-' + current">
       <q-virtual-scroll ref="scroll" :items="rows" :virtual-scroll-item-size="rowHeight"
@@ -39,6 +39,7 @@ export default {
   // was last sent to be saved.
   data: () => ({
     columns: 4, current: null, version: 0, prefix: "", size: 132, list: false, editing: null, pattern: null,
+    moving: 0, // number of pending navigation commands; until then, `current` is the item before
   }),
   created() {
     this.tiles = []; // not reactive, for speed: `version` signals changes
@@ -54,11 +55,13 @@ export default {
     this.prefix = window.path_prefix || "";
     this.observer = new ResizeObserver(([entry]) => this.fit(entry.contentRect.width));
     this.observer.observe(this.$el);
+    document.addEventListener("captioner-moving", this.wait);
     document.addEventListener("captioner-typed", this.mirror);
     document.addEventListener("captioner-shown", this.remind);
   },
   unmounted() {
     this.observer.disconnect();
+    document.removeEventListener("captioner-moving", this.wait);
     document.removeEventListener("captioner-typed", this.mirror);
     document.removeEventListener("captioner-shown", this.remind);
   },
@@ -134,6 +137,14 @@ export default {
       this.$nextTick(() => this.reveal());
       const next = this.tiles[this.places.get(number) + 1];
       if (next && !next[2].includes("c")) new Image().src = this.prefix + "/picture/" + next[0] + "?" + this.session;
+    },
+    wait() {
+      this.moving++;
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => (this.moving = 0), 10000); // in case a reply is lost
+    },
+    arrived() {
+      this.moving = Math.max(0, this.moving - 1);
     },
     select(numbers, selecting) {
       this.selected = new Set(numbers);

@@ -20,9 +20,11 @@ export default {
     document.removeEventListener("captioner-command", this.clicked);
   },
   methods: {
-    enter(field, until) {
-      this.entering = !field.checkVisibility() && performance.now() < until;
-      if (this.entering) return requestAnimationFrame(() => this.enter(field, until));
+    enter(selector, until) {
+      const field = document.querySelector(selector);
+      const isReady = field.checkVisibility() && !document.querySelector(".gallery.list.moving");
+      this.entering = !isReady && performance.now() < until;
+      if (this.entering) return requestAnimationFrame(() => this.enter(selector, until));
       field.focus();
       field.setSelectionRange?.(field.value.length, field.value.length);
     },
@@ -43,10 +45,10 @@ export default {
       const command = this.keys[(ctrl ? "Ctrl+" : "") + named + event.key];
       if (!command) return;
       event.preventDefault();
-      const field = this.focus[command] && document.querySelector(this.focus[command]);
-      if (field) {
-        if (!field.checkVisibility()) this.command("captions_tab");
-        return this.enter(field, performance.now() + 2000);
+      const selector = this.focus[command];
+      if (selector) {
+        if (!document.querySelector(selector).checkVisibility()) this.command("captions_tab");
+        return this.enter(selector, performance.now() + 2000);
       }
       this.command(command);
     },

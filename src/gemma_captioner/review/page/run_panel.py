@@ -18,10 +18,6 @@ class RunPanel:
         self._tab, runs = tab, tab.review_state.runs
         self._shown: Any = None
         with ui.element("div").classes("panel").props('aria-label="Run"') as self.element:
-            self.fields = OptionFields(tab, changed=lambda: self._setup.refresh())
-            self._setup = SetupBar(tab)
-            self._setup.fields = self.fields
-            self._setup.refresh()
             with ui.element("div").classes("actions"):
                 self._start = ui.button("Start", on_click=self._begin).props("unelevated dense no-caps")
                 self._start.classes("do-start")
@@ -33,6 +29,9 @@ class RunPanel:
             self._state = ui.label().classes("run-state").props("role=status aria-live=polite")
             self._progress = ui.linear_progress(show_value=False).props('aria-label="Progress"')
             self._newest = ui.element("ol").classes("newest")
+            setup = SetupBar(tab)
+            self.fields = setup.fields = OptionFields(tab, changed=setup.refresh)
+            setup.refresh()
         self.refresh()
 
     def _begin(self) -> None:

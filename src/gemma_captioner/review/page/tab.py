@@ -293,6 +293,7 @@ class ReviewTab:
         finally:
             if moves:
                 self.editor.arrived()
+                self.gallery.arrived()
 
     async def command(self, name: str) -> None:
         async with self.command_lock:
