@@ -15,7 +15,7 @@ from .targets import all_targets, models, trainers
 PANELS: Mapping[str, tuple[str, ...]] = {
     title: tuple(names.split())
     for title, names in {
-        "Which files": "recursive include exclude limit existing only name shard captions files extension",
+        "Which files": "recursive include exclude limit existing only name shard captions extension",
         "Prompt and caption text": "prompt prompt_file preset metadata transcripts examples control system begin "
         "trigger prefix suffix order punctuation format",
         "Images and clips": "frames span for_ train_frames train_mode audio fps timestamps sampling animated "

@@ -158,32 +158,23 @@ def shown_value(name: str, value: Any) -> str:
 
 
 def value_of(settings: Settings, name: str) -> Any:
-    group = next(g for g, field in Settings.model_fields.items() if name in _names_of(field.annotation))
-    return getattr(getattr(settings, group), name)
+    return getattr(getattr(settings, _GROUP_OF[name]), name)
 
 
 def _each(value: Any) -> Iterable[Any]:
     return value if isinstance(value, tuple | list) else () if value is None else (value,)
 
 
-def _names_of(group: Any) -> Iterable[str]:
-    return group.model_fields
-
-
 def _options() -> Iterator[RunOption]:
     for group, field in Settings.model_fields.items():
         if group in _KINDS or field.annotation is None:
             continue
-        for name, info in _names_of_fields(field.annotation):
+        for name, info in field.annotation.model_fields.items():
             choices = CHOICES.get(name) or _choices(name, info.annotation)
             suggestions = tuple(VALUES[name]()) if name in VALUES and not choices else ()
             is_repeatable = _is_tuple(info.annotation) and name != "train_frames"
             help = (info.description or "").replace("`", "")
             yield RunOption(name, help, choices, suggestions, name in ("prompt", "system"), is_repeatable)
-
-
-def _names_of_fields(group: Any) -> Iterable[tuple[str, Any]]:
-    return group.model_fields.items()
 
 
 def _choices(name: str, annotation: Any) -> Mapping[str, str]:
@@ -202,4 +193,10 @@ def _is_tuple(annotation: Any) -> bool:
     return get_origin(annotation) is tuple
 
 
+_GROUP_OF = {
+    name: group
+    for group, field in Settings.model_fields.items()
+    if group not in _KINDS and field.annotation is not None
+    for name in field.annotation.model_fields
+}
 _FIELDS: Mapping[str, RunOption] = {option.name: option for option in _options()}

@@ -78,7 +78,7 @@ class Gallery(ui.element, component="gallery.js"):
         if rows:
             self.run_method("fill", rows)
 
-    def mark(self, words: list[str]) -> None:
+    def highlight_words(self, words: list[str]) -> None:
         """Highlight these words in all captions."""
         self.run_method("mark", words)
 

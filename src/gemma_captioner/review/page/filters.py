@@ -89,7 +89,7 @@ class Filters:
             self._folder = self._choice("folder", {_ALL: "all folders"})
             self._least = self._words("from", "words \u2265", ">=")
             self._most = self._words("to", "words \u2264", "<=")
-            self._sort = self._select("sort", {sort: f"by {sort}" for sort in SORTS}, "name", self._apply)
+            self._sort = self._list("sort", {sort: f"by {sort}" for sort in SORTS}, "name", self._apply)
             self._reverse = ui.checkbox("\u2193", on_change=self._apply).props('dense aria-label="Reverse order"')
             self._reverse.tooltip("reverse order")
         self._error = ui.label().classes("query-error").props("role=alert")
@@ -104,15 +104,15 @@ class Filters:
         tab.on_view.append(self._refresh)
 
     def _choice(self, key: str, options: dict[Any, str]) -> ui.select:
-        return self._select(key, options, _ALL, lambda event: self._set_term(key, event.value or ""))
+        return self._list(key, options, _ALL, lambda event: self._set_term(key, event.value or ""))
 
-    def _select(self, name: str, options: dict[Any, str], value: str, on_change: Callable[..., None]) -> ui.select:
+    def _list(self, name: str, options: dict[Any, str], value: str, on_change: Callable[..., None]) -> ui.select:
         select = ui.select(options, value=value, on_change=on_change)
         select.props(f'dense outlined options-dense aria-label="{name}"').classes("choice")
         return select.on("popup-hide", js_handler=_LEAVE_LIST)
 
     def _words(self, name: str, hint: str, operator: str) -> ui.number:
-        def set_term(event: ValueChangeEventArguments) -> None:
+        def set_term(event: ValueChangeEventArguments[Any]) -> None:
             self._set_term("words", "" if event.value is None else str(int(event.value)), operator)
 
         number = ui.number(placeholder=hint, min=0, precision=0, on_change=set_term)

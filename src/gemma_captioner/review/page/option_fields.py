@@ -56,7 +56,7 @@ class OptionFields:
         ui.label(f"On the command line only: {reasons}.").classes("muted")
         self._show_effective()
 
-    def _build(self, body: ui.element, options: list[RunOption], event: ValueChangeEventArguments) -> None:
+    def _build(self, body: ui.element, options: list[RunOption], event: ValueChangeEventArguments[Any]) -> None:
         if event.value and options[0].name not in self._fields:
             with body:
                 for option in options:
@@ -81,7 +81,7 @@ class OptionFields:
         field.tooltip(option.help + more)
         self._fields[option.name] = field
 
-    def _enter(self, name: str, event: ValueChangeEventArguments) -> None:
+    def _enter(self, name: str, event: ValueChangeEventArguments[Any]) -> None:
         self._texts[name] = str(event.value or "")
         self._show_effective()
         self._changed()
@@ -98,9 +98,10 @@ class OptionFields:
                 shown = " / ".join(dict.fromkeys(settings.prompts["image"]))
             shown = encodable(" ".join(shown.split()))[:_MAX_PLACEHOLDER]
             if isinstance(field, ui.select):
-                options = {**field.options, "": field.options.get(shown, shown)}
-                if options != field.options:
-                    field.set_options(options, value=field.value)
+                choices: dict[str, str] = dict(field.options)
+                choices[""] = choices.get(shown, shown)
+                if choices != field.options:
+                    field.set_options(choices, value=field.value)
             elif field.props.get("placeholder") != shown:
                 field.props["placeholder"] = shown
         for title, (group, options) in self._groups.items():

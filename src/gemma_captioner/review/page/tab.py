@@ -117,7 +117,7 @@ class ReviewTab:
         self.query = query
         selection.show([entry.number for entry in entries])
         self.gallery.show([self.tile(entry) for entry in entries])
-        self.gallery.mark([encodable(word) for word in highlighted(query.terms)])
+        self.gallery.highlight_words([encodable(word) for word in highlighted(query.terms)])
         self.select(selection.selected)
         if automatic and (selection.current in selection or self.drafts.has_unsaved(selection.current)):
             return
