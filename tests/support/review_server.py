@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.support.command import ForkServer, SpawnedProcess
 
-expect.set_options(timeout=5_000)
+expect.set_options(timeout=30_000)
 
 
 @contextmanager
