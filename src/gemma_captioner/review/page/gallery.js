@@ -71,7 +71,7 @@ export default {
       return Array.from({ length: Math.ceil(this.tiles.length / this.columns) }, (_, row) => row * this.columns);
     },
     rowHeight() {
-      if (this.list) return Math.max(54, Math.round(this.size * 0.54));
+      if (this.list) return Math.max(57, Math.round(this.size * 0.57));
       return Math.round(this.size * 0.8) + 24 + (this.size < 100 ? 0 : 30);
     },
     thumb() {
