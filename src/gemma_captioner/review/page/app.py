@@ -19,24 +19,24 @@ from ..media import MediaFile
 from ..query import Query, State
 from .actions import Actions
 from .bulk_edit_dialog import BulkEditDialog
-from .components import Gallery, Keys, click_handler
+from .components import Gallery, Keys
 from .detail import Detail
 from .filters import Filters
 from .help import help_dialog
-from .keys import COMMANDS, FOCUS, NAVIGATION_COMMANDS
+from .keys import COMMANDS, FOCUS, LOCAL_COMMANDS, NAVIGATION_COMMANDS
+from .media_elements import Splitter
 from .media_responses import media_response
 from .overview_panel import OverviewPanel
 from .progress import ProgressBar
 from .recaption_dialog import RecaptionDialog
 from .review_state import ReviewState
 from .run_notices import RunNotices
-from .run_panel import RunPanel, run_line
+from .run_panel import RunPanel
 from .saving import Saving
 from .selection_bar import SelectionBar
 from .tab import ReviewTab
+from .toolbar import Toolbar
 
-_PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
-_TOOLS = (("Change many", "bulk", "b"), ("Help", "help", "?"))
 _SHOWN_AFTER_RUN: tuple[tuple[str, State], ...] = (("proposals", "recaptioned"), ("failed", "failed"))
 _REFRESH_INTERVAL_S = 0.5
 _RECONNECT_S = 30.0  # for a closed laptop lid or a reconnecting SSH tunnel
@@ -92,26 +92,41 @@ def _routes(review_state: ReviewState) -> None:
         return (await review_state.frame_strip(number))[0]
 
     media = review_state.media
+    app.get("/strip/{number}")(_media_route(frame_strip))
     for kind, load in {
         "thumb": media.thumb,
         "picture": media.picture,
+        "full": media.full,
         "clip": media.clip,
-        "strip": frame_strip,
     }.items():
         app.get(f"/{kind}/{{number}}")(_media_route(load))
+        app.get(f"/{kind}/{{number}}/{{source}}")(_source_route(load))
 
 
 def _media_route(load: Callable[[int], Awaitable[MediaFile]]) -> Callable[..., Awaitable[Response]]:
     async def respond(number: int, request: Request) -> Response:
-        try:
-            file = await load(number)
-            return await asyncio.to_thread(media_response, file.path, file.type, request.headers.get("range"))
-        except (LookupError, FileNotFoundError):  # FileNotFoundError: removed since the last scan
-            return PlainTextResponse("no such item", 404)
-        except (ItemError, OSError) as error:
-            return PlainTextResponse(encodable(str(error)), 422)
+        return await _respond(load(number), request)
 
     return respond
+
+
+def _source_route(load: Callable[[int, int], Awaitable[MediaFile]]) -> Callable[..., Awaitable[Response]]:
+    """The route of an item's source images. source: its place among them."""
+
+    async def respond(number: int, source: int, request: Request) -> Response:
+        return await _respond(load(number, source), request)
+
+    return respond
+
+
+async def _respond(pending: Awaitable[MediaFile], request: Request) -> Response:
+    try:
+        file = await pending
+        return await asyncio.to_thread(media_response, file.path, file.type, request.headers.get("range"))
+    except (LookupError, FileNotFoundError):  # FileNotFoundError: removed since the last scan
+        return PlainTextResponse("no such item", 404)
+    except (ItemError, OSError) as error:
+        return PlainTextResponse(encodable(str(error)), 422)
 
 
 async def _page(review_state: ReviewState, client: Client) -> None:
@@ -119,25 +134,15 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     shortcuts = help_dialog()
     bulk, recaption = BulkEditDialog(tab), RecaptionDialog(tab)
     with ui.element("main").classes("review"):
+        toolbar = Toolbar(tab)
         with ui.element("div").classes("left"):
-            with ui.element("nav").classes("tabs"):
-                ui.label(encodable(review_state.library.root.folder.name)).classes("folder ellipsis").props(
-                    "role=heading aria-level=1 dir=auto"
-                )
-                buttons = {
-                    name: ui.button(label, on_click=lambda name=name: tab.command(name)).props("flat dense no-caps")
-                    for name, label in _PANELS.items()
-                }
-                run = ui.label().classes("run-line ellipsis").props("role=status")
-                for label, command, key in _TOOLS:
-                    tool = ui.button(label).on("click", js_handler=click_handler(command)).classes(f"do-{command}")
-                    tool.props(f'flat dense no-caps aria-keyshortcuts="{key}"')
             with ui.element("div").classes("panel-grid") as captions:
                 Filters(tab)
                 SelectionBar(tab)
                 tab.gallery = Gallery(review_state.session).on("pick", tab.pick)
                 tab.gallery.on("columns", lambda event: setattr(tab, "columns", event.args))
             overview, runs = OverviewPanel(tab), RunPanel(tab)
+        Splitter()
         tab.detail = Detail(review_state, filter_by=tab.filter_by, empty_message=tab.empty_message)
         tab.progress = ProgressBar()
         saving, notices = Saving(tab), RunNotices(tab)
@@ -147,7 +152,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     def show_panel(name: str) -> Any:
         for other, panel in panels.items():
             panel.set_visibility(other == name)
-            buttons[other].props(f"aria-pressed={str(other == name).lower()}")
+        toolbar.show_panel(name)
         return overview.show() if name == "overview_tab" else None
 
     def show_items(query: Query) -> None:
@@ -157,14 +162,14 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     def refresh_run() -> None:
         runs.refresh()
         notices.refresh()
-        run.text = run_line(tab) if review_state.runs.state != "idle" else ""
+        toolbar.show_run()
 
     tab.commands |= Actions(tab).commands
     tab.commands |= {name: partial(show_panel, name) for name in panels}
     tab.commands |= {"help": shortcuts.open, "bulk": bulk.open, "recaption": recaption.open}
     tab.commands |= {f"show_{name}": partial(show_items, Query(state=state)) for name, state in _SHOWN_AFTER_RUN}
     show_panel("captions_tab")
-    Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS).on("command", tab.on_command)
+    Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS, LOCAL_COMMANDS).on("command", tab.on_command)
     await client.connected()
     if client.is_deleted:  # a request without a browser behind it, from a link preview for example
         return
