@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ..captions.formats import FormatError, ParseOptions, detect, get_format
-from ..captions.formats.schema import JSONObject
+from ..captions.formats import CaptionFormat, FormatError, ParseOptions, detect, get_format
 from ..config.formats import FormatSpec, format_spec
 
-_KEEP = {"ascii_punctuation": False, "keep_prose": True}
+if TYPE_CHECKING:
+    from ..captions.formats.schema import JSONObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +30,20 @@ class Structure:
     hints: dict[str, str]
 
 
-def structured_format(text: str, spec: FormatSpec) -> JSONObject | None:
+def structured_format(text: str, spec: FormatSpec) -> "JSONObject | None":
     """Return the format of a structured caption, None for another text.
 
     spec: that of --format. It is the format of every structured caption; without one, the fields of the text decide.
     """
     found = detect(text)
-    if not isinstance(found, JSONObject):
+    if found.name == "prose":
         return None
-    return found if spec.schema is None else _format(spec.name)
+    return cast("JSONObject", found if spec.schema is None else _format(spec.name))
 
 
 @lru_cache(8)
-def _format(name: str) -> JSONObject:
-    found = get_format(format_spec(name))
-    assert isinstance(found, JSONObject)  # it has a schema
-    return found
+def _format(name: str) -> CaptionFormat[Any]:
+    return get_format(format_spec(name))
 
 
 def structure_of(text: str, spec: FormatSpec) -> Structure | None:
@@ -59,12 +57,16 @@ def structure_of(text: str, spec: FormatSpec) -> Structure | None:
     optional = (name for name, schema in properties.items() if name not in required and schema.get("type") == "string")
     hints = {}
     try:
-        for place, schema, is_required in caption_format.fields(caption_format.parse(text, ParseOptions(**_KEEP))):
+        for place, schema, is_required in caption_format.fields(caption_format.parse(text, _options(None))):
             hints[place] = _hint(schema, is_required)
     except FormatError:  # the fields are shown without hints
         pass
     order = [name for name in properties if is_json or name in required]
     return Structure(caption_format.name, is_json, tuple(order), tuple(optional) if is_json else (), hints)
+
+
+def _options(duration_s: float | None) -> ParseOptions:
+    return ParseOptions(ascii_punctuation=False, duration_s=duration_s, keep_prose=True)
 
 
 def _hint(schema: Any, is_required: bool) -> str:
@@ -83,7 +85,7 @@ def problem_of(text: str, spec: FormatSpec, duration_s: float | None = None) -> 
     if caption_format is None:
         return ""
     try:
-        caption_format.parse(text, ParseOptions(**_KEEP, duration_s=duration_s))
+        caption_format.parse(text, _options(duration_s))
     except FormatError as error:
         return str(error)
     outside = caption_format.text_outside(text)

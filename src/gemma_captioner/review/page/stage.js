@@ -18,7 +18,7 @@ export default {
         </div>
         <figcaption v-if="pane.label" dir="auto">{{ pane.label }}</figcaption>
       </figure>
-      <div class="stage-tools" v-if="panes.length" @pointerdown.stop @dblclick.stop>
+      <div class="stage-tools" v-if="panes.length" @pointerdown.stop @click.stop @dblclick.stop>
         <span class="stage-zoom" aria-live="off">{{ percent }}</span>
         <q-btn flat dense no-caps class="do-zoom" :aria-pressed="zoomed" aria-keyshortcuts="z" @click.stop="toggle()"
                :label="zoomed ? 'Fit' : '1:1'" :aria-label="zoomed ? 'Fit the picture' : 'One to one'"></q-btn>
@@ -200,7 +200,8 @@ export default {
     },
     play() {
       const clip = this.clip();
-      if (clip) clip.paused ? clip.play() : clip.pause();
+      if (clip?.paused) clip.play().catch(() => {}); // it may be stopped before it starts
+      else clip?.pause();
     },
     seek(seconds) {
       const clip = this.clip();
