@@ -36,8 +36,9 @@ class Detail:
         self._filter_by = filter_by
         self._number: int | None = None
         self._entry: ReviewItem | None = None
+        self._text = ""  # in the editor
         with ui.element("section").classes("detail").props('aria-label="Current item"'):
-            self._media = MediaPanel(review_state, empty_message)
+            self._media = MediaPanel(review_state, empty_message=empty_message, on_duration=self._show_fields)
             with ui.element("div").classes("line"):
                 self._name = ui.label().classes("name").props("role=heading aria-level=2 dir=auto")
                 self._decision = ui.label()
@@ -106,9 +107,13 @@ class Detail:
 
     def show_text(self, text: str) -> None:
         """Show the length of the text, and if it is structured, its fields and what is wrong with it."""
+        self._text = text
         self.show_length(text)
+        self._show_fields()
+
+    def _show_fields(self) -> None:
         is_image = self._entry is not None and self._entry.item.kind == "image"
-        self._fields.show(text, 0.0 if is_image else self._media.duration_s)
+        self._fields.show(self._text, 0.0 if is_image else self._media.duration_s)
 
     def show_length(self, text: str) -> None:
         """Show the number of words, and of tokens against the limit of the target's text encoder."""

@@ -26,11 +26,14 @@ _SEEK = "() => document.dispatchEvent(new CustomEvent('captioner-seek', {{ detai
 
 
 class MediaPanel:
-    """empty_message: returns the text for an empty page."""
+    """empty_message: returns the text for an empty page. on_duration: called when `duration_s` is known."""
 
-    def __init__(self, review_state: ReviewState, empty_message: Callable[[], str]) -> None:
+    def __init__(
+        self, review_state: ReviewState, *, empty_message: Callable[[], str], on_duration: Callable[[], None]
+    ) -> None:
         self._review_state = review_state
         self._empty_message = empty_message
+        self._on_duration = on_duration
         self._entry: ReviewItem | None = None
         self._sources: list[Pane] = []
         self.duration_s: float | None = None  # of the clip, once it is known
@@ -84,11 +87,12 @@ class MediaPanel:
         if facts is not None:
             self._facts.text = describe_facts(facts)
             self._stage.show_size(facts.width, facts.height)
-            self.duration_s = facts.duration_s or None
         if entry.item.kind != "clip":
             return
         if facts is not None:
             self._player.show_facts(facts)
+            self.duration_s = facts.duration_s
+            self._on_duration()
         strip = await self._await_or_explain(entry, self._review_state.frame_strip(number))
         if strip is not None:
             self._player.show_span(strip[1])

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from .tab import ReviewTab
 
 _PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
-_TOOLS = (  # label, command, key, icon
-    ("Change many", "bulk", "b", "edit_note"),
-    ("Recaption", "recaption", "c", "refresh"),
-    ("Light or dark", "dark", "t", "contrast"),
-    ("Help", "help", "?", "help_outline"),
+_TOOLS = (  # label, command, key, icon, description
+    ("Change many", "bulk", "b", "edit_note", "Change the captions of the selection or of all shown"),
+    ("Recaption", "recaption", "c", "refresh", "Caption this item, the selection or all shown again"),
+    ("Theme", "dark", "t", "contrast", "Light or dark"),
+    ("Help", "help", "?", "help_outline", "Keyboard shortcuts"),
 )
 
 
@@ -32,7 +32,8 @@ class Toolbar:
         with ui.element("nav").classes("tabs").props('aria-label="Page"'):
             name = encodable(tab.review_state.library.root.folder.name)
             self._folder = ui.label(name).classes("folder ellipsis").props("role=heading aria-level=1 dir=auto")
-            change = ui.button("Change").props('flat dense no-caps aria-label="Change the folder"').classes("do-change")
+            change = ui.button("Change", icon="folder_open").props('flat dense no-caps aria-label="Change the folder"')
+            change.classes("tool do-change").tooltip("Change the folder")
             self._folders = FoldersDialog(tab)
             change.on("click", self._folders.open)
             self._panels = {
@@ -43,10 +44,10 @@ class Toolbar:
             with ui.element("div").classes("reviewed"):
                 self._reviewed = ui.label()
                 self._bar = ui.linear_progress(show_value=False, size="3px").props('aria-label="Reviewed"')
-            for label, command, key, icon in _TOOLS:
-                tool = ui.button(icon=icon).on("click", js_handler=click_handler(command)).classes(f"do-{command}")
+            for label, command, key, icon, description in _TOOLS:
+                tool = ui.button(label, icon=icon).on("click", js_handler=click_handler(command))
                 tool.props(f'flat dense no-caps aria-label="{label}" aria-keyshortcuts="{key}"')
-                tool.tooltip(f"{label} ({key})")
+                tool.classes(f"tool do-{command}").tooltip(f"{description} ({key})")
         tab.on_view.append(self._refresh)
 
     def show_panel(self, name: str) -> None:
