@@ -104,16 +104,18 @@ class MediaPanel:
     async def _show_sources(self, entry: ReviewItem) -> None:
         """Show the sources of an edit before its target; an error does not hide the target."""
         library, session = self._review_state.library, self._review_state.session
+        sources, fault = [], ""
         try:
             sources = await asyncio.to_thread(library.sources.of, entry.item)
         except ItemError as error:
-            sources = []
-            self._fault.text = encodable(str(error))
+            fault = encodable(str(error))
         if self._entry is not entry:
             return
+        self._fault.text = fault
+        self._sources = []
         for place, (_, source) in enumerate(sources):
-            label = encodable(f"Source {place + 1}: {source.name}" if len(sources) > 1 else f"Source: {source.name}")
-            address = f"{entry.number}/{place}?{session}"
+            number = f" {place + 1}" if len(sources) > 1 else ""
+            label, address = encodable(f"Source{number}: {source.name}"), f"{entry.number}/{place}?{session}"
             self._sources.append(_pane(source.kind, f"{entry.number}-{place}", address, alt=label, label=label))
         self._stage.show([*self._sources, self._pane(entry)])
 
