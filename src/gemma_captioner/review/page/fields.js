@@ -53,6 +53,7 @@ export default {
       this.parse();
     },
     parse() {
+      if (document.activeElement?.matches(".field-input, .caption-editor")) this.$nextTick(this.refocus);
       this.fields = [];
       if (!this.format) return;
       try {
@@ -65,6 +66,11 @@ export default {
           return optional.includes(name) ? [{ path: [name], place: name, kind: "text", value: "", absent: true }] : [];
         });
       } catch {} // not yet, or no longer, in its format: the text alone is shown
+    },
+    refocus() {
+      // What is typed goes into a field or the editor, whichever is there now, and is never a command.
+      if (document.activeElement?.matches(".field-input") || (!this.active && document.activeElement === this.editor())) return;
+      (this.active ? this.$el.querySelector(".field-input") : this.editor()).focus();
     },
     leaves(value, path) {
       const isList = Array.isArray(value) && value.length > 0 && value.every(isNumber);

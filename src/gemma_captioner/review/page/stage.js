@@ -97,7 +97,8 @@ export default {
       const pane = this.$el.querySelector(".pane:last-of-type .pane-media")?.parentElement;
       const media = this.media();
       if (!pane || !media) return;
-      this.box = { width: pane.clientWidth || 1, height: pane.clientHeight || 1 };
+      const { width, height } = pane.getBoundingClientRect();
+      this.box = { width: width || 1, height: height || 1 };
       const natural = { width: media.naturalWidth ?? media.videoWidth, height: media.naturalHeight ?? media.videoHeight };
       if (natural.width) this.natural = natural;
       this.zoomTo(this.scale, this.box.width / 2, this.box.height / 2);

@@ -32,10 +32,9 @@ class Toolbar:
         with ui.element("nav").classes("tabs").props('aria-label="Page"'):
             name = encodable(tab.review_state.library.root.folder.name)
             self._folder = ui.label(name).classes("folder ellipsis").props("role=heading aria-level=1 dir=auto")
-            change = ui.button("Change", icon="folder_open").props('flat dense no-caps aria-label="Change the folder"')
-            change.classes("tool do-change").tooltip("Change the folder")
             self._folders = FoldersDialog(tab)
-            change.on("click", self._folders.open)
+            change = _tool("Change", "folder_open", "Change the folder").on("click", self._folders.open)
+            change.classes("do-change").props('aria-label="Change the folder"')
             self._panels = {
                 name: ui.button(label, on_click=lambda name=name: tab.command(name)).props("flat dense no-caps")
                 for name, label in _PANELS.items()
@@ -45,9 +44,8 @@ class Toolbar:
                 self._reviewed = ui.label()
                 self._bar = ui.linear_progress(show_value=False, size="3px").props('aria-label="Reviewed"')
             for label, command, key, icon, description in _TOOLS:
-                tool = ui.button(label, icon=icon).on("click", js_handler=click_handler(command))
-                tool.props(f'flat dense no-caps aria-label="{label}" aria-keyshortcuts="{key}"')
-                tool.classes(f"tool do-{command}").tooltip(f"{description} ({key})")
+                tool = _tool(label, icon, f"{description} ({key})").on("click", js_handler=click_handler(command))
+                tool.classes(f"do-{command}").props(f'aria-label="{label}" aria-keyshortcuts="{key}"')
         tab.on_view.append(self._refresh)
 
     def show_panel(self, name: str) -> None:
@@ -67,6 +65,13 @@ class Toolbar:
         reviewed, total = count_reviewed(tab.review_state.library.present())
         self._reviewed.text = f"{reviewed:,} of {total:,} reviewed"
         self._bar.value = reviewed / total if total else 0.0
+
+
+def _tool(label: str, icon: str, description: str) -> ui.button:
+    """A button that shows its label where there is room."""
+    with ui.button(icon=icon).props("flat dense no-caps").classes("tool").tooltip(description) as button:
+        ui.label(label).classes("tool-label")
+    return button
 
 
 def count_reviewed(entries: Iterable[ReviewItem]) -> tuple[int, int]:
