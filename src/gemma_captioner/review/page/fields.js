@@ -133,7 +133,7 @@ export default {
       editor.dispatchEvent(new Event("input"));
     },
     leave(event) {
-      if (!this.$el.contains(event.relatedTarget)) this.editor().dispatchEvent(new FocusEvent("blur"));
+      if (!event.relatedTarget?.matches(".field-input")) this.editor().dispatchEvent(new FocusEvent("blur"));
     },
     key(event) {
       const ctrl = event.ctrlKey || event.metaKey;
