@@ -88,9 +88,9 @@ def encode(
             raise ItemError("a part of the video has no frames: convert the video with another program")
         clip.mux(encoder.encode())
         if sound is not None and audio_encoder is not None:
-            frame = AudioFrame.from_ndarray(sound.samples[None], format="fltp", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = sound.rate, 0, Fraction(1, sound.rate)
-            clip.mux(audio_encoder.encode(frame))
+            samples = AudioFrame.from_ndarray(sound.samples[None], format="fltp", layout="mono")
+            samples.sample_rate, samples.pts, samples.time_base = sound.rate, 0, Fraction(1, sound.rate)
+            clip.mux(audio_encoder.encode(samples))
             clip.mux(audio_encoder.encode())
 
 
