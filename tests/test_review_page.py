@@ -641,6 +641,8 @@ ODD_PATHS = (
     "/picture//etc/passwd", "/picture/%00", "/picture/-1", "/picture/1e3", "/picture/99999", "/thumb/0.png",
     "/picture/0/../../../etc/passwd", "/strip/99999", "/clip/-1", "//etc/passwd", "/picture/secret.png",
     "/_nicegui_ws/../../etc/passwd", "/picture/%u002e", "/picture/%ef%bc%90x", "/docs", "/openapi.json",
+    "/full/-1", "/full/99999", "/full/..%2f..%2fetc%2fpasswd", "/picture/0/0", "/clip/0/-1", "/full/0/secret.png",
+    "/picture/0/..%2f..%2fetc%2fpasswd",
 )  # fmt: skip
 
 

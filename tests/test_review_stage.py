@@ -131,11 +131,11 @@ def test_looking_closely(folder, opened):
 
 def test_the_source_of_an_edit_is_beside_it(folder, opened):
     user = opened()
-    expect(user.find(".detail .fault").first).to_contain_text("has no source image")
+    expect(user.find(".source-fault")).to_contain_text("has no source image")
     expect(user.find(".pane")).to_have_count(1)
     user.press("j")
     expect(user.find(".pane figcaption")).to_have_text(["Source: b-edit.png", f"Target: {NAMES[1]}"])
-    expect(user.find(".detail .fault:visible")).to_have_count(0)
+    expect(user.find(".source-fault")).to_be_hidden()
     user.page.wait_for_function("[...document.querySelectorAll('.stage img')].every((e) => e.naturalWidth === 320)")
     assert [image.get_attribute("src").split("?")[0] for image in user.find(".stage img").all()] == [
         "/picture/1/0",
@@ -198,10 +198,10 @@ def test_structured_captions_are_fields(folder, opened):
     user.press("e")  # the first field
     expect(user.page.get_by_label("scene", exact=True)).to_be_focused()
     user.press("Control+a", "Delete")
-    expect(user.find(".fields-head .fault")).to_contain_text("scene: '' should be non-empty")
+    expect(user.find(".fields-head .problem")).to_contain_text("scene: '' should be non-empty")
     expect(user.find(".field-input.wrong")).to_have_count(1)
     user.press("Escape")
-    expect(user.find(".fields-head .fault")).to_have_text("")
+    expect(user.find(".fields-head .problem")).to_have_text("")
     mood = user.page.get_by_label("mood", exact=True)
     mood.fill("calm")
     user.find(".do-raw").click()  # which leaves the field

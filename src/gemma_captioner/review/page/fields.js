@@ -12,7 +12,7 @@ export default {
     <div class="caption-fields" v-show="format" :class="{ active }">
       <div class="fields-head">
         <span>{{ format?.name }}</span>
-        <span class="fault" role="status" aria-live="polite">{{ problem }}</span>
+        <span class="problem" role="status" aria-live="polite">{{ problem }}</span>
         <q-btn flat dense no-caps class="do-raw" :disable="!fields.length" :aria-pressed="!active" @click="raw = !raw"
                :label="active ? 'Raw text' : 'Fields'"></q-btn>
       </div>

@@ -45,7 +45,7 @@ class MediaPanel:
                 self._offer = ui.button("Open the run").on("click", js_handler=click_handler("run_tab"))
                 self._offer.props("outline no-caps")
         self._facts = ui.label().classes("facts")
-        self._fault = ui.label().classes("fault").props("role=alert")
+        self._fault = ui.label().classes("source-fault").props("role=alert")
         with ui.element("section").classes("strip-box") as self._strip_box:
             self._strip_label = ui.label().classes("strip-label")
             self._strip = ui.element("div").classes("strip")
