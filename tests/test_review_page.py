@@ -282,6 +282,7 @@ def test_clips_play_with_the_frames_the_model_saw(folder, opened):
     reader.page.wait_for_function("document.querySelector('video').readyState >= 2")
     reader.page.wait_for_function("document.querySelector('video').currentTime > 0")
     assert reader.page.evaluate("document.querySelector('video').loop")
+    expect(reader.find(".strip-label")).to_have_text("12 frames that the model saw")
     reader.enter(".frame-time >> nth=6")
     reader.page.wait_for_function("document.querySelector('video').paused")
     reader.page.wait_for_function("Math.abs(document.querySelector('video').currentTime - 0.5) < 0.002")

@@ -108,7 +108,10 @@ def test_looking_closely(folder, opened):
     assert user.find(".stage").bounding_box() == {"x": 0, "y": 0, **user.page.viewport_size}
     user.press("Escape")
     expect(user.find(".stage.maximized")).to_have_count(0)
-    user.press("z", "j")
+    user.press("Shift+Enter", "e")  # who edits must see the caption
+    expect(user.find(".stage.maximized")).to_have_count(0)
+    expect(user.box).to_be_focused()
+    user.press("Escape", "z", "j")
     user.is_at(NAMES[1])
     expect(user.find(".stage-view.zoomed")).to_have_count(0)
 

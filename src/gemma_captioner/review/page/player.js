@@ -66,8 +66,8 @@ export default {
       if (this.clip()) this.clip().muted = this.muted;
     },
     seek(seconds) {
-      const clip = this.clip();
-      if (clip) clip.currentTime = this.time = Math.min(Math.max(seconds, 0), this.length);
+      this.time = Math.min(Math.max(seconds, 0), this.length);
+      for (const clip of this.stage.querySelectorAll("video")) clip.currentTime = this.time;
     },
     drag(event) {
       const { left, width } = event.currentTarget.getBoundingClientRect();
@@ -78,7 +78,7 @@ export default {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key] * (event.shiftKey ? 10 : 1) * (this.length / 100);
       if (!step) return;
       event.preventDefault(); // the arrows move the position here, not to another item
-      this.clip()?.pause();
+      for (const clip of this.stage.querySelectorAll("video")) clip.pause();
       this.seek(this.time + step);
     },
   },

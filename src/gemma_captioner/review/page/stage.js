@@ -8,7 +8,7 @@ export default {
   template: `
     <div class="stage-view" :class="{ zoomed, pixels, moving: pointers.size > 0 }" tabindex="0" role="group"
          aria-label="Picture" @wheel.prevent="wheel" @pointerdown="press" @pointermove="move" @pointerup="release"
-         @pointercancel="cancel" @click="click" @dblclick="toggleAt">
+         @pointercancel="cancel" @pointerleave="hovered = null" @click="click" @dblclick="toggle">
       <figure v-for="pane in panes" :key="pane.key" class="pane">
         <div class="pane-media" :style="style">
           <img v-if="pane.kind === 'image'" :src="sharp.has(pane.key) ? pane.full : pane.src" :alt="pane.alt"
@@ -20,7 +20,7 @@ export default {
       </figure>
       <div class="stage-tools" v-if="panes.length" @pointerdown.stop @click.stop @dblclick.stop>
         <span class="stage-zoom" aria-live="off">{{ percent }}</span>
-        <q-btn flat dense no-caps class="do-zoom" :aria-pressed="zoomed" aria-keyshortcuts="z" @click.stop="toggle()"
+        <q-btn flat dense no-caps class="do-zoom" :aria-pressed="zoomed" aria-keyshortcuts="z" @click.stop="toggle(null)"
                :label="zoomed ? 'Fit' : '1:1'" :aria-label="zoomed ? 'Fit the picture' : 'One to one'"></q-btn>
         <q-btn flat dense class="do-fullscreen" :icon="full ? 'fullscreen_exit' : 'fullscreen'"
                aria-keyshortcuts="Shift+Enter" aria-label="Full screen" @click.stop="toggleFullscreen"></q-btn>
@@ -40,11 +40,12 @@ export default {
     this.observer = new ResizeObserver(() => this.measure());
     this.observer.observe(this.$el);
     this.listeners = {
-      "captioner-zoom": () => this.toggle(),
+      "captioner-zoom": () => this.toggle(this.hovered),
       "captioner-fullscreen": () => this.toggleFullscreen(),
       "captioner-play": () => this.play(),
       "captioner-seek": (event) => this.seek(event.detail),
       fullscreenchange: () => document.fullscreenElement || this.maximize(false),
+      focusin: (event) => this.full && event.target.matches("input, textarea") && this.leave(), // it lies behind
       keydown: (event) =>
         event.key === "Escape" && this.full && !document.querySelector(".q-dialog") && this.leave(event),
     };
@@ -146,13 +147,11 @@ export default {
       const lines = event.deltaMode === 1 ? 30 : 1; // Firefox counts lines
       this.zoomTo(this.scale * 1.0018 ** -(event.deltaY * lines * (event.ctrlKey ? 4 : 1)), ...this.at(event));
     },
-    toggle(x = this.box.width / 2, y = this.box.height / 2) {
+    toggle(event) {
+      // Without a pointer event, at the middle.
       if (!this.panes.length) return;
       if (this.zoomed) this.fit();
-      else this.zoomTo(1 / this.fitting, x, y);
-    },
-    toggleAt(event) {
-      this.toggle(...this.at(event));
+      else this.zoomTo(1 / this.fitting, ...(event ? this.at(event) : [this.box.width / 2, this.box.height / 2]));
     },
 
     // Pointers
@@ -163,6 +162,7 @@ export default {
       this.pressed = this.pointers.size === 1 ? event : null;
     },
     move(event) {
+      this.hovered = event;
       const before = this.pointers.get(event.pointerId);
       if (!before) return;
       if (!event.buttons) return this.cancel(event); // it was released elsewhere
@@ -193,22 +193,23 @@ export default {
       if (this.wasClick) this.play();
     },
 
-    // Clips
+    // Clips: those of an edit play and stop together
 
-    clip() {
-      const media = this.media();
-      return media instanceof HTMLVideoElement ? media : null;
+    clips() {
+      return [...this.$el.querySelectorAll("video")];
     },
     play() {
-      const clip = this.clip();
-      if (clip?.paused) clip.play().catch(() => {}); // it may be stopped before it starts
-      else clip?.pause();
+      const starts = this.clips().at(-1)?.paused;
+      for (const clip of this.clips()) {
+        if (starts) clip.play().catch(() => {}); // it may be stopped before it starts
+        else clip.pause();
+      }
     },
     seek(seconds) {
-      const clip = this.clip();
-      if (!clip) return;
-      clip.pause();
-      clip.currentTime = seconds + 0.001; // times are rounded: never show the frame before
+      for (const clip of this.clips()) {
+        clip.pause();
+        clip.currentTime = seconds + 0.001; // times are rounded: never show the frame before
+      }
     },
 
     // Full screen: the stage covers the page, and the page the screen, so that notices are still seen.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .tab import ReviewTab
 
 _PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
+_MAX_FOLDERS = 200  # in the dialog
 _TOOLS = (  # label, command, key, icon, description
     ("Change many", "bulk", "b", "edit_note", "Change the captions of the selection or of all shown"),
     ("Recaption", "recaption", "c", "refresh", "Caption this item, the selection or all shown again"),
@@ -108,13 +109,16 @@ class FoldersDialog:
         tab = self._tab
         entries = list(tab.review_state.library.present())
         top = encodable(tab.review_state.library.root.folder.name)
+        folders = folder_counts(entries)
         self._list.clear()
         with self._list:
-            for folder, count in [("", len(entries)), *folder_counts(entries)]:
+            for folder, count in [("", len(entries)), *folders[:_MAX_FOLDERS]]:
                 name = f"{top}/{folder}" if folder else top
                 button = ui.button(f"{name} \u00b7 {counted(count, 'file')}", on_click=lambda f=folder: self._choose(f))
                 is_current = (tab.query.folder or "") == folder
                 button.props(f"flat no-caps align=left aria-pressed={str(is_current).lower()}")
+            if more := max(0, len(folders) - _MAX_FOLDERS):
+                ui.label(f"and {counted(more, 'folder')} more: the filter of folders has them all").classes("muted")
         self._dialog.open()
 
     def _choose(self, folder: str) -> None:
