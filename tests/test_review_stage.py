@@ -1,8 +1,8 @@
 """The stage, the player, the splitter, the fields and the toolbar of the review page, in a browser with one server."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -54,25 +54,28 @@ def address(folder, output_folder, tmp_path_factory) -> Iterator[Address]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def page(browser, address) -> Iterator[KeyboardUser]:
+    user = KeyboardUser(browser, address)
+    yield user
+    user.close()
+
+
 @pytest.fixture
-def opened(browser, address) -> Iterator[Callable[..., KeyboardUser]]:
-    with ExitStack() as stack:
-
-        def open(**screen) -> KeyboardUser:
-            user = KeyboardUser(browser, address, **screen)
-            stack.callback(user.close)
-            return user
-
-        yield open
+def user(page) -> KeyboardUser:
+    """At the first item. The tests share a page, because loading it is most of their time."""
+    page.page.evaluate("document.activeElement.blur()")
+    page.press("Escape", "Home")
+    page.is_at(NAMES[0])
+    return page
 
 
 def measure(element: Locator, what: str) -> float:
     return float(element.evaluate(f"e => e.{what}"))
 
 
-def test_looking_closely(folder, opened):
+def test_looking_closely(folder, user):
     """Zoom at the pointer, drag, 1:1 with all pixels, full screen; the facts of the file; the splitter."""
-    user = opened()
     view, picture = user.find(".stage-view"), user.find(".stage img")
     expect(user.find(".facts")).to_contain_text(f"{WIDTH} \u00d7 {HEIGHT} \u00b7 ")
     expect(user.find(".facts")).to_contain_text(" MB")
@@ -132,8 +135,7 @@ def test_looking_closely(folder, opened):
     assert detail.bounding_box()["width"] == pytest.approx(moved, abs=2)
 
 
-def test_the_source_of_an_edit_is_beside_it(folder, opened):
-    user = opened()
+def test_the_source_of_an_edit_is_beside_it(folder, user):
     expect(user.find(".source-fault")).to_contain_text("has no source image")
     expect(user.find(".pane")).to_have_count(1)
     user.press("j")
@@ -151,8 +153,7 @@ def test_the_source_of_an_edit_is_beside_it(folder, opened):
     assert len(widths) == 1  # both are zoomed alike
 
 
-def test_a_clip_with_its_frames_and_its_sound(folder, opened):
-    user = opened()
+def test_a_clip_with_its_frames_and_its_sound(folder, user):
     user.press("j", "j", "j")
     user.is_at(NAMES[3])
     expect(user.find(".facts")).to_contain_text("2.00 s \u00b7 24 fps \u00b7 48 frames")
@@ -181,11 +182,10 @@ def test_a_clip_with_its_frames_and_its_sound(folder, opened):
     user.page.wait_for_function("!document.querySelector('video').paused")
 
 
-def test_structured_captions_are_fields(folder, opened):
+def test_structured_captions_are_fields(folder, user):
     """What is typed in a field is saved as any text is; the rest of the caption stays as it was; `u` takes it back."""
     path = (folder / NAMES[2]).with_suffix(".txt")
     before = path.read_text()
-    user = opened()
     user.press("j", "j")
     user.is_at(NAMES[2])
     expect(user.box).to_be_hidden()
@@ -230,8 +230,7 @@ def test_structured_captions_are_fields(folder, opened):
     expect(user.find(".caption-fields")).to_be_hidden()
 
 
-def test_the_toolbar(folder, opened):
-    user = opened()
+def test_the_toolbar(folder, user):
     expect(user.find(".tabs .folder")).to_have_text("garden walk")
     expect(user.find(".reviewed")).to_contain_text("0 of 5 reviewed")
     user.press("a")
@@ -252,10 +251,12 @@ def test_the_toolbar(folder, opened):
     expect(user.find("body.body--dark")).to_have_count(1)
     user.find(".tabs .do-recaption").click()
     expect(user.find(".sheet-title")).to_have_text("Recaption")
+    user.press("Escape")
+    expect(user.find(".q-dialog")).to_have_count(0)
 
 
-def test_on_a_phone_two_fingers_zoom(opened):
-    user = opened(**PHONE)
+def test_on_a_phone_two_fingers_zoom(browser, address):
+    user = KeyboardUser(browser, address, **PHONE)
     user.page.wait_for_function("document.querySelector('.stage img').naturalWidth > 0")
     expect(user.find(".splitter")).to_be_hidden()
     view = user.find(".stage-view").bounding_box()
@@ -267,3 +268,4 @@ def test_on_a_phone_two_fingers_zoom(opened):
     expect(user.find(".stage-view.zoomed")).to_be_visible()
     user.find(".do-zoom").tap()
     expect(user.find(".stage-view.zoomed")).to_have_count(0)
+    user.close()
