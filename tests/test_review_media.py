@@ -81,8 +81,8 @@ def test_what_a_browser_is_sent(media, folder):
             assert await media.clip(number[name]) == made and made.path.stat().st_mtime_ns == stamp
         made = await media.picture(number["a.tiff"])
         assert made.type == "image/jpeg" and size_of(made.path) == (1600, 1200)
-        strip, times_s = await media.frame_strip(number["old.avi"], DecodeSettings(frames=4))
-        assert len(times_s) == 4
+        strip, shown = await media.frame_strip(number["old.avi"], DecodeSettings(frames=4))
+        assert len(shown.times_s) == 4
         width, height = size_of(strip.path)
         assert width == 4 * height
         assert (await media.picture(number["page.jpg"])).type == "image/jpeg"  # nosniff: never a page

@@ -284,10 +284,12 @@ def test_clips_play_with_the_frames_the_model_saw(folder, opened):
     reader.page.wait_for_function("document.querySelector('video').readyState >= 2")
     reader.page.wait_for_function("document.querySelector('video').currentTime > 0")
     assert reader.page.evaluate("document.querySelector('video').loop")
-    reader.press("p")
-    reader.page.wait_for_function("document.querySelector('video').paused")
+    expect(reader.find(".strip-label")).to_have_text("12 frames that the model saw")
     reader.enter(".frame-time >> nth=6")
-    reader.page.wait_for_function("document.querySelector('video').currentTime === 0.5")
+    reader.page.wait_for_function("document.querySelector('video').paused")
+    reader.page.wait_for_function("Math.abs(document.querySelector('video').currentTime - 0.5) < 0.002")
+    reader.press("p")
+    reader.page.wait_for_function("!document.querySelector('video').paused")
     reader.press("i")
     expect(reader.find(".provenance")).to_contain_text("Only describe movement as this will be very important")
     expect(reader.find(".provenance")).to_contain_text("demo")
@@ -642,6 +644,8 @@ ODD_PATHS = (
     "/picture//etc/passwd", "/picture/%00", "/picture/-1", "/picture/1e3", "/picture/99999", "/thumb/0.png",
     "/picture/0/../../../etc/passwd", "/strip/99999", "/clip/-1", "//etc/passwd", "/picture/secret.png",
     "/_nicegui_ws/../../etc/passwd", "/picture/%u002e", "/picture/%ef%bc%90x", "/docs", "/openapi.json",
+    "/full/-1", "/full/99999", "/full/..%2f..%2fetc%2fpasswd", "/picture/0/0", "/clip/0/-1", "/full/0/secret.png",
+    "/picture/0/..%2f..%2fetc%2fpasswd",
 )  # fmt: skip
 
 

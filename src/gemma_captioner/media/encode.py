@@ -6,11 +6,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from ..errors import ItemError
+from ..types import Audio
 from .color import ACCURATE_FLAGS, frame_to_srgb, upright_size
 from .container import open_container
 from .sampling import TIMESTAMP_TOLERANCE_S, Timeline
@@ -31,8 +34,10 @@ def encode(
     max_edge: int | None = None,
     options: Mapping[str, str] | None = None,
     rate: float = 0,
+    preset: str = "medium",
+    sound: Audio | None = None,
 ) -> None:
-    """Encode from the frame on screen at `start` until `end`, in seconds of presentation time, without audio.
+    """Encode from the frame on screen at `start` until `end`, in seconds of presentation time.
 
     The last frame is held until `end`. Raises `ItemError` if the range holds no frame.
 
@@ -41,6 +46,8 @@ def encode(
         max_edge: longest edge in pixels; larger frames are scaled down.
         options: mp4 muxer options.
         rate: resample to this constant frame rate; 0 keeps the original frames.
+        preset: x264 speed.
+        sound: that of the range, which is added as AAC; None for no sound.
     """
     with open_container(video) as source, av.open(str(target), "w", format="mp4", options=dict(options or {})) as clip:
         stream = video_stream(source)
@@ -48,6 +55,7 @@ def encode(
         if not 1 <= shown_rate <= 240:
             shown_rate = Fraction(24)
         encoder: VideoStream | None = None
+        audio_encoder: AudioStream | None = None
         reformatter, converter = VideoReformatter(), VideoReformatter()
         pts = -1
         decoded = decode_from(source, stream, timeline, start)
@@ -59,11 +67,12 @@ def encode(
         for time, frame in frames:
             if encoder is None:
                 width, height = _even_size(*upright_size(frame, stream.sample_aspect_ratio), max_edge)
-                encoder = clip.add_stream("libx264", rate=shown_rate, options={"crf": crf})
+                encoder = clip.add_stream("libx264", rate=shown_rate, options={"crf": crf, "preset": preset})
                 encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
                 encoder.codec_context.time_base = _TIME_BASE
                 for name, value in _BT709.items():
                     setattr(encoder.codec_context, name, value)
+                audio_encoder = clip.add_stream("aac", rate=sound.rate, layout="mono") if sound else None
             pixels = frame_to_srgb(frame, (encoder.width, encoder.height), "white", reformatter)
             yuv_frame = converter.reformat(
                 VideoFrame.from_ndarray(pixels, format="rgb24"),
@@ -78,6 +87,11 @@ def encode(
         if encoder is None:
             raise ItemError("a part of the video has no frames: convert the video with another program")
         clip.mux(encoder.encode())
+        if sound is not None and audio_encoder is not None:
+            samples = AudioFrame.from_ndarray(sound.samples[None], format="fltp", layout="mono")
+            samples.sample_rate, samples.pts, samples.time_base = sound.rate, 0, Fraction(1, sound.rate)
+            clip.mux(audio_encoder.encode(samples))
+            clip.mux(audio_encoder.encode())
 
 
 def _frames_in_range(

@@ -1,9 +1,11 @@
 """The changes of the page as records: what each one starts from and leads to, and its inverse."""
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from ..captions.formats import detect
 from ..dataset.journal import JournalRecord
 from ..errors import ItemError
 from .decisions import Decision
@@ -23,6 +25,17 @@ def normalize_whitespace(text: str, *, lines: bool = False) -> str:
     """
     kept = text.splitlines() if lines else [text]
     return "\n".join(line for line in (" ".join(line.split()) for line in kept) if line)
+
+
+def normalize_caption(text: str, before: bytes | None) -> str:
+    """Normalize the white space of a caption that replaces `before`.
+
+    A caption of several lines keeps its lines, and one of labeled paragraphs the blank lines between them.
+    """
+    if not detect(text).is_one_line:
+        lines = "\n".join(map(normalize_whitespace, text.splitlines()))
+        return re.sub(r"\n{3,}", "\n\n", lines).strip()
+    return normalize_whitespace(text, lines=before is not None and len(before.splitlines()) > 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from .changes import (
     ProposalResolution,
     TrashMove,
     UndoStep,
-    normalize_whitespace,
+    normalize_caption,
 )
 from .decisions import Decision
 from .guard import CAPTION_SUFFIXES, resolve_inside
@@ -217,8 +217,7 @@ class Edits:
     def _save_stages(self, draft: Draft) -> Generator[Change | None, None, bytes | None]:
         """Return the bytes of the `.txt`."""
         stamp, before = self._stamp(draft.number), self._read(draft.number)
-        lines = before is not None and len(before.splitlines()) > 1
-        after = normalize_whitespace(draft.text, lines=lines).encode("utf-8", "replace") or None
+        after = normalize_caption(draft.text, before).encode("utf-8", "replace") or None
         if after == before:
             return before
         if _digest(before) != draft.base:

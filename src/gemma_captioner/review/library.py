@@ -21,6 +21,7 @@ from ..prompts.sources import exclude_control
 from ..text import encodable
 from ..types import Failed, MediaItem
 from .decisions import Decision, Decisions
+from .edit_sources import EditSources
 from .guard import CAPTION_SUFFIXES, MEDIA_SUFFIXES, check_store_is_contained, resolve_inside
 from .provenance import Provenance, ProvenanceIndex
 
@@ -95,6 +96,7 @@ class Library:
         self._collisions: dict[str, str] = {}  # name -> error: which files would share its caption
         self._provenance = ProvenanceIndex(root.store)
         self.decisions = Decisions(root.store)
+        self.sources = EditSources(settings.prompting.control)
 
     def __getitem__(self, number: int) -> ReviewItem:
         return self.entries[number]

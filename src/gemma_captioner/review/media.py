@@ -22,7 +22,9 @@ from ..dataset.journal import fingerprint
 from ..errors import ItemError
 from ..media.settings import DecodeSettings
 from ..media.workers import GIB, WorkerPool
+from ..types import MediaItem
 from . import thumbnails
+from .facts import FrameStrip, MediaFacts, facts_from
 from .guard import MEDIA_SUFFIXES, resolve_inside
 from .library import Library
 
@@ -36,6 +38,8 @@ _MAX_ORIGINAL_BYTES, _MAX_ANIMATED_BYTES = 1 << 20, 16 << 20  # larger files are
 _CACHE_BYTES = 4 * GIB
 _DEFAULT_TIMEOUT_S = 60.0
 _TIMEOUT_S = {"clip": 600.0}
+_SUFFIXES = {"clip": "mp4", "facts": "json", "waveform": "json"}  # of the files in the cache; others are JPEG
+_VERSION = 2  # of what the functions of thumbnails.py write
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,62 +92,84 @@ class Media:
     def close(self) -> None:
         self._processes.close()
 
-    async def thumb(self, number: int) -> MediaFile:
-        return MediaFile(await self._render(number, "thumb"), "image/jpeg")
+    async def thumb(self, number: int, source: int | None = None) -> MediaFile:
+        return MediaFile(await self._render(await self._item(number, source), "thumb"), "image/jpeg")
 
-    async def tile(self, number: int) -> MediaFile:
+    async def tile(self, number: int, source: int | None = None) -> MediaFile:
         """Return a larger thumbnail."""
-        return MediaFile(await self._render(number, "tile"), "image/jpeg")
+        return MediaFile(await self._render(await self._item(number, source), "tile"), "image/jpeg")
 
-    async def picture(self, number: int) -> MediaFile:
-        path = self._path(number)
-        max_bytes = _MAX_ANIMATED_BYTES if path.suffix.lower() in _MAYBE_ANIMATED else _MAX_ORIGINAL_BYTES
-        if (type := TYPES.get(path.suffix.lower())) and path.stat().st_size <= max_bytes:
-            return MediaFile(path, type)
-        return MediaFile(await self._render(number, "picture"), "image/jpeg")
+    async def picture(self, number: int, source: int | None = None) -> MediaFile:
+        """Return the image, or a smaller copy of a large one."""
+        item = await self._item(number, source)
+        suffix = item.path.suffix.lower()
+        max_bytes = _MAX_ANIMATED_BYTES if suffix in _MAYBE_ANIMATED else _MAX_ORIGINAL_BYTES
+        if (type := TYPES.get(suffix)) and item.path.stat().st_size <= max_bytes:
+            return MediaFile(item.path, type)
+        return MediaFile(await self._render(item, "picture"), "image/jpeg")
 
-    async def clip(self, number: int) -> MediaFile:
+    async def full(self, number: int, source: int | None = None) -> MediaFile:
+        """Return the image with all its pixels, to look at it closely."""
+        item = await self._item(number, source)
+        if type := TYPES.get(item.path.suffix.lower()):
+            return MediaFile(item.path, type)
+        return MediaFile(await self._render(item, "full"), "image/jpeg")
+
+    async def clip(self, number: int, source: int | None = None) -> MediaFile:
         """Return the clip, converted if browsers cannot play it, which is slow."""
-        path = self._path(number)
-        cached = self._cache_path(number, "clip")
-        if cached not in self._playable and not cached.exists() and await self._render(number, "clip", result=True):
+        item = await self._item(number, source)
+        cached = self._cache_path(item, "clip")
+        if cached not in self._playable and not cached.exists() and await self._render(item, "clip", result=True):
             self._playable.add(cached)
         if cached in self._playable:
-            return MediaFile(path, _CLIP_TYPES.get(path.suffix.lower(), "video/mp4"))
+            return MediaFile(item.path, _CLIP_TYPES.get(item.path.suffix.lower(), "video/mp4"))
         return MediaFile(cached, "video/mp4")
 
-    async def frame_strip(self, number: int, settings: DecodeSettings) -> tuple[MediaFile, list[float]]:
-        """Return the frames that a model sees, side by side in one image, and their times in seconds."""
-        path = await self._render(number, "frame_strip", settings)
-        metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return MediaFile(path, "image/jpeg"), metadata["times_s"]
+    async def frame_strip(self, number: int, settings: DecodeSettings) -> tuple[MediaFile, FrameStrip]:
+        """Return the frames that a model sees, side by side in one image, and their times."""
+        path = await self._render(await self._item(number), "frame_strip", settings)
+        return MediaFile(path, "image/jpeg"), FrameStrip(**_read_json(path.with_suffix(".json")))
 
-    def _path(self, number: int) -> Path:
+    async def facts(self, number: int) -> MediaFacts:
+        return facts_from(_read_json(await self._render(await self._item(number), "facts")))
+
+    async def waveform(self, number: int) -> list[float]:
+        """Return the levels of a clip's sound in equal parts of its time, 0..1; [] if it has no sound."""
+        levels: list[float] = _read_json(await self._render(await self._item(number), "waveform"))
+        return levels
+
+    async def _item(self, number: int, source: int | None = None) -> MediaItem:
+        """Return the item, or that of its source image at this place, with its path resolved and checked."""
         if not 0 <= number < len(self._library.entries):
             raise LookupError(number)
-        entry = self._library[number]
+        entry, folder = self._library[number], self._library.root.folder
         if not entry.exists:
             raise LookupError(number)
-        return resolve_inside(entry.item.path, self._library.root.folder, MEDIA_SUFFIXES)
+        item = entry.item
+        if source is not None:
+            sources = await asyncio.to_thread(self._library.sources.of, item)
+            if not 0 <= source < len(sources):
+                raise LookupError(source)
+            folder, item = sources[source]
+        return thumbnails.with_real_path(item, resolve_inside(item.path, folder, MEDIA_SUFFIXES))
 
-    def _cache_path(self, number: int, rendition: str, *options: Any) -> Path:
-        path = self._path(number)
+    def _cache_path(self, item: MediaItem, rendition: str, *options: Any) -> Path:
+        path = item.path
         try:
-            key_text = f"{path}\n{fingerprint(path)}\n{rendition}\n{options}"
+            key_text = f"{_VERSION}\n{path}\n{fingerprint(path)}\n{rendition}\n{options}"
         except OSError as error:
             raise ItemError(
                 f"cannot read this file ({error.strerror}): check that it exists and is readable"
             ) from error
         key = hashlib.sha256(key_text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-        return self.cache / key[:2] / f"{key}.{'mp4' if rendition == 'clip' else 'jpg'}"
+        return self.cache / key[:2] / f"{key}.{_SUFFIXES.get(rendition, 'jpg')}"
 
-    async def _render(self, number: int, rendition: str, *options: Any, result: bool = False) -> Any:
+    async def _render(self, item: MediaItem, rendition: str, *options: Any, result: bool = False) -> Any:
         """Run a function of thumbnails.py; return the path of its file or, with `result`, its return value."""
-        place = self._cache_path(number, rendition, *options)
+        place = self._cache_path(item, rendition, *options)
         if not result and place.exists():
             return place
         if place not in self._in_progress:
-            item = thumbnails.with_real_path(self._library[number].item, self._path(number))
             work = self.run_in_process(
                 getattr(thumbnails, rendition), (item, place, *options), _TIMEOUT_S.get(rendition, _DEFAULT_TIMEOUT_S)
             )
@@ -172,6 +198,10 @@ class Media:
                 ) from error
             except (ProcessExpired, BrokenProcessPool):
                 raise ItemError("the decoder crashed on this file: convert it with another program") from None
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _prune(cache: Path) -> None:

@@ -157,9 +157,20 @@ class JSONObject(CaptionFormat[Object]):
             best = self._best_branch(error.validator_value, error.instance)
             inner = [cause for cause in error.context if cause.schema_path[0] == best]
             error = (inner or error.context)[0]
-        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)[1:]
+        place = place_of(error.absolute_path)
         message = error.message if len(error.message) <= _MAX_LETTERS else f"...{error.message[-_MAX_LETTERS:]}"
         return f"{place}: {message}" if place else message
+
+    def fields(self, content: Object) -> Iterator[tuple[str, Schema, bool]]:
+        """Yield (place, schema, whether it is required) of each value that is no object and no list.
+
+        # {"scene": "A pier.", "subjects": [{"description": "a boat"}]} -> scene, subjects[0].description
+        """
+        parents: dict[tuple[str | int, ...], Schema] = {}
+        for path, value, schema in self._walk(content, self.schema):
+            parents[path] = schema
+            if path and not isinstance(value, dict | list):
+                yield place_of(path), schema, path[-1] in parents[path[:-1]].get("required", ())
 
     # Texts
 
@@ -216,6 +227,11 @@ class JSONObject(CaptionFormat[Object]):
         for names in sorted(optional, key=lambda names: (len(names), optional[names]), reverse=True):
             content = _without(content, names)
             yield content
+
+
+def place_of(path: Iterable[str | int]) -> str:
+    """# ("elements", 0, "bbox") -> elements[0].bbox"""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
 
 
 def _is_prose(schema: Schema) -> bool:

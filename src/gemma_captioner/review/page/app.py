@@ -22,25 +22,25 @@ from ..terms import written
 from .actions import Actions
 from .bulk_edit_dialog import BulkEditDialog
 from .compare_dialog import CompareDialog
-from .components import Gallery, Keys, click_handler
+from .components import Gallery, Keys
 from .detail import Detail
 from .export_dialog import ExportDialog
 from .filters import Filters
 from .help import help_dialog
-from .keys import COMMANDS, FOCUS, NAVIGATION_COMMANDS
+from .keys import COMMANDS, FOCUS, LOCAL_COMMANDS, NAVIGATION_COMMANDS
+from .media_elements import Splitter
 from .media_responses import media_response
 from .overview_panel import OverviewPanel
 from .progress import ProgressBar
 from .recaption_dialog import RecaptionDialog
 from .review_state import ReviewState
 from .run_notices import RunNotices
-from .run_panel import RunPanel, run_line
+from .run_panel import RunPanel
 from .saving import Saving
 from .selection_bar import SelectionBar
 from .tab import ReviewTab
+from .toolbar import Toolbar
 
-_PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
-_TOOLS = (("Change many", "bulk", "b"), ("Help", "help", "?"))
 _SHOWN_AFTER_RUN: tuple[tuple[str, str], ...] = (("proposals", "recaptioned"), ("failed", "failed"))
 _REFRESH_INTERVAL_S = 0.5
 _RECONNECT_S = 30.0  # for a closed laptop lid or a reconnecting SSH tunnel
@@ -96,27 +96,42 @@ def _routes(review_state: ReviewState) -> None:
         return (await review_state.frame_strip(number))[0]
 
     media = review_state.media
+    app.get("/strip/{number}")(_media_route(frame_strip))
     for kind, load in {
         "thumb": media.thumb,
         "tile": media.tile,
         "picture": media.picture,
+        "full": media.full,
         "clip": media.clip,
-        "strip": frame_strip,
     }.items():
         app.get(f"/{kind}/{{number}}")(_media_route(load))
+        app.get(f"/{kind}/{{number}}/{{source}}")(_source_route(load))
 
 
 def _media_route(load: Callable[[int], Awaitable[MediaFile]]) -> Callable[..., Awaitable[Response]]:
     async def respond(number: int, request: Request) -> Response:
-        try:
-            file = await load(number)
-            return await asyncio.to_thread(media_response, file.path, file.type, request.headers.get("range"))
-        except (LookupError, FileNotFoundError):  # FileNotFoundError: removed since the last scan
-            return PlainTextResponse("no such item", 404)
-        except (ItemError, OSError) as error:
-            return PlainTextResponse(encodable(str(error)), 422)
+        return await _respond(load(number), request)
 
     return respond
+
+
+def _source_route(load: Callable[[int, int], Awaitable[MediaFile]]) -> Callable[..., Awaitable[Response]]:
+    """The route of an item's source images. source: its place among them."""
+
+    async def respond(number: int, source: int, request: Request) -> Response:
+        return await _respond(load(number, source), request)
+
+    return respond
+
+
+async def _respond(pending: Awaitable[MediaFile], request: Request) -> Response:
+    try:
+        file = await pending
+        return await asyncio.to_thread(media_response, file.path, file.type, request.headers.get("range"))
+    except (LookupError, FileNotFoundError):  # FileNotFoundError: removed since the last scan
+        return PlainTextResponse("no such item", 404)
+    except (ItemError, OSError) as error:
+        return PlainTextResponse(encodable(str(error)), 422)
 
 
 async def _page(review_state: ReviewState, client: Client) -> None:
@@ -124,19 +139,8 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     shortcuts = help_dialog()
     bulk, recaption = BulkEditDialog(tab), RecaptionDialog(tab)
     with ui.element("main").classes("review"):
+        toolbar = Toolbar(tab)
         with ui.element("div").classes("left"):
-            with ui.element("nav").classes("tabs"):
-                ui.label(encodable(review_state.library.root.folder.name)).classes("folder ellipsis").props(
-                    "role=heading aria-level=1 dir=auto"
-                )
-                buttons = {
-                    name: ui.button(label, on_click=lambda name=name: tab.command(name)).props("flat dense no-caps")
-                    for name, label in _PANELS.items()
-                }
-                run = ui.label().classes("run-line ellipsis").props("role=status")
-                for label, command, key in _TOOLS:
-                    tool = ui.button(label).on("click", js_handler=click_handler(command)).classes(f"do-{command}")
-                    tool.props(f'flat dense no-caps aria-keyshortcuts="{key}"')
             with ui.element("div").classes("panel-grid") as captions:
                 Filters(tab)
                 SelectionBar(tab)
@@ -145,6 +149,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
                 tab.gallery.on("want", lambda event: tab.send_captions(event.args))
                 tab.gallery.on("columns", lambda event: setattr(tab, "columns", event.args))
             overview, runs = OverviewPanel(tab), RunPanel(tab)
+        Splitter()
         tab.detail = Detail(review_state, filter_by=tab.filter_by, empty_message=tab.empty_message)
         tab.progress = ProgressBar()
         saving, notices = Saving(tab), RunNotices(tab)
@@ -154,7 +159,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     def show_panel(name: str) -> Any:
         for other, panel in panels.items():
             panel.set_visibility(other == name)
-            buttons[other].props(f"aria-pressed={str(other == name).lower()}")
+        toolbar.show_panel(name)
         return overview.show() if name == "overview_tab" else None
 
     def show_items(query: Query) -> None:
@@ -165,7 +170,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
         runs.refresh()
         tab.refresh_sizes()
         notices.refresh()
-        run.text = run_line(tab) if review_state.runs.state != "idle" else ""
+        toolbar.show_run()
 
     tab.commands |= Actions(tab).commands
     tab.commands |= {name: partial(show_panel, name) for name in panels}
@@ -175,7 +180,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
         f"show_{name}": partial(show_items, Query(written("state", state))) for name, state in _SHOWN_AFTER_RUN
     }
     show_panel("captions_tab")
-    Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS).on("command", tab.on_command)
+    Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS, LOCAL_COMMANDS).on("command", tab.on_command)
     await client.connected()
     if client.is_deleted:  # a request without a browser behind it, from a link preview for example
         return

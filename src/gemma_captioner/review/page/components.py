@@ -130,12 +130,18 @@ class CaptionEditor(ui.element, component="editor.js"):
 class Keys(ui.element, component="keys.js"):
     """Keyboard shortcuts and the theme. It emits `command` {name, number, base}: the caption that the editor shows."""
 
-    def __init__(self, keys: Mapping[str, str], focus: Mapping[str, str], moves: Iterable[str]) -> None:
-        """keys: key -> command. focus: command -> selector of the field to focus. moves: navigation commands."""
+    def __init__(
+        self, keys: Mapping[str, str], focus: Mapping[str, str], moves: Iterable[str], local: Iterable[str]
+    ) -> None:
+        """keys: key -> command. focus: command -> selector of the field to focus. moves: navigation commands.
+
+        local: commands that other elements of the page run, on an event `captioner-NAME` of the document.
+        """
         super().__init__()
         self._props["keys"] = dict(keys)
         self._props["focus"] = dict(focus)
         self._props["moves"] = list(moves)
+        self._props["local"] = list(local)
 
 
 def click_handler(command: str) -> str:

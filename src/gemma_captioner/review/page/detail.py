@@ -1,26 +1,21 @@
 """The current item: its picture or clip, the frames that the model saw, its caption, flags and provenance."""
 
-import asyncio
 from collections.abc import Callable
-from typing import Any
 
-from nicegui import background_tasks, ui
-from nicegui.events import GenericEventArguments
+from nicegui import ui
 
 from ...captions.length import describe_length
 from ...captions.limits import estimated_tokens
 from ...config.languages import LANGUAGES
 from ...config.targets import token_limit
-from ...errors import ItemError
-from ...text import counted, encodable
 from ..caption_details import describe_provenance
 from ..changes import Draft
 from ..library import ReviewItem
+from .caption_fields import CaptionFields
 from .components import CaptionEditor, DiffList, click_handler
+from .media_panel import MediaPanel
 from .review_state import ReviewState
 
-_EMIT_NUMBER = "(event) => emit(event.target.dataset.number)"
-_LOAD_DELAY_S = 0.12  # a held key skips over items without loading them
 _MOVES = (("\u2039", "previous", "k", "Previous"), ("\u203a", "next", "j", "Next"))
 _ACTIONS = (
     ("Approve", "approve", "a"),
@@ -39,22 +34,16 @@ class Detail:
     ) -> None:
         self._review_state = review_state
         self._filter_by = filter_by
-        self._empty_message = empty_message
         self._number: int | None = None
         self._entry: ReviewItem | None = None
+        self._text = ""  # in the editor
         with ui.element("section").classes("detail").props('aria-label="Current item"'):
-            with ui.element("div").classes("stage"):
-                self._image = ui.element("img").on("error", self._explain_image_error, js_handler=_EMIT_NUMBER)
-                self._video = ui.video("", loop=True, autoplay=True, muted=True).props("playsinline")
-                with ui.element("div").classes("stage-state"):
-                    self._state = ui.label().props("role=status")
-                    self._offer = ui.button("Open the run").on("click", js_handler=click_handler("run_tab"))
-                    self._offer.props("outline no-caps")
-            self._strip = ui.element("div").classes("strip")
+            self._media = MediaPanel(review_state, empty_message=empty_message, on_duration=self._show_fields)
             with ui.element("div").classes("line"):
                 self._name = ui.label().classes("name").props("role=heading aria-level=2 dir=auto")
                 self._decision = ui.label()
                 self._count = ui.label().props("aria-live=polite")
+            self._fields = CaptionFields(review_state.settings.format)
             self.editor = CaptionEditor(str(review_state.library.root.folder))
             self.editor.props(f'lang="{LANGUAGES[review_state.settings.quality.language]}"')
             with ui.element("div").classes("proposal").props('aria-label="New caption"') as self._proposal:
@@ -69,7 +58,6 @@ class Detail:
                 self._targeted = resolutions | self._buttons(_ACTIONS)
             self._provenance = ui.element("dl").classes("provenance")
             self._provenance.set_visibility(False)
-        self._show_media()
 
     def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> dict[str, ui.button]:
         """actions: (label, command, key). Return the buttons by label."""
@@ -90,16 +78,18 @@ class Detail:
         """fill: also put its caption, or the unsaved `draft`, into the editor."""
         is_other = entry is None or entry.number != self._number
         self._entry, self._number = entry, None if entry is None else entry.number
+        if is_other:
+            self._media.show(entry)
         if fill:
             caption = entry.caption if entry else None
             on_disk, base = (caption.text, caption.digest) if caption else ("", None)
             text, base = (draft.text, draft.base) if draft else (on_disk, base)
             name, editable = (entry.name, entry.access_error is None) if entry else ("", False)
             self.editor.show(self._number, base, text, on_disk=on_disk, editable=editable, name=name)
-            self.show_length(text)
+            self.show_text(text)
             self.show_decision(has_draft=draft is not None)
         self._name.text = entry.name if entry else ""
-        for part in (self.editor, self._actions):
+        for part in (self._fields, self.editor, self._actions):
             part.set_visibility(entry is not None)
         self._show_flags()
         proposal = None if entry is None else self._review_state.proposals.of(entry.number)
@@ -108,14 +98,22 @@ class Detail:
             self._sides.show([("", entry.caption.text, proposal.text)])
         if self._provenance.visible:
             self._show_provenance()
-        if is_other:
-            self._show_media()
 
     def show_decision(self, *, has_draft: bool = False) -> None:
         """has_draft: whether the editor holds text that was not saved because of a conflict."""
         decision = (self._entry.decision or "") if self._entry else ""
         self._decision.text = "not saved" if has_draft else decision
         self._decision.classes(replace=f"decision {'rejected' if has_draft else decision}")
+
+    def show_text(self, text: str) -> None:
+        """Show the length of the text, and if it is structured, its fields and what is wrong with it."""
+        self._text = text
+        self.show_length(text)
+        self._show_fields()
+
+    def _show_fields(self) -> None:
+        is_image = self._entry is not None and self._entry.item.kind == "image"
+        self._fields.show(self._text, 0.0 if is_image else self._media.duration_s)
 
     def show_length(self, text: str) -> None:
         """Show the number of words, and of tokens against the limit of the target's text encoder."""
@@ -128,10 +126,6 @@ class Detail:
         else:
             self._count.classes(replace="count")
         self._count.text = length
-
-    def play(self) -> None:
-        if self._entry is not None and self._entry.item.kind == "clip":
-            ui.run_javascript(f"const v = getElement({self._video.id}).$el; v.paused ? v.play() : v.pause()")
 
     def toggle_provenance(self) -> None:
         self._provenance.set_visibility(not self._provenance.visible)
@@ -159,85 +153,3 @@ class Detail:
                     ui.label(term)
                 with ui.element("dd"):
                     ui.label(description).props("dir=auto")
-
-    # Picture or clip
-
-    def _show_media(self) -> None:
-        """The key makes a new element for each item, so that none shows the picture of the item before."""
-        entry, session = self._entry, self._review_state.session
-        is_shown = entry is not None and entry.access_error is None
-        is_clip = entry is not None and entry.item.kind == "clip"
-        self._strip.clear()
-        self._strip.set_visibility(is_shown and is_clip)
-        self._image.set_visibility(is_shown and not is_clip)
-        self._video.set_visibility(is_shown and is_clip)
-        self._set_status("" if entry else self._empty_message())
-        if entry is None:
-            return
-        for element in (self._image, self._video):
-            element.props(f"key={element.id}-{entry.number}")
-        name = f"{entry.name}: {entry.caption.text}" if entry.caption.text else entry.name
-        if entry.access_error is not None:
-            self._set_status(f"Cannot display this file: {entry.access_error}")
-        elif is_clip:
-            self._video.props["aria-label"] = name
-            self._video.props(f'poster="/thumb/{entry.number}?{session}"')
-            self._video.set_source("")
-            background_tasks.create(self._load_clip(entry))
-        else:
-            self._image.props(f'src="/picture/{entry.number}?{session}" data-number={entry.number}')
-            self._image.props["alt"] = name
-
-    async def _explain_image_error(self, event: GenericEventArguments) -> None:
-        """The browser cannot display the image: report the error of our own decoder, if it has one."""
-        entry, media = self._entry, self._review_state.media
-        if entry is None or event.args != str(entry.number):
-            return
-        self._image.set_visibility(False)
-        if await self._await_or_explain(entry, media.thumb(entry.number)) is not None:
-            self._set_status("The browser cannot display this image: convert it to PNG or JPEG")
-
-    async def _load_clip(self, entry: ReviewItem) -> None:
-        review_state = self._review_state
-        await asyncio.sleep(_LOAD_DELAY_S)
-        if self._number != entry.number:
-            return
-        self._set_status("Preparing the clip")
-        if await self._await_or_explain(entry, review_state.media.clip(entry.number)) is None:
-            return
-        self._video.set_source(f"/clip/{entry.number}?{review_state.session}")
-        strip = await self._await_or_explain(entry, review_state.frame_strip(entry.number))
-        if strip is not None:
-            self._show_strip(entry, strip[1])
-
-    async def _await_or_explain(self, entry: ReviewItem, pending: Any) -> Any:
-        """Return the result, or None after an error or if another item is current by then."""
-        try:
-            found = await pending
-        except ItemError as error:
-            if self._number == entry.number:
-                self._video.set_visibility(False)
-                self._set_status(f"Cannot display this file: {error}")
-            return None
-        except LookupError:  # the file was removed
-            return None
-        if self._number != entry.number:
-            return None
-        self._set_status("")
-        return found
-
-    def _show_strip(self, entry: ReviewItem, times_s: list[float]) -> None:
-        """Show the frames as one image, with a button over each frame that seeks to its time."""
-        self._strip.clear()
-        with self._strip, ui.element("div"):
-            image = ui.element("img").props(f'src="/strip/{entry.number}?{self._review_state.session}"')
-            image.props["alt"] = f"{counted(len(times_s), 'frame')} that the model saw"
-            with ui.element("div").classes("times"):
-                for time_s in times_s:
-                    button = ui.button(f"{time_s:.2f}", on_click=lambda time_s=time_s: self._video.seek(time_s))
-                    button.props(f'flat dense aria-label="Go to {time_s:.2f} seconds"').classes("frame-time")
-
-    def _set_status(self, what: str) -> None:
-        self._state.text = encodable(what)
-        self._state.set_visibility(bool(what))
-        self._offer.set_visibility(self._entry is None and not any(self._review_state.library.present()))

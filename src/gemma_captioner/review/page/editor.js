@@ -18,6 +18,9 @@ export default {
     };
     document.addEventListener("captioner-moving", this.wait);
     document.addEventListener("captioner-typed", this.mirror);
+    // The fields of a structured caption follow the text.
+    this.$watch(() => [this.number, this.text, this.moving > 0 || !this.editable], ([number, text, locked]) =>
+      document.dispatchEvent(new CustomEvent("captioner-text", { detail: { number, text, locked } })));
   },
   unmounted() {
     document.removeEventListener("captioner-moving", this.wait);
@@ -46,7 +49,8 @@ export default {
       this.text = this.$el.value = this.before;
     },
     isTyping() {
-      return this.text !== this.before && document.activeElement === this.$el;
+      const focused = document.activeElement?.closest(".caption-editor, .caption-fields");
+      return this.text !== this.before && !!focused;
     },
     typed(event) {
       const value = event.target.value;

@@ -14,7 +14,8 @@ _SHOWN = {
 
 _POINTER = (
     "Click opens an item, Shift+click selects a range, Ctrl+click adds or removes an item. "
-    "On a touch screen, hold an item, or tap Select first. In the list, a click on a caption edits it."
+    "On a touch screen, hold an item, or tap Select first. In the list, a click on a caption edits it. "
+    "The wheel or two fingers zoom the picture, dragging moves it, a double click shows it one to one."
 )
 
 

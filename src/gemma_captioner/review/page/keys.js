@@ -5,7 +5,7 @@ const THEME = "gemma-captioner-theme";
 
 export default {
   template: `<span hidden></span>`,
-  props: { keys: Object, focus: Object, moves: Array },
+  props: { keys: Object, focus: Object, moves: Array, local: Array },
   mounted() {
     this.clicked = (event) => this.command(event.detail);
     document.addEventListener("keydown", this.key);
@@ -54,6 +54,7 @@ export default {
     },
     command(name) {
       if (name === "dark") return this.toggleTheme();
+      if (this.local.includes(name)) return document.dispatchEvent(new Event("captioner-" + name));
       if (this.moves.includes(name)) document.dispatchEvent(new Event("captioner-moving"));
       const { number, base } = document.querySelector(".caption-editor").dataset;
       this.$emit("command", { name, number: number ?? null, base: base ?? null });

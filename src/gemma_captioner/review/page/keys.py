@@ -27,6 +27,8 @@ KEYS = (
     Key("previous_flagged", ("F",), "Previous flagged", _NAVIGATE, moves=True),
     Key("next_open", ("o",), "Next undecided", _NAVIGATE, moves=True),
     Key("play", ("p",), "Play or pause the clip", _NAVIGATE),
+    Key("zoom", ("z",), "One pixel of the file as one of the screen, or fit", _NAVIGATE),
+    Key("fullscreen", ("Shift+Enter",), "Full screen", _NAVIGATE),
     Key("provenance", ("i",), "Show how the caption was made", _NAVIGATE),
     Key("edit", ("e",), "Edit. Then Enter saves, Ctrl+Enter saves and approves, Esc discards", _DECIDE),
     Key("approve", ("a",), "Approve and go to the next", _DECIDE, moves=True),
@@ -58,9 +60,12 @@ KEYS = (
     Key("dark", ("t",), "Light or dark", _GENERAL),
     Key("help", ("?",), "Keyboard shortcuts", _GENERAL),
 )
+# The browser runs these, without the server.
+LOCAL_COMMANDS = ("play", "zoom", "fullscreen")
 # keys.js focuses these, without the server.
 FOCUS: Mapping[str, str] = {
-    "edit": ".gallery.list .tile.current .tile-caption, .gallery.list .tile.current .tile-box, .caption-editor",
+    "edit": ".gallery.list .tile.current .tile-caption, .gallery.list .tile.current .tile-box, "
+    ".caption-fields.active .field-input, .caption-editor",
     "search": ".search input",
 }
 COMMANDS: Mapping[str, str] = {key: entry.command for entry in KEYS for key in entry.keys}

@@ -17,6 +17,7 @@ from ...errors import CaptionerError
 from ..caption_details import decode_settings_for
 from ..changes import Draft
 from ..edits import Edits
+from ..facts import FrameStrip
 from ..library import Library
 from ..media import Media, MediaFile
 from ..pixel_sizes import PixelSizes
@@ -124,8 +125,8 @@ class ReviewState:
         self.library.refresh()
         self.library.flag_unknown()
 
-    async def frame_strip(self, number: int) -> tuple[MediaFile, list[float]]:
-        """Return the frames that the model saw or would see, and their times in seconds. Raises `ItemError`."""
+    async def frame_strip(self, number: int) -> tuple[MediaFile, FrameStrip]:
+        """Return the frames that the model saw or would see, and their times. Raises `ItemError`."""
         if not 0 <= number < len(self.library.entries):
             raise LookupError(number)
         settings = await asyncio.to_thread(decode_settings_for, self.library[number], self.settings)

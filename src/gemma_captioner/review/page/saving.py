@@ -25,7 +25,7 @@ class Saving:
     async def _on_draft(self, event: GenericEventArguments) -> None:
         draft = _draft(event.args)
         self._tab.drafts.on_typed(draft)
-        self._tab.detail.show_length(draft.text)
+        self._tab.detail.show_text(draft.text)
 
     def _discard(self, event: GenericEventArguments) -> None:
         tab = self._tab

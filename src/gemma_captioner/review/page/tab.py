@@ -58,7 +58,6 @@ class ReviewTab:
             "next_flagged": lambda: self.seek(1, lambda entry: bool(entry.flags)),
             "previous_flagged": lambda: self.seek(-1, lambda entry: bool(entry.flags)),
             "next_open": lambda: self.seek(1, lambda entry: entry.decision is None),
-            "play": lambda: self.detail.play(),
             "provenance": lambda: self.detail.toggle_provenance(),
             "select": self.toggle,
             "select_next": lambda: self.extend(1),
