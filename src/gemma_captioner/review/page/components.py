@@ -88,7 +88,10 @@ class CaptionEditor(ui.element, component="editor.js"):
 
 
 class Keys(ui.element, component="keys.js"):
-    """Keyboard shortcuts and the theme. It emits `command` {name, number, base}: the caption that the editor shows."""
+    """Keyboard shortcuts and the theme. It emits `command` {name, number, base, proposal}: what the page shows then.
+
+    number, base: the item and the digest of its caption. proposal: the digest of its new caption, if there is one.
+    """
 
     def __init__(self, keys: Mapping[str, str], focus: Mapping[str, str], moves: Iterable[str]) -> None:
         """keys: key -> command. focus: command -> selector of the field to focus. moves: navigation commands."""

@@ -104,6 +104,7 @@ class Detail:
         self._show_flags()
         proposal = None if entry is None else self._review_state.proposals.of(entry.number)
         self._proposal.set_visibility(proposal is not None)
+        self._proposal.props["data-digest"] = proposal.digest if proposal else None
         if entry is not None and proposal is not None:
             self._sides.show([("", entry.caption.text, proposal.text)])
         if self._provenance.visible:

@@ -54,7 +54,8 @@ export default {
       if (name === "dark") return this.toggleTheme();
       if (this.moves.includes(name)) document.dispatchEvent(new Event("captioner-moving"));
       const { number, base } = document.querySelector(".caption-editor").dataset;
-      this.$emit("command", { name, number: number ?? null, base: base ?? null });
+      const { digest } = document.querySelector(".proposal").dataset; // of the new caption that is shown
+      this.$emit("command", { name, number: number ?? null, base: base ?? null, proposal: digest ?? null });
     },
     toggleTheme() {
       Quasar.Dark.toggle();

@@ -40,6 +40,7 @@ class ReviewTab:
         self.is_open = False
         self.is_selecting = False  # whether a plain click toggles the selection, for fingers
         self._digests: dict[int, str | None] = {}  # item number -> digest of the caption that the browser was sent
+        self.shown_proposals: dict[int, str | None] = {}  # item number -> digest of the proposal that it was sent
         self.on_view: list[Callable[[], None]] = []  # called when the shown items or their state change
         self.command_lock = asyncio.Lock()  # commands run one after another, however fast the keys are
         self.gallery: Gallery
@@ -123,7 +124,9 @@ class ReviewTab:
 
     def tile(self, entry: ReviewItem) -> Tile:
         self._digests[entry.number] = entry.caption.digest
-        return tile(entry, has_proposal=entry.number in self.review_state.proposals)
+        if proposal := self.review_state.proposals.of(entry.number):
+            self.shown_proposals[entry.number] = proposal.digest
+        return tile(entry, has_proposal=proposal is not None)
 
     def entry(self) -> ReviewItem | None:
         current = self.selection.current
@@ -253,11 +256,12 @@ class ReviewTab:
 
     async def on_command(self, event: GenericEventArguments) -> None:
         """Run the command of a key or a button. The browser names the caption that it shows at that moment."""
-        name, number, base = (event.args[key] for key in ("name", "number", "base"))
+        name, number, base, proposal = (event.args[key] for key in ("name", "number", "base", "proposal"))
         with self.navigating(name in NAVIGATION_COMMANDS):
             async with self.command_lock:
                 if number is not None:
                     self._digests[int(number)] = self.drafts.rebased(Draft(int(number), base, "")).base
+                    self.shown_proposals[int(number)] = proposal
                 await self._run(name)
 
     @contextmanager
