@@ -8,6 +8,7 @@ from ..dataset.discover import natural_sort_key
 from ..types import Kind
 from .library import ReviewItem
 from .patterns import compile_pattern, search, with_time_limit
+from .tags import split_tags
 
 State = Literal["open", "approved", "rejected", "uncaptioned", "failed", "recaptioned", "by hand"]
 Sort = Literal["name", "length", "flags"]
@@ -22,6 +23,7 @@ class Query:
 
     text: str = ""  # searched in captions and names
     is_regex: bool = False
+    tag: str = ""  # exactly
     flag: str = ""  # `any` for any flag, "" for no filter
     kind: Kind | None = None
     state: State | None = None
@@ -50,8 +52,8 @@ class Query:
 
 
 _FILTERS = (
-    ("text", "is_regex"), ("only", "only_reason"), ("flag",), ("folder",), ("min_words", "max_words"), ("kind",),
-    ("state",),
+    ("text", "is_regex"), ("tag",), ("only", "only_reason"), ("flag",), ("folder",), ("min_words", "max_words"),
+    ("kind",), ("state",),
 )  # fmt: skip
 
 
@@ -78,6 +80,7 @@ def filter_items(entries: Iterable[ReviewItem], query: Query, proposed: Containe
             (query.only is None or entry.number in query.only)
             and (query.kind is None or entry.item.kind == query.kind)
             and (query.state is None or _STATES[query.state](entry, entry.number in proposed))
+            and (not query.tag or query.tag in split_tags(entry.caption.text))
             and (not query.flag or (bool(entry.flags) if query.flag == ANY_FLAG else query.flag in entry.flags))
             and (query.folder is None or f"{entry.folder}/".startswith(f"{query.folder}/"))
             and (query.min_words is None or entry.caption.count >= query.min_words)
