@@ -72,17 +72,18 @@ class PhraseIndex:
         if len(self._counts) > 2 * len(self._offered) + _MAX_ONCE:
             self._counts = Counter({phrase: self._counts[phrase] for phrase in self._offered})
 
-    def complete(self, before: str, most: int = 8) -> list[tuple[str, int]]:
-        """Return (phrase, how many of its letters are typed already). before: the text up to the cursor.
+    def complete(self, before: str, *, is_tag: bool = False, most: int = 8) -> list[tuple[str, str]]:
+        """Return (phrase, what of it is typed), those that go on from the most words first.
 
-        The most specific come first: those that go on from the most words.
+        before: the text up to the cursor. is_tag: it is one tag, which is replaced by another with its capitals.
 
-        # "a woman with lo" -> ("with long hair", 7), ("long hair", 2)
+        # "a woman with lo" -> ("with long hair", "with lo"), ("long hair", "lo")
         """
-        found: dict[str, tuple[str, int]] = {}  # rest -> its phrase
-        for typed in _contexts(before):
+        found: dict[str, tuple[str, str]] = {}  # what is to come -> its phrase
+        for typed in [before.strip()] if is_tag else _contexts(before):
             for phrase in self._most_frequent(typed, most):
-                found.setdefault(phrase[len(typed) :], (phrase, len(typed)))
+                rest = phrase[len(typed) :]
+                found.setdefault(rest, (phrase if is_tag else typed + rest, typed))
             if len(found) >= most:
                 break
         return list(found.values())[:most]

@@ -4,9 +4,10 @@ A tag is the text between two commas, as it is written: "Red hair" and "red hair
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from ..captions.unfinished import is_list
+from .library import ReviewItem
 
 _MAX_TAG_WORDS = 5
 
@@ -71,7 +72,21 @@ def without_repeats(caption: str) -> str:
     return join_tags(unique) if len(unique) < len(tags) else caption
 
 
-def count_tags(captions: Iterable[str]) -> Mapping[str, int]:
-    """Return tag -> number of captions with it, the most frequent first."""
-    counts = Counter(tag for caption in captions for tag in set(split_tags(caption)))
-    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0].casefold())))
+class TagCounts:
+    """How many captions have each tag. It counts again what changed since the last update only."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._texts: dict[int, str] = {}  # item number -> its caption as counted
+
+    def update(self, entries: Iterable[ReviewItem]) -> list[tuple[str, int]]:
+        """Return (tag, number of captions with it), the most frequent first."""
+        present = {entry.number: entry.caption.text for entry in entries}
+        for number in self._texts.keys() | present.keys():
+            before, after = self._texts.get(number, ""), present.get(number, "")
+            if before != after:
+                self._counts.subtract(set(split_tags(before)))
+                self._counts.update(set(split_tags(after)))
+        self._texts = present
+        self._counts = +self._counts  # without those that are gone
+        return sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0].casefold()))

@@ -34,6 +34,7 @@ from .run_panel import RunPanel, run_line
 from .saving import Saving
 from .selection_bar import SelectionBar
 from .tab import ReviewTab
+from .tag_mode import TagMode
 
 _PANELS = {"captions_tab": "Captions", "overview_tab": "Overview", "run_tab": "Run"}
 _TOOLS = (("Change many", "bulk", "b"), ("Help", "help", "?"))
@@ -135,7 +136,9 @@ async def _page(review_state: ReviewState, client: Client) -> None:
             with ui.element("div").classes("panel-grid") as captions:
                 Filters(tab)
                 SelectionBar(tab)
-                tab.gallery = Gallery(review_state.session).on("pick", tab.pick)
+                with ui.element("div").classes("browse"):
+                    tab.gallery = Gallery(review_state.session).on("pick", tab.pick)
+                    tag_mode = TagMode(tab, bulk)
                 tab.gallery.on("columns", lambda event: setattr(tab, "columns", event.args))
             overview, runs = OverviewPanel(tab), RunPanel(tab)
         tab.detail = Detail(review_state, filter_by=tab.filter_by, empty_message=tab.empty_message)
@@ -162,6 +165,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     tab.commands |= Actions(tab).commands
     tab.commands |= {name: partial(show_panel, name) for name in panels}
     tab.commands |= {"help": shortcuts.open, "bulk": bulk.open, "recaption": recaption.open}
+    tab.commands["tag_mode"] = tag_mode.toggle
     tab.commands |= {f"show_{name}": partial(show_items, Query(state=state)) for name, state in _SHOWN_AFTER_RUN}
     show_panel("captions_tab")
     Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS).on("command", tab.on_command)
@@ -171,5 +175,6 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     client.on_disconnect(tab.save_unsaved)
     client.on_delete(tab.close)
     tab.open(client.tab_id or client.id)
+    tag_mode.restore()
     ui.timer(_REFRESH_INTERVAL_S, refresh_run)
     await saving.restore_drafts()

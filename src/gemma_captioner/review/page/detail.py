@@ -7,15 +7,12 @@ from typing import Any
 from nicegui import background_tasks, ui
 from nicegui.events import GenericEventArguments
 
-from ...captions.length import describe_length
-from ...captions.limits import estimated_tokens
-from ...config.languages import LANGUAGES
-from ...config.targets import token_limit
 from ...errors import ItemError
 from ...text import counted, encodable
 from ..caption_details import describe_provenance
 from ..changes import Draft
 from ..library import ReviewItem
+from .caption_panel import CaptionPanel
 from .components import CaptionEditor, DiffList, click_handler
 from .review_state import ReviewState
 
@@ -29,6 +26,7 @@ _ACTIONS = (
     ("Recaption", "recaption", "c"),
     ("Trash", "trash", "d"),
 )
+_TOOLS = (("Tags", "tag_mode", ","),)
 
 
 class Detail:
@@ -38,7 +36,6 @@ class Detail:
         self, review_state: ReviewState, *, filter_by: Callable[..., None], empty_message: Callable[[], str]
     ) -> None:
         self._review_state = review_state
-        self._filter_by = filter_by
         self._empty_message = empty_message
         self._number: int | None = None
         self._entry: ReviewItem | None = None
@@ -51,25 +48,24 @@ class Detail:
                     self._offer = ui.button("Open the run").on("click", js_handler=click_handler("run_tab"))
                     self._offer.props("outline no-caps")
             self._strip = ui.element("div").classes("strip")
-            with ui.element("div").classes("line"):
-                self._name = ui.label().classes("name").props("role=heading aria-level=2 dir=auto")
-                self._decision = ui.label()
-                self._count = ui.label().props("aria-live=polite")
-            self.editor = CaptionEditor(str(review_state.library.root.folder))
-            self.editor.props(f'lang="{LANGUAGES[review_state.settings.quality.language]}"')
+            self.caption = CaptionPanel(review_state, filter_by)
             with ui.element("div").classes("proposal").props('aria-label="New caption"') as self._proposal:
                 self._sides = DiffList(labels=("Present caption", "New caption"))
                 with ui.element("div").classes("actions"):
                     resolutions = self._buttons((("Accept new", "accept", "y"), ("Keep old", "keep", "n")))
-            self._flags = ui.element("div").classes("flags")
             with ui.element("div").classes("actions") as self._actions:
                 for sign, command, key, name in _MOVES:
                     button = ui.button(sign).on("click", js_handler=click_handler(command)).classes(f"do-{command}")
                     button.props(f'outline dense aria-label="{name}" aria-keyshortcuts="{key}"')
                 self._targeted = resolutions | self._buttons(_ACTIONS)
+                self._buttons(_TOOLS)
             self._provenance = ui.element("dl").classes("provenance")
             self._provenance.set_visibility(False)
         self._show_media()
+
+    @property
+    def editor(self) -> CaptionEditor:
+        return self.caption.editor
 
     def _buttons(self, actions: tuple[tuple[str, str, str], ...]) -> dict[str, ui.button]:
         """actions: (label, command, key). Return the buttons by label."""
@@ -90,18 +86,8 @@ class Detail:
         """fill: also put its caption, or the unsaved `draft`, into the editor."""
         is_other = entry is None or entry.number != self._number
         self._entry, self._number = entry, None if entry is None else entry.number
-        if fill:
-            caption = entry.caption if entry else None
-            on_disk, base = (caption.text, caption.digest) if caption else ("", None)
-            text, base = (draft.text, draft.base) if draft else (on_disk, base)
-            name, editable = (entry.name, entry.access_error is None) if entry else ("", False)
-            self.editor.show(self._number, base, text, on_disk=on_disk, editable=editable, name=name)
-            self.show_length(text)
-            self.show_decision(has_draft=draft is not None)
-        self._name.text = entry.name if entry else ""
-        for part in (self.editor, self._actions):
-            part.set_visibility(entry is not None)
-        self._show_flags()
+        self.caption.show(entry, fill=fill, draft=draft)
+        self._actions.set_visibility(entry is not None)
         proposal = None if entry is None else self._review_state.proposals.of(entry.number)
         self._proposal.set_visibility(proposal is not None)
         self._proposal.props["data-digest"] = proposal.digest if proposal else None
@@ -112,24 +98,6 @@ class Detail:
         if is_other:
             self._show_media()
 
-    def show_decision(self, *, has_draft: bool = False) -> None:
-        """has_draft: whether the editor holds text that was not saved because of a conflict."""
-        decision = (self._entry.decision or "") if self._entry else ""
-        self._decision.text = "not saved" if has_draft else decision
-        self._decision.classes(replace=f"decision {'rejected' if has_draft else decision}")
-
-    def show_length(self, text: str) -> None:
-        """Show the number of words, and of tokens against the limit of the target's text encoder."""
-        target = self._review_state.settings.quality.target
-        length = describe_length(text)
-        if (limit := token_limit(target)) is not None:
-            tokens = estimated_tokens(text, limit.encoder)
-            length += f", about {tokens} of {limit.max_tokens} tokens ({target})"
-            self._count.classes(replace="count over" if tokens > limit.max_tokens else "count")
-        else:
-            self._count.classes(replace="count")
-        self._count.text = length
-
     def play(self) -> None:
         if self._entry is not None and self._entry.item.kind == "clip":
             ui.run_javascript(f"const v = getElement({self._video.id}).$el; v.paused ? v.play() : v.pause()")
@@ -137,18 +105,6 @@ class Detail:
     def toggle_provenance(self) -> None:
         self._provenance.set_visibility(not self._provenance.visible)
         self._show_provenance()
-
-    def _show_flags(self) -> None:
-        self._flags.clear()
-        entry = self._entry
-        if entry is None:
-            return
-        with self._flags:
-            for flag in entry.flags:
-                button = ui.button(flag.replace("_", " "), on_click=lambda flag=flag: self._filter_by(flag=flag))
-                button.props("flat dense no-caps").classes("flag").tooltip("show all items with this flag")
-            for error in filter(None, (entry.access_error, entry.failure)):
-                ui.label(error).classes("fault").props("role=alert")
 
     def _show_provenance(self) -> None:
         self._provenance.clear()

@@ -145,6 +145,9 @@ class ReviewTab:
             self.redisplay()
         self._notify_view()
 
+    def refresh_text(self) -> None:
+        self.detail.caption.refresh_text()
+
     def redisplay(self) -> None:
         """Display the current item again. Unsaved text stays in the editor."""
         self.detail.show(self.entry(), fill=not self.drafts.has_unsaved(self.selection.current))
