@@ -75,12 +75,13 @@ class PhraseIndex:
     def complete(self, before: str, *, is_tag: bool = False, most: int = 8) -> list[tuple[str, str]]:
         """Return (phrase, what of it is typed), those that go on from the most words first.
 
-        before: the text up to the cursor. is_tag: it is one tag, which is replaced by another with its capitals.
+        before: the text up to the cursor. is_tag: its last tag is completed, with the capitals of the phrase.
 
         # "a woman with lo" -> ("with long hair", "with lo"), ("long hair", "lo")
         """
         found: dict[str, tuple[str, str]] = {}  # what is to come -> its phrase
-        for typed in [before.strip()] if is_tag else _contexts(before):
+        tag = before.rpartition(",")[2].strip()
+        for typed in ([tag] if tag else []) if is_tag else _contexts(before):
             for phrase in self._most_frequent(typed, most):
                 rest = phrase[len(typed) :]
                 found.setdefault(rest, (phrase if is_tag else typed + rest, typed))

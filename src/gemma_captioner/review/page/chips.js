@@ -67,7 +67,11 @@ export default {
       if (typed.length) this.put([...new Set([...before, ...typed, ...after])]);
     },
     typed(event) {
-      if (event.target.value.endsWith(",")) this.add();
+      const { value } = event.target;
+      if (value.endsWith(",")) this.add();
+      if (value !== ",") return; // else the key that led here leads back
+      event.target.blur();
+      document.dispatchEvent(new CustomEvent("captioner-command", { detail: "tag_mode" }));
     },
     inputKey(event) {
       const input = event.target;

@@ -94,10 +94,6 @@ class CaptionEditor(ui.element, component="editor.js"):
 class TagChips(ui.element, component="chips.js"):
     """The tags of the caption in the editor, which saves what they change."""
 
-    def focus(self) -> None:
-        """Focus the field that adds a tag."""
-        self.run_method("focus")
-
 
 class TagList(ui.element, component="tag_list.js"):
     """All tags. It emits `pick`, a tag."""

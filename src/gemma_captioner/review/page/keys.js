@@ -45,7 +45,7 @@ export default {
       event.preventDefault();
       const field = this.focus[command] && document.querySelector(this.focus[command]);
       if (field) {
-        if (!field.checkVisibility()) this.command("captions_tab");
+        if (!field.checkVisibility()) this.command(command === "tag_mode" ? command : "captions_tab");
         return this.enter(field, performance.now() + 2000);
       }
       this.command(command);

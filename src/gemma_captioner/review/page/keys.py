@@ -45,7 +45,7 @@ KEYS = (
     Key("select_all", ("Ctrl+a",), "Select all shown", _BULK),
     Key("clear", ("Escape",), "Clear the selection, then one filter after the other", _BULK, moves=True),
     Key("bulk", ("b",), "Change the captions of the selection or of all shown", _BULK),
-    Key("tag_mode", (",",), "Tags: the caption as chips, and all tags with their counts", _BULK),
+    Key("tag_mode", (",",), "Tags: the caption as chips, and all tags of the folder. In the empty field, back", _BULK),
     Key("search", ("/",), "Search", _GENERAL),
     Key("refresh", ("g",), "Refresh the filter", _GENERAL, moves=True),
     Key("captions_tab", ("1",), "Captions", _GENERAL),
@@ -55,6 +55,6 @@ KEYS = (
     Key("help", ("?",), "Keyboard shortcuts", _GENERAL),
 )
 # keys.js focuses these, without the server.
-FOCUS: Mapping[str, str] = {"edit": ".tag-chips:not(.hidden) .tag-input, .caption-editor", "search": ".search input"}
+FOCUS: Mapping[str, str] = {"edit": ".caption-editor", "search": ".search input", "tag_mode": ".tag-input"}
 COMMANDS: Mapping[str, str] = {key: entry.command for entry in KEYS for key in entry.keys}
 NAVIGATION_COMMANDS = tuple(entry.command for entry in KEYS if entry.moves)

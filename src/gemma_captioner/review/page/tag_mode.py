@@ -42,8 +42,6 @@ class TagMode:
         tab.detail.caption.chips.set_visibility(is_on)
         (tab.review_state.tagging.add if is_on else tab.review_state.tagging.discard)(tab.tab_id)
         self._refresh()
-        if is_on:
-            tab.detail.caption.chips.focus()
 
     def restore(self) -> None:
         """Switch it on if it was on before the page was reloaded."""
