@@ -26,8 +26,8 @@ from gemma_captioner.review.edits import Edits
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.proposals import Proposals
 from gemma_captioner.review.query import Query, filter_items
+from tests import test_review_tags
 from tests.support.files import captions, journal
-from tests.test_review_tags import test_operations_on_tags
 
 
 def opened(folder: Path, **settings) -> Library:
@@ -617,7 +617,7 @@ def test_many_at_once_are_one_step(library, edits):
 
 
 def test_every_operation_is_tried_above():
-    marks = [*test_operations.pytestmark, *test_operations_on_tags.pytestmark]
+    marks = [*test_operations.pytestmark, *test_review_tags.test_operations_on_tags.pytestmark]
     assert {case[0] for mark in marks for case in mark.args[1]} == set(OPERATIONS)
 
 
