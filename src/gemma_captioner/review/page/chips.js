@@ -24,7 +24,9 @@ export default {
     split: (text) => text.split(",").map((tag) => tag.trim().replace(/\s+/g, " ")).filter(Boolean),
     read() {
       this.$nextTick(() => {
-        const text = this.field().value;
+        const { value: text, dataset } = this.field();
+        if (dataset.number !== this.number) this.edited = null;
+        this.number = dataset.number;
         this.isTags = !/\n|^\s*[{[]/.test(text); // else it is several captions, or fields
         this.tags = this.split(text);
       });
@@ -59,12 +61,12 @@ export default {
       this.$refs.input.select();
     },
     add() {
-      const typed = this.split(this.$refs.input.value);
-      const [before, after] = this.edited === null ? [this.tags, []]
-        : [this.tags.slice(0, this.edited), this.tags.slice(this.edited + 1)];
+      const place = this.edited ?? this.tags.length, tags = [...this.tags];
+      const [renamed] = tags.splice(place, 1);
+      const typed = this.split(this.$refs.input.value).filter((tag) => !tags.includes(tag));
       this.$refs.input.value = "";
       this.edited = null;
-      if (typed.length) this.put([...new Set([...before, ...typed, ...after])]);
+      if (typed.length && typed.join() !== renamed) this.put(tags.toSpliced(place, 0, ...new Set(typed)));
     },
     typed(event) {
       const { value } = event.target;
@@ -77,7 +79,7 @@ export default {
       const input = event.target;
       if (event.isComposing) return;
       if (event.key === "Enter" && input.value) this.add();
-      else if (event.key === "Escape" && this.edited !== null) this.add((input.value = this.tags[this.edited]));
+      else if (event.key === "Escape" && this.edited !== null) this.edited = input.value = null;
       else if (event.key === "Backspace" && !input.value && this.tags.length) this.focus(this.tags.length - 1);
       else if (event.key === "ArrowLeft" && !input.selectionEnd && this.tags.length) this.focus(this.tags.length - 1);
       else return;

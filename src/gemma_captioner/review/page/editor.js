@@ -37,9 +37,8 @@ export default {
     },
   },
   watch: {
-    text() {
-      document.dispatchEvent(new Event("captioner-text"));
-    },
+    text: () => document.dispatchEvent(new Event("captioner-text")),
+    number: () => document.dispatchEvent(new Event("captioner-text")),
   },
   mounted() {
     this.wait = () => {

@@ -135,6 +135,8 @@ class Filters:
         ]
         if query.only_reason:
             parts.insert(1, query.only_reason)
+        if query.tag:
+            parts.insert(1, f"with the tag {query.tag}")
         self._counts.text = "  \u00b7  ".join([*parts, *tab.review_state.library.problems])
         self._all.set_visibility(query.is_filter)
         files = decided.total()

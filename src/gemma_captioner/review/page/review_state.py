@@ -70,7 +70,7 @@ class ReviewState:
                 loop.call_soon_threadsafe(self._notify_tabs, set(numbers))
 
         self.library.listeners.append(on_change)
-        self._tasks += [loop.create_task(work()) for work in (self._watch_folder, self._learn, self._find_tokenizer)]
+        self._tasks += [loop.create_task(work()) for work in (self._watch_folder, self._learn)]
 
     async def close(self) -> None:
         for tab in self.tabs:
@@ -95,6 +95,7 @@ class ReviewState:
 
     async def _watch_folder(self) -> None:
         """Rescan for changes by other programs: a run from a terminal, an editor, another review server."""
+        await self._find_tokenizer()  # first: the flags of captions without a record depend on it
         while True:
             started = time.monotonic()
             with suppress(CaptionerError, OSError):  # a network share may be briefly unavailable

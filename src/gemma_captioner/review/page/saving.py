@@ -24,7 +24,8 @@ class Saving:
     async def _on_draft(self, event: GenericEventArguments) -> None:
         draft = _draft(event.args)
         self._tab.drafts.on_typed(draft)
-        self._tab.detail.caption.show_text(draft.text)
+        if self._tab.selection.current == draft.number:
+            self._tab.detail.caption.show_text(draft.text)
 
     def _discard(self, event: GenericEventArguments) -> None:
         tab = self._tab
