@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from gemma_captioner.dataset.sidecar import digest
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.tokenizer import token_counter
@@ -67,7 +68,7 @@ def test_the_box_grows_marks_counts_completes_and_tells_what_is_saved(browser, f
     user.press("e")
     user.page.keyboard.type(" <i>a</i> \U0001f600 word" * 12)
     expect(state).to_have_text("not saved")
-    expect(user.find(".caption-marks .marked-too_long")).to_contain_text("word")
+    expect(user.find(".caption-marks .marked-too_long").last).to_contain_text("word")
     expect(count).to_have_class(re.compile("over"))
     assert user.box.evaluate("box => box.clientHeight") > height
     assert user.box.evaluate("box => box.scrollHeight - box.clientHeight") <= 0
@@ -116,6 +117,7 @@ def test_text_that_is_not_saved_is_not_approved(browser, folder, address):
     expect(user.counts).to_contain_text("0 approved")
     user.press("e", "Escape")
     expect(user.box).to_have_value("Theirs.")
+    expect(user.box).to_have_attribute("data-base", digest(b"Theirs."))
     user.press("a")
     expect(user.counts).to_contain_text("1 approved")
     user.press("u")

@@ -52,7 +52,7 @@ class BulkEditDialog:
 
     def _preview(self) -> None:
         operation = OPERATIONS[self._name.value]
-        self._text.props["label"] = operation.text_label
+        self._text.props["label"], self._replacement.props["label"] = operation.text_label, operation.replacement_label
         self._text.set_visibility(bool(operation.text_label))
         for field in (self._text, self._replacement):
             field.props["data-completes"] = "tags" if operation.takes_tags else None

@@ -1,8 +1,10 @@
 """The caption of the current item: its editor with marks and completions, its tags, its length and its flags."""
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 
-from nicegui import ui
+from nicegui import background_tasks, ui
 from nicegui.events import GenericEventArguments
 
 from ...captions.flags import part_rules
@@ -10,7 +12,7 @@ from ...captions.length import describe_length
 from ...captions.limits import estimated_tokens
 from ...captions.marks import flag_marks, marked_parts, unread_mark
 from ...config.languages import LANGUAGES
-from ...config.targets import states_silence, token_limit
+from ...config.targets import TokenLimit, states_silence, token_limit
 from ..changes import Draft
 from ..library import ReviewItem
 from .components import CaptionEditor, Completions, TagChips
@@ -27,6 +29,8 @@ class CaptionPanel:
         self._filter_by = filter_by
         self._entry: ReviewItem | None = None
         self._text = ""
+        self._target = review_state.settings.quality.target
+        self._is_marking = self._is_stale = False
         with ui.element("div").classes("line"):
             self._name = ui.label().classes("name").props("role=heading aria-level=2 dir=auto")
             self._decision = ui.label()
@@ -62,36 +66,58 @@ class CaptionPanel:
 
     def show_text(self, text: str) -> None:
         """Describe the text in the editor: its words, its tokens against the limit of the target, and its marks."""
-        target = self._review_state.settings.quality.target
-        exact, limit = self._review_state.count_tokens, token_limit(target)
-        length, is_over, marks = describe_length(text), False, []
-        if limit is not None:
-            count = exact or (lambda part: estimated_tokens(part, limit.encoder))
-            tokens = count(text)
+        length, is_over = describe_length(text), False
+        if (limit := token_limit(self._target)) is not None:
+            tokens = self._counter(limit)(text)
             is_over = tokens > limit.max_tokens
-            length += f", {'' if exact else 'about '}{tokens} of {limit.max_tokens} tokens ({target})"
-            if is_over and (mark := unread_mark(text, limit.max_tokens, count)):
-                marks.append(mark)
+            about = "" if self._review_state.count_tokens else "about "
+            length += f", {about}{tokens} of {limit.max_tokens} tokens ({self._target})"
         self._text, self._count.text = text, length
         self._count.classes(replace="count over" if is_over else "count")
         if self._entry is not None:
-            marks += flag_marks(text, self._rules(text))
-            parts = [
-                (" ".join(f"marked-{flag}" for flag in flags.split()) + " marked" * bool(flags), part)
-                for flags, part in marked_parts(text, marks)
-            ]
-            self.editor.show_marks(self._entry.number, parts)
+            self._mark_soon()
+
+    def _mark_soon(self) -> None:
+        """Mark the text in a thread. Of the texts that come while one is marked, only the last one is."""
+        self._is_stale = True
+        if not self._is_marking:
+            self._is_marking = True
+            background_tasks.create(self._mark())
+
+    async def _mark(self) -> None:
+        try:
+            while self._is_stale:
+                self._is_stale = False
+                entry, text = self._entry, self._text
+                parts = await asyncio.to_thread(self._marked, entry, text)
+            if entry is not None and not self.editor.is_deleted:
+                self.editor.show_marks(entry.number, parts)
+        finally:
+            self._is_marking = False
+
+    def _marked(self, entry: ReviewItem | None, text: str) -> list[tuple[str, str]]:
+        """Return the text in parts with their CSS classes."""
+        marks = flag_marks(text, self._rules(entry, text))
+        if (limit := token_limit(self._target)) and (
+            unread := unread_mark(text, limit.max_tokens, self._counter(limit))
+        ):
+            marks.append(unread)
+        parts = marked_parts(text, marks)
+        return [(" ".join(f"marked marked-{flag}" for flag in flags.split()), part) for flags, part in parts]
+
+    def _counter(self, limit: TokenLimit) -> Callable[[str], int]:
+        return self._review_state.count_tokens or partial(estimated_tokens, encoder=limit.encoder)
 
     def refresh_text(self) -> None:
         """Describe the same text again, with a tokenizer that was loaded since."""
         self.show_text(self._text)
 
-    def _rules(self, text: str) -> dict[str, Callable[[str], bool]]:
+    def _rules(self, entry: ReviewItem | None, text: str) -> dict[str, Callable[[str], bool]]:
         """The rules that may have raised the caption's flags, or for an edited text all."""
-        rules = part_rules(states_silence=states_silence(self._review_state.settings.quality.target))
-        is_edited = self._entry is None or text != self._entry.caption.text
-        flags = () if self._entry is None else self._entry.flags
+        is_edited = entry is None or text != entry.caption.text
         is_prose = len(text) <= _MAX_MARKED and not text.lstrip().startswith("{")
+        flags = entry.flags if entry else ()
+        rules = part_rules(states_silence=states_silence(self._target))
         return {flag: rule for flag, rule in rules.items() if (is_edited and is_prose) or flag in flags}
 
     def _complete(self, event: GenericEventArguments) -> None:

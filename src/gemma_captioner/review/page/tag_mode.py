@@ -6,6 +6,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from ...text import counted
+from ..tags import is_short
 from .bulk_edit_dialog import BulkEditDialog
 from .components import TagList
 
@@ -56,7 +57,7 @@ class TagMode:
         tab, typed = self._tab, (self._typed.value or "").strip().casefold()
         self._shown_at = tab.changes, tab.query.tag
         counts = tab.review_state.tags.update(tab.review_state.library.present())
-        found = [entry for entry in counts if typed in entry[0].casefold()]
+        found = [(tag, count) for tag, count in counts if typed in tag.casefold() and is_short(tag)]
         self._list.show(found[:_MAX_SHOWN], chosen=tab.query.tag, more=max(0, len(found) - _MAX_SHOWN))
         self._status.text = f"{counted(len(found), 'tag')}"
 
