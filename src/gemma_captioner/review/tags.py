@@ -5,6 +5,7 @@ A tag is the text between two commas, as it is written: "Red hair" and "red hair
 
 from collections import Counter
 from collections.abc import Iterable
+from threading import Lock
 
 from ..captions.unfinished import is_list
 from .library import ReviewItem
@@ -78,20 +79,27 @@ def without_repeats(caption: str) -> str:
 
 
 class TagCounts:
-    """How many captions have each tag. It counts again what changed since the last update only."""
+    """How many captions have each short tag. It counts again what changed since the last update only. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self._counts: Counter[str] = Counter()
         self._texts: dict[int, str] = {}  # item number -> its caption as counted
 
     def update(self, entries: Iterable[ReviewItem]) -> list[tuple[str, int]]:
         """Return (tag, number of captions with it), the most frequent first."""
         present = {entry.number: entry.caption.text for entry in entries}
-        for number in self._texts.keys() | present.keys():
-            before, after = self._texts.get(number, ""), present.get(number, "")
-            if before != after:
-                self._counts.subtract(set(split_tags(before)))
-                self._counts.update(set(split_tags(after)))
-        self._texts = present
-        self._counts = +self._counts  # without those that are gone
-        return sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0].casefold()))
+        with self._lock:
+            for number in self._texts.keys() | present.keys():
+                before, after = self._texts.get(number, ""), present.get(number, "")
+                if before is not after:
+                    self._add(before, -1)
+                    self._add(after, 1)
+            self._texts = present
+            return sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0].casefold()))
+
+    def _add(self, caption: str, times: int) -> None:
+        for tag in filter(is_short, set(split_tags(caption))):
+            self._counts[tag] += times
+            if not self._counts[tag]:
+                del self._counts[tag]

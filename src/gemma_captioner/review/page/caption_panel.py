@@ -1,10 +1,9 @@
 """The caption of the current item: its editor with marks and completions, its tags, its length and its flags."""
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from nicegui import background_tasks, ui
+from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from ...captions.flags import part_rules
@@ -16,6 +15,7 @@ from ...config.targets import TokenLimit, states_silence, token_limit
 from ..changes import Draft
 from ..library import ReviewItem
 from .components import CaptionEditor, Completions, TagChips
+from .latest import LatestOnly
 from .review_state import ReviewState
 
 _MAX_MARKED = 6_000  # characters: the rules take too long on more with each typed letter
@@ -30,7 +30,9 @@ class CaptionPanel:
         self._entry: ReviewItem | None = None
         self._text = ""
         self._target = review_state.settings.quality.target
-        self._is_marking = self._is_stale = False
+        self._marks = LatestOnly(
+            lambda: partial(self._marked, self._entry, self._text), lambda marked: self.editor.show_marks(*marked)
+        )
         with ui.element("div").classes("line"):
             self._name = ui.label().classes("name").props("role=heading aria-level=2 dir=auto")
             self._decision = ui.label()
@@ -74,36 +76,18 @@ class CaptionPanel:
             length += f", {about}{tokens} of {limit.max_tokens} tokens ({self._target})"
         self._text, self._count.text = text, length
         self._count.classes(replace="count over" if is_over else "count")
-        if self._entry is not None:
-            self._mark_soon()
+        self._marks.request()
 
-    def _mark_soon(self) -> None:
-        """Mark the text in a thread. Of the texts that come while one is marked, only the last one is."""
-        self._is_stale = True
-        if not self._is_marking:
-            self._is_marking = True
-            background_tasks.create(self._mark())
-
-    async def _mark(self) -> None:
-        try:
-            while self._is_stale:
-                self._is_stale = False
-                entry, text = self._entry, self._text
-                parts = await asyncio.to_thread(self._marked, entry, text)
-            if entry is not None and not self.editor.is_deleted:
-                self.editor.show_marks(entry.number, parts)
-        finally:
-            self._is_marking = False
-
-    def _marked(self, entry: ReviewItem | None, text: str) -> list[tuple[str, str]]:
-        """Return the text in parts with their CSS classes."""
+    def _marked(self, entry: ReviewItem | None, text: str) -> tuple[int | None, list[tuple[str, str]]]:
+        """Return the item's number and the text in parts with their CSS classes."""
+        if entry is None:
+            return None, []
         marks = flag_marks(text, self._rules(entry, text))
-        if (limit := token_limit(self._target)) and (
-            unread := unread_mark(text, limit.max_tokens, self._counter(limit))
-        ):
-            marks.append(unread)
+        if (limit := token_limit(self._target)) is not None:
+            marks += filter(None, [unread_mark(text, limit.max_tokens, self._counter(limit))])
         parts = marked_parts(text, marks)
-        return [(" ".join(f"marked marked-{flag}" for flag in flags.split()), part) for flags, part in parts]
+        classes = [" ".join(f"marked marked-{flag}" for flag in flags.split()) for flags, _ in parts]
+        return entry.number, list(zip(classes, (part for _, part in parts), strict=True))
 
     def _counter(self, limit: TokenLimit) -> Callable[[str], int]:
         return self._review_state.count_tokens or partial(estimated_tokens, encoder=limit.encoder)
@@ -112,13 +96,12 @@ class CaptionPanel:
         """Describe the same text again, with a tokenizer that was loaded since."""
         self.show_text(self._text)
 
-    def _rules(self, entry: ReviewItem | None, text: str) -> dict[str, Callable[[str], bool]]:
+    def _rules(self, entry: ReviewItem, text: str) -> dict[str, Callable[[str], bool]]:
         """The rules that may have raised the caption's flags, or for an edited text all."""
-        is_edited = entry is None or text != entry.caption.text
+        is_edited = text != entry.caption.text
         is_prose = len(text) <= _MAX_MARKED and not text.lstrip().startswith("{")
-        flags = entry.flags if entry else ()
         rules = part_rules(states_silence=states_silence(self._target))
-        return {flag: rule for flag, rule in rules.items() if (is_edited and is_prose) or flag in flags}
+        return {flag: rule for flag, rule in rules.items() if (is_edited and is_prose) or flag in entry.flags}
 
     def _complete(self, event: GenericEventArguments) -> None:
         request, before, is_tag = (event.args[key] for key in ("id", "before", "tags"))

@@ -78,7 +78,7 @@ class CaptionEditor(ui.element, component="editor.js"):
         """Confirm one navigation command."""
         self.run_method("arrived")
 
-    def show_marks(self, number: int, parts: list[tuple[str, str]]) -> None:
+    def show_marks(self, number: int | None, parts: list[tuple[str, str]]) -> None:
         """Mark the text of an item. parts: (classes, text); "" for text without a mark."""
         self.run_method("showMarks", number, [(classes, encodable(text)) for classes, text in parts])
 

@@ -105,8 +105,7 @@ class ReviewState:
     async def _learn(self) -> None:
         """Count the phrases that complete what is typed, and those of changed captions again."""
         while True:
-            with suppress(RuntimeError):  # the list of items grew meanwhile
-                await asyncio.to_thread(self.phrases.update, self.library.present())
+            await asyncio.to_thread(self.phrases.update, self.library.present())
             await asyncio.sleep(_RESCAN_INTERVAL_S)
 
     async def _find_tokenizer(self) -> None:

@@ -1,14 +1,15 @@
 """Tag mode: the caption as chips, and beside the thumbnails all tags of the folder with their counts."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from ...text import counted
-from ..tags import is_short
 from .bulk_edit_dialog import BulkEditDialog
 from .components import TagList
+from .latest import LatestOnly
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -23,9 +24,11 @@ class TagMode:
     def __init__(self, tab: "ReviewTab", bulk: BulkEditDialog) -> None:
         self._tab = tab
         self._bulk = bulk
+        library, tags = tab.review_state.library, tab.review_state.tags
+        self._tags = LatestOnly(lambda: partial(tags.update, list(library.present())), self._show)
         self._shown_at: tuple[int, str] | None = None  # the number of changes and the filter when it was last shown
         with ui.element("section").classes("tag-panel").props('aria-label="All tags"') as self._panel:
-            self._typed = ui.input(placeholder="Find or name a tag", on_change=self._show)
+            self._typed = ui.input(placeholder="Find or name a tag", on_change=self._tags.request)
             self._typed.props('dense outlined clearable debounce=150 dir=auto aria-label="Find or name a tag"')
             with ui.element("div").classes("actions"):
                 for label, operation in _OPERATIONS:
@@ -50,15 +53,15 @@ class TagMode:
             self.toggle()
 
     def _refresh(self) -> None:
-        if self._panel.visible and self._shown_at != (self._tab.changes, self._tab.query.tag):
-            self._show()
+        state = self._tab.changes, self._tab.query.tag
+        if self._panel.visible and self._shown_at != state:
+            self._shown_at = state
+            self._tags.request()
 
-    def _show(self) -> None:
-        tab, typed = self._tab, (self._typed.value or "").strip().casefold()
-        self._shown_at = tab.changes, tab.query.tag
-        counts = tab.review_state.tags.update(tab.review_state.library.present())
-        found = [(tag, count) for tag, count in counts if typed in tag.casefold() and is_short(tag)]
-        self._list.show(found[:_MAX_SHOWN], chosen=tab.query.tag, more=max(0, len(found) - _MAX_SHOWN))
+    def _show(self, counts: list[tuple[str, int]]) -> None:
+        typed = (self._typed.value or "").strip().casefold()
+        found = [(tag, count) for tag, count in counts if typed in tag.casefold()]
+        self._list.show(found[:_MAX_SHOWN], chosen=self._tab.query.tag, more=max(0, len(found) - _MAX_SHOWN))
         self._status.text = f"{counted(len(found), 'tag')}"
 
     def _pick(self, event: GenericEventArguments) -> None:
