@@ -110,7 +110,9 @@ def test_words_are_completed_by_those_that_follow_them(tmp_path):
     found = index.complete("A cat. A woman with lo")
     assert found[:2] == [("A woman with long", "A woman with lo"), ("woman with long hair", "woman with lo")]
     assert ("with long hair", "with lo") not in found  # it would put the same there
-    assert index.complete("Near lo")[0] == ("long hair", "lo")
+    assert index.complete("Near lo") == [("long hair", "lo"), ("long hair sits", "lo")]
+    with_it = [phrase for phrase, _ in index.complete("with lo")]
+    assert with_it == ["with long hair", "with long hair sits"]  # and no "with long", which goes on the same way
     assert "Long days" not in [phrase for phrase, _ in index.complete("lo")]  # once in the folder
 
 

@@ -94,8 +94,13 @@ class PhraseIndex:
         start = bisect_left(offered, prefix, key=str.lower)
         end = bisect_left(offered, prefix + "\U0010ffff", start, key=str.lower)
         longer = (p for p in offered[start:end] if len(p) > len(typed) and p.lower().startswith(prefix))
-        ranked = ((count, len(phrase), phrase) for phrase in longer if (count := self._counts[phrase]) > 0)
-        return [phrase for _, _, phrase in nlargest(most, ranked)]
+        counted = ((count, len(phrase), phrase) for phrase in longer if (count := self._counts[phrase]) > 0)
+        ranked = nlargest(2 * most, counted)
+        found = []  # without "with long" where it is always "with long hair"
+        for place, (count, _, phrase) in enumerate(ranked):
+            if not any(other == count and more.startswith(f"{phrase} ") for other, _, more in ranked[:place]):
+                found.append(phrase)
+        return found[:most]
 
 
 def phrases_of(text: str) -> Iterator[str]:
