@@ -61,13 +61,13 @@ def test_the_box_grows_marks_counts_completes_and_tells_what_is_saved(browser, f
     user.is_at(media(folder)[-1].name)
     marked, state, count = user.find(".caption-marks .marked"), user.find(".caption-state"), user.find(".detail .count")
     expect(marked).to_have_text("There are no")
-    expect(state).to_have_text("saved")
+    expect(state).to_have_text("Saved")
     exact = token_counter(str(DEMO_CHECKPOINT))
     expect(count).to_have_text(f"10 words, {exact(FLAGGED)} of 75 tokens (sdxl)")
     height = user.box.evaluate("box => box.clientHeight")
     user.press("e")
     user.page.keyboard.insert_text(" <i>a</i> \U0001f600 word" * 12)
-    expect(state).to_have_text("not saved")
+    expect(state).to_have_text("Not saved")
     expect(user.find(".caption-marks .marked-too_long").last).to_contain_text("word")
     expect(count).to_have_class(re.compile("over"))
     assert user.box.evaluate("box => box.clientHeight") > height
@@ -94,7 +94,7 @@ def test_the_box_grows_marks_counts_completes_and_tells_what_is_saved(browser, f
     user.page.keyboard.type(", nig")
     expect(offers).to_have_text(["night"])
     user.press("Enter")  # without a choice it saves
-    expect(state).to_have_text("saved")
+    expect(state).to_have_text("Saved")
     assert caption(folder, -1) == FLAGGED + " Wet red hat, smile, nig"
     user.press("u")
     expect(user.box).to_have_value(FLAGGED)
@@ -135,7 +135,7 @@ def test_tag_mode(browser, folder, address):
     expect(offers).to_have_text(["rain"])
     user.press("Tab")  # adds it
     expect(chips).to_have_text([*TAGS[0].split(", "), "rain"])
-    expect(user.find(".caption-state")).to_have_text("saved")
+    expect(user.find(".caption-state")).to_have_text("Saved")
     assert caption(folder, 0) == TAGS[0] + ", rain"
     user.press("Backspace", "ArrowLeft", "Delete")  # to the last chip, the one before it
     expect(chips).to_have_text(["1girl", "red hair", "rain"])
@@ -147,7 +147,7 @@ def test_tag_mode(browser, folder, address):
     expect(chips).to_have_text(["1girl", "fog", "red hair"])
     user.find(".chip button").first.click()
     expect(user.box).to_have_value("fog, red hair")
-    user.page.wait_for_function("document.querySelector('.caption-state').textContent === 'saved'")
+    user.page.wait_for_function("document.querySelector('.caption-state').textContent === 'Saved'")
     assert caption(folder, 0) == "fog, red hair"
     user.page.evaluate("document.activeElement.blur()")
     for before in ("1girl, fog, red hair", "1girl, rain, red hair"):

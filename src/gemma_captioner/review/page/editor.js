@@ -11,7 +11,7 @@ export default {
                   :value="text" :readonly="moving > 0 || !editable" @input="typed" @blur="save('blur')"
                   @captioner-save="save('stay')" @keydown="key"></textarea>
       </div>
-      <div class="caption-state" role="status">{{ text !== before ? "not saved" : text ? "saved" : "" }}</div>
+      <div class="caption-state" role="status">{{ text !== before ? "Not saved" : text ? "Saved" : "" }}</div>
     </div>`,
   props: { lang: String, folder: String },
   // moving: number of pending navigation commands; the editor is read-only until they are done.
