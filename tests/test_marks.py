@@ -127,7 +127,13 @@ def test_a_tokenizer_at_hand_counts_without_a_download(tmp_path, monkeypatch):
     for name, target in ((None, "flux"), (None, "ltx2"), ("owner/tiny", None), (str(DEMO_CHECKPOINT), "wan")):
         count = token_counter_at_hand(name, target)
         assert count is not None and count(text) == exact(text)
-    for name, target in ((None, "sdxl"), (None, "lumina2"), (None, None), (str(tmp_path), "flux")):
+    for name, target in (
+        (None, "sdxl"),
+        (None, "lumina2"),
+        (None, None),
+        (str(tmp_path), "flux"),
+        ("no/such/folder", None),
+    ):
         assert token_counter_at_hand(name, target) is None
     next((tmp_path / "models--owner--tiny").rglob("tokenizer.json")).write_text("{")
     assert token_counter_at_hand("owner/tiny", None) is None

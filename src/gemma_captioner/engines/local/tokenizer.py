@@ -84,15 +84,17 @@ def token_counter_at_hand(name: str | None, target: str | None) -> Callable[[str
 
     name: of `--tokenizer`. None: the tokenizer of the target's text encoder, where the Hugging Face cache has it.
     """
+    files: list[Any] = []
     if name is not None and (folder := Path(name).expanduser()).is_dir():
-        files: list[Any] = [folder / "tokenizer.json"]
+        files = [folder / "tokenizer.json"]
     else:
         from huggingface_hub import try_to_load_from_cache
 
         limit = token_limit(target)
         is_listed = limit is not None and (target or "").rpartition(":")[2] not in _OTHER_VOCABULARY
         sources = [(name, "")] if name is not None else _SOURCES[limit.encoder] if limit and is_listed else []
-        files = [try_to_load_from_cache(repository, f"{inside}tokenizer.json") for repository, inside in sources]
+        with suppress(ValueError):  # the name is none of a repository
+            files = [try_to_load_from_cache(repository, f"{inside}tokenizer.json") for repository, inside in sources]
     for file in files:
         if isinstance(file, str | Path) and Path(file).is_file():
             with suppress(Exception):  # the library's own errors, of a damaged file
