@@ -21,10 +21,12 @@ from gemma_captioner.errors import StartError, UsageError
 from gemma_captioner.review import patterns
 from gemma_captioner.review.bulk import OPERATIONS, Inputs, plan_changes, word_diff
 from gemma_captioner.review.caption_details import decode_settings_for, describe_provenance
-from gemma_captioner.review.changes import Draft
+from gemma_captioner.review.changes import Draft, EditConflictError
 from gemma_captioner.review.edits import Edits
 from gemma_captioner.review.library import Library
+from gemma_captioner.review.proposals import Proposals
 from gemma_captioner.review.query import Query, filter_items
+from tests import test_review_tags
 from tests.support.files import captions, journal
 
 
@@ -179,6 +181,70 @@ def test_two_at_once_lose_nothing(library, edits, media):
     assert sorted(len(done.refused) for done in results) == [0, 1]
     assert on_disk(library, 0) in ("By a.", "By b.")
     assert [line["kind"] for line in journal(media) if "By" in str(line)] == []  # neither was written over the other
+
+
+def test_undo_takes_back_no_later_decision_of_somebody_else(library, edits, media):
+    """In another tab, or on another server; one's own is undone."""
+    conflict = {0: "the decision changed in the meantime: check it, then try again"}
+    edits.decide(shown(library, 0), "approved", tab_id="me")
+    edits.decide(shown(library, 0), "rejected", tab_id="you")
+    assert edits.undo("me").refused == conflict and library[0].decision == "rejected"
+    assert edits.undo("you").refused == {} and library[0].decision == "approved"
+    edits.decide(shown(library, 1), "approved", tab_id="me")
+    elsewhere = Edits(other := opened(media))
+    elsewhere.decide(shown(other, 1), "rejected", tab_id="you")
+    assert 1 in edits.undo("me").refused and library[1].decision == "rejected"
+    elsewhere.close()
+
+
+def test_undo_of_a_decision_that_is_withdrawn_already_has_nothing_to_do(library, edits):
+    """One that lapsed, too: other words were decided about since."""
+    edits.decide(shown(library, 0), "approved", tab_id="me")
+    edits.decide(shown(library, 0), None, tab_id="you")
+    assert edits.undo("me").refused == {} and library[0].decision is None
+    before = on_disk(library, 0)
+    edits.decide(shown(library, 0), "approved", tab_id="me")
+    edits.save_and_approve(draft(library, 0, "Other words."), tab_id="me")
+    for _ in range(2):
+        assert edits.undo("me").refused == {}
+    assert on_disk(library, 0) == before and library[0].decision is None
+
+
+def test_a_subfolder_of_any_name_does_not_keep_files_from_the_trash(library, edits, media):
+    (media / "any").mkdir()
+    before = snapshot(media)
+    assert edits.trash([0], tab_id="me").refused == {} and not library[0].exists
+    assert edits.undo("me").refused == {} and snapshot(media) == before
+
+
+def test_a_move_that_is_refused_is_not_in_the_journal(library, edits, media, tmp_path):
+    trash_folder = media / ".gemma-captioner" / "trash"
+    trash_folder.symlink_to(tmp_path)
+    assert "outside the folder" in edits.trash([0], tab_id="me").refused[0]
+    assert not [line for line in journal(media) if line["kind"] == "trash"] and library[0].item.path.exists()
+
+
+def test_a_new_caption_that_was_replaced_is_not_taken_unseen(library, media):
+    """By another run, between its display and the key."""
+    proposals = Proposals(library)
+    for run, text in (("1", "The first."), ("2", "The second.")):
+        store = media / ".gemma-captioner" / "proposals" / run
+        caption_file = library[0].item.caption_file
+        line = {"kind": "caption", "path": library[0].item.name, "caption_file": caption_file,
+                "digest": sidecar.digest(text.encode()), "flags": []}  # fmt: skip
+        (store / ".gemma-captioner" / "runs").mkdir(parents=True)
+        (store / ".gemma-captioner" / "runs" / "r.jsonl").write_text(json.dumps(line) + "\n")
+        (store / caption_file).write_text(text)
+        assert proposals.add(library[0], store)
+        if run == "1":
+            displayed = proposals.of(0).digest
+            assert proposals.unless_replaced(0, displayed).text == "The first."
+    with pytest.raises(EditConflictError, match="the new caption changed in the meantime: check it"):
+        proposals.unless_replaced(0, displayed)
+    with pytest.raises(EditConflictError):
+        proposals.unless_replaced(0, None)  # there was none when the page was drawn
+    assert proposals.unless_replaced(0, proposals.of(0).digest).text == "The second."
+    assert proposals.unless_replaced(1, None) is None
 
 
 def test_restore_takes_back_all_that_was_done(library, edits, media):
@@ -521,15 +587,15 @@ ONE = "A red cat. The image is blurry! It sits."
         ("find and replace", Inputs(".", ","), "A red cat, The image is blurry! It sits,"),
         ("find and replace", Inputs(r"(\w+) cat.*", r"\1 \\1 dog", is_regex=True), r"A red \1 dog"),
         ("find and replace", Inputs("cat", r"\1"), r"A red \1. The image is blurry! It sits."),
-        ("prefix", Inputs("photo of "), "photo of A red cat. The image is blurry! It sits."),
-        ("prefix", Inputs("A red"), None),
-        ("suffix", Inputs(", 35mm"), "A red cat. The image is blurry! It sits., 35mm"),
+        ("prepend (prefix)", Inputs("photo of "), "photo of A red cat. The image is blurry! It sits."),
+        ("prepend (prefix)", Inputs("A red"), None),
+        ("append (suffix)", Inputs(", 35mm"), "A red cat. The image is blurry! It sits., 35mm"),
         ("trigger", Inputs("ohwx"), "ohwx A red cat. The image is blurry! It sits."),
         ("trigger", Inputs("cat"), None),
         ("remove sentence", Inputs("blurry"), "A red cat. It sits."),
         ("remove sentence", Inputs("^It", is_regex=True), "A red cat. The image is blurry!"),
         ("remove sentence", Inputs("dog"), None),
-        ("prefix", Inputs(""), None),
+        ("prepend (prefix)", Inputs(""), None),
     ],
 )  # fmt: skip
 def test_operations(empty, name, inputs, after):
@@ -545,7 +611,7 @@ def test_a_replacement_that_makes_no_sense_is_told(empty):
 
 def test_many_at_once_are_one_step(library, edits):
     before = captions(library.root.folder)
-    changes = plan_changes(library.present(), "prefix", Inputs("photo of "))
+    changes = plan_changes(library.present(), "prepend (prefix)", Inputs("photo of "))
     done = edits.save((change.draft for change in changes), tab_id="me")
     assert done.summary == "8 saved" and len(done.numbers) == 8
     assert all(text.startswith("photo of ") for text in captions(library.root.folder).values())
@@ -554,8 +620,8 @@ def test_many_at_once_are_one_step(library, edits):
 
 
 def test_every_operation_is_tried_above():
-    [mark] = [m for m in test_operations.pytestmark if m.name == "parametrize"]
-    assert {case[0] for case in mark.args[1]} == set(OPERATIONS)
+    marks = [*test_operations.pytestmark, *test_review_tags.test_operations_on_tags.pytestmark]
+    assert {case[0] for mark in marks for case in mark.args[1]} == set(OPERATIONS)
 
 
 def test_a_difference_shows_what_went_and_came():

@@ -199,6 +199,14 @@ def test_what_was_typed_before_the_box_heard_of_the_save_starts_from_it(tab, lib
     assert tab.save(tab.drafts.rebased(later)) and written(library) == "One two"
 
 
+def test_of_many_saves_in_a_row_each_starts_from_the_one_before(tab, library):
+    """The box has not heard of any: chips are removed faster than that. It may be the first text again."""
+    base = library[0].caption.digest
+    for text in ("One", "Two", "Before.", "Three"):
+        assert tab.save(tab.drafts.rebased(tab.type(text, base))) and written(library) == text
+    assert tab.drafts.unsaved == {}
+
+
 def test_a_box_that_was_filled_anew_starts_from_what_it_shows(tab, library):
     draft = Draft(0, library[0].caption.digest, "One")
     assert tab.save(draft)

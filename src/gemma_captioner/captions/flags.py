@@ -6,7 +6,7 @@ Precision and recall of each rule on labeled captions: docs/flags.md, `python be
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -32,17 +32,28 @@ def evaluate(
     """
     if not _LETTER.search(caption) or _PLACEHOLDER.fullmatch(caption):
         return ("empty",)
-    echo = echoes_prompt(caption, prompt)
+    rules = part_rules(prompt=prompt, states_silence=states_silence)
+    echo = rules["prompt_echo"](caption)
     found = {
-        "repetition": is_repetitive(caption),
-        "refusal": is_refusal(caption),
+        "repetition": rules["repetition"](caption),
+        "refusal": rules["refusal"](caption),
         "prompt_echo": echo,
         "lost_characters": "\ufffd" in caption,
         "not_in_language": not is_in_language(caption, language),
         # an echoed instruction is not a mention
-        "absent_things": not echo and mentions_absence(_SILENCE.sub("", caption) if states_silence else caption),
+        "absent_things": not echo and rules["absent_things"](caption),
     }
     return tuple(flag for flag, is_so in found.items() if is_so)
+
+
+def part_rules(*, prompt: str = "", states_silence: bool = False) -> Mapping[str, Callable[[str], bool]]:
+    """Return the rules that a part of a caption can break by itself, by flag; marks.py finds that part."""
+    return {
+        "repetition": is_repetitive,
+        "refusal": is_refusal,
+        "prompt_echo": lambda caption: echoes_prompt(caption, prompt),
+        "absent_things": lambda caption: mentions_absence(_SILENCE.sub("", caption) if states_silence else caption),
+    }
 
 
 def evaluate_texts(

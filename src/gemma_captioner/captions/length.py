@@ -5,7 +5,7 @@ import re
 from ..text import counted
 
 # Scripts that are written without spaces: Thai, Lao, Myanmar, Khmer; kana, bopomofo; Han. Combining marks do not count.
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e01-\u0e30\u0e32\u0e33\u0e40-\u0e46\u0e81-\u0eb0\u0eb2\u0eb3\u0ec0-\u0ec6\u1000-\u102a\u1780-\u17b3"
     "\u3005-\u3007\u3041-\u3096\u30a1-\u30fa\u30fc\u3105-\u312f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\uff66-\uff9d\U00020000-\U0003ffff]"
@@ -35,6 +35,6 @@ def _count(caption: str) -> tuple[int, int]:
     """Return (characters of scripts without spaces, words of the rest)."""
     if caption.isascii():
         return 0, len(caption.split())
-    rest, unspaced = _UNSPACED.subn(" ", caption)
+    rest, unspaced = UNSPACED.subn(" ", caption)
     # Punctuation between such characters is no word. Without them, words are what spaces separate.
     return unspaced, len([word for word in rest.split() if not unspaced or _LETTER.search(word)])

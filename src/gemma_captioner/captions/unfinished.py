@@ -8,7 +8,7 @@ import re
 from .clean import to_last_sentence
 
 # Words that end no English caption, nor a tag: something follows an article, a preposition or a conjunction.
-_NEVER_LAST = frozenset(
+NEVER_LAST = frozenset(
     """
     a an the my your his its our their whose every
     and or but nor while because than whereas although if unless as
@@ -37,7 +37,7 @@ def is_unfinished(caption: str, language: str = "english") -> bool:
     # "A cat beside a vase of" -> yes             'A sign reads "OPEN' -> yes
     """
     text = caption.strip()
-    if language == "english" and text and text.split()[-1].lower().lstrip("\"'([\u201c") in _NEVER_LAST:
+    if language == "english" and text and text.split()[-1].lower().lstrip("\"'([\u201c") in NEVER_LAST:
         return True
     if is_list(text) and text.count(",") >= 2:
         return False

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from ..captions.clean import apply_affixes
+from . import tags
 from .changes import Draft, normalize_whitespace
 from .library import ReviewItem
 from .patterns import compile_pattern, search, substitute, with_time_limit
@@ -28,6 +29,8 @@ class Operation:
     text_label: str
     replacement_label: str = ""
     searches: bool = False
+    takes_tags: bool = False  # as its text
+    bare: bool = False  # whether it does something without a text
 
 
 def _replace(caption: str, inputs: Inputs) -> str:
@@ -45,12 +48,24 @@ _SENTENCES = compile_pattern(r"\S.*?(?:[.!?][\"')\]]*(?=\s|$)|$)", is_regex=True
 
 OPERATIONS: Mapping[str, Operation] = {
     "find and replace": Operation(_replace, "Find", "Replace with", searches=True),
-    "prefix": Operation(lambda caption, put: apply_affixes(caption, prefix=put.text), "Text to put first"),
-    "suffix": Operation(lambda caption, put: apply_affixes(caption, suffix=put.text), "Text to put last"),
+    "prepend (prefix)": Operation(lambda caption, put: apply_affixes(caption, prefix=put.text), "Text to put first"),
+    "append (suffix)": Operation(lambda caption, put: apply_affixes(caption, suffix=put.text), "Text to put last"),
     "trigger": Operation(
         lambda caption, put: apply_affixes(caption, trigger=put.text), "Word to put first where it is missing"
     ),
     "remove sentence": Operation(_remove_sentences, "Remove sentences that contain", searches=True),
+    "add tag": Operation(lambda caption, put: tags.add_tags(caption, put.text), "Tags to put last", takes_tags=True),
+    "add tag first": Operation(
+        lambda caption, put: tags.add_tags(caption, put.text, first=True), "Tags to put first", takes_tags=True
+    ),
+    "remove tag": Operation(lambda caption, put: tags.remove_tags(caption, put.text), "Tags", takes_tags=True),
+    "rename tag": Operation(
+        lambda caption, put: tags.rename_tag(caption, put.text, put.replacement), "Tag", "New tag", takes_tags=True
+    ),
+    "sort tags": Operation(
+        lambda caption, put: tags.sort_tags(caption, put.text), "Tags that stay in front", takes_tags=True, bare=True
+    ),
+    "remove repeated tags": Operation(lambda caption, put: tags.without_repeats(caption), "", bare=True),
 }
 
 
@@ -63,7 +78,7 @@ class PlannedChange:
 
 def plan_changes(entries: Iterable[ReviewItem], name: str, inputs: Inputs) -> list[PlannedChange]:
     """Return the captions that would change. Raises `UsageError` for an invalid or slow regular expression."""
-    if not inputs.text:
+    if not inputs.text and not OPERATIONS[name].bare:
         return []
     changes = []
     for entry in with_time_limit(entries, is_regex=inputs.is_regex):

@@ -12,10 +12,10 @@ from .decisions import Decision
 
 
 class EditConflictError(ItemError):
-    """The content on disk is not what the change starts from."""
+    """The content on disk is not what the change starts from. what: "caption", "decision" or "new caption"."""
 
-    def __init__(self) -> None:
-        super().__init__("the caption changed in the meantime: check it, then try again")
+    def __init__(self, what: str = "caption") -> None:
+        super().__init__(f"the {what} changed in the meantime: check it, then try again")
 
 
 def normalize_whitespace(text: str, *, lines: bool = False) -> str:

@@ -150,6 +150,7 @@ class Edits:
         while not is_cut and (chunk := list(islice(actions, _CHUNK_ITEMS))):
             num_applied, num_refused = len(applied), len(refused)
             with self._library.lock:
+                self._library.decisions.refresh()
                 left, is_cut = self._apply_chunk(chunk, applied, refused)
                 touched = {change.number for change in applied[num_applied:]} | set(list(refused)[num_refused:])
                 changed = self._library.reload(sorted(touched), compute_flags=len(touched) <= _MAX_FLAGGED_INLINE)
@@ -305,19 +306,29 @@ class Edits:
         return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
 
     def _change_decision(self, change: DecisionChange) -> Generator[None]:
+        entry = self._library[change.number]
         if _digest(self._read(change.number)) != change.digest:
             raise EditConflictError
-        self._library.decisions.decide(self._library[change.number].item, change.digest, change.after)
+        present = self._library.decisions.of(entry.caption_file, change.digest)
+        if present not in (change.before, change.after):
+            raise EditConflictError("decision")
+        if present != change.after:
+            self._library.decisions.decide(entry.item, change.digest, change.after)
         yield
 
     def _move_media(self, change: TrashMove) -> Generator[None]:
         item, within = self._library[change.number].item, self._library.root.folder
+
+        def check_inside() -> None:
+            for path in (change.source, change.target):
+                resolve_inside(path.parent, within, is_folder=True)
+
+        check_inside()
         trash.check_move(change.source, change.target)
         line = {"kind": "trash", "path": item.name, **trash.move_fields(change.source, change.target, item.store)}
         self._journal.append(item.store, line, sync=False)
         yield
-        resolve_inside(change.source.parent / "any", within)
-        resolve_inside(change.target.parent / "any", within)
+        check_inside()  # again: a link may have replaced a folder
         trash.move(change.source, change.target)
 
     def _resolve_proposal(self, change: ProposalResolution) -> Generator[None]:

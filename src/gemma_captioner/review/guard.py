@@ -25,21 +25,23 @@ CAPTION_SUFFIXES = (".txt",)
 MEDIA_SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)
 
 
-def resolve_inside(path: Path, root: Path, suffixes: Collection[str] = ()) -> Path:
+def resolve_inside(path: Path, root: Path, suffixes: Collection[str] = (), *, is_folder: bool = False) -> Path:
     """Return `path` with all links resolved. The file need not exist.
 
-    Raises `ItemError` if the target is outside `root`, has none of the `suffixes`, or is not a regular file.
+    Raises `ItemError` if the target is outside `root`, has none of the `suffixes`, or is not a regular file (with
+    `is_folder`: not a folder).
     """
     try:
         real = os.path.realpath(path)
-        if not real.startswith(_prefix_inside(root)):
+        if not os.path.join(real, "").startswith(_prefix_inside(root)):
             raise ItemError("the link points outside the folder: replace it with the file itself")
         suffix = os.path.splitext(real)[1]
         if suffixes and suffix.lower() not in suffixes:
             raise ItemError(f"the link points to a file of another type ({suffix or 'no suffix'}): remove it")
         with suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.stat(real).st_mode):
-                raise ItemError("this is not a regular file: remove it")
+            is_wanted = stat.S_ISDIR if is_folder else stat.S_ISREG
+            if not is_wanted(os.stat(real).st_mode):
+                raise ItemError(f"this is not a {'folder' if is_folder else 'regular file'}: remove it")
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself, an invalid name
         reason = getattr(error, "strerror", None) or error
         raise ItemError(f"cannot resolve this path ({reason}): repair or remove it") from error

@@ -89,6 +89,7 @@ class Library:
         self.entries: list[ReviewItem] = []
         self.problems: list[str] = []  # errors of folders that cannot be listed
         self.listeners: list[Listener] = []
+        self.count_tokens: Callable[[str], int] | None = None  # of the target's text encoder; None estimates
         self._settings = settings
         self._by_name: dict[str, ReviewItem] = {}
         self._flags_by_digest: dict[str, tuple[str, ...]] = {}  # digest -> flags of captions without a journal record
@@ -208,7 +209,7 @@ class Library:
             return False
         silence = states_silence(quality.target)
         flags = evaluate(caption.text, language=quality.language, states_silence=silence)
-        flags += length_flags(caption.text, quality.target)
+        flags += length_flags(caption.text, quality.target, self.count_tokens)
         self._flags_by_digest[caption.digest] = flags
         return True
 

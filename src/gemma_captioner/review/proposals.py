@@ -13,6 +13,7 @@ from ..dataset import sidecar
 from ..dataset.journal import JournalRecord
 from ..dataset.sidecar import DOT_FOLDER
 from ..types import MediaItem
+from .changes import EditConflictError
 from .library import Library, ReviewItem
 from .provenance import ProvenanceIndex
 
@@ -25,6 +26,10 @@ class Proposal:
     text: str
     path: Path
     provenance: JournalRecord
+
+    @property
+    def digest(self) -> str:
+        return sidecar.digest(self.text.encode("utf-8", "replace"))
 
 
 class Proposals:
@@ -47,6 +52,13 @@ class Proposals:
     def of(self, number: int) -> Proposal | None:
         proposal = self._by_number.get(number)
         return proposal if proposal is not None and proposal.path.exists() else None
+
+    def unless_replaced(self, number: int, shown: str | None) -> Proposal | None:
+        """Return the item's proposal. Raises `EditConflictError` if its text is not the `shown` one, by digest."""
+        proposal = self.of(number)
+        if proposal is not None and proposal.digest != shown:
+            raise EditConflictError("new caption")
+        return proposal
 
     def run_items(self, entries: Iterable[ReviewItem], run_id: str) -> Iterator[MediaItem]:
         """Yield the items for a run that makes proposals, each with a copy of its present caption."""

@@ -16,6 +16,7 @@ from ..dataset.discover import matches as matches_glob
 from ..errors import UsageError
 from .library import ReviewItem
 from .patterns import compile_pattern, search
+from .tags import split_tags
 
 Matcher = Callable[[ReviewItem], bool]
 ANY = "any"
@@ -209,11 +210,6 @@ def _of_size(number: Callable[[PixelSize], float]) -> Callable[[Term, Facts], Ma
     return partial(_number, of)
 
 
-def tags_of(caption: str) -> list[str]:
-    """# "1girl, Long hair, " -> 1girl, long hair"""
-    return [tag for part in caption.casefold().split(",") if (tag := " ".join(part.split()))]
-
-
 def _in_name(entry: ReviewItem, value: str) -> bool:
     return matches_glob(entry.name, [value]) if re.search(r"[*?\[]", value) else value in entry.name.casefold()
 
@@ -227,7 +223,7 @@ def _in_caption(entry: ReviewItem, value: str) -> bool:
 
 
 def _has_tag(entry: ReviewItem, value: str) -> bool:
-    return " ".join(value.split()) in tags_of(entry.caption.text)
+    return " ".join(value.split()) in split_tags(entry.caption.text.casefold())
 
 
 STATES: Mapping[str, Callable[[ReviewItem, Facts], bool]] = {
@@ -254,7 +250,7 @@ KEYS: Mapping[str, Key] = {
     "tokens": Key("tokens>75", "length in tokens of the text encoder of --target", _tokens),
     "chars": Key("chars<100", "length in characters", partial(_number, lambda entry, facts: len(entry.caption.text))),
     "tags": Key(
-        "tags>30", "how many comma-separated tags", partial(_number, lambda e, facts: len(tags_of(e.caption.text)))
+        "tags>30", "how many comma-separated tags", partial(_number, lambda e, facts: len(split_tags(e.caption.text)))
     ),
     "size": Key("size<512", "shorter side in pixels", _of_size(lambda size: min(size.width, size.height))),
     "width": Key("width>=1024", "width in pixels", _of_size(lambda size: size.width)),

@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
-from ..changes import Draft, EditResult
+from ..changes import Draft, EditConflictError, EditResult
 from ..decisions import Decision
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
+
+_UNSAVED = "its text in the box is not saved: press e, then Ctrl+Enter to save and approve it, or Esc to drop it"
 
 
 class Actions:
@@ -34,7 +37,10 @@ class Actions:
         tab = self._tab
         numbers, single = tab.selection.selected_or_current(), not tab.selection.selected
         edits = tab.review_state.edits
-        done = await tab.run_edit(edits.decide, tab.shown(numbers), decision, count=len(numbers))
+        refused = {n: _UNSAVED for n in numbers if decision is not None and tab.drafts.has_unsaved(n)}
+        shown = tab.shown([number for number in numbers if number not in refused])
+        done = await tab.run_edit(edits.decide, shown, decision, count=len(shown))
+        done = replace(done, refused=refused | done.refused)
         tab.notify(done)
         if single and decision is not None and not done.refused:
             tab.step(1)
@@ -44,12 +50,14 @@ class Actions:
     async def resolve_proposal(self, *, accept: bool) -> None:
         """Accept or decline the proposals of the selection or of the current item."""
         tab, review_state = self._tab, self._tab.review_state
-        proposals = [
-            proposal
-            for number in tab.selection.selected_or_current()
-            if (proposal := review_state.proposals.of(number))
-        ]
-        if not proposals:
+        proposals, replaced = [], {}
+        for number in tab.selection.selected_or_current():
+            try:
+                proposal = review_state.proposals.unless_replaced(number, tab.shown_proposals.get(number))
+                proposals += [proposal] if proposal else []
+            except EditConflictError as error:
+                replaced[number] = str(error)
+        if not proposals and not replaced:
             ui.notify("there is no new caption: press c to request one")
             tab.show(tab.selection.current)
             return
@@ -60,6 +68,7 @@ class Actions:
         else:
             declined = [(proposal.number, proposal.path) for proposal in proposals]
             done = await tab.run_edit(review_state.edits.decline_proposals, declined, count=len(declined))
+        done = replace(done, refused=replaced | done.refused)
         tab.notify(done)
         if tab.selection.selected or done.refused:
             tab.show(tab.selection.current)

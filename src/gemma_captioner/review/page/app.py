@@ -39,6 +39,7 @@ from .run_panel import RunPanel
 from .saving import Saving
 from .selection_bar import SelectionBar
 from .tab import ReviewTab
+from .tag_mode import TagMode
 from .toolbar import Toolbar
 
 _SHOWN_AFTER_RUN: tuple[tuple[str, str], ...] = (("proposals", "recaptioned"), ("failed", "failed"))
@@ -145,7 +146,9 @@ async def _page(review_state: ReviewState, client: Client) -> None:
                 Filters(tab)
                 SelectionBar(tab)
                 language = LANGUAGES[review_state.settings.quality.language]
-                tab.gallery = Gallery(review_state.session, lang=language).on("pick", tab.pick)
+                with ui.element("div").classes("browse"):
+                    tab.gallery = Gallery(review_state.session, lang=language).on("pick", tab.pick)
+                    tag_mode = TagMode(tab, bulk)
                 tab.gallery.on("want", lambda event: tab.send_captions(event.args))
                 tab.gallery.on("columns", lambda event: setattr(tab, "columns", event.args))
             overview, runs = OverviewPanel(tab), RunPanel(tab)
@@ -175,6 +178,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     tab.commands |= Actions(tab).commands
     tab.commands |= {name: partial(show_panel, name) for name in panels}
     tab.commands |= {"help": shortcuts.open, "bulk": bulk.open, "recaption": recaption.open}
+    tab.commands["tag_mode"] = tag_mode.toggle
     tab.commands |= {"compare": CompareDialog(tab).open, "export": ExportDialog(tab).open}
     tab.commands |= {
         f"show_{name}": partial(show_items, Query(written("state", state))) for name, state in _SHOWN_AFTER_RUN
@@ -187,5 +191,6 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     client.on_disconnect(tab.save_unsaved)
     client.on_delete(tab.close)
     tab.open(client.tab_id or client.id)
+    tag_mode.restore()
     ui.timer(_REFRESH_INTERVAL_S, refresh_run)
     await saving.restore_drafts()

@@ -40,7 +40,10 @@ class BulkEditDialog:
                 self._later = ui.button("Next", on_click=lambda: self._turn(_PAGE)).props("flat no-caps")
                 ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
 
-    def open(self) -> None:
+    def open(self, operation: str = "", text: str = "") -> None:
+        """operation: to choose, with this text; by default, the last ones stay."""
+        if operation:
+            self._name.value, self._text.value = operation, text
         self._numbers = self._tab.selection.many()
         what = "selected" if self._tab.selection.selected else "shown"
         self._title.text = f"Change captions: {len(self._numbers):,} {what}"
@@ -49,7 +52,10 @@ class BulkEditDialog:
 
     def _preview(self) -> None:
         operation = OPERATIONS[self._name.value]
-        self._text.props["label"] = operation.text_label
+        self._text.props["label"], self._replacement.props["label"] = operation.text_label, operation.replacement_label
+        self._text.set_visibility(bool(operation.text_label))
+        for field in (self._text, self._replacement):
+            field.props["data-completes"] = "tags" if operation.takes_tags else None
         self._replacement.set_visibility(bool(operation.replacement_label))
         self._regex.set_visibility(operation.searches)
         self._case.set_visibility(operation.searches)
@@ -58,7 +64,7 @@ class BulkEditDialog:
             entries = [self._tab.review_state.library[number] for number in self._numbers]
             self._plan = plan_changes(entries, self._name.value, inputs)
             count = f"{counted(len(self._plan), 'caption')} would change"
-            message = count if inputs.text else "Enter a text to preview the changes"
+            message = count if inputs.text or operation.bare else "Enter a text to preview the changes"
         except UsageError as error:
             self._plan, message = [], str(error)
         self._status.text = message

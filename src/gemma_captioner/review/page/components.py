@@ -118,6 +118,10 @@ class CaptionEditor(ui.element, component="editor.js"):
         """Confirm one navigation command."""
         self.run_method("arrived")
 
+    def show_marks(self, number: int | None, parts: list[tuple[str, str]]) -> None:
+        """Mark the text of an item. parts: (classes, text); "" for text without a mark."""
+        self.run_method("showMarks", number, [(classes, encodable(text)) for classes, text in parts])
+
     def rebase(self, draft: Draft, caption: CaptionText) -> None:
         """The draft was saved as `caption`: later drafts start from it."""
         self.run_method("rebase", draft.number, caption.digest, encodable(draft.text), caption.text)
@@ -127,8 +131,34 @@ class CaptionEditor(ui.element, component="editor.js"):
         self.run_method("drop")
 
 
+class TagChips(ui.element, component="chips.js"):
+    """The tags of the caption in the editor, which saves what they change."""
+
+
+class TagList(ui.element, component="tag_list.js"):
+    """All tags. It emits `pick`, a tag."""
+
+    def show(self, tags: Iterable[tuple[str, int]], *, chosen: str, more: int) -> None:
+        """tags: (tag, number of captions). chosen: the one that is filtered by. more: how many are not shown."""
+        self._props["tags"] = [(encodable(tag), count) for tag, count in tags]
+        self._props["chosen"] = encodable(chosen)
+        self._props["more"] = more
+        self.update()
+
+
+class Completions(ui.element, component="completions.js"):
+    """A list of phrases for the field that is typed in. It emits `complete` {id, before, tags}."""
+
+    def offer(self, request: int, phrases: Iterable[tuple[str, str]]) -> None:
+        """request: the `id` of the event. phrases: (phrase, what of it is typed)."""
+        self.run_method("offer", request, [(encodable(phrase), encodable(typed)) for phrase, typed in phrases])
+
+
 class Keys(ui.element, component="keys.js"):
-    """Keyboard shortcuts and the theme. It emits `command` {name, number, base}: the caption that the editor shows."""
+    """Keyboard shortcuts and the theme. It emits `command` {name, number, base, proposal}: what the page shows then.
+
+    number, base: the item and the digest of its caption. proposal: the digest of its new caption, if there is one.
+    """
 
     def __init__(
         self, keys: Mapping[str, str], focus: Mapping[str, str], moves: Iterable[str], local: Iterable[str]

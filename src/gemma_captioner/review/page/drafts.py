@@ -22,8 +22,8 @@ class Drafts:
         self._library = library
         self._edits = edits
         self._rebase = rebase
-        self._saved_over: tuple[int, str | None] | None = None  # number and base of the latest saved draft
-        self._saved_as: str | None = None  # the digest of its text
+        self._saved_over: set[tuple[int, str | None]] = set()  # number and base of the saved drafts of one item
+        self._saved_as: str | None = None  # the digest of the latest one's text
 
     def on_typed(self, draft: Draft) -> None:
         if draft.text == self._library[draft.number].caption.text:
@@ -37,11 +37,11 @@ class Drafts:
 
     def editor_refilled(self) -> None:
         """The editor was refilled: later drafts start from its text."""
-        self._saved_over = None
+        self._saved_over = set()
 
     def rebased(self, draft: Draft) -> Draft:
-        """Return the draft with the base of the latest save, if the editor sent the base before that."""
-        return replace(draft, base=self._saved_as) if self._saved_over == (draft.number, draft.base) else draft
+        """Return the draft with the base of the latest save, if the editor sent a base from before that."""
+        return replace(draft, base=self._saved_as) if (draft.number, draft.base) in self._saved_over else draft
 
     async def save(self, draft: Draft, *, tab_id: str, approve: bool = False) -> EditResult:
         """Save a draft. Text typed in the meantime stays unsaved, with a new base. A refused draft stays unchanged."""
@@ -56,7 +56,8 @@ class Drafts:
     def _was_saved(self, draft: Draft) -> None:
         caption = self._library[draft.number].caption
         if caption.text.split() == draft.text.split():  # no other program has changed the file since
-            self._saved_over, self._saved_as = (draft.number, draft.base), caption.digest
+            of_item = {saved for saved in self._saved_over if saved[0] == draft.number}
+            self._saved_over, self._saved_as = of_item | {(draft.number, draft.base)}, caption.digest
             self._rebase(draft, caption)
         later = self.unsaved.pop(draft.number, draft)
         if later.text != draft.text:

@@ -47,7 +47,8 @@ export default {
       event.preventDefault();
       const selector = this.focus[command];
       if (selector) {
-        if (!document.querySelector(selector).checkVisibility()) this.command("captions_tab");
+        const isVisible = document.querySelector(selector).checkVisibility();
+        if (!isVisible) this.command(command === "tag_mode" ? command : "captions_tab");
         return this.enter(selector, performance.now() + 2000);
       }
       this.command(command);
@@ -57,7 +58,8 @@ export default {
       if (this.local.includes(name)) return document.dispatchEvent(new Event("captioner-" + name));
       if (this.moves.includes(name)) document.dispatchEvent(new Event("captioner-moving"));
       const { number, base } = document.querySelector(".caption-editor").dataset;
-      this.$emit("command", { name, number: number ?? null, base: base ?? null });
+      const { digest } = document.querySelector(".proposal").dataset; // of the new caption that is shown
+      this.$emit("command", { name, number: number ?? null, base: base ?? null, proposal: digest ?? null });
     },
     toggleTheme() {
       Quasar.Dark.toggle();

@@ -49,6 +49,7 @@ KEYS = (
     Key("compare", ("v",), "Compare two selected items, or this one and the next", _BULK),
     Key("export", ("X",), "Export the selection or all shown", _BULK),
     Key("bulk", ("b",), "Change the captions of the selection or of all shown", _BULK),
+    Key("tag_mode", (",",), "Tags: the caption as chips, and all tags of the folder. In the empty field, back", _BULK),
     Key("search", ("/",), "Search", _GENERAL),
     Key("list", ("m",), "List or grid", _GENERAL),
     Key("larger", ("=", "+"), "Larger tiles", _GENERAL),
@@ -67,6 +68,7 @@ FOCUS: Mapping[str, str] = {
     "edit": ".gallery.list .tile.current .tile-caption, .gallery.list .tile.current .tile-box, "
     ".caption-fields.active .field-input, .caption-editor",
     "search": ".search input",
+    "tag_mode": ".tag-input",
 }
 COMMANDS: Mapping[str, str] = {key: entry.command for entry in KEYS for key in entry.keys}
 NAVIGATION_COMMANDS = tuple(entry.command for entry in KEYS if entry.moves)

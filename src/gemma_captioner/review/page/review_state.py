@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from ...captions.limits import estimated_tokens
 from ...config.precedence import without_prompts
 from ...config.settings import Settings
 from ...config.targets import token_limit
+from ...engines.local.tokenizer import token_counter_at_hand
 from ...errors import CaptionerError
 from ..caption_details import decode_settings_for
 from ..changes import Draft
@@ -20,9 +21,11 @@ from ..edits import Edits
 from ..facts import FrameStrip
 from ..library import Library
 from ..media import Media, MediaFile
+from ..phrases import PhraseIndex
 from ..pixel_sizes import PixelSizes
 from ..proposals import Proposals
 from ..runs import RunController
+from ..tags import TagCounts
 from ..terms import Facts
 
 _log = logging.getLogger(__name__)
@@ -37,6 +40,10 @@ class TabListener(Protocol):
 
     async def save_unsaved(self) -> None:
         """Save the unsaved text."""
+        ...
+
+    def refresh_text(self) -> None:
+        """The tokens can be counted exactly from now on."""
         ...
 
 
@@ -55,6 +62,10 @@ class ReviewState:
         self.session = secrets.token_hex(4)
         self.tabs: list[TabListener] = []
         self.saved_views: dict[str, Any] = {}  # tab id -> (query, current item, selection), for a reload of the page
+        self.tagging: set[str] = set()  # ids of the tabs in tag mode
+        self.phrases = PhraseIndex()
+        self.tags = TagCounts()
+        self.count_tokens: Callable[[str], int] | None = None  # of the target's text encoder, if it is on this machine
         self.unsaved: list[Draft] = []  # drafts of closed tabs that conflict with the disk
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -67,7 +78,7 @@ class ReviewState:
                 loop.call_soon_threadsafe(self._notify_tabs, set(numbers))
 
         self.library.listeners.append(on_change)
-        self._tasks.append(loop.create_task(self._watch_folder()))
+        self._tasks += [loop.create_task(work()) for work in (self._watch_folder, self._learn)]
 
     async def close(self) -> None:
         for tab in self.tabs:
@@ -115,11 +126,26 @@ class ReviewState:
 
     async def _watch_folder(self) -> None:
         """Rescan for changes by other programs: a run from a terminal, an editor, another review server."""
+        await self._find_tokenizer()  # first: the flags of captions without a record depend on it
         while True:
             started = time.monotonic()
             with suppress(CaptionerError, OSError):  # a network share may be briefly unavailable
                 await asyncio.to_thread(self._rescan)
             await asyncio.sleep(max(_RESCAN_INTERVAL_S, (time.monotonic() - started) / _MAX_CPU_SHARE))
+
+    async def _learn(self) -> None:
+        """Count the phrases that complete what is typed, and those of changed captions again."""
+        while True:
+            await asyncio.to_thread(self.phrases.update, self.library.present())
+            await asyncio.sleep(_RESCAN_INTERVAL_S)
+
+    async def _find_tokenizer(self) -> None:
+        """Load the tokenizer that counts exactly, if it is on this machine."""
+        quality = self.settings.quality
+        self.count_tokens = await asyncio.to_thread(token_counter_at_hand, quality.tokenizer, quality.target)
+        self.library.count_tokens = self.count_tokens
+        for tab in self.tabs if self.count_tokens else ():
+            tab.refresh_text()
 
     def _rescan(self) -> None:
         self.library.refresh()

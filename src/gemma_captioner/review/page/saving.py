@@ -25,7 +25,8 @@ class Saving:
     async def _on_draft(self, event: GenericEventArguments) -> None:
         draft = _draft(event.args)
         self._tab.drafts.on_typed(draft)
-        self._tab.detail.show_text(draft.text)
+        if self._tab.selection.current == draft.number:
+            self._tab.detail.caption.show_text(draft.text)
 
     def _discard(self, event: GenericEventArguments) -> None:
         tab = self._tab
@@ -91,7 +92,7 @@ class Saving:
                 tab.redisplay()
         elif tab.is_open:
             ui.notify("not saved: your text stays in the box", type="warning", position="bottom-left")
-            tab.detail.show_decision(has_draft=True)
+            tab.detail.caption.show_decision(has_draft=True)
 
 
 def _draft(payload: dict[str, Any]) -> Draft:

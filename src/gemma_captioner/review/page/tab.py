@@ -43,6 +43,7 @@ class ReviewTab:
         self._sent_texts: set[int] = set()  # items whose captions the gallery shows
         self.rejected: tuple[Query, str] | None = None  # the latest query, if it is invalid, and why
         self._sizes_shown = 0  # number of sizes that were known when the query was applied
+        self.shown_proposals: dict[int, str | None] = {}  # item number -> digest of the proposal that it was sent
         self.on_view: list[Callable[[], None]] = []  # called when the shown items or their state change
         self.command_lock = asyncio.Lock()  # commands run one after another, however fast the keys are
         self.gallery: Gallery
@@ -134,7 +135,9 @@ class ReviewTab:
 
     def tile(self, entry: ReviewItem) -> Tile:
         self._digests[entry.number] = entry.caption.digest
-        return tile(entry, has_proposal=entry.number in self.review_state.proposals)
+        if proposal := self.review_state.proposals.of(entry.number):
+            self.shown_proposals[entry.number] = proposal.digest
+        return tile(entry, has_proposal=proposal is not None)
 
     def entry(self) -> ReviewItem | None:
         current = self.selection.current
@@ -165,6 +168,9 @@ class ReviewTab:
     def _rebase(self, draft: Draft, caption: CaptionText) -> None:
         self.editor.rebase(draft, caption)
         self.gallery.rebase(draft, caption)
+
+    def refresh_text(self) -> None:
+        self.detail.caption.refresh_text()
 
     def redisplay(self) -> None:
         """Display the current item again. Unsaved text stays in the editor."""
@@ -277,11 +283,12 @@ class ReviewTab:
 
     async def on_command(self, event: GenericEventArguments) -> None:
         """Run the command of a key or a button. The browser names the caption that it shows at that moment."""
-        name, number, base = (event.args[key] for key in ("name", "number", "base"))
+        name, number, base, proposal = (event.args[key] for key in ("name", "number", "base", "proposal"))
         with self.navigating(name in NAVIGATION_COMMANDS):
             async with self.command_lock:
                 if number is not None:
                     self._digests[int(number)] = self.drafts.rebased(Draft(int(number), base, "")).base
+                    self.shown_proposals[int(number)] = proposal
                 await self._run(name)
 
     @contextmanager

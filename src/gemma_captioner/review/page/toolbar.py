@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nicegui import ui
@@ -58,8 +57,8 @@ class Toolbar:
 
     def _refresh(self) -> None:
         tab = self._tab
-        folder = tab.review_state.library.root.folder.name
-        self._folder.text = encodable(f"{folder}/{tab.query.folder}" if tab.query.folder else folder)
+        names = tab.review_state.library.root.folder.name, tab.query.value("folder")
+        self._folder.text = encodable("/".join(filter(None, names)))
         if self._counted_at == tab.changes:
             return
         self._counted_at = tab.changes
@@ -115,12 +114,12 @@ class FoldersDialog:
             for folder, count in [("", len(entries)), *folders[:_MAX_FOLDERS]]:
                 name = f"{top}/{folder}" if folder else top
                 button = ui.button(f"{name} \u00b7 {counted(count, 'file')}", on_click=lambda f=folder: self._choose(f))
-                is_current = (tab.query.folder or "") == folder
+                is_current = tab.query.value("folder") == folder
                 button.props(f"flat no-caps align=left aria-pressed={str(is_current).lower()}")
             if more := max(0, len(folders) - _MAX_FOLDERS):
                 ui.label(f"and {counted(more, 'folder')} more: the filter of folders has them all").classes("muted")
         self._dialog.open()
 
     def _choose(self, folder: str) -> None:
-        self._tab.apply_query(replace(self._tab.query, folder=folder or None))
+        self._tab.filter_by(folder=folder)
         self._dialog.close()
