@@ -12,8 +12,8 @@ from gemma_captioner.review.edits import Edits
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.phrases import PhraseIndex
 from gemma_captioner.review.query import Query, filter_items
-from gemma_captioner.review.terms import written
 from gemma_captioner.review.tags import TagCounts, split_tags
+from gemma_captioner.review.terms import written
 
 
 def library_of(folder: Path, *texts: str) -> Library:
