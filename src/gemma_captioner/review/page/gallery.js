@@ -153,11 +153,7 @@ export default {
     },
     reveal() {
       const place = this.places.get(this.current);
-      if (place === undefined) return;
-      const box = this.$el.getBoundingClientRect();
-      const tile = document.getElementById("tile-" + this.current)?.getBoundingClientRect();
-      if (tile && tile.top >= box.top && tile.bottom <= box.bottom) return;
-      this.$refs.scroll.scrollTo(Math.floor(place / this.columns), "center");
+      if (place !== undefined) this.$refs.scroll.scrollTo(Math.floor(place / this.columns), "center");
     },
 
     // Captions

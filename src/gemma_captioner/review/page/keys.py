@@ -45,7 +45,7 @@ KEYS = (
     Key("select_all", ("Ctrl+a",), "Select all shown", _BULK),
     Key("clear", ("Escape",), "Clear the selection, then one filter after the other", _BULK, moves=True),
     Key("compare", ("v",), "Compare two selected items, or this one and the next", _BULK),
-    Key("export", ("X",), "Export the selection or all shown", _BULK),
+    Key("export_selection", ("X",), "Export the selection or all shown", _BULK),
     Key("bulk", ("b",), "Change the captions of the selection or of all shown", _BULK),
     Key("search", ("/",), "Search", _GENERAL),
     Key("list", ("m",), "List or grid", _GENERAL),
