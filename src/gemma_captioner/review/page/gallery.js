@@ -153,7 +153,12 @@ export default {
     },
     reveal() {
       const place = this.places.get(this.current);
-      if (place !== undefined) this.$refs.scroll.scrollTo(Math.floor(place / this.columns), "center");
+      if (place === undefined) return;
+      const box = this.$el.getBoundingClientRect();
+      const tile = document.getElementById("tile-" + this.current)?.getBoundingClientRect();
+      const middle = tile && (tile.top + tile.bottom) / 2;
+      if (tile && middle >= box.top && middle <= box.bottom) return; // in sight: no jump under the pointer
+      this.$refs.scroll.scrollTo(Math.floor(place / this.columns), "center");
     },
 
     // Captions
