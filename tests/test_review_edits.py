@@ -536,12 +536,12 @@ def test_filters(empty):
 
 
 def test_filters_are_taken_back_one_by_one():
-    query = Query('cat kind:clip -"a dog"', only=frozenset({1}), only_reason="one", sort="length")
+    query = Query('cat kind:clip so many -"a dog"', only=frozenset({1}), only_reason="one", sort="length")
     seen = []
     while query.is_filter:
         query = query.without_one_filter()
         seen.append(query)
-    texts = ['cat kind:clip -"a dog"', "cat kind:clip", "cat", ""]
+    texts = ['cat kind:clip so many -"a dog"', "cat kind:clip", "cat", ""]  # words that follow each other at once
     assert seen == [Query(text, sort="length") for text in texts]
 
 

@@ -232,9 +232,9 @@ def test_two_items_are_compared_and_a_selection_is_exported(folder, opened):
     expect(user.find(".compare .name")).to_have_text([files[4].name, files[6].name])
     user.press("Escape")
     expect(user.find(".q-dialog")).to_have_count(0)
-    user.find(".selection-bar .do-export").click()
+    user.find(".selection-bar .do-export_selection").click()
     expect(user.find(".sheet .sheet-title")).to_have_text("Export 2 captions (selected)")
-    user.enter(".do-export-selection")
+    user.enter(".do-write-export")
     expect(user.find(".sheet .output")).to_contain_text("2 written", timeout=60_000)
     lines = (folder.parent / "set-selection.csv").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["file_name", files[4].name, files[6].name]

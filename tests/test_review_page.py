@@ -144,7 +144,7 @@ def test_going_about(folder, opened):
 
 
 OPENED = {"b": ".sheet input", "?": ".help dd", "c": ".sheet textarea", "2": ".chart", "3": ".do-start",
-    "v": ".compare .name", "X": ".do-export-selection",
+    "v": ".compare .name", "X": ".do-write-export",
 }  # fmt: skip
 
 

@@ -56,10 +56,14 @@ class Query:
         return Query(sort=self.sort, is_reversed=self.is_reversed)
 
     def without_one_filter(self) -> "Query":
-        """Return the query without `only`, else without its last term."""
+        """Return the query without `only`, else without its last term, or the words at its end."""
         if self.only is not None:
             return replace(self, only=None, only_reason="")
-        return replace(self, text=terms.joined(self.terms[:-1]))
+        kept = self.terms
+        last = kept.pop()
+        while last.key == terms.WORD and kept and kept[-1].key == terms.WORD:
+            kept.pop()
+        return replace(self, text=terms.joined(kept))
 
 
 def _is_term(term: Term, key: str, operator: str) -> bool:

@@ -179,7 +179,7 @@ async def _page(review_state: ReviewState, client: Client) -> None:
     tab.commands |= {name: partial(show_panel, name) for name in panels}
     tab.commands |= {"help": shortcuts.open, "bulk": bulk.open, "recaption": recaption.open}
     tab.commands["tag_mode"] = tag_mode.toggle
-    tab.commands |= {"compare": CompareDialog(tab).open, "export": ExportDialog(tab).open}
+    tab.commands |= {"compare": CompareDialog(tab).open, "export_selection": ExportDialog(tab).open}
     tab.commands |= {
         f"show_{name}": partial(show_items, Query(written("state", state))) for name, state in _SHOWN_AFTER_RUN
     }

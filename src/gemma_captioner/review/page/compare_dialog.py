@@ -71,4 +71,4 @@ class CompareDialog:
             element.props(f'playsinline poster="/thumb/{entry.number}?{session}"')
         else:
             element = ui.element("img").props(f'src="/picture/{entry.number}?{session}"')
-        element.props["alt"] = entry.name
+        element.props["aria-label" if entry.item.kind == "clip" else "alt"] = entry.name

@@ -26,7 +26,7 @@ class ExportDialog:
                 self._trainer = ui.select(list(EXPORTS), value="csv", on_change=self._show_target)
                 self._trainer.props('dense outlined aria-label="Export for"').classes("choice")
                 self._export = ui.button("Export", on_click=self._run).props("unelevated dense no-caps autofocus")
-                self._export.classes("do-export-selection")
+                self._export.classes("do-write-export")
                 ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
             self._target = ui.label().classes("muted").props("dir=auto")
             self._output = ui.label().classes("output").props("role=status")

@@ -80,9 +80,9 @@ class Filters:
             self._text = ui.input(placeholder="Search, or a filter such as words>20  ( / )", on_change=self._apply)
             self._text.props('dense outlined clearable debounce=250 aria-label="Search" dir=auto').classes("search")
             with self._text.add_slot("append"):
-                TermMenu(self._add)
                 self._regex = ui.checkbox(".*", on_change=self._apply).props('dense aria-label="Regular expression"')
                 self._regex.tooltip("regular expression")
+                TermMenu(self._add)
             self._state = self._choice("state", {_ALL: "any state", **{state: state for state in STATES}})
             self._flag = self._choice("flag", {_ALL: "flagged or not", ANY_FLAG: "flagged"})
             self._kind = self._choice("kind", {_ALL: "all media", "image": "images", "clip": "clips"})

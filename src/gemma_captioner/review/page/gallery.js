@@ -156,7 +156,8 @@ export default {
       if (place === undefined) return;
       const box = this.$el.getBoundingClientRect();
       const tile = document.getElementById("tile-" + this.current)?.getBoundingClientRect();
-      if (tile && tile.top >= box.top && tile.bottom <= box.bottom) return;
+      const middle = tile && (tile.top + tile.bottom) / 2;
+      if (tile && middle >= box.top && middle <= box.bottom) return; // in sight: no jump under the pointer
       this.$refs.scroll.scrollTo(Math.floor(place / this.columns), "center");
     },
 

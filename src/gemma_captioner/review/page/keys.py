@@ -47,7 +47,7 @@ KEYS = (
     Key("select_all", ("Ctrl+a",), "Select all shown", _BULK),
     Key("clear", ("Escape",), "Clear the selection, then one filter after the other", _BULK, moves=True),
     Key("compare", ("v",), "Compare two selected items, or this one and the next", _BULK),
-    Key("export", ("X",), "Export the selection or all shown", _BULK),
+    Key("export_selection", ("X",), "Export the selection or all shown", _BULK),
     Key("bulk", ("b",), "Change the captions of the selection or of all shown", _BULK),
     Key("tag_mode", (",",), "Tags: the caption as chips, and all tags of the folder. In the empty field, back", _BULK),
     Key("search", ("/",), "Search", _GENERAL),

@@ -39,7 +39,7 @@ class OptionFields:
         self._tab, self._changed = tab, changed
         self._texts: dict[str, str] = {}  # field -> what was entered
         self._tables: dict[str, Any] = {}  # [image] and [clip] of a loaded setup
-        self._fields: dict[str, Any] = {}
+        self._fields: dict[str, tuple[RunOption, Any]] = {}
         self._groups: dict[str, tuple[ui.expansion, list[RunOption]]] = {}
         (_, common), *groups = option_groups(of_files=of_files)
         with ui.element("div").classes("fields"):
@@ -79,7 +79,7 @@ class OptionFields:
         more = f" Several: a line with {PROMPT_SEPARATOR} between them." if option.name == "prompt" else ""
         more = more or (" One per line." if option.is_repeatable else "")
         field.tooltip(option.help + more)
-        self._fields[option.name] = field
+        self._fields[option.name] = option, field
 
     def _enter(self, name: str, event: ValueChangeEventArguments[Any]) -> None:
         self._texts[name] = str(event.value or "")
@@ -92,7 +92,7 @@ class OptionFields:
             settings = self.settings()
         except UsageError:
             return  # said where the run is started
-        for name, field in self._fields.items():
+        for name, (option, field) in self._fields.items():
             shown = shown_value(name, value_of(settings, name))
             if name == "prompt" and not shown:
                 shown = " / ".join(dict.fromkeys(settings.prompts["image"]))
@@ -102,8 +102,8 @@ class OptionFields:
                 choices[""] = choices.get(shown, shown)
                 if choices != field.options:
                     field.set_options(choices, value=field.value)
-            elif field.props.get("placeholder") != shown:
-                field.props["placeholder"] = shown
+            elif field.props.get("placeholder") != (shown or option.hint):
+                field.props["placeholder"] = shown or option.hint
         for title, (group, options) in self._groups.items():
             entered = sum(bool(self._texts.get(option.name)) for option in options)
             group.text = f"{title}: {counted(entered, 'option')} set" if entered else title
@@ -112,7 +112,7 @@ class OptionFields:
         """Fill the fields from a config file. Its other settings, such as secrets, are left out."""
         self._tables = {name: values[name] for name in ("image", "clip") if name in values}
         self._texts = fields_of(values)
-        for name, field in self._fields.items():
+        for name, (_, field) in self._fields.items():
             field.value = self._texts.get(name, "")
         self._show_effective()
         self._changed()

@@ -15,7 +15,7 @@ _ACTIONS = (
     ("Recaption", "recaption"),
     ("Change", "bulk"),
     ("Compare", "compare"),
-    ("Export", "export"),
+    ("Export", "export_selection"),
     ("Trash", "trash"),
 )
 

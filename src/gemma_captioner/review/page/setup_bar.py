@@ -33,7 +33,7 @@ class SetupBar:
         root = tab.review_state.library.root
         self._folder, self._setups = root.folder, SavedSetups(root.store)
         with ui.element("div").classes("command"):
-            self._command = ui.label().classes("output command-line").props('role=textbox aria-label="Command line"')
+            self._command = ui.label().classes("command-line").props('role=textbox aria-label="Command line"')
             copy = ui.button("Copy").on("click", js_handler=_COPY).props("outline dense no-caps")
             copy.on("click", lambda: ui.notify("copied", timeout=1200, position="bottom-left")).classes("do-copy")
         self._note = ui.label().classes("muted")
@@ -44,7 +44,7 @@ class SetupBar:
             self._load = ui.select(self._setups.names(), label="Load a setup", on_change=self._on_load)
             self._load.props("dense outlined options-dense").classes("choice")
             ui.button("Dry run", on_click=self._dry_run).props("outline dense no-caps").classes("do-dry-run")
-        self._status = ui.label().classes("output setup-status").props("role=status")
+        self._status = ui.label().classes("setup-status").props("role=status")
         self._say("")
 
     def refresh(self) -> None:
