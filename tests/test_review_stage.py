@@ -14,7 +14,7 @@ from gemma_captioner.dataset.sidecar import digest
 from tests.support import sound
 from tests.support.command import ForkServer
 from tests.support.review_server import PHONE, Address, KeyboardUser, chromium, serving
-from tests.test_review_facts import FLUX
+from tests.test_review_facts import FLUX, H3
 
 pytestmark = pytest.mark.long
 NAMES = ("a-large.tiff", "b-edit.jpg", "c-fields.png", "d-loud.mp4", "day1/e.png")
@@ -34,6 +34,7 @@ def folder(tmp_path_factory) -> Path:
     sound.write_clip(folder / NAMES[3], range(48), [("aac", 48_000, sound.bursts(2.0, [0.5, 1.5]))])
     for name in NAMES:
         (folder / name).with_suffix(".txt").write_text(f"The caption of {Path(name).stem}, to be reviewed.")
+    (folder / NAMES[4]).with_suffix(".txt").write_text(H3)
     (folder / NAMES[2]).with_suffix(".txt").write_text(json.dumps(FLUX | {"camera": {"lens": "35 mm"}}))
     return folder
 
@@ -228,6 +229,25 @@ def test_structured_captions_are_fields(folder, user):
     user.press("k")
     expect(user.box).to_be_visible()
     expect(user.find(".caption-fields")).to_be_hidden()
+
+
+def test_labeled_paragraphs_are_fields(folder, user):
+    path = (folder / NAMES[4]).with_suffix(".txt")
+    user.press("End")
+    user.is_at(NAMES[4])
+    sounds = user.page.get_by_label("overall_soundscape", exact=True)
+    expect(sounds).to_have_value("Waves.")
+    sounds.fill("Waves, and <d>[English] hello</d>.")
+    expect(user.find(".fields-head .problem")).to_contain_text("overall_soundscape: no <d> here")
+    sounds.fill("Waves and gulls.")
+    expect(user.find(".fields-head .problem")).to_have_text("")
+    sounds.press("Enter")
+    changed = H3.replace("Waves.", "Waves and gulls.")
+    expect(user.box).to_have_attribute("data-base", digest(changed.encode()))
+    assert path.read_text() == changed
+    user.press("u")
+    expect(sounds).to_have_value("Waves.")
+    assert path.read_text() == H3
 
 
 def test_the_toolbar(folder, user):
