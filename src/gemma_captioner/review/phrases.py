@@ -9,6 +9,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from heapq import nlargest
+from threading import Event
 
 from ..captions.unfinished import NEVER_LAST
 from .library import ReviewItem
@@ -19,7 +20,7 @@ _MAX_ONCE = 50_000  # phrases that occurred once are forgotten above this
 _MAX_INSERTED = 200
 _MAX_WORDS = 4
 _MIN_WORD, _MIN_TYPED = 4, 2  # letters
-_CAPTIONS_PER_PAUSE, _PAUSE_S = 50, 0.002  # the page answers meanwhile
+_CAPTIONS_PER_PAUSE, _PAUSE = 20, 3.0  # of the time that these took: the page answers meanwhile
 _CLAUSE = re.compile(r"[,.;:!?\n\"()\[\]{}\u201c\u201d\u3002\uff0c]+")
 
 
@@ -27,6 +28,7 @@ class PhraseIndex:
     """How many captions have each phrase."""
 
     def __init__(self) -> None:
+        self._stopped = Event()
         self._counts: Counter[str] = Counter()
         self._offered: set[str] = set()
         self._sorted: list[str] = []  # the offered phrases, by `str.lower`
@@ -34,11 +36,15 @@ class PhraseIndex:
         self._digests: dict[int, str | None] = {}  # item number -> digest of its caption at the last update
         self._texts: dict[int, str] = {}  # item number -> its caption as counted
 
+    def stop(self) -> None:
+        """End an update that is running."""
+        self._stopped.set()
+
     def update(self, entries: Iterable[ReviewItem]) -> None:
         """Count what changed since the last update."""
         entries = list(entries)
         stride = max(1, len(entries) // MAX_PROSE)
-        num_counted = 0
+        num_counted, started = 0, time.monotonic()
         for place, entry in enumerate(entries):
             number, caption = entry.number, entry.caption
             if number in self._digests and self._digests[number] == caption.digest:
@@ -50,7 +56,9 @@ class PhraseIndex:
                 self._add(caption.text, 1)
                 num_counted += 1
                 if num_counted % _CAPTIONS_PER_PAUSE == 0:
-                    time.sleep(_PAUSE_S)
+                    if self._stopped.wait(_PAUSE * (time.monotonic() - started)):
+                        return
+                    started = time.monotonic()
         self._offer_new()
 
     def _add(self, text: str, times: int) -> None:

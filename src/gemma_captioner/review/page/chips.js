@@ -8,8 +8,8 @@ export default {
             @dragstart="dragged = place" @dragover.prevent @drop.prevent="move(dragged, place)">
         <bdi>{{ tag }}</bdi><button tabindex="-1" :aria-label="'Remove ' + tag" @click="remove(place)">&times;</button>
       </span>
-      <input ref="input" class="tag-input" :placeholder="edited === null ? 'Add a tag' : 'Rename the tag'"
-             aria-label="Add a tag" data-completes="tags" dir="auto" @keydown="inputKey" @completed="add" @input="typed">
+      <input ref="input" class="tag-input" :placeholder="edited === null ? 'Add a tag' : 'Rename the tag'" dir="auto"
+             aria-label="Add a tag" data-completes="tags" @keydown="inputKey" @completed="add" @input="typed">
     </div>`,
   data: () => ({ tags: [], isTags: true, edited: null, dragged: null }), // edited: the place of the tag that is renamed
   mounted() {
@@ -61,12 +61,14 @@ export default {
       this.$refs.input.select();
     },
     add() {
+      if (this.field().readOnly) return;
       const place = this.edited ?? this.tags.length, tags = [...this.tags];
       const [renamed] = tags.splice(place, 1);
-      const typed = this.split(this.$refs.input.value).filter((tag) => !tags.includes(tag));
+      const names = this.split(this.$refs.input.value), added = names.filter((name) => !tags.includes(name));
       this.$refs.input.value = "";
       this.edited = null;
-      if (typed.length && typed.join() !== renamed) this.put(tags.toSpliced(place, 0, ...new Set(typed)));
+      const isChange = renamed === undefined ? added.length : names.length && names.join() !== renamed;
+      if (isChange) this.put(tags.toSpliced(place, 0, ...new Set(added)));
     },
     typed(event) {
       const { value } = event.target;

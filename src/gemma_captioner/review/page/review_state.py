@@ -85,6 +85,7 @@ class ReviewState:
             await tab.save_unsaved()
         for task in self._tasks:
             task.cancel()
+        self.phrases.stop()
         await asyncio.to_thread(self.runs.close)
         await asyncio.to_thread(self.media.close)
         self.edits.close()

@@ -4,7 +4,8 @@ export default {
     <ul class="tag-list">
       <li v-for="[tag, count] in tags" :key="tag">
         <button class="bar" :aria-pressed="tag === chosen" @click="$emit('pick', tag)">
-          <span class="bar-label" dir="auto">{{ tag }}</span><span class="bar-count">{{ count.toLocaleString("en") }}</span>
+          <span class="bar-label" dir="auto">{{ tag }}</span>
+          <span class="bar-count">{{ count.toLocaleString("en") }}</span>
         </button>
       </li>
       <li v-if="more" class="muted">and {{ more.toLocaleString("en") }} more: type to find them</li>
