@@ -142,6 +142,8 @@ def test_the_page_reads_nothing_outside_its_folder(tmp_path):
     ):  # fmt: skip
         with pytest.raises(UsageError, match=rf"{option_name(name)} .*start `review` with {option_name(name)}"):
             parse_fields({name: value}, folder, Settings())
+    with pytest.raises(UsageError, match="looks like an option"):
+        parse_fields({"model": "--trust-remote-code"}, folder, Settings())
     given = Settings.from_dict({"prompt_file": str(outside)})
     assert parse_fields({"prompt_file": str(outside)}, folder, given) == {"prompt_file": str(outside)}
     assert parse_fields({"format": "ideogram4"}, folder, given) == {"format": "ideogram4"}

@@ -59,6 +59,16 @@ def test_tags_of_captions_on_several_lines_stay_on_their_lines(tmp_path):
     assert change.draft.text == "a, b, c\nb, c"
 
 
+def test_labeled_paragraphs_keep_their_blank_lines(tmp_path):
+    text = "\n\n".join((
+        "integrated_multimodal_description: [Shot 1] A cat sits.", "overall_soundscape: Rain.", "non_diegetic_music: N/A",
+    ))  # fmt: skip
+    library = library_of(tmp_path, text)
+    assert plan_changes(library.present(), "find and replace", Inputs("zzz", "y")) == []
+    [change] = plan_changes(library.present(), "find and replace", Inputs("cat", "dog"))
+    assert change.draft.text == text.replace("cat", "dog")
+
+
 def test_a_change_of_tags_in_many_is_one_step(tmp_path):
     library = library_of(tmp_path, "a, b", "b", "c")
     edits = Edits(library)

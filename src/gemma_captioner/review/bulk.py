@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 
 from ..captions.clean import apply_affixes
 from . import tags
-from .changes import Draft, normalize_whitespace
+from .changes import Draft, normalize_caption
 from .library import ReviewItem
 from .patterns import compile_pattern, search, substitute, with_time_limit
 
@@ -86,8 +86,9 @@ def plan_changes(entries: Iterable[ReviewItem], name: str, inputs: Inputs) -> li
         if caption.digest is None or entry.access_error is not None:
             continue
         lines = caption.text.splitlines()
-        after = "\n".join(normalize_whitespace(OPERATIONS[name].change(line, inputs)) for line in lines)
-        if (after := normalize_whitespace(after, lines=len(lines) > 1)) != caption.text:
+        changed = [OPERATIONS[name].change(line, inputs) if line.strip() else line for line in lines]
+        after = normalize_caption("\n".join(changed), caption.text.encode())
+        if changed != lines and after != caption.text:
             changes.append(PlannedChange(entry, caption.text, Draft(entry.number, caption.digest, after)))
     return changes
 

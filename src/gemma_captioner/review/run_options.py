@@ -17,13 +17,14 @@ _KINDS = ("image", "clip")
 # Options that only the command line has, and why. Whoever may open the page must not get more than its folder.
 COMMAND_LINE_ONLY: Mapping[str, tuple[str, ...]] = {
     "where the captions are": ("output", "captions_to", "name"),
-    "secrets, and what is run or contacted": ("hf_token", "base_url", "api_key_env", "serve"),
+    "secrets, and what is run or contacted": ("hf_token", "engine", "base_url", "api_key_env", "serve"),
     "runs on a cluster": tuple(ClusterSettings.model_fields),
 }
 _WITHHELD = frozenset(name for names in COMMAND_LINE_ONLY.values() for name in names)
 _FOR_NEW_CAPTIONS_TOO = ("temperature",)  # common on the page
 _OF_A_FOLDER = frozenset(PANELS["Which files"]) | {"stop_after"}  # without effect on chosen files
 _PATHS = frozenset(("prompt_file", "metadata", "transcripts", "examples", "control", "format"))
+_LOADED = frozenset(("model", "adapter", "tokenizer"))  # also arguments of programs that --engine vllm starts
 _LISTED = frozenset(("preset", "language"))  # only the values that `VALUES` lists
 PROMPT_SEPARATOR = "---"
 _ON, _OFF = "on", "off"
@@ -82,7 +83,7 @@ def parse_fields(fields: Mapping[str, str], folder: Path, given: Settings) -> di
 
     folder: that of relative paths. given: settings of the command line, whose paths are allowed.
 
-    Raises `UsageError` for a path outside the folder that the command line does not have.
+    Raises `UsageError` for a path outside the folder that the command line does not have, and for an option as a model.
     """
     values: dict[str, Any] = {}
     for name, text in fields.items():
@@ -96,6 +97,8 @@ def parse_fields(fields: Mapping[str, str], folder: Path, given: Settings) -> di
             value = text == _ON
         elif not option.is_long and name not in ("prefix", "suffix", "begin"):
             value = text.strip()
+        if isinstance(value, str) and name in _LOADED and value.startswith("-"):
+            raise UsageError(f"{option_name(name)} {value}: it looks like an option: give an id or a folder")
         if name in _PATHS:
             value = _inside(name, value, folder, given)
         values[name] = value

@@ -196,8 +196,8 @@ class RunController:
         """Reuse the loaded model if it was planned for the same settings."""
         prompting = settings.prompting
         same = (
-            settings.model, prompting.order, prompting.system, prompting.begin, prompting.examples, prompting.control,
-            settings.sampling,
+            settings.model, settings.server, settings.sampling,
+            prompting.order, prompting.system, prompting.begin, prompting.examples, prompting.control,
             settings.max_new_tokens("image"), settings.max_new_tokens("clip"),
         )  # fmt: skip
         if self._loaded is None or self._loaded[0] != same:

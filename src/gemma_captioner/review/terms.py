@@ -95,7 +95,7 @@ def _term(token: re.Match[str]) -> Term:
 
 def written(key: str, value: str, sign: str = ":") -> str:
     """# "state", "by hand" -> state:"by hand"      "words", "20", ">=" -> words>=20"""
-    if re.search(r'[\s"\\]', value):
+    if re.search(r'[\s"\\]|^[<>=]', value):
         value = '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
     return f"{key}{sign}{value}"
 

@@ -42,8 +42,9 @@ class BulkEditDialog:
 
     def open(self, operation: str = "", text: str = "") -> None:
         """operation: to choose, with this text; by default, the last ones stay."""
+        self._numbers = []  # no preview while the fields are filled
         if operation:
-            self._name.value, self._text.value = operation, text
+            self._name.value, self._text.value, self._replacement.value = operation, text, ""
         self._numbers = self._tab.selection.many()
         what = "selected" if self._tab.selection.selected else "shown"
         self._title.text = f"Change captions: {len(self._numbers):,} {what}"

@@ -29,7 +29,14 @@ export default {
         this.number = dataset.number;
         this.isTags = !/\n|^\s*[{[]/.test(text); // else it is several captions, or fields
         this.tags = this.split(text);
+        this.checkEdited();
       });
+    },
+    checkEdited() {
+      // The tag that is renamed may have moved or gone meanwhile.
+      if (this.edited === null || this.tags[this.edited] === this.editedTag) return;
+      this.edited = null;
+      this.$refs.input.value = "";
     },
     put(tags, focused) {
       const field = this.field();
@@ -38,6 +45,7 @@ export default {
       field.dispatchEvent(new Event("input"));
       field.dispatchEvent(new Event("captioner-save"));
       this.tags = tags;
+      this.checkEdited();
       this.$nextTick(() => this.focus(focused));
     },
     focus(place = null) {
@@ -56,7 +64,7 @@ export default {
     },
     edit(place) {
       this.edited = place;
-      this.$refs.input.value = this.tags[place];
+      this.editedTag = this.$refs.input.value = this.tags[place];
       this.focus();
       this.$refs.input.select();
     },

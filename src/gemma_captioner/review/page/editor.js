@@ -119,7 +119,7 @@ export default {
     save(how) {
       if (this.number === null || (how === "blur" && [this.before, this.sent].includes(this.text))) return;
       this.sent = this.text;
-      if (how === "approve") this.wait();
+      if (how === "approve") document.dispatchEvent(new Event("captioner-moving"));
       this.$emit("save", { ...this.draft(), how });
     },
     key(event) {

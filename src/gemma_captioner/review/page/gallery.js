@@ -177,7 +177,7 @@ export default {
       for (const [number, base, text, editable, draft] of captions) {
         this.texts.set(number, { base, text, editable, draft });
         if (this.isEditing(number) && this.editing.text === this.editing.before) {
-          Object.assign(this.editing, { base, text, before: text });
+          Object.assign(this.editing, { base, text, before: text, sent: text });
         }
       }
       this.version++;
@@ -254,7 +254,7 @@ export default {
     },
     rebase(number, base, saved, text) {
       if (!this.isEditing(number)) return;
-      if (this.editing.text === saved) this.editing.text = text;
+      if (this.editing.text === saved) this.editing.text = this.editing.sent = text;
       Object.assign(this.editing, { base, before: text });
     },
     save(how) {

@@ -22,6 +22,7 @@ export default {
   methods: {
     enter(selector, until) {
       const field = document.querySelector(selector);
+      if (!field) return (this.entering = false);
       const isReady = field.checkVisibility() && !document.querySelector(".gallery.list.moving");
       this.entering = !isReady && performance.now() < until;
       if (this.entering) return requestAnimationFrame(() => this.enter(selector, until));
@@ -47,9 +48,9 @@ export default {
       event.preventDefault();
       const selector = this.focus[command];
       if (selector) {
-        const isVisible = document.querySelector(selector).checkVisibility();
-        if (!isVisible) this.command(command === "tag_mode" ? command : "captions_tab");
-        return this.enter(selector, performance.now() + 2000);
+        const field = document.querySelector(selector); // a caption that is no list of tags has no field for them
+        if (!field?.checkVisibility()) this.command(command === "tag_mode" ? command : "captions_tab");
+        return field && this.enter(selector, performance.now() + 2000);
       }
       this.command(command);
     },

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -67,6 +68,8 @@ class ReviewState:
         self.tags = TagCounts()
         self.count_tokens: Callable[[str], int] | None = None  # of the target's text encoder, if it is on this machine
         self.unsaved: list[Draft] = []  # drafts of closed tabs that conflict with the disk
+        self._changes: set[int] = set()  # of items that the tabs were not told about yet
+        self._changes_lock = threading.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -74,8 +77,13 @@ class ReviewState:
         loop = asyncio.get_running_loop()
 
         def on_change(numbers: set[int]) -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._notify_tabs, set(numbers))
+            """Changes that come before the tabs were told of others are told with them."""
+            with self._changes_lock:
+                is_told = bool(self._changes)
+                self._changes |= numbers
+            if not is_told:
+                with suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(self._notify_tabs)
 
         self.library.listeners.append(on_change)
         self._tasks += [loop.create_task(work()) for work in (self._watch_folder, self._learn)]
@@ -98,7 +106,7 @@ class ReviewState:
     def facts(self) -> Facts:
         """What a filter may ask that an item does not hold."""
         limit = token_limit(self.settings.quality.target)
-        count = None if limit is None else partial(_count_tokens, encoder=limit.encoder)
+        count = None if limit is None else self.count_tokens or partial(_count_tokens, encoder=limit.encoder)
         flags = {flag for entry in self.library.present() for flag in entry.flags}
         return Facts(self.proposals, count, self.sizes.known, flags)
 
@@ -118,7 +126,9 @@ class ReviewState:
         finally:
             self.reading_sizes = None
 
-    def _notify_tabs(self, numbers: set[int]) -> None:
+    def _notify_tabs(self) -> None:
+        with self._changes_lock:
+            numbers, self._changes = self._changes, set()
         for tab in list(self.tabs):
             try:
                 tab.changed(numbers)
@@ -143,9 +153,15 @@ class ReviewState:
     async def _find_tokenizer(self) -> None:
         """Load the tokenizer that counts exactly, if it is on this machine."""
         quality = self.settings.quality
-        self.count_tokens = await asyncio.to_thread(token_counter_at_hand, quality.tokenizer, quality.target)
-        self.library.count_tokens = self.count_tokens
-        for tab in self.tabs if self.count_tokens else ():
+        try:
+            counter = await asyncio.to_thread(token_counter_at_hand, quality.tokenizer, quality.target)
+        except Exception:  # whatever a broken file raises
+            _log.exception("the tokenizer cannot be loaded: numbers of tokens are estimates")
+            return
+        if counter is None:
+            return
+        self.count_tokens = self.library.count_tokens = lru_cache(50_000)(counter)
+        for tab in self.tabs:
             tab.refresh_text()
 
     def _rescan(self) -> None:

@@ -328,5 +328,7 @@ class ReviewTab:
             self.apply_query(self.query, automatic=True)
 
     def refresh(self) -> None:
-        self.review_state.sizes.forget()
+        if self.query.needs_sizes:
+            self.review_state.sizes.forget()
+            self._sizes_shown = 0
         self.apply_query(self.query)
