@@ -61,7 +61,7 @@ def test_tags_of_captions_on_several_lines_stay_on_their_lines(tmp_path):
 
 def test_labeled_paragraphs_keep_their_blank_lines(tmp_path):
     text = "\n\n".join((
-        "integrated_multimodal_description: [Shot 1] A cat sits.", "overall_soundscape: Rain.", "non_diegetic_music: N/A",
+        "integrated_multimodal_description: [Shot 1] A cat.", "overall_soundscape: Rain.", "non_diegetic_music: N/A",
     ))  # fmt: skip
     library = library_of(tmp_path, text)
     assert plan_changes(library.present(), "find and replace", Inputs("zzz", "y")) == []
