@@ -237,9 +237,9 @@ def test_what_libtiff_prints_is_the_reason_of_its_file(tmp_path, capfd):
     content[8:2000] = b"\xff" * len(content[8:2000])
     (tmp_path / "a.tiff").write_bytes(content)
     item = MediaItem(tmp_path / "a.tiff", "image", "a.tiff", tmp_path / "a.txt", tmp_path)
-    workers = WorkerPool(1, 4 * GIB)
+    workers = WorkerPool(1, 4 * GIB, timeout_s=60)
     try:
-        failed = workers.schedule(decode, args=(item, SIZE, DecodeSettings()), timeout=60).future.result()
+        failed = workers.schedule(decode, (item, SIZE, DecodeSettings()))[0].result()
     finally:
         workers.close()
     assert re.match(r"cannot read this image \(decoder error -2; [A-Z][a-z ]+\): ", failed.error)

@@ -142,13 +142,12 @@ def compare(paths: list[Path], base: Path, thumbnail: Callable[[Comparison, Any,
     """Decode and render each file. thumbnail: receives each comparison with both pictures (arrays or None)."""
     settings = DecodeSettings(animated="first", exact_pixels=True, frames=1)
     comparisons = []
-    workers = WorkerPool(1, 4 * GIB)
+    workers = WorkerPool(1, 4 * GIB, settings.timeout_s)
 
     def ours(path: Path, size: tuple[int, int]) -> Any:
         item = MediaItem(path, "image", path.name, path.with_suffix(".txt"), path.parent)
-        task = workers.schedule(decode, args=(item, size, settings), timeout=settings.timeout_s)
         try:
-            return task.future.result()
+            return workers.schedule(decode, (item, size, settings))[0].result()
         except Exception as error:
             return Failed(item, f"the decoder crashed ({type(error).__name__})")
 
