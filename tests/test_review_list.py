@@ -176,7 +176,9 @@ def test_captions_stand_in_the_grid_and_are_edited_in_the_list(folder, opened):
 def test_what_is_typed_in_a_list_outlives_its_tab(folder, opened):
     user = opened()
     user.press("m")
+    expect(user.find(".tile-caption").nth(3)).to_contain_text("number 3,")
     user.find(".tile-caption").nth(3).click()
+    expect(user.find(".tile-box")).to_be_focused()
     user.page.keyboard.type("Typed, and not saved.")
     expect(user.box).to_have_value(re.compile("Typed, and not saved.$"))
     user.page.wait_for_timeout(300)
