@@ -4,6 +4,7 @@ Faults are put into the workers from outside, as a broken library would: a `site
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from gemma_captioner.media.pool import DecodePool
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.shared_memory import SharedMemoryArena
 from gemma_captioner.types import Frames, MediaItem
+from tests.support.command import SpawnedProcess
 from tests.support.files import captions
 
 BROKEN_LIBRARY = """
@@ -44,10 +46,15 @@ PIL.Image.open = open
 """
 
 
-@pytest.mark.long
-def test_each_of_three_faults_becomes_one_failure(command, tmp_path, script):
+@pytest.fixture
+def broken_library(tmp_path) -> Path:
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "sitecustomize.py").write_text(BROKEN_LIBRARY)
+    return tmp_path / "library"
+
+
+@pytest.mark.long
+def test_each_of_three_faults_becomes_one_failure(command, tmp_path, script, broken_library):
     media = tmp_path / "media"
     draw_samples(media, images=30, clips=10, seed=11)
     one = next(media.glob("*.png")).read_bytes()
@@ -55,7 +62,7 @@ def test_each_of_three_faults_becomes_one_failure(command, tmp_path, script):
         (media / f"{name}.png").write_bytes(one)
     done = command(
         "caption", media, "--engine", "scripted", "--model", script(), "--json", "--decode-timeout", "12",
-        "--decode-memory", "0.5", "--workers", "2", env={"PYTHONPATH": str(tmp_path / "library")},
+        "--decode-memory", "0.5", "--workers", "2", env={"PYTHONPATH": str(broken_library)},
     )  # fmt: skip
     assert done.code == 3, done.err
     errors = {failure["path"].rsplit("/", 1)[1]: failure["error"] for failure in done.json["failures"]}
@@ -67,21 +74,24 @@ def test_each_of_three_faults_becomes_one_failure(command, tmp_path, script):
     assert len(captions(media)) == 40
 
 
-def test_no_process_is_left_behind(command, media, script):
-    command("caption", media, "--engine", "scripted", "--model", script())
-    deadline = time.monotonic() + 10
-    while _workers() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not _workers()
+@pytest.mark.parametrize("killed", [False, True])
+def test_no_process_is_left_behind(killed, media, script, broken_library, tmp_path):
+    """Neither by a run that ends nor, in a decoder that hangs, by one that is killed."""
+    (media / "hangs.png").write_bytes(next(media.glob("*.png")).read_bytes())
+    variables = {"PYTHONPATH": str(broken_library), "RUN_OF_THIS_TEST": str(tmp_path)}
+    words = ["caption", media, "--engine", "scripted", "--model", script(), "--decode-timeout", "600" if killed else "2"]
+    with SpawnedProcess(list(map(str, words)), tmp_path, variables) as run:
+        if killed:
+            wait_until(lambda: len(captions(media)) == 8)
+            assert _processes_with("RUN_OF_THIS_TEST", str(tmp_path)) != []
+            run.kill()
+        assert run.wait().code == (-signal.SIGKILL if killed else 3)
+    wait_until(lambda: _processes_with("RUN_OF_THIS_TEST", str(tmp_path)) == [])
 
 
-def _workers() -> list[str]:
-    lines = []
-    for process in psutil.process_iter(["cmdline", "ppid", "environ"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if "forkserver" in command and process.info["ppid"] == 1:  # an orphan
-            lines.append(command)
-    return lines
+def _processes_with(variable: str, value: str) -> list[psutil.Process]:
+    found = psutil.process_iter(["environ"])
+    return [process for process in found if (process.info["environ"] or {}).get(variable) == value]
 
 
 def test_a_script_without_a_main_guard_may_caption(tmp_path, media, script):

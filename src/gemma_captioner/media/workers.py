@@ -5,6 +5,7 @@ pebble manages the processes, and replaces one that dies or times out.
 
 import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 import warnings
@@ -131,11 +132,13 @@ def _exit_reason(error: ProcessExpired) -> str:
 
 # Code that runs in the workers
 
-_M_ARENA_MAX = -8
+_M_ARENA_MAX = -8  # of mallopt(3)
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def _init_worker(memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    _end_with_the_run()
     warnings.simplefilter("ignore")  # decoder warnings are noise; only failures count
     native_log.install()
     if sys.platform == "linux":
@@ -145,6 +148,21 @@ def _init_worker(memory: int) -> None:
             mallopt(_M_ARENA_MAX, 2)  # otherwise glibc reserves 64 MiB of address space per FFmpeg thread
         limit_address_space(psutil.Process().memory_info().vms + memory)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end_with_the_run() -> None:
+    """End this worker when the run is killed, even while it hangs in a decoder.
+
+    The fork server exits when the run does, but only after all workers have closed a pipe that they inherit.
+    """
+    if _METHOD == "forkserver":
+        from multiprocessing import forkserver  # Windows has none
+
+        server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def limit_address_space(limit: int | None = None, *, extra: int = 0) -> None:

@@ -22,7 +22,7 @@ class Saving:
         for source in (tab.editor, tab.gallery):
             source.on("draft", self._on_draft).on("save", self._save).on("discard", self._discard)
 
-    async def _on_draft(self, event: GenericEventArguments) -> None:
+    def _on_draft(self, event: GenericEventArguments) -> None:
         draft = _draft(event.args)
         self._tab.drafts.on_typed(draft)
         if self._tab.selection.current == draft.number:
