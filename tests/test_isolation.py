@@ -79,8 +79,9 @@ def test_no_process_is_left_behind(killed, media, script, broken_library, tmp_pa
     """Neither by a run that ends nor, in a decoder that hangs, by one that is killed."""
     (media / "hangs.png").write_bytes(next(media.glob("*.png")).read_bytes())
     variables = {"PYTHONPATH": str(broken_library), "RUN_OF_THIS_TEST": str(tmp_path)}
-    words = ["caption", media, "--engine", "scripted", "--model", script(), "--decode-timeout", "600" if killed else "2"]
-    with SpawnedProcess(list(map(str, words)), tmp_path, variables) as run:
+    timeout = "600" if killed else "2"
+    words = ["caption", str(media), "--engine", "scripted", "--model", str(script()), "--decode-timeout", timeout]
+    with SpawnedProcess(words, tmp_path, variables) as run:
         if killed:
             wait_until(lambda: len(captions(media)) == 8)
             assert _processes_with("RUN_OF_THIS_TEST", str(tmp_path)) != []

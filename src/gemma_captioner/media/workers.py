@@ -31,27 +31,32 @@ class WorkerError(Exception):
 
 
 class WorkerTask:
-    """A call of a function in a worker process. It is scheduled again if the pool breaks down before it returns."""
+    """A call of a function in a worker process. It is scheduled again if the pool breaks down before it returns.
 
-    def __init__(self, pool: "WorkerPool", function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    future: of the latest attempt. Ask `done` once it has ended.
+    """
+
+    def __init__(
+        self, pool: "WorkerPool", function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float
+    ) -> None:
         self._workers = pool
-        self._call = function, arguments
+        self._call = function, arguments, timeout_s
         self._pool_failures = 0
         self._schedule()
 
     def _schedule(self) -> None:
-        self._future, self._pool = self._workers.schedule(*self._call)
+        self.future, self._pool = self._workers.schedule(*self._call)
 
     def done(self) -> bool:
         if self._is_lost() and self._pool_failures <= _MAX_RETRIES:
             self._pool_failures += 1
             if self._pool_failures <= _MAX_RETRIES:
                 self._schedule()
-        return self._future.done() or self._pool_failures > _MAX_RETRIES
+        return self.future.done() or self._pool_failures > _MAX_RETRIES
 
     def _is_lost(self) -> bool:
-        if self._future.done():
-            return self._future.cancelled() or isinstance(self._future.exception(), BrokenProcessPool)
+        if self.future.done():
+            return self.future.cancelled() or isinstance(self.future.exception(), BrokenProcessPool)
         return not self._pool.active
 
     def result(self) -> Any:
@@ -60,10 +65,10 @@ class WorkerTask:
             crashes = f"the decoder processes crashed {self._pool_failures} times while reading it"
             raise WorkerError(f"{crashes}: run the command again")
         try:
-            return self._future.result()
+            return self.future.result()
         except FutureTimeoutError:
-            seconds, remedy = self._workers.timeout_s, self._workers.timeout_remedy
-            raise WorkerError(f"decoding did not finish within {seconds:g} s: {remedy}") from None
+            remedy = self._workers.timeout_remedy
+            raise WorkerError(f"decoding did not finish within {self._call[2]:g} s: {remedy}") from None
         except ProcessExpired as error:
             reason = f"the decoder crashed ({_exit_reason(error)})"
             raise WorkerError(f"{reason}: convert the file with another program") from None
@@ -78,24 +83,23 @@ class WorkerPool:
 
     def __init__(self, workers: int, memory: int, timeout_s: float, timeout_remedy: str = "convert the file") -> None:
         """timeout_s: the limit for each task. timeout_remedy: what a task that exceeds it reports."""
-        self.timeout_s, self.timeout_remedy = timeout_s, timeout_remedy
+        self._timeout_s, self.timeout_remedy = timeout_s, timeout_remedy
         self._workers, self._memory = workers, memory
-        self._futures: WeakSet[ProcessFuture[Any]] = WeakSet()
+        self.futures: WeakSet[ProcessFuture[Any]] = WeakSet()
         self._closed = False
         self._pool = self._create_pool()
 
     def _create_pool(self) -> ProcessPool:
         return ProcessPool(self._workers, context=_context(), initializer=_init_worker, initargs=(self._memory,))
 
-    def start(self, function: Callable[..., Any], *arguments: Any) -> WorkerTask:
-        """Call a function in a worker. Raises `RuntimeError` after `close`."""
-        return WorkerTask(self, function, arguments)
+    def start(self, function: Callable[..., Any], *arguments: Any, timeout_s: float | None = None) -> WorkerTask:
+        """Call a function in a worker. timeout_s: None for that of the pool. Raises `RuntimeError` after `close`."""
+        return WorkerTask(self, function, arguments, timeout_s or self._timeout_s)
 
     def schedule(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float | None = None
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float
     ) -> tuple["ProcessFuture[Any]", ProcessPool]:
-        """Call a function once. Return also the pool that runs it. timeout_s: None for that of the pool."""
-        timeout_s = timeout_s or self.timeout_s
+        """Call a function once. Return also the pool that runs it."""
         try:
             future = self._pool.schedule(function, args=arguments, timeout=timeout_s)
         except RuntimeError:  # the pool broke down, or was closed
@@ -103,11 +107,11 @@ class WorkerPool:
                 raise
             self._replace_pool()
             future = self._pool.schedule(function, args=arguments, timeout=timeout_s)
-        self._futures.add(future)
+        self.futures.add(future)
         return future, self._pool
 
     def _replace_pool(self) -> None:
-        for future in list(self._futures):  # pebble does not end tasks that no worker has started
+        for future in list(self.futures):  # pebble does not end tasks that no worker has started
             if not future.done():
                 future.set_exception(BrokenProcessPool("All workers expired"))
         self._stop_pool()
@@ -158,7 +162,7 @@ def _end_with_the_run() -> None:
     if _METHOD == "forkserver":
         from multiprocessing import forkserver  # Windows has none
 
-        server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+        server: Any = forkserver._forkserver
         os.close(server._forkserver_alive_fd)
         server._forkserver_alive_fd = None
         if sys.platform == "linux":

@@ -7,21 +7,17 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pebble import ProcessExpired
 
 from ..dataset.journal import fingerprint
 from ..errors import ItemError
 from ..media.settings import DecodeSettings
-from ..media.workers import GIB, WorkerPool
+from ..media.workers import GIB, WorkerError, WorkerPool
 from ..types import MediaItem
 from . import thumbnails
 from .facts import FrameStrip, MediaFacts, facts_from
@@ -184,20 +180,17 @@ class Media:
             self._clip_decoders.acquire() if function is thumbnails.clip else nullcontext(),
             self._decoders.acquire(),
         ):
-            schedule = partial(self._processes.schedule, function, arguments, timeout_s)
+            task = self._processes.start(function, *arguments, timeout_s=timeout_s)
+            while not task.done():
+                await asyncio.gather(asyncio.wrap_future(task.future), return_exceptions=True)
             try:
-                try:
-                    return await asyncio.wrap_future(schedule()[0])
-                except BrokenProcessPool:  # another file may have crashed the worker
-                    return await asyncio.wrap_future(schedule()[0])
-            except FutureTimeoutError:
-                raise ItemError("decoding took too long: convert the file with another program") from None
+                return task.result()
+            except WorkerError as error:
+                raise ItemError(str(error)) from None
             except OSError as error:
                 raise ItemError(
                     f"cannot write to the cache {self.cache} ({error.strerror}): free space or set XDG_CACHE_HOME"
                 ) from error
-            except (ProcessExpired, BrokenProcessPool):
-                raise ItemError("the decoder crashed on this file: convert it with another program") from None
 
 
 def _read_json(path: Path) -> Any:
