@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemma_captioner.check import trigger_phrases
 from gemma_captioner.check.inspect import Inspection
-from gemma_captioner.check.trigger import TriggerReport
-from gemma_captioner.check.trigger_lexicon import stem
+from gemma_captioner.check.trigger import phrases
+from gemma_captioner.check.trigger.lexicon import stem
+from gemma_captioner.check.trigger.report import TriggerReport
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 TUNED_ON, NOT_SEEN = ("character", "style", "object"), ("pet", "tags", "man", "prefix")
@@ -72,8 +72,8 @@ def main() -> None:
     parser.add_argument("--shares", action="store_true")
     args = parser.parse_args()
     print("| folders | share | labels | precision | recall | wrong | missed |\n|---|---|---|---|---|---|---|")
-    for share in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if args.shares else (trigger_phrases.MIN_SHARE,):
-        trigger_phrases.MIN_SHARE = share
+    for share in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if args.shares else (phrases.MIN_SHARE,):
+        phrases.MIN_SHARE = share
         for names in (TUNED_ON, NOT_SEEN):
             total = sum(map(score, names), Score())
             labels = total.found + len(total.missed)

@@ -35,6 +35,7 @@ from typing import Any
 
 import pytest
 from pebble import CONSTS
+from playwright.sync_api import Browser
 
 from gemma_captioner.config.model import ServerSettings
 from gemma_captioner.demo.samples import draw_samples
@@ -43,6 +44,7 @@ from gemma_captioner.engines.openai.client import Client, Endpoint
 from gemma_captioner.engines.openai.server_process import ServerProcess
 from tests.support.bucket import Bucket
 from tests.support.command import Command, CommandResult, ForkServer, run_in_process, run_in_subprocess
+from tests.support.review_server import chromium
 
 CONSTS.sleep_unit = 0.02  # pebble's poll interval: hundreds of pools end 0.2 s sooner
 
@@ -75,6 +77,19 @@ def fork_server(output_folder) -> Iterator[ForkServer]:
     with closing(
         ForkServer(output_folder, "gemma_captioner.media.pool", "gemma_captioner.engines.scripted")
     ) as fork_server:
+        yield fork_server
+
+
+@pytest.fixture(scope="module")  # while Playwright runs, no other event loop can run in this thread
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def review_fork_server(output_folder) -> Iterator[ForkServer]:
+    """A fork server for review servers."""
+    with closing(ForkServer(output_folder, "gemma_captioner.review.page.app")) as fork_server:
         yield fork_server
 
 

@@ -26,7 +26,7 @@ from gemma_captioner.check.report import bars
 from gemma_captioner.check.scan import DatasetScan
 from gemma_captioner.check.settings import CheckSettings
 from gemma_captioner.check.trainer_rules import ALL_RULES, TRAINER_RULES
-from gemma_captioner.check.trigger_rules import TRIGGER_RULES
+from gemma_captioner.check.trigger.rules import TRIGGER_RULES
 from gemma_captioner.config.targets import trainers
 from gemma_captioner.dataset.discover import resolve_roots
 from gemma_captioner.dataset.restore import restore
@@ -468,7 +468,7 @@ def test_tokens_counted_exactly_are_no_estimate():
     assert hit == ("too_long", "76 tokens; sdxl reads 75")
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_what_an_audit_holds_grows_with_names_not_with_captions():
     def peak(entries: int) -> int:
         tracemalloc.start()
@@ -490,7 +490,7 @@ def test_what_an_audit_holds_grows_with_names_not_with_captions():
     assert len(names) == 20_000
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_five_thousand_captions(command, tmp_path):
     for i in range(5_000):
         (tmp_path / f"{i}.png").write_bytes(b"x")

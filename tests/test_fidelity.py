@@ -99,7 +99,6 @@ class LocalRunner:
     ("order", "items", "batch_sizes"),
     [
         ("media-first", 30, (5, 16)),
-        pytest.param("text-first", 30, (2,), marks=pytest.mark.long),
         pytest.param("media-first", 100, (1, 2, 5, 16), marks=pytest.mark.prove),
         pytest.param("text-first", 100, (1, 2, 5, 16), marks=pytest.mark.prove),
     ],
@@ -119,7 +118,7 @@ def test_batches_of_every_size_give_what_single_items_give(order, items, batch_s
         assert different == [], f"{len(different)} of {len(asked)} differ in batches of {batch_size}"
 
 
-@pytest.mark.parametrize("order", ["media-first", pytest.param("text-first", marks=pytest.mark.long)])
+@pytest.mark.parametrize("order", ["media-first", pytest.param("text-first", marks=pytest.mark.prove)])
 def test_a_base_checkpoint_gets_a_raw_prompt_and_one_line_of_its_completion(base_checkpoint, order):
     reference = Reference(base_checkpoint)
     asked = requests(30, seed=3)
@@ -159,8 +158,9 @@ def test_an_answer_that_is_begun_goes_on_as_transformers_continues_it(kind, base
 COUNTS = [*range(1, 9), *range(10, 17, 2), *range(20, 65, 11)]  # of frames; all 64 on CUDA
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("group", range(4))
+@pytest.mark.parametrize(
+    "group", [pytest.param(n, marks=pytest.mark.long if n == 1 else pytest.mark.prove) for n in range(4)]
+)
 def test_1_to_64_frames_at_every_prompt_length_modulo_8(group):
     """The original crashed on some of these, by the alignment of a mask (shared facts: gemma3)."""
     _check_every_length("cpu", COUNTS[group::4])

@@ -64,7 +64,7 @@ def test_a_dataset_goes_its_way_in_silence(command, media, tried):
     assert not tried.exists(), tried.read_text(encoding="utf-8")
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_over_a_cluster_ray_asks_the_cloud_that_it_is_in_and_nobody_else(command, media, script, tried):
     asked = ["--engine", "scripted", "--model", script(), "--cluster", "local"]
     assert command("caption", media, *asked, env=ONLINE, timeout=200).code == 0

@@ -199,7 +199,7 @@ def test_what_is_a_place(tmp_path):
     assert settings.selection.model_dump(mode="json")["output"] == "memory://captions"
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_actors_caption_a_folder_and_a_tar_in_a_bucket_into_rows_there(command, bucket, media, script, tmp_path):
     (media / "broken.png").write_bytes(b"no image")
     bucket.put(media, "day6")
@@ -223,9 +223,8 @@ def test_actors_caption_a_folder_and_a_tar_in_a_bucket_into_rows_there(command, 
     assert (again.json["captioned"], again.json["skipped"], again.json["failed"]) == (0, 16, 2)
 
 
-@pytest.mark.parametrize(
-    "files", [pytest.param(100, marks=pytest.mark.long), pytest.param(300, marks=pytest.mark.prove)]
-)  # docs/cluster.md
+@pytest.mark.prove
+@pytest.mark.parametrize("files", [100, 300])  # docs/cluster.md
 def test_a_run_that_is_killed_goes_on(bucket, tmp_path, script, files):
     draw_samples(tmp_path / "media", images=files * 4 // 5, clips=files // 5, seed=5)
     bucket.put(tmp_path / "media", "killed")

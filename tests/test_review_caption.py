@@ -2,18 +2,16 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from gemma_captioner.dataset.sidecar import digest
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.tokenizer import token_counter
-from tests.support.command import ForkServer
-from tests.support.review_server import PHONE, KeyboardUser, chromium, serving
+from tests.support.review_server import PHONE, KeyboardUser, serving
 from tests.test_review_use import TOO_SMALL, TOO_WIDE
 
 pytestmark = pytest.mark.long
@@ -22,12 +20,6 @@ TAGS = (
     "solo, red hair, night", "solo, smile, night",
 )  # fmt: skip
 FLAGGED = "A street at dusk. There are no people in it."
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +32,10 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(folder, output_folder, tmp_path_factory) -> Iterator[str]:
-    with closing(ForkServer(output_folder, "gemma_captioner.review.page.app")) as warm:
-        options = ("--target", "sdxl", "--tokenizer", str(DEMO_CHECKPOINT))
-        with serving(folder, *options, cache=tmp_path_factory.mktemp("cache"), fork_server=warm) as address:
-            yield address
+def address(folder, review_fork_server, tmp_path_factory) -> Iterator[str]:
+    options = ("--target", "sdxl", "--tokenizer", str(DEMO_CHECKPOINT))
+    with serving(folder, *options, cache=tmp_path_factory.mktemp("cache"), fork_server=review_fork_server) as address:
+        yield address
 
 
 def media(folder: Path) -> list[Path]:

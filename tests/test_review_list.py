@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from gemma_captioner.demo.samples import draw_samples
-from tests.support.command import ForkServer
-from tests.support.review_server import PHONE, KeyboardUser, chromium, serving
+from tests.support.review_server import PHONE, KeyboardUser, serving
 
 pytestmark = pytest.mark.long
 NUM_IMAGES = 24
@@ -25,19 +24,10 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(folder, output_folder, tmp_path_factory) -> Iterator[str]:
-    cache = tmp_path_factory.mktemp("cache")
-    with (
-        closing(ForkServer(output_folder, "gemma_captioner.review.page.app")) as warm,
-        serving(folder, "--model", "demo", "--target", "sdxl", cache=cache, fork_server=warm) as address,
-    ):
+def address(folder, review_fork_server, tmp_path_factory) -> Iterator[str]:
+    options = ("--model", "demo", "--target", "sdxl")
+    with serving(folder, *options, cache=tmp_path_factory.mktemp("cache"), fork_server=review_fork_server) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -11,27 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from gemma_captioner import caption
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.review.page.keys import COMMANDS, KEYS
-from tests.support.command import ForkServer
 from tests.support.files import captions
-from tests.support.review_server import KeyboardUser, chromium, serving
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def warm(output_folder) -> Iterator[ForkServer]:
-    """What servers are forked from."""
-    with closing(ForkServer(output_folder, "gemma_captioner.review.page.app")) as fork_server:
-        yield fork_server
+from tests.support.review_server import KeyboardUser, serving
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +35,7 @@ def folder(captioned, tmp_path) -> Path:
 
 
 @pytest.fixture
-def opened(browser, warm, folder, tmp_path) -> Iterator[Callable[..., KeyboardUser]]:
+def opened(browser, review_fork_server, folder, tmp_path) -> Iterator[Callable[..., KeyboardUser]]:
     """Open the page, in a tab of its own each time; the first time the server is started, with these options."""
     with ExitStack() as stack:
         address: list[str] = []
@@ -57,7 +43,9 @@ def opened(browser, warm, folder, tmp_path) -> Iterator[Callable[..., KeyboardUs
         def open(*options: str) -> KeyboardUser:
             if not address:
                 address.append(
-                    stack.enter_context(serving(folder, *options, cache=tmp_path / "cache", fork_server=warm))
+                    stack.enter_context(
+                        serving(folder, *options, cache=tmp_path / "cache", fork_server=review_fork_server)
+                    )
                 )
             reader = KeyboardUser(browser, address[0])
             stack.callback(reader.close)
@@ -115,7 +103,7 @@ def test_reading_correcting_approving(folder, opened):
     expect(reader.box).to_have_value("A corrected caption.")
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_going_about(folder, opened):
     files = names(folder)
     flagged = folder / Path(files[4]).with_suffix(".txt")
@@ -148,7 +136,7 @@ OPENED = {"b": ".sheet input", "?": ".help dd", "c": ".sheet textarea", "2": ".c
 }  # fmt: skip
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_every_key_does_something(opened):
     """A command that is not known would be a traceback of the server, on which this fails."""
     reader = opened()
@@ -163,7 +151,7 @@ def test_every_key_does_something(opened):
     assert sum(len(key.keys) for key in KEYS) == len(COMMANDS)
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_what_is_typed_goes_where_it_was_typed(folder, opened):
     """However fast: the words of one item are never saved to the next one."""
     reader = opened()
@@ -192,7 +180,7 @@ def test_a_tab_that_is_closed_loses_nothing(folder, opened):
     assert path.read_text() == "Typed, and not saved."
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_what_is_typed_outlives_what_others_do_meanwhile(folder, opened):
     """Files come and go, the one that is in front too; it is saved again and again as one goes on."""
     reader = opened()
@@ -228,7 +216,7 @@ def test_what_is_typed_outlives_what_others_do_meanwhile(folder, opened):
     assert [name for name, text in captions(folder).items() if text != before.get(name)] == sorted(changed)
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_letters_go_where_the_keys_before_them_lead(folder, opened):
     """However soon they come: into that item's words or nowhere."""
     reader = opened()
@@ -251,19 +239,19 @@ def test_letters_go_where_the_keys_before_them_lead(folder, opened):
         assert {letter for letter in text if letter.isdigit()} <= {str(number)}, (number, text)
 
 
-@pytest.mark.long
-def test_a_server_that_is_killed_loses_nothing(folder, browser, tmp_path, warm):
+@pytest.mark.prove
+def test_a_server_that_is_killed_loses_nothing(folder, browser, tmp_path, review_fork_server):
     """What was typed before and after; the page waits for the next server, and tells it."""
     path = folder / Path(names(folder)[0]).with_suffix(".txt")
     with ExitStack() as stack:
-        first = stack.enter_context(serving(folder, cache=tmp_path / "cache", fork_server=warm))
+        first = stack.enter_context(serving(folder, cache=tmp_path / "cache", fork_server=review_fork_server))
         reader = KeyboardUser(browser, first)
         reader.write("Typed before")
         os.kill(first.pid, signal.SIGKILL)
         reader.page.keyboard.type(" and after. ")
         reader.page.evaluate("document.execCommand('insertText', false, '\\ud83d')")  # half a character
         port = urlsplit(first).port
-        stack.enter_context(serving(folder, cache=tmp_path / "cache", port=port, fork_server=warm))
+        stack.enter_context(serving(folder, cache=tmp_path / "cache", port=port, fork_server=review_fork_server))
         expect(reader.find("text=/^saved/").first).to_be_visible(timeout=30_000)
         reader.is_at(names(folder)[0])
         expect(reader.box).to_have_value("Typed before and after. \ufffd")
@@ -369,7 +357,7 @@ def test_finding_and_changing_many(folder, opened):
     assert captions(folder) == before
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_filters_and_orders(folder, opened):
     (folder / "more").mkdir()
     shutil.copy(folder / names(folder)[0], folder / "more" / "z.png")
@@ -399,7 +387,7 @@ def test_filters_and_orders(folder, opened):
     reader.is_at("more/z.png")
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_selecting_with_the_mouse(opened):
     reader = opened()
     tiles = reader.find(".tile")
@@ -419,7 +407,7 @@ def test_selecting_with_the_mouse(opened):
     expect(reader.find(".sheet")).to_contain_text("Recaption")
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_the_grid_stays_where_one_looks(folder, opened):
     """A tile that is in sight is picked without a jump; what comes in meanwhile does not bring one back."""
     for n in range(80):
@@ -444,7 +432,7 @@ def test_the_grid_stays_where_one_looks(folder, opened):
     expect(reader.find("text=this is the last item")).to_be_visible()
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_captions_anew_are_taken_or_declined(folder, opened):
     reader = opened("--model", "demo")
     paths = [folder / Path(name).with_suffix(".txt") for name in names(folder)]
@@ -491,7 +479,7 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".provenance")).to_contain_text("Describe this in one paragraph of 80 to 100 words")
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
     shutil.rmtree(folder)
     draw_samples(folder, images=86, clips=4, seed=8)  # enough for a pause to come in time
@@ -522,7 +510,7 @@ def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
     expect(reader.find("text=nothing to undo")).to_be_visible()
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_the_overview_leads_to_the_items(folder, opened):
     for name in names(folder)[:2]:
         (folder / name).with_suffix(".txt").write_text("The same words twice.")
@@ -586,7 +574,7 @@ def test_captions_names_and_prompts_are_text(folder, opened):
     assert reader.find("img[src=x]").count() == 0 and reader.find("text=/^49/").count() == 0
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_what_is_not_there_or_broken_is_told(opened, folder):
     """Nothing at all, nothing that matches, what cannot be shown; each with what to do."""
     kept = folder.parent / "kept"
@@ -650,7 +638,7 @@ ODD_PATHS = (
 
 
 @pytest.mark.long
-def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tmp_path, warm):
+def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tmp_path, review_fork_server):
     """By the addresses themselves, as they are sent; files that are links out, or change into one."""
     secret = tmp_path / "secret.png"
     shutil.copy(folder / names(folder)[0], secret)
@@ -659,7 +647,7 @@ def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tm
     (folder / "txt.png").write_bytes(secret.read_bytes())
     (folder / "txt.txt").symlink_to("/etc/hostname")
     with ExitStack() as stack:
-        address = stack.enter_context(serving(folder, cache=tmp_path / "cache", fork_server=warm))
+        address = stack.enter_context(serving(folder, cache=tmp_path / "cache", fork_server=review_fork_server))
         connection = stack.enter_context(closing(http.client.HTTPConnection(urlsplit(address).netloc)))
 
         def get(path: str) -> tuple[int, str, bytes]:
@@ -692,8 +680,8 @@ def test_only_media_and_captions_of_the_folder_are_to_be_had(folder, browser, tm
 
 
 @pytest.mark.long
-def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path, warm):
-    with serving(folder, "--host", "127.0.0.1", cache=tmp_path / "cache", fork_server=warm) as address:
+def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path, review_fork_server):
+    with serving(folder, "--host", "127.0.0.1", cache=tmp_path / "cache", fork_server=review_fork_server) as address:
         bare = address.partition("?")[0]
         stranger = browser.new_context(base_url=bare)
         assert {stranger.request.get(path).status for path in ("/", "/picture/0", "/_nicegui_ws/socket.io/")} == {403}
@@ -709,11 +697,11 @@ def test_beyond_this_machine_there_is_a_token(folder, browser, tmp_path, warm):
 
 
 @pytest.mark.long
-def test_a_page_of_another_site_reaches_nothing(folder, browser, tmp_path, warm):
+def test_a_page_of_another_site_reaches_nothing(folder, browser, tmp_path, review_fork_server):
     """From another port of this machine, whose cookies are ours: by script, by picture, by websocket."""
     with (
-        serving(folder, cache=tmp_path / "a", fork_server=warm) as address,
-        serving(folder, cache=tmp_path / "b", fork_server=warm) as other,
+        serving(folder, cache=tmp_path / "a", fork_server=review_fork_server) as address,
+        serving(folder, cache=tmp_path / "b", fork_server=review_fork_server) as other,
     ):
         reader = KeyboardUser(browser, other)
         assert reader.page.evaluate(REACH, other) == ["fetched", "socket", "image"]  # its own server

@@ -2,18 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Locator, expect
 
 from gemma_captioner.dataset.sidecar import digest
 from tests.support import sound
-from tests.support.command import ForkServer
-from tests.support.review_server import PHONE, Address, KeyboardUser, chromium, serving
+from tests.support.review_server import PHONE, Address, KeyboardUser, serving
 from tests.test_review_facts import FLUX, H3
 
 pytestmark = pytest.mark.long
@@ -40,18 +38,9 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def address(folder, output_folder, tmp_path_factory) -> Iterator[Address]:
+def address(folder, review_fork_server, tmp_path_factory) -> Iterator[Address]:
     options = ("--recursive", "--span", "0.5-1.5", "--frames", "5", "--control", str(folder.parent / "before"))
-    with (
-        closing(ForkServer(output_folder, "gemma_captioner.review.page.app")) as warm,
-        serving(folder, *options, cache=tmp_path_factory.mktemp("cache"), fork_server=warm) as address,
-    ):
+    with serving(folder, *options, cache=tmp_path_factory.mktemp("cache"), fork_server=review_fork_server) as address:
         yield address
 
 

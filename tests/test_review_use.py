@@ -8,27 +8,14 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from gemma_captioner.demo.samples import draw_samples
 from tests.support.command import ForkServer
 from tests.support.files import captions
-from tests.support.review_server import PHONE, KeyboardUser, chromium, serving
+from tests.support.review_server import PHONE, KeyboardUser, serving
 
 NUM_IMAGES = 8
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def warm(output_folder) -> Iterator[ForkServer]:
-    modules = ("gemma_captioner.review.page.app", "tests.support.impatient_clients")
-    with closing(ForkServer(output_folder, *modules)) as fork_server:
-        yield fork_server
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +33,18 @@ def folder(drawn, tmp_path) -> Path:
 
 
 @pytest.fixture
-def opened(browser, warm, folder, tmp_path) -> Iterator[Callable[..., KeyboardUser]]:
-    """Open the page in a new tab. The first call starts the server, with these options."""
+def opened(browser, review_fork_server, output_folder, folder, tmp_path) -> Iterator[Callable[..., KeyboardUser]]:
+    """Open the page in a new tab. The first call starts the server, with these options. impatient: with that module."""
     with ExitStack() as stack:
         address: list[str] = []
 
-        def open(*options: str, **screen) -> KeyboardUser:
+        def open(*options: str, impatient: bool = False, **screen) -> KeyboardUser:
             if not address:
-                server = serving(folder, *options, cache=tmp_path / "cache", fork_server=warm)
+                fork_server = review_fork_server
+                if impatient:
+                    modules = ("gemma_captioner.review.page.app", "tests.support.impatient_clients")
+                    fork_server = stack.enter_context(closing(ForkServer(output_folder, *modules)))
+                server = serving(folder, *options, cache=tmp_path / "cache", fork_server=fork_server)
                 address.append(stack.enter_context(server))
             user = KeyboardUser(browser, address[0], **screen)
             user.address = address[0]
@@ -160,10 +151,10 @@ def test_finding_and_going_on(folder, opened):
     expect(user.counts).to_contain_text(f"of {NUM_IMAGES} shown")
 
 
-@pytest.mark.long
+@pytest.mark.prove
 def test_a_request_without_a_browser_ends_nothing(folder, opened):
     """NiceGUI deletes the page of a link preview after a while. The tabs are told of changes all the same."""
-    with urllib.request.urlopen(opened().address):
+    with urllib.request.urlopen(opened(impatient=True).address):
         user = opened()
     user.page.wait_for_timeout(16_000)  # NiceGUI looks every 10 s
     caption_of(folder, 0).write_text("By an editor.")

@@ -8,10 +8,14 @@ import pytest
 from tools.torture import CASES
 from tools.torture.trial import ground
 
-# These take half a minute each, and test_cluster.py kills actors and drivers.
+# These take half a minute each.
 SLOW = {
+    "a folder that loses its permission",
+    "a folder that may not be written",
     "ended at random, local model",
     "ended at random, cluster",
+    "ended at random, server",
+    "journals that are not what they were",
     "clocks that jump",
     "shards side by side, killed",
 }

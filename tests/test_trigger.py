@@ -12,9 +12,9 @@ from benchmarks.trigger import NOT_SEEN, TUNED_ON, Score, read_folder, report_on
 from gemma_captioner.check.inspect import Inspection
 from gemma_captioner.check.look import LookPlan, LookResult, parse_answers, question
 from gemma_captioner.check.settings import CheckSettings
-from gemma_captioner.check.trigger import TriggerReport
-from gemma_captioner.check.trigger_lexicon import stem
-from gemma_captioner.check.trigger_word import trigger_use
+from gemma_captioner.check.trigger.lexicon import stem
+from gemma_captioner.check.trigger.report import TriggerReport
+from gemma_captioner.check.trigger.word import trigger_use
 from tests.support.servers import HttpResponse, StubServer, completion, images_in, prompt_of
 
 DATA = Path(__file__).parent / "data"

@@ -95,6 +95,7 @@ class Rendered:
     whole: bool
 
 
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first takes half the CPU
 Renderer = Callable[[Path, int], Rendered | None]
 
 
@@ -102,7 +103,7 @@ Renderer = Callable[[Path, int], Rendered | None]
 def chromium_renderer() -> Iterator[Renderer]:
     """Yield a function that renders (path, longest edge); it returns None if Chromium does not show the file."""
     current: list[Path] = []
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=flags)

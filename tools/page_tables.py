@@ -12,7 +12,7 @@ from gemma_captioner.check.media.rules import MEDIA_RULES
 from gemma_captioner.check.pairs import PAIR_RULES
 from gemma_captioner.check.rules import GENERAL_RULES, Rule
 from gemma_captioner.check.trainer_rules import TRAINER_RULES
-from gemma_captioner.check.trigger_rules import TRIGGER_RULES
+from gemma_captioner.check.trigger.rules import TRIGGER_RULES
 from gemma_captioner.config.presets import presets
 from gemma_captioner.config.selection import FLAGS
 from gemma_captioner.config.targets import get_target, models, token_limit, trainers

@@ -14,7 +14,7 @@ from .contact_sheet import cards
 from .rules import Finding, Rule
 from .scan import DatasetScan
 from .trainer_rules import ALL_RULES
-from .trigger import TriggerReport
+from .trigger.report import TriggerReport
 
 _MAX_FILES_PER_RULE, _MAX_BARS, _MAX_COMMON = 20, 24, 10
 

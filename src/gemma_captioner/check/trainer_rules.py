@@ -16,7 +16,7 @@ from .pairs import PAIR_RULES
 from .rules import GENERAL_RULES, Rule
 from .settings import CheckSettings
 from .sound import clips_without_sound, low_sample_rates
-from .trigger_rules import TRIGGER_RULES
+from .trigger.rules import TRIGGER_RULES
 
 # The media extensions that each trainer reads, and in which case. It skips others without a message.
 _ANY, _ONE, _LOWER = "in any case", "all lower or all upper case", "in lower case"

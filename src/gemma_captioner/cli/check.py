@@ -66,7 +66,7 @@ def check(
     from ..check.media.run import require_libraries
     from ..check.report import as_json, report_page
     from ..check.scan import DatasetScan
-    from ..check.trigger import TriggerReport
+    from ..check.trigger.report import TriggerReport
     from ..dataset.discover import resolve_roots
     from ..engines.local.tokenizer import token_counter
 
@@ -164,7 +164,7 @@ def _write_page(text: str, page: Path) -> Path | None:
 
 def _print(scan: "DatasetScan", summary: dict[str, Any]) -> None:
     from ..check.report import group_by_rule
-    from ..check.trigger_rules import TRIGGER_RULES
+    from ..check.trigger.rules import TRIGGER_RULES
 
     by_rule = group_by_rule(scan.findings, scan.rules)
     width = max(map(len, by_rule), default=0)

@@ -16,7 +16,7 @@ from .shell import err
 
 if TYPE_CHECKING:
     from ..check.scan import DatasetScan
-    from ..check.trigger import TriggerReport
+    from ..check.trigger.report import TriggerReport
 
 # How the model is run, as for `caption`.
 LOOK_OPTIONS = (

@@ -6,6 +6,7 @@
 import string
 from collections.abc import Iterable, Iterator, Mapping
 
+from ..captions.unfinished import is_list
 from ..config.prompting import variable_names
 from ..errors import UsageError
 from ..text import encodable
@@ -99,7 +100,7 @@ def variable_values(
 
 def text_values(item: MediaItem, *, trigger: str, existing: str, metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the values that are known before the item is decoded. Only these can be empty."""
-    looks_like_tags = existing.count(",") >= 2 and all(len(tag.split()) <= 4 for tag in existing.split(","))
+    looks_like_tags = existing.count(",") >= 2 and is_list(existing)
     return {
         "stem": encodable(item.path.stem),
         "filename": encodable(item.path.name),

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from threading import Lock
 
+from ..captions.formats.plain import MAX_TAG_WORDS
 from ..captions.unfinished import is_list
 from .library import ReviewItem
-
-_MAX_TAG_WORDS = 6
 
 
 def split_tags(caption: str) -> tuple[str, ...]:
@@ -24,12 +23,12 @@ def join_tags(tags: Iterable[str]) -> str:
 
 def is_tagged(caption: str) -> bool:
     """Whether a caption looks like tags rather than sentences."""
-    return caption.count(",") >= 2 and is_list(caption, _MAX_TAG_WORDS)
+    return caption.count(",") >= 2 and is_list(caption, MAX_TAG_WORDS)
 
 
 def is_short(tag: str) -> bool:
     """Whether it is a tag rather than a part of a sentence, which has commas, too."""
-    return len(tag.split()) <= _MAX_TAG_WORDS and not tag.endswith((".", "!", "?"))
+    return len(tag.split()) <= MAX_TAG_WORDS and not tag.endswith((".", "!", "?"))
 
 
 def add_tags(caption: str, added: str, *, first: bool = False) -> str:

@@ -38,7 +38,7 @@ class Prose(CaptionFormat[str]):
         return to_last_sentence(content)
 
 
-_MIN_TAGS, _MAX_TAG_WORDS = 2, 6
+_MIN_TAGS, MAX_TAG_WORDS = 2, 6
 _FENCE = re.compile(r"^\s*```\w*\s*$|[*`]{2,}", re.MULTILINE)
 _MARK = r"^\s*(?:[-*\u2022]\s+|\d{1,2}[.)]\s+)?"
 _LABEL = re.compile(rf"{_MARK}(?:[\w ]*\btags:\s)?\s*", re.IGNORECASE)
@@ -66,7 +66,7 @@ class Tags(CaptionFormat[list[str]]):
         tags = [tag for tag in tags if tag]
         if tags and not re.search(r"[.!?]\s", text):
             tags[-1] = tags[-1].rstrip(".")
-        long = [tag for tag in tags if len(tag.split()) > _MAX_TAG_WORDS]
+        long = [tag for tag in tags if len(tag.split()) > MAX_TAG_WORDS]
         if any(re.search(r"[^\W\d_]", tag) for tag in tags) and (len(tags) < _MIN_TAGS or long):
             raise FormatError(f"expected short tags separated by commas, got {(long or tags)[0][:60]!r}")
         return tags

@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..text import counted
-from .inspect import Inspection
-from .look import LookResult, Sightings
-from .rules import Finding
-from .settings import CheckSettings
-from .trigger_phrases import SharedPhrase, shared_phrases
-from .trigger_word import TriggerUse, exact_pattern, trigger_use
+from ...text import counted
+from ..inspect import Inspection
+from ..look import LookResult, Sightings
+from ..rules import Finding
+from ..settings import CheckSettings
+from .phrases import SharedPhrase, shared_phrases
+from .word import TriggerUse, exact_pattern, trigger_use
 
 _MAX_NAMES, _MAX_WORDS = 3, 10
 

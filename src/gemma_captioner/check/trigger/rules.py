@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .rules import Rule
+from ..rules import Rule
 
 # fmt: off
 TRIGGER_RULES: Mapping[str, Rule] = {

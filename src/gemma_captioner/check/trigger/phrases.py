@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from .trigger_lexicon import (
+from .lexicon import (
     CHANGEABLE,
     DROPPED,
     GENERIC,
