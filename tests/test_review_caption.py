@@ -166,6 +166,8 @@ def test_tag_mode(browser, folder, address):
     user.press("Escape")
     expect(user.counts).to_contain_text("of 7 shown")
     user.press("Home", "j", "x", "Shift+ArrowRight")
+    expect(tags.first).to_contain_text("2 of 2")  # in the two selected captions
+    expect(user.find(".tag-panel [role=status]")).to_contain_text("tags in 2 captions")
     user.find(".tag-panel input").fill("best quality")
     user.find(".tag-panel .do-add-tag").click()
     expect(user.find(".sheet .sheet-title")).to_have_text("Change captions: 2 selected")

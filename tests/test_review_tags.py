@@ -85,13 +85,14 @@ def test_counts_follow_the_captions_and_agree_with_the_filter(tmp_path):
         TagCounts(),
     )
     first = counts.update(library.present())
-    assert first[0] == ("b", 2) and dict(first)["a"] == 1
-    for tag, count in first:
+    assert first[0] == ("b", 2, None) and ("a", 1, None) in first
+    for tag, count, _ in first:
         assert len(filter_items(library.present(), Query(written("tag", tag)))) == count
     (tmp_path / "001.txt").write_text("c")
     (tmp_path / "000.png").unlink()
     library.refresh()
-    assert counts.update(library.present()) == [("A cat", 1), ("c", 1)]
+    assert counts.update(library.present()) == [("A cat", 1, None), ("c", 1, None)]
+    assert counts.update(library.present(), ["c, d"]) == [("c", 1, 1), ("A cat", 1, 0)]
     assert counts.update([]) == []
 
 

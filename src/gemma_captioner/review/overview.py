@@ -37,6 +37,7 @@ def overview(entries: Iterable[ReviewItem]) -> list[tuple[str, tuple[ChartBar, .
             flags[ANY_FLAG] += bool(entry.flags)
     shown = ("open", "approved", "rejected", "uncaptioned", "failed")
     groups = sorted(stats.duplicates(), key=len, reverse=True)
+    openings = stats.openings.most_common(_MAX_BARS)
     return [
         (
             "State",
@@ -48,7 +49,7 @@ def overview(entries: Iterable[ReviewItem]) -> list[tuple[str, tuple[ChartBar, .
         ),
         ("Caption length in words", _lengths(stats.lengths)),
         ("Same text", tuple(_duplicates(names, numbers) for names in groups[:_MAX_BARS])),
-        ("Openings", tuple(ChartBar(text, n, _opening(text)) for text, n in stats.openings.most_common(_MAX_BARS))),
+        ("Openings", tuple(ChartBar(text, n, _opening(text)) for text, n in openings if n > 1)),
         ("Words", tuple(ChartBar(word, n, _word(word)) for word, n in stats.words.most_common(_MAX_BARS))),
     ]
 

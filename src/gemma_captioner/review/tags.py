@@ -77,6 +77,11 @@ def without_repeats(caption: str) -> str:
     return join_tags(unique) if len(unique) < len(tags) else caption
 
 
+def count_tags(captions: Iterable[str]) -> Counter[str]:
+    """Count how many captions have each short tag."""
+    return Counter(tag for caption in captions for tag in set(split_tags(caption)) if is_short(tag))
+
+
 class TagCounts:
     """How many captions have each short tag. It counts again what changed since the last update only. Thread-safe."""
 
@@ -85,8 +90,14 @@ class TagCounts:
         self._counts: Counter[str] = Counter()
         self._texts: dict[int, str] = {}  # item number -> its caption as counted
 
-    def update(self, entries: Iterable[ReviewItem]) -> list[tuple[str, int]]:
-        """Return (tag, number of captions with it), the most frequent first."""
+    def update(
+        self, entries: Iterable[ReviewItem], scope: Iterable[str] | None = None
+    ) -> list[tuple[str, int, int | None]]:
+        """Return (tag, number of captions with it, number of them in `scope`), the most frequent in it first.
+
+        scope: some of the captions. Without, the last number is None.
+        """
+        in_scope = None if scope is None else count_tags(scope)
         present = {entry.number: entry.caption.text for entry in entries}
         with self._lock:
             for number in self._texts.keys() | present.keys():
@@ -95,7 +106,8 @@ class TagCounts:
                     self._add(before, -1)
                     self._add(after, 1)
             self._texts = present
-            return sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0].casefold()))
+            counts = [(tag, n, None if in_scope is None else in_scope[tag]) for tag, n in self._counts.items()]
+        return sorted(counts, key=lambda entry: (-(entry[2] or 0), -entry[1], entry[0].casefold()))
 
     def _add(self, caption: str, times: int) -> None:
         for tag in filter(is_short, set(split_tags(caption))):

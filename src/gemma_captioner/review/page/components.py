@@ -138,9 +138,9 @@ class TagChips(ui.element, component="chips.js"):
 class TagList(ui.element, component="tag_list.js"):
     """All tags. It emits `pick`, a tag."""
 
-    def show(self, tags: Iterable[tuple[str, int]], *, chosen: str, more: int) -> None:
-        """tags: (tag, number of captions). chosen: the one that is filtered by. more: how many are not shown."""
-        self._props["tags"] = [(encodable(tag), count) for tag, count in tags]
+    def show(self, tags: Iterable[tuple[str, int, int | None]], *, chosen: str, more: int) -> None:
+        """tags: as `TagCounts.update` returns them. chosen: the one to filter by. more: how many are not shown."""
+        self._props["tags"] = [(encodable(tag), *counts) for tag, *counts in tags]
         self._props["chosen"] = encodable(chosen)
         self._props["more"] = more
         self.update()

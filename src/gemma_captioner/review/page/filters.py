@@ -80,7 +80,7 @@ class Filters:
             self._text = ui.input(placeholder="Search, or a filter such as words>20  ( / )", on_change=self._apply)
             self._text.props('dense outlined clearable debounce=250 aria-label="Search" dir=auto').classes("search")
             with self._text.add_slot("append"):
-                self._regex = ui.checkbox(".*", on_change=self._apply).props('dense aria-label="Regular expression"')
+                self._regex = ui.checkbox("regex", on_change=self._apply).props('dense aria-label="Regular expression"')
                 self._regex.tooltip("regular expression")
                 TermMenu(self._add)
             self._state = self._choice("state", {_ALL: "any state", **{state: state for state in STATES}})
@@ -90,7 +90,7 @@ class Filters:
             self._least = self._words("from", "words \u2265", ">=")
             self._most = self._words("to", "words \u2264", "<=")
             self._sort = self._list("sort", {sort: f"by {sort}" for sort in SORTS}, "name", self._apply)
-            self._reverse = ui.checkbox("\u2193", on_change=self._apply).props('dense aria-label="Reverse order"')
+            self._reverse = ui.checkbox("reverse", on_change=self._apply).props('dense aria-label="Reverse order"')
             self._reverse.tooltip("reverse order")
         self._error = ui.label().classes("query-error").props("role=alert")
         with ui.element("div").classes("counts").props("role=status aria-live=polite"):

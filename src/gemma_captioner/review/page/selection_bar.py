@@ -44,3 +44,4 @@ class SelectionBar:
         self._count.text = f"{count:,} selected" if count else "Click or tap items to select them"
         for label, button in self._buttons.items():
             button.text = label if label == "Compare" else f"{label} {count:,}"
+        self._buttons["Compare"].set_visibility(count <= 2)

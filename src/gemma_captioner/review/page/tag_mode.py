@@ -25,8 +25,8 @@ class TagMode:
         self._tab = tab
         self._bulk = bulk
         library, tags = tab.review_state.library, tab.review_state.tags
-        self._tags = LatestOnly(lambda: partial(tags.update, list(library.present())), self._show)
-        self._shown_at: tuple[int, str] | None = None  # the number of changes and the filter when it was last shown
+        self._tags = LatestOnly(lambda: partial(tags.update, list(library.present()), self._captions()), self._show)
+        self._shown_at: tuple[object, ...] = ()  # when it was last shown: changes, filter, scope
         with ui.element("section").classes("tag-panel").props('aria-label="All tags"') as self._panel:
             self._typed = ui.input(placeholder="Find or name a tag", on_change=self._tags.request)
             self._typed.props('dense outlined clearable debounce=150 dir=auto aria-label="Find or name a tag"')
@@ -52,17 +52,31 @@ class TagMode:
         if self._tab.tab_id in self._tab.review_state.tagging:
             self.toggle()
 
+    def _scope(self) -> list[int] | None:
+        """What "Add" and "Remove" change, if that is not the whole folder: the selection, or the shown items."""
+        tab = self._tab
+        return tab.selection.selected_in_order or (tab.selection.shown if tab.query.is_filter else None)
+
+    def _captions(self) -> list[str] | None:
+        scope = self._scope()
+        return None if scope is None else [self._tab.review_state.library[number].caption.text for number in scope]
+
     def _refresh(self) -> None:
-        state = self._tab.changes, self._tab.query.value("tag")
-        if self._panel.visible and self._shown_at != state:
+        if not self._panel.visible:
+            return
+        state = self._tab.changes, self._tab.query.value("tag"), self._scope()
+        if self._shown_at != state:
             self._shown_at = state
             self._tags.request()
 
-    def _show(self, counts: list[tuple[str, int]]) -> None:
+    def _show(self, counts: list[tuple[str, int, int | None]]) -> None:
         typed = (self._typed.value or "").strip().casefold()
-        found = [(tag, count) for tag, count in counts if typed in tag.casefold()]
+        found = [entry for entry in counts if typed in entry[0].casefold()]
         self._list.show(found[:_MAX_SHOWN], chosen=self._tab.query.value("tag"), more=max(0, len(found) - _MAX_SHOWN))
-        self._status.text = f"{counted(len(found), 'tag')}"
+        self._status.text = counted(len(found), "tag")
+        if (scope := self._scope()) is not None:
+            present = sum(bool(entry[2]) for entry in found)
+            self._status.text = f"{present:,} of {self._status.text} in {counted(len(scope), 'caption')}"
 
     def _pick(self, event: GenericEventArguments) -> None:
         """Filter by the tag, or no longer."""
