@@ -27,10 +27,15 @@ LOCAL = ("--cluster", "local", "--actors", 2)
 
 
 @pytest.mark.parametrize(
-    "files", [pytest.param(12, marks=pytest.mark.long), pytest.param(500, marks=pytest.mark.prove)]
-)  # docs/cluster.md
+    ("engine", "files"),
+    [
+        pytest.param("scripted", 12, marks=pytest.mark.long),
+        pytest.param("demo", 24, marks=pytest.mark.prove),
+        pytest.param("demo", 500, marks=pytest.mark.prove),
+    ],  # docs/cluster.md
+)
 @pytest.mark.timeout(900)  # took over 200 s on two cores that did much else
-def test_two_actors_do_what_one_machine_does(command, tmp_path, files):
+def test_two_actors_do_what_one_machine_does(command, tmp_path, script, engine, files):
     alone, spread = tmp_path / "alone", tmp_path / "spread"
     draw_samples(alone, images=files * 3 // 4, clips=files // 4, seed=11)
     next(alone.glob("01*")).write_bytes(b"no image")
@@ -38,8 +43,9 @@ def test_two_actors_do_what_one_machine_does(command, tmp_path, files):
     first = next(alone.glob("05*.png"))
     shutil.copy2(first, first.with_suffix(".webp"))  # these two would share a caption
     shutil.copytree(alone, spread, copy_function=shutil.copy2)
-    expected = command("caption", alone, "--model", "demo", "--json", timeout=400)
-    done = command("caption", spread, "--model", "demo", "--json", *LOCAL, timeout=400)
+    words = ("--json", *(("--model", "demo") if engine == "demo" else ("--engine", "scripted", "--model", script())))
+    expected = command("caption", alone, *words, timeout=400)
+    done = command("caption", spread, *words, *LOCAL, timeout=400)
     assert done.code == expected.code == 3, done.err
     assert captions(spread) == captions(alone)
     assert len(captions(spread)) == files - 2 and done.json["skipped"] == 1
@@ -63,7 +69,8 @@ def _kept(folder: Path) -> list[str]:
 def test_a_file_that_kills_its_actor_fails_alone(command, media, script):
     poison = next(media.glob("02*")).name
     model = script(replies={poison: {"kills": True}})
-    done = command("caption", media, "--engine", "scripted", "--model", model, "--json", *LOCAL)
+    words = ("--engine", "scripted", "--model", model, "--json", "--cluster", "local", "--actors", 1)
+    done = command("caption", media, *words)
     assert (done.code, done.json["captioned"]) == (3, 7), done.err
     [failure] = done.json["failures"]
     assert Path(failure["path"]).name == poison and "died 2 times" in failure["error"]

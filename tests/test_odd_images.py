@@ -239,7 +239,7 @@ def test_what_libtiff_prints_is_the_reason_of_its_file(tmp_path, capfd):
     item = MediaItem(tmp_path / "a.tiff", "image", "a.tiff", tmp_path / "a.txt", tmp_path)
     workers = WorkerPool(1, 4 * GIB, timeout_s=60)
     try:
-        failed = workers.schedule(decode, (item, SIZE, DecodeSettings()))[0].result()
+        failed = workers.start(decode, item, SIZE, DecodeSettings()).result()
     finally:
         workers.close()
     assert re.match(r"cannot read this image \(decoder error -2; [A-Z][a-z ]+\): ", failed.error)

@@ -148,7 +148,7 @@ def compare(paths: list[Path], base: Path, thumbnail: Callable[[Comparison, Any,
     def ours(path: Path, size: tuple[int, int]) -> Any:
         item = MediaItem(path, "image", path.name, path.with_suffix(".txt"), path.parent)
         try:
-            return workers.schedule(decode, (item, size, settings))[0].result()
+            return workers.start(decode, item, size, settings).result()
         except Exception as error:
             return Failed(item, f"the decoder crashed ({type(error).__name__})")
 

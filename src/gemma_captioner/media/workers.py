@@ -60,7 +60,7 @@ class WorkerTask:
         return not self._pool.active
 
     def result(self) -> Any:
-        """Return what the function returned, once it is done. Raises `WorkerError`."""
+        """Wait, and return what the function returned. Raises `WorkerError`."""
         if self._pool_failures > _MAX_RETRIES:
             crashes = f"the decoder processes crashed {self._pool_failures} times while reading it"
             raise WorkerError(f"{crashes}: run the command again")
