@@ -87,7 +87,13 @@ def test_the_box_grows_marks_counts_completes_and_tells_what_is_saved(browser, f
     user.press("Enter")  # without a choice it saves
     expect(state).to_have_text("Saved")
     assert caption(folder, -1) == FLAGGED + " Wet red hat, smile, nig"
-    user.press("u")
+    user.press("e")
+    user.page.keyboard.type("h")
+    expect(offers).to_have_text(["night"])
+    user.press("Control+Enter")
+    expect(user.counts).to_contain_text("1 approved")
+    assert caption(folder, -1) == FLAGGED + " Wet red hat, smile, nigh"
+    user.press("u", "u")
     expect(user.box).to_have_value(FLAGGED)
     user.close()
 
@@ -141,8 +147,11 @@ def test_tag_mode(browser, folder, address):
     user.page.keyboard.type("fog")
     user.press("Enter")
     expect(chips).to_have_text(["1girl", "fog", "red hair"])
+    user.find(".chip").nth(1).press("Enter")
+    expect(field).to_have_value("fog")
     user.find(".chip button").first.click()
     expect(user.box).to_have_value("fog, red hair")
+    expect(field).to_have_value("")  # another tag has the place of the one that was renamed
     user.page.wait_for_function("document.querySelector('.caption-state').textContent === 'Saved'")
     assert caption(folder, 0) == "fog, red hair"
     user.page.evaluate("document.activeElement.blur()")

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from importlib.resources import files
@@ -21,7 +20,6 @@ from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.media import Media, MediaFile
 from gemma_captioner.review.page.media_responses import media_response
-from gemma_captioner.review.page.review_state import ReviewState
 
 
 def clip(path: Path, codec: str, pix_fmt: str = "yuv420p") -> None:
@@ -56,22 +54,6 @@ def media(folder, tmp_path) -> Iterator[Media]:
     media.number = {entry.name: entry.number for entry in library.entries}
     yield media
     media.close()
-
-
-def test_the_next_scan_does_not_wait_for_a_slow_disk(media, monkeypatch):
-    """Or for a busy machine: only CPU time counts."""
-    state = ReviewState(media._library, Settings(), [], media)
-    waits = []
-
-    async def wait(seconds: float) -> None:
-        waits.append(seconds)
-        raise asyncio.CancelledError
-
-    monkeypatch.setattr(state.library, "refresh", lambda: time.sleep(0.5))
-    monkeypatch.setattr("gemma_captioner.review.page.review_state.asyncio.sleep", wait)
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(state._watch_folder())
-    assert waits == [3]
 
 
 def codec_of(path: Path) -> tuple[str, str]:
