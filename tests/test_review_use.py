@@ -1,7 +1,9 @@
 """The review page as a person uses it: mouse, keys and touch, on a desktop and on a phone."""
 
+import os
 import re
 import shutil
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -95,6 +97,7 @@ def test_what_is_selected_by_mouse_is_what_changes(folder, opened):
     expect(user.find(".selection-bar")).to_be_hidden()
     user.find(".tabs .do-bulk").click()
     expect(user.find(".sheet .sheet-title")).to_have_text("Change captions: 7 shown")
+    expect(user.find(".sheet [aria-label=Find]")).to_be_focused()
     user.page.keyboard.type("number")
     expect(user.find(".sheet .do-apply")).to_have_text("Change 7 captions")
     user.press("Escape")
@@ -149,6 +152,24 @@ def test_finding_and_going_on(folder, opened):
     expect(dark).to_have_count(1)
     user.find("button:has-text('Show all')").click()
     expect(user.counts).to_contain_text(f"of {NUM_IMAGES} shown")
+
+
+def test_what_is_typed_before_a_dialog_is_there_commands_nothing(folder, opened):
+    user = opened()
+    expect(user.box).to_be_editable()
+    os.kill(user.address.pid, signal.SIGSTOP)
+    user.press("b")
+    user.page.keyboard.type("a red dog")  # approve, reject, trash
+    os.kill(user.address.pid, signal.SIGCONT)
+    expect(user.find(".sheet [aria-label=Find]")).to_be_focused()
+    user.page.keyboard.type("number")
+    expect(user.find(".sheet .do-apply")).to_have_text(f"Change {NUM_IMAGES} captions")
+    user.press("Escape")
+    expect(user.find(".q-dialog")).to_have_count(0)
+    user.press("a")
+    expect(user.counts).to_contain_text(f"of {NUM_IMAGES} shown")
+    expect(user.counts).to_contain_text("1 approved")
+    expect(user.counts).to_contain_text("0 rejected")
 
 
 @pytest.mark.prove
@@ -340,6 +361,7 @@ def test_a_long_change_shows_its_progress_and_can_be_canceled(folder, opened):
     before = captions(folder)
     user = opened()
     user.press("b")
+    expect(user.find(".sheet [aria-label=Find]")).to_be_focused()
     user.page.keyboard.type("caption")
     user.press("Tab")
     user.page.keyboard.type("text")

@@ -27,7 +27,7 @@ from .detail import Detail
 from .export_dialog import ExportDialog
 from .filters import Filters
 from .help import help_dialog
-from .keys import COMMANDS, FOCUS, LOCAL_COMMANDS, NAVIGATION_COMMANDS
+from .keys import COMMANDS, FOCUS, LOCAL_COMMANDS, NAVIGATION_COMMANDS, OPENING_COMMANDS
 from .media_elements import Splitter
 from .media_responses import media_response
 from .overview_panel import OverviewPanel
@@ -184,7 +184,8 @@ async def _page(review_state: ReviewState, client: Client) -> None:
         f"show_{name}": partial(show_items, Query(written("state", state))) for name, state in _SHOWN_AFTER_RUN
     }
     show_panel("captions_tab")
-    Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS, LOCAL_COMMANDS).on("command", tab.on_command)
+    tab.keys = Keys(COMMANDS, FOCUS, NAVIGATION_COMMANDS, OPENING_COMMANDS, LOCAL_COMMANDS)
+    tab.keys.on("command", tab.on_command)
     await client.connected()
     if client.is_deleted:  # a request without a browser behind it, from a link preview for example
         return

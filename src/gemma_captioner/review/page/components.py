@@ -161,17 +161,28 @@ class Keys(ui.element, component="keys.js"):
     """
 
     def __init__(
-        self, keys: Mapping[str, str], focus: Mapping[str, str], moves: Iterable[str], local: Iterable[str]
+        self,
+        keys: Mapping[str, str],
+        focus: Mapping[str, str],
+        moves: Iterable[str],
+        opens: Iterable[str],
+        local: Iterable[str],
     ) -> None:
         """keys: key -> command. focus: command -> selector of the field to focus. moves: navigation commands.
 
+        opens: commands that open a dialog. After one, the keys do nothing until `opened`.
         local: commands that other elements of the page run, on an event `captioner-NAME` of the document.
         """
         super().__init__()
         self._props["keys"] = dict(keys)
         self._props["focus"] = dict(focus)
         self._props["moves"] = list(moves)
+        self._props["opens"] = list(opens)
         self._props["local"] = list(local)
+
+    def opened(self) -> None:
+        """The command has opened its dialog, or there was none to open."""
+        self.run_method("opened")
 
 
 def click_handler(command: str) -> str:

@@ -5,7 +5,7 @@ const THEME = "gemma-captioner-theme";
 
 export default {
   template: `<span hidden></span>`,
-  props: { keys: Object, focus: Object, moves: Array, local: Array },
+  props: { keys: Object, focus: Object, moves: Array, opens: Array, local: Array },
   mounted() {
     this.clicked = (event) => this.command(event.detail);
     document.addEventListener("keydown", this.key);
@@ -36,7 +36,8 @@ export default {
       if (typing && leaves && !event.defaultPrevented) return event.target.blur();
       if (typing && event.key === "Escape") return event.target.blur(); // an open list handles Esc, but keeps the focus
       if (event.defaultPrevented) return;
-      if (this.entering) return event.preventDefault(); // the field that this key is for is not visible yet
+      const isOpening = performance.now() < this.opening && !document.querySelector(".q-dialog");
+      if (this.entering || isOpening) return event.preventDefault(); // the field that this key is for is not visible yet
       const ctrl = event.ctrlKey || event.metaKey;
       if ((typing && !ctrl) || event.altKey || document.querySelector(".q-dialog, .q-menu.terms")) return;
       if (typing && event.key !== "s") return; // the field handles Ctrl+A and Ctrl+Z
@@ -57,10 +58,14 @@ export default {
     command(name) {
       if (name === "dark") return this.toggleTheme();
       if (this.local.includes(name)) return document.dispatchEvent(new Event("captioner-" + name));
+      if (this.opens.includes(name)) this.opening = performance.now() + 5000; // in case a reply is lost
       if (this.moves.includes(name)) document.dispatchEvent(new Event("captioner-moving"));
       const { number, base } = document.querySelector(".caption-editor").dataset;
       const { digest } = document.querySelector(".proposal").dataset; // of the new caption that is shown
       this.$emit("command", { name, number: number ?? null, base: base ?? null, proposal: digest ?? null });
+    },
+    opened() {
+      requestAnimationFrame(() => (this.opening = 0)); // the dialog is in the page by then
     },
     toggleTheme() {
       Quasar.Dark.toggle();

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A shortcut. keys: as browsers name them. moves: whether it may change the current item."""
+    """A shortcut. keys: as browsers name them. moves: whether it may change the current item. opens: a dialog."""
 
     command: str
     keys: tuple[str, ...]
     help: str
     group: str
     moves: bool = False
+    opens: bool = False
 
 
 _NAVIGATE, _DECIDE, _BULK, _GENERAL = "Navigate", "Review", "Several items", "Page"
@@ -37,7 +38,7 @@ KEYS = (
     Key("trash", ("d", "Delete"), "Move the file and its caption to the trash", _DECIDE, moves=True),
     Key("undo", ("u", "Ctrl+z"), "Undo", _DECIDE, moves=True),
     Key("redo", ("U", "Ctrl+Z", "Ctrl+y"), "Redo", _DECIDE, moves=True),
-    Key("recaption", ("c",), "Recaption this item, the selection or all shown", _DECIDE),
+    Key("recaption", ("c",), "Recaption this item, the selection or all shown", _DECIDE, opens=True),
     Key("accept", ("y",), "Accept the new caption", _DECIDE, moves=True),
     Key("keep", ("n",), "Keep the old caption", _DECIDE, moves=True),
     Key("select", ("x",), "Select or deselect", _BULK),
@@ -46,9 +47,9 @@ KEYS = (
     Key("select_previous", ("Shift+ArrowLeft", "K"), "Select and go to the previous", _BULK, moves=True),
     Key("select_all", ("Ctrl+a",), "Select all shown", _BULK),
     Key("clear", ("Escape",), "Clear the selection, then one filter after the other", _BULK, moves=True),
-    Key("compare", ("v",), "Compare two selected items, or this one and the next", _BULK),
-    Key("export_selection", ("X",), "Export the selection or all shown", _BULK),
-    Key("bulk", ("b",), "Change the captions of the selection or of all shown", _BULK),
+    Key("compare", ("v",), "Compare two selected items, or this one and the next", _BULK, opens=True),
+    Key("export_selection", ("X",), "Export the selection or all shown", _BULK, opens=True),
+    Key("bulk", ("b",), "Change the captions of the selection or of all shown", _BULK, opens=True),
     Key("tag_mode", (",",), "Tags: the caption as chips, and all tags of the folder. In the empty field, back", _BULK),
     Key("search", ("/",), "Search", _GENERAL),
     Key("list", ("m",), "List or grid", _GENERAL),
@@ -59,7 +60,7 @@ KEYS = (
     Key("overview_tab", ("2",), "Overview", _GENERAL),
     Key("run_tab", ("3",), "Run", _GENERAL),
     Key("dark", ("t",), "Light or dark", _GENERAL),
-    Key("help", ("?",), "Keyboard shortcuts", _GENERAL),
+    Key("help", ("?",), "Keyboard shortcuts", _GENERAL, opens=True),
 )
 # The browser runs these, without the server.
 LOCAL_COMMANDS = ("play", "zoom", "fullscreen")
@@ -72,3 +73,4 @@ FOCUS: Mapping[str, str] = {
 }
 COMMANDS: Mapping[str, str] = {key: entry.command for entry in KEYS for key in entry.keys}
 NAVIGATION_COMMANDS = tuple(entry.command for entry in KEYS if entry.moves)
+OPENING_COMMANDS = tuple(entry.command for entry in KEYS if entry.opens)

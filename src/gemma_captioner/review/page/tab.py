@@ -17,10 +17,10 @@ from ..edits import Shown
 from ..library import CaptionText, ReviewItem
 from ..query import Query, filter_items
 from ..terms import highlighted
-from .components import CaptionEditor, Gallery, Tile, tile
+from .components import CaptionEditor, Gallery, Keys, Tile, tile
 from .detail import Detail
 from .drafts import Drafts
-from .keys import NAVIGATION_COMMANDS
+from .keys import NAVIGATION_COMMANDS, OPENING_COMMANDS
 from .progress import ProgressBar
 from .review_state import ReviewState
 from .selection import Selection
@@ -49,6 +49,7 @@ class ReviewTab:
         self.gallery: Gallery
         self.detail: Detail
         self.progress: ProgressBar
+        self.keys: Keys
         self.commands: dict[str, Callable[[], Any]] = {
             "next": lambda: self.step(1),
             "previous": lambda: self.step(-1),
@@ -284,12 +285,16 @@ class ReviewTab:
     async def on_command(self, event: GenericEventArguments) -> None:
         """Run the command of a key or a button. The browser names the caption that it shows at that moment."""
         name, number, base, proposal = (event.args[key] for key in ("name", "number", "base", "proposal"))
-        with self.navigating(name in NAVIGATION_COMMANDS):
-            async with self.command_lock:
-                if number is not None:
-                    self._digests[int(number)] = self.drafts.rebased(Draft(int(number), base, "")).base
-                    self.shown_proposals[int(number)] = proposal
-                await self._run(name)
+        try:
+            with self.navigating(name in NAVIGATION_COMMANDS):
+                async with self.command_lock:
+                    if number is not None:
+                        self._digests[int(number)] = self.drafts.rebased(Draft(int(number), base, "")).base
+                        self.shown_proposals[int(number)] = proposal
+                    await self._run(name)
+        finally:
+            if name in OPENING_COMMANDS:
+                self.keys.opened()
 
     @contextmanager
     def navigating(self, moves: bool = True) -> Iterator[None]:
