@@ -35,7 +35,6 @@ from typing import Any
 
 import pytest
 from pebble import CONSTS
-from playwright.sync_api import Browser
 
 from gemma_captioner.config.model import ServerSettings
 from gemma_captioner.demo.samples import draw_samples
@@ -44,7 +43,6 @@ from gemma_captioner.engines.openai.client import Client, Endpoint
 from gemma_captioner.engines.openai.server_process import ServerProcess
 from tests.support.bucket import Bucket
 from tests.support.command import Command, CommandResult, ForkServer, run_in_process, run_in_subprocess
-from tests.support.review_server import chromium
 
 CONSTS.sleep_unit = 0.02  # pebble's poll interval: hundreds of pools end 0.2 s sooner
 
@@ -81,7 +79,10 @@ def fork_server(output_folder) -> Iterator[ForkServer]:
 
 
 @pytest.fixture(scope="module")  # while Playwright runs, no other event loop can run in this thread
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator[Any]:
+    """A browser of Playwright."""
+    from tests.support.review_server import chromium
+
     with chromium() as browser:
         yield browser
 

@@ -267,7 +267,8 @@ def test_chromium_shows_the_same(tmp_path):
     avif_with_two_property_boxes(tmp_path / "alpha.avif")
     root = Path(__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, root / "tools" / "compare_with_chromium.py", tmp_path, "--sheet", tmp_path / "sheet.html"],
+        [sys.executable, "-m", "tools.compare_with_chromium", tmp_path, "--sheet", tmp_path / "sheet.html"],
+        cwd=root,
         env=os.environ | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"},
         capture_output=True,
         encoding="utf-8",

@@ -158,9 +158,11 @@ def test_what_is_typed_before_a_dialog_is_there_commands_nothing(folder, opened)
     user = opened()
     expect(user.box).to_be_editable()
     os.kill(user.address.pid, signal.SIGSTOP)
-    user.press("b")
-    user.page.keyboard.type("a red dog")  # approve, reject, trash
-    os.kill(user.address.pid, signal.SIGCONT)
+    try:
+        user.press("b")
+        user.page.keyboard.type("a red dog")  # approve, reject, trash
+    finally:
+        os.kill(user.address.pid, signal.SIGCONT)
     expect(user.find(".sheet [aria-label=Find]")).to_be_focused()
     user.page.keyboard.type("number")
     expect(user.find(".sheet .do-apply")).to_have_text(f"Change {NUM_IMAGES} captions")

@@ -1,7 +1,7 @@
 """Compares what we decode with what headless Chromium shows: every image of a folder, each in a decoder process.
 
-python tools/compare_with_chromium.py FOLDER
-python tools/compare_with_chromium.py FOLDER --sheet differences.html --json results.json
+python -m tools.compare_with_chromium FOLDER
+python -m tools.compare_with_chromium FOLDER --sheet differences.html --json results.json
 
 It reports the files that we refuse and Chromium shows, and those whose mean difference is above 4 of 255. The first
 frame stands for an animated image, as in a browser's canvas. It shows no TIFF and no HEIC: these are only decoded.
@@ -12,7 +12,6 @@ import base64
 import io
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from gemma_captioner.media.decode import decode
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.workers import GIB, WorkerPool
 from gemma_captioner.types import Failed, MediaItem, Pixels
+from tools.browsers import find_browser
 
 LIMIT = 4.0  # mean difference in levels of 0 to 255
 MAX_EDGE = 1024  # larger images are compared at this size, and again at full size if they differ
@@ -95,7 +95,6 @@ class Rendered:
     whole: bool
 
 
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first takes half the CPU
 Renderer = Callable[[Path, int], Rendered | None]
 
 
@@ -103,10 +102,9 @@ Renderer = Callable[[Path, int], Rendered | None]
 def chromium_renderer() -> Iterator[Renderer]:
     """Yield a function that renders (path, longest edge); it returns None if Chromium does not show the file."""
     current: list[Path] = []
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=flags)
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=flags)
         context = browser.new_context()
         number = 0
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import time
@@ -15,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.support.command import ForkServer, SpawnedProcess
-from tools.compare_with_chromium import BROWSERS
+from tools.browsers import find_browser
 
 expect.set_options(timeout=30_000)
 
@@ -23,7 +22,7 @@ expect.set_options(timeout=30_000)
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start the system's chromium. Without it, skip the test; fail if GEMMA_CAPTIONER_REQUIRE_BROWSER=1."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = find_browser()
     if path is None:
         if os.environ.get("GEMMA_CAPTIONER_REQUIRE_BROWSER") == "1":
             pytest.fail("GEMMA_CAPTIONER_REQUIRE_BROWSER=1, but chromium is not installed")

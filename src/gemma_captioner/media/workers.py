@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from types import ModuleType
@@ -61,9 +62,11 @@ class WorkerTask:
 
     def result(self) -> Any:
         """Wait, and return what the function returned. Raises `WorkerError`."""
+        while not self.done():
+            wait([self.future], timeout=1)
         if self._pool_failures > _MAX_RETRIES:
             crashes = f"the decoder processes crashed {self._pool_failures} times while reading it"
-            raise WorkerError(f"{crashes}: run the command again")
+            raise WorkerError(f"{crashes}: try again")
         try:
             return self.future.result()
         except FutureTimeoutError:
@@ -85,7 +88,7 @@ class WorkerPool:
         """timeout_s: the limit for each task. timeout_remedy: what a task that exceeds it reports."""
         self._timeout_s, self.timeout_remedy = timeout_s, timeout_remedy
         self._workers, self._memory = workers, memory
-        self.futures: WeakSet[ProcessFuture[Any]] = WeakSet()
+        self._futures: WeakSet[ProcessFuture[Any]] = WeakSet()
         self._closed = False
         self._pool = self._create_pool()
 
@@ -107,11 +110,11 @@ class WorkerPool:
                 raise
             self._replace_pool()
             future = self._pool.schedule(function, args=arguments, timeout=timeout_s)
-        self.futures.add(future)
+        self._futures.add(future)
         return future, self._pool
 
     def _replace_pool(self) -> None:
-        for future in list(self.futures):  # pebble does not end tasks that no worker has started
+        for future in list(self._futures):  # pebble does not end tasks that no worker has started
             if not future.done():
                 future.set_exception(BrokenProcessPool("All workers expired"))
         self._stop_pool()
@@ -155,18 +158,18 @@ def _init_worker(memory: int) -> None:
 
 
 def _end_with_the_run() -> None:
-    """End this worker when the run is killed, even while it hangs in a decoder.
+    """On Linux, end this worker when the run is killed, even while it hangs in a decoder.
 
     The fork server exits when the run does, but only after all workers have closed a pipe that they inherit.
     """
     if _METHOD == "forkserver":
         from multiprocessing import forkserver  # Windows has none
 
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # before the fork server can exit
         server: Any = forkserver._forkserver
         os.close(server._forkserver_alive_fd)
         server._forkserver_alive_fd = None
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def limit_address_space(limit: int | None = None, *, extra: int = 0) -> None:

@@ -77,9 +77,8 @@ def without_repeats(caption: str) -> str:
     return join_tags(unique) if len(unique) < len(tags) else caption
 
 
-def count_tags(captions: Iterable[str]) -> Counter[str]:
-    """Count how many captions have each short tag."""
-    return Counter(tag for caption in captions for tag in set(split_tags(caption)) if is_short(tag))
+def short_tags(caption: str) -> set[str]:
+    return {tag for tag in split_tags(caption) if is_short(tag)}
 
 
 class TagCounts:
@@ -97,7 +96,7 @@ class TagCounts:
 
         scope: some of the captions. Without, the last number is None.
         """
-        in_scope = None if scope is None else count_tags(scope)
+        in_scope = None if scope is None else Counter(tag for caption in scope for tag in short_tags(caption))
         present = {entry.number: entry.caption.text for entry in entries}
         with self._lock:
             for number in self._texts.keys() | present.keys():
@@ -110,7 +109,7 @@ class TagCounts:
         return sorted(counts, key=lambda entry: (-(entry[2] or 0), -entry[1], entry[0].casefold()))
 
     def _add(self, caption: str, times: int) -> None:
-        for tag in filter(is_short, set(split_tags(caption))):
+        for tag in short_tags(caption):
             self._counts[tag] += times
             if not self._counts[tag]:
                 del self._counts[tag]

@@ -36,8 +36,7 @@ export default {
       if (typing && leaves && !event.defaultPrevented) return event.target.blur();
       if (typing && event.key === "Escape") return event.target.blur(); // an open list handles Esc, but keeps the focus
       if (event.defaultPrevented) return;
-      const isOpening = performance.now() < this.opening && !document.querySelector(".q-dialog");
-      if (this.entering || isOpening) return event.preventDefault(); // the field that this key is for is not visible yet
+      if (this.entering) return event.preventDefault(); // the field that this key is for is not visible yet
       const ctrl = event.ctrlKey || event.metaKey;
       if ((typing && !ctrl) || event.altKey || document.querySelector(".q-dialog, .q-menu.terms")) return;
       if (typing && event.key !== "s") return; // the field handles Ctrl+A and Ctrl+Z
@@ -47,6 +46,7 @@ export default {
       const command = this.keys[(ctrl ? "Ctrl+" : "") + named + event.key];
       if (!command) return;
       event.preventDefault();
+      if (performance.now() < this.opening) return; // it is for a dialog that is not there yet
       const selector = this.focus[command];
       if (selector) {
         const field = document.querySelector(selector); // a caption that is no list of tags has no field for them

@@ -139,10 +139,8 @@ class ReviewState:
         """Rescan for changes by other programs: a run from a terminal, an editor, another review server."""
         await self._find_tokenizer()  # first: the flags of captions without a record depend on it
         while True:
-            cpu_s = 0.0
-            with suppress(CaptionerError, OSError):  # a network share may be briefly unavailable
-                cpu_s = await asyncio.to_thread(self._rescan)
-            await asyncio.sleep(max(_RESCAN_INTERVAL_S, cpu_s / _MAX_CPU_SHARE))
+            wall_s, cpu_s = await asyncio.to_thread(self._rescan)
+            await asyncio.sleep(max(_RESCAN_INTERVAL_S, wall_s, cpu_s / _MAX_CPU_SHARE))
 
     async def _learn(self) -> None:
         """Count the phrases that complete what is typed, and those of changed captions again."""
@@ -164,13 +162,15 @@ class ReviewState:
         for tab in self.tabs:
             tab.refresh_text()
 
-    def _rescan(self) -> float:
-        """Return the CPU seconds that each rescan costs; flags are computed once."""
-        started = time.thread_time()
-        self.library.refresh()
-        cpu_s = time.thread_time() - started
-        self.library.flag_unknown()
-        return cpu_s
+    def _rescan(self) -> tuple[float, float]:
+        """Return the seconds and CPU seconds that each rescan costs; flags are computed once."""
+        started, cpu_started = time.monotonic(), time.thread_time()
+        with suppress(CaptionerError, OSError):  # a network share may be briefly unavailable
+            self.library.refresh()
+        cost = time.monotonic() - started, time.thread_time() - cpu_started
+        with suppress(CaptionerError, OSError):
+            self.library.flag_unknown()
+        return cost
 
     async def frame_strip(self, number: int) -> tuple[MediaFile, FrameStrip]:
         """Return the frames that the model saw or would see, and their times. Raises `ItemError`."""

@@ -26,6 +26,7 @@ class TagMode:
         self._bulk = bulk
         library, tags = tab.review_state.library, tab.review_state.tags
         self._tags = LatestOnly(lambda: partial(tags.update, list(library.present()), self._captions()), self._show)
+        self._scope_size: int | None = None
         self._shown_at: tuple[object, ...] = ()  # when it was last shown: changes, filter, scope
         with ui.element("section").classes("tag-panel").props('aria-label="All tags"') as self._panel:
             self._typed = ui.input(placeholder="Find or name a tag", on_change=self._tags.request)
@@ -58,7 +59,9 @@ class TagMode:
         return tab.selection.selected_in_order or (tab.selection.shown if tab.query.is_filter else None)
 
     def _captions(self) -> list[str] | None:
+        """The captions that the next counts are of."""
         scope = self._scope()
+        self._scope_size = None if scope is None else len(scope)
         return None if scope is None else [self._tab.review_state.library[number].caption.text for number in scope]
 
     def _refresh(self) -> None:
@@ -74,9 +77,9 @@ class TagMode:
         found = [entry for entry in counts if typed in entry[0].casefold()]
         self._list.show(found[:_MAX_SHOWN], chosen=self._tab.query.value("tag"), more=max(0, len(found) - _MAX_SHOWN))
         self._status.text = counted(len(found), "tag")
-        if (scope := self._scope()) is not None:
+        if self._scope_size:
             present = sum(bool(entry[2]) for entry in found)
-            self._status.text = f"{present:,} of {self._status.text} in {counted(len(scope), 'caption')}"
+            self._status.text = f"{present:,} of {self._status.text} in {counted(self._scope_size, 'caption')}"
 
     def _pick(self, event: GenericEventArguments) -> None:
         """Filter by the tag, or no longer."""
