@@ -1,6 +1,8 @@
 """The caption box and tag mode of the review page, in a browser."""
 
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from gemma_captioner.dataset.sidecar import digest
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.tokenizer import token_counter
-from tests.support.review_server import PHONE, KeyboardUser, serving
+from tests.support.review_server import PHONE, Address, KeyboardUser, serving
 from tests.test_review_use import TOO_SMALL, TOO_WIDE
 
 pytestmark = pytest.mark.long
@@ -32,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(folder, review_fork_server, tmp_path_factory) -> Iterator[str]:
+def address(folder, review_fork_server, tmp_path_factory) -> Iterator[Address]:
     options = ("--target", "sdxl", "--tokenizer", str(DEMO_CHECKPOINT))
     with serving(folder, *options, cache=tmp_path_factory.mktemp("cache"), fork_server=review_fork_server) as address:
         yield address
@@ -178,7 +180,12 @@ def test_tag_mode(browser, folder, address):
     expect(tags.first).to_contain_text("2 of 2")  # in the two selected captions
     expect(user.find(".tag-panel [role=status]")).to_contain_text("tags in 2 captions")
     user.find(".tag-panel input").fill("best quality")
-    user.find(".tag-panel .do-add-tag").click()
+    os.kill(address.pid, signal.SIGSTOP)
+    try:
+        user.find(".tag-panel .do-add-tag").click()
+        user.page.keyboard.type("ard")  # no commands: the dialog is about to open
+    finally:
+        os.kill(address.pid, signal.SIGCONT)
     expect(user.find(".sheet .sheet-title")).to_have_text("Change captions: 2 selected")
     expect(user.find(".sheet .part-new")).to_have_text([", best quality"] * 2)
     user.find(".sheet .do-apply").click()

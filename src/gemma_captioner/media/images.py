@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 from av.error import FFmpegError
-from PIL import ExifTags, Image, ImageFile, ImagePalette, UnidentifiedImageError
+from PIL import EpsImagePlugin, ExifTags, Image, ImageFile, ImagePalette, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
@@ -36,6 +36,7 @@ from .tiff import read_tiff
 from .video import decode_clip
 
 register_heif_opener()
+Image.ID.remove(EpsImagePlugin.EpsImageFile.format)  # runs Ghostscript: the file is a program, which can write files
 # Pillow warns above 89.5 megapixels and raises above 179. The error is reported; the warning is noise.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 

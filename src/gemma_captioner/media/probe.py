@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import av.error
 
 from ..errors import ItemError
 from ..types import Failed, MediaItem
+from .container import open_container
 from .decode import decode
 from .settings import DecodeSettings
 from .video import read_timeline
@@ -45,10 +45,10 @@ class AudioTrack:
 def probe_audio(path: Path) -> tuple[AudioTrack, ...] | None:
     """Return the audio tracks of a clip, the default one first, without decoding. None if it cannot be opened."""
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with open_container(path) as container:
             streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
             best = container.streams.best("audio")
             streams.sort(key=lambda stream: best is None or stream.index != best.index)
             return tuple(AudioTrack(stream.rate, stream.channels) for stream in streams)
-    except (av.error.FFmpegError, OSError, ValueError):
+    except (ItemError, av.error.FFmpegError, OSError, ValueError):
         return None

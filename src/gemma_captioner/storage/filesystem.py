@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from ..errors import UsageError
+from ..errors import ItemError, UsageError
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _SINGLE_READ_BYTES = 8 << 20  # for a file up to this size, one request costs less than several
@@ -186,8 +186,12 @@ def source(path: Path, *, whole: bool = False) -> str | BinaryIO:
 
     It reads a small file, and with `whole` any file, in one request, and a larger one by range requests. It caches the
     last file, so that a decoder can open it again. `release` drops that file.
+
+    Raises `ItemError` for a pipe or a device: reading it may never end.
     """
     if is_local(path):
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ItemError("this is not a regular file but a pipe or a device: replace or remove it")
         return str(path)
     file = _open_remote(path, whole)
     file.seek(0)
