@@ -31,8 +31,9 @@ from gemma_captioner.review.facts import (
 )
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.media import Media
-from gemma_captioner.review.page.toolbar import count_reviewed, folder_counts
+from gemma_captioner.review.page.toolbar import folder_counts
 from gemma_captioner.review.structure import problem_of, structure_of
+from gemma_captioner.review.totals import Totals
 from gemma_captioner.types import MediaItem
 from tests.support import clips, sound
 
@@ -232,6 +233,6 @@ def test_folders_and_progress(folder):
     library.refresh()
     entries = list(library.present())
     assert folder_counts(entries) == [("sources", 2)]
-    assert count_reviewed(entries) == (0, 7)
+    assert (Totals.of(entries).reviewed, Totals.of(entries).files) == (0, 7)
     entries[0].decision, entries[1].decision = "approved", "rejected"
-    assert count_reviewed(entries) == (2, 7)
+    assert (Totals.of(entries).reviewed, Totals.of(entries).files) == (2, 7)

@@ -17,6 +17,7 @@ from ..edits import Shown
 from ..library import CaptionText, ReviewItem
 from ..query import Query, filter_items
 from ..terms import highlighted
+from ..totals import Totals
 from .components import CaptionEditor, Gallery, Keys, Tile, tile
 from .detail import Detail
 from .drafts import Drafts
@@ -43,6 +44,7 @@ class ReviewTab:
         self._sent_texts: set[int] = set()  # items whose captions the gallery shows
         self.rejected: tuple[Query, str] | None = None  # the latest query, if it is invalid, and why
         self._sizes_shown = 0  # number of sizes that were known when the query was applied
+        self._totals = -1, Totals.of(())  # and the number of changes when they were counted
         self.shown_proposals: dict[int, str | None] = {}  # item number -> digest of the proposal that it was sent
         self.on_view: list[Callable[[], None]] = []  # called when the shown items or their state change
         self.command_lock = asyncio.Lock()  # commands run one after another, however fast the keys are
@@ -139,6 +141,12 @@ class ReviewTab:
         if proposal := self.review_state.proposals.of(entry.number):
             self.shown_proposals[entry.number] = proposal.digest
         return tile(entry, has_proposal=proposal is not None)
+
+    def totals(self) -> Totals:
+        """Return the numbers of the whole folder. They are counted once after each change."""
+        if self._totals[0] != self.changes:
+            self._totals = self.changes, Totals.of(self.review_state.library.present())
+        return self._totals[1]
 
     def entry(self) -> ReviewItem | None:
         current = self.selection.current

@@ -28,7 +28,6 @@ _TOOLS = (  # label, command, key, icon, description
 class Toolbar:
     def __init__(self, tab: "ReviewTab") -> None:
         self._tab = tab
-        self._counted_at = -1
         with ui.element("nav").classes("tabs").props('aria-label="Page"'):
             name = encodable(tab.review_state.library.root.folder.name)
             self._folder = ui.label(name).classes("folder ellipsis").props("role=heading aria-level=1 dir=auto")
@@ -59,12 +58,9 @@ class Toolbar:
         tab = self._tab
         names = tab.review_state.library.root.folder.name, tab.query.value("folder")
         self._folder.text = encodable("/".join(filter(None, names)))
-        if self._counted_at == tab.changes:
-            return
-        self._counted_at = tab.changes
-        reviewed, total = count_reviewed(tab.review_state.library.present())
-        self._reviewed.text = f"{reviewed:,} of {total:,} reviewed"
-        self._bar.value = reviewed / total if total else 0.0
+        totals = tab.totals()
+        self._reviewed.text = f"{totals.reviewed:,} of {totals.files:,} reviewed"
+        self._bar.value = totals.reviewed / totals.files if totals.files else 0.0
 
 
 def _tool(label: str, icon: str, description: str) -> ui.button:
@@ -72,12 +68,6 @@ def _tool(label: str, icon: str, description: str) -> ui.button:
     with ui.button(icon=icon).props("flat dense no-caps").classes("tool").tooltip(description) as button:
         ui.label(label).classes("tool-label")
     return button
-
-
-def count_reviewed(entries: Iterable[ReviewItem]) -> tuple[int, int]:
-    """Return the number of items that are approved or rejected, and of all."""
-    decided = Counter(entry.decision is not None for entry in entries)
-    return decided[True], decided.total()
 
 
 def folder_counts(entries: Iterable[ReviewItem]) -> list[tuple[str, int]]:
