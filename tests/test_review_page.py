@@ -479,12 +479,12 @@ def test_captions_anew_are_taken_or_declined(folder, opened):
     expect(reader.find(".provenance")).to_contain_text("Describe this in one paragraph of 80 to 100 words")
 
 
-@pytest.mark.prove
-def test_a_run_is_started_watched_paused_and_stopped(folder, opened):
+@pytest.mark.long
+def test_a_run_is_started_watched_paused_and_stopped(folder, opened, script):
     shutil.rmtree(folder)
     draw_samples(folder, images=86, clips=4, seed=8)  # enough for a pause to come in time
     (folder / "00.png").write_bytes(b"no picture")
-    reader = opened("--model", "demo", "--batch-size", "1")
+    reader = opened("--engine", "scripted", "--model", str(script(delay_s=0.1, batch_size=1)))
     expect(reader.box).to_have_value("")
     reader.press("3")
     reader.enter(".do-start")

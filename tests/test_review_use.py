@@ -152,8 +152,12 @@ def test_finding_and_going_on(folder, opened):
     expect(dark).to_have_count(1)
     user.find("button:has-text('Show all')").click()
     expect(user.counts).to_contain_text(f"of {NUM_IMAGES} shown")
+    user.press("2")
+    user.find(".chart .bar:has-text('approved')").click()
+    expect(user.counts).to_contain_text("of 1 shown")
 
 
+@pytest.mark.long
 def test_what_is_typed_before_a_dialog_is_there_commands_nothing(folder, opened):
     user = opened()
     expect(user.box).to_be_editable()
