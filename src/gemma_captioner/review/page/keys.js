@@ -8,7 +8,9 @@ export default {
   props: { keys: Object, focus: Object, moves: Array, opens: Array, local: Array },
   mounted() {
     this.clicked = (event) => this.command(event.detail);
+    this.pressed = (event) => event.target.closest(".opens") && this.waitForDialog();
     document.addEventListener("keydown", this.key);
+    document.addEventListener("click", this.pressed);
     document.addEventListener("captioner-command", this.clicked);
     try {
       const theme = localStorage.getItem(THEME);
@@ -17,6 +19,7 @@ export default {
   },
   unmounted() {
     document.removeEventListener("keydown", this.key);
+    document.removeEventListener("click", this.pressed);
     document.removeEventListener("captioner-command", this.clicked);
   },
   methods: {
@@ -58,11 +61,14 @@ export default {
     command(name) {
       if (name === "dark") return this.toggleTheme();
       if (this.local.includes(name)) return document.dispatchEvent(new Event("captioner-" + name));
-      if (this.opens.includes(name)) this.opening = performance.now() + 5000; // in case a reply is lost
+      if (this.opens.includes(name)) this.waitForDialog();
       if (this.moves.includes(name)) document.dispatchEvent(new Event("captioner-moving"));
       const { number, base } = document.querySelector(".caption-editor").dataset;
       const { digest } = document.querySelector(".proposal").dataset; // of the new caption that is shown
       this.$emit("command", { name, number: number ?? null, base: base ?? null, proposal: digest ?? null });
+    },
+    waitForDialog() {
+      this.opening = performance.now() + 5000; // in case a reply is lost
     },
     opened() {
       requestAnimationFrame(() => (this.opening = 0)); // the dialog is in the page by then

@@ -34,7 +34,7 @@ class TagMode:
             with ui.element("div").classes("actions"):
                 for label, operation in _OPERATIONS:
                     button = ui.button(f"{label} \u2026", on_click=lambda operation=operation: self._change(operation))
-                    button.props("outline dense no-caps").classes(f"do-{operation.replace(' ', '-')}")
+                    button.props("outline dense no-caps").classes(f"opens do-{operation.replace(' ', '-')}")
             self._status = ui.label().classes("muted").props("role=status")
             self._list = TagList().on("pick", self._pick)
         self._panel.set_visibility(False)
