@@ -5,6 +5,7 @@ launching kernels then takes most of a step. Here the inputs of a step stay on t
 once for many requests, and on CUDA the step is captured as a graph and replayed.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,9 @@ class DecodeRunner:
         self.cache = KVCache(
             model.config.get_text_config(), rows, columns, self._device, constant_shapes=constant_shapes
         )
+        # transformers 5.24 renamed `past_key_values`.
+        name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+        self._cache_argument = {name: self.cache.layers}
         self._tokens = torch.zeros((rows, 1), dtype=torch.long, device=self._device)
         self._capture_was_tried = False  # with this number of rows
         self._captured: tuple[torch.cuda.CUDAGraph, torch.Tensor] | None = None
@@ -66,7 +70,7 @@ class DecodeRunner:
                 input_ids=input_ids,
                 attention_mask=prompt_mask.long(),
                 position_ids=(prompt_mask.cumsum(-1) - 1).clamp(min=0),
-                past_key_values=self.cache.layers,
+                **self._cache_argument,
                 use_cache=True,
                 logits_to_keep=1,
                 **inputs,
@@ -125,7 +129,7 @@ class DecodeRunner:
                 input_ids=self._tokens[:active],
                 attention_mask=self.cache.step_masks(),
                 position_ids=self.cache.lengths[:active, None],
-                past_key_values=self.cache.layers,
+                **self._cache_argument,
                 use_cache=True,
             )
         return output.logits[:, -1]  # type: ignore[no-any-return]

@@ -66,7 +66,7 @@ class KVCache:
         columns: The maximum length of a row.
         lengths: The number of tokens of each row, int64 [rows], on the device.
         is_prefill: Whether the current forward pass reads prompts. Otherwise, it adds a token to the first rows.
-        layers: What the model's forward takes as `past_key_values`.
+        layers: What the model's forward takes as its cache.
     """
 
     def __init__(self, config: Any, rows: int, columns: int, device: torch.device, *, constant_shapes: bool) -> None:
