@@ -486,6 +486,14 @@ def test_a_list_of_models_that_trickles_is_not_waited_for(monkeypatch):
         assert Client(Endpoint.of(ServerSettings(base_url=stub.url))).models() == "the request timed out"
 
 
+@pytest.mark.parametrize(("name", "value"), [("HTTP_PROXY", "nonsense://me:s3cret@there"), ("OPENAI_ORG_ID", "\u4e2d")])
+def test_a_variable_that_the_client_cannot_use_is_told(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with StubServer() as stub, pytest.raises(ServerError, match=f"no request can be sent to .*{name}") as told:
+        Client(Endpoint.of(ServerSettings(base_url=stub.url))).models()
+    assert "s3cret" not in str(told.value)
+
+
 DEEP = b"[" * 100_000
 
 

@@ -171,13 +171,8 @@ class Client:
 
         Raises `ServerError` if it does not answer. hint: another remedy for its message.
         """
-        text = ""
         try:
             text = self._get("/models").text
-            payload = json.loads(text)
-            models = payload if isinstance(payload, list) else payload["data"]
-            valid = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
-            return valid or "its list is empty"
         except openai.APIError as error:
             failure = classify_error(error)
             if failure.kind in ("down", "key"):
@@ -185,6 +180,16 @@ class Client:
                 unreachable = ServerError(f"{self.endpoint.url} does not answer ({failure.message}): {remedy}")
                 raise self._fatal_error(failure) or unreachable from error
             return self.endpoint.redact_key(failure.message)
+        except ValueError as error:  # an environment variable that the client reads
+            raise ServerError(
+                f"no request can be sent to {self.endpoint.url} ({redact_credentials(str(error))}): "
+                "correct the environment variables of the proxy (HTTP_PROXY) and of openai (OPENAI_ORG_ID)"
+            ) from error
+        try:
+            payload = json.loads(text)
+            models = payload if isinstance(payload, list) else payload["data"]
+            valid = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
+            return valid or "its list is empty"
         except _INVALID_JSON:
             return f"it replied {shorten_to_one_line(text)!r}"
 
