@@ -9,6 +9,7 @@ from PIL import Image
 
 from gemma_captioner import Settings, UsageError
 from gemma_captioner.text import counted
+from tests.support.servers import HttpResponse, StubServer, completion
 
 FOREIGN = (
     *(
@@ -96,6 +97,10 @@ WRONG: list[tuple[str, int, str]] = [
     ("caption media --examples nowhere", 2, "--examples nowhere cannot be read: no such file"),
     ("caption media --config nowhere.toml", 1, "--config nowhere.toml cannot be read: no such file"),
     ("caption media --config bad.toml", 1, "--config bad.toml is not valid TOML"),
+    ("caption media --config nested.toml", 1, "--config nested.toml is not valid TOML: it is nested too deeply"),
+    ("caption media --format nested.json", 2, "--format nested.json cannot be read: it is nested too deeply"),
+    ("caption media --metadata nested.jsonl", 2, "line 1 is not valid JSON: write one object per line"),
+    ("caption media --engine scripted -m nested.json", 1, "the script nested.json is not valid JSON: correct it"),
     ("caption media --config latin.txt", 1, "not UTF-8 text: save it as UTF-8"),
     ("caption media --config wrong.toml", 1, "--config wrong.toml: --frames x: give a whole number"),
     ("caption media --config misspelt.toml", 1, "unknown setting 'frame'. Did you mean 'frames'?"),
@@ -163,6 +168,9 @@ def place(tmp_path, monkeypatch):
         "void.txt": "",
         "bad.csv": "a,b\n1,2\n",
         "bad.jsonl": "{oops\n",
+        "nested.toml": f"prompt = {'[' * 5000}{']' * 5000}\n",
+        "nested.json": "[" * 100_000,
+        "nested.jsonl": "[" * 100_000,
     }.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "latin.txt").write_bytes(b"prompt = '\xff'")
@@ -180,6 +188,26 @@ def test_a_wrong_command_line_is_told_in_our_words(command, place, words, code, 
     assert done.out == "" or words == "check empty"  # which prints its summary
     assert done.err.startswith("error: ") and says in done.err
     assert [foreign for foreign in FOREIGN if foreign in done.err] == []
+
+
+def test_an_error_that_nobody_foresaw_is_told_without_a_traceback_and_without_a_token(command, monkeypatch):
+    def fail(*words: object, **options: object) -> None:
+        raise RuntimeError("no idea, hf_SECRETSECRET")
+
+    monkeypatch.setattr("gemma_captioner.cli.shell.app", fail)
+    done = command("targets")
+    assert done.code == 1
+    assert done.err == "error: unexpected error (RuntimeError: no idea, [token]): please report it\n"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_terminal_obeys_no_name_that_a_server_sends(command, place, answers):
+    name = "\x1b]0;owned\x07\x1b[2Jm"
+    reply = HttpResponse(body=completion("A black square."))
+    with StubServer(lambda asked: reply, models=(name,) if answers else (name, "other")) as stub:
+        done = command("caption", "media", "--base-url", stub.url, cwd=place)
+    assert done.code == (0 if answers else 1) and "\\x1b[2Jm" in done.err
+    assert not {"\x1b", "\x07"} & set(done.err + done.out)
 
 
 @pytest.mark.parametrize(("words", "code"), JSON, ids=[words for words, _ in JSON])

@@ -1,6 +1,7 @@
 """The engine for servers over real connections: what it asks, what it bears, what it never tells."""
 
 import asyncio
+import gzip
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from gemma_captioner.config.settings import Settings
 from gemma_captioner.doctor.server import diagnose_server
 from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
-from gemma_captioner.engines.openai.client import Client, Endpoint
+from gemma_captioner.engines.openai.client import NO_TOKEN_COUNT, Client, Endpoint
 from gemma_captioner.engines.openai.errors import ApiFailure
 from gemma_captioner.errors import ModelError, ServerError, StartError, UsageError
 from gemma_captioner.types import ContextPart, Failed, PatchBudget, Reply
@@ -29,6 +31,7 @@ from tests.support.servers import (
     HttpRequest,
     HttpResponse,
     StubServer,
+    ThreadedServer,
     colors_in,
     completion,
     echo_prompt,
@@ -425,18 +428,108 @@ def test_a_server_that_is_late_is_waited_for():
     ("fault", "kind"), [("drop", "transient"), ("reset", "transient"), ("garbage", "transient"), ("gone", "down")]
 )
 def test_a_broken_connection_is_told_from_a_server_that_is_gone(fault, kind):
-    async def ask(url: str):
-        client = Client(Endpoint.of(ServerSettings(base_url=url)))
-        try:
-            return await client.chat_completion(b"{}")
-        finally:
-            await client.close()
-
     with StubServer() as stub, FaultProxy(stub, 1.0, 1, (fault,)) as proxy:
         if fault == "gone":
             proxy.stop()
         trouble = asyncio.run(ask(proxy.url))
     assert isinstance(trouble, ApiFailure) and trouble.kind == kind
+
+
+async def ask(url: str):
+    client = Client(Endpoint.of(ServerSettings(base_url=url)))
+    try:
+        return await client.chat_completion(b"{}")
+    finally:
+        await client.close()
+
+
+class SameBytes(ThreadedServer):
+    """Answers every request with a head, and then with `part` again and again: `parts` times, or without end."""
+
+    def __init__(self, head: bytes, part: bytes = b"", parts: int | None = 0, pause_s: float = 0.0) -> None:
+        self.head, self.part, self.parts, self.pause_s = head, part, parts, pause_s
+        super().__init__()
+
+    async def serve(self, asked: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(self.head)
+        for _ in count() if self.parts is None else range(self.parts):
+            writer.write(self.part)
+            await writer.drain()
+            await asyncio.sleep(self.pause_s)
+        writer.close()
+
+
+ENDLESS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BOMB = gzip.compress(b" " * 2**25)  # 32 MB
+
+
+@pytest.mark.parametrize(
+    ("head", "parts"),
+    [
+        (ENDLESS, None),
+        (ENDLESS.replace(b"200 OK", b"500 Error"), None),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(BOMB), BOMB), 0),
+    ],
+    ids=["endless", "endless error", "compressed"],
+)
+def test_a_reply_without_end_fails_alone(head, parts):
+    with SameBytes(head, b"10000\r\n" + b" " * 2**16 + b"\r\n", parts) as stub:
+        trouble = asyncio.run(ask(stub.url))
+        assert isinstance(trouble, ApiFailure) and trouble.kind == "transient"
+        assert "larger than 16 MB" in trouble.message
+        assert "larger than 16 MB" in Client(Endpoint.of(ServerSettings(base_url=stub.url))).models()
+
+
+def test_a_list_of_models_that_trickles_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("gemma_captioner.engines.openai.client._METADATA_TIMEOUT_S", 0.3)
+    with SameBytes(ENDLESS, b"1\r\n \r\n", None, pause_s=0.05) as stub:
+        assert Client(Endpoint.of(ServerSettings(base_url=stub.url))).models() == "the request timed out"
+
+
+@pytest.mark.parametrize(("name", "value"), [("HTTP_PROXY", "nonsense://me:s3cret@there"), ("OPENAI_ORG_ID", "\u4e2d")])
+def test_a_variable_that_the_client_cannot_use_is_told(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with StubServer() as stub, pytest.raises(ServerError, match=f"no request can be sent to .*{name}") as told:
+        Client(Endpoint.of(ServerSettings(base_url=stub.url))).models()
+    assert "s3cret" not in str(told.value)
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (HttpResponse(400, DEEP), "[["),
+        (HttpResponse(body=b"data: " + DEEP), "not a chat completion"),
+        (HttpResponse(308), "(308 Permanent Redirect)"),
+        (HttpResponse(headers={"Content-Length": "-5"}), "not valid HTTP"),
+    ],
+    ids=["nested error", "nested stream", "redirect to nowhere", "negative length"],
+)
+def test_a_reply_that_breaks_the_rules_fails_alone(reply, says):
+    with StubServer(lambda asked: reply) as stub:
+        trouble = asyncio.run(ask(stub.url))
+    assert isinstance(trouble, ApiFailure) and says in trouble.message
+
+
+def test_a_redirect_to_what_is_no_url_is_told():
+    with (
+        StubServer(lambda asked: HttpResponse(301, headers={"Location": "http://[::bad"})) as stub,
+        pytest.raises(ModelError, match=r"redirects to http://\[::bad \(301\)"),
+    ):
+        asyncio.run(ask(stub.url))
+
+
+def test_nested_json_is_no_list_of_models_and_no_count():
+    with StubServer(lambda asked: HttpResponse(body=DEEP)) as stub:
+        stub.list = HttpResponse(body=DEEP)
+        client = Client(Endpoint.of(ServerSettings(base_url=stub.url)))
+        assert "it replied '[[" in client.models()
+        assert client.native("/v1/models") is None
+        assert client.count_prompt_tokens(b"{}", 5) == NO_TOKEN_COUNT
+        stub.rule = lambda asked: HttpResponse(body=b'{"usage": {"prompt_tokens": 1e999}}')
+        assert client.count_prompt_tokens(b"{}", 5) == NO_TOKEN_COUNT
 
 
 # What is never told

@@ -187,6 +187,10 @@ def test_replies_that_are_no_answer(text, kind):
     assert "I will not." in trouble.message or "I will not." not in text
 
 
+def test_a_blank_answer_is_not_taken_for_reasoning():
+    assert parse_response(reply(" \n ")) == Completion(" \n ", "stop", 5, 3)
+
+
 REFUSALS = [json.loads(line) for line in (Path(__file__).parent / "data" / "refusals.jsonl").read_text().splitlines()]
 
 

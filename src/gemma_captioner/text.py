@@ -1,5 +1,6 @@
 """Text helpers: printable paths, error reasons, plurals, durations."""
 
+import re
 from pathlib import Path
 
 
@@ -7,6 +8,14 @@ def printable(path: Path | str) -> str:
     """Escape control characters and invalid bytes in a path or a text, so that any stream accepts it."""
     text = str(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def escape_controls(text: str) -> str:
+    """Escape what a terminal would obey, but not line breaks and tabs.
+
+    # "a\\x1b[31m" -> "a\\\\x1b[31m"
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def encodable(text: str) -> str:
@@ -23,6 +32,8 @@ def file_error(error: Exception) -> str:
         return "it is not UTF-8 text: save it as UTF-8"
     if isinstance(error, IsADirectoryError):
         return "it is a folder"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, FileExistsError | NotADirectoryError):
         return "a part of its path is a file, not a folder"
     if isinstance(error, OSError) and error.strerror:

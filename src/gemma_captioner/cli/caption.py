@@ -168,8 +168,8 @@ def read_config(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise StartError(f"--config {path} is not valid TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise StartError(f"--config {path} is not valid TOML: {file_error(error)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"--config {path} cannot be read: {file_error(error)}") from error
     for name in values:

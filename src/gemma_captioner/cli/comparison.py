@@ -1,6 +1,5 @@
 """A comparison in the terminal."""
 
-import re
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -9,6 +8,7 @@ from rich.text import Text
 
 from ..compare.comparison import CaptionResult, Comparison, VariantResults
 from ..compare.report import errors, measures, rows, summary
+from ..text import escape_controls
 
 
 def as_text(comparison: Comparison) -> RenderableType:
@@ -24,14 +24,14 @@ def as_text(comparison: Comparison) -> RenderableType:
         shown += [grid, ""]
     shown.append(_summary_table(comparison.columns))
     for error, letters in errors(comparison).items():
-        shown.append(Text(_escape_control_characters(f"{', '.join(letters)} failed: {error}"), style="red"))
+        shown.append(Text(escape_controls(f"{', '.join(letters)} failed: {error}"), style="red"))
     return Group(*shown)
 
 
 def _result_text(column: VariantResults, answer: CaptionResult) -> Text:
     if answer.error is not None:
-        return Text(_escape_control_characters(f"failed: {answer.error}"), style="red")
-    said = Text.assemble(_escape_control_characters(answer.caption), "\n", (", ".join(measures(column, answer)), "dim"))
+        return Text(escape_controls(f"failed: {answer.error}"), style="red")
+    said = Text.assemble(escape_controls(answer.caption), "\n", (", ".join(measures(column, answer)), "dim"))
     return said.append(f"  {', '.join(answer.flags)}", style="yellow") if answer.flags else said
 
 
@@ -42,14 +42,6 @@ def _summary_table(columns: Sequence[VariantResults]) -> Table:
     for heading in summary(columns[0]):
         table.add_column(heading, justify="right", no_wrap=True)
     for column in columns:
-        name = Text(_escape_control_characters(column.variant.name), style="red" if column.error else "")
+        name = Text(escape_controls(column.variant.name), style="red" if column.error else "")
         table.add_row(column.variant.letter, name, *summary(column).values())
     return table
-
-
-def _escape_control_characters(text: str) -> str:
-    """Without what a terminal would obey.
-
-    # "a\\x1b[31m" -> "a\\\\x1b[31m"
-    """
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..executors.stats import RunStats
-from ..text import format_duration, printable
+from ..text import escape_controls, format_duration, printable
 from ..types import Activity, Failed, Outcome, Skipped
 from .captured_stderr import CapturedStderr
 
@@ -119,7 +119,7 @@ class ProgressReporter:
         return time.monotonic() - self.started
 
     def log(self, text: str, style: str = "") -> None:
-        self.console.print(Text(text, style=style), soft_wrap=True)
+        self.console.print(Text(escape_controls(text), style=style), soft_wrap=True)
 
     def update(self, outcome: Outcome, total: int | None, utilization: Mapping[str, float] | None = None) -> None:
         """utilization: for each actor of a cluster, the share of time that it worked."""

@@ -21,16 +21,25 @@ from cyclopts import (
 )
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from ..config.precedence import format_validation_error
-from ..errors import CaptionerError
+from ..errors import CaptionerError, redact_token
 from ..executors.stats import RunStats
 from ..imports import claim_process
-from ..text import file_error, printable
+from ..text import escape_controls, file_error, printable
 from .help import RENAMED, Formatter, examples, help_all
 
-out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+class _SafeConsole(Console):
+    """A console whose terminal obeys nothing that a server, a file name or a caption contains."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(escape_controls(text), **options)
+
+
+out = _SafeConsole(highlight=False, soft_wrap=True, markup=False, emoji=False)
+err = _SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def _format_default(default: Any) -> str | None:
@@ -120,6 +129,10 @@ def _main(argv: list[str]) -> int:
         code, message = 1, f"{printable(error.object)[:100]} is not valid UTF-8: rename the file"
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
+    except Exception as error:
+        if "--debug" in argv:
+            raise
+        code, message = 1, redact_token(f"unexpected error ({type(error).__name__}: {error}): please report it")
     err.print(f"error: {message}", style="bold red", soft_wrap=True)
     if hint:
         command = f"{argv[0]} " if argv and argv[0] in app else ""

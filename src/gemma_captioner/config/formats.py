@@ -71,7 +71,7 @@ def _shipped(name: str) -> Mapping[str, Any]:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         schema = json.loads(path.expanduser().read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"--format {path} cannot be read: {file_error(error)}") from error
     if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
         raise UsageError(f'--format {path} is not the JSON Schema of an object: give it "type": "object", "properties"')

@@ -180,7 +180,7 @@ class JournalReader:
 def _decode(line: bytes) -> JournalRecord | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

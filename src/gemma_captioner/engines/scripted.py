@@ -71,7 +71,7 @@ class ScriptedEngine:
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"][:2])) or "the top level"
             raise ModelError(f"the script {path} has an unknown key or a wrong value at {place}: correct it") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"the script {path} is not valid JSON: correct it") from error
 
     def describe(self) -> str:

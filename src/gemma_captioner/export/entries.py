@@ -57,7 +57,7 @@ def require_json(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:
     for entry in entries:
         try:
             json.loads(entry.captions[0])
-        except ValueError:
+        except (ValueError, RecursionError):
             raise StartError(
                 f"{entry.item.caption_path}: the caption is not JSON, which this trainer requires: caption it with "
                 "--format fibo"

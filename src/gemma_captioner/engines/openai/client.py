@@ -7,10 +7,11 @@ import socket
 import time
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 
 import aiohttp
 import httpx2
@@ -19,11 +20,13 @@ import openai
 from ...config.model import ServerSettings
 from ...errors import ModelError, ServerError, StartError, UsageError, redact_credentials
 from .errors import ApiFailure, classify_response, shorten_to_one_line
+from .reply_limits import read_reply, read_reply_async
 from .responses import Completion, parse_response
 
 _CONNECT_TIMEOUT_S = 5.0
 _METADATA_TIMEOUT_S = 10.0  # for GET requests
 _PROBE_DELAYS_S = (0.5, 2.0)  # before another try of a request for a token count
+_INVALID_JSON = (ValueError, LookupError, TypeError, OverflowError, RecursionError)  # or not of the expected form
 NO_TOKEN_COUNT = "its reply contains no token count"
 
 
@@ -104,10 +107,15 @@ class Client:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
         timeout = httpx2.Timeout(None, connect=_CONNECT_TIMEOUT_S)
         http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)  # see decisions.md
+        http.event_hooks = {"response": [read_reply_async]}
         return openai.AsyncOpenAI(**self._options(timeout), http_client=http)
 
+    def _sync_client(self, timeout_s: float) -> openai.OpenAI:
+        http = openai.DefaultHttpxClient(event_hooks={"response": [read_reply]})
+        return openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S)), http_client=http)
+
     def _get(self, path: str) -> httpx2.Response:
-        with openai.OpenAI(**self._options(httpx2.Timeout(_METADATA_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S))) as client:
+        with self._sync_client(_METADATA_TIMEOUT_S) as client:
             return client.get(path, cast_to=httpx2.Response)
 
     async def chat_completion(self, body: bytes) -> Completion | ApiFailure:
@@ -119,6 +127,8 @@ class Client:
             if (fatal := self._fatal_error(failure)) is not None:
                 raise fatal from error
             return failure
+        except aiohttp.ClientResponseError as error:  # the openai client does not convert it
+            return ApiFailure("transient", f"the reply is not valid HTTP: {shorten_to_one_line(error.message)}")
         answer = parse_response(reply.text)
         if isinstance(answer, ApiFailure) and (fatal := self._fatal_error(answer)) is not None:
             raise fatal
@@ -142,7 +152,7 @@ class Client:
         """Return the number of prompt tokens of a chat completion, or the reason why it is unknown."""
         for delay_s in (*_PROBE_DELAYS_S, None):
             try:
-                with openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S))) as client:
+                with self._sync_client(timeout_s) as client:
                     text = client.post("/chat/completions", content=body, cast_to=httpx2.Response).text
                 return int(json.loads(text)["usage"]["prompt_tokens"])
             except openai.APIError as error:
@@ -152,7 +162,7 @@ class Client:
                 if delay_s is None or failure.kind not in ("down", "busy", "transient"):
                     return self.endpoint.redact_key(failure.message)
                 time.sleep(delay_s)
-            except (ValueError, LookupError, TypeError):
+            except _INVALID_JSON:
                 break
         return NO_TOKEN_COUNT
 
@@ -161,13 +171,8 @@ class Client:
 
         Raises `ServerError` if it does not answer. hint: another remedy for its message.
         """
-        text = ""
         try:
             text = self._get("/models").text
-            payload = json.loads(text)
-            models = payload if isinstance(payload, list) else payload["data"]
-            valid = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
-            return valid or "its list is empty"
         except openai.APIError as error:
             failure = classify_error(error)
             if failure.kind in ("down", "key"):
@@ -175,14 +180,24 @@ class Client:
                 unreachable = ServerError(f"{self.endpoint.url} does not answer ({failure.message}): {remedy}")
                 raise self._fatal_error(failure) or unreachable from error
             return self.endpoint.redact_key(failure.message)
-        except (ValueError, LookupError, TypeError):
+        except ValueError as error:  # an environment variable that the client reads
+            raise ServerError(
+                f"no request can be sent to {self.endpoint.url} ({redact_credentials(str(error))}): "
+                "correct the environment variables of the proxy (HTTP_PROXY) and of openai (OPENAI_ORG_ID)"
+            ) from error
+        try:
+            payload = json.loads(text)
+            models = payload if isinstance(payload, list) else payload["data"]
+            valid = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
+            return valid or "its list is empty"
+        except _INVALID_JSON:
             return f"it replied {shorten_to_one_line(text)!r}"
 
     def native(self, path: str) -> Any:
         """Return the JSON of an endpoint outside of the OpenAI protocol, such as "/props"; None if there is none."""
         try:
             return json.loads(self._get(self._root + path).text)
-        except (openai.APIError, ValueError):
+        except (openai.APIError, *_INVALID_JSON):
             return None
 
     @property
@@ -210,12 +225,11 @@ def classify_error(error: openai.APIError) -> ApiFailure:
     if isinstance(error, openai.APIStatusError):
         if (redirect := _redirect_failure(error.response)) is not None:
             return redirect
-        text = error.response.text
+        text, headers = error.response.text, error.response.headers
         try:
-            message = json.loads(text)
-        except ValueError:
-            message = text
-        return classify_response(error.status_code, message, error.response.headers)
+            return classify_response(error.status_code, json.loads(text), headers)
+        except _INVALID_JSON:
+            return classify_response(error.status_code, text, headers)
     cause = error.__cause__ or error
     message = re.sub(r"\[Errno -?\d+\] ", "", str(cause)) or type(cause).__name__
     if _is_connection_refused(cause):
@@ -227,10 +241,14 @@ def classify_error(error: openai.APIError) -> ApiFailure:
 
 def _redirect_failure(response: httpx2.Response) -> ApiFailure | None:
     """Redirects are not followed: most of them would drop the request's body."""
-    if not response.is_redirect:
+    if not response.has_redirect_location:
         return None
-    location = redact_credentials(str(response.request.url.join(response.headers["location"])))
-    return ApiFailure("model", f"it redirects to {location} ({response.status_code}): set --base-url to that")
+    location = response.headers["location"]
+    with suppress(ValueError):  # not a URL
+        location = urljoin(str(response.request.url), location)
+    return ApiFailure(
+        "model", f"it redirects to {redact_credentials(location)} ({response.status_code}): set --base-url to that"
+    )
 
 
 def _is_connection_refused(error: BaseException) -> bool:

@@ -62,7 +62,7 @@ def parse_response(text: str) -> Completion | ApiFailure:
     """Parse the body of a response with status 200."""
     try:
         response = _Response.model_validate_json(_merge_stream(text))
-    except (ValidationError, ValueError, TypeError, LookupError, AttributeError):
+    except (ValidationError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return ApiFailure("transient", f"the reply is not a chat completion: {shorten_to_one_line(text)}")
     if response.error:
         code = response.error.get("code") if isinstance(response.error, dict) else None
@@ -81,7 +81,8 @@ def parse_response(text: str) -> Completion | ApiFailure:
         answer = answer.rpartition(closing)[2].partition(opening)[0]
     if not answer.strip() and choice.message.refusal:
         return ApiFailure("refused", f"the model refused: {shorten_to_one_line(str(choice.message.refusal))}")
-    if not answer.strip() and (content or choice.message.reasoning or choice.message.reasoning_content):
+    is_blank = isinstance(content, str) and not content.strip()
+    if not answer.strip() and (not is_blank or choice.message.reasoning or choice.message.reasoning_content):
         return ApiFailure(
             "refused", "the answer contains only reasoning: turn it off in the server, or raise --max-new-tokens"
         )
