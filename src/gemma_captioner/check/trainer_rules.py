@@ -161,7 +161,7 @@ def _several_lines_of_structure(text: str) -> str | None:
 def _not_json(text: str) -> str | None:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return repr(text.strip()[:40])
     return None
 

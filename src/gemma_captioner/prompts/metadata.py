@@ -112,7 +112,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
 def _object(line: str, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number} is not valid JSON: write one object per line") from error
     if not isinstance(row, dict):
         raise ValueError(f'line {number} is not a JSON object: write it as {{"file_name": ...}}')
