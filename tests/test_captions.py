@@ -95,6 +95,11 @@ def test_what_surrounds_a_caption_goes_and_the_caption_stays(raw, expected):
     assert strip_boilerplate(raw) == expected
 
 
+def test_the_text_of_a_link_begins_at_the_last_bracket():
+    """From any bracket on, a reply of thousands of brackets would take hours."""
+    assert strip_boilerplate("A cat [on [a mat](https://a.b) sits.") == "A cat [on a mat sits."
+
+
 def test_typographic_punctuation_stays_where_it_is_asked_for():
     assert strip_boilerplate("\u2018a\u2019 \u2013 b", ascii_punctuation=False) == "\u2018a\u2019 \u2013 b"
 

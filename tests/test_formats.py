@@ -11,9 +11,12 @@ import pytest
 from gemma_captioner import Captioned, Failed, Settings, caption
 from gemma_captioner.captions.flags import evaluate, evaluate_texts
 from gemma_captioner.captions.formats import CaptionFormat, detect, get_format
+from gemma_captioner.captions.formats.base import FormatError
+from gemma_captioner.captions.formats.json_text import parse_object
 from gemma_captioner.captions.limits import estimated_tokens
 from gemma_captioner.check.inspect import inspect_caption
 from gemma_captioner.check.settings import CheckSettings
+from gemma_captioner.check.trainer_rules import _not_json
 from gemma_captioner.config.formats import FORMATS, format_spec
 from gemma_captioner.config.targets import token_limit
 from gemma_captioner.engines.scripted import Script, ScriptedEngine, ScriptedSession
@@ -464,3 +467,13 @@ def test_export_keeps_structure(command, media, tmp_path):
     (media / f"{names[0]}.txt").unlink()
     assert command("export", media, "--for", "onetrainer", "--output", tmp_path / "linked").code == 0
     assert (tmp_path / "linked" / f"{names[1]}.txt").read_text(encoding="utf-8") == texts[1]
+
+
+@pytest.mark.parametrize("answer", ['{"a":' + "9" * 5000 + "}", '{"a":' * 100_000])
+def test_a_json_bomb_is_an_answer_that_does_not_fit(answer):
+    with pytest.raises(FormatError, match=r"too long|too deeply"):
+        parse_object(answer)
+
+
+def test_a_caption_of_brackets_is_no_json():
+    assert _not_json("[" * 60_000) is not None

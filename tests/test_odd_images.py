@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media import native_log
 from gemma_captioner.media.decode import decode
+from gemma_captioner.media.probe import probe_audio
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.workers import GIB, WorkerPool
 from gemma_captioner.types import MediaItem
@@ -201,6 +202,20 @@ def test_an_avif_that_pillow_refuses(tmp_path):
         Image.open(io.BytesIO((tmp_path / "a.avif").read_bytes()))
     got = read(tmp_path / "a.avif")
     assert far(got.pixels[0], (np.asarray(picture(), int) + 255) / 2) < 6 and got.source_size == SIZE
+
+
+def test_a_postscript_program_is_not_run(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
+    with pytest.raises(ItemError, match=r"\(not an image\)"):
+        read(path)
+
+
+def test_a_device_is_not_read(tmp_path):
+    (tmp_path / "a.png").symlink_to("/dev/zero")
+    with pytest.raises(ItemError, match="not a regular file"):
+        read(tmp_path / "a.png")
+    assert probe_audio(tmp_path / "a.png") is None
 
 
 def test_an_unknown_kind_of_heif_is_not_called_a_video(tmp_path):

@@ -125,6 +125,7 @@ def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, scri
     ("f.jsonl", '{"file_name": "a", "place": "x"}\n\n{"place": "y"}\n', "line 3: 'file_name' is empty"),
     ("f.jsonl", '{"file_name": "a"}\n["b"]\n', "line 2 is not a JSON object"),
     ("f.jsonl", '{"file_name": "a"}\n{"b\n', "line 2 is not valid JSON"),
+    ("f.jsonl", "[" * 100_000, "line 1 is not valid JSON"),
     ("f.csv", 'file_name,place\na,"New\nYork"\n,Porto\n', "line 4: 'file_name' is empty"),
     ("f.csv", "file_name,place\na,New York, USA\n", "line 2 has more cells"),
     ("f.csv", "file_name,place\na,Rome\nb,Oslo\na,Rome\nb,Bern\n", "lines 3 and 5 say different things about b"),

@@ -1,6 +1,7 @@
 """Transcripts: read, cut to the frames, put into prompts, compared with what captions quote; made by Whisper."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,6 +149,12 @@ def test_a_hostile_transcript_says_what_is_wrong_and_what_to_do(tmp_path, name, 
     with pytest.raises(ItemError, match="its transcript a") as raised:
         TranscriptFiles(tmp_path).read(clip("a.mp4"))
     assert message in str(raised.value)
+
+
+def test_a_pipe_is_no_transcript(tmp_path):
+    os.mkfifo(tmp_path / "a.srt")
+    with pytest.raises(ItemError, match="cannot be used: this is not a regular file"):
+        TranscriptFiles(tmp_path).read(clip("a.mp4"))
 
 
 def clip(name: str, kind: str = "clip") -> MediaItem:

@@ -414,6 +414,13 @@ def test_a_fragmented_file_that_breaks_off_early_says_so(tmp_path):
         decoded(tmp_path / "cut.mp4")
 
 
+def test_a_playlist_does_not_open_other_files(tmp_path):
+    write(tmp_path / "other.mp4", list(range(3)))
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
+    with pytest.raises(ItemError, match="cannot read this video"):
+        decoded(tmp_path / "list.mp4")
+
+
 def test_a_large_file_is_read_by_its_index(tmp_path, monkeypatch):
     path = write(tmp_path / "clip.mp4", list(range(48)))
     by_packets, got = decoded(path, frames=6)

@@ -1,6 +1,7 @@
 """What reaches the disk, and in which order: the journal's line, then the caption."""
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from gemma_captioner.config.settings import Settings
 from gemma_captioner.dataset import sidecar
 from gemma_captioner.dataset.journal import Journal, JournalReader, JournalRecord, read_line
 from gemma_captioner.dataset.parquet import ParquetWriter
-from gemma_captioner.errors import StorageError
+from gemma_captioner.errors import ItemError, StorageError
 from gemma_captioner.pipeline.writer import CaptionWriter, OutcomeWriter, TxtWriter
 from gemma_captioner.types import Captioned, Failed, Folder, MediaItem, Skipped
 from tests.support.files import captions, journal
@@ -137,6 +138,14 @@ def test_only_a_single_folder_that_cannot_be_written_ends_the_run(tmp_path):
     one_of_two = OutcomeWriter(Settings(), "run", stores=2)
     assert "a part of this path is a file" in (one_of_two.write_error(store) or "")
     assert one_of_two.write_error(tmp_path) is None
+
+
+@pytest.mark.parametrize(("target", "message"), [("pipe", "pipe or a device"), ("a.txt", "leads to itself")])
+def test_a_caption_that_cannot_be_read_to_an_end_fails_alone(tmp_path, target, message):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.txt").symlink_to(target)
+    with pytest.raises(ItemError, match=message):
+        sidecar.read(tmp_path / "a.txt")
 
 
 def test_a_journal_is_read_as_it_grows(tmp_path):

@@ -271,7 +271,7 @@ def to_ascii_punctuation(text: str) -> str:
 def _strip_markdown(text: str, from_model: bool) -> str:
     """Remove Markdown marks and keep the words; list items become sentences. Headings of a model are removed."""
     text = re.sub(r"^\s*```\w*\s*$|\\+$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\[([^\]]+)\]\((?:https?:|/)[^)]*\)", r"\1", text)
+    text = re.sub(r"\[([^\[\]]+)\]\((?:https?:|/)[^)]*\)", r"\1", text)
     text = re.sub(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"\2", text)
     text = re.sub(r"(?<![\w*])([*_])(?=[^\s*_])([^*_\n]+?)(?<=\S)\1(?![\w*])", r"\2", text)
     is_list = all(re.search(rf"^\s*{number}[.)]\s", text, re.MULTILINE) for number in (1, 2))

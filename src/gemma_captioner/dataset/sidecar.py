@@ -26,6 +26,8 @@ def digest(content: bytes) -> str:
 def read(path: Path) -> bytes | None:
     """Return the content of the file, or None if it does not exist. Raises the errors of `storage_error`."""
     with map_storage_errors(path), suppress(FileNotFoundError):
+        if is_local(path) and filesystem.is_device(path):
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
         return filesystem.read(path)
     return None
 
@@ -211,6 +213,8 @@ _PROBLEMS: dict[int, tuple[type[CaptionerError], str]] = {
     errno.ENAMETOOLONG: (ItemError, "the name of the caption file is too long: shorten the name of the media file"),
     errno.ENOENT: (ItemError, "the folder no longer exists: restore it, or run again"),
     errno.ENOTDIR: (ItemError, _FILE_BLOCKS_FOLDER),
+    errno.ENXIO: (ItemError, filesystem.NO_REGULAR_FILE),
+    errno.ELOOP: (ItemError, "this link leads to itself: remove it"),
     errno.EEXIST: (ItemError, _FILE_BLOCKS_FOLDER),
     errno.EISDIR: (ItemError, "a folder has the name of the caption file: rename the folder"),
 }

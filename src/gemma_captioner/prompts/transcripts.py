@@ -11,6 +11,7 @@ from pathlib import Path
 from ..captions.encoding import decode_text
 from ..dataset.discover import EXTENSIONS
 from ..errors import ItemError, UsageError
+from ..storage.filesystem import NO_REGULAR_FILE, is_device
 from ..text import file_error, printable
 from ..types import MediaItem
 from .subtitles import MAX_TRANSCRIPT_BYTES, PARSERS, NotATranscriptError, Transcript, parse_transcript
@@ -116,6 +117,8 @@ def _stems(name: str) -> list[str]:
 
 def _content(path: Path) -> bytes:
     """The file, or enough of it to see that it is too large."""
+    if is_device(path):
+        raise OSError(NO_REGULAR_FILE)
     with path.open("rb") as file:
         return file.read(MAX_TRANSCRIPT_BYTES + 1)
 

@@ -181,6 +181,14 @@ def _read_range(path: Path, offset: int, size: int) -> bytes:
         return remote.fs.cat_file(remote.path, start=offset, end=offset + size) if size else b""
 
 
+NO_REGULAR_FILE = "this is not a regular file but a pipe or a device: replace or remove it"
+
+
+def is_device(path: Path) -> bool:
+    """Return whether a local path is a pipe, a socket or a device, or a link to one: reading it may never end."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 def source(path: Path, *, whole: bool = False) -> str | BinaryIO:
     """Return what a decoder can open: the path of a local file, or a file object for a remote one.
 
@@ -190,8 +198,8 @@ def source(path: Path, *, whole: bool = False) -> str | BinaryIO:
     Raises `ItemError` for a pipe or a device: reading it may never end.
     """
     if is_local(path):
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise ItemError("this is not a regular file but a pipe or a device: replace or remove it")
+        if is_device(path):
+            raise ItemError(NO_REGULAR_FILE)
         return str(path)
     file = _open_remote(path, whole)
     file.seek(0)
