@@ -129,7 +129,7 @@ def _main(argv: list[str]) -> int:
         code, message = 1, f"{printable(error.object)[:100]} is not valid UTF-8: rename the file"
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
-    except Exception as error:
+    except Exception as error:  # a fault of this program: one line without secrets; --debug shows the traceback
         if "--debug" in argv:
             raise
         code, message = 1, redact_token(f"unexpected error ({type(error).__name__}: {error}): please report it")

@@ -27,9 +27,8 @@ class MeasurementCache:
         with suppress(OSError), self._path.open("rb") as file:
             for line in file:
                 self._lines += 1
-                with suppress(
-                    ValueError, TypeError, KeyError, AttributeError, RecursionError
-                ):  # a line that was not written whole
+                # A line may be incomplete.
+                with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
                     self._read(json.loads(line))
 
     def _read(self, record: dict[str, Any]) -> None:

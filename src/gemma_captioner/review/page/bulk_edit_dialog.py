@@ -50,7 +50,6 @@ class BulkEditDialog:
         self._title.text = f"Change captions: {len(self._numbers):,} {what}"
         self._preview()
         self._dialog.open()
-        self._tab.keys.opened()
 
     def _preview(self) -> None:
         operation = OPERATIONS[self._name.value]

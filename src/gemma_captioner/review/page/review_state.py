@@ -68,7 +68,7 @@ class ReviewState:
         self.tags = TagCounts()
         self.count_tokens: Callable[[str], int] | None = None  # of the target's text encoder, if it is on this machine
         self.unsaved: list[Draft] = []  # drafts of closed tabs that conflict with the disk
-        self._changes: set[int] = set()  # of items that the tabs were not told about yet
+        self._changes: set[int] = set()  # numbers of items, not yet sent to the tabs
         self._changes_lock = threading.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -77,11 +77,11 @@ class ReviewState:
         loop = asyncio.get_running_loop()
 
         def on_change(numbers: set[int]) -> None:
-            """Changes that come before the tabs were told of others are told with them."""
+            """Send the tabs all changes since the last notification at once."""
             with self._changes_lock:
-                is_told = bool(self._changes)
+                is_scheduled = bool(self._changes)
                 self._changes |= numbers
-            if not is_told:
+            if not is_scheduled:
                 with suppress(RuntimeError):  # the loop has ended
                     loop.call_soon_threadsafe(self._notify_tabs)
 
