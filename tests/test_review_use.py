@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from gemma_captioner.demo.samples import draw_samples
 from tests.support.command import ForkServer
@@ -176,6 +176,32 @@ def test_what_is_typed_before_a_dialog_is_there_commands_nothing(folder, opened)
     expect(user.counts).to_contain_text(f"of {NUM_IMAGES} shown")
     expect(user.counts).to_contain_text("1 approved")
     expect(user.counts).to_contain_text("0 rejected")
+
+
+@pytest.mark.long
+def test_a_key_after_a_short_look_at_a_dialog_is_a_command(opened):
+    """Even if the server's reply to the first command is late: here it never comes."""
+    user = opened()
+    replies: list[str] = []
+
+    def forward(browser_side: WebSocketRoute) -> None:
+        def send_unless_reply(message: str | bytes) -> None:
+            if "opened" in str(message):
+                replies.append(str(message))
+            else:
+                browser_side.send(message)
+
+        browser_side.connect_to_server().on_message(send_unless_reply)
+
+    user.page.route_web_socket("**/_nicegui_ws/**", forward)
+    user.page.reload()
+    expect(user.box).to_be_editable()
+    for key, shown in (("?", ".help dd"), ("c", ".sheet textarea"), ("?", ".help dd")):
+        user.press(key)
+        expect(user.find(shown).first).to_be_visible(timeout=4000)
+        user.press("Escape")
+        expect(user.find(".q-dialog")).to_have_count(0)
+    assert replies
 
 
 @pytest.mark.prove

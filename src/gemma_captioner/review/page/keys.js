@@ -49,7 +49,7 @@ export default {
       const command = this.keys[(ctrl ? "Ctrl+" : "") + named + event.key];
       if (!command) return;
       event.preventDefault();
-      if (performance.now() < this.opening) return; // it is for a dialog that is not there yet
+      if (this.opening) return; // it is for a dialog that is not there yet
       const selector = this.focus[command];
       if (selector) {
         const field = document.querySelector(selector); // a caption that is no list of tags has no field for them
@@ -68,10 +68,15 @@ export default {
       this.$emit("command", { name, number: number ?? null, base: base ?? null, proposal: digest ?? null });
     },
     waitForDialog() {
-      this.opening = performance.now() + 5000; // in case a reply is lost
+      this.opening = true;
+      this.findDialog(performance.now() + 5000); // in case a reply is lost
+    },
+    findDialog(until) {
+      if (document.querySelector(".q-dialog") || performance.now() > until) this.opening = false;
+      if (this.opening) requestAnimationFrame(() => this.findDialog(until));
     },
     opened() {
-      requestAnimationFrame(() => (this.opening = 0)); // the dialog is in the page by then
+      requestAnimationFrame(() => (this.opening = false)); // the dialog, if there is one, is in the page by then
     },
     toggleTheme() {
       Quasar.Dark.toggle();
