@@ -10,8 +10,7 @@ import pytest
 
 from gemma_captioner import Captioned, Failed, Settings, caption
 from gemma_captioner.captions.flags import evaluate, evaluate_texts
-from gemma_captioner.captions.formats import CaptionFormat, detect, get_format
-from gemma_captioner.captions.formats.base import FormatError
+from gemma_captioner.captions.formats import CaptionFormat, FormatError, detect, get_format
 from gemma_captioner.captions.formats.json_text import parse_object
 from gemma_captioner.captions.limits import estimated_tokens
 from gemma_captioner.check.inspect import inspect_caption
@@ -199,7 +198,7 @@ def test_a_schema_of_ones_own(schema_file):
         '{"kind":"photo","sign":null,"caption":"ohwx Two toys.","things":[{"name":"cat\'s toy","count":2}],'
         '"where":[1,2,3,4]}'
     )
-    with pytest.raises(ValueError, match=r"where: ymin, ymax: 9 is greater than 3"):
+    with pytest.raises(FormatError, match=r"where: ymin, ymax: 9 is greater than 3"):
         own.parse(json.dumps(answer | {"where": [9, 2, 3, 4]}))
 
 

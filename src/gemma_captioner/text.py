@@ -1,7 +1,9 @@
 """Text helpers: printable paths, error reasons, plurals, durations."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 
 def printable(path: Path | str) -> str:
@@ -39,6 +41,14 @@ def file_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[:1].lower() + error.strerror[1:]
     return str(error)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON. Raises `ValueError` for all that Python does not parse, nesting that is too deep included."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def counted(count: int, noun: str) -> str:

@@ -3,10 +3,9 @@
 Only text around the caption is removed. The journal keeps the raw reply.
 """
 
-import json
 import re
 
-from ..text import encodable
+from ..text import encodable, parse_json
 from .phrases import QUOTED
 
 # Chat template tokens and reasoning blocks.
@@ -217,8 +216,8 @@ def _unwrap(text: str) -> str:
         text = tagged[2]
     if text.startswith("{") and text.endswith("}"):
         try:
-            read = json.loads(text)
-        except (ValueError, RecursionError):
+            read = parse_json(text)
+        except ValueError:
             return text
         match list(read.items()):
             case [(str(key), str(value))] if key.lower() in _JSON_KEYS:

@@ -1,6 +1,5 @@
 """Rules of `check` for single trainers, read in their source code at the commit that the table of targets names."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -9,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from ..captions.formats import detect
 from ..config.targets import all_targets
 from ..dataset.discover import EXTENSIONS
-from ..text import counted
+from ..text import counted, parse_json
 from .listing import Listing
 from .media.rules import MEDIA_RULES
 from .pairs import PAIR_RULES
@@ -160,8 +159,8 @@ def _several_lines_of_structure(text: str) -> str | None:
 
 def _not_json(text: str) -> str | None:
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        parse_json(text)
+    except ValueError:
         return repr(text.strip()[:40])
     return None
 

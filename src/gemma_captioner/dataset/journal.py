@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..storage.filesystem import glob_files, is_local, put, read, version_tag
+from ..text import parse_json
 from ..types import Kind
 from . import sidecar
 from .sidecar import DOT_FOLDER
@@ -179,8 +180,8 @@ class JournalReader:
 
 def _decode(line: bytes) -> JournalRecord | None:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = parse_json(line)
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None
 

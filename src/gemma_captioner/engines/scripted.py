@@ -14,7 +14,6 @@ Use it as `--engine scripted --model SCRIPT.json`. The script is one JSON object
                  "d.png": {"kills": true}}}        kills the engine's process, as the out-of-memory killer does
 """
 
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,6 +23,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelError
+from ..text import parse_json
 from ..types import Failed, FinishReason, Kind, Reply, Request
 from .base import EngineSpec, Session, prepend_begin
 
@@ -65,13 +65,13 @@ class ScriptedEngine:
     def from_file(cls, path: str) -> Self:
         """Raises `ModelError` if the file is missing or is not a valid script."""
         try:
-            return cls(Script.model_validate(json.loads(Path(path).read_text(encoding="utf-8"))))
+            return cls(Script.model_validate(parse_json(Path(path).read_text(encoding="utf-8"))))
         except OSError as error:
             raise ModelError(f"cannot read {path} ({error.strerror}): pass the script's path as --model") from error
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"][:2])) or "the top level"
             raise ModelError(f"the script {path} has an unknown key or a wrong value at {place}: correct it") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ModelError(f"the script {path} is not valid JSON: correct it") from error
 
     def describe(self) -> str:

@@ -1,12 +1,12 @@
 """Checks that trainers require of entries. A failed check stops the export before a file gets its final name."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError
+from ..text import parse_json
 
 
 def path_inside(path: Path, folder: Path) -> str:
@@ -56,8 +56,8 @@ def require_json(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:
     """Yield the entries. Raises `StartError` for a caption that is no JSON, which ends the trainer's run."""
     for entry in entries:
         try:
-            json.loads(entry.captions[0])
-        except (ValueError, RecursionError):
+            parse_json(entry.captions[0])
+        except ValueError:
             raise StartError(
                 f"{entry.item.caption_path}: the caption is not JSON, which this trainer requires: caption it with "
                 "--format fibo"

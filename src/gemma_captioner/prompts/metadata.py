@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..errors import UsageError
-from ..text import file_error
+from ..text import file_error, parse_json
 from ..types import MediaItem
 from .variables import validate_templates
 
@@ -111,8 +111,8 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 def _object(line: str, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise ValueError(f"line {number} is not valid JSON: write one object per line") from error
     if not isinstance(row, dict):
         raise ValueError(f'line {number} is not a JSON object: write it as {{"file_name": ...}}')

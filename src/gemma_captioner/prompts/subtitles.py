@@ -4,13 +4,14 @@ Every fault raises `ValueError` with what is wrong and what to do.
 """
 
 import html
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from ..text import parse_json
 
 MAX_TRANSCRIPT_BYTES = 16 << 20  # word times of about ten hours
 
@@ -120,8 +121,8 @@ def _check_times(start_s: float, end_s: float, where: str) -> None:
 def _segments(text: str) -> Iterator[Word]:
     """The segments of whisper and WhisperX, by the times of their words if it has them."""
     try:
-        segments = json.loads(text)["segments"]
-    except (ValueError, RecursionError) as error:
+        segments = parse_json(text)["segments"]
+    except ValueError as error:
         raise ValueError("it is not valid JSON: write it again") from error
     except (KeyError, TypeError) as error:
         raise NotATranscriptError("it has no segments, so it is no transcript of whisper: move it elsewhere") from error

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 Content = TypeVar("Content")
 
 
-class FormatError(ValueError):
+class FormatError(Exception):
     """An answer that does not fit the format. The message tells the model, and the user, why."""
 
 

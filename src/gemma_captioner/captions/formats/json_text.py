@@ -38,8 +38,6 @@ def parse_object(text: str) -> dict[str, Any]:
         except json.JSONDecodeError as error:
             near = candidate[max(0, error.pos - 30) : error.pos + 10]
             problem = FormatError(f"the JSON is not valid ({error.msg.lower()}) near {near!r}")
-        except FormatError:
-            raise
         except ValueError as error:  # Python reads no integer of more than 4300 digits
             raise FormatError("the JSON holds a number that is too long") from error
         else:

@@ -1,10 +1,9 @@
 """Captions without structure: prose, and tags separated by commas."""
 
-import json
 import re
 from collections.abc import Iterator
 
-from ...text import encodable
+from ...text import encodable, parse_json
 from ..clean import apply_affixes, strip_boilerplate, strip_template, to_ascii_punctuation, to_last_sentence
 from .base import DEFAULT_OPTIONS, CaptionFormat, FormatError, ParseOptions
 
@@ -102,8 +101,8 @@ def _holds(tags: list[str], trigger: str) -> bool:
 def _strings(text: str) -> list[str]:
     """The strings in a JSON list or object, [] if it is neither."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse_json(text)
+    except ValueError:
         return []
     groups = found.values() if isinstance(found, dict) else [found]
     return [tag for group in groups for tag in (group if isinstance(group, list) else [group]) if isinstance(tag, str)]

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from ...dataset.sidecar import DOT_FOLDER
 from ...storage.atomic import atomic_write
+from ...text import parse_json
 from .record import VERSION, Measurement
 
 
@@ -28,8 +29,8 @@ class MeasurementCache:
             for line in file:
                 self._lines += 1
                 # A line may be incomplete.
-                with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                    self._read(json.loads(line))
+                with suppress(ValueError, TypeError, KeyError, AttributeError):
+                    self._read(parse_json(line))
 
     def _read(self, record: dict[str, Any]) -> None:
         name, media, version = record.pop("name"), record.pop("media"), record.pop("version")

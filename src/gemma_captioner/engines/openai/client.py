@@ -1,6 +1,5 @@
 """Sends all requests to a server through the `openai` client. Errors become an `ApiFailure` or end the run."""
 
-import json
 import os
 import re
 import socket
@@ -19,6 +18,7 @@ import openai
 
 from ...config.model import ServerSettings
 from ...errors import ModelError, ServerError, StartError, UsageError, redact_credentials
+from ...text import parse_json
 from .errors import ApiFailure, classify_response, shorten_to_one_line
 from .reply_limits import read_reply, read_reply_async
 from .responses import Completion, parse_response
@@ -26,7 +26,7 @@ from .responses import Completion, parse_response
 _CONNECT_TIMEOUT_S = 5.0
 _METADATA_TIMEOUT_S = 10.0  # for GET requests
 _PROBE_DELAYS_S = (0.5, 2.0)  # before another try of a request for a token count
-_INVALID_JSON = (ValueError, LookupError, TypeError, OverflowError, RecursionError)  # or not of the expected form
+_INVALID_JSON = (ValueError, LookupError, TypeError, OverflowError)  # or not of the expected form
 NO_TOKEN_COUNT = "its reply contains no token count"
 
 
@@ -154,7 +154,7 @@ class Client:
             try:
                 with self._sync_client(timeout_s) as client:
                     text = client.post("/chat/completions", content=body, cast_to=httpx2.Response).text
-                return int(json.loads(text)["usage"]["prompt_tokens"])
+                return int(parse_json(text)["usage"]["prompt_tokens"])
             except openai.APIError as error:
                 failure = classify_error(error)
                 if (fatal := self._fatal_error(failure)) is not None:
@@ -186,7 +186,7 @@ class Client:
                 "correct the environment variables of the proxy (HTTP_PROXY) and of openai (OPENAI_ORG_ID)"
             ) from error
         try:
-            payload = json.loads(text)
+            payload = parse_json(text)
             models = payload if isinstance(payload, list) else payload["data"]
             valid = [model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)]
             return valid or "its list is empty"
@@ -196,7 +196,7 @@ class Client:
     def native(self, path: str) -> Any:
         """Return the JSON of an endpoint outside of the OpenAI protocol, such as "/props"; None if there is none."""
         try:
-            return json.loads(self._get(self._root + path).text)
+            return parse_json(self._get(self._root + path).text)
         except (openai.APIError, *_INVALID_JSON):
             return None
 
@@ -227,7 +227,7 @@ def classify_error(error: openai.APIError) -> ApiFailure:
             return redirect
         text, headers = error.response.text, error.response.headers
         try:
-            return classify_response(error.status_code, json.loads(text), headers)
+            return classify_response(error.status_code, parse_json(text), headers)
         except _INVALID_JSON:
             return classify_response(error.status_code, text, headers)
     cause = error.__cause__ or error
