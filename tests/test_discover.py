@@ -14,10 +14,9 @@ from gemma_captioner.dataset.discover import (
     EXTENSIONS,
     DiscoveredItem,
     Discovery,
-    filename_normalizer,
-    natural_sort_key,
     resolve_roots,
 )
+from gemma_captioner.dataset.listing import filename_normalizer, natural_sort_key
 from gemma_captioner.errors import StartError
 from gemma_captioner.pipeline.planner import in_shard
 from gemma_captioner.types import Failed

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..config.targets import is_auxiliary
-from ..dataset.discover import IGNORED_NAMES, Root, is_media, matches, natural_sort_key
+from ..dataset.discover import Root, is_media, matches
+from ..dataset.listing import IGNORED_NAMES, natural_sort_key
 from .settings import CheckSettings
 
 _CAPTION_EXTENSIONS = ("txt", "caption", "json")  # that trainers read

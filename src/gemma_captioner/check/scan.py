@@ -12,8 +12,9 @@ from typing import Any
 from ..captions.formats import CaptionFormat
 from ..captions.stats import CaptionStats, match_captions
 from ..dataset import sidecar
-from ..dataset.discover import Root, filename_normalizer
+from ..dataset.discover import Root
 from ..dataset.journal import History, Journal, change_record, new_run_id
+from ..dataset.listing import filename_normalizer
 from ..errors import ItemError
 from ..prompts.sources import exclude_control
 from ..text import printable

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..dataset.discover import is_clip, natural_sort_key
+from ..dataset.discover import is_clip
+from ..dataset.listing import natural_sort_key
 from ..dataset.sidecar import DOT_FOLDER
 from ..errors import ItemError, UsageError
 from ..split.settings import SplitSettings

@@ -5,12 +5,10 @@ For each item, the folder's listing shows whether its caption exists and whether
 
 import fnmatch
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from ..config.selection import SelectionSettings
@@ -19,13 +17,20 @@ from ..storage import filesystem
 from ..storage.filesystem import is_local
 from ..text import file_error
 from ..types import Failed, Folder, Kind, MediaItem
+from .listing import (
+    FilenameNormalizer,
+    FolderListing,
+    captions_in,
+    filename_normalizer,
+    folder_identity,
+    natural_sort_key,
+)
 
 EXTENSIONS: dict[str, Kind] = {
     **dict.fromkeys(["jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff", "avif", "heic", "heif"], "image"),
     **dict.fromkeys(["mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "mpeg"], "clip"),
 }
 COLLISION_REMEDY = "rename one, leave one out with --exclude, or use --name full, which writes `a.png.txt`"
-IGNORED_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +134,15 @@ class Discovery:
         """Files of the folder first, then its subfolders. `inside`: path within the root, "" or "a/b/"."""
         folder = root.folder / inside
         try:
-            identity = _identity(folder)
+            identity = folder_identity(folder)
             if identity in self._visited:  # a link to a folder that was visited, or a folder given twice
                 return
             if root.only is None:
                 self._visited.add(identity)
             normalize = filename_normalizer(root.captions / inside)
-            listing = _Listing.of(folder, normalize)
+            listing = FolderListing.of(folder, normalize)
             captions = (
-                listing.captions if root.captions == root.folder else _captions_in(root.captions / inside, normalize)
+                listing.captions if root.captions == root.folder else captions_in(root.captions / inside, normalize)
             )
         except OSError as error:
             yield Failed(
@@ -170,7 +175,7 @@ class Discovery:
         for inside, group in groupby(members, key=lambda member: member.inside):
             by_name = {member.name: member for member in group}
             normalize = filename_normalizer(root.captions / inside)
-            captions = _captions_in(root.captions / inside, normalize)
+            captions = captions_in(root.captions / inside, normalize)
             yield from self._items_of_folder(root, inside, by_name, captions, normalize, by_name.__getitem__)
             self.ignored += sum(not is_media(name) for name in by_name)
 
@@ -180,7 +185,7 @@ class Discovery:
         inside: str,
         names: Iterable[str],
         captions: set[str],
-        normalize: "FilenameNormalizer",
+        normalize: FilenameNormalizer,
         path_of: Callable[[str], Path],
     ) -> Iterator[DiscoveredItem | Failed]:
         """The items of one folder. `names` are sorted; `captions` are the normalized names of the existing captions."""
@@ -221,99 +226,6 @@ class Discovery:
         return (name if is_full else name.rpartition(".")[0]) + ".txt"
 
 
-FilenameNormalizer = Callable[[str], str]
-
-
-def filename_normalizer(folder: Path) -> FilenameNormalizer:
-    """Return a function that maps all names of the same file in this folder to one name.
-
-    It ignores case if the file system does, as on most Macs and Windows machines. To find out, it looks up the first
-    file with letters in its name, in the folder or above, by the name in the other case.
-    """
-    if not is_local(folder):
-        return str
-    for path in chain.from_iterable(map(_children, (folder, *folder.parents))):
-        if path.name.isascii() and path.name.swapcase() != path.name:
-            other = path.with_name(path.name.swapcase())
-            with suppress(OSError):  # no file has the name in the other case
-                return str.casefold if os.path.samestat(path.lstat(), other.lstat()) else str
-            return str
-    return str
-
-
-def _children(folder: Path) -> Iterator[Path]:
-    with suppress(OSError), os.scandir(folder) as entries:
-        yield from (folder / entry.name for entry in entries)
-
-
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """The content of a folder, in natural order."""
-
-    joined_names: str  # file names, joined by `/`: takes a tenth of the memory of a list of 100,000 names
-    folders: list[str]
-    captions: set[str]  # normalized names of the captions that are not empty
-
-    def files(self) -> Iterator[str]:
-        return (name[0] for name in re.finditer("[^/]+", self.joined_names))
-
-    @classmethod
-    def of(cls, folder: Path, normalize: FilenameNormalizer) -> "_Listing":
-        if not is_local(folder):
-            return cls._of_remote(folder)
-        files, folders, captions = [], [], set()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith(".") or name.lower() in IGNORED_NAMES:
-                    continue
-                try:
-                    if entry.is_dir():
-                        folders.append(name)
-                    elif normalize(name).endswith(".txt"):
-                        if entry.is_file() and entry.stat().st_size:  # an empty file does not count as a caption
-                            captions.add(normalize(name))
-                    elif entry.is_file() or entry.is_symlink():  # a broken link fails later, when it is opened
-                        files.append(natural_sort_key(name))
-                except OSError:  # a link to itself: it fails later, when it is opened
-                    files.append(natural_sort_key(name))
-        return cls._sorted(files, folders, captions)
-
-    @classmethod
-    def _of_remote(cls, folder: Path) -> "_Listing":
-        files, folders, captions = [], [], set()
-        for name, is_folder, size in filesystem.list_directory(folder):
-            if name.startswith(".") or name.lower() in IGNORED_NAMES:
-                continue
-            if is_folder:
-                folders.append(name)
-            elif not name.endswith(".txt"):
-                files.append(natural_sort_key(name))
-            elif size:
-                captions.add(name)
-        return cls._sorted(files, folders, captions)
-
-    @classmethod
-    def _sorted(cls, files: list[str], folders: list[str], captions: set[str]) -> "_Listing":
-        files.sort()
-        return cls("/".join(key.rpartition("/")[2] for key in files), sorted(folders, key=natural_sort_key), captions)
-
-
-def _identity(folder: Path) -> tuple[int, int] | str:
-    """A value that is equal for all paths to the same folder."""
-    if not is_local(folder):
-        return str(folder)
-    stat = folder.stat()
-    return stat.st_dev, stat.st_ino
-
-
-def _captions_in(folder: Path, normalize: FilenameNormalizer) -> set[str]:
-    try:
-        return _Listing.of(folder, normalize).captions
-    except FileNotFoundError:
-        return set()
-
-
 def is_media(name: str) -> bool:
     stem, dot, extension = name.rpartition(".")
     return bool(stem and dot) and extension.lower() in EXTENSIONS
@@ -321,23 +233,6 @@ def is_media(name: str) -> bool:
 
 def is_clip(name: str) -> bool:
     return is_media(name) and EXTENSIONS[name.rpartition(".")[2].lower()] == "clip"
-
-
-_DIGITS = re.compile(r"([0-9]+)")
-
-
-def natural_sort_key(name: str) -> str:
-    """Return a sort key for natural order: `a.png`, `a2.png`, `a10.png`. It ignores case, except to break ties.
-
-    # a10.png -> "a", then \\0 and the number of digits (2), then "10": numbers sort by length, then by value
-    """
-    stem, dot, extension = name.rpartition(".")
-    return f"{_DIGITS.sub(_by_length, (stem if dot else extension).casefold())}\0\0{name.casefold()}/{name}"
-
-
-def _by_length(digits: re.Match[str]) -> str:
-    number = digits[0].lstrip("0")
-    return f"\0{chr(len(number))}{number}"
 
 
 def matches(name: str, globs: Iterable[str]) -> bool:

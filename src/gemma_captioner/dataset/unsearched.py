@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..storage.filesystem import is_local
 from ..text import counted
-from .discover import IGNORED_NAMES, is_media
+from .discover import is_media
+from .listing import IGNORED_NAMES
 
 _MAX_FILES = 20_000  # looked at: a run must not wait for a large tree that it does not caption
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from ..dataset.discover import natural_sort_key
+from ..dataset.listing import natural_sort_key
 from . import terms
 from .library import ReviewItem
 from .patterns import with_time_limit

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from ...dataset.discover import natural_sort_key
+from ...dataset.listing import natural_sort_key
 from ...text import counted, encodable
 from ..library import ReviewItem
 from .components import click_handler
