@@ -29,7 +29,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,28 @@ def review_fork_server(output_folder) -> Iterator[ForkServer]:
     """A fork server for review servers."""
     with closing(ForkServer(output_folder, "gemma_captioner.review.page.app")) as fork_server:
         yield fork_server
+
+
+@pytest.fixture
+def opened(browser, review_fork_server, folder, tmp_path) -> Iterator[Callable[..., Any]]:
+    """Open the review page of the fixture `folder` in a new tab. The first call starts the server, with these options.
+
+    fork_server: forks the server instead. Other named arguments are options of the browser's context.
+    """
+    from tests.support.review_server import KeyboardUser, serving
+
+    with ExitStack() as stack:
+        address: list[str] = []
+
+        def open(*options: str, fork_server: ForkServer = review_fork_server, **screen: Any) -> KeyboardUser:
+            if not address:
+                server = serving(folder, *options, cache=tmp_path / "cache", fork_server=fork_server)
+                address.append(stack.enter_context(server))
+            user = KeyboardUser(browser, address[0], **screen)
+            stack.callback(user.close)
+            return user
+
+        yield open
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,26 +31,6 @@ def captioned(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(captioned, tmp_path) -> Path:
     return Path(shutil.copytree(captioned, tmp_path / "set"))
-
-
-@pytest.fixture
-def opened(browser, review_fork_server, folder, tmp_path) -> Iterator[Callable[..., KeyboardUser]]:
-    """Open the page, in a tab of its own each time; the first time the server is started, with these options."""
-    with ExitStack() as stack:
-        address: list[str] = []
-
-        def open(*options: str) -> KeyboardUser:
-            if not address:
-                address.append(
-                    stack.enter_context(
-                        serving(folder, *options, cache=tmp_path / "cache", fork_server=review_fork_server)
-                    )
-                )
-            reader = KeyboardUser(browser, address[0])
-            stack.callback(reader.close)
-            return reader
-
-        yield open
 
 
 def names(folder: Path) -> list[str]:

@@ -5,8 +5,8 @@ import re
 import shutil
 import signal
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from playwright.sync_api import WebSocketRoute, expect
 from gemma_captioner.demo.samples import draw_samples
 from tests.support.command import ForkServer
 from tests.support.files import captions
-from tests.support.review_server import PHONE, KeyboardUser, serving
+from tests.support.review_server import PHONE
 
 NUM_IMAGES = 8
 
@@ -32,28 +32,6 @@ def drawn(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(drawn, tmp_path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "set"))
-
-
-@pytest.fixture
-def opened(browser, review_fork_server, output_folder, folder, tmp_path) -> Iterator[Callable[..., KeyboardUser]]:
-    """Open the page in a new tab. The first call starts the server, with these options. impatient: with that module."""
-    with ExitStack() as stack:
-        address: list[str] = []
-
-        def open(*options: str, impatient: bool = False, **screen) -> KeyboardUser:
-            if not address:
-                fork_server = review_fork_server
-                if impatient:
-                    modules = ("gemma_captioner.review.page.app", "tests.support.impatient_clients")
-                    fork_server = stack.enter_context(closing(ForkServer(output_folder, *modules)))
-                server = serving(folder, *options, cache=tmp_path / "cache", fork_server=fork_server)
-                address.append(stack.enter_context(server))
-            user = KeyboardUser(browser, address[0], **screen)
-            user.address = address[0]
-            stack.callback(user.close)
-            return user
-
-        yield open
 
 
 def names(folder: Path) -> list[str]:
@@ -204,10 +182,17 @@ def test_a_key_after_a_short_look_at_a_dialog_is_a_command(opened):
     assert replies
 
 
+@pytest.fixture
+def impatient_fork_server(output_folder) -> Iterator[ForkServer]:
+    modules = ("gemma_captioner.review.page.app", "tests.support.impatient_clients")
+    with closing(ForkServer(output_folder, *modules)) as fork_server:
+        yield fork_server
+
+
 @pytest.mark.prove
-def test_a_request_without_a_browser_ends_nothing(folder, opened):
+def test_a_request_without_a_browser_ends_nothing(impatient_fork_server, folder, opened):
     """NiceGUI deletes the page of a link preview after a while. The tabs are told of changes all the same."""
-    with urllib.request.urlopen(opened(impatient=True).address):
+    with urllib.request.urlopen(opened(fork_server=impatient_fork_server).address):
         user = opened()
     user.page.wait_for_timeout(16_000)  # NiceGUI looks every 10 s
     caption_of(folder, 0).write_text("By an editor.")

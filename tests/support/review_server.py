@@ -85,7 +85,8 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 class KeyboardUser:
     """A user with only a keyboard. screen: options of the browser's context, such as `PHONE`."""
 
-    def __init__(self, browser: Browser, address: str, **screen: Any) -> None:
+    def __init__(self, browser: Browser, address: Address, **screen: Any) -> None:
+        self.address = address
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 720}, **screen})
         self.page: Page = self.context.new_page()
         self.page_errors: list[str] = []
