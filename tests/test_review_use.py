@@ -154,6 +154,17 @@ def test_what_is_typed_before_a_dialog_is_there_commands_nothing(folder, opened)
     expect(user.counts).to_contain_text(f"of {NUM_IMAGES} shown")
     expect(user.counts).to_contain_text("1 approved")
     expect(user.counts).to_contain_text("0 rejected")
+    os.kill(user.address.pid, signal.SIGSTOP)
+    try:
+        user.find(".do-change").click()
+        user.page.keyboard.type("rd")
+    finally:
+        os.kill(user.address.pid, signal.SIGCONT)
+    expect(user.find(".sheet.folders")).to_be_visible()
+    user.press("Escape")
+    expect(user.find(".q-dialog")).to_have_count(0)
+    user.press("u")  # the approval: nothing came after it
+    expect(user.counts).to_contain_text("0 approved")
 
 
 @pytest.mark.long

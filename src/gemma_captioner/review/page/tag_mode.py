@@ -88,4 +88,3 @@ class TagMode:
     def _change(self, operation: str) -> None:
         """Open the dialog with the typed tag, else the one that is filtered by."""
         self._bulk.open(operation, (self._typed.value or "").strip() or self._tab.query.value("tag"))
-        self._tab.keys.opened()

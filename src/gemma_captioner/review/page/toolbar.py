@@ -33,7 +33,7 @@ class Toolbar:
             self._folder = ui.label(name).classes("folder ellipsis").props("role=heading aria-level=1 dir=auto")
             self._folders = FoldersDialog(tab)
             change = _tool("Change", "folder_open", "Change the folder").on("click", self._folders.open)
-            change.classes("do-change").props('aria-label="Change the folder"')
+            change.classes("opens do-change").props('aria-label="Change the folder"')
             self._panels = {
                 name: ui.button(label, on_click=lambda name=name: tab.command(name)).props("flat dense no-caps")
                 for name, label in _PANELS.items()
