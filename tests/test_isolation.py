@@ -6,6 +6,7 @@ Faults are put into the workers from outside, as a broken library would: a `site
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pebble.pool.process import PoolManager
 
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.media.pool import DecodePool
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.shared_memory import SharedMemoryArena
+from gemma_captioner.media.workers import WorkerError, WorkerPool
 from gemma_captioner.types import Frames, MediaItem
 from tests.support.command import SpawnedProcess
 from tests.support.files import captions
@@ -191,6 +194,25 @@ def test_files_under_way_when_the_workers_break_down_are_read_again(media):
         for decoding in under_way:
             wait_until(decoding.done)
             assert isinstance(decoding.result(), Frames), decoding.result()
+
+
+def test_a_worker_that_dies_as_it_starts_a_task_is_reported(monkeypatch):
+    """Even if the pool learns of the death before it reads that the worker has the task."""
+    pool = WorkerPool(2, 1 << 30, timeout_s=30)
+    sleeping = pool.start(time.sleep, 60)
+    wait_until(sleeping.future.running)
+    read_message, reads_late = PoolManager.process_next_message, threading.Event()
+
+    def read_late(self, timeout):
+        reads_late.set()
+        time.sleep(0.4)
+        read_message(self, timeout)
+
+    monkeypatch.setattr(PoolManager, "process_next_message", read_late)
+    reads_late.wait()
+    with pytest.raises(WorkerError, match="exit code 3"):
+        pool.start(os._exit, 3).result()
+    pool.close()
 
 
 def _workers_of(pool) -> list[psutil.Process]:

@@ -8,18 +8,20 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 from weakref import WeakSet
 
 import psutil
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from pebble.pool.process import PoolManager
 
 from . import native_log
 
@@ -77,6 +79,20 @@ class WorkerTask:
             raise WorkerError(f"{reason}: convert the file with another program") from None
 
 
+class _PoolManager(PoolManager):
+    """pebble's manager, which also finds the task that a worker acknowledged just before it died.
+
+    pebble reads acknowledgements in another thread. Without the wait, such a task would last until its timeout.
+    """
+
+    def find_expired_task(self, worker_id: int) -> Any:
+        for _ in range(20):
+            with suppress(LookupError, BrokenProcessPool):
+                return super().find_expired_task(worker_id)
+            time.sleep(0.05)
+        return super().find_expired_task(worker_id)
+
+
 class WorkerPool:
     """Worker processes, each limited to `memory` bytes. A file that crashes or exceeds the limit fails alone.
 
@@ -93,7 +109,10 @@ class WorkerPool:
         self._pool = self._create_pool()
 
     def _create_pool(self) -> ProcessPool:
-        return ProcessPool(self._workers, context=_context(), initializer=_init_worker, initargs=(self._memory,))
+        context = _context()
+        pool = ProcessPool(self._workers, context=context, initializer=_init_worker, initargs=(self._memory,))
+        pool._pool_manager = _PoolManager(pool._context, context)
+        return pool
 
     def start(self, function: Callable[..., Any], *arguments: Any, timeout_s: float | None = None) -> WorkerTask:
         """Call a function in a worker. timeout_s: None for that of the pool. Raises `RuntimeError` after `close`."""
