@@ -19,6 +19,8 @@ from gemma_captioner.config.targets import get_target, models, token_limit, trai
 from gemma_captioner.dataset.discover import EXTENSIONS
 from gemma_captioner.export.formats import EXPORTS, ExportFormat
 from gemma_captioner.prompts.variables import MAY_BE_EMPTY, VARIABLES
+from gemma_captioner.review import terms
+from gemma_captioner.review.page.keys import KEYS, SHOWN
 from gemma_captioner.types import Kind
 
 from .targets_page import target_tables
@@ -87,6 +89,15 @@ def _sources() -> str:
     return _table("trainer | source", ((name, get_target(name).trainer_source) for name in trainers()))
 
 
+def _keys() -> str:
+    return _table("key | action", ((" ".join(f"`{SHOWN.get(k, k)}`" for k in key.keys), key.help) for key in KEYS))
+
+
+def _terms() -> str:
+    rows = (*terms.WITHOUT_KEY, *((key.example, key.help) for key in terms.KEYS.values()))
+    return _table("term | finds", ((f"`{example}`", finds) for example, finds in rows))
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "flags": _flags,
     "rules": lambda: _rules(GENERAL_RULES),
@@ -101,6 +112,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "image extensions": lambda: _extensions("image"),
     "clip extensions": lambda: _extensions("clip"),
     "targets": target_tables,
+    "keys": _keys,
+    "filter terms": _terms,
 }
 _PLACE = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
