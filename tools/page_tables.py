@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 from gemma_captioner.captions.flags import REJECTION_REASONS
@@ -90,7 +91,10 @@ def _sources() -> str:
 
 
 def _keys() -> str:
-    return _table("key | action", ((" ".join(f"`{SHOWN.get(k, k)}`" for k in key.keys), key.help) for key in KEYS))
+    cells = [(" ".join(f"`{SHOWN.get(name, name)}`" for name in key.keys), key.help) for key in KEYS]
+    half = (len(cells) + 1) // 2  # two keys in a row: the second half is beside the first
+    rows = zip_longest(cells[:half], cells[half:], fillvalue=("", ""))
+    return _table("key | action | key | action", ((*left, *right) for left, right in rows))
 
 
 def _terms() -> str:
