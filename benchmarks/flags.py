@@ -16,8 +16,8 @@ from gemma_captioner.captions.unfinished import is_unfinished
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 SETS = {
-    "tuned on": "flags.jsonl",
-    "not seen": "flags-unseen.jsonl",
+    "first": "flags.jsonl",
+    "second": "flags-unseen.jsonl",
     "real model": "flags-real.jsonl",
     "ends": "flags-unfinished.jsonl",  # `check` alone looks for it
     "sound": "flags-sound.jsonl",
@@ -77,7 +77,7 @@ def main() -> None:
             precision, recall = precision_and_recall(of_flag)
             print(f"| {flag} | {name} | {len(of_flag)} | {precision:.3f} | {recall:.3f} |")
     if args.wrong:
-        for example in [*labelled("tuned on"), *labelled("sound")]:
+        for example in [*labelled("first"), *labelled("sound")]:
             if is_flagged(example) != example["expected"]:
                 print(("missed " if example["expected"] else "falsely ") + example["flag"], example["caption"][:400])
 

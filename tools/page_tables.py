@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 from gemma_captioner.captions.flags import REJECTION_REASONS
@@ -19,6 +20,8 @@ from gemma_captioner.config.targets import get_target, models, token_limit, trai
 from gemma_captioner.dataset.discover import EXTENSIONS
 from gemma_captioner.export.formats import EXPORTS, ExportFormat
 from gemma_captioner.prompts.variables import MAY_BE_EMPTY, VARIABLES
+from gemma_captioner.review import terms
+from gemma_captioner.review.page.keys import KEYS, SHOWN
 from gemma_captioner.types import Kind
 
 from .targets_page import target_tables
@@ -87,6 +90,18 @@ def _sources() -> str:
     return _table("trainer | source", ((name, get_target(name).trainer_source) for name in trainers()))
 
 
+def _keys() -> str:
+    cells = [(" ".join(f"`{SHOWN.get(name, name)}`" for name in key.keys), key.help) for key in KEYS]
+    half = (len(cells) + 1) // 2  # two keys in a row: the second half is beside the first
+    rows = zip_longest(cells[:half], cells[half:], fillvalue=("", ""))
+    return _table("key | action | key | action", ((*left, *right) for left, right in rows))
+
+
+def _terms() -> str:
+    rows = (*terms.WITHOUT_KEY, *((key.example, key.help) for key in terms.KEYS.values()))
+    return _table("term | finds", ((f"`{example}`", finds) for example, finds in rows))
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "flags": _flags,
     "rules": lambda: _rules(GENERAL_RULES),
@@ -101,6 +116,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "image extensions": lambda: _extensions("image"),
     "clip extensions": lambda: _extensions("clip"),
     "targets": target_tables,
+    "keys": _keys,
+    "filter terms": _terms,
 }
 _PLACE = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -4,13 +4,7 @@ from itertools import groupby
 
 from nicegui import ui
 
-from .keys import KEYS
-
-_SHOWN = {
-    "ArrowRight": "\u2192", "ArrowLeft": "\u2190", "ArrowDown": "\u2193", "ArrowUp": "\u2191", "Escape": "Esc",
-    "Delete": "Del", "Shift+ArrowRight": "Shift+\u2192", "Shift+ArrowLeft": "Shift+\u2190",
-}  # fmt: skip
-
+from .keys import KEYS, SHOWN
 
 _POINTER = (
     "Click opens an item, Shift+click selects a range, Ctrl+click adds or removes an item. "
@@ -29,7 +23,7 @@ def help_dialog() -> ui.dialog:
                     for key in keys:
                         with ui.element("dt"):
                             for name in key.keys:
-                                ui.label(_SHOWN.get(name, name)).classes("kbd")
+                                ui.label(SHOWN.get(name, name)).classes("kbd")
                         with ui.element("dd"):
                             ui.label(key.help)
         ui.label(_POINTER).classes("muted")

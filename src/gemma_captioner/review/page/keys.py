@@ -62,6 +62,11 @@ KEYS = (
     Key("dark", ("t",), "Light or dark", _GENERAL),
     Key("help", ("?",), "Keyboard shortcuts", _GENERAL, opens=True),
 )
+# How keys are shown, where not by the browsers' names.
+SHOWN: Mapping[str, str] = {
+    "ArrowRight": "\u2192", "ArrowLeft": "\u2190", "ArrowDown": "\u2193", "ArrowUp": "\u2191", "Escape": "Esc",
+    "Delete": "Del", "Shift+ArrowRight": "Shift+\u2192", "Shift+ArrowLeft": "Shift+\u2190",
+}  # fmt: skip
 # The browser runs these, without the server.
 LOCAL_COMMANDS = ("play", "zoom", "fullscreen")
 # keys.js focuses these, without the server.
