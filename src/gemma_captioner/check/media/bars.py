@@ -23,6 +23,7 @@ _MIN_PEAK = 4.0  # how much steeper the edge of a blurred bar is than the bar
 _MAX_DETAIL = 0.35  # the fine detail of a blurred bar, relative to that between the bars
 _MIN_VARIATION, _MIN_VARIATION_OF_COPY = 4.0, 0.7  # levels along a blurred bar; a plain ground has less
 _MIN_CORRELATION = 0.6  # of a blurred bar with the picture
+_MIN_VARIATION_OF_ONE, _MIN_CORRELATION_OF_ONE = 0.4, 0.8  # of one bar, if the other one is plain
 _ZOOMS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)  # of the blurred copy
 
 
@@ -88,22 +89,28 @@ def blurred(gray: Gray) -> Bars:
         > _MAX_DETAIL * inside
     ):
         return NONE
-    if not (_is_copy(gray, top) and _is_copy(gray[::-1], bottom)):
-        return NONE
-    return top / height, bottom / height
+    return (top / height, bottom / height) if _show_a_copy(gray, top, bottom) else NONE
 
 
-def _is_copy(gray: Gray, rows: int) -> bool:
-    """Whether the bar at the top varies like the picture below it. A plain ground, as behind a product, does not."""
+def _show_a_copy(gray: Gray, top: int, bottom: int) -> bool:
+    """Whether the bars vary like the picture between them. A plain ground, as behind a product, does not."""
+    found = _likeness(gray, top), _likeness(gray[::-1], bottom)
+    if any(variation >= _MIN_VARIATION_OF_ONE and alike >= _MIN_CORRELATION_OF_ONE for variation, alike in found):
+        return True  # the picture can be plain at the other side
+    return all(
+        variation >= _MIN_VARIATION or (variation >= _MIN_VARIATION_OF_COPY and alike >= _MIN_CORRELATION)
+        for variation, alike in found
+    )
+
+
+def _likeness(gray: Gray, rows: int) -> tuple[float, float]:
+    """(levels that the bar at the top varies along its length, its correlation with the picture below it)."""
     bar, picture = gray[: rows - 3], gray[rows + 3 : max(rows + 6, (gray.shape[0] - rows) // 2)]
-    variation = float(bar.std(axis=1).mean())
-    if variation >= _MIN_VARIATION or variation < _MIN_VARIATION_OF_COPY:
-        return variation >= _MIN_VARIATION
     across = bar.mean(axis=0)
     profile = cv2.GaussianBlur(picture.mean(axis=0)[None], (31, 1), 0)[0]
     places = np.arange(len(across), dtype=np.float32) - len(across) / 2
     copies = (np.interp(places / zoom, places, profile) for zoom in _ZOOMS)
-    return max(_correlation(across, copy) for copy in copies) >= _MIN_CORRELATION
+    return float(bar.std(axis=1).mean()), max(_correlation(across, copy) for copy in copies)
 
 
 def _correlation(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> float:
