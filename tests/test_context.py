@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -514,6 +515,13 @@ def test_check_finds_what_is_wrong_with_pairs(captioned, command):
         exif[0x0112] = 6
         sideways.save(control / "a.jpg", exif=exif)
     assert ("a.jpg", "source_aspect") not in found(command, targets, "--control", control)
+
+
+def test_check_waits_for_no_pipe(captioned, command):
+    os.mkfifo(captioned / "pipe")
+    (captioned / "control" / "a.jpg").unlink()
+    (captioned / "control" / "a.jpg").symlink_to(captioned / "pipe")
+    assert found(command, captioned / "targets", "--control", captioned / "control") == set()
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def _write_page(text: str, page: Path) -> Path | None:
     """Write the page. Returns None if it cannot be written: the terminal shows the result all the same."""
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text, encoding="utf-8", errors="backslashreplace")
+        page.write_text(text, encoding="utf-8")
         return page
     except OSError as error:
         why = f"{printable(page)} cannot be written ({file_error(error)}): give another path with --html"

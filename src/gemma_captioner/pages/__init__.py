@@ -26,8 +26,8 @@ def _templates() -> Environment:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Render a page from `template`, which extends `base.html`."""
-    return _templates().get_template(template).render(**values)
+    """Render a page from `template`, which extends `base.html`. UTF-8 can encode it, whatever bytes a file name has."""
+    return _templates().get_template(template).render(**values).encode("utf-8", "backslashreplace").decode()
 
 
 def jpeg_data_url(pixels: Pixels, width: int, height: int | None = None) -> str:
