@@ -30,13 +30,8 @@ from gemma_captioner.check.trigger.rules import TRIGGER_RULES
 from gemma_captioner.config.targets import trainers
 from gemma_captioner.dataset.discover import resolve_roots
 from gemma_captioner.dataset.restore import restore
+from tests.support.command import AS_UNPRIVILEGED_USER
 from tests.support.good_captions import CLEAN_CAPTIONS
-
-# Root may read everything: these two rights of its are left behind.
-_RIGHTS = "-dac_override,-dac_read_search"
-AS_UNPRIVILEGED_USER = (
-    ["setpriv", f"--bounding-set={_RIGHTS}", f"--inh-caps={_RIGHTS}"] if os.name != "nt" and not os.geteuid() else []
-)
 
 GOOD = "A red fox runs across a field of snow at dawn."
 

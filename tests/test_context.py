@@ -218,7 +218,7 @@ def test_the_dry_run_reports_what_is_wrong_with_pairs(pairs, command, script):
     same = command(*words, "--control", pairs / "targets")
     assert same.code == 2 and "is the folder to caption" in same.err
     nowhere = command(*words, "--control", pairs / "nowhere")
-    assert nowhere.code == 2 and "nowhere" in nowhere.err
+    assert nowhere.code == 2 and "nowhere is not a folder: give the folder" in nowhere.err
 
 
 def test_a_changed_source_makes_its_caption_stale(pairs):

@@ -8,6 +8,8 @@ import gc
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from pyarrow import parquet
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.export.formats import EXPORTS
 from gemma_captioner.export.selected import path_for_selection
-from tests.support.command import run_in_process
+from tests.support.command import AS_UNPRIVILEGED_USER, run_in_process
 from tests.support.files import captions
 
 
@@ -438,3 +440,17 @@ def test_an_export_into_the_dataset_is_no_part_of_the_next_one(command, dataset,
     for _ in range(2):
         exported(command, dataset, "ai-toolkit", "--output", dataset / "linked")
         assert sum(1 for path in (dataset / "linked").rglob("*.txt")) == len(truth)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no chmod")
+def test_a_file_that_the_tar_cannot_read_fails_alone(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("locked", "ok"):
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text("A caption.")
+    (folder / "locked.png").chmod(0)
+    words = [*AS_UNPRIVILEGED_USER, sys.executable, "-m", "gemma_captioner", "export", folder, "--for", "webdataset"]
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert done.returncode == 3 and "locked.png: it cannot be read: permission denied" in done.stderr
+    assert "1 written, 1 failed" in done.stderr and (tmp_path / "set-png-000000.tar").exists()

@@ -23,12 +23,12 @@ def require_usable(entry: CaptionedItem, *, names_are_text: bool) -> None:
         raise ItemError("its name is not valid UTF-8, so the trainer could not read it in a file: rename it")
 
 
-def path_inside(path: Path, folder: Path) -> str:
+def path_inside(path: Path, folder: Path, remedy: str = "choose another --output") -> str:
     """Path of a media file within `folder`. Raises `StartError` if it is outside."""
     try:
         return path.relative_to(folder.absolute()).as_posix()
     except ValueError:
-        raise StartError(f"{path} is not inside {folder}, as this trainer requires: choose another --output") from None
+        raise StartError(f"{path} is not inside {folder}, as this trainer requires: {remedy}") from None
 
 
 def require_one_kind(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:

@@ -14,7 +14,7 @@ from ..types import Kind, MediaItem
 from .control import diffsynth_columns, huggingface_columns, musubi_columns
 from .entries import distinct, path_inside, require_one_kind, require_one_line, require_usable, without_suffix
 from .folders import write_fibo_folder, write_folder
-from .shards import write_shards
+from .shards import require_readable, write_shards
 from .writers import (
     Row,
     Writer,
@@ -206,7 +206,7 @@ EXPORTS: Mapping[str, ExportFormat] = {
     "diffsynth": _diffsynth_export(_diffsynth),
     "fibo": ExportFormat(write_fibo_folder, "{parent}/{name}-fibo", _FIRST, kind="image"),
     "huggingface": ExportFormat(_metadata("text"), "{folder}/metadata.jsonl", _FIRST, control="columns"),
-    "webdataset": ExportFormat(write_shards, "{parent}/{name}.tar", _ALL),
+    "webdataset": ExportFormat(write_shards, "{parent}/{name}.tar", _ALL, probe=require_readable),
     "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "one row per caption"),
     "parquet": ExportFormat(_rows(write_parquet, _generic_list_row), "{parent}/{name}.parquet", _ALL),
 }
