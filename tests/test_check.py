@@ -494,3 +494,12 @@ def test_five_thousand_captions(command, tmp_path):
     assert len(done.json["findings"]) == 10_000  # a leftover and a duplicate each
     assert (tmp_path / ".gemma-captioner" / "check" / "report.html").stat().st_size < 200_000
     assert json.dumps(done.json["findings"][0])
+
+
+def test_the_page_replaces_no_caption(command, tmp_path):
+    dataset(tmp_path, a=GOOD.encode())
+    done = command("check", tmp_path, "--html", tmp_path / "a.txt")
+    assert "it exists, and is not an HTML page" in done.err and (tmp_path / "a.txt").read_text() == GOOD
+    for _ in range(2):
+        command("check", tmp_path, "--html", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")

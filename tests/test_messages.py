@@ -123,6 +123,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("caption ''", 2, "the path is empty: give a folder or a file"),
     ("export media --for csv --output ''", 2, "the path is empty: give a folder or a file"),
     ("compare media --model demo --html empty", 1, "empty cannot be written (it is a folder): give another path"),
+    ("compare media --model demo --html bad.csv", 1, "bad.csv cannot be written (it exists, and is not an HTML page)"),
     ("compare media --limit 0", 2, "--limit 0: give 1 or more"),
     (
         "compare media --model demo --html /dev/null/x.html",

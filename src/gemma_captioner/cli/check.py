@@ -152,8 +152,11 @@ def _check_media(scan: "DatasetScan") -> None:
 
 def _write_page(text: str, page: Path) -> Path | None:
     """Write the page. Returns None if it cannot be written: the terminal shows the result all the same."""
+    from ..pages import require_page_path
+
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
+        require_page_path(page)
         page.write_text(text, encoding="utf-8")
         return page
     except OSError as error:

@@ -164,10 +164,11 @@ def _run(comparison: "Comparison", reporter: ProgressReporter) -> int | None:
 
 def _check_page_writable(html: Path) -> None:
     """Check this before any caption is made. Raises `StorageError`."""
+    from ..pages import require_page_path
+
     try:
         html.parent.mkdir(parents=True, exist_ok=True)
-        if html.is_dir():
-            raise IsADirectoryError
+        require_page_path(html)
         tempfile.TemporaryFile(dir=html.parent).close()
     except OSError as error:
         raise StorageError(
