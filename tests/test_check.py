@@ -30,13 +30,8 @@ from gemma_captioner.check.trigger.rules import TRIGGER_RULES
 from gemma_captioner.config.targets import trainers
 from gemma_captioner.dataset.discover import resolve_roots
 from gemma_captioner.dataset.restore import restore
+from tests.support.command import AS_UNPRIVILEGED_USER
 from tests.support.good_captions import CLEAN_CAPTIONS
-
-# Root may read everything: these two rights of its are left behind.
-_RIGHTS = "-dac_override,-dac_read_search"
-AS_UNPRIVILEGED_USER = (
-    ["setpriv", f"--bounding-set={_RIGHTS}", f"--inh-caps={_RIGHTS}"] if os.name != "nt" and not os.geteuid() else []
-)
 
 GOOD = "A red fox runs across a field of snow at dawn."
 
@@ -499,3 +494,12 @@ def test_five_thousand_captions(command, tmp_path):
     assert len(done.json["findings"]) == 10_000  # a leftover and a duplicate each
     assert (tmp_path / ".gemma-captioner" / "check" / "report.html").stat().st_size < 200_000
     assert json.dumps(done.json["findings"][0])
+
+
+def test_the_page_replaces_no_caption(command, tmp_path):
+    dataset(tmp_path, a=GOOD.encode())
+    done = command("check", tmp_path, "--html", tmp_path / "a.txt")
+    assert "it exists, and is not an HTML page" in done.err and (tmp_path / "a.txt").read_text() == GOOD
+    for _ in range(2):
+        command("check", tmp_path, "--html", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")

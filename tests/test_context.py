@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -217,7 +218,7 @@ def test_the_dry_run_reports_what_is_wrong_with_pairs(pairs, command, script):
     same = command(*words, "--control", pairs / "targets")
     assert same.code == 2 and "is the folder to caption" in same.err
     nowhere = command(*words, "--control", pairs / "nowhere")
-    assert nowhere.code == 2 and "nowhere" in nowhere.err
+    assert nowhere.code == 2 and "nowhere is not a folder: give the folder" in nowhere.err
 
 
 def test_a_changed_source_makes_its_caption_stale(pairs):
@@ -514,6 +515,13 @@ def test_check_finds_what_is_wrong_with_pairs(captioned, command):
         exif[0x0112] = 6
         sideways.save(control / "a.jpg", exif=exif)
     assert ("a.jpg", "source_aspect") not in found(command, targets, "--control", control)
+
+
+def test_check_waits_for_no_pipe(captioned, command):
+    os.mkfifo(captioned / "pipe")
+    (captioned / "control" / "a.jpg").unlink()
+    (captioned / "control" / "a.jpg").symlink_to(captioned / "pipe")
+    assert found(command, captioned / "targets", "--control", captioned / "control") == set()
 
 
 @pytest.mark.parametrize(

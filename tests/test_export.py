@@ -6,16 +6,20 @@ What was run with the trainers themselves, and at which version: docs/trainers.m
 import csv
 import gc
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.export.formats import EXPORTS
 from gemma_captioner.export.selected import path_for_selection
-from tests.support.command import run_in_process
+from tests.support.command import AS_UNPRIVILEGED_USER, run_in_process
 from tests.support.files import captions
 
 
@@ -397,3 +401,56 @@ def test_the_export_of_a_selection_lies_beside_that_of_all(tmp_path):
     assert places["diffusion-pipe"] == tmp_path / "set" / "captions.json"
     inside = {name for name, path in places.items() if path.is_relative_to(tmp_path / "set")}
     assert inside == {"diffusion-pipe", "finetrainers", "huggingface"}
+
+
+@pytest.mark.parametrize("trainer", ["csv", "parquet", "huggingface", "webdataset", "simpletuner", "ai-toolkit"])
+def test_what_a_trainer_cannot_read_fails_alone(command, tmp_path, trainer):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in (b"ok", b"bad\xff", b"broken", b"pipe", b"gone"):
+        (folder / os.fsdecode(name + b".txt")).write_text("A caption.")
+    Image.new("RGB", (8, 8)).save(folder / "ok.png")
+    shutil.copy(folder / "ok.png", folder / os.fsdecode(b"bad\xff.png"))
+    (folder / "broken.png").write_bytes(b"no image")
+    os.mkfifo(tmp_path / "pipe")
+    (folder / "pipe.png").symlink_to(tmp_path / "pipe")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    done = command("export", folder, "--for", trainer, "--output", tmp_path / "to" / "metadata.jsonl")
+    if trainer == "huggingface":  # which reads this name only, in the dataset
+        done = command("export", folder, "--for", trainer)
+    failed = {"gone.png": "link to a file that does not exist", "pipe.png": "not a regular file"}
+    if trainer != "ai-toolkit":  # which gets links, with any name
+        failed["bad\\udcff.png"] = "its name is not valid UTF-8"
+    if trainer == "simpletuner":  # the only one whose table has sizes
+        failed["broken.png"] = "cannot read this image"
+    lines = [line for line in done.err.splitlines() if line.startswith("failed: ")]
+    assert done.code == 3 and len(lines) == len(failed)
+    assert all(any(f"/{name}: " in line and why in line for line in lines) for name, why in failed.items())
+    assert f"{5 - len(failed)} written, {len(failed)} failed" in done.err
+
+
+def test_a_pipe_is_never_replaced_by_the_export(command, dataset, tmp_path):
+    os.mkfifo(tmp_path / "to.csv")
+    done = command("export", dataset, "--for", "csv", "--output", tmp_path / "to.csv")
+    assert done.code == 1 and "is a pipe or a device: name a regular file" in done.err
+    assert (tmp_path / "to.csv").is_fifo() and not (tmp_path / "to.csv.bak").exists()
+
+
+def test_an_export_into_the_dataset_is_no_part_of_the_next_one(command, dataset, truth):
+    for _ in range(2):
+        exported(command, dataset, "ai-toolkit", "--output", dataset / "linked")
+        assert sum(1 for path in (dataset / "linked").rglob("*.txt")) == len(truth)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no chmod")
+def test_a_file_that_the_tar_cannot_read_fails_alone(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("locked", "ok"):
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text("A caption.")
+    (folder / "locked.png").chmod(0)
+    words = [*AS_UNPRIVILEGED_USER, sys.executable, "-m", "gemma_captioner", "export", folder, "--for", "webdataset"]
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert done.returncode == 3 and "locked.png: it cannot be read: permission denied" in done.stderr
+    assert "1 written, 1 failed" in done.stderr and (tmp_path / "set-png-000000.tar").exists()

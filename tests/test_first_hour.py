@@ -79,7 +79,7 @@ def test_replies_and_names_that_are_no_unicode_are_captions(command, media, scri
     assert (done.code, done.json["captioned"]) == (0, 8), done.err
     assert captions(media)[name.replace(".png", ".txt")] == "A dog? runs of lat?n.png."
     exported = command("export", media, "--for", "csv")
-    assert exported.code == 1 and "is not valid UTF-8: rename the file" in exported.err
+    assert exported.code == 3 and "its name is not valid UTF-8" in exported.err and "7 written" in exported.err
 
 
 def test_an_existing_caption_is_read_in_its_encoding(command, media, script):

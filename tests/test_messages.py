@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gemma_captioner import Settings, UsageError
+from gemma_captioner.cli import main
 from gemma_captioner.text import counted
 from tests.support.servers import HttpResponse, StubServer, completion
 
@@ -78,6 +79,8 @@ WRONG: list[tuple[str, int, str]] = [
     ("caption media --image-tokens 100", 2, "--image-tokens 100: give 70, 140, 280, 560 or 1120"),
     ("caption media --base-url localhost:8000", 2, "--base-url: write the address with http://"),
     ("caption media --base-url http://localhost:port", 2, "the port in this address is not a number"),
+    ("caption media --base-url http://localhost:99999", 2, "the port in this address is not a number up to 65535"),
+    ("caption media --engine local --base-url http://here", 2, "--engine local ignores --base-url: leave out --engine"),
     ("caption media --wait-for-server soon", 2, "write it as 30s, 10m or 1h30m"),
     ("caption media --captions-to parquet", 2, "requires --output: give the folder for its files"),
     ("caption media --captions-to parquet --output x --existing overwrite", 2, "cannot replace captions: leave out"),
@@ -103,6 +106,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("caption media --engine scripted -m nested.json", 1, "the script nested.json is not valid JSON: correct it"),
     ("caption media --config latin.txt", 1, "not UTF-8 text: save it as UTF-8"),
     ("caption media --config wrong.toml", 1, "--config wrong.toml: --frames x: give a whole number"),
+    ("caption media --config switch.toml", 1, "--frames true: this is not a switch: give a value"),
     ("caption media --config misspelt.toml", 1, "unknown setting 'frame'. Did you mean 'frames'?"),
     ("caption media --config table.toml", 1, "[image]: unknown setting 'promt'. Did you mean 'prompt'?"),
     ("caption media --config both.toml", 1, "[clip]: unknown setting 'frames'. It is one setting for images and clips"),
@@ -116,6 +120,10 @@ WRONG: list[tuple[str, int, str]] = [
     ("check wrong.toml", 2, "is a file: give its folder"),
     ("check empty", 1, "no images or clips in"),
     ("check media --extension a/b", 2, "--extension a/b: write it as txt or caption"),
+    ("caption ''", 2, "the path is empty: give a folder or a file"),
+    ("export media --for csv --output ''", 2, "the path is empty: give a folder or a file"),
+    ("compare media --model demo --html empty", 1, "empty cannot be written (it is a folder): give another path"),
+    ("compare media --model demo --html bad.csv", 1, "bad.csv cannot be written (it exists, and is not an HTML page)"),
     ("compare media --limit 0", 2, "--limit 0: give 1 or more"),
     (
         "compare media --model demo --html /dev/null/x.html",
@@ -159,6 +167,7 @@ def place(tmp_path, monkeypatch):
     for name, text in {
         "bad.toml": "frames = \n",
         "wrong.toml": "frames = 'x'\n",
+        "switch.toml": "frames = true\n",
         "misspelt.toml": "frame = 3\n",
         "kind.toml": "[image]\nmax_new_tokens = 0\n",
         "image.toml": "image = 3\n",
@@ -188,6 +197,17 @@ def test_a_wrong_command_line_is_told_in_our_words(command, place, words, code, 
     assert done.out == "" or words == "check empty"  # which prints its summary
     assert done.err.startswith("error: ") and says in done.err
     assert [foreign for foreign in FOREIGN if foreign in done.err] == []
+
+
+def test_a_command_in_a_folder_that_was_deleted_says_so(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SystemExit) as end:
+        main(["check", str(tmp_path)])
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith("error: the current folder was deleted: change to another")
 
 
 def test_an_error_that_nobody_foresaw_is_told_without_a_traceback_and_without_a_token(command, monkeypatch):

@@ -1,5 +1,6 @@
 """Long videos cut into clips: at the scenes, whole, named so that they sort, and made once."""
 
+import os
 import re
 from base64 import b64decode
 from fractions import Fraction
@@ -281,3 +282,23 @@ def test_clips_for_training_need_both_options_and_no_other_length(command, tmp_p
     words = ("split", tmp_path / "film.mp4", "-o", tmp_path)
     for flags in (("--for", "musubi:wan"), ("--for", "musubi:wan", "--train-frames", "81", "--max", "3s")):
         assert command(*words, *flags).code == 2
+
+
+def test_a_name_that_is_not_utf8_ends_no_other_split(command, tmp_path):
+    for name in (b"a\xff.mp4", b"b.mp4"):
+        scenes(tmp_path / "film.mp4", [30]).rename(tmp_path / os.fsdecode(name))
+    done = command("split", tmp_path, "--output", tmp_path / "clips", "--min", "1s", "--detector", "none")
+    assert done.code == 0
+    assert sorted(os.fsencode(path.name) for path in (tmp_path / "clips").glob("*.mp4")) == [
+        b"a\xff-0001.mp4",
+        b"b-0001.mp4",
+    ]
+
+
+def test_a_video_without_a_clip_says_why(command, tmp_path):
+    scenes(tmp_path / "film.mp4", [30])
+    done = command("split", tmp_path / "film.mp4", "--output", tmp_path / "clips", "--detector", "none")
+    assert done.code == 0 and done.out.endswith(": 0 clips: no scene is as long as --min 2s\n")
+    training = ("--for", "musubi:wan", "--train-frames", "81", "--detector", "none")
+    done = command("split", tmp_path / "film.mp4", "--output", tmp_path / "clips", *training)
+    assert done.out.endswith(": no scene has 81 frames, as --train-frames requires, at 16 a second\n")

@@ -9,7 +9,9 @@ from PIL import Image
 from ..config.edits import FINDS_BY, reads_one_source
 from ..config.targets import get_target
 from ..dataset.discover import EXTENSIONS
+from ..errors import ItemError
 from ..prompts.sources import EditPairs, Sources
+from ..storage import filesystem
 from ..types import MediaItem
 from .rules import Rule
 from .settings import CheckSettings
@@ -96,10 +98,10 @@ def _size(item: MediaItem) -> tuple[int, int] | None:
     if item.kind != "image":
         return None
     try:
-        with Image.open(item.path) as image:
+        with Image.open(filesystem.source(item.path)) as image:
             is_sideways = image.getexif().get(0x0112) in _UPRIGHT
             return image.size[::-1] if is_sideways else image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (ItemError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
 

@@ -152,9 +152,12 @@ def _check_media(scan: "DatasetScan") -> None:
 
 def _write_page(text: str, page: Path) -> Path | None:
     """Write the page. Returns None if it cannot be written: the terminal shows the result all the same."""
+    from ..pages import require_page_path
+
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text, encoding="utf-8", errors="backslashreplace")
+        require_page_path(page)
+        page.write_text(text, encoding="utf-8")
         return page
     except OSError as error:
         why = f"{printable(page)} cannot be written ({file_error(error)}): give another path with --html"

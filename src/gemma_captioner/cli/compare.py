@@ -140,7 +140,7 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
         what = f"{len(items)} of {counted(files, 'file')}, {counted(len(variants), 'variant')}"
         where = ", ".join(printable(root.folder) for root in roots)
         page = as_page(comparison, title=f"Captions of {where}", about=f"{what}, {datetime.now():%Y-%m-%d %H:%M}")
-        html.write_text(page, encoding="utf-8", errors="backslashreplace")
+        html.write_text(page, encoding="utf-8")
         reporter.log(
             f"{what} in {format_duration(reporter.seconds)}. The page with the frames: {printable(html)}", "bold"
         )
@@ -164,8 +164,11 @@ def _run(comparison: "Comparison", reporter: ProgressReporter) -> int | None:
 
 def _check_page_writable(html: Path) -> None:
     """Check this before any caption is made. Raises `StorageError`."""
+    from ..pages import require_page_path
+
     try:
         html.parent.mkdir(parents=True, exist_ok=True)
+        require_page_path(html)
         tempfile.TemporaryFile(dir=html.parent).close()
     except OSError as error:
         raise StorageError(

@@ -56,7 +56,8 @@ def split(
             failed += 1
             err.print(f"failed: {printable(video)}: {error}", style="red", soft_wrap=True)
         else:
-            out.print(f"{printable(video)}: {counted(count, 'clip')}")
+            none = "" if count else f": no scene {cutting.required_length}"
+            out.print(f"{printable(video)}: {counted(count, 'clip')}{none}")
     return 3 if failed else 0
 
 

@@ -61,7 +61,9 @@ def export(
         raise UsageError(f"--control: the export for {trainer} has no sources of edits. Available: {able}")
     [root] = resolve_roots([folder], exporting.captions)
     sources = Sources(exporting.control)
-    selection = exclude_control(exporting.selection, [root], exporting.control)
+    to = output.absolute() if output else form.default_path(root.folder)
+    written = (to,) if to not in (None, root.folder) else ()  # links of an earlier export are no media of the dataset
+    selection = exclude_control(exporting.selection, [root], (*exporting.control, *written))
     counts: Counter[str] = Counter()
     names = None if exporting.files is None else read_list(exporting.files)
     read = only(read_captions([root], selection, one_caption_per_line=one_caption_per_line), names)
@@ -81,7 +83,6 @@ def export(
     if exporting.control:
         entries = list(require_readable_sources(found, for_))
         found = iter(entries)
-    to = output.absolute() if output else form.default_path(root.folder)
     if to is None:
         counts["there"] = sum(1 for _ in beside_media(found, trainer))
         del counts["written"]
@@ -129,6 +130,7 @@ def _captioned(
         else:
             try:
                 entry = replace(one, sources=tuple(sources.of(one.item)))
+                form.check(entry)
             except ItemError as error:
                 counts["failed"] += 1
                 err.print(f"failed: {printable(one.item.path)}: {error}", style="red", soft_wrap=True)

@@ -1,6 +1,7 @@
 """The application, its two consoles, and the one place where an error becomes a message and an exit code."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..config.precedence import format_validation_error
-from ..errors import CaptionerError, redact_token
+from ..errors import CaptionerError, StartError, redact_token
 from ..executors.stats import RunStats
 from ..imports import claim_process
 from ..text import escape_controls, file_error, printable
@@ -116,6 +117,7 @@ def _main(argv: list[str]) -> int:
     help_all.set("--help-all" in argv)
     code, message, hint = 0, "", False
     try:
+        _require_current_folder()
         result = app(map(_renamed, argv), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
@@ -126,7 +128,8 @@ def _main(argv: list[str]) -> int:
         where = "" if error.filename is None else f"{printable(str(error.filename))}: "
         code, message = 1, f"{where}{file_error(error)}. Fix this and run the command again"
     except UnicodeEncodeError as error:  # undecodable bytes of a file name
-        code, message = 1, f"{printable(error.object)[:100]} is not valid UTF-8: rename the file"
+        around = error.object[max(0, error.start - 60) : error.end + 40]
+        code, message = 1, f"{printable(around)} is not valid UTF-8: rename the file or folder"
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
     except Exception as error:  # a fault of this program: one line without secrets; --debug shows the traceback
@@ -140,6 +143,14 @@ def _main(argv: list[str]) -> int:
     if "--json" in argv and not _json_printed.get():
         print_json((_EMPTY_RESULTS.get(argv[0]) or RunStats().as_json(0.0, 0.0)) | {"error": message})
     return code
+
+
+def _require_current_folder() -> None:
+    """Relative paths and worker processes need it."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise StartError("the current folder was deleted: change to another one with `cd` and run again") from error
 
 
 def _renamed(word: str) -> str:

@@ -14,7 +14,10 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from ..errors import UsageError
 from ..storage.filesystem import parse_local_path, parse_path
@@ -83,6 +86,14 @@ def journal_name(field: str, name: str) -> dict[str, Any]:
 
 class SettingsGroup(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic reads `frames = true` of a config file as 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("not_a_switch", "not a switch")
+        return value
 
     @classmethod
     def from_dict(cls, flat: Mapping[str, Any], /) -> Self:

@@ -92,7 +92,7 @@ class ServerAddress(SettingsGroup):
         try:
             _ = urlsplit(value or "").port
         except ValueError:  # whose text could be a password
-            raise ValueError("the port in this address is not a number") from None
+            raise ValueError("the port in this address is not a number up to 65535, or a bracket is missing") from None
         return value
 
 

@@ -19,8 +19,9 @@ _PROMPTS = ("prompt", "prompt_file", "prompts")
 def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Merge the layers; a later one overrides. Raises `UsageError` for an unknown preset or trainer."""
     flat: dict[str, Any] = {}
-    for layer in layers:
-        _merge_layer(flat, _by_name(layer))
+    for layer in map(_by_name, layers):
+        _check_engine(layer)
+        _merge_layer(flat, layer)
     if "for" in flat:
         flat["for_"] = flat.pop("for")
     if isinstance(flat.get("for_"), str):  # pydantic reports another type later
@@ -40,6 +41,17 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     if "prompts" in flat:
         flat["prompt"] = _parse_prompt_tables(flat.pop("prompts"))
     return flat
+
+
+def _check_engine(layer: Mapping[str, Any]) -> None:
+    """Raises `UsageError` if one layer names a server and an engine that would ignore it."""
+    engine = layer.get("engine")
+    for option in ("base_url", "serve"):
+        if layer.get(option) and engine in ("local", "scripted"):
+            raise UsageError(
+                f"--engine {engine} ignores {option_name(option)}: leave out --engine to use the server, or leave out "
+                f"{option_name(option)}"
+            )
 
 
 def _train_frames(flat: Mapping[str, Any]) -> tuple[int, ...]:
@@ -105,6 +117,7 @@ _REMEDIES = {  # by the type of pydantic's error
     "too_short": "give at least one",
     "string_too_short": "give some text",
     "finite_number": "give a finite number",
+    "not_a_switch": "this is not a switch: give a value, not true or false",
     **dict.fromkeys(("int_parsing", "int_parsing_size", "int_type", "int_from_float"), "give a whole number"),
     **dict.fromkeys(("float_parsing", "float_type"), "give a number"),
     **dict.fromkeys(("bool_parsing", "bool_type"), "give true or false"),
@@ -158,6 +171,8 @@ def _value(given: Any) -> str:
     """What was given, as it is typed; long values are cut."""
     if isinstance(given, tuple | list) and given and all(isinstance(text, str) for text in given):
         return ", ".join(given)
+    if isinstance(given, bool):
+        return str(given).lower()
     if isinstance(given, float):
         return f"{given:g}"
     text = given if isinstance(given, str) and given and not re.search(r"\s", given) else repr(given)

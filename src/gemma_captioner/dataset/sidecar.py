@@ -210,7 +210,7 @@ _PROBLEMS: dict[int, tuple[type[CaptionerError], str]] = {
     errno.EROFS: (StorageError, "the file system is read-only: write to another folder with --output"),
     errno.EACCES: (ItemError, _NO_PERMISSION),
     errno.EPERM: (ItemError, _NO_PERMISSION),
-    errno.ENAMETOOLONG: (ItemError, "the name of the caption file is too long: shorten the name of the media file"),
+    errno.ENAMETOOLONG: (ItemError, "this name, or one made from it, is too long: shorten the name of the media file"),
     errno.ENOENT: (ItemError, "the folder no longer exists: restore it, or run again"),
     errno.ENOTDIR: (ItemError, _FILE_BLOCKS_FOLDER),
     errno.ENXIO: (ItemError, filesystem.NO_REGULAR_FILE),

@@ -45,7 +45,9 @@ def diffsynth_columns(entry: CaptionedItem) -> Row:
 
 def huggingface_columns(entry: CaptionedItem, folder: Path) -> Row:
     """`datasets` reads the column `control_file_name` as the images of a column `control`."""
-    return {"control_file_name": path_inside(entry.sources[0].path, folder)} if entry.sources else {}
+    if not entry.sources:
+        return {}
+    return {"control_file_name": path_inside(entry.sources[0].path, folder, "move the folder of --control into it")}
 
 
 _IN_SUBFOLDERS = ("diffusion-pipe", "simpletuner")  # the sources of a subfolder are in a subfolder

@@ -5,16 +5,30 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset.reader import CaptionedItem
-from ..errors import StartError
-from ..text import parse_json
+from ..errors import ItemError, StartError
+from ..storage.filesystem import NO_REGULAR_FILE, is_device, is_local
+from ..text import encodable, parse_json, printable
 
 
-def path_inside(path: Path, folder: Path) -> str:
+def require_usable(entry: CaptionedItem, *, names_are_text: bool) -> None:
+    """Check the files of one entry. Raises `ItemError` if the trainer could not read one.
+
+    names_are_text: Whether the export writes the name into a file, which holds only UTF-8.
+    """
+    for path in (entry.item.path, *(source.path for source in entry.sources)):
+        if is_local(path) and (is_device(path) or not path.exists()):
+            why = NO_REGULAR_FILE if path.exists() else "it is a link to a file that does not exist: remove it"
+            raise ItemError(why if path == entry.item.path else f"its source {printable(path)}: {why}")
+    if names_are_text and encodable(entry.item.name) != entry.item.name:
+        raise ItemError("its name is not valid UTF-8, so the trainer could not read it in a file: rename it")
+
+
+def path_inside(path: Path, folder: Path, remedy: str = "choose another --output") -> str:
     """Path of a media file within `folder`. Raises `StartError` if it is outside."""
     try:
         return path.relative_to(folder.absolute()).as_posix()
     except ValueError:
-        raise StartError(f"{path} is not inside {folder}, as this trainer requires: choose another --output") from None
+        raise StartError(f"{path} is not inside {folder}, as this trainer requires: {remedy}") from None
 
 
 def require_one_kind(entries: Iterator[CaptionedItem]) -> Iterator[CaptionedItem]:

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config.targets import get_target, trainers
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError, UsageError
-from ..types import Kind
+from ..types import Kind, MediaItem
 from .control import diffsynth_columns, huggingface_columns, musubi_columns
-from .entries import distinct, path_inside, require_one_kind, require_one_line, without_suffix
+from .entries import distinct, path_inside, require_one_kind, require_one_line, require_usable, without_suffix
 from .folders import write_fibo_folder, write_folder
-from .shards import write_shards
+from .shards import require_readable, write_shards
 from .writers import (
     Row,
     Writer,
@@ -24,6 +25,9 @@ from .writers import (
     write_json_object,
     write_parquet,
 )
+
+if TYPE_CHECKING:
+    from ..media.probe import Probe
 
 _FIRST, _ALL, _LINES = "only the first is written", "all are written", "all are written as lines; training picks one"
 ExportWriter = Callable[[Iterator[CaptionedItem], Path], Iterator[Path]]
@@ -42,6 +46,7 @@ class ExportFormat:
     several: str  # what happens to several captions of one file
     kind: Kind | None = None  # the only kind that the trainer reads, None for both
     suffixes: Mapping[str, ExportWriter] = field(default_factory=dict)  # other writers, by the suffix of --output
+    probe: Callable[[MediaItem], object] = lambda item: None  # raises `ItemError` for media that cannot be exported
     control: str = ""  # the trainer reads sources of edits from "columns" of the rows, or from "folders" of their own
 
     def default_path(self, folder: Path) -> Path | None:
@@ -49,6 +54,11 @@ class ExportFormat:
         if self.place is None:
             return None
         return Path(self.place.format(folder=folder, parent=folder.parent, name=folder.name))
+
+    def check(self, entry: CaptionedItem) -> None:
+        """Raises `ItemError` if this entry alone cannot be exported."""
+        require_usable(entry, names_are_text=self.place is not None)
+        self.probe(entry.item)
 
     def writer_for(self, path: Path) -> ExportWriter:
         return self.suffixes.get(path.suffix, self.write)
@@ -99,10 +109,15 @@ def _sd_scripts(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
     yield to
 
 
-def _simpletuner(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
+@lru_cache(maxsize=1)  # the row is written right after the check
+def _probe(item: MediaItem) -> "Probe":
     from ..media.probe import probe  # slow import that other formats do not need
 
-    info = probe(entry.item)
+    return probe(item)
+
+
+def _simpletuner(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
+    info = _probe(entry.item)
     size = {"width": info.width, "height": info.height, "num_frames": info.frames, "fps": info.fps}
     # The name is relative to the dataset folder, which must be the instance_data_dir.
     yield {"filename": entry.item.name, "caption": list(entry.captions), **size}
@@ -173,6 +188,7 @@ EXPORTS: Mapping[str, ExportFormat] = {
         "{parent}/{name}-simpletuner.jsonl",
         _ALL,
         suffixes={".parquet": _rows(write_parquet, _simpletuner)},
+        probe=_probe,
         control="folders",
     ),
     "finetrainers": ExportFormat(_metadata("caption"), "{folder}/metadata.jsonl", _FIRST),
@@ -190,7 +206,7 @@ EXPORTS: Mapping[str, ExportFormat] = {
     "diffsynth": _diffsynth_export(_diffsynth),
     "fibo": ExportFormat(write_fibo_folder, "{parent}/{name}-fibo", _FIRST, kind="image"),
     "huggingface": ExportFormat(_metadata("text"), "{folder}/metadata.jsonl", _FIRST, control="columns"),
-    "webdataset": ExportFormat(write_shards, "{parent}/{name}.tar", _ALL),
+    "webdataset": ExportFormat(write_shards, "{parent}/{name}.tar", _ALL, probe=require_readable),
     "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "one row per caption"),
     "parquet": ExportFormat(_rows(write_parquet, _generic_list_row), "{parent}/{name}.parquet", _ALL),
 }

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..dataset.reader import CaptionedItem
+from ..errors import ItemError
+from ..text import file_error
+from ..types import MediaItem
 from .writers import whole_file
 
 _SHARD_BYTES = 1 << 30  # media bytes per tar file
@@ -29,6 +32,14 @@ def write_shards(entries: Iterable[CaptionedItem], to: Path) -> Iterator[Path]:
                     _add_bytes(tar, f"{number:08d}.json", json.dumps(metadata).encode())
                     number += 1
             yield path
+
+
+def require_readable(item: MediaItem) -> None:
+    """Raises `ItemError` if the file cannot be copied into a tar."""
+    try:
+        item.path.open("rb").close()
+    except OSError as error:
+        raise ItemError(f"it cannot be read: {file_error(error)}") from error
 
 
 def _by_size(entries: Sequence[CaptionedItem]) -> Iterator[list[CaptionedItem]]:

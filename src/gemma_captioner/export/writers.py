@@ -18,6 +18,7 @@ from ..dataset import sidecar
 from ..dataset.parquet import import_pyarrow
 from ..errors import StartError
 from ..storage.atomic import atomic_write
+from ..storage.filesystem import is_device
 
 Row = dict[str, Any]
 Writer = Callable[[Iterable[Row], Path], None]
@@ -28,10 +29,13 @@ _PARQUET_ROWS = 10_000  # rows per write
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that gets its final name when it is complete and synced. A different existing file is backed up.
 
-    Raises the errors of `sidecar.storage_error`, and `StartError` if the path is a folder.
+    Raises the errors of `sidecar.storage_error`, and `StartError` if the path is a folder, a pipe or a device, which a
+    rename would replace.
     """
     if path.is_dir():
         raise StartError(f"{path} is a folder: name a file in it, for example --output {path / 'captions'}")
+    if is_device(path):
+        raise StartError(f"{path} is a pipe or a device: name a regular file with --output")
     with (
         sidecar.map_storage_errors(path),
         atomic_write(path, rename=_replace_with_backup) as unfinished,

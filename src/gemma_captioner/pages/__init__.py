@@ -6,6 +6,7 @@ Values such as captions, prompts and file names are escaped: a page shows them a
 import base64
 import io
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,8 +27,18 @@ def _templates() -> Environment:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Render a page from `template`, which extends `base.html`."""
-    return _templates().get_template(template).render(**values)
+    """Render a page from `template`, which extends `base.html`. UTF-8 can encode it, whatever bytes a file name has."""
+    return _templates().get_template(template).render(**values).encode("utf-8", "backslashreplace").decode()
+
+
+def require_page_path(path: Path) -> None:
+    """Raises `OSError` for a folder, and for a file that is no page, such as a caption: it would be lost."""
+    if path.is_dir():
+        raise IsADirectoryError
+    if path.is_file():
+        with path.open("rb") as file:
+            if (start := file.read(15)) and start.lower() != b"<!doctype html>":
+                raise OSError("it exists, and is not an HTML page")
 
 
 def jpeg_data_url(pixels: Pixels, width: int, height: int | None = None) -> str:

@@ -113,6 +113,8 @@ def _names_in(folder: Path) -> list[str]:
 
 def _grouped(folder: Path) -> dict[str, list[MediaItem]]:
     """Path without extension, with and without number -> its files, in natural order."""
+    if is_local(folder) and not folder.is_dir():
+        raise UsageError(f"--control {folder} is not a folder: give the folder of the source images")
     groups: dict[str, list[MediaItem]] = {}
     for one in Discovery([Root(folder, folder, folder)], SelectionSettings(recursive=True)):
         if isinstance(one.item, Folder):

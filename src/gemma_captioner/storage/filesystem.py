@@ -26,9 +26,14 @@ _BLOCK_BYTES = 1 << 20  # block size for larger files: three seeks in a clip of 
 
 
 def parse_path(text: str | Path) -> Path:
-    """Convert a path or a URL. Raises `UsageError` if the file system is unknown or its package is not installed."""
+    """Convert a path or a URL.
+
+    Raises `UsageError` for an empty text, such as that of an unset shell variable, and if the file system is unknown or
+    its package is not installed.
+    """
     if not isinstance(text, str):
         return text
+    _require_text(text)
     text = text.removeprefix("file://")
     if not _URL.match(text):
         return Path(text)
@@ -48,13 +53,20 @@ def parse_path(text: str | Path) -> Path:
 
 
 def parse_local_path(text: str | Path) -> Path:
-    """Convert a path on this machine. Raises `UsageError` for a URL."""
+    """Convert a path on this machine. Raises `UsageError` for a URL and for an empty text."""
+    if isinstance(text, str):
+        _require_text(text)
     if isinstance(text, str) and _URL.match(text):
         raise UsageError(
             f"{text}: this command requires a local folder: copy the files to this machine first. Only `caption` and "
             "`restore` work in object stores"
         )
     return Path(text)
+
+
+def _require_text(text: str) -> None:
+    if not text:
+        raise UsageError("the path is empty: give a folder or a file; the current folder is .")
 
 
 def is_local(path: Path) -> bool:
