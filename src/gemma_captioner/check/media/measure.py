@@ -140,7 +140,7 @@ class _MotionSearch:
         small = reformatter.reformat(frame, width, height, format="bgr24", interpolation=Interpolation.AREA)
         picture = small.to_ndarray()
         gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        picture[gray < _DARK] = 0
+        picture = cv2.copyTo(picture, cv2.inRange(gray, _DARK, 255))
         # The detector counts in frames, so that a variable frame rate does not matter.
         found = self._detector.process_frame(FrameTimecode(self.frames, 1.0), picture)
         self.cuts += [cut.frame_num for cut in found]
