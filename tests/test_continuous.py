@@ -161,3 +161,45 @@ def test_where_an_answer_ends(tokens, limit, kept, reason):
     for token in tokens:
         answer.add(token)
     assert (answer.tokens, answer.finish_reason) == (kept, reason)
+
+
+def test_frames_encoded_ahead_give_the_same_answers(monkeypatch):
+    """As on CUDA, where this runs beside the decode steps. Each frame is encoded once, most of them ahead."""
+    ahead, encoded = [], []
+    for encodes_ahead in (False, True):
+        with open_session(batch_size=8) as session:
+            session.encodes_ahead = encodes_ahead
+            encode = session.vision.encode
+
+            def count(clips: Any, *, beside: bool = False, encode: Any = encode) -> Any:
+                encoded.append(len(clips))
+                ahead.append(len(clips) * beside)
+                return encode(clips, beside=beside)
+
+            monkeypatch.setattr(session.vision, "encode", count)
+            got = answers(session, of_many_lengths(session, monkeypatch, longest=48))
+        if not encodes_ahead:
+            assert (sum(encoded), sum(ahead)) == (32, 0)
+            expected = {n: reply.text for n, reply in got.items()}
+            encoded.clear(), ahead.clear()
+    assert {n: reply.text for n, reply in got.items()} == expected
+    assert sum(encoded) == 32 and sum(ahead) >= 16
+
+
+def test_out_of_memory_while_encoding_ahead_changes_no_answer(monkeypatch):
+    with open_session(batch_size=8) as session:
+        expected = answers(session, of_many_lengths(session, monkeypatch, longest=48))
+    with open_session(batch_size=8) as session:
+        session.encodes_ahead = True
+        encode, chunk, failures = session.vision.encode, session.vision.chunk, []
+
+        def run_out(clips: Any, *, beside: bool = False) -> Any:
+            if beside and len(failures) < 2:
+                failures.append(True)
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return encode(clips, beside=beside)
+
+        monkeypatch.setattr(session.vision, "encode", run_out)
+        got = answers(session, of_many_lengths(session, monkeypatch, longest=48))
+        assert session.vision.chunk == chunk // 2  # the second shortage in succession
+    assert {n: reply.text for n, reply in got.items()} == {n: reply.text for n, reply in expected.items()}

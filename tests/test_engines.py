@@ -296,7 +296,7 @@ def test_a_step_of_the_loop_asks_nothing_of_the_device():
         ids = torch.tensor([[0] * (longest - len(t)) + t for t in tokens])
         mask = torch.tensor([[False] * (longest - len(t)) + [True] * len(t) for t in tokens])
         runner = DecodeRunner(session.model, 2, longest + 8, constant_shapes=True)
-        images = session.vision.embed_images([r.frames.pixels for r in asked], ids)
+        images = session.vision.model_inputs(session.vision.encode([r.frames.pixels for r in asked]), ids)
         logits = runner.prefill([0, 1], ids, mask, images)
         runner.use_rows(2, longest)
         runner.set_tokens([0, 1], logits.argmax(-1))

@@ -5,7 +5,7 @@ The rows beside it go on. Unlike in a batch that starts and ends as a whole, one
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ class PendingRequest:
     tokens: list[int]  # of the prompt
     submitted_at: float  # time.monotonic()
     sounds: Sequence[Features] = ()  # of what precedes the request, and of the request itself
+    images: list[torch.Tensor] = field(default_factory=list, compare=False)  # features of its frames, once encoded
 
     @property
     def max_total_tokens(self) -> int:

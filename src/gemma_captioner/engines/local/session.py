@@ -22,6 +22,7 @@ from .families import Family
 from .fused import FusedLayers, compile_region
 from .graphs import GraphPool
 from .hardware import has_bf16, is_out_of_memory
+from .media_encoder import MediaEncoder, forget_images
 from .memory import MemoryPlan, Precision
 from .processor import Processor
 from .prompting import encode_prompt, request_turns
@@ -50,6 +51,7 @@ class LocalSession(Session):
         self.model = model
         self.vision = VisionEncoder(model, family, processor)
         self.audio = AudioEncoder(model, family.audio, processor) if family.audio and spec.max_audio_s else None
+        self.media = MediaEncoder(self.vision, self.audio)
         self._family = family
         self._processor = processor
         self._settings = settings
@@ -67,7 +69,6 @@ class LocalSession(Session):
         self._shortages = 0  # times in succession that memory ran out
         self._num_requests = 0  # whose prompts were read
         self._passed_over = 0  # requests that were read since the oldest waits
-        self._is_encoding = False
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._report = _report_once(self._results)
         self._prepare_stopping(plan.precision)
@@ -84,6 +85,7 @@ class LocalSession(Session):
         # CUDA graphs cannot capture copies between devices, and compiled layers would drop the hooks that make them.
         spread = len(set((getattr(self.model, "hf_device_map", None) or {}).values())) > 1
         self.can_fuse = device.type == "cuda" and not spread and has_bf16(device.type)
+        self.encodes_ahead = device.type == "cuda" and not spread  # a CPU has no idle units
         self._fused: FusedLayers | None = None
         # Graphs cannot capture host synchronization either. bitsandbytes' 8-bit layers synchronize to find outliers,
         # and mixtures of experts on older GPUs synchronize to count tokens.
@@ -234,22 +236,19 @@ class LocalSession(Session):
         assert self._batch is not None
         self._num_requests += len(requests)
         with self._compiled_layers() or nullcontext():
-            return self._batch.prefill(requests, self._encode)
-
-    def _encode(self, requests: Sequence[PendingRequest], input_ids: torch.Tensor) -> dict[str, Any]:
-        self._is_encoding = True
-        clips = [frames.pixels for pending in requests for frames in pending.request.all_frames]
-        inputs = self.vision.embed_images(clips, input_ids)
-        if self.audio is not None and (sounds := [sound for pending in requests for sound in pending.sounds]):
-            inputs |= self.audio.embed_audio(sounds, input_ids)
-        self._is_encoding = False
-        return inputs
+            finished = self._batch.prefill(requests, self.media.model_inputs)
+        forget_images(requests)
+        return finished
 
     @torch.inference_mode()
     def _decode(self) -> list[Running]:
         assert self._batch is not None
         has_room = len(self._batch) < min(self._batch.rows, self._limits.rows)
         self._batch.choose_rows(can_refill=has_room and any(map(self._batch.suits, list(self._pending))))
+        if self.encodes_ahead:
+            with self._request_added:
+                next_ones = self._pending[: max(1, self._batch.rows // _REFILL_SHARE)]
+            self.media.encode_ahead(next_ones)
         fused = self._fused
         with fused or nullcontext():
             finished = self._batch.decode(capture=fused is None or not fused.is_checking, stop=self._stop)
@@ -298,7 +297,7 @@ class LocalSession(Session):
                 raise
         # Outside of the handler: the error's stack frames keep tensors alive.
         assert self._batch is not None
-        self._shortages, was_encoding, self._is_encoding = self._shortages + 1, self._is_encoding, False
+        self._shortages, was_encoding, self.media.is_encoding = self._shortages + 1, self.media.is_encoding, False
         if self._shortages == 1:
             pass
         elif was_encoding and self.vision.chunk > 1:
@@ -317,6 +316,7 @@ class LocalSession(Session):
             self._limits, self._successes = replace(self._limits, rows=max(1, min(self._limits.rows, rows))), 0
         with self._request_added:
             self._pending[:0] = requests
+            forget_images(self._pending)
         if not self._batch:
             self._batch = None
         if self.model.device.type == "cuda":

@@ -1,4 +1,8 @@
-"""Encodes frames for the language model: normalizes on the device, encodes in chunks, skips duplicate frames."""
+"""Encodes frames for the language model: normalizes on the device, encodes in chunks, skips duplicate frames.
+
+On CUDA, frames of later requests are encoded in a stream of their own. Decode steps read weights and caches for most of
+their time and leave the arithmetic units idle, which encoding needs.
+"""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +27,7 @@ class VisionEncoder:
         self._model, self._family = model, family
         # Frames per call; halved if memory runs out. Without bf16 in hardware, attention stores all of its scores.
         self.chunk = VISION_CHUNK if has_bf16(model.device.type) else 1
+        self._stream = torch.cuda.Stream() if model.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         images = processor.images
         # The processor's arithmetic for all 256 pixel values, so that results equal the processor's bit for bit.
         pixel_values = (np.arange(256, dtype=np.float64) * images.rescale_factor).astype(np.float32)
@@ -32,16 +37,33 @@ class VisionEncoder:
         shift, scale = (np.array(x, dtype=np.float32)[:, None] for x in (mean, std))
         self._normalization_table = torch.from_numpy((pixel_values[None] - shift) / scale).to(model.device)  # [3, 256]
 
-    def embed_images(self, clips: Sequence[Pixels], input_ids: torch.Tensor) -> dict[str, Any]:
-        """Return the image arguments of the model's `forward`. clips: uint8 [n, height, width, 3] each."""
+    def encode(self, clips: Sequence[Pixels], *, beside: bool = False) -> list[torch.Tensor]:
+        """Return the features of each frame, in order. clips: uint8 [n, height, width, 3] each.
+
+        beside: On CUDA, let the frames be encoded in another stream, while the current one does what it is given next.
+        """
+        if self._stream is None or not beside:
+            return self._encode(clips)
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            return self._encode(clips)
+
+    def model_inputs(self, features: Sequence[torch.Tensor], input_ids: torch.Tensor) -> dict[str, Any]:
+        """Return the image arguments of the model's `forward`. features: of all frames of the prompts, in order."""
+        if self._stream is not None:
+            here = torch.cuda.current_stream()
+            here.wait_stream(self._stream)
+            for tensor in features:
+                tensor.record_stream(here)  # the other stream must not reuse its memory before this one has read it
+        return self._family.vision_inputs(list(features), input_ids == self._model.config.image_token_id)
+
+    def _encode(self, clips: Sequence[Pixels]) -> list[torch.Tensor]:
         frames, indices = deduplicate_frames(clips)
         features: list[torch.Tensor] = []
         for chunk in _chunks(frames, self.chunk):
             values = self.normalize(self._to_device(np.stack(chunk)))  # float32: the vision tower casts it
             features += self._family.encode_images(self._model, values)
-        return self._family.vision_inputs(
-            [features[i] for i in indices], input_ids == self._model.config.image_token_id
-        )
+        return [features[i] for i in indices]
 
     def _to_device(self, pixels: Pixels) -> torch.Tensor:
         """Copy asynchronously through pinned memory on CUDA: the next chunk is stacked while this one is encoded."""
