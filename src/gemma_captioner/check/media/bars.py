@@ -19,6 +19,7 @@ _MAX_BLACK, _MAX_DEVIATION = 48.0, 3.0  # levels
 _MIN_STEP = 6.0  # levels that differ where a bar ends
 _MIN_EDGE, _MIN_EDGE_OF_EQUAL = 0.5, 0.25  # shares of a bar's length that differ; bars of equal width need less
 _MIN_BLURRED_BAR, _MIN_BLURRED_EDGE = 0.04, 0.3
+_CLEAR_PEAK, _CLEAR_EDGE, _PLAIN_LEVELS = 20.0, 0.95, (40.0, 215.0)  # of bars around a plain picture
 _MIN_PEAK = 4.0  # how much steeper the edge of a blurred bar is than the bar
 _MAX_DETAIL = 0.35  # the fine detail of a blurred bar, relative to that between the bars
 _MIN_VARIATION, _MIN_VARIATION_OF_COPY = 4.0, 0.7  # levels along a blurred bar; a plain ground has less
@@ -89,7 +90,16 @@ def blurred(gray: Gray) -> Bars:
         > _MAX_DETAIL * inside
     ):
         return NONE
-    return (top / height, bottom / height) if _show_a_copy(gray, top, bottom) else NONE
+    if not (peaks.max() >= _CLEAR_PEAK and _are_plain(gray, top, bottom)) and not _show_a_copy(gray, top, bottom):
+        return NONE
+    return top / height, bottom / height
+
+
+def _are_plain(gray: Gray, top: int, bottom: int) -> bool:
+    """Whether the bars end at lines without a gap, and are neither black nor as bright as the ground of a product."""
+    edges = _edge_share(gray, top), _edge_share(gray[::-1], bottom)
+    levels = float(gray[: top - 3].mean()), float(gray[gray.shape[0] - bottom + 3 :].mean())
+    return min(edges) >= _CLEAR_EDGE and _PLAIN_LEVELS[0] <= min(levels) <= max(levels) <= _PLAIN_LEVELS[1]
 
 
 def _show_a_copy(gray: Gray, top: int, bottom: int) -> bool:
