@@ -252,6 +252,26 @@ def test_bars_are_measured(level, part):
     assert bars.on_both_axes(bars.black, [gray]) == bars.on_both_axes(bars.blurred, [gray]) == ((0, 0), (0, 0))
 
 
+@pytest.mark.parametrize(("level", "is_bar"), [(120, True), (250, False)])  # the ground of a product is bright
+def test_bars_of_one_color_are_found_if_they_are_not_bright(level, is_bar):
+    gray = cv2.cvtColor(scene(2), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    framed = cv2.copyMakeBorder(gray, 0, 0, 60, 60, cv2.BORDER_CONSTANT, value=level)
+    above, beside = bars.on_both_axes(bars.blurred, [framed])
+    assert above == (0, 0) and (beside == pytest.approx([60 / framed.shape[1]] * 2, abs=0.01)) is is_bar
+
+
+def test_one_bar_that_copies_the_picture_is_enough():
+    """The picture can be plain at its other edge."""
+    gray = cv2.cvtColor(scene(4), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    profile = cv2.GaussianBlur(gray[: len(gray) // 2].mean(axis=0)[None], (0, 0), 12)
+    copy = 120 + 2 * (profile - profile.mean()) / profile.std()
+    framed = np.vstack([np.repeat(copy, 60, axis=0), gray, np.full((60, gray.shape[1]), 230, np.float32)])
+    above, _ = bars.on_both_axes(bars.blurred, [framed])
+    assert above == pytest.approx([60 / framed.shape[0]] * 2, abs=0.02)
+    framed[:60] = 230
+    assert bars.on_both_axes(bars.blurred, [framed])[0] == (0, 0)
+
+
 def test_a_black_frame_and_a_dark_ground_are_no_bars():
     dark = np.full((240, 320), 4, np.float32)
     cv2.circle(dark, (160, 120), 40, 200, -1)  # a subject on a black ground

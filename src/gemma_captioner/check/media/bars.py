@@ -1,4 +1,4 @@
-"""Finds bars at the edges of pictures: black ones, and ones that show a blurred copy of the picture. Pure functions.
+"""Finds bars at the edges of pictures: black ones, and ones of one color or with a blurred copy. Pure functions.
 
 The thresholds were set on one half of a collection of photographs and counted on the other: docs/decisions.md.
 """
@@ -19,7 +19,7 @@ _MAX_BLACK, _MAX_DEVIATION = 48.0, 3.0  # levels
 _MIN_STEP = 6.0  # levels that differ where a bar ends
 _MIN_EDGE, _MIN_EDGE_OF_EQUAL = 0.5, 0.25  # shares of a bar's length that differ; bars of equal width need less
 _MIN_BLURRED_BAR, _MIN_BLURRED_EDGE = 0.04, 0.3
-_CLEAR_PEAK, _CLEAR_EDGE, _PLAIN_LEVELS = 20.0, 0.95, (40.0, 215.0)  # of bars around a plain picture
+_CLEAR_PEAK, _CLEAR_EDGE, _PLAIN_LEVELS = 20.0, 0.85, (40.0, 215.0)  # of bars around a plain picture
 _MIN_PEAK = 4.0  # how much steeper the edge of a blurred bar is than the bar
 _MAX_DETAIL = 0.35  # the fine detail of a blurred bar, relative to that between the bars
 _MIN_VARIATION, _MIN_VARIATION_OF_COPY = 4.0, 0.7  # levels along a blurred bar; a plain ground has less

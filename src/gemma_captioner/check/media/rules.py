@@ -152,8 +152,8 @@ MEDIA_RULES: Mapping[str, MediaRule] = {
     "black_bars": MediaRule(
         "note", "black bars at its edges, which a model learns to draw", "crop them away", check=_black_bars),
     "blurred_bars": MediaRule(
-        "note", "bars that show a blurred copy of the picture, which a model learns to draw", "crop them away",
-        check=_blurred_bars),
+        "note", "bars of one color or with a blurred copy of the picture, which a model learns to draw",
+        "crop them away", check=_blurred_bars),
     "static_clip": MediaRule(
         "note", "a clip in which nothing moves", "train on one of its frames as an image, or leave it out",
         check=_static),
