@@ -21,7 +21,19 @@ from typing import Any
 
 import torch
 import transformers
-from gpu_checks import ENDS, PAD, Found, attention_kernels, checks, modes, seconds, synchronize, tokens_of
+from gpu_checks import (
+    ENDS,
+    PAD,
+    Found,
+    attention_kernels,
+    checks,
+    modes,
+    of_many_lengths,
+    seconds,
+    synchronize,
+    through_queue,
+    tokens_of,
+)
 from gpu_model import GPU, SMOKE, Bench, Workload, floor_seconds, free_memory, inputs_of, open_bench, requests_for
 
 from gemma_captioner.engines.local.batching import column_bucket
@@ -201,6 +213,15 @@ def throughput(work: Workload, name: str, size: Architecture, report: Report, ra
             ):
                 with modes(bench, **options):
                     report.run(f"{name}, {rows} {kind}, {part}", lambda rows=rows: ours(rows))
+            queue = of_many_lengths(requests)
+            for part, ahead in (("as a queue", True), ("as a queue, no frames encoded ahead", False)):
+                with modes(bench, ahead=ahead):
+                    report.run(
+                        f"{name}, {len(queue)} {kind}, {part}",
+                        lambda queue=queue, rows=min(row_counts[0], max(1, len(requests) // 3)): {
+                            "rate": len(queue) / seconds(lambda: through_queue(bench, queue, rows))
+                        },
+                    )
             few = requests[: 2 if is_clips else PLAIN_BATCH]
             with modes(bench, fused=False):
                 for label, batch, some in (("a", 1, few), ("b", PLAIN_BATCH, requests[: 2 * PLAIN_BATCH])):

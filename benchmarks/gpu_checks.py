@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gemma_captioner.engines.local import generation
 from gemma_captioner.engines.local.memory import Architecture
-from gemma_captioner.types import Reply, Request
+from gemma_captioner.types import Failed, Reply, Request
 
 Found = dict[str, Any]
 LAYERS = 6
@@ -45,16 +45,41 @@ def tokens_of(bench: Bench, requests: Sequence[Request]) -> list[list[int]]:
     return bench.session.generate_batch(pending(bench, requests))[: len(requests)]
 
 
+def through_queue(bench: Bench, requests: Sequence[Request], rows: int | None = None) -> list[Reply | Failed]:
+    """Let the session answer requests in its own thread, in a batch of so many rows that is refilled."""
+    session, planned = bench.session, bench.session._planned
+    if rows is not None:
+        session._limits = session._planned = replace(planned, rows=rows)
+    for request in requests:
+        session.submit(request)
+    replies: list[Reply | Failed] = []
+    while len(replies) < len(requests):
+        replies += session.poll(1.0)
+    session._limits = session._planned = planned
+    return replies
+
+
+def of_many_lengths(requests: Sequence[Request]) -> list[Request]:
+    """Let answers end after an eighth to all of their tokens, so that rows are refilled at different times."""
+    return [replace(r, max_new_tokens=max(2, r.max_new_tokens * (n % 8 + 1) // 8)) for n, r in enumerate(requests)]
+
+
 @contextmanager
 def modes(
-    bench: Bench, *, graphs: bool | None = None, fused: bool | None = None, cudnn: bool = False
+    bench: Bench,
+    *,
+    graphs: bool | None = None,
+    fused: bool | None = None,
+    cudnn: bool = False,
+    ahead: bool | None = None,
 ) -> Iterator[None]:
     """Turn parts of the engine on or off. None: as they are."""
     session, no_cudnn = bench.session, generation._no_cudnn_attention
     if cudnn:
         generation._no_cudnn_attention = nullcontext
-    before = session.graphs.enabled, session.can_fuse
+    before = session.graphs.enabled, session.can_fuse, session.encodes_ahead
     session.graphs.enabled = before[0] if graphs is None else graphs
+    session.encodes_ahead = before[2] if ahead is None else ahead
     if fused is not None:
         session.can_fuse, session._num_requests = fused, 10**6
         if session._fused is not None:
@@ -62,7 +87,7 @@ def modes(
     try:
         yield
     finally:
-        session.graphs.enabled, session.can_fuse = before
+        session.graphs.enabled, session.can_fuse, session.encodes_ahead = before
         generation._no_cudnn_attention = no_cudnn
 
 
@@ -205,22 +230,29 @@ def checks(work: Workload, size: Architecture) -> Iterator[tuple[str, Callable[[
         after = tokens_of(bench, images)
         return {"ok": off and len(told) == int(work.device == "cuda") and len(after) == 7, "told": " ".join(told)}
 
+    def encoded_ahead_against_not() -> Found:
+        """Frames that are read too early or overwritten change nearly all answers; bf16 in other batches, a few."""
+        rows, texts = 16 if work.device == "cuda" else 4, []
+        asked = of_many_lengths(requests_for(small, 3 * rows, clips=False, new_tokens=24))
+        for ahead in (True, False):
+            with modes(bench, ahead=ahead):
+                replies = through_queue(bench, asked, rows)
+            texts.append({r.request_id: r.text for r in replies if isinstance(r, Reply)})
+        share = sum(texts[0].get(n) == text for n, text in texts[1].items()) / len(asked)
+        return {"ok": share >= 0.5, "equal": share}
+
     def out_of_memory() -> Found:
         if work.device == "cpu":
             return {"ok": True, "note": "CUDA only"}
         used = torch.cuda.memory_reserved() + torch.cuda.mem_get_info()[1] // 100
         torch.cuda.set_per_process_memory_fraction(min(1.0, used / torch.cuda.mem_get_info()[1]))
-        session, replies = bench.session, []
         try:
             many = requests_for(small, 48, clips=False, new_tokens=24)
-            for request in many:
-                session.submit(request)
-            while len(replies) < len(many):
-                replies += session.poll(1.0)
+            replies = through_queue(bench, many)
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
         answered = sum(isinstance(reply, Reply) for reply in replies)
-        return {"ok": answered > 0, "answered": f"{answered} of {len(many)}", "chunk": session.vision.chunk}
+        return {"ok": answered > 0, "answered": f"{answered} of {len(many)}", "chunk": bench.session.vision.chunk}
 
     def memory_over_batches() -> Found:
         reserved = []
@@ -233,7 +265,7 @@ def checks(work: Workload, size: Architecture) -> Iterator[tuple[str, Callable[[
     try:
         for check in (
             graph_against_eager, compiled_against_eager, teacher_forced, against_generate, padded_against_alone,
-            forced_capture_failure, out_of_memory, memory_over_batches,
+            forced_capture_failure, encoded_ahead_against_not, out_of_memory, memory_over_batches,
         ):  # fmt: skip
             yield check.__name__.replace("_", " "), check
     finally:
