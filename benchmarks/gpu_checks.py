@@ -77,9 +77,9 @@ def modes(
     session, no_cudnn = bench.session, generation._no_cudnn_attention
     if cudnn:
         generation._no_cudnn_attention = nullcontext
-    before = session.graphs.enabled, session.can_fuse, session.encodes_ahead
+    before = session.graphs.enabled, session.can_fuse, session.media.encodes_ahead
     session.graphs.enabled = before[0] if graphs is None else graphs
-    session.encodes_ahead = before[2] if ahead is None else ahead
+    session.media.encodes_ahead = before[2] if ahead is None else ahead
     if fused is not None:
         session.can_fuse, session._num_requests = fused, 10**6
         if session._fused is not None:
@@ -87,7 +87,7 @@ def modes(
     try:
         yield
     finally:
-        session.graphs.enabled, session.can_fuse, session.encodes_ahead = before
+        session.graphs.enabled, session.can_fuse, session.media.encodes_ahead = before
         generation._no_cudnn_attention = no_cudnn
 
 

@@ -168,7 +168,7 @@ def test_frames_encoded_ahead_give_the_same_answers(monkeypatch):
     ahead, encoded = [], []
     for encodes_ahead in (False, True):
         with open_session(batch_size=8) as session:
-            session.encodes_ahead = encodes_ahead
+            session.media.encodes_ahead = encodes_ahead
             encode = session.vision.encode
 
             def count(clips: Any, *, beside: bool = False, encode: Any = encode) -> Any:
@@ -186,20 +186,30 @@ def test_frames_encoded_ahead_give_the_same_answers(monkeypatch):
     assert sum(encoded) == 32 and sum(ahead) >= 16
 
 
-def test_out_of_memory_while_encoding_ahead_changes_no_answer(monkeypatch):
-    with open_session(batch_size=8) as session:
-        expected = answers(session, of_many_lengths(session, monkeypatch, longest=48))
-    with open_session(batch_size=8) as session:
-        session.encodes_ahead = True
-        encode, chunk, failures = session.vision.encode, session.vision.chunk, []
+@pytest.mark.parametrize("rows", [1, 4])
+def test_without_memory_to_encode_ahead_all_is_answered(monkeypatch, rows):
+    with open_session(batch_size=rows) as session:
+        session.media.encodes_ahead = True
+        encode, planned, chunk, failures = session.vision.encode, session._limits, session.vision.chunk, []
 
         def run_out(clips: Any, *, beside: bool = False) -> Any:
-            if beside and len(failures) < 2:
+            if beside:
                 failures.append(True)
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return encode(clips, beside=beside)
+            return encode(clips)
 
         monkeypatch.setattr(session.vision, "encode", run_out)
-        got = answers(session, of_many_lengths(session, monkeypatch, longest=48))
-        assert session.vision.chunk == chunk // 2  # the second shortage in succession
-    assert {n: reply.text for n, reply in got.items()} == {n: reply.text for n, reply in expected.items()}
+        got = answers(session, [request(n, max_new_tokens=8) for n in range(6)])
+        assert len(got) == 6 and all(isinstance(reply, Reply) for reply in got.values())
+        assert (session._limits, session.vision.chunk, len(failures)) == (planned, chunk, 1)
+
+
+def test_several_prompts_of_a_file_share_what_is_encoded_ahead():
+    with open_session(batch_size=8) as session:
+        clip = request(0, num_frames=3)
+        asked = [replace(clip, id=number, prompt=f"Prompt {number}.") for number in range(3)]
+        pending = [session.prepare(one) for one in asked]
+        session.media.encode_ahead(pending)
+        first, *others = (each.images for each in pending)
+        assert len(first) == 3
+        assert all(a is b for other in others for a, b in zip(first, other, strict=True))

@@ -442,6 +442,27 @@ def test_an_export_into_the_dataset_is_no_part_of_the_next_one(command, dataset,
         assert sum(1 for path in (dataset / "linked").rglob("*.txt")) == len(truth)
 
 
+def test_originals_in_the_folder_of_the_export_are_exported(command, tmp_path):
+    for name in ("set/a.png", "set/train/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+        (tmp_path / name).with_suffix(".txt").write_text("A caption.")
+    folder = tmp_path / "set"
+    done = command("export", folder, "--for", "webdataset", "--recursive", "--output", folder / "train")
+    assert done.code == 0 and "2 written" in done.err
+    done = command("export", ".", "--for", "ai-toolkit", "--output", "../set", cwd=folder)
+    assert "--control" not in done.err
+    done = command("export", ".", "--for", "csv", "--output", "../set/all.csv", cwd=folder)
+    assert done.code == 0 and "1 written" in done.err
+
+
+def test_an_export_that_leaves_out_all_says_so(command, tmp_path):
+    (tmp_path / "a.png").symlink_to("missing.png")
+    (tmp_path / "a.txt").write_text("A caption.")
+    done = command("export", tmp_path, "--for", "csv")
+    assert done.code == 1 and "none of the 1 captioned file can be exported: see above" in done.err
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no chmod")
 def test_a_file_that_the_tar_cannot_read_fails_alone(tmp_path):
     folder = tmp_path / "set"

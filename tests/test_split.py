@@ -298,7 +298,7 @@ def test_a_name_that_is_not_utf8_ends_no_other_split(command, tmp_path):
 def test_a_video_without_a_clip_says_why(command, tmp_path):
     scenes(tmp_path / "film.mp4", [30])
     done = command("split", tmp_path / "film.mp4", "--output", tmp_path / "clips", "--detector", "none")
-    assert done.code == 0 and done.out.endswith(": 0 clips: no scene is as long as --min 2s\n")
+    assert done.code == 0 and done.out.endswith(": no clips, because no scene is as long as --min 2s\n")
     training = ("--for", "musubi:wan", "--train-frames", "81", "--detector", "none")
     done = command("split", tmp_path / "film.mp4", "--output", tmp_path / "clips", *training)
-    assert done.out.endswith(": no scene has 81 frames, as --train-frames requires, at 16 a second\n")
+    assert done.out.endswith(": no clips, because no scene has 81 frames at 16 per second (--train-frames)\n")

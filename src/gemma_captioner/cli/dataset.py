@@ -56,8 +56,8 @@ def split(
             failed += 1
             err.print(f"failed: {printable(video)}: {error}", style="red", soft_wrap=True)
         else:
-            none = "" if count else f": no scene {cutting.required_length}"
-            out.print(f"{printable(video)}: {counted(count, 'clip')}{none}")
+            result = counted(count, "clip") if count else f"no clips, because {cutting.why_no_clip}"
+            out.print(f"{printable(video)}: {result}")
     return 3 if failed else 0
 
 

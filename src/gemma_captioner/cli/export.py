@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from ..config.targets import get_target, is_auxiliary, trainers
-from ..dataset.discover import resolve_roots
+from ..dataset.discover import absolute_path, resolve_roots
 from ..dataset.reader import CaptionedItem, read_captions
 from ..errors import ItemError, StartError, UsageError
 from ..export.control import require_readable_sources, write_control_folders
@@ -61,19 +62,20 @@ def export(
         raise UsageError(f"--control: the export for {trainer} has no sources of edits. Available: {able}")
     [root] = resolve_roots([folder], exporting.captions)
     sources = Sources(exporting.control)
-    to = output.absolute() if output else form.default_path(root.folder)
-    written = (to,) if to not in (None, root.folder) else ()  # links of an earlier export are no media of the dataset
-    selection = exclude_control(exporting.selection, [root], (*exporting.control, *written))
+    to = absolute_path(output) if output else form.default_path(root.folder)
+    selection = exclude_control(exporting.selection, [root], exporting.control)
     counts: Counter[str] = Counter()
     names = None if exporting.files is None else read_list(exporting.files)
     read = only(read_captions([root], selection, one_caption_per_line=one_caption_per_line), names)
-    found = _captioned(read, form, for_, sources, counts)
+    found = _captioned(read, form, for_, sources, to, counts)
     first = next(found, None)
     if first is None and (unread := counts["of a kind that it does not read"]):
         raise StartError(
             f"{printable(folder)} has {counted(unread, 'captioned file')}, all of a kind that {trainer} does not read: "
             "choose another trainer or folder"
         )
+    if first is None and counts["failed"]:
+        raise StartError(f"none of the {counted(counts['failed'], 'captioned file')} can be exported: see above")
     if first is None:
         raise StartError(
             f"{printable(folder)} has no captions for {trainer}: caption it first, or give their folder with --captions"
@@ -113,11 +115,14 @@ def _captioned(
     form: ExportFormat,
     for_: str,
     sources: Sources,
+    to: Path | None,
     counts: Counter[str],
 ) -> Iterator[CaptionedItem]:
     """The entries that can be exported. Counts the others and reports the failures."""
     for one in found:
         media = one if isinstance(one, MediaItem) else one.item
+        if media.path.is_symlink() and to in media.path.parents:
+            continue  # an earlier export into a folder of the dataset
         if isinstance(media, MediaItem) and is_auxiliary(media.name, for_):
             counts["masks or control images"] += 1
         elif isinstance(one, Failed):

@@ -149,7 +149,7 @@ def _require_current_folder() -> None:
     """Relative paths and worker processes need it."""
     try:
         os.getcwd()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise StartError("the current folder was deleted: change to another one with `cd` and run again") from error
 
 

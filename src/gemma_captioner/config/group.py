@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
     AliasChoices,
@@ -84,6 +84,11 @@ def journal_name(field: str, name: str) -> dict[str, Any]:
     return {"validation_alias": AliasChoices(field, name), "serialization_alias": name}
 
 
+def _holds_numbers(annotation: Any) -> bool:
+    """# int | None, tuple[int, ...] -> True      bool -> False"""
+    return annotation in (int, float) or any(map(_holds_numbers, get_args(annotation)))
+
+
 class SettingsGroup(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -91,8 +96,9 @@ class SettingsGroup(BaseModel):
     @classmethod
     def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
         """pydantic reads `frames = true` of a config file as 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise PydanticCustomError("not_a_switch", "not a switch")
+        has_bool = any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value]))
+        if has_bool and _holds_numbers(cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("bool_for_number", "no number")
         return value
 
     @classmethod

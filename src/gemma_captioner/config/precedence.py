@@ -20,7 +20,7 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Merge the layers; a later one overrides. Raises `UsageError` for an unknown preset or trainer."""
     flat: dict[str, Any] = {}
     for layer in map(_by_name, layers):
-        _check_engine(layer)
+        _check_engine(flat, layer)
         _merge_layer(flat, layer)
     if "for" in flat:
         flat["for_"] = flat.pop("for")
@@ -43,9 +43,9 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return flat
 
 
-def _check_engine(layer: Mapping[str, Any]) -> None:
-    """Raises `UsageError` if one layer names a server and an engine that would ignore it."""
-    engine = layer.get("engine")
+def _check_engine(flat: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
+    """Raises `UsageError` if the layer names a server and the engine of this or an earlier layer would ignore it."""
+    engine = layer.get("engine", flat.get("engine"))
     for option in ("base_url", "serve"):
         if layer.get(option) and engine in ("local", "scripted"):
             raise UsageError(
@@ -117,7 +117,7 @@ _REMEDIES = {  # by the type of pydantic's error
     "too_short": "give at least one",
     "string_too_short": "give some text",
     "finite_number": "give a finite number",
-    "not_a_switch": "this is not a switch: give a value, not true or false",
+    "bool_for_number": "give a number, not true or false",
     **dict.fromkeys(("int_parsing", "int_parsing_size", "int_type", "int_from_float"), "give a whole number"),
     **dict.fromkeys(("float_parsing", "float_type"), "give a number"),
     **dict.fromkeys(("bool_parsing", "bool_type"), "give true or false"),

@@ -19,8 +19,10 @@ def require_usable(entry: CaptionedItem, *, names_are_text: bool) -> None:
         if is_local(path) and (is_device(path) or not path.exists()):
             why = NO_REGULAR_FILE if path.exists() else "it is a link to a file that does not exist: remove it"
             raise ItemError(why if path == entry.item.path else f"its source {printable(path)}: {why}")
-    if names_are_text and encodable(entry.item.name) != entry.item.name:
-        raise ItemError("its name is not valid UTF-8, so the trainer could not read it in a file: rename it")
+    names = (entry.item.name, *(str(source.path) for source in entry.sources))
+    if names_are_text and any(encodable(name) != name for name in names):
+        which = "its name" if encodable(names[0]) != names[0] else "the name of its source"
+        raise ItemError(f"{which} is not valid UTF-8, so the trainer could not read it in a file: rename it")
 
 
 def path_inside(path: Path, folder: Path, remedy: str = "choose another --output") -> str:

@@ -109,7 +109,7 @@ def _sd_scripts(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
     yield to
 
 
-@lru_cache(maxsize=1)  # the row is written right after the check
+@lru_cache(maxsize=1)  # without sources, the row is written right after the check
 def _probe(item: MediaItem) -> "Probe":
     from ..media.probe import probe  # slow import that other formats do not need
 

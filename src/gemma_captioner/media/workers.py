@@ -96,8 +96,8 @@ class _PoolManager(PoolManager):
 class WorkerPool:
     """Worker processes, each limited to `memory` bytes. A file that crashes or exceeds the limit fails alone.
 
-    pebble's pool breaks down, with all running tasks, if a worker dies that pebble considers idle: it is killed while
-    idle, or crashes just as it starts a task. The next task then gets a new pool.
+    pebble's pool breaks down, with all running tasks, if a worker is killed while it is idle. The next task then gets
+    a new pool.
     """
 
     def __init__(self, workers: int, memory: int, timeout_s: float, timeout_remedy: str = "convert the file") -> None:

@@ -37,7 +37,8 @@ def require_page_path(path: Path) -> None:
         raise IsADirectoryError
     if path.is_file():
         with path.open("rb") as file:
-            if (start := file.read(15)) and start.lower() != b"<!doctype html>":
+            start = file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+            if start and not start.startswith((b"<!doctype html", b"<html")):
                 raise OSError("it exists, and is not an HTML page")
 
 

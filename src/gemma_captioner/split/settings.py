@@ -48,12 +48,12 @@ class SplitSettings(SettingsGroup):
         return clips_for(self.for_, self.train_frames) if self.for_ and self.train_frames else None
 
     @property
-    def required_length(self) -> str:
-        """What a scene must be to give a clip, after "no scene"."""
+    def why_no_clip(self) -> str:
+        """Why a video gave no clip."""
         if self.training_clips is None:
-            return f"is as long as --min {self.min}"
+            return f"no scene is as long as --min {self.min}"
         counts, rate = self.training_clips
-        return f"has {min(counts)} frames, as --train-frames requires" + (f", at {rate:g} a second" if rate else "")
+        return f"no scene has {min(counts)} frames{f' at {rate:g} per second' if rate else ''} (--train-frames)"
 
     @property
     def min_seconds(self) -> float:

@@ -19,7 +19,7 @@ _MAX_BLACK, _MAX_DEVIATION = 48.0, 3.0  # levels
 _MIN_STEP = 6.0  # levels that differ where a bar ends
 _MIN_EDGE, _MIN_EDGE_OF_EQUAL = 0.5, 0.25  # shares of a bar's length that differ; bars of equal width need less
 _MIN_BLURRED_BAR, _MIN_BLURRED_EDGE = 0.04, 0.3
-_CLEAR_PEAK, _CLEAR_EDGE, _PLAIN_LEVELS = 20.0, 0.85, (40.0, 215.0)  # of bars around a plain picture
+_CLEAR_PEAK, _CLEAR_EDGE, _PLAIN_LEVELS = 20.0, 0.85, (40.0, 215.0)  # of bars that need not copy the picture
 _MIN_PEAK = 4.0  # how much steeper the edge of a blurred bar is than the bar
 _MAX_DETAIL = 0.35  # the fine detail of a blurred bar, relative to that between the bars
 _MIN_VARIATION, _MIN_VARIATION_OF_COPY = 4.0, 0.7  # levels along a blurred bar; a plain ground has less
@@ -65,7 +65,7 @@ def _edge_share(gray: Gray, rows: int) -> float:
 
 
 def blurred(gray: Gray) -> Bars:
-    """The bars above and below that show a blurred, usually enlarged copy of the picture between them."""
+    """The bars above and below that show a blurred, usually enlarged copy of the picture, or one color."""
     height = gray.shape[0]
     first, last = max(6, int(_MIN_BLURRED_BAR * height)), int(_MAX_BAR * height)
     if last - first < 8:
@@ -90,12 +90,11 @@ def blurred(gray: Gray) -> Bars:
         > _MAX_DETAIL * inside
     ):
         return NONE
-    if not (peaks.max() >= _CLEAR_PEAK and _are_plain(gray, top, bottom)) and not _show_a_copy(gray, top, bottom):
-        return NONE
-    return top / height, bottom / height
+    is_clear = peaks.max() >= _CLEAR_PEAK and _have_clear_edges(gray, top, bottom)
+    return (top / height, bottom / height) if is_clear or _show_a_copy(gray, top, bottom) else NONE
 
 
-def _are_plain(gray: Gray, top: int, bottom: int) -> bool:
+def _have_clear_edges(gray: Gray, top: int, bottom: int) -> bool:
     """Whether the bars end at lines without a gap, and are neither black nor as bright as the ground of a product."""
     edges = _edge_share(gray, top), _edge_share(gray[::-1], bottom)
     levels = float(gray[: top - 3].mean()), float(gray[gray.shape[0] - bottom + 3 :].mean())

@@ -130,8 +130,13 @@ class ContinuousBatch:
             self._running[row].answer.add(token)
         return self._take_finished()
 
-    def decode(self, *, capture: bool, stop: threading.Event | None = None) -> list[Running]:
-        """Run decode steps up to the next look at their tokens. Return the requests whose answers have ended."""
+    def decode(
+        self, *, capture: bool, stop: threading.Event | None = None, meanwhile: Callable[[], None] = lambda: None
+    ) -> list[Running]:
+        """Run decode steps up to the next look at their tokens. Return the requests whose answers have ended.
+
+        meanwhile: Called when the steps are launched and, on an accelerator, still run.
+        """
         self._runner.use_rows(self._active, max(running.total_tokens for running in self._running.values()) - 1)
         while len(self._unread) < self._steps_per_read:
             if stop is not None and stop.is_set():
@@ -139,6 +144,7 @@ class ContinuousBatch:
             new = self._sampler(self._runner.step(capture=capture), range(self._active))
             self._runner.accept(new)
             self._unread.append(new)
+        meanwhile()
         self._read()
         return self._take_finished()
 

@@ -8,15 +8,21 @@ import torch
 
 from .audio import AudioEncoder
 from .continuous import PendingRequest
+from .hardware import is_out_of_memory
 from .vision import VisionEncoder
 
 
 class MediaEncoder:
-    """is_encoding: whether frames are being encoded, also after an error that ended it."""
+    """Its attributes are set by the session.
+
+    Attributes:
+        encodes_ahead: Whether the session calls `encode_ahead`. A lack of memory there ends it.
+        is_encoding: Whether frames are being encoded. An error leaves it True: that is where memory ran out.
+    """
 
     def __init__(self, vision: VisionEncoder, audio: AudioEncoder | None) -> None:
         self._vision, self._audio = vision, audio
-        self.is_encoding = False
+        self.encodes_ahead = self.is_encoding = False
 
     def model_inputs(self, requests: Sequence[PendingRequest], input_ids: torch.Tensor) -> dict[str, Any]:
         """Return the media arguments of the model's `forward`. Encodes the frames that are not encoded yet.
@@ -30,27 +36,42 @@ class MediaEncoder:
         return inputs
 
     def encode_ahead(self, waiting: Sequence[PendingRequest]) -> None:
-        """Encode frames of waiting requests, about a chunk. On CUDA, what is launched next runs beside it."""
-        chosen: list[PendingRequest] = []
+        """Encode frames of waiting requests, about a chunk, beside what runs on the device.
+
+        Several prompts of one file share its features. Requests with examples, references or sources are left to
+        their prefill, which encodes those of all its requests once.
+        """
+        chosen: dict[int, list[PendingRequest]] = {}  # by the identity of the frames
         num_frames = 0
         for pending in waiting:
-            if not pending.images and num_frames < self._vision.chunk:
-                chosen.append(pending)
-                num_frames += _num_frames(pending)
-        if chosen:
-            self._encode(chosen, beside=True)
+            frames = pending.request.frames
+            if pending.images or pending.request.context:
+                continue
+            if id(frames) in chosen:
+                chosen[id(frames)].append(pending)
+            elif num_frames < self._vision.chunk:
+                chosen[id(frames)] = [pending]
+                num_frames += len(frames.pixels)
+        if not chosen:
+            return
+        try:
+            self._encode([requests[0] for requests in chosen.values()], beside=True)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self.encodes_ahead = self.is_encoding = False
+            return
+        for first, *others in chosen.values():
+            for other in others:
+                other.images.extend(first.images)
 
     def _encode(self, requests: Sequence[PendingRequest], *, beside: bool = False) -> None:
         self.is_encoding = True
-        clips = [frames.pixels for pending in requests for frames in pending.request.all_frames]
-        features = iter(self._vision.encode(clips, beside=beside))
-        for pending in requests:
-            pending.images.extend(islice(features, _num_frames(pending)))
+        clips = [[frames.pixels for frames in pending.request.all_frames] for pending in requests]
+        features = iter(self._vision.encode([clip for of_one in clips for clip in of_one], beside=beside))
+        for pending, of_one in zip(requests, clips, strict=True):
+            pending.images.extend(islice(features, sum(map(len, of_one))))
         self.is_encoding = False
-
-
-def _num_frames(pending: PendingRequest) -> int:
-    return sum(len(frames.pixels) for frames in pending.request.all_frames)
 
 
 def forget_images(requests: Sequence[PendingRequest]) -> None:

@@ -85,7 +85,7 @@ class LocalSession(Session):
         # CUDA graphs cannot capture copies between devices, and compiled layers would drop the hooks that make them.
         spread = len(set((getattr(self.model, "hf_device_map", None) or {}).values())) > 1
         self.can_fuse = device.type == "cuda" and not spread and has_bf16(device.type)
-        self.encodes_ahead = device.type == "cuda" and not spread  # a CPU has no idle units
+        self.media.encodes_ahead = device.type == "cuda" and not spread  # a CPU has no idle units
         self._fused: FusedLayers | None = None
         # Graphs cannot capture host synchronization either. bitsandbytes' 8-bit layers synchronize to find outliers,
         # and mixtures of experts on older GPUs synchronize to count tokens.
@@ -245,16 +245,17 @@ class LocalSession(Session):
         assert self._batch is not None
         has_room = len(self._batch) < min(self._batch.rows, self._limits.rows)
         self._batch.choose_rows(can_refill=has_room and any(map(self._batch.suits, list(self._pending))))
-        if self.encodes_ahead:
-            with self._request_added:
-                next_ones = self._pending[: max(1, self._batch.rows // _REFILL_SHARE)]
-            self.media.encode_ahead(next_ones)
         fused = self._fused
         with fused or nullcontext():
-            finished = self._batch.decode(capture=fused is None or not fused.is_checking, stop=self._stop)
+            capture = fused is None or not fused.is_checking
+            finished = self._batch.decode(capture=capture, stop=self._stop, meanwhile=self._encode_ahead)
         if fused is not None:
             fused.is_checking = False
         return finished
+
+    def _encode_ahead(self) -> None:
+        if self.media.encodes_ahead:
+            self.media.encode_ahead(self._pending[: max(1, self._limits.rows // _REFILL_SHARE)])
 
     def generate_batch(self, requests: Sequence[PendingRequest]) -> list[list[int]]:
         """Answer requests together in the caller's thread, while the session is idle. Return their new tokens."""

@@ -36,15 +36,16 @@ class VisionEncoder:
             mean, std = images.image_mean, images.image_std
         shift, scale = (np.array(x, dtype=np.float32)[:, None] for x in (mean, std))
         self._normalization_table = torch.from_numpy((pixel_values[None] - shift) / scale).to(model.device)  # [3, 256]
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream())  # for weights and table: it reads no more
 
     def encode(self, clips: Sequence[Pixels], *, beside: bool = False) -> list[torch.Tensor]:
         """Return the features of each frame, in order. clips: uint8 [n, height, width, 3] each.
 
-        beside: On CUDA, let the frames be encoded in another stream, while the current one does what it is given next.
+        beside: On CUDA, encode the frames in another stream, beside what the current one was given before.
         """
         if self._stream is None or not beside:
             return self._encode(clips)
-        self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             return self._encode(clips)
 
