@@ -27,7 +27,7 @@ class VisionEncoder:
         self._model, self._family = model, family
         # Frames per call; halved if memory runs out. Without bf16 in hardware, attention stores all of its scores.
         self.chunk = VISION_CHUNK if has_bf16(model.device.type) else 1
-        self._stream = torch.cuda.Stream() if model.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream: torch.cuda.Stream | None = None  # of frames that are encoded beside other work
         images = processor.images
         # The processor's arithmetic for all 256 pixel values, so that results equal the processor's bit for bit.
         pixel_values = (np.arange(256, dtype=np.float64) * images.rescale_factor).astype(np.float32)
@@ -36,16 +36,17 @@ class VisionEncoder:
             mean, std = images.image_mean, images.image_std
         shift, scale = (np.array(x, dtype=np.float32)[:, None] for x in (mean, std))
         self._normalization_table = torch.from_numpy((pixel_values[None] - shift) / scale).to(model.device)  # [3, 256]
-        if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream())  # for weights and table: it reads no more
 
     def encode(self, clips: Sequence[Pixels], *, beside: bool = False) -> list[torch.Tensor]:
         """Return the features of each frame, in order. clips: uint8 [n, height, width, 3] each.
 
         beside: On CUDA, encode the frames in another stream, beside what the current one was given before.
         """
-        if self._stream is None or not beside:
+        if not beside or self._model.device.type != "cuda":
             return self._encode(clips)
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._stream.wait_stream(torch.cuda.current_stream())  # for the weights, which do not change afterwards
         with torch.cuda.stream(self._stream):
             return self._encode(clips)
 
