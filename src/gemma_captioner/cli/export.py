@@ -121,7 +121,7 @@ def _captioned(
     """The entries that can be exported. Counts the others and reports the failures."""
     for one in found:
         media = one if isinstance(one, MediaItem) else one.item
-        if media.path.is_symlink() and to in media.path.parents:
+        if to in media.path.parents and media.path.is_symlink():
             continue  # an earlier export into a folder of the dataset
         if isinstance(media, MediaItem) and is_auxiliary(media.name, for_):
             counts["masks or control images"] += 1

@@ -81,7 +81,8 @@ def blurred(gray: Gray) -> Bars:
     if peaks.max() < _MIN_PEAK or not around:
         return NONE
     bottom = height - 1 - max(around, key=lambda row: float(steepness[row - 1]))
-    if min(_edge_share(gray, top), _edge_share(gray[::-1], bottom)) < _MIN_BLURRED_EDGE:
+    edge = min(_edge_share(gray, top), _edge_share(gray[::-1], bottom))
+    if edge < _MIN_BLURRED_EDGE:
         return NONE
     detail = cv2.absdiff(gray, cv2.blur(gray, (5, 5))).mean(axis=1)
     inside = float(detail[top + 4 : height - bottom - 4].mean())
@@ -90,15 +91,14 @@ def blurred(gray: Gray) -> Bars:
         > _MAX_DETAIL * inside
     ):
         return NONE
-    is_clear = peaks.max() >= _CLEAR_PEAK and _have_clear_edges(gray, top, bottom)
+    is_clear = peaks.max() >= _CLEAR_PEAK and edge >= _CLEAR_EDGE and _have_plain_levels(gray, top, bottom)
     return (top / height, bottom / height) if is_clear or _show_a_copy(gray, top, bottom) else NONE
 
 
-def _have_clear_edges(gray: Gray, top: int, bottom: int) -> bool:
-    """Whether the bars end at lines without a gap, and are neither black nor as bright as the ground of a product."""
-    edges = _edge_share(gray, top), _edge_share(gray[::-1], bottom)
+def _have_plain_levels(gray: Gray, top: int, bottom: int) -> bool:
+    """Whether the bars are neither black nor as bright as the ground of a product."""
     levels = float(gray[: top - 3].mean()), float(gray[gray.shape[0] - bottom + 3 :].mean())
-    return min(edges) >= _CLEAR_EDGE and _PLAIN_LEVELS[0] <= min(levels) <= max(levels) <= _PLAIN_LEVELS[1]
+    return _PLAIN_LEVELS[0] <= min(levels) <= max(levels) <= _PLAIN_LEVELS[1]
 
 
 def _show_a_copy(gray: Gray, top: int, bottom: int) -> bool:

@@ -45,7 +45,7 @@ class VisionEncoder:
         if not beside or self._model.device.type != "cuda":
             return self._encode(clips)
         if self._stream is None:
-            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types for it
             self._stream.wait_stream(torch.cuda.current_stream())  # for the weights, which do not change afterwards
         with torch.cuda.stream(self._stream):
             return self._encode(clips)
