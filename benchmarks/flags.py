@@ -35,9 +35,9 @@ def labelled(name: str) -> list[dict[str, Any]]:
 
 def _by_flag(line: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the examples of an answer that is labeled with all its flags, except flags marked as unsure."""
-    said = {"caption": " ".join(line["answer"].split()), "prompt": line["prompt"]}
+    fields = {"caption": " ".join(line["answer"].split()), "prompt": line["prompt"]}
     flags = [flag for flag in JUDGED if flag not in line.get("unsure", ())]
-    return [{**said, "flag": flag, "expected": flag in line["flags"]} for flag in flags]
+    return [{**fields, "flag": flag, "expected": flag in line["flags"]} for flag in flags]
 
 
 def _by_sound(line: dict[str, Any]) -> list[dict[str, Any]]:

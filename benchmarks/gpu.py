@@ -175,7 +175,7 @@ def plain(bench: Bench, requests: list[Any], batch: int) -> int:
         part = requests[start : start + batch]
         inputs = {name: tensor.to(bench.model.device) for name, tensor in inputs_of(bench.processor, part).items()}
         with torch.inference_mode():
-            # The session cleared the model's generation config, so this passes the end tokens.
+            # The end tokens of the session, so that both end their answers alike.
             bench.model.generate(
                 **inputs, max_new_tokens=part[0].max_new_tokens, do_sample=False, eos_token_id=ENDS, pad_token_id=PAD
             )

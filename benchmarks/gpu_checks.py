@@ -182,15 +182,15 @@ def checks(work: Workload, size: Architecture) -> Iterator[tuple[str, Callable[[
         with modes(bench, fused=False):
             ours = tokens_of(bench, images)
         inputs = {k: v.to(work.device) for k, v in inputs_of(bench.processor, images).items()}
-        said = torch.tensor(ours, device=work.device)
-        inputs["input_ids"] = torch.cat([inputs["input_ids"], said[:, :-1]], 1)
+        answers = torch.tensor(ours, device=work.device)
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], answers[:, :-1]], 1)
         for name in ("attention_mask", "token_type_ids"):
             value = 1 if name == "attention_mask" else 0
-            more = torch.full_like(said[:, :-1], value)
+            more = torch.full_like(answers[:, :-1], value)
             inputs[name] = torch.cat([inputs[name], more], 1)
         with torch.inference_mode():
-            logits = bench.model(**inputs, logits_to_keep=said.shape[1]).logits
-        share = float((logits.argmax(-1) == said).float().mean())
+            logits = bench.model(**inputs, logits_to_keep=answers.shape[1]).logits
+        share = float((logits.argmax(-1) == answers).float().mean())
         return {"ok": share > 0.9, "equal tokens": share}
 
     def against_generate() -> Found:
@@ -198,10 +198,10 @@ def checks(work: Workload, size: Architecture) -> Iterator[tuple[str, Callable[[
             ours = tokens_of(bench, images)
         inputs = {k: v.to(work.device) for k, v in inputs_of(bench.processor, images).items()}
         with torch.inference_mode():
-            said = bench.model.generate(
+            sequences = bench.model.generate(
                 **inputs, max_new_tokens=24, do_sample=False, eos_token_id=ENDS, pad_token_id=PAD
             )
-        share = equal_share(ours, said[:, inputs["input_ids"].shape[1] :].tolist())
+        share = equal_share(ours, sequences[:, inputs["input_ids"].shape[1] :].tolist())
         return {"ok": share > 0.2, "equal tokens": share}  # one near tie changes the rest of a row
 
     def padded_against_alone() -> Found:
@@ -214,8 +214,8 @@ def checks(work: Workload, size: Architecture) -> Iterator[tuple[str, Callable[[
         from gemma_captioner.engines.local.graphs import GraphPool
 
         session, before = bench.session, bench.session.graphs
-        told: list[str] = []
-        session.graphs = GraphPool(bench.model.device, told.append)
+        reported: list[str] = []
+        session.graphs = GraphPool(bench.model.device, reported.append)
         session.graphs.enabled = before.enabled
         part = bench.model.model.language_model.norm
         hook = part.register_forward_hook(
@@ -228,17 +228,20 @@ def checks(work: Workload, size: Architecture) -> Iterator[tuple[str, Callable[[
         off = not session.graphs.enabled
         session.graphs = before
         after = tokens_of(bench, images)
-        return {"ok": off and len(told) == int(work.device == "cuda") and len(after) == 7, "told": " ".join(told)}
+        return {
+            "ok": off and len(reported) == int(work.device == "cuda") and len(after) == 7,
+            "reported": " ".join(reported),
+        }
 
     def encoded_ahead_against_not() -> Found:
         """Frames that are read too early or overwritten change nearly all answers; bf16 in other batches, a few."""
         rows, texts = 16 if work.device == "cuda" else 4, []
-        asked = of_many_lengths(requests_for(small, 3 * rows, clips=False, new_tokens=24))
+        requests = of_many_lengths(requests_for(small, 3 * rows, clips=False, new_tokens=24))
         for ahead in (True, False):
             with modes(bench, ahead=ahead):
-                replies = through_queue(bench, asked, rows)
+                replies = through_queue(bench, requests, rows)
             texts.append({r.request_id: r.text for r in replies if isinstance(r, Reply)})
-        share = sum(texts[0].get(n) == text for n, text in texts[1].items()) / len(asked)
+        share = sum(texts[0].get(n) == text for n, text in texts[1].items()) / len(requests)
         return {"ok": share >= 0.5, "equal": share}
 
     def out_of_memory() -> Found:

@@ -35,10 +35,10 @@ def run_measured(command: list[str], expected: int) -> Usage:
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr
-    said = process.stderr.read().decode()
+    stderr = process.stderr.read().decode()
     _, status, used = os.wait4(process.pid, 0)
     code = process.returncode = os.waitstatus_to_exitcode(status)
-    assert code == expected, said[-2000:]
+    assert code == expected, stderr[-2000:]
     return Usage(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 

@@ -146,9 +146,9 @@ def whole_process(*arguments: object) -> Run:
         whole = time.perf_counter() - since
     if done.returncode not in (0, 3):  # 3: some captions were rejected, which costs the same time
         sys.exit(f"{' '.join(command)} failed with exit code {done.returncode}:\n{done.stderr[-2000:]}")
-    said = json.loads(done.stdout)
-    rate = (said["captioned"] + said["failed"]) / (whole - said["load_seconds"])
-    return {"rate": rate, "whole process s": whole, "loading s": said["load_seconds"], "failed": said["failed"]}
+    summary = json.loads(done.stdout)
+    rate = (summary["captioned"] + summary["failed"]) / (whole - summary["load_seconds"])
+    return {"rate": rate, "whole process s": whole, "loading s": summary["load_seconds"], "failed": summary["failed"]}
 
 
 def gpu(args: argparse.Namespace, media: Path) -> Iterator[Row]:
@@ -201,8 +201,8 @@ def chart(found: list[Row], path: Path) -> None:
             draw.text((left - 10, middle), LABELS.get(row.method, row.method), "black", small, anchor="rm")
             draw.rectangle((left, y + 4, median, y + line - 4), COLORS.get(row.method, COLORS["ours"]))
             draw.line((least, middle, most, middle), "black", 2)
-            said = f"{row.rates[1]:.3g}  ({row.ratio:.2f} times {row.ratio_to})"
-            draw.text((most + 10, middle), said, "black", small, anchor="lm")
+            label = f"{row.rates[1]:.3g}  ({row.ratio:.2f} times {row.ratio_to})"
+            draw.text((most + 10, middle), label, "black", small, anchor="lm")
             y += line
     image.save(path)
 

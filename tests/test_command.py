@@ -168,7 +168,7 @@ def test_only_what_failed_or_was_flagged_is_captioned_again(command, media, scri
 
 def test_captions_that_stand_on_several_files_are_told_of(command, media, script):
     done = command("caption", media, *scripted(script, default="A star of one kind."))
-    assert "8 files share a caption with another file" in done.err and "gemma-captioner check" in done.err
+    assert "8 files have the same caption as another file" in done.err and "gemma-captioner check" in done.err
     again = command("caption", media, *scripted(script), "--existing", "overwrite")
     assert "more than one file" not in again.err
 

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from gemma_captioner import caption
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.review.page.keys import COMMANDS, KEYS
+from gemma_captioner.review.page.keys import COMMANDS, SHORTCUTS
 from tests.support.files import captions
 from tests.support.review_server import KeyboardUser, serving
 
@@ -119,15 +119,15 @@ OPENED = {"b": ".sheet input", "?": ".help dd", "c": ".sheet textarea", "2": ".c
 def test_every_key_does_something(opened):
     """A command that is not known would be a traceback of the server, on which this fails."""
     reader = opened()
-    for key in KEYS:
+    for key in SHORTCUTS:
         for name in key.keys:
             reader.press(name.replace("Ctrl", "Control"))
             if name in OPENED:
                 expect(reader.find(OPENED[name]).first).to_be_visible()
             reader.press("Escape")
             expect(reader.find(".q-dialog")).to_have_count(0)
-    assert [key.command for key in KEYS] == list(dict.fromkeys(key.command for key in KEYS))
-    assert sum(len(key.keys) for key in KEYS) == len(COMMANDS)
+    assert [key.command for key in SHORTCUTS] == list(dict.fromkeys(key.command for key in SHORTCUTS))
+    assert sum(len(key.keys) for key in SHORTCUTS) == len(COMMANDS)
 
 
 @pytest.mark.prove
@@ -577,7 +577,7 @@ def test_what_is_not_there_or_broken_is_told(opened, folder):
     expect(reader.counts).to_contain_text("10 shown")
     reader.press("/")
     reader.page.keyboard.type("no such thing")
-    expect(reader.find(".stage-state")).to_contain_text("No item matches the filter. Press Esc to take it back.")
+    expect(reader.find(".stage-state")).to_contain_text("No item matches the filter. Press Esc to clear it.")
     reader.press("Escape", "Escape")
     expect(reader.counts).to_contain_text("10 shown")
     reader.press("/")

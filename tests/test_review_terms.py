@@ -15,7 +15,7 @@ from gemma_captioner.review.edits import Edits
 from gemma_captioner.review.library import Library
 from gemma_captioner.review.pixel_sizes import PixelSizes, read_chunk
 from gemma_captioner.review.query import Query, filter_items
-from gemma_captioner.review.terms import KEYS, WITHOUT_KEY, Facts, PixelSize, highlighted, parse, written
+from gemma_captioner.review.terms import FILTERS, PLAIN_TERMS, FilterContext, PixelSize, highlighted, parse, written
 
 TEXTS = {
     "a1.png": "A red cat sits by a black dog.",
@@ -41,7 +41,7 @@ def library(tmp_path) -> Library:
     return library
 
 
-def names(library: Library, text: str, facts: Facts = Facts(), **query) -> list[str]:
+def names(library: Library, text: str, facts: FilterContext = FilterContext(), **query) -> list[str]:
     return [entry.name for entry in filter_items(library.present(), Query(text, **query), facts)]
 
 
@@ -117,7 +117,9 @@ def test_in_the_mode_for_expressions_known_keys_are_terms_and_the_rest_is_one():
 )
 def test_terms(library, text, expected):
     sizes = {library.entries[0].number: PixelSize(640, 480), library.entries[-1].number: PixelSize(1920, 1080, 3.0)}
-    facts = Facts(proposed={library.entries[0].number}, count_tokens=lambda caption: len(caption.split()), sizes=sizes)
+    facts = FilterContext(
+        proposed={library.entries[0].number}, count_tokens=lambda caption: len(caption.split()), sizes=sizes
+    )
     assert library.entries[0].name == "a1.png" and library.entries[-1].name == "day/b.mp4"
     assert names(library, text, facts) == expected
 
@@ -142,8 +144,8 @@ def test_a_wrong_term_is_named_with_what_is_allowed(library, text, message):
 
 
 def test_every_example_of_the_menu_is_a_valid_term(library):
-    facts = Facts(count_tokens=len)
-    for example, help in (*WITHOUT_KEY, *((key.example, key.help) for key in KEYS.values())):
+    facts = FilterContext(count_tokens=len)
+    for example, help in (*PLAIN_TERMS, *((key.example, key.help) for key in FILTERS.values())):
         [term] = parse(example)
         assert help and (term.key or "", written(term.key, term.value, term.operator)) in (
             ("", term.operator + written(term.key, term.value, term.operator)),

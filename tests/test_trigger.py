@@ -1,4 +1,4 @@
-"""`check --trigger`: spellings of the trigger word, phrases that captions share with it, and which the model sees."""
+"""`check --trigger`: spellings of the trigger word, phrases in the same captions, and which the model sees."""
 
 import json
 import random
@@ -286,8 +286,8 @@ def test_a_model_that_says_neither_yes_nor_no_changes_nothing(command, folder):
 def test_a_model_that_cannot_start_leaves_the_report(command, folder):
     look = "--trigger", "ohwx", "--look", "--engine", "scripted", "--model", "missing.json"
     done = command("check", folder, *look, "--json")
-    assert done.code == 1 and "cannot read missing.json" in done.json["error"]
-    assert len(done.json["trigger"]["phrases"]) == 2 and "error: cannot read missing.json" in done.err
+    assert done.code == 1 and "the script missing.json cannot be read" in done.json["error"]
+    assert len(done.json["trigger"]["phrases"]) == 2 and "error: the script missing.json cannot be read" in done.err
 
 
 def test_a_file_that_cannot_be_read_or_answered_costs_itself_alone(command, folder, script):

@@ -41,12 +41,12 @@ def grade(count: int, order: str, seed: int = SEED, **settings: Any) -> Grade:
     given = Settings.from_dict({"model": "demo", "order": order, **settings})
     with tempfile.TemporaryDirectory() as folder:
         truth = draw_samples(Path(folder), images=count, clips=count, seed=seed)
-        said = {}
+        captions = {}
         with closing(Run([Path(folder)], given)) as run:
             for outcome in run:
                 if isinstance(outcome, Captioned):
-                    said[outcome.item.path.name] = outcome.caption
-    wrong = {name: (said.get(name, ""), true) for name, true in truth.items() if said.get(name) != true}
+                    captions[outcome.item.path.name] = outcome.caption
+    wrong = {name: (captions.get(name, ""), true) for name, true in truth.items() if captions.get(name) != true}
     return Grade(count, count, wrong)
 
 
@@ -67,8 +67,8 @@ def main() -> None:
             f"{order}: {graded.share('.png'):.1%} of {given.count} images and {graded.share('.mp4'):.1%} of "
             f"{given.count} clips exactly right, {time.monotonic() - since:.0f} s"
         )
-        for name, (said, true) in list(graded.wrong.items())[:10]:
-            print(f"  {name}: {said!r}, expected {true!r}")
+        for name, (caption, true) in list(graded.wrong.items())[:10]:
+            print(f"  {name}: {caption!r}, expected {true!r}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from gemma_captioner.dataset.discover import EXTENSIONS
 from gemma_captioner.export.formats import EXPORTS, ExportFormat
 from gemma_captioner.prompts.variables import MAY_BE_EMPTY, VARIABLES
 from gemma_captioner.review import terms
-from gemma_captioner.review.page.keys import KEYS, SHOWN
+from gemma_captioner.review.page.keys import SHORTCUTS, SHOWN
 from gemma_captioner.types import Kind
 
 from .targets_page import target_tables
@@ -91,14 +91,14 @@ def _sources() -> str:
 
 
 def _keys() -> str:
-    cells = [(" ".join(f"`{SHOWN.get(name, name)}`" for name in key.keys), key.help) for key in KEYS]
+    cells = [(" ".join(f"`{SHOWN.get(name, name)}`" for name in key.keys), key.help) for key in SHORTCUTS]
     half = (len(cells) + 1) // 2  # two keys in a row: the second half is beside the first
     rows = zip_longest(cells[:half], cells[half:], fillvalue=("", ""))
     return _table("key | action | key | action", ((*left, *right) for left, right in rows))
 
 
 def _terms() -> str:
-    rows = (*terms.WITHOUT_KEY, *((key.example, key.help) for key in terms.KEYS.values()))
+    rows = (*terms.PLAIN_TERMS, *((key.example, key.help) for key in terms.FILTERS.values()))
     return _table("term | finds", ((f"`{example}`", finds) for example, finds in rows))
 
 

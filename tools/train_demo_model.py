@@ -260,18 +260,22 @@ def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int)
             "background": torch.tensor([colors.index(s.background) for s in scenes]),
             "place": torch.tensor([POSITIONS.index(cell_name(s.start)) for s in scenes]),
         }
-        said = {name: heads[name](features) for name in sizes}  # [batch, 16, size]
+        predicted = {name: heads[name](features) for name in sizes}  # [batch, 16, size]
         xy = torch.tensor([s.start for s in scenes])[:, None] / SIZE
-        loss = 10 * nn.functional.mse_loss(said["xy"], xy.expand(-1, GRID * GRID, -1))
+        loss = 10 * nn.functional.mse_loss(predicted["xy"], xy.expand(-1, GRID * GRID, -1))
         for name, truth in target.items():
-            loss = loss + nn.functional.cross_entropy(said[name].flatten(0, 1), truth.repeat_interleave(GRID * GRID))
+            loss = loss + nn.functional.cross_entropy(
+                predicted[name].flatten(0, 1), truth.repeat_interleave(GRID * GRID)
+            )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         scheduler.step()
         if step % 100 == 99:
-            right = {name: (said[name].argmax(-1) == truth[:, None]).float().mean() for name, truth in target.items()}
+            right = {
+                name: (predicted[name].argmax(-1) == truth[:, None]).float().mean() for name, truth in target.items()
+            }
             print(f"vision {step + 1:5d}  right { ({k: round(v.item(), 3) for k, v in right.items()}) }", flush=True)
 
 
@@ -348,10 +352,10 @@ def train_language(
         rows, labels, frames = [], [], []
         task, num_frames = task_at(tasks, begin + (1 - begin) * step / steps)
         for text, answer, drawn in examples(processor, rng, task, num_frames, batch):
-            asked = tokenizer(text, add_special_tokens=not text.startswith("<bos>"))["input_ids"]
-            said = tokenizer(answer, add_special_tokens=False)["input_ids"]
-            rows.append(asked + said)
-            labels.append([-100] * len(asked) + said)
+            prompt_ids = tokenizer(text, add_special_tokens=not text.startswith("<bos>"))["input_ids"]
+            answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+            rows.append(prompt_ids + answer_ids)
+            labels.append([-100] * len(prompt_ids) + answer_ids)
             frames.append(drawn)
         longest = max(map(len, rows))
         ids = torch.tensor([[0] * (longest - len(r)) + r for r in rows])

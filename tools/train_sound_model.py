@@ -96,8 +96,10 @@ def tokenizer_texts() -> list[str]:
     rng = Random(0)
     captions = [SoundScene(random_shape(rng, clip=i % 2 == 0), random_tone(rng)).caption for i in range(3000)]
     prompts = [" ".join(rng.choices(WORDS, k=12)) for _ in range(2000)]
-    asked = [*IMAGE_PROMPTS, *CLIP_PROMPTS, *POSITIONS, POSITION_QUESTION, MOTION_QUESTION, TONE_QUESTION]
-    return captions + prompts + [*asked, "From to", "Caption:", "user", "model", "system", "Sound, sound, audio."] * 50
+    questions = [*IMAGE_PROMPTS, *CLIP_PROMPTS, *POSITIONS, POSITION_QUESTION, MOTION_QUESTION, TONE_QUESTION]
+    return (
+        captions + prompts + [*questions, "From to", "Caption:", "user", "model", "system", "Sound, sound, audio."] * 50
+    )
 
 
 def describe(folder: Path) -> None:
@@ -280,15 +282,17 @@ def train_vision(model: Gemma4ForConditionalGeneration, rng: Random, steps: int,
             "background": torch.tensor([colors.index(s.background) for s in scenes]),
             "place": torch.tensor([POSITIONS.index(cell_name(s.start)) for s in scenes]),
         }
-        said = {name: heads[name](features) for name in sizes}  # [batch, tokens, size]
+        predicted = {name: heads[name](features) for name in sizes}  # [batch, tokens, size]
         tokens = features.shape[1]
         xy = torch.tensor([s.start for s in scenes])[:, None] / SIZE
-        loss = loss + 10 * nn.functional.mse_loss(said["xy"], xy.expand(-1, tokens, -1))
+        loss = loss + 10 * nn.functional.mse_loss(predicted["xy"], xy.expand(-1, tokens, -1))
         for name, truth in target.items():
-            loss = loss + nn.functional.cross_entropy(said[name].flatten(0, 1), truth.repeat_interleave(tokens))
+            loss = loss + nn.functional.cross_entropy(predicted[name].flatten(0, 1), truth.repeat_interleave(tokens))
         update(loss, trained, optimizer, scheduler)
         if step % 25 == 24:
-            right = {name: (said[name].argmax(-1) == truth[:, None]).float().mean() for name, truth in target.items()}
+            right = {
+                name: (predicted[name].argmax(-1) == truth[:, None]).float().mean() for name, truth in target.items()
+            }
             report(f"vision {step + 1}", {k: v.item() for k, v in right.items()} | {"edges off": off})
         if step % 100 == 99:
             torch.save(model.model.vision_tower.state_dict(), state.with_suffix(".part"))
@@ -341,13 +345,13 @@ def train_audio(
         length = int(rng.uniform(0.8, 1.8) * SOUND_RATE)
         batch = rng.sample([s for s in made if length <= len(s[1]) <= 2 * length], AUDIO_BATCH)
         features = torch.stack([features_of(extractor, sound, rng, length) for _, sound in batch])
-        said = head(norm(encode_sounds(model, features)))
-        said = said[:, said.shape[1] // 2 :]  # a token hears only what came before it
+        logits = head(norm(encode_sounds(model, features)))
+        logits = logits[:, logits.shape[1] // 2 :]  # a token hears only what came before it
         truth = torch.tensor([TONES.index(name) for name, _ in batch])
-        loss = nn.functional.cross_entropy(said.flatten(0, 1), truth.repeat_interleave(said.shape[1]))
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), truth.repeat_interleave(logits.shape[1]))
         update(loss, trained, optimizer, scheduler)
         if step % 10 == 9:
-            report(f"audio {step + 1}", {"tone": (said.argmax(-1) == truth[:, None]).float().mean().item()})
+            report(f"audio {step + 1}", {"tone": (logits.argmax(-1) == truth[:, None]).float().mean().item()})
 
 
 def update(loss: torch.Tensor, trained: list, optimizer: Any, scheduler: Any, processes: int = 1) -> None:
@@ -489,10 +493,10 @@ def train_language(
             if keep < SOFT_TOKENS and len(hearing):
                 hearing = hearing[sorted(rng.sample(range(len(hearing)), 8))]
             text, answer = example(processor, rng, task, scene, seen, (tone, hearing))
-            asked, said = tokenizer.encode(text), tokenizer.encode(answer)
+            prompt_ids, answer_ids = tokenizer.encode(text), tokenizer.encode(answer)
             scenes.append(scene)
-            rows.append(asked + said)
-            labels.append([-100] * len(asked) + said)
+            rows.append(prompt_ids + answer_ids)
+            labels.append([-100] * len(prompt_ids) + answer_ids)
             images.append(seen.flatten(0, 1))
             hearings.append(hearing)
         longest = max(map(len, rows))

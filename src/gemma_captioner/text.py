@@ -43,6 +43,22 @@ def file_error(error: Exception) -> str:
     return str(error)
 
 
+def path_error(error: Exception) -> str:
+    """`file_error` with a remedy, for a path that the user gave.
+
+    # [Errno 2] No such file or directory: 'a.toml' -> no such file or directory: check the path
+    """
+    remedy = next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), "")
+    return file_error(error) + remedy
+
+
+_REMEDIES: tuple[tuple[type[Exception], str], ...] = (
+    (PermissionError, ": grant read access (chmod +r)"),
+    (IsADirectoryError, ": give a file"),
+    (OSError, ": check the path"),
+)
+
+
 def parse_json(text: str | bytes) -> Any:
     """Parse JSON. Raises `ValueError` for all that Python does not parse, nesting that is too deep included."""
     try:

@@ -210,6 +210,9 @@ class Captioned:
     seconds: float = 0.0
 
 
+CAPTIONED = "captioned already"  # the reason for which most items are skipped
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """An item that the run skips, with the reason."""

@@ -53,13 +53,13 @@ def run_chaos(*, files: int, actors: int, every_s: float, driver_kills: int, see
         script.write_text(json.dumps({"delay_s": 0.05, "replies": replies}), encoding="utf-8")
         command = [sys.executable, "-m", "gemma_captioner", "caption", str(folder), "--engine", "scripted"]
         command += ["--model", str(script), "--cluster", "local", "--actors", str(actors), "--json"]
-        ended = ChaosResult(files)
-        while ended.exit_code is None:
-            dies = len(ended.endings) < driver_kills
-            share = (len(ended.endings) + 1) / (driver_kills + 1) * rng.uniform(0.7, 1.0)
-            _run(command, folder, ended, rng, every_s, until=int(files * share) if dies else None)
-        _evaluate(ended, folder, set(names), set(marked))
-        return ended
+        result = ChaosResult(files)
+        while result.exit_code is None:
+            dies = len(result.endings) < driver_kills
+            share = (len(result.endings) + 1) / (driver_kills + 1) * rng.uniform(0.7, 1.0)
+            _run(command, folder, result, rng, every_s, until=int(files * share) if dies else None)
+        _evaluate(result, folder, set(names), set(marked))
+        return result
 
 
 def _make_files(folder: Path, files: int, rng: Random) -> list[str]:
@@ -70,7 +70,7 @@ def _make_files(folder: Path, files: int, rng: Random) -> list[str]:
     return names
 
 
-def _run(command: list[str], folder: Path, ended: ChaosResult, rng: Random, every_s: float, until: int | None) -> None:
+def _run(command: list[str], folder: Path, result: ChaosResult, rng: Random, every_s: float, until: int | None) -> None:
     """Run one driver until it ends, or end it after `until` captions. Kill its actors meanwhile.
 
     An actor dies only after new captions since the last kill: on a busy machine none would ever finish its start.
@@ -86,25 +86,25 @@ def _run(command: list[str], folder: Path, ended: ChaosResult, rng: Random, ever
         done = sum(1 for _ in folder.glob("*.txt"))
         if until is not None and done >= until:
             time.sleep(rng.uniform(0.2, 8))  # may hit the start of Ray, not Python's, which cannot handle Ctrl-C yet
-            driver.send_signal(signals[len(ended.endings) % len(signals)])
-            ended.endings.append(driver.wait())
+            driver.send_signal(signals[len(result.endings) % len(signals)])
+            result.endings.append(driver.wait())
             break
         workers = [child for child in children if title(child).startswith("ray::MapWorker")]
         next_kill = next_kill or (time.monotonic() + rng.uniform(0.3, 1) * every_s if workers else None)
         if next_kill and time.monotonic() > next_kill and workers and done > done_at_kill:
             with suppress(psutil.NoSuchProcess):
                 rng.choice(workers).kill()
-                ended.actors_killed += 1
+                result.actors_killed += 1
             next_kill, done_at_kill = None, done
         time.sleep(0.1)
     else:
-        ended.summary, ended.exit_code = json.loads(driver.stdout.read()), driver.returncode
+        result.summary, result.exit_code = json.loads(driver.stdout.read()), driver.returncode
     driver.stdout.close()
-    processes = [one for one in family.values() if not title(one).startswith(_RAY_AGENTS)]
-    ended.left += len(psutil.wait_procs(processes, timeout=_EXIT_S)[1])
-    for one in family.values():
+    processes = [process for process in family.values() if not title(process).startswith(_RAY_AGENTS)]
+    result.left += len(psutil.wait_procs(processes, timeout=_EXIT_S)[1])
+    for process in family.values():
         with suppress(psutil.NoSuchProcess):
-            one.kill()
+            process.kill()
 
 
 def title(process: psutil.Process) -> str:
@@ -114,31 +114,31 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
-def _evaluate(ended: ChaosResult, folder: Path, names: set[str], marked: set[str]) -> None:
+def _evaluate(result: ChaosResult, folder: Path, names: set[str], marked: set[str]) -> None:
     captioned = {path.stem + ".png" for path in folder.glob("*.txt")}
-    failed = Counter(Path(failure["path"]).name for failure in ended.summary["failures"])
-    ended.lost = len(names - captioned - failed.keys())
-    ended.wrong = len((captioned ^ (names - marked)) | (failed.keys() ^ marked)) + sum(n > 1 for n in failed.values())
-    counted = ended.summary["captioned"] + ended.summary["skipped"] + ended.summary["failed"]
-    ended.wrong += abs(counted - len(names))
+    failed = Counter(Path(failure["path"]).name for failure in result.summary["failures"])
+    result.lost = len(names - captioned - failed.keys())
+    result.wrong = len((captioned ^ (names - marked)) | (failed.keys() ^ marked)) + sum(n > 1 for n in failed.values())
+    counted = result.summary["captioned"] + result.summary["skipped"] + result.summary["failed"]
+    result.wrong += abs(counted - len(names))
     made: Counter[str] = Counter()
     for run in (folder / ".gemma-captioner" / "runs").glob("*.jsonl"):
         for raw in run.read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):  # a kill left an incomplete line
                 if (line := json.loads(raw))["kind"] == "caption":
                     made[line["path"]] += 1
-    ended.repeated = sum(n - 1 for n in made.values() if n > 1)
+    result.repeated = sum(n - 1 for n in made.values() if n > 1)
 
 
 @case("ended at random, cluster")
 def cluster(base: Path, rng: Random, short: bool) -> TrialTally:
     """End drivers with each signal in turn, and kill one actor after the other."""
     files, drivers = (60, 1) if short else (1000, 20)
-    ended = run_chaos(files=files, actors=2, every_s=10, driver_kills=drivers, seed=rng.randrange(1000))
-    faults = ended.actors_killed + len(ended.endings)
+    result = run_chaos(files=files, actors=2, every_s=10, driver_kills=drivers, seed=rng.randrange(1000))
+    faults = result.actors_killed + len(result.endings)
     # An actor that dies while it stores a caption makes it again, which is within the guarantee.
-    beyond = max(0, ended.repeated - ended.actors_killed - 2 * drivers)
-    wrong = sum(code not in set().union(*EXIT_CODES.values()) for code in ended.endings) + (ended.exit_code != 3)
+    beyond = max(0, result.repeated - result.actors_killed - 2 * drivers)
+    wrong = sum(code not in set().union(*EXIT_CODES.values()) for code in result.endings) + (result.exit_code != 3)
     if wrong:
-        print(f"  exit codes {ended.endings}, {ended.exit_code} at the end")
-    return TrialTally(files, faults, ended.lost, beyond, ended.wrong, wrong, ended.left)
+        print(f"  exit codes {result.endings}, {result.exit_code} at the end")
+    return TrialTally(files, faults, result.lost, beyond, result.wrong, wrong, result.left)

@@ -22,9 +22,9 @@ def two(base: Path, rng: Random, short: bool) -> TrialTally:
         codes = sorted(run.wait(300) for run in runs)
         trial.tally.wrong_exit += codes not in ([1, 3], [3, 3])  # [3, 3]: the second run found everything done
         trial.tally.faults += 1
-        trial.look()
-        code, told, _ = trial.run()
-        total += trial.evaluate(code, told)
+        trial.check_captions()
+        code, summary, _ = trial.run()
+        total += trial.evaluate(code, summary)
     return total
 
 
@@ -41,9 +41,9 @@ def shards(base: Path, rng: Random, short: bool) -> TrialTally:
             victim.kill()
             codes = {run: run.wait(300) for run in runs}
             trial.tally.wrong_exit += sum(codes[run] not in (0, 3) for run in runs if run is not victim)
-            trial.look()
-        code, told, _ = trial.run()
-        total += trial.evaluate(code, told)
+            trial.check_captions()
+        code, summary, _ = trial.run()
+        total += trial.evaluate(code, summary)
     return total
 
 
@@ -72,14 +72,14 @@ def clocks(base: Path, rng: Random, short: bool) -> TrialTally:
         offset, jump = next(years)
         trial.tally.faults += 2
         env = {"PYTHONPATH": str(base), "TORTURE_CLOCK": f"{offset * _YEAR_S} {jump * _YEAR_S}"}
-        code, told, said = trial.run(*options, env=env)
+        code, summary, stderr = trial.run(*options, env=env)
         trial.tally.wrong_exit += code != 3
-        return code, told, said
+        return code, summary, stderr
 
     for options in (("--limit", 40), ("--limit", 40), (), ("--existing", "stale")):
         run(*options)
-        trial.look()
-    # `restore` brings back the captions of the last run, whatever the clock said.
+        trial.check_captions()
+    # `restore` brings back the captions of the last run, whatever the clock stderr.
     before = trial.captions()
     run("--existing", "overwrite", "--prefix", "New: ")
     newest = max((trial.media / ".gemma-captioner" / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
@@ -87,8 +87,8 @@ def clocks(base: Path, rng: Random, short: bool) -> TrialTally:
     trial.tally.wrong_exit += undone.returncode != 0
     trial.tally.lost += trial.captions() != before
     trial._void |= {line for line in trial.made() if line[1].startswith(newest.name)}
-    code, told, _ = run()
-    return trial.evaluate(code, told)
+    code, summary, _ = run()
+    return trial.evaluate(code, summary)
 
 
 @case("journals that are not what they were")
@@ -121,13 +121,13 @@ def journals(base: Path, rng: Random, short: bool) -> TrialTally:
                 lines = [newer, {"kind": "sculpture"}, 5, [], {"kind": "failure"}, {"kind": "caption", "schema": 9}]
                 run.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
         for options in ((), ("--existing", "stale")) if short else ((), ("--existing", "stale"), ("--only", "flagged")):
-            code, _, said = trial.run(*options, as_unprivileged_user=True)
-            trial.tally.wrong_exit += code not in ((0, 1, 3) if harm == "locked" else (0, 3)) or "Traceback" in said
+            code, _, stderr = trial.run(*options, as_unprivileged_user=True)
+            trial.tally.wrong_exit += code not in ((0, 1, 3) if harm == "locked" else (0, 3)) or "Traceback" in stderr
             trial.tally.lost += not before.items() <= trial.captions().items()
         run.parent.chmod(0o755)
         run.chmod(0o755 if harm == "folder" else 0o644)
-        code, told, _ = trial.run("--existing", "stale")
+        code, summary, _ = trial.run("--existing", "stale")
         trial.tally.faults += 1
         trial._void |= set(made)
-        total += trial.evaluate(code, told)
+        total += trial.evaluate(code, summary)
     return total

@@ -28,7 +28,7 @@ def _interrupt_at_random(trial: Trial, most: int, span_s: float) -> int:
             done += 1
             finished = {3 if trial.bad else 0} if trial.is_complete else set()
             trial.tally.wrong_exit += code not in EXIT_CODES[how] | finished
-        trial.look()
+        trial.check_captions()
     return done
 
 
@@ -37,8 +37,8 @@ def _run_campaign(base: Path, endings: int, span_s: float, new: Callable[[Path],
     while total.faults < endings:
         trial = new(base / str(next(numbers)))
         faults = _interrupt_at_random(trial, endings - total.faults, span_s)
-        code, said, _ = trial.run()
-        total += trial.evaluate(code, said)
+        code, summary, _ = trial.run()
+        total += trial.evaluate(code, summary)
         total.faults += faults
     return total
 
@@ -66,10 +66,10 @@ def local(base: Path, rng: Random, short: bool) -> TrialTally:
 
 @case("ended at random, server")
 def server(base: Path, rng: Random, short: bool) -> TrialTally:
-    def says(asked: HttpRequest) -> HttpResponse:
-        return HttpResponse(body=completion(f"A caption of {prompt_of(asked)}."))
+    def answer(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(body=completion(f"A caption of {prompt_of(request)}."))
 
-    with StubServer(says, answer_s=0.1) as stub:
+    with StubServer(answer, answer_s=0.1) as stub:
 
         def new(at: Path) -> Trial:
             trial = Trial(at, rng, 120)

@@ -30,11 +30,11 @@ def everything(base: Path, rng: Random, short: bool) -> TrialTally:
         time.sleep(rng.uniform(0.5, 2.0 if short else 6.0))
         trial.tally.faults += process.poll() is None
         trial.ended(process, how)
-        trial.look()
-    code, told, _ = trial.run()
+        trial.check_captions()
+    code, summary, _ = trial.run()
     done.set()
     other.join()
     for stranger in trial.media.glob("stranger-*"):
         stranger.unlink()
     trial.tally.faults += len(trial.bad) + len(ODD)
-    return trial.evaluate(code, told)
+    return trial.evaluate(code, summary)

@@ -39,8 +39,8 @@ def names(base: Path, rng: Random, short: bool) -> TrialTally:
     if os.geteuid() == 0:
         os.mknod(trial.media / "device.png", 0o20666, os.makedev(1, 5))  # /dev/zero
     trial.tally.faults = len(ODD) + 8
-    code, told, _ = trial.run("--recursive")
-    tally = trial.evaluate(code, told)
-    again, told, _ = trial.run("--recursive")  # a second run must not caption anything again
+    code, summary, _ = trial.run("--recursive")
+    tally = trial.evaluate(code, summary)
+    again, summary, _ = trial.run("--recursive")  # a second run must not caption anything again
     tally.wrong_exit += again != 3
-    return trial.evaluate(again, told)
+    return trial.evaluate(again, summary)

@@ -37,13 +37,13 @@ def full(base: Path, rng: Random, short: bool) -> TrialTally | str:
             trial = Trial(at, rng, 120, delay_s=0.0)
             free = shutil.disk_usage(at).free - rng.randrange(8, 300) * 1024
             (at / "ballast").write_bytes(b"\0" * free)
-            code, _, said = trial.run()
+            code, _, stderr = trial.run()
             trial.tally.faults += 1
-            trial.tally.wrong_exit += code != 1 or "the disk is full" not in said or trial.is_complete
-            trial.look()
+            trial.tally.wrong_exit += code != 1 or "the disk is full" not in stderr or trial.is_complete
+            trial.check_captions()
             (at / "ballast").unlink()
-            code, told, _ = trial.run()
-            total += trial.evaluate(code, told)
+            code, summary, _ = trial.run()
+            total += trial.evaluate(code, summary)
     return total
 
 
@@ -53,16 +53,16 @@ def read_only(base: Path, rng: Random, short: bool) -> TrialTally:
     trial = Trial(base, rng, 40)
     before = set(os.listdir(trial.media))
     trial.media.chmod(0o555)
-    code, _, said = trial.run(as_unprivileged_user=True)
-    trial.tally.wrong_exit += code != 1 or "--output" not in said
+    code, _, stderr = trial.run(as_unprivileged_user=True)
+    trial.tally.wrong_exit += code != 1 or "--output" not in stderr
     trial.tally.partial += set(os.listdir(trial.media)) != before
     code, _, _ = trial.run("--output", base / "out", as_unprivileged_user=True)
     captions = {path.name: path.read_text(encoding="utf-8") for path in (base / "out").glob("*.txt")}
     trial.tally.lost += captions != trial.right
     trial.media.chmod(0o755)
-    code, told, _ = trial.run(as_unprivileged_user=True)
+    code, summary, _ = trial.run(as_unprivileged_user=True)
     trial.tally.faults = 1
-    return trial.evaluate(code, told)
+    return trial.evaluate(code, summary)
 
 
 @case("a folder that loses its permission")
@@ -76,7 +76,7 @@ def loses_permission(base: Path, rng: Random, short: bool) -> TrialTally:
         victim = rng.choice(victims)
         timer = threading.Timer(rng.uniform(0.5, 2.5), victim.chmod, [0o555])
         timer.start()
-        code, told, _ = trial.run(as_unprivileged_user=True)
+        code, summary, _ = trial.run(as_unprivileged_user=True)
         timer.join()
         victim.chmod(0o755)
         trial.tally.faults += 1
@@ -84,11 +84,11 @@ def loses_permission(base: Path, rng: Random, short: bool) -> TrialTally:
         uncaptioned = trial.right.keys() - trial.captions().keys()
         trial.tally.wrong_exit += code not in ({1, 3} if uncaptioned else {1, 3, 0})
         if code == 3:
-            names = {Path(one["path"]).name for one in told["failures"]}
+            names = {Path(one["path"]).name for one in summary["failures"]}
             trial.tally.lost += len(uncaptioned - {name.replace(".png", ".txt") for name in names})
-        trial.look()
-        code, told, _ = trial.run(as_unprivileged_user=True)
-        total += trial.evaluate(code, told)
+        trial.check_captions()
+        code, summary, _ = trial.run(as_unprivileged_user=True)
+        total += trial.evaluate(code, summary)
     return total
 
 
@@ -112,7 +112,7 @@ def changing(base: Path, rng: Random, short: bool) -> TrialTally:
             trial.tally.faults += 1
             time.sleep(0.02)
         trial.tally.wrong_exit += process.returncode not in (0, 3)
-        trial.look()
+        trial.check_captions()
         present = trial.captions()
         for name in names:  # the next run cannot caption a file that is missing or broken now
             path = trial.media / name.replace(".txt", ".png")
@@ -121,6 +121,6 @@ def changing(base: Path, rng: Random, short: bool) -> TrialTally:
             elif name not in present and not path.read_bytes().startswith(b"\x89PNG"):
                 del trial.right[name]
                 trial.bad.add(path.name)
-        code, told, _ = trial.run()
-        total += trial.evaluate(code, told)
+        code, summary, _ = trial.run()
+        total += trial.evaluate(code, summary)
     return total

@@ -191,6 +191,6 @@ def _resumed(base: Path, log: Path, trial: Trial, old: dict[str, str], rng: Rand
         path = again.media / Path(name).relative_to(trial.media)
         path.mkdir(exist_ok=True) if content is None else path.write_bytes(content)
     again.right = trial.right | {n: c for n, c in again.captions().items() if c == old.get(n)}  # manual captions stay
-    again.look()
-    code, said, _ = again.run()
-    return again.evaluate(code, said)
+    again.check_captions()
+    code, summary, _ = again.run()
+    return again.evaluate(code, summary)

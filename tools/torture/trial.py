@@ -129,8 +129,8 @@ class Trial:
         files = [entry for entry in os.scandir(self.media) if entry.name.endswith(".txt") and entry.is_file()]
         return {file.name: Path(file.path).read_text(encoding="utf-8") for file in files}
 
-    def look(self) -> None:
-        """Check the captions. Remember journal lines without a `.txt`: a kill came between the two writes."""
+    def check_captions(self) -> None:
+        """Check the captions so far. Remember journal lines without a `.txt`: a kill came between the two writes."""
         captions = self.captions()
         self.tally.partial += sum(self.right.get(name) != caption for name, caption in captions.items())
         for name, line in self.made():
@@ -146,17 +146,17 @@ class Trial:
                     if isinstance(line, dict) and line.get("kind") == "caption" and "schema" not in line:
                         yield line["caption_file"], f"{run.name} {line['at']}"
 
-    def evaluate(self, code: int | None, said: dict[str, Any], *, failed: int | None = None) -> TrialTally:
+    def evaluate(self, code: int | None, summary: dict[str, Any], *, failed: int | None = None) -> TrialTally:
         """Evaluate the last run. failed: the expected number of failures."""
         failed = len(self.bad) if failed is None else failed
-        captions, told = self.captions(), {Path(failure["path"]).name for failure in said.get("failures", [])}
-        self.tally.lost += len(self.right.keys() - captions.keys()) + len(self.bad - told)
+        captions, reported = self.captions(), {Path(failure["path"]).name for failure in summary.get("failures", [])}
+        self.tally.lost += len(self.right.keys() - captions.keys()) + len(self.bad - reported)
         self.tally.partial += sum(self.right.get(name) != caption for name, caption in captions.items())
         strays = {path.name for path in self.media.iterdir()} - captions.keys() - self._given
         self.tally.partial += len(strays - {".gemma-captioner"})
         counted = Counter(name for name, line in self.made() if (name, line) not in self._void)
         self.tally.duplicated += sum(number - 1 for number in counted.values())
-        self.tally.wrong_exit += code != (3 if failed else 0) or said.get("failed") != failed
+        self.tally.wrong_exit += code != (3 if failed else 0) or summary.get("failed") != failed
         return self.tally
 
     @property

@@ -18,9 +18,9 @@ from .inspect import MAX_CAPTION_BYTES
 from .rules import Finding, Rule
 from .scan import DatasetScan
 
-_MAX_CARDS, _MAX_LETTERS = 24, 600
+_MAX_CARDS, _MAX_CHARACTERS = 24, 600
 _THUMBNAIL = PatchBudget(800, 8)  # up to 800 squares of 8 x 8 pixels, about 260 x 195
-_FRAMES, _MAX_STRIP = 3, 480  # of a clip; their width together
+_FRAMES, _MAX_STRIP = 3, 480  # frames of a clip; pixels of their width together
 _DECODE_TIMEOUT_S = 20.0
 
 
@@ -29,7 +29,7 @@ class Card:
     name: str
     caption: str
     tags: list[tuple[str, Rule]]
-    pictures: list[tuple[str, str]]  # of the file, and of the one it is like: data: URL, or "" and why there is none
+    pictures: list[tuple[str, str]]  # of the file, and of its near-duplicate: (data: URL, "") or ("", error)
 
 
 def cards(scan: DatasetScan, codes: Mapping[str, list[Finding]]) -> list[Card]:
@@ -76,11 +76,11 @@ def _text(caption: str) -> str:
             text = decode_text(file.read(MAX_CAPTION_BYTES))[0] or ""
     except OSError:
         return ""
-    return text if len(text) <= _MAX_LETTERS else f"{text[:_MAX_LETTERS]} ..."
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]} ..."
 
 
 def _pictures(scan: DatasetScan, media: list[str]) -> dict[str, tuple[str, str]]:
-    """Media path -> (data: URL, why there is none). Decodes in worker processes, because files may be broken."""
+    """Media path -> (data: URL, error). Decodes in worker processes, because files may be broken."""
     if not media:
         return {}
     settings = DecodeSettings(frames=_FRAMES, timeout_s=_DECODE_TIMEOUT_S)

@@ -11,6 +11,7 @@ from ..dataset.discover import Root, is_media, matches
 from ..dataset.listing import IGNORED_NAMES, natural_sort_key
 from .settings import CheckSettings
 
+Matches = Iterator[tuple[str, str]]  # (name in the folder, detail)
 _CAPTION_EXTENSIONS = ("txt", "caption", "json")  # that trainers read
 
 

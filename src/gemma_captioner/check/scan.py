@@ -66,9 +66,10 @@ class DatasetScan:
                 for name in listing.media:
                     for found, code, detail in pairs.check(listing.folder, listing.relative_path, name):
                         self._add_finding(found, code, detail)
-                named = partial(caption_name, settings=self.settings)
+                name_of = partial(caption_name, settings=self.settings)
                 normalize = filename_normalizer(listing.captions_folder)
-                for caption, media, caption_exists in match_captions(listing.media, listing.captions, named, normalize):
+                matched = match_captions(listing.media, listing.captions, name_of, normalize)
+                for caption, media, caption_exists in matched:
                     self.files += len(media)
                     path = listing.captions_folder / caption
                     self._check_pair(listing, path, media, caption_exists)
@@ -166,6 +167,6 @@ class DatasetScan:
         store = self.root.store
         codes = [code for code in found if trainer_rules.ALL_RULES[code].fixed]
         name = path.relative_to(store).as_posix()
-        line = change_record("fix", name, name, content, fixed_bytes) | {"faults": codes}
-        sidecar.write(path, fixed_bytes, store, lambda: journal.append(store, line))
+        record = change_record("fix", name, name, content, fixed_bytes) | {"faults": codes}
+        sidecar.write(path, fixed_bytes, store, lambda: journal.append(store, record))
         self.fixed += (Finding(str(path), code) for code in codes)

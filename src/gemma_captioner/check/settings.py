@@ -19,8 +19,9 @@ class CheckSettings(CaptionFileSettings, LimitSettings):
     for_: ForTrainer = None
     media: bool = Field(
         False,
-        description="Also measure the images and clips: copies, blur, bars, cuts and standstill, and with --for the "
-        "sizes, frame counts and frame rates that the trainer changes or drops. Decodes every file once.",
+        description="Also measure the images and clips: duplicates, blur, black or blurred bars, cuts and clips "
+        "without motion, and with --for the sizes, frame counts and frame rates that the trainer changes or drops. "
+        "Decodes every file once.",
     )
     train_frames: FrameCounts | None = Field(
         None, description="With --media and --for: the number of frames that you train on, or a list: 33,81."
@@ -36,7 +37,7 @@ class CheckSettings(CaptionFileSettings, LimitSettings):
         (), description="Check edit pairs: the source images of the files are in this folder. Repeatable."
     )
     examples: StoragePaths = Field(
-        (), description="List which captions have the names of the images in this folder of references. Repeatable."
+        (), description="List which captions contain the names of the reference images in this folder. Repeatable."
     )
 
     @model_validator(mode="after")
@@ -69,15 +70,16 @@ class CheckSettings(CaptionFileSettings, LimitSettings):
 
 
 class TriggerSettings(SettingsGroup):
-    """The trigger word of a LoRA, and what the model is asked about the phrases that it shares captions with."""
+    """The trigger word of a LoRA, and what the model is asked about the phrases in the same captions."""
 
     trigger: str | None = Field(
         None,
         pattern=r"\w",
-        description="Also check what the captions share with this trigger word of a LoRA, and how they spell it.",
+        description="Also list the phrases that captions use together with this trigger word of a LoRA, and its "
+        "spellings.",
     )
     look: bool = Field(
-        False, description="With --trigger: ask the model in how many pictures those phrases are visible."
+        False, description="With --trigger: ask the model in how many images and clips those phrases are visible."
     )
     limit: int = Field(
         24, ge=1, description="With --look: ask about this many files, spread evenly over those with the trigger word."

@@ -8,10 +8,8 @@ from ..captions.sound import sound_flags
 from ..config.targets import get_target, trains_on_sound
 from ..dataset.discover import EXTENSIONS
 from ..media.probe import AudioTrack, probe_audio
-from .listing import Listing
+from .listing import Listing, Matches
 from .settings import CheckSettings
-
-Matches = Iterator[tuple[str, str]]  # (name in the folder, detail)
 
 
 def clips_without_sound(listing: Listing, settings: CheckSettings) -> Matches:

@@ -9,7 +9,7 @@ from ..captions.formats import detect
 from ..config.targets import all_targets
 from ..dataset.discover import EXTENSIONS
 from ..text import counted, parse_json
-from .listing import Listing
+from .listing import Listing, Matches
 from .media.rules import MEDIA_RULES
 from .pairs import PAIR_RULES
 from .rules import GENERAL_RULES, Rule
@@ -45,8 +45,6 @@ _TRAINED_ON_SOUND = tuple(dict.fromkeys(target.trainer for target in all_targets
 _SPLIT_NAME = re.compile(
     r"(?:\A|[-._ 0-9/])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)[-._ 0-9/]"
 )
-
-Matches = Iterator[tuple[str, str]]  # (name in the folder, detail)
 
 
 def _not_read(listing: Listing, settings: CheckSettings) -> Matches:

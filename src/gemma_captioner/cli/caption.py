@@ -25,7 +25,7 @@ from ..config.selection import SelectionSettings
 from ..config.settings import Settings
 from ..errors import CaptionerError, StartError, redact_token
 from ..storage.filesystem import parse_path
-from ..text import file_error, printable
+from ..text import file_error, path_error, printable
 from .help import examples
 from .options import Options, pop_options, with_options
 from .progress import ProgressReporter
@@ -171,7 +171,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise StartError(f"--config {path} is not valid TOML: {file_error(error)}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"--config {path} cannot be read: {file_error(error)}") from error
+        raise StartError(f"--config {path} cannot be read: {path_error(error)}") from error
     for name in values:
         if option_name(name) in map(option_name, OutputOptions.model_fields):
             raise StartError(f"--config {path}: {name} is for the command line only: give {option_name(name)}")

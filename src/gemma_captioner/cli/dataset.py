@@ -75,7 +75,7 @@ def _videos_in(path: Path, output: Path) -> list[Path]:
     return [path / name for name in names]
 
 
-@app.command(help_epilogue=examples("restore"))
+@app.command(help_epilogue=examples("restore"), usage="Usage: gemma-captioner restore RUN [FOLDER]")
 def restore(
     run: Annotated[
         str,

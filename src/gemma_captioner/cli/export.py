@@ -16,7 +16,7 @@ from ..errors import ItemError, StartError, UsageError
 from ..export.control import require_readable_sources, write_control_folders
 from ..export.entries import beside_media
 from ..export.formats import EXPORTS, ExportFormat, export_format
-from ..export.selected import Found, only, read_list
+from ..export.selected import FoundItem, only, read_list
 from ..export.settings import ExportSettings
 from ..prompts.sources import Sources, exclude_control
 from ..text import counted, printable
@@ -111,7 +111,7 @@ _COUNTED = (
 
 
 def _captioned(
-    found: Iterator[Found],
+    found: Iterator[FoundItem],
     form: ExportFormat,
     for_: str,
     sources: Sources,

@@ -19,7 +19,7 @@ from .options import Option, Options, with_options
 from .shell import app, out
 
 
-@app.command(help_epilogue=examples("demo"))
+@app.command(help_epilogue=examples("demo"), usage="Usage: gemma-captioner demo [FOLDER]")
 def demo(
     folder: Annotated[
         Path | None, Parameter(help="Draw the samples into this folder. [default: a new temporary folder]")
@@ -61,6 +61,7 @@ presets_app = App(
     name="presets",
     help="List the presets: prompts and settings for a model to train or a kind of LoRA.",
     help_epilogue=examples("presets"),
+    help_flags=app.help_flags,
 )
 app.command(presets_app)
 

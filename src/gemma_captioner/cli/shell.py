@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cyclopts import (
     App,
     CoercionError,
     CycloptsError,
+    Group,
     MissingArgumentError,
     Parameter,
     RepeatArgumentError,
@@ -45,7 +47,9 @@ err = _SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 def _format_default(default: Any) -> str | None:
     """The default as `--help` shows it. None for a switch that is off, an empty text and an empty list."""
-    return None if default is None or default is False or default in ("", ()) else str(default)
+    if default is None or default is False or default in ("", ()):
+        return None
+    return "on" if default is True else str(default)
 
 
 app = App(
@@ -53,6 +57,7 @@ app = App(
     help="Caption folders of images and clips with Gemma, in training-ready `.txt` files.",
     help_epilogue=examples(""),
     help_flags=["--help", "-h", "--help-all"],
+    group_parameters=Group("Options", sort_key=0),
     help_formatter=Formatter(),
     version=lambda: version("gemma-captioner"),
     error_console=err,
@@ -170,11 +175,15 @@ def _usage_message(error: CycloptsError) -> str:
     match error:
         case UnknownCommandError(unused_tokens=[word, *_]) if Path(word).exists():
             return f"{printable(word)} is not a command: caption it with `gemma-captioner caption {shlex.quote(word)}`"
+        case UnknownCommandError(unused_tokens=[word, *_]):
+            known = sorted(name for name in app if not name.startswith("-"))
+            close = "".join(f" Did you mean {name}?" for name in get_close_matches(word, known, 1))
+            return f"unknown command {printable(word)}.{close} Available: {', '.join(known)}"
         case MissingArgumentError(command_chain=("caption",)) if name == "PATHS":
             return _NO_PATH
         case MissingArgumentError() if argument and not argument.has_tokens:
             what = "is required" if argument.required else "requires a value"
-            return f"{name} {what}: {(argument.parameter.help or '').replace('`', '')}"
+            return f"{name} {what}. {(argument.parameter.help or '').replace('`', '')}"
         case RepeatArgumentError(token=token):
             return f"{token.keyword} is given more than once: give it once"
         case UnusedCliTokensError(unused_tokens=[*words]):

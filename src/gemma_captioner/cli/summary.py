@@ -10,6 +10,7 @@ from ..errors import redact_credentials, redact_token
 from ..pipeline.failures import describe_collisions, describe_failures, listed
 from ..storage.filesystem import is_local
 from ..text import counted, format_duration, format_estimate, printable
+from ..types import CAPTIONED
 from .progress import ProgressReporter, format_utilization
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def print_summary(reporter: ProgressReporter, run: "Run", command_line: Sequence
         reporter.log(f"flagged {flag}: {listed(stats.flagged_files[flag], total=count)}", "yellow")
     if num_repeated := stats.num_repeated:
         reporter.log(
-            f"{num_repeated:,} files share a caption with another file: `gemma-captioner check` shows which", "yellow"
+            f"{num_repeated:,} files have the same caption as another file: `gemma-captioner check` shows which",
+            "yellow",
         )
     collisions = set(stats.collisions)
     others = [(_short(f["path"], run), f["error"]) for f in stats.failures if f["path"] not in collisions]
@@ -59,7 +61,7 @@ def _counts(reporter: ProgressReporter, run: "Run") -> str:
     """# 12 captioned, 3 skipped, 0 failed, 1 other file ignored in 4.2s (loading the model took 1.0s)"""
     stats = reporter.stats
     parts = [f"{stats.captioned:,} captioned", f"{stats.skipped:,} skipped", f"{stats.failed:,} failed"]
-    unusual = [f"{count:,} {reason}" for reason, count in stats.skip_reasons.items() if reason != "has a caption"]
+    unusual = [f"{count:,} {reason}" for reason, count in stats.skip_reasons.items() if reason != CAPTIONED]
     if unusual:
         parts[1] += f" ({'; '.join(unusual)})"
     if stats.flagged:
@@ -99,7 +101,7 @@ def _next_commands(reporter: ProgressReporter, run: "Run", words: Sequence[str])
     if run.plan.num_beyond_limit:
         replaces_all = selection.existing == "overwrite"
         yield _shown(_without(words, "--limit")), f"Caption {'all' if replaces_all else 'the remaining'} files"
-    if stats.skip_reasons.get("has a caption") and not stats.captioned and selection.existing == "skip":
+    if stats.skip_reasons.get(CAPTIONED) and not stats.captioned and selection.existing == "skip":
         yield _shown([*same, "--existing", "overwrite"]), "Replace the captions that exist"
     if stats.failed and not run.stopped_by_deadline:
         yield _shown(words), "After you repair the failed files, run this again"

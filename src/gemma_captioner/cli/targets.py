@@ -14,7 +14,7 @@ from .help import examples
 from .shell import app, err, out, print_json
 
 
-@app.command(help_epilogue=examples("targets"))
+@app.command(help_epilogue=examples("targets"), usage="Usage: gemma-captioner targets [OPTIONS] [TARGET]")
 def targets(
     target: Annotated[
         str | None,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..text import file_error, parse_json
+from ..text import parse_json, path_error
 
 FORMATS = ("prose", "tags", "ideogram4", "minimax-h3", "fibo", "flux2")  # or a file with a JSON Schema
 _TAGS = "Answer with short tags, separated by commas, on one line. Write no sentences and nothing else."
@@ -72,7 +72,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         schema = parse_json(path.expanduser().read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"--format {path} cannot be read: {file_error(error)}") from error
+        raise UsageError(f"--format {path} cannot be read: {path_error(error)}") from error
     if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
         raise UsageError(f'--format {path} is not the JSON Schema of an object: give it "type": "object", "properties"')
     return schema

@@ -39,5 +39,5 @@ def needs_control(name: str, prompts: Sequence[str]) -> bool:
 
 def _get_preset(name: str) -> Mapping[str, Any]:
     if name not in presets():
-        raise UsageError(f"--preset {name}: unknown preset. Available: {', '.join(presets())}")
+        raise UsageError(f"unknown preset {name!r}. Available: {', '.join(presets())}")
     return presets()[name]

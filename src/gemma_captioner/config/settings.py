@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from ..errors import UsageError
-from ..text import file_error
+from ..text import path_error
 from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
 from .formats import FormatSpec, format_spec
@@ -207,7 +207,7 @@ def _read_prompt(path: Path) -> str:
     try:
         prompt = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, ValueError) as error:
-        raise UsageError(f"--prompt-file {path} cannot be read: {file_error(error)}") from error
+        raise UsageError(f"--prompt-file {path} cannot be read: {path_error(error)}") from error
     if not prompt:
         raise UsageError(f"--prompt-file {path} is empty: write a prompt into it")
     return prompt

@@ -15,7 +15,7 @@ from ..config.selection import SelectionSettings
 from ..errors import StartError
 from ..storage import filesystem
 from ..storage.filesystem import is_local
-from ..text import file_error
+from ..text import file_error, path_error
 from ..types import Failed, Folder, Kind, MediaItem
 from .listing import (
     FilenameNormalizer,
@@ -30,7 +30,6 @@ EXTENSIONS: dict[str, Kind] = {
     **dict.fromkeys(["jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff", "avif", "heic", "heif"], "image"),
     **dict.fromkeys(["mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "mpeg"], "clip"),
 }
-COLLISION_REMEDY = "rename one, leave one out with --exclude, or use --name full, which writes `a.png.txt`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
         try:
             is_folder, exists = filesystem.inspect(path)
         except OSError as error:
-            raise StartError(f"{path} cannot be read: {file_error(error)}") from error
+            raise StartError(f"{path} cannot be read: {path_error(error)}") from error
         if is_folder:
             named[path] = None
         elif path.suffix == ".tar" and exists:
@@ -211,7 +210,8 @@ class Discovery:
                 )
                 if len(sharing) > 1:
                     others = ", ".join(other for other in sharing if other != name)
-                    yield Collision(item, f"would share {caption_name} with {others}: {COLLISION_REMEDY}")
+                    remedy = f"rename one, leave one out with --exclude, or use --name full, which writes {name}.txt"
+                    yield Collision(item, f"would share {caption_name} with {others}: {remedy}")
                 else:
                     yield DiscoveredItem(item, captioned=normalized in captions)
 

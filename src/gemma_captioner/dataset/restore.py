@@ -23,8 +23,9 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
     paths = glob_files(folder, "*.jsonl")
     files = [path for path in paths if path.name.startswith(f"{run_id}.")]
     if not files:
-        runs = ", ".join(sorted({path.name.partition(".")[0] for path in paths})) or "none"
-        raise StartError(f"{store} has no run {run_id!r}. Available: {runs}")
+        runs = sorted({path.name.partition(".")[0] for path in paths})
+        known = f"The latest: {', '.join(runs[-5:])}" if runs else "Give the folder that was captioned, or its --output"
+        raise StartError(f"{store} has no run {run_id!r}. {known}")
     journal = Journal(new_run_id(), {"restores": run_id})
     try:
         for record in reversed([r for r in chain.from_iterable(map(read_journal, files)) if _is_restorable(r)]):

@@ -55,7 +55,6 @@ def write(
         CaptionExistsError: A caption exists and `replace` is false.
         CaptionerError: The errors of `storage_error`.
     """
-
     if not is_local(path):
         with map_storage_errors(path):
             before_rename()
@@ -173,7 +172,7 @@ def fsync_parents(path: Path, store: Path) -> None:
 
 
 def _temporary_folder(path: Path, store: Path) -> Path:
-    """A folder on the file system of `path`, as a rename requires. A linked subfolder may not be on the store's one."""
+    """A folder on the file system of `path`, as a rename requires: a linked subfolder may be on another one."""
     parent = store if path.parent.stat().st_dev == _device(store) else path.parent
     folder = parent / DOT_FOLDER / "tmp"
     folder.mkdir(parents=True, exist_ok=True)

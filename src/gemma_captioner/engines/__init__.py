@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from ..config.model import DEFAULT_MODEL
 from ..config.settings import Settings
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 from ..prompts.context import ContextEntry
 from .base import Engine, EngineSpec, Session
 
@@ -38,6 +38,8 @@ def _server(settings: Settings, log: ReportCallback, context: Sequence[ContextEn
 def _scripted(settings: Settings, log: ReportCallback, context: Sequence[ContextEntry]) -> Engine:
     from .scripted import ScriptedEngine
 
+    if not settings.has_explicit_model:
+        raise UsageError("--engine scripted requires a script: give its path as --model")
     return ScriptedEngine.from_file(settings.model.model)
 
 

@@ -23,7 +23,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelError
-from ..text import parse_json
+from ..text import file_error, parse_json
 from ..types import Failed, FinishReason, Kind, Reply, Request
 from .base import EngineSpec, Session, prepend_begin
 
@@ -67,10 +67,14 @@ class ScriptedEngine:
         try:
             return cls(Script.model_validate(parse_json(Path(path).read_text(encoding="utf-8"))))
         except OSError as error:
-            raise ModelError(f"cannot read {path} ({error.strerror}): pass the script's path as --model") from error
+            raise ModelError(
+                f"the script {path} cannot be read ({file_error(error)}): give its path as --model"
+            ) from error
         except ValidationError as error:
-            place = ".".join(map(str, error.errors()[0]["loc"][:2])) or "the top level"
-            raise ModelError(f"the script {path} has an unknown key or a wrong value at {place}: correct it") from error
+            fault = error.errors()[0]
+            kind = "an unknown key" if fault["type"] == "extra_forbidden" else "a wrong value"
+            place = ".".join(map(str, fault["loc"][:2])) or "the top level"
+            raise ModelError(f"the script {path} has {kind}, {place}: correct it") from error
         except ValueError as error:
             raise ModelError(f"the script {path} is not valid JSON: correct it") from error
 

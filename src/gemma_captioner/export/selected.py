@@ -5,11 +5,11 @@ from pathlib import Path
 
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError
-from ..text import file_error
+from ..text import path_error
 from ..types import Failed, MediaItem
 from .formats import ExportFormat
 
-Found = CaptionedItem | MediaItem | Failed
+FoundItem = CaptionedItem | MediaItem | Failed
 
 
 def write_list(names: Iterable[str], path: Path) -> Path:
@@ -26,7 +26,7 @@ def read_list(path: Path) -> frozenset[str]:
     try:
         content = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
-        raise StartError(f"--files {path} cannot be read: {file_error(error)}") from error
+        raise StartError(f"--files {path} cannot be read: {path_error(error)}") from error
     lines = content.split("\0") if "\0" in content else content.splitlines()
     names = frozenset(name.removeprefix("./") for name in lines if name.strip())
     if not names:
@@ -34,12 +34,12 @@ def read_list(path: Path) -> frozenset[str]:
     return names
 
 
-def only(found: Iterable[Found], names: Container[str] | None) -> Iterator[Found]:
+def only(found: Iterable[FoundItem], names: Container[str] | None) -> Iterator[FoundItem]:
     """Yield what is about these files. names: None for all files."""
     return (one for one in found if names is None or _name(one) in names)
 
 
-def _name(one: Found) -> str:
+def _name(one: FoundItem) -> str:
     return one.name if isinstance(one, MediaItem) else one.item.name
 
 

@@ -10,7 +10,7 @@ class ExportSettings(CaptionFileSettings, IncludeSettings):
     """Which files `export` reads, and where their captions and sources are."""
 
     control: StoragePaths = Field(
-        (), description="Also write where the source images of each file are: edits, found in this folder. Repeatable."
+        (), description="For edits: also write the paths of the source images, which are in this folder. Repeatable."
     )
 
     files: LocalPath | None = Field(

@@ -13,7 +13,7 @@ from .jpeg import jpeg_to_send
 from .settings import DecodeSettings
 from .video import decode_clip
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 
 def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames | Failed:
@@ -32,7 +32,7 @@ def _decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Si
     return frames
 
 
-def or_failed(item: MediaItem, read: Callable[[], Result]) -> Result | Failed:
+def or_failed(item: MediaItem, read: Callable[[], T]) -> T | Failed:
     """Return what `read` makes of the file, or `Failed` if a decoder cannot read it."""
     native_log.reset()
     try:

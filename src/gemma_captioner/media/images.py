@@ -54,8 +54,8 @@ _TRANSPOSITIONS = {
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ESSENTIAL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"IDAT", b"IEND")
 _GRAY_SCALE = {"L;2": 85, "L;4": 17}  # PNG gray levels -> 0..255
+_COPY_AGAIN = "copy or download it again"
 # Like browsers: a frame with a duration below the minimum is shown for the default duration.
-_COPY_AGAIN = "Copy or download it again"
 _MIN_FRAME_DURATION_S, _DEFAULT_FRAME_DURATION_S = 0.02, 0.1
 
 
@@ -176,7 +176,7 @@ def _decode_still(
     image = _hide_missing_rows(file, interlaced=interlaced) if is_damaged else _hide_uncovered(file, _covered(file))
     missing = image.info.get("missing_rows", 0)
     if 2 * missing > image.height:
-        raise ItemError(f"the image is truncated: {missing} of {image.height} rows are missing. {_COPY_AGAIN}")
+        raise ItemError(f"the image is truncated: {missing} of {image.height} rows are missing: {_COPY_AGAIN}")
     if missing or (is_damaged and file.format in _JPEG):
         flags.append("partial_image")
     elif is_damaged:

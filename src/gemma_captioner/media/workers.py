@@ -218,19 +218,19 @@ def _hide_main_module() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-class _Worker(_base.Process):  # type: ignore[misc]
+class _WorkerProcess(_base.Process):  # type: ignore[misc]
     @staticmethod
     def _Popen(process: Any) -> Any:
         with _hide_main_module():
             return _base.Process._Popen(process)
 
 
-class _Context(type(_base)):  # type: ignore[misc]
-    Process = _Worker
+class _ProcessContext(type(_base)):  # type: ignore[misc]
+    Process = _WorkerProcess
 
 
 def _context() -> Any:
-    context = _Context()
+    context = _ProcessContext()
     if _METHOD == "forkserver":
         context.set_forkserver_preload([f"{__package__}.pool"])  # with the decoders
     return context

@@ -38,10 +38,11 @@ def listed(paths: list[str], most: int = _MAX_FILES, total: int | None = None) -
 
 def describe_collisions(paths: list[str]) -> str:
     """What is wrong with files that share a caption, and the ways out."""
+    first = PurePath(paths[0])
     return (
         f"{counted(len(paths), 'file')} would share a caption with another, and fail: {listed(paths)}. "
-        "Rename one of each, leave one out (--exclude '*.mp4'), or use --name full, which writes a.png.txt and "
-        "a.mp4.txt (`gemma-captioner check --for TRAINER` says whether your trainer reads that)"
+        f"Rename one of each, leave one out (--exclude '*{first.suffix}'), or use --name full, which writes "
+        f"{printable(first.name)}.txt (`gemma-captioner check --for TRAINER` says whether your trainer reads that)"
     )
 
 
@@ -50,7 +51,5 @@ def _reason(path: str, error: str) -> str:
 
     # a.png, "would share a.txt with a.jpg, 2 s" -> "would share # with #, # s"
     """
-    name = PurePath(path)
-    for part in sorted({path, name.name, name.stem}, key=len, reverse=True):
-        error = error.replace(part, "#") if len(part) > 2 else error
-    return re.sub(r"\S+\.\w{2,5}\b|\d+(\.\d+)?", "#", error)
+    stem = re.escape(PurePath(path).stem)
+    return re.sub(rf"{stem}\.\w+|\S+\.\w{{2,5}}\b|\d+(\.\d+)?", "#", error.replace(path, "#"))

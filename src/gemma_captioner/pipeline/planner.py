@@ -19,7 +19,7 @@ from ..prompts.metadata import MetadataTable, load_metadata
 from ..prompts.sources import exclude_control
 from ..storage.filesystem import read
 from ..text import counted
-from ..types import Failed, Folder, MediaItem, Skipped
+from ..types import CAPTIONED, Failed, Folder, MediaItem, Skipped
 from .transcription import Transcripts
 
 
@@ -92,7 +92,7 @@ class OverwritePolicy:
     def _context_digest(self, item: MediaItem) -> str | None:
         try:
             return self._context.digest(self._context.sources.of(item))
-        except ItemError:  # the run that captions it again reports what its sources lack
+        except ItemError:  # the run that captions it again reports the missing sources
             return None
 
     def _is_flagged(self, item: MediaItem, flag: str) -> bool:
@@ -149,7 +149,7 @@ class Plan:
                 self.num_in_other_shards += 1
                 continue
             if not isinstance(found.item, Folder) and is_auxiliary(found.item.name, self._target):
-                yield Skipped(found.item, "is a mask or control image of the trainer")
+                yield Skipped(found.item, "mask or control image of the trainer")
             elif isinstance(found, Failed):
                 yield found
             elif (reason := self._reason_to_skip(found)) is not None:
@@ -174,14 +174,14 @@ class Plan:
             if selection.only is None:
                 return None
             failed = selection.only == "failed" and self.overwrite.history(item.store).failed(item.name)
-            return None if failed else f"does not match --only {selection.only}"
+            return None if failed else f"not selected by --only {selection.only}"
         if self.overwrite.is_resumed(item):
             return "captioned by the unfinished run that this one resumes"
         if self.overwrite.allows(item):
             return None
         if selection.only is not None:
-            return f"does not match --only {selection.only}"
-        return "has a caption" if selection.existing == "skip" else "has a caption that is current or from a person"
+            return f"not selected by --only {selection.only}"
+        return CAPTIONED if selection.existing == "skip" else "captioned with these settings or by a person"
 
 
 def in_shard(name: str, shard: str) -> bool:

@@ -138,7 +138,7 @@ class Pipeline:
         """What the run does now. Any thread may ask."""
         items = list(self._items)
         in_flight = [state for state in items if any(prompt.in_flight for prompt in state.prompt_states)]
-        decoding = [state for state in items if not state.decoding.was_done]  # asking again is for the run's thread
+        decoding = [state for state in items if not state.decoding.was_done]  # only the run's thread may call `done`
         if self.loaded_at is None and len(decoding) < len(items):
             return Activity("the model to load")
         is_ready = len(in_flight) + len(decoding) < len(items)
@@ -201,14 +201,14 @@ class Pipeline:
     @cached_property
     def _pool(self) -> DecodePool:
         """The decode pool, started for the first file. It decodes the examples and references first."""
-        spec, most = self.engine.spec, max(PIXEL_BYTES, psutil.virtual_memory().available // 4)
+        spec, max_bytes = self.engine.spec, max(PIXEL_BYTES, psutil.virtual_memory().available // 4)
         pool = DecodePool(
             spec.size,
             replace(decode_settings(self.settings), jpeg_scale=spec.jpeg_scale, max_audio_s=self._decoded_sound_s),
             clip_size=spec.clip_size or spec.size,
             workers=self.settings.run_options.workers or os.cpu_count() or 1,
-            pixel_bytes=min(most, self._pixel_bytes()),
-            max_pixel_bytes=most,
+            pixel_bytes=min(max_bytes, self._pixel_bytes()),
+            max_pixel_bytes=max_bytes,
             files_per_task=self._context.sources.files_per_item,
         )
         self._resources.enter_context(pool)
@@ -235,13 +235,13 @@ class Pipeline:
         return max(PIXEL_BYTES, spec.preferred_batch_size * clip * self._context.sources.files_per_item)
 
     def _drop_undecoded(self) -> None:
-        """After the deadline, leave the items that no request was sent for to another run."""
+        """After the deadline, drop the items for which no request was sent: another run captions them."""
         for state in [state for state in self._items if not state.is_asked]:
             self._release(state)
             self.stopped_by_deadline = True
 
     def _begin_decoded(self) -> Iterator[Outcome]:
-        """Create the prompts of the items that were decoded since. Yields those that cannot be asked about."""
+        """Create the prompts of the items that were decoded since. Yields those that fail."""
         for state in [state for state in self._items if state.frames is None and state.is_decoded]:
             if isinstance(frames := state.take_decoded(), Failed):
                 state.failed = frames
@@ -259,7 +259,7 @@ class Pipeline:
                 yield self.writer.record(state.failed)
 
     def _is_transcribed(self, state: ItemState, frames: Frames) -> bool:
-        """Whether it is known what is said in the item. A thread reads or makes one transcript after the other."""
+        """Whether the transcript of the item is ready or not needed. A thread makes one transcript after the other."""
         if self._transcripts and frames.kind == "clip" and state.transcription is None:
             state.transcription = self._transcription_thread.submit(self._transcripts.speech, state.item, frames)
         return state.transcription is None or state.transcription.done()

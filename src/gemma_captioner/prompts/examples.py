@@ -10,7 +10,7 @@ from ..captions.formats import join_prose_lines
 from ..config.selection import SelectionSettings
 from ..dataset.discover import Collision, DiscoveredItem, Discovery, Root
 from ..errors import UsageError
-from ..text import encodable, file_error
+from ..text import encodable, path_error
 from ..types import Failed, MediaItem
 
 
@@ -53,7 +53,7 @@ def read_examples(paths: Sequence[Path], *, has_sources: bool = False) -> ShownM
                 continue
             found = list(Discovery([Root(path, path, path)], SelectionSettings()))
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--examples {path} cannot be read: {file_error(error)}") from error
+            raise UsageError(f"--examples {path} cannot be read: {path_error(error)}") from error
         captioned = [one.item for one in found if isinstance(one, DiscoveredItem) and one.captioned]
         if captioned and has_sources:
             raise UsageError(
@@ -79,7 +79,7 @@ def _answer(path: Path) -> str:
     try:
         return join_prose_lines(_text(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--examples: {path} cannot be read: {file_error(error)}") from error
+        raise UsageError(f"--examples: {path} cannot be read: {path_error(error)}") from error
 
 
 def _nothing(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..errors import UsageError
-from ..text import file_error, parse_json
+from ..text import parse_json, path_error
 from ..types import MediaItem
 from .variables import validate_templates
 
@@ -32,7 +32,7 @@ class MetadataTable:
         try:
             rows = _rows(path)
         except (OSError, ValueError, csv.Error) as error:
-            raise UsageError(f"--metadata {path} cannot be read: {file_error(error)}") from error
+            raise UsageError(f"--metadata {path} cannot be read: {path_error(error)}") from error
         columns = dict.fromkeys(name for _, row in rows for name in row)
         key = next((name for name in _FILE_COLUMNS if name in columns), None)
         if key is None:

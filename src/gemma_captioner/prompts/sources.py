@@ -172,10 +172,10 @@ class EditPairs:
             yield f"{counted(len(extra), 'source')} of no file, by name: {names}"
 
 
-Selection = TypeVar("Selection", bound=DiscoverySettings)
+T = TypeVar("T", bound=DiscoverySettings)
 
 
-def exclude_control(selection: Selection, roots: Sequence[Root], folders: Sequence[Path]) -> Selection:
+def exclude_control(selection: T, roots: Sequence[Root], folders: Sequence[Path]) -> T:
     """Return the selection without the control folders inside the roots, whose files are no targets.
 
     Raises `UsageError` if a control folder is itself a root.

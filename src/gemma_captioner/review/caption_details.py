@@ -17,20 +17,20 @@ def describe_provenance(entry: ReviewItem) -> list[tuple[str, str]]:
         return [("Caption", "none")]
     if entry.provenance is None:
         return [("Caption", "written or edited by a person, or by another program")]
-    line = entry.provenance.line()
-    record = [
-        ("Model", " ".join(filter(None, (str(line.get("model", "")), str(line.get("revision") or ""))))),
-        ("When", str(line.get("at", ""))[:19].replace("T", " ")),
-        *_each("Prompt", list_field(line, "prompts")),
-        *_each("Raw reply", list_field(line, "raw")),
-        *_each("Alternative caption", list_field(line, "captions")[1:]),
-        *_each("Rejected", list_field(line, "rejected")),
-        ("Frames", _times(line) if line.get("media_kind") == "clip" else ""),
-        ("Tokens", f"{line.get('prompt_tokens')} prompt, {line.get('new_tokens')} new, {line.get('seconds')} s"),
+    record = entry.provenance.line()
+    details = [
+        ("Model", " ".join(filter(None, (str(record.get("model", "")), str(record.get("revision") or ""))))),
+        ("When", str(record.get("at", ""))[:19].replace("T", " ")),
+        *_each("Prompt", list_field(record, "prompts")),
+        *_each("Raw reply", list_field(record, "raw")),
+        *_each("Alternative caption", list_field(record, "captions")[1:]),
+        *_each("Rejected", list_field(record, "rejected")),
+        ("Frames", _times(record) if record.get("media_kind") == "clip" else ""),
+        ("Tokens", f"{record.get('prompt_tokens')} prompt, {record.get('new_tokens')} new, {record.get('seconds')} s"),
         ("Settings", _settings(entry.provenance.recorded_settings())),
         ("Run", entry.provenance.run.stem),
     ]
-    return [(term, encodable(text)) for term, text in record if text]
+    return [(term, encodable(text)) for term, text in details if text]
 
 
 def decode_settings_for(entry: ReviewItem, default: Settings) -> DecodeSettings:
@@ -43,16 +43,16 @@ def _each(term: str, texts: list[Any]) -> list[tuple[str, str]]:
     return [(term, str(text)) for text in texts]
 
 
-def _times(line: JournalRecord) -> str:
-    return ", ".join(f"{time:.2f} s" for time in list_field(line, "frame_times_s") if isinstance(time, int | float))
+def _times(record: JournalRecord) -> str:
+    return ", ".join(f"{time:.2f} s" for time in list_field(record, "frame_times_s") if isinstance(time, int | float))
 
 
-def _settings(text: dict[str, Any]) -> str:
+def _settings(recorded: dict[str, Any]) -> str:
     """The settings that differ from the defaults."""
     default = Settings().model_dump(mode="json", by_alias=True)
     return ", ".join(
         f"{name.rstrip('_')} {value}"
-        for group, fields in text.items()
+        for group, fields in recorded.items()
         if isinstance(fields, dict)
         for name, value in fields.items()
         if group not in ("prompting", "conduct", "selection") and default.get(group, {}).get(name) != value

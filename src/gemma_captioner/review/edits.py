@@ -39,7 +39,7 @@ from .library import Library, caption_text, text_of
 
 _CHUNK_ITEMS = 500  # share one sync of the disk. Between two chunks, other tabs may write
 _SYNC_THREADS = 16  # file systems combine syncs that run at the same time
-_CLOCK_TICK_NS = 50_000_000  # two writes within it may leave the same times
+_CLOCK_TICK_NS = 50_000_000  # of the file system: two writes within it may have equal times
 _MAX_FLAGGED_INLINE = 50  # above this, the background rescan computes the flags
 
 Progress = Callable[[int], bool]  # called with the number of items done; returns whether to continue
@@ -134,8 +134,8 @@ class Edits:
         if applied:
             opposite.append(UndoStep(step.summary, tuple(applied)))
         if done.is_cut:  # the rest can be undone later, after a full disk once it has room
-            gone = set(map(id, applied))
-            steps.append(UndoStep(step.summary, tuple(c.inverse() for c in reversed(changes) if id(c) not in gone)))
+            reverted = set(map(id, applied))
+            steps.append(UndoStep(step.summary, tuple(c.inverse() for c in reversed(changes) if id(c) not in reverted)))
         return replace(done, summary=f"{description}: {step.summary}")
 
     # Many changes at once
@@ -296,7 +296,7 @@ class Edits:
             raise EditConflictError
 
     def _stamp(self, number: int) -> Stamp | None:
-        """Return what changes with each write of the file. None if it is missing, or too new for its times to tell."""
+        """Return values that change with each write of the file; None if it is missing or was written a moment ago."""
         try:
             stat = os.stat(self._library[number].item.caption_path)
         except OSError:

@@ -20,7 +20,7 @@ _MAX_ONCE = 50_000  # phrases that occurred once are forgotten above this
 _MAX_INSERTED = 200
 _MAX_WORDS = 4
 _MIN_WORD, _MIN_TYPED = 4, 2  # letters
-_CAPTIONS_PER_PAUSE, _PAUSE = 20, 3.0  # of the time that these took: the page answers meanwhile
+_CAPTIONS_PER_PAUSE, _PAUSE = 20, 3.0  # a pause of this many times their duration, for the page
 _CLAUSE = re.compile(r"[,.;:!?\n\"()\[\]{}\u201c\u201d\u3002\uff0c]+")
 
 
@@ -81,13 +81,13 @@ class PhraseIndex:
             self._counts = Counter({phrase: self._counts[phrase] for phrase in self._offered})
 
     def complete(self, before: str, *, is_tag: bool = False, most: int = 8) -> list[tuple[str, str]]:
-        """Return (phrase, what of it is typed), those that go on from the most words first.
+        """Return (phrase, the part of it that is typed), those with the longest typed part first.
 
         before: the text up to the cursor. is_tag: its last tag is completed, with the capitals of the phrase.
 
         # "a woman with lo" -> ("with long hair", "with lo"), ("long hair", "lo")
         """
-        found: dict[str, tuple[str, str]] = {}  # what is to come -> its phrase
+        found: dict[str, tuple[str, str]] = {}  # the rest that is not typed -> its phrase
         tag = before.rpartition(",")[2].strip()
         for typed in ([tag] if tag else []) if is_tag else _contexts(before):
             for phrase in self._most_frequent(typed, most):
@@ -104,7 +104,7 @@ class PhraseIndex:
         longer = (p for p in offered[start:end] if len(p) > len(typed) and p.lower().startswith(prefix))
         counted = ((count, len(phrase), phrase) for phrase in longer if (count := self._counts[phrase]) > 0)
         ranked = nlargest(2 * most, counted)
-        found = []  # without "with long" where it is always "with long hair"
+        found = []  # without "with long" if "with long hair" is as frequent
         for place, (count, _, phrase) in enumerate(ranked):
             if not any(other == count and more.startswith(f"{phrase} ") for other, _, more in ranked[:place]):
                 found.append(phrase)
@@ -130,7 +130,7 @@ def phrases_of(text: str) -> Iterator[str]:
 
 
 def _contexts(before: str) -> Iterator[str]:
-    """Yield what may be the beginning of a phrase, the longest first.
+    """Yield the texts that may begin a phrase, the longest first.
 
     # "A cat. a woman with lo" -> a woman with lo, woman with lo, with lo, lo
     """

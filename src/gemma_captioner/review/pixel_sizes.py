@@ -21,7 +21,7 @@ from .thumbnails import with_real_path
 
 _CHUNK = 64  # files per call of a worker
 _CHUNK_TIMEOUT_S, _FILE_TIMEOUT_S = 120.0, 30.0
-Run = Callable[
+RunInProcess = Callable[
     [Callable[..., list[PixelSize | None]], tuple[list[MediaItem]], float], Awaitable[list[PixelSize | None]]
 ]
 
@@ -29,7 +29,7 @@ Run = Callable[
 class PixelSizes:
     """known: the sizes by item number. A file that cannot be read has none."""
 
-    def __init__(self, library: Library, run: Run) -> None:
+    def __init__(self, library: Library, run: RunInProcess) -> None:
         """run: runs a function in a worker process: (function, its arguments, seconds until it fails)."""
         self.known: dict[int, PixelSize] = {}
         self._library, self._run = library, run

@@ -8,10 +8,9 @@ from ..dataset.listing import natural_sort_key
 from . import terms
 from .library import ReviewItem
 from .patterns import with_time_limit
-from .terms import Facts, Term
+from .terms import FilterContext, Term
 
 Sort = Literal["name", "length", "flags", "time"]
-STATES = tuple(terms.STATES)
 SORTS: tuple[Sort, ...] = get_args(Sort)
 ANY_FLAG = terms.ANY
 
@@ -70,12 +69,14 @@ def _is_term(term: Term, key: str, operator: str) -> bool:
     return (term.key, term.operator) == (key, operator) and not term.is_negated
 
 
-def filter_items(entries: Iterable[ReviewItem], query: Query, facts: Facts = Facts()) -> list[ReviewItem]:
+def filter_items(
+    entries: Iterable[ReviewItem], query: Query, context: FilterContext = FilterContext()
+) -> list[ReviewItem]:
     """Return the matching items in order.
 
     Raises `UsageError` if a term is invalid, or a regular expression takes too long.
     """
-    found = terms.compile_terms(query.terms, facts)
+    found = terms.compile_terms(query.terms, context)
     candidates = with_time_limit(entries, is_regex=any(term.key == terms.EXPRESSION for term in query.terms))
     matching = (entry for entry in candidates if (query.only is None or entry.number in query.only) and found(entry))
     return sorted(matching, key=_SORT_KEYS[query.sort], reverse=query.is_reversed)

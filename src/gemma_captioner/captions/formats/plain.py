@@ -14,7 +14,7 @@ class Prose(CaptionFormat[str]):
     name = "prose"
 
     def parse(self, answer: str, options: ParseOptions = DEFAULT_OPTIONS) -> str:
-        """`begin` stays, even if it is a phrase that `strip_boilerplate` removes, such as "This image shows"."""
+        """Return the cleaned answer. It keeps `begin`, even if `strip_boilerplate` would remove it."""
         begin, ascii_punctuation = options.begin, options.ascii_punctuation
         cleaned = strip_boilerplate(answer, ascii_punctuation=ascii_punctuation)
         opening = " ".join((to_ascii_punctuation(begin) if ascii_punctuation else begin).split())
@@ -41,7 +41,7 @@ _MIN_TAGS, MAX_TAG_WORDS = 2, 6
 _FENCE = re.compile(r"^\s*```\w*\s*$|[*`]{2,}", re.MULTILINE)
 _MARK = r"^\s*(?:[-*\u2022]\s+|\d{1,2}[.)]\s+)?"
 _LABEL = re.compile(rf"{_MARK}(?:[\w ]*\btags:\s)?\s*", re.IGNORECASE)
-_CATEGORY = re.compile(rf"{_MARK}(?:[\w ]{{1,24}}:\s)?\s*")  # "Clothing: red scarf", of several lines
+_CATEGORY = re.compile(rf"{_MARK}(?:[\w ]{{1,24}}:\s)?\s*")  # "Clothing: red scarf", if there are several lines
 _HASHTAGS = re.compile(r"\s*(?:#\w+\s*){2,}\Z")
 
 
@@ -94,6 +94,7 @@ class Tags(CaptionFormat[list[str]]):
 
 
 def _holds(tags: list[str], trigger: str) -> bool:
+    """Return whether a longer tag contains the trigger. # ["a photo of sks"], "sks" -> True"""
     word = re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
     return any(word.search(tag) and tag.lower() != trigger.lower() for tag in tags)
 

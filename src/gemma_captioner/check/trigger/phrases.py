@@ -35,7 +35,7 @@ _MAX_WORDS = 5
 _SAME_EVENT = 0.75  # a longer phrase replaces a shorter one that has at most 1 / this as many captions
 _LINK = "~"
 
-Key = tuple[str, ...]  # the stems of a phrase
+Stems = tuple[str, ...]  # the stems of a phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class SharedPhrase:
     found_in: tuple[int, ...]
     share: float
     lift: float | None
-    key: Key
+    key: Stems
 
     @property
     def captions(self) -> int:
@@ -90,8 +90,8 @@ def shared_phrases(
         s for texts in with_trigger for s in {_stem(word) for clause in _clauses(texts, trigger) for word in clause}
     )
     frequent = {s for s, count in words.items() if count >= least}  # a rarer word is in no reported phrase
-    places: dict[Key, list[int]] = {}
-    surfaces: dict[Key, Counter[str]] = {}
+    places: dict[Stems, list[int]] = {}
+    surfaces: dict[Stems, Counter[str]] = {}
     described = Counter[str]()  # word -> captions that say something of it
     for place, texts in enumerate(with_trigger):  # tokenized again, because the words of all captions need memory
         clauses = list(_clauses(texts, trigger))
@@ -117,7 +117,7 @@ def shared_phrases(
     return sorted(_maximal(reportable), key=lambda found: (-found.captions, found.phrase))
 
 
-def _min_count(key: Key, kind: str, total: int, is_style: bool, has_medium: bool, consistency: float) -> float:
+def _min_count(key: Stems, kind: str, total: int, is_style: bool, has_medium: bool, consistency: float) -> float:
     """The number of captions from which a phrase is reported."""
     is_bare = len(key) == 1
     if kind == "medium" and has_medium:
@@ -157,7 +157,7 @@ def _covers(other: SharedPhrase, phrase: SharedPhrase) -> bool:
     return words <= set(other.key)
 
 
-def _contains(key: Key, part: Key) -> bool:
+def _contains(key: Stems, part: Stems) -> bool:
     return any(key[i : i + len(part)] == part for i in range(len(key) - len(part) + 1))
 
 
@@ -189,7 +189,7 @@ def _stem(word: str) -> str:
     return _LINK if word in LINKS else "" if word in GENERIC or found in GENERIC_STEMS else found
 
 
-def _phrases(clauses: Iterable[list[str]], frequent: Collection[str]) -> Iterator[tuple[Key, str]]:
+def _phrases(clauses: Iterable[list[str]], frequent: Collection[str]) -> Iterator[tuple[Stems, str]]:
     """Yield the key and the words of each phrase that could be reported."""
     for words in clauses:
         stems = [_stem(word) for word in words]
@@ -213,7 +213,7 @@ def _described(clauses: Iterable[list[str]]) -> Iterator[str]:
                 yield _stem(word)
 
 
-def _is_phrase(key: Key) -> bool:
+def _is_phrase(key: Stems) -> bool:
     """Whether it says something of its own.
 
     # denim jacket, look ~ camera -> yes      ~ camera, red, hair, young woman wearing -> no
@@ -226,7 +226,7 @@ def _is_phrase(key: Key) -> bool:
     return True
 
 
-def _kind(key: Key) -> str:
+def _kind(key: Stems) -> str:
     return next((KIND_OF_STEM[s] for s in reversed(key) if s in KIND_OF_STEM), "other")
 
 

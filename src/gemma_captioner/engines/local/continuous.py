@@ -98,7 +98,7 @@ class ContinuousBatch:
     def __len__(self) -> int:
         return len(self._running)
 
-    def suits(self, pending: PendingRequest) -> bool:
+    def can_hold(self, pending: PendingRequest) -> bool:
         """Whether a row holds the request and, where attention reads whole rows, is not far too long for it."""
         total = pending.max_total_tokens
         return total <= self.columns and (not self._constant_shapes or 2 * total >= self.columns)

@@ -72,7 +72,7 @@ class Family:
 # Gemma 3
 
 
-def _gemma3_size(processor: Processor, settings: Settings, kind: Kind) -> Size:
+def _gemma3_frame_size(processor: Processor, settings: Settings, kind: Kind) -> Size:
     if settings.model.image_tokens is not None:
         raise UsageError(
             "--image-tokens works with Gemma 4 only: remove it, because Gemma 3 always uses 256 tokens per image"
@@ -81,7 +81,7 @@ def _gemma3_size(processor: Processor, settings: Settings, kind: Kind) -> Size:
     return size["width"], size["height"]
 
 
-def _gemma3_media(marker: str, times_s: Sequence[float], timestamps: bool) -> str:
+def _gemma3_join_markers(marker: str, times_s: Sequence[float], timestamps: bool) -> str:
     with_times = timestamps and len(times_s) > 1
     return "".join((f"[{format_timestamp(time)}]" if with_times else "") + marker for time in times_s)
 
@@ -101,7 +101,7 @@ def _gemma3_vision_inputs(features: Sequence["torch.Tensor"], image_mask: "torch
 # Gemma 4
 
 
-def _gemma4_size(processor: Processor, settings: Settings, kind: Kind) -> Size:
+def _gemma4_frame_size(processor: Processor, settings: Settings, kind: Kind) -> Size:
     return PatchBudget(settings.model.image_tokens or gemma4.TOKENS[kind], _gemma4_unit(processor))
 
 
@@ -120,11 +120,11 @@ def _gemma4_soft_tokens(processor: Processor, height: int, width: int) -> int:
     return (height // unit) * (width // unit)
 
 
-def _gemma4_media(marker: str, times_s: Sequence[float], timestamps: bool) -> str:
+def _gemma4_join_markers(marker: str, times_s: Sequence[float], timestamps: bool) -> str:
     return " ".join(f"{format_timestamp(time)} {marker}" for time in times_s) if len(times_s) > 1 else marker
 
 
-def _gemma4_features(model: Any, values: "torch.Tensor") -> Sequence["torch.Tensor"]:
+def _gemma4_encode_images(model: Any, values: "torch.Tensor") -> Sequence["torch.Tensor"]:
     """Cut frames into patches [n, patches, 3 * side * side], channels last, and embed them.
 
     In a unified model one patch covers all pixels of a token.
@@ -166,16 +166,16 @@ _GEMMA3_IMAGES = {
 _GEMMA4_IMAGES = {"patch_size": 16, "pooling_kernel_size": 3, "rescale_factor": 1 / 255, "do_normalize": False}
 
 _GEMMA4 = Family(
-    # tokenizer_config.json counts for Gemma 4 only: some base models of Gemma 3 have a template there, but need none.
+    # Only Gemma 4 reads tokenizer_config.json: some base models of Gemma 3 have a template there, but need none.
     load_processor=partial(
         load_processor, image_defaults=_GEMMA4_IMAGES, templates=("chat_template.jinja", "tokenizer_config.json")
     ),
-    frame_size=_gemma4_size,
+    frame_size=_gemma4_frame_size,
     marker=lambda processor: str(processor.tokenizer.image_token),
     placeholder=_gemma4_placeholder,
     soft_tokens=_gemma4_soft_tokens,
-    join_markers=_gemma4_media,
-    encode_images=_gemma4_features,
+    join_markers=_gemma4_join_markers,
+    encode_images=_gemma4_encode_images,
     vision_inputs=_gemma4_vision_inputs,
     template_options={"enable_thinking": False},
     modules=("transformers.models.gemma4.modeling_gemma4",),
@@ -201,11 +201,11 @@ FAMILIES: Mapping[str, Family] = {
         load_processor=partial(
             load_processor, image_defaults=_GEMMA3_IMAGES, templates=("chat_template.json", "chat_template.jinja")
         ),
-        frame_size=_gemma3_size,
+        frame_size=_gemma3_frame_size,
         marker=lambda processor: str(processor.tokenizer.boi_token),
         placeholder=_gemma3_placeholder,
         soft_tokens=lambda processor, height, width: processor.tokens_per_image,
-        join_markers=_gemma3_media,
+        join_markers=_gemma3_join_markers,
         encode_images=lambda model, values: list(model.get_image_features(values).pooler_output),
         vision_inputs=_gemma3_vision_inputs,
         template_options={},

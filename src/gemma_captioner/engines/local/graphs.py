@@ -26,7 +26,7 @@ class GraphPool:
     def capture(self, step: Callable[[], torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor] | None:
         """Return the graph of `step` and the tensor that a replay overwrites, or None if it cannot be captured.
 
-        A lack of memory affects this batch alone; any other error gives up graphs for the session.
+        An OOM affects this batch alone; any other error turns graphs off for the session.
         """
         for _ in range(2):
             try:

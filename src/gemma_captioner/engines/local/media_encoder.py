@@ -16,7 +16,7 @@ class MediaEncoder:
     """Its attributes are set by the session.
 
     Attributes:
-        encodes_ahead: Whether the session calls `encode_ahead`. A lack of memory there ends it.
+        encodes_ahead: Whether the session calls `encode_ahead`. An OOM there turns it off.
         is_encoding: Whether frames are being encoded. An error leaves it True: that is where memory ran out.
     """
 

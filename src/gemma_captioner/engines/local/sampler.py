@@ -3,11 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 
 from ...types import FinishReason
-from .processor import Tokenizer
+from .processor import Processor
 
 
 class Sampler:
@@ -44,19 +45,6 @@ class Sampler:
         return logits.argmax(-1)
 
 
-def newline_and_blank_tokens(tokenizer: Tokenizer, vocabulary: int) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the ids of the tokens with a line break, and of those without text.
-
-    A special token counts as both: base models write `<start_of_image>` between two documents.
-    """
-    special = tokenizer.special_ids
-    pieces = ["\n" if i in special else piece for i, piece in enumerate(tokenizer.pieces(vocabulary))]
-    return (
-        frozenset(i for i, piece in enumerate(pieces) if "\n" in piece),
-        frozenset(i for i, piece in enumerate(pieces) if not piece.strip()),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class StopTokens:
     """The token ids that end an answer, or that may.
@@ -70,6 +58,20 @@ class StopTokens:
     eos: frozenset[int]
     newlines: frozenset[int] = frozenset()
     blanks: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, model: Any, processor: Processor) -> Self:
+        """Return those of a checkpoint. It is a base model if it has no chat template."""
+        tokenizer, ends = processor.tokenizer, model.generation_config.eos_token_id or []
+        turns = {tokenizer.token_id(token) for token in ("<end_of_turn>", "<turn|>")} - {None, tokenizer.unk_token_id}
+        eos = frozenset({tokenizer.eos_token_id, *([ends] if isinstance(ends, int) else ends), *turns})
+        if processor.chat_template is not None:
+            return cls(eos)
+        # A special token has a line break and no text: base models write `<start_of_image>` between two documents.
+        vocabulary, special = model.config.get_text_config().vocab_size, tokenizer.special_ids
+        pieces = ["\n" if i in special else piece for i, piece in enumerate(tokenizer.pieces(vocabulary))]
+        newlines = frozenset(i for i, piece in enumerate(pieces) if "\n" in piece)
+        return cls(eos, newlines, frozenset(i for i, piece in enumerate(pieces) if not piece.strip()))
 
 
 @dataclass(slots=True)

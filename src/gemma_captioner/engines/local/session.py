@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from ...config.settings import Settings
 from ...types import Failed, Reply, Request
@@ -26,11 +25,11 @@ from .media_encoder import MediaEncoder, forget_images
 from .memory import MemoryPlan, Precision
 from .processor import Processor
 from .prompting import encode_prompt, request_turns
-from .sampler import StopTokens, first_line, newline_and_blank_tokens
+from .sampler import StopTokens, first_line
 from .vision import VisionEncoder
 
 _BATCHES_BEFORE_COMPILING = 4  # a job of fewer batches ends before compiled kernels could make up for compiling
-_BATCHES_TO_GROW = 8  # limits that lack of memory has lowered double after replies to so many batches
+_BATCHES_TO_GROW = 8  # limits that an OOM has lowered double after replies to so many batches
 _REFILL_SHARE = 8  # free rows are refilled once they are an eighth of all: a prefill of one row is slow
 
 
@@ -65,13 +64,14 @@ class LocalSession(Session):
         )
         self._limits = self._planned  # smaller for a while after memory ran out
         self._batch: ContinuousBatch | None = None
-        self._successes = 0  # replies since memory ran out
-        self._shortages = 0  # times in succession that memory ran out
-        self._num_requests = 0  # whose prompts were read
-        self._passed_over = 0  # requests that were read since the oldest waits
+        self._replies_since_oom = 0  # or since the limits were raised
+        self._num_oom = 0  # times in succession that memory ran out
+        self._num_requests = 0  # prefilled so far
+        self._passed_over = 0  # requests prefilled since the oldest one waits
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._report = _report_once(self._results)
-        self._prepare_stopping(plan.precision)
+        self._stops = StopTokens.of(model, processor)
+        self._choose_acceleration(plan.precision)
         self._in_flight = 0
         self._pending: list[PendingRequest] = []
         self._request_added = threading.Condition()
@@ -79,8 +79,8 @@ class LocalSession(Session):
         self._thread = threading.Thread(target=self._run_worker, name="model", daemon=True)
         self._thread.start()
 
-    def _prepare_stopping(self, precision: Precision) -> None:
-        tokenizer = self._processor.tokenizer
+    def _choose_acceleration(self, precision: Precision) -> None:
+        """Decide on compiled layers, CUDA graphs and a second stream for the vision encoder."""
         device = self.model.device
         # CUDA graphs cannot capture copies between devices, and compiled layers would drop the hooks that make them.
         spread = len(set((getattr(self.model, "hf_device_map", None) or {}).values())) > 1
@@ -91,20 +91,6 @@ class LocalSession(Session):
         # and mixtures of experts on older GPUs synchronize to count tokens.
         self.graphs = GraphPool(device, self._report)
         self.graphs.enabled = self.can_fuse and precision != "8bit"
-        eos = frozenset({tokenizer.eos_token_id, *self._chat_eos_token_ids()})
-        self._stops = StopTokens(eos)
-        if self._processor.chat_template is None:
-            vocabulary = self.model.config.get_text_config().vocab_size
-            self._stops = StopTokens(eos, *newline_and_blank_tokens(tokenizer, vocabulary))
-
-    def _chat_eos_token_ids(self) -> list[int]:
-        """Return the token ids that end a turn, those of the generation config included."""
-        ends = self.model.generation_config.eos_token_id or []
-        ends = [ends] if isinstance(ends, int) else list(ends)
-        self.model.generation_config = GenerationConfig()  # ignores the checkpoint's sampling defaults
-        tokenizer = self._processor.tokenizer
-        turns = [tokenizer.token_id(token) for token in ("<end_of_turn>", "<turn|>")]
-        return [*ends, *(turn for turn in turns if turn not in (None, tokenizer.unk_token_id))]
 
     # The session protocol
 
@@ -164,9 +150,9 @@ class LocalSession(Session):
         try:
             while self._wait_for_work():
                 while requests := self._next_requests():
-                    self._survive_shortage(partial(self._prefill, requests), requests)
+                    self._run_with_oom_retry(partial(self._prefill, requests), requests)
                 if self._batch:
-                    self._survive_shortage(self._decode)
+                    self._run_with_oom_retry(self._decode)
         except BaseException as error:  # any error ends the run: `poll` raises it in the caller's thread
             self._results.put(error)
 
@@ -178,27 +164,27 @@ class LocalSession(Session):
         return not self._stop.is_set()
 
     def _next_requests(self) -> list[PendingRequest]:
-        """Take the waiting requests that are read next into free rows. Return [] if the running ones go on alone."""
+        """Take the pending requests to prefill next into free rows. Return [] to go on with the running ones alone."""
         batch, limits = self._batch, self._limits
         with self._request_added:
-            suited = [i for i, pending in enumerate(self._pending) if not batch or batch.suits(pending)]
-            if not suited or self._stop.is_set():
+            fitting = [i for i, pending in enumerate(self._pending) if not batch or batch.can_hold(pending)]
+            if not fitting or self._stop.is_set():
                 return []
             is_starved = self._passed_over >= MAX_PASSES * limits.rows
             if batch:
                 free = min(batch.rows, limits.rows) - len(batch)
                 is_outgrown = batch.rows < limits.max_rows(batch.columns)
-                if free < max(1, batch.rows // _REFILL_SHARE) or is_outgrown or (is_starved and suited[0] > 0):
+                if free < max(1, batch.rows // _REFILL_SHARE) or is_outgrown or (is_starved and fitting[0] > 0):
                     return []
                 limits = replace(limits, rows=free, tokens=None)
             chosen = next_batch(
-                [len(self._pending[i].tokens) for i in suited],
+                [len(self._pending[i].tokens) for i in fitting],
                 limits,
-                new_tokens=max(self._pending[i].request.max_new_tokens for i in suited),
+                new_tokens=max(self._pending[i].request.max_new_tokens for i in fitting),
                 must_have_oldest=is_starved,
             )
-            places = {suited[i] for i in chosen}
-            requests = [self._pending[suited[i]] for i in chosen]
+            places = {fitting[i] for i in chosen}
+            requests = [self._pending[fitting[i]] for i in chosen]
             longest = max(pending.max_total_tokens for pending in self._pending)
             self._passed_over = 0 if 0 in places else self._passed_over + len(places)
             self._pending = [pending for i, pending in enumerate(self._pending) if i not in places]
@@ -207,9 +193,9 @@ class LocalSession(Session):
         return requests
 
     def _batch_for(self, requests: Sequence[PendingRequest], longest: int = 0) -> ContinuousBatch:
-        """Return a batch that can hold the requests, and those that wait if that costs no rows.
+        """Return a batch that can hold the requests, and also the pending ones if that costs no rows.
 
-        longest: the maximum number of tokens of any that wait.
+        longest: the maximum number of tokens of a pending request.
         """
         columns = max(pending.max_total_tokens for pending in requests)
         if self._limits.constant_shapes:
@@ -217,7 +203,7 @@ class LocalSession(Session):
         elif longest > columns and self._limits.max_rows(longest) == self._limits.max_rows(columns):
             columns = longest
         rows = max(self._limits.max_rows(columns), len(requests))
-        if self._batch is not None and self._batch.rows == rows and all(map(self._batch.suits, requests)):
+        if self._batch is not None and self._batch.rows == rows and all(map(self._batch.can_hold, requests)):
             return self._batch
         self._batch = None  # frees its memory first
         return ContinuousBatch(
@@ -244,7 +230,7 @@ class LocalSession(Session):
     def _decode(self) -> list[Running]:
         assert self._batch is not None
         has_room = len(self._batch) < min(self._batch.rows, self._limits.rows)
-        self._batch.choose_rows(can_refill=has_room and any(map(self._batch.suits, list(self._pending))))
+        self._batch.choose_rows(can_refill=has_room and any(map(self._batch.can_hold, list(self._pending))))
         fused = self._fused
         with fused or nullcontext():
             capture = fused is None or not fused.is_checking
@@ -267,7 +253,7 @@ class LocalSession(Session):
         return [tokens[id(pending)] for pending in requests]
 
     def _compiled_layers(self) -> FusedLayers | None:
-        """Return the compiled parts of the model, once so many requests have come that compiling pays."""
+        """Return the compiled parts of the model, once so many requests have come that compiling saves time."""
         enough = _BATCHES_BEFORE_COMPILING * self._planned.rows
         if self.can_fuse and self._fused is None and self._num_requests > enough:
             self._fused = FusedLayers(self.model.model.language_model, self._report, compile_region)
@@ -275,31 +261,31 @@ class LocalSession(Session):
                 self._batch.forget_graph()
         return self._fused
 
-    def _settle(self, finished: Sequence[Running]) -> None:
-        """Reply. After some replies, double limits that lack of memory has lowered: other programs use the GPU, too."""
-        self._shortages = 0
+    def _send_replies(self, finished: Sequence[Running]) -> None:
+        """Send replies. After some, double limits that an OOM has lowered: another program may have used the memory."""
+        self._num_oom = 0
         for running in finished:
             self._results.put(self._reply(running))
-        self._successes += len(finished)
-        if self._limits != self._planned and self._successes >= _BATCHES_TO_GROW * self._limits.rows:
+        self._replies_since_oom += len(finished)
+        if self._limits != self._planned and self._replies_since_oom >= _BATCHES_TO_GROW * self._limits.rows:
             self._limits = replace(self._limits, rows=min(self._planned.rows, 2 * self._limits.rows))
-            self._successes = 0
+            self._replies_since_oom = 0
 
-    def _survive_shortage(self, work: Callable[[], list[Running]], requests: Sequence[PendingRequest] = ()) -> None:
-        """Run `work`. If memory runs out, ask `requests` again later, of which `work` reads the prompts.
+    def _run_with_oom_retry(self, work: Callable[[], list[Running]], requests: Sequence[PendingRequest] = ()) -> None:
+        """Run `work`. If memory runs out, put `requests`, which `work` prefills, back into the queue.
 
         The first time in succession, only cached memory is freed. Then fewer frames are encoded at a time, then fewer
-        requests run at a time, and the youngest are asked again. A request for which all memory is not enough fails.
+        requests run at a time, and the youngest return to the queue. A request that alone needs too much memory fails.
         """
         try:
-            return self._settle(work())
+            return self._send_replies(work())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
         # Outside of the handler: the error's stack frames keep tensors alive.
         assert self._batch is not None
-        self._shortages, was_encoding, self.media.is_encoding = self._shortages + 1, self.media.is_encoding, False
-        if self._shortages == 1:
+        self._num_oom, was_encoding, self.media.is_encoding = self._num_oom + 1, self.media.is_encoding, False
+        if self._num_oom == 1:
             pass
         elif was_encoding and self.vision.chunk > 1:
             self.vision.chunk //= 2
@@ -314,7 +300,7 @@ class LocalSession(Session):
                 rows = len(self._batch)
             else:
                 rows = len(self._batch) + len(requests) // 2
-            self._limits, self._successes = replace(self._limits, rows=max(1, min(self._limits.rows, rows))), 0
+            self._limits, self._replies_since_oom = replace(self._limits, rows=max(1, min(self._limits.rows, rows))), 0
         with self._request_added:
             self._pending[:0] = requests
             forget_images(self._pending)

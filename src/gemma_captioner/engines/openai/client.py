@@ -49,7 +49,7 @@ class Endpoint:
         url = settings.base_url
         if url is None:
             if settings.serve is None:
-                raise UsageError("--engine server requires --base-url, such as http://localhost:8000/v1")
+                raise UsageError("--engine server requires --base-url: give it, for example http://localhost:8000/v1")
             url = f"http://127.0.0.1:{_free_port()}/v1"
         key = os.environ.get(settings.api_key_env, "").strip()
         if not (key.isascii() and key.isprintable()):

@@ -8,10 +8,10 @@ from ..changes import Draft
 from ..library import ReviewItem
 from .components import DiffList
 
-Answer = Literal["mine", "theirs"]
+Choice = Literal["mine", "theirs"]
 
 
-async def resolve_conflict(entry: ReviewItem, draft: Draft, reason: str) -> Answer | None:
+async def resolve_conflict(entry: ReviewItem, draft: Draft, reason: str) -> Choice | None:
     """Return which text to keep, None for both: the draft stays unsaved.
 
     No button has the focus, because the user may still be typing.
@@ -25,7 +25,7 @@ async def resolve_conflict(entry: ReviewItem, draft: Draft, reason: str) -> Answ
                 ui.button("Save mine", on_click=lambda: dialog.submit("mine")).props("outline no-caps")
             ui.button("Keep the caption on disk", on_click=lambda: dialog.submit("theirs")).props("outline no-caps")
             ui.label("Esc keeps both: your text stays in the box, not saved.").classes("muted")
-    answer: Answer | None = await dialog
+    answer: Choice | None = await dialog
     if not dialog.is_deleted:
         dialog.delete()
     return answer

@@ -10,8 +10,8 @@ from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
 from ...text import counted, encodable
-from ..query import ANY_FLAG, SORTS, STATES, Query
-from ..terms import KEYS, WITHOUT_KEY
+from ..query import ANY_FLAG, SORTS, Query
+from ..terms import FILTERS, PLAIN_TERMS, STATES
 from .components import click_handler
 from .view_buttons import view_buttons
 
@@ -46,7 +46,7 @@ class TermMenu:
             ui.menu().props("auto-close no-refocus transition-duration=0").classes("terms"),
             ui.element("div").classes("term-list"),
         ):
-            for example, help in (*WITHOUT_KEY, *((key.example, key.help) for key in KEYS.values())):
+            for example, help in (*PLAIN_TERMS, *((term.example, term.help) for term in FILTERS.values())):
                 item = ui.item(on_click=partial(add, example)).props("dense clickable")
                 with item.on("click", js_handler=_INSERTED):
                     ui.label(example).classes("term")

@@ -4,7 +4,7 @@ from itertools import groupby
 
 from nicegui import ui
 
-from .keys import KEYS, SHOWN
+from .keys import SHORTCUTS, SHOWN
 
 _POINTER = (
     "Click opens an item, Shift+click selects a range, Ctrl+click adds or removes an item. "
@@ -17,7 +17,7 @@ def help_dialog() -> ui.dialog:
     with ui.dialog() as dialog, ui.card().classes("sheet help"):
         ui.label("Keyboard shortcuts").classes("sheet-title").props("role=heading aria-level=1")
         with ui.element("div").classes("help-columns"):
-            for group, keys in groupby(KEYS, key=lambda key: key.group):
+            for group, keys in groupby(SHORTCUTS, key=lambda key: key.group):
                 with ui.element("dl"):
                     ui.label(group).classes("muted")
                     for key in keys:

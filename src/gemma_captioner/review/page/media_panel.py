@@ -16,7 +16,7 @@ from .components import click_handler
 from .media_elements import Pane, Player, Stage
 from .review_state import ReviewState
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 _LOAD_DELAY_S = 0.12  # a held key skips over items without loading them
 _CANNOT: dict[Kind, str] = {
     "image": "display this image: convert it to PNG or JPEG",
@@ -145,9 +145,7 @@ class MediaPanel:
 
     # Errors
 
-    async def _await_or_explain(
-        self, entry: ReviewItem, pending: Awaitable[Found], *, is_vital: bool = True
-    ) -> Found | None:
+    async def _await_or_explain(self, entry: ReviewItem, pending: Awaitable[T], *, is_vital: bool = True) -> T | None:
         """Return the result, or None after an error or if another item is current by then.
 
         is_vital: whether an error means that the file cannot be shown.

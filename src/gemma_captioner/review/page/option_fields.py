@@ -35,7 +35,7 @@ class OptionFields:
     """
 
     def __init__(self, tab: "ReviewTab", *, of_files: bool = False, changed: Callable[[], None] = lambda: None) -> None:
-        """of_files: for captions of chosen files, not of the folder."""
+        """of_files: for a run over chosen files, not over the folder."""
         self._tab, self._changed = tab, changed
         self._texts: dict[str, str] = {}  # field -> what was entered
         self._tables: dict[str, Any] = {}  # [image] and [clip] of a loaded setup
@@ -44,7 +44,7 @@ class OptionFields:
         (_, common), *groups = option_groups(of_files=of_files)
         with ui.element("div").classes("fields"):
             for option in common:
-                self._field(option)
+                self._add_field(option)
         for title, options in groups:
             with ui.expansion(title).props("dense").classes("option-group") as group:
                 body = ui.element("div").classes("fields")
@@ -60,10 +60,10 @@ class OptionFields:
         if event.value and options[0].name not in self._fields:
             with body:
                 for option in options:
-                    self._field(option)
+                    self._add_field(option)
             self._show_effective()
 
-    def _field(self, option: RunOption) -> None:
+    def _add_field(self, option: RunOption) -> None:
         value, on_change = self._texts.get(option.name, ""), partial(self._enter, option.name)
         field: Any
         if option.choices:
@@ -76,9 +76,10 @@ class OptionFields:
                 option.label, value=value, on_change=on_change, autocomplete=list(option.suggestions) or None
             ).props("debounce=300")
         field.props("dense outlined stack-label dir=auto").classes("wide" if option.name == "prompt" else "")
-        more = f" Several: a line with {PROMPT_SEPARATOR} between them." if option.name == "prompt" else ""
-        more = more or (" One per line." if option.is_repeatable else "")
-        field.tooltip(option.help + more)
+        hint = " One per line." if option.is_repeatable else ""
+        if option.name == "prompt":
+            hint = f" Several: a line with {PROMPT_SEPARATOR} between them."
+        field.tooltip(option.help + hint)
         self._fields[option.name] = option, field
 
     def _enter(self, name: str, event: ValueChangeEventArguments[Any]) -> None:
@@ -87,11 +88,11 @@ class OptionFields:
         self._changed()
 
     def _show_effective(self) -> None:
-        """Show in each empty field what holds without it: of the command line, a preset or a trainer."""
+        """Show in each empty field the value that applies: of the command line, a preset or a trainer."""
         try:
             settings = self.settings()
         except UsageError:
-            return  # said where the run is started
+            return  # shown where the run is started
         for name, (option, field) in self._fields.items():
             shown = shown_value(name, value_of(settings, name))
             if name == "prompt" and not shown:

@@ -27,7 +27,7 @@ from ..pixel_sizes import PixelSizes
 from ..proposals import Proposals
 from ..runs import RunController
 from ..tags import TagCounts
-from ..terms import Facts
+from ..terms import FilterContext
 
 _log = logging.getLogger(__name__)
 _RESCAN_INTERVAL_S = 3.0
@@ -56,7 +56,7 @@ class ReviewState:
         self._layers = layers
         self.media = media
         self.sizes = PixelSizes(library, media.run_in_process)
-        self.reading_sizes: tuple[int, int] | None = None  # how many are read, of how many
+        self.reading_sizes: tuple[int, int] | None = None  # (number that are read, number to read)
         self.edits = Edits(library)
         self.proposals = Proposals(library)
         self.runs = RunController(library, self.proposals)
@@ -86,7 +86,7 @@ class ReviewState:
                     loop.call_soon_threadsafe(self._notify_tabs)
 
         self.library.listeners.append(on_change)
-        self._tasks += [loop.create_task(work()) for work in (self._watch_folder, self._learn)]
+        self._tasks += [loop.create_task(work()) for work in (self._watch_folder, self._update_phrases)]
 
     async def close(self) -> None:
         for tab in self.tabs:
@@ -103,12 +103,12 @@ class ReviewState:
         layers = [without_prompts(layer) for layer in self._layers] if replaces_prompts else self._layers
         return Settings.from_dict(*layers, chosen)
 
-    def facts(self) -> Facts:
-        """What a filter may ask that an item does not hold."""
+    def filter_context(self) -> FilterContext:
+        """Return what filters read beside the item itself."""
         limit = token_limit(self.settings.quality.target)
         count = None if limit is None else self.count_tokens or partial(_count_tokens, encoder=limit.encoder)
         flags = {flag for entry in self.library.present() for flag in entry.flags}
-        return Facts(self.proposals, count, self.sizes.known, flags)
+        return FilterContext(self.proposals, count, self.sizes.known, flags)
 
     def require_sizes(self) -> None:
         """Read the sizes that are not known, in the background. Call in the event loop of the server."""
@@ -132,7 +132,7 @@ class ReviewState:
         for tab in list(self.tabs):
             try:
                 tab.changed(numbers)
-            except Exception:  # the other tabs must be told, whatever happens in this one
+            except Exception:  # the other tabs must be notified, whatever fails in this one
                 _log.exception("a browser tab cannot display a change")
 
     async def _watch_folder(self) -> None:
@@ -142,7 +142,7 @@ class ReviewState:
             wall_s, cpu_s = await asyncio.to_thread(self._rescan)
             await asyncio.sleep(max(_RESCAN_INTERVAL_S, wall_s, cpu_s / _MAX_CPU_SHARE))
 
-    async def _learn(self) -> None:
+    async def _update_phrases(self) -> None:
         """Count the phrases that complete what is typed, and those of changed captions again."""
         while True:
             await asyncio.to_thread(self.phrases.update, self.library.present())

@@ -108,7 +108,7 @@ class ReviewTab:
         """
         review_state = self.review_state
         try:
-            entries = filter_items(review_state.library.present(), query, review_state.facts())
+            entries = filter_items(review_state.library.present(), query, review_state.filter_context())
         except UsageError as error:
             self.rejected = query, str(error)
             self._notify_view()
@@ -131,7 +131,7 @@ class ReviewTab:
         if not self.tab_id:
             return "Loading"
         if self.query.is_filter:
-            return "No item matches the filter. Press Esc to take it back."
+            return "No item matches the filter. Press Esc to clear it."
         hint = "" if self.review_state.settings.selection.recursive else ". Use --recursive to include subfolders"
         folder = self.review_state.library.root.folder
         return f"No images or clips in {folder}{hint}. Files that you add appear here. Then start a run."
@@ -260,7 +260,7 @@ class ReviewTab:
         self.select(set())
 
     def clear(self) -> None:
-        """Take back one thing: the selection, else one filter."""
+        """Clear the selection, else one filter."""
         if self.selection.selected or self.is_selecting:
             self.deselect()
         elif self.query.is_filter:
