@@ -228,7 +228,7 @@ class Failed:
     item: MediaItem | Folder
     error: str
     request_id: int | None = field(default=None, compare=False)  # the request that failed in the engine
-    rejected: tuple[str, ...] = field(default=(), compare=False)  # raw replies that no caption could be made of
+    rejected: tuple[str, ...] = field(default=(), compare=False)  # raw replies without a valid caption
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def part_rules(*, prompt: str = "", states_silence: bool = False) -> Mapping[str
 def evaluate_texts(
     texts: Iterable[str], *, prompt: str = "", language: str = "english", states_silence: bool = False
 ) -> tuple[str, ...]:
-    """Return the flags of the texts of one caption, each once. It is empty only if all are: a field may say "none".
+    """Return the flags of the texts of one caption, each once. It has the flag `empty` only if all texts are empty.
 
     A caption without free texts, such as numbers and choices, has no flags.
     """

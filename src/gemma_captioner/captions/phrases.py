@@ -36,7 +36,7 @@ LISTS: Mapping[str, str] = {
     """,
     "SEEN": "visible seen shown present depicted included discernible apparent detectable in_(?:view|sight)",
     "SHOW": "contain include show feature depict display change enter appear wearing move",
-    # what "no" says of a state that is there, or when it compares
+    # phrases such as "no doubt" and "no larger", which do not deny that a thing is there
     "STATE": """
         expression man's longer doubt more less matter bigger larger smaller taller wider one's hands hurry
         shirt shoes idea clue mercy

@@ -1,4 +1,4 @@
-"""Finds what a caption says of sound. Pure, for captions in English.
+"""Finds out whether a caption mentions sound. Pure, for captions in English.
 
 Precision and recall on labeled captions: docs/flags.md, `python benchmarks/flags.py`.
 """
@@ -9,12 +9,12 @@ from typing import Literal
 from .phrases import QUOTED, phrases
 from .speech import quoted_speech
 
-# "heard": it tells of sound; "seen": only of what is seen as well as heard, such as "a woman sings"; "none".
+# "heard": it mentions sound. "seen": it mentions only what is visible, too, such as "a woman sings". "none": neither.
 Mention = Literal["heard", "seen", "none"]
 
 _SOUND_FIELD = re.compile(r"^(?:overall_soundscape|non_diegetic_music):\s*(?!N/A)\S", re.MULTILINE)  # of MiniMax H3
 _FIELD_NAME = re.compile(r"^\w+:", re.MULTILINE)
-# Sounds by their names, as noun or verb: a hiss, hisses. Those of the second list are something else as a noun.
+# Sounds by their names, as noun or verb: a hiss, hisses. As nouns, those of the second list have another meaning.
 _NOISES = """
     hiss rumble clink clank clack clatter clang screech squeal creak squeak thud thump chirp croak meow purr growl howl
     wail whir whirr murmur whisper mutter mumble hum plink clunk whoosh swoosh moo bleat neigh quack rustle patter chant
@@ -95,7 +95,7 @@ _SEEN = _phrases(r"""
 """)
 _UNSEEN = re.compile(r"\boff[- ]?(?:screen|camera)\b", re.IGNORECASE)
 _UNQUOTED_SIGN = re.compile(r"\b(?:says|reads|reading|saying):?\s+(?=\")", re.IGNORECASE)
-# The clause is about what is not heard: all of it, or from here on.
+# These negate a mention of sound: in the whole clause, or after them.
 _DENIED_CLAUSE = phrases(r"""
     \b(?:silent|silence|soundless|cannot|can't|can_not)\b
     \bmute\b(?!_swan)
@@ -106,7 +106,7 @@ _DENIED_FROM = phrases(r"\b(?:no|without|neither|nor|nobody|none|never|absence_o
 
 
 def mention_of_sound(caption: str) -> Mention:
-    """Return what a caption says of sound. To say that there is none is no mention.
+    """Return how a caption mentions sound. "No music" is not a mention.
 
     # A kettle whistles. -> heard      A woman sings on a stage. -> seen      A car passes, no music plays. -> none
     """

@@ -1,4 +1,4 @@
-"""Finds the speech that a caption quotes, and compares it with what is said in the clip. Pure."""
+"""Finds the speech that a caption quotes, and compares it with the transcript of the clip. Pure."""
 
 import re
 import unicodedata
@@ -18,7 +18,7 @@ _SPEAKS = re.compile(
     r"scream(?:s|ed|ing)|utter(?:s|ed|ing)|voices?|voice-?over|narrat(?:or|es|ed|ing|ion)|lyrics?|dialogue)\b",
     re.IGNORECASE,
 )
-# What "says" something without a voice, before the verb: "a sign that says", but not "beside a sign, a man says".
+# Objects that "say" a written text: "a sign that says", but not "beside a sign, a man says".
 _WRITTEN = re.compile(
     r"\b(?:signs?|shirts?|t-shirts?|hoodie|sweatshirt|jersey|label|banner|poster|placard|text|titles?|screen|board|billboard|"
     r"captions?|subtitles?|caps?|hats?|mugs?|stickers?|writing|letters?|words?|lettering|graffiti|headline|logo|"
@@ -35,7 +35,7 @@ _WORDS_FOR_ERROR = 5  # so many quoted words allow one that differs
 
 
 def quoted_speech(text: str) -> Iterator[str]:
-    """Yield the words that somebody says in a caption: not those on signs, shirts and screens.
+    """Yield the speech that a caption quotes, without the texts of signs, shirts and screens.
 
     # A man under a sign "EXIT" says in a low voice, "Two minutes." -> Two minutes.
     """
@@ -71,7 +71,7 @@ def is_spoken(quote: str, transcript: str) -> bool:
 
 
 def has_speech_mismatch(text: str, transcript: str) -> bool:
-    """Whether a caption quotes words that nobody says."""
+    """Whether a caption quotes speech that is not in the transcript."""
     return any(not is_spoken(quote, transcript) for quote in quoted_speech(text))
 
 
@@ -81,12 +81,12 @@ def _tokens(text: str) -> list[str]:
     return re.findall(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:'[^\W_]+)?", text)
 
 
-def _distance(wanted: Sequence[str], said: Sequence[str]) -> int:
-    """The fewest words to insert, drop or replace so that `wanted` is a part of `said` (Sellers' algorithm)."""
-    above = [0] * (len(said) + 1)
-    for row, word in enumerate(wanted, 1):
+def _distance(quote: Sequence[str], transcript: Sequence[str]) -> int:
+    """The edit distance in words of `quote` to the nearest part of `transcript` (Sellers' algorithm)."""
+    above = [0] * (len(transcript) + 1)
+    for row, word in enumerate(quote, 1):
         line = [row]
-        for column, other in enumerate(said, 1):
+        for column, other in enumerate(transcript, 1):
             replaced = above[column - 1] + (not _are_alike(word, other))
             line.append(min(replaced, above[column] + 1, line[-1] + 1))
         above = line

@@ -48,12 +48,12 @@ def parse_answers(text: str, count: int) -> list[bool | None]:
         found.setdefault(int(number), set()).add(word.lower() == "yes")
     if not found and count == 1 and (bare := _BARE_ANSWER.match(text)):
         found[1] = {bare[1].lower() == "yes"}
-    return [next(iter(said)) if len(said := found.get(n, set())) == 1 else None for n in range(1, count + 1)]
+    return [next(iter(answer)) if len(answer := found.get(n, set())) == 1 else None for n in range(1, count + 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Sightings:
-    """In how many pictures the model saw a phrase. named: of those whose caption has the phrase."""
+    """In how many files the model saw a phrase. named: only files whose caption has the phrase."""
 
     visible: int
     answered: int
@@ -62,18 +62,18 @@ class Sightings:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the captions name what is not in their pictures."""
+        """Whether the captions name something that is not visible."""
         return self.named >= _MIN_ANSWERS and self.named_visible <= _MAX_SEEN_IF_WRONG * self.named
 
     @property
     def is_learned(self) -> bool:
-        """Whether it is in nearly every picture, so that the LoRA learns it."""
+        """Whether it is visible in nearly every file, so that the LoRA learns it."""
         return self.answered >= _MIN_ANSWERS and self.visible >= _MIN_SEEN_IF_LEARNED * self.answered
 
 
 @dataclass
 class LookResult:
-    """What the model answered. replies: caption path -> its answer. failed: what could not be asked."""
+    """The answers of the model. replies: caption path -> answer."""
 
     phrases: Sequence[str]
     model: str
@@ -81,7 +81,7 @@ class LookResult:
     failed: dict[str, str] = field(default_factory=dict)  # caption path -> error
 
     def sightings(self, phrase: str, captions_with: Collection[str]) -> Sightings | None:
-        """None for a phrase that it was not asked about. captions_with: the paths of the captions that have it."""
+        """Return None if the model was not asked about it. captions_with: the paths of the captions that have it."""
         if phrase not in self.phrases:
             return None
         place, count = self.phrases.index(phrase), len(self.phrases)

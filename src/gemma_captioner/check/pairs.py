@@ -60,7 +60,7 @@ class PairChecks:
         self._pairs = EditPairs(self._sources)
 
     def check(self, folder: Path, relative_path: str, name: str) -> Iterator[tuple[Path, str, str]]:
-        """Yield (path, rule code, detail) for what is wrong with the sources of a file."""
+        """Yield (path, rule code, detail) for each problem of the sources of a file."""
         if not self._settings.control:
             return
         path, kind = folder / name, EXTENSIONS[name.rpartition(".")[2].lower()]
@@ -94,7 +94,7 @@ class PairChecks:
 
 
 def _size(item: MediaItem) -> tuple[int, int] | None:
-    """Width and height of an upright image, from its header. None if this does not tell."""
+    """Width and height of an upright image, from its header; None if that is not possible."""
     if item.kind != "image":
         return None
     try:

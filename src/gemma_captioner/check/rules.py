@@ -28,7 +28,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem of one file. detail: what is wrong in this file; "what" in the JSON. other: the file it is like."""
+    """One problem of one file. detail: about this file, "what" in the JSON. other: the path of its near-duplicate."""
 
     path: str
     code: str

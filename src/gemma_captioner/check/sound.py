@@ -27,7 +27,7 @@ def low_sample_rates(listing: Listing, settings: CheckSettings) -> Matches:
 
 
 def invents_sound(media: Path, caption: str, settings: CheckSettings) -> bool:
-    """Whether a caption tells of sound of a clip without an audio track, if the target is trained on sound."""
+    """Whether a caption mentions sound, but the clip has no audio track and the target is trained on sound."""
     return (
         _is_clip(media.name)
         and trains_on_sound(settings.for_)

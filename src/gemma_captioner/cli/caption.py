@@ -41,7 +41,7 @@ class Terminated(BaseException):
 
 
 class OutputOptions(SettingsGroup):
-    """How the command reports, and what it does around the run."""
+    """The options for the output of the command, and for the time before and after the run."""
 
     config: Path | None = Field(
         None, description="Read options from this TOML file, for example `frames = 8`. Options given here override it."

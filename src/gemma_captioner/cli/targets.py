@@ -67,7 +67,7 @@ def _aliases(model: str) -> list[str]:
 
 
 def warn_if_unlisted(for_: str | None) -> None:
-    """Say what is known of a combination that the table does not list."""
+    """Print a note about a combination of trainer and model that the table does not list."""
     if for_ is not None and (known := unlisted_target_note(for_)) is not None:
         err.print(f"note: {known}", style="yellow", soft_wrap=True)
 

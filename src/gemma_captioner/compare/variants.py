@@ -40,7 +40,7 @@ class Variant:
 
 
 def build_variants(axes: Axes, *base: Layer) -> list[Variant]:
-    """Return the variants, those of one model next to each other. base: config file and flags, which the axes override.
+    """Return the variants, sorted by model. base: config file and flags, which the axes override.
 
     Raises `UsageError` for invalid settings and for more than `MAX_VARIANTS` variants.
 

@@ -89,7 +89,7 @@ METAVARS = {
     for name in names.split()
 }
 
-# What the shell completes where the type does not say it. Asked for at each TAB, so it is always this version's.
+# The values that the shell completes, for options whose type does not list them. They are computed at each TAB.
 VALUES: Mapping[str, Callable[[], Iterable[str]]] = {
     "preset": presets,
     "for_": lambda: [*trainers(), *(target.name for target in all_targets() if target.model)],

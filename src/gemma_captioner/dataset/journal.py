@@ -1,6 +1,6 @@
 """The journal: how each caption was made. `.gemma-captioner/runs/<run-id>.jsonl`, append-only, one writer per file.
 
-The field `kind` tells the records apart:
+The field `kind` names the type of a record:
     run       the settings, the model and the version; the first record of each file
     caption   a caption, written before its `.txt` is renamed into place. If the digest differs from the `.txt`, the
               run stopped between the two, or a person edited the caption later

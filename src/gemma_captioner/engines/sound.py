@@ -19,9 +19,9 @@ class SoundPlan:
     """The decision of a run.
 
     Attributes:
-        max_s: The most sound of one clip that is sent, in seconds, from the start of its part; 0: none.
-        tokens: The most prompt tokens that it takes; 0 if unknown.
-        message: What to tell the user, or "" if neither the model nor the target has to do with sound.
+        max_s: The maximum seconds of sound of a clip to send, from the start of its span; 0: none.
+        tokens: The maximum number of its prompt tokens; 0 if unknown.
+        message: A line for the user; "" if neither the model nor the target takes sound.
     """
 
     max_s: float

@@ -35,7 +35,7 @@ def write_folder(
 def write_fibo_folder(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
     """Write the folder, with the captions in its metadata.csv, and yield its path.
 
-    FIBO does not tell `load_dataset` what is in the folder. With as many `.txt` as images, it would read texts.
+    FIBO calls `load_dataset` without a type. With as many `.txt` files as images, it would load texts.
     """
     links = [(entry, to / entry.item.name) for entry in require_json(entries)]
     _check_caption_collisions(links)

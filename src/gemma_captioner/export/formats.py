@@ -137,7 +137,7 @@ def _diffsynth(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
 
 
 def _diffsynth_with_sound(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
-    """Every clip has the column, even without a track: a row that lacks it ends the training."""
+    """Every clip has the column, even without a track: a row without it ends the training."""
     [row] = _diffsynth(entry, folder)
     yield row | ({"input_audio": row["video"]} if "video" in row else {})
 
@@ -210,7 +210,7 @@ EXPORTS: Mapping[str, ExportFormat] = {
     "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "one row per caption"),
     "parquet": ExportFormat(_rows(write_parquet, _generic_list_row), "{parent}/{name}.parquet", _ALL),
 }
-# Those of a model that is trained on sound. The other trainers take the sound of a clip from the clip.
+# For models that are trained on sound. Other trainers read the sound from the clip itself.
 _WITH_SOUND: Mapping[str, ExportFormat] = {"diffsynth": _diffsynth_export(_diffsynth_with_sound)}
 
 

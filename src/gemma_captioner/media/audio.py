@@ -23,7 +23,7 @@ from .sampling import Timeline
 
 # A track whose samples all stay below is silent: the default threshold of FFmpeg's `silencedetect`, -60 dBFS.
 SILENCE = 10 ** (-60 / 20)
-_MIN_MISSING_S, _MIN_MISSING = 0.5, 0.05  # a track that lacks more than both, in seconds and as a share, is partial
+_MIN_MISSING_S, _MIN_MISSING = 0.5, 0.05  # a track with more missing than both, in seconds and as a share, is partial
 _PREROLL_S = 1.0  # read before the part: decoders need earlier packets, and containers interleave roughly
 _Chunk: TypeAlias = npt.NDArray[np.int32]
 _FULL_SCALE = np.float32(2**31)

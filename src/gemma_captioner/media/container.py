@@ -1,4 +1,4 @@
-"""Opens a video file, and tells joined recordings by their clock."""
+"""Opens a video file, and detects joined recordings by their timestamps."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ from .workers import GIB, WorkerError, WorkerPool, WorkerTask, limit_address_spa
 
 @dataclass(frozen=True, slots=True)
 class _SharedFrames:
-    """`Frames` whose pixels are in shared memory, with the samples of their sound behind them."""
+    """`Frames` whose pixels are in shared memory, followed by the samples of their sound."""
 
     shape: tuple[int, ...]
     samples: int  # 0: no sound
@@ -69,7 +69,7 @@ class DecodeTask:
             first += file.frames
 
     def done(self) -> bool:
-        """Whether all files are decoded. Only one thread may ask; `was_done` is what it was last told."""
+        """Whether all files are decoded. Only one thread may call it; `was_done` holds its last result."""
         if not self.was_done:
             self.was_done = self._poll()
         return self.was_done
@@ -146,7 +146,7 @@ class DecodePool:
         self._settings = settings
         self._sizes = (size, clip_size)
         frame_bytes = max(max_frame_bytes(size), max_frame_bytes(clip_size))
-        # Sound takes the place of frames, behind those of its clip.
+        # The sound of a clip is stored in the space of further frames, after its own.
         self._clip_frames = settings.frames + -(-max_audio_bytes(settings.max_audio_s) // frame_bytes)
         frames = max(self._clip_frames * files_per_task, pixel_bytes // frame_bytes)
         self.arena = SharedMemoryArena(frames, frame_bytes, max_pixel_bytes // frame_bytes)

@@ -25,7 +25,9 @@ class Timeline:
     keyframes: Sequence[float] = ()  # start times of frames that a decoder can start at
     is_truncated: bool = False  # the file ends before the declared end
     ignores_timestamps: bool = False  # the decoder's times are wrong: its frames, in output order, have these `times`
-    shifts: Sequence[float] = (0.0,)  # what is added to the clock of the file, in each of several joined recordings
+    shifts: Sequence[float] = (
+        0.0,
+    )  # for each of several joined recordings, the seconds added to the timestamps of the file
 
     @property
     def start(self) -> float:

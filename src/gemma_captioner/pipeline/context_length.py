@@ -26,7 +26,7 @@ def check_context_length(context: Context, engine: Engine, settings: Settings, k
 
 
 def describe_references(context: Context, engine: Engine) -> str | None:
-    """Say what the references cost. None without any.
+    """Describe the references and their tokens. None without any.
 
     # 2 references (Mara, lighthouse): 3 images before each file, about 840 tokens
     """

@@ -47,7 +47,7 @@ def existing_caption(item: MediaItem, metadata: MetadataTable) -> str:
 
 
 def _is_heard(frames: Frames) -> bool | None:
-    """Whether the clip has sound that the model hears; False if it has none, None if that is unknown."""
+    """True if the model gets the sound of the clip, False if the clip has none, None if unknown."""
     if not {"no_audio", "silent"}.isdisjoint(frames.flags):
         return False
     return None if frames.audio is None else True
@@ -55,7 +55,7 @@ def _is_heard(frames: Frames) -> bool | None:
 
 @dataclass(slots=True)
 class PromptState:
-    """One prompt of an item, or one chain of prompts, of which it is the current one."""
+    """One prompt of an item: the current one of a chain of prompts."""
 
     id: int
     prompt: str  # with the values of its variables
@@ -64,7 +64,7 @@ class PromptState:
     earlier: list[tuple[str, Reply]] = field(default_factory=list)  # the prompts and answers of the chain so far
     attempt: int = 0  # of this prompt
     format_error: str = ""  # why the last answer does not fit the format
-    rejected: list[str] = field(default_factory=list)  # raw replies that no caption could be made of
+    rejected: list[str] = field(default_factory=list)  # raw replies without a valid caption
     in_flight: bool = False
     reply: Reply | None = None  # the valid one
     check: CaptionCheck | None = None
@@ -87,7 +87,7 @@ class ItemState:
     transcription: Future[Speech | Failed | None] | None = None  # None if nothing is transcribed
     frames: Frames | None = None
     source_frames: Sequence[Frames] = ()
-    speech_nearby: str | None = None  # what is said in the clip, None if that is unknown
+    speech_nearby: str | None = None  # the transcript of the clip, None if unknown
     values: Mapping[str, str | int | float] = field(default_factory=dict)  # of the variables in its prompts
     prompt_states: list[PromptState] = field(default_factory=list)
     failed: Failed | None = None
@@ -114,7 +114,7 @@ class ItemState:
         return self.failed is not None or all(prompt.reply for prompt in self.prompt_states)
 
     def speech(self) -> Speech | Failed | None:
-        """What is said in the clip; None if that is unknown."""
+        """The transcript of the clip; None if unknown."""
         return None if self.transcription is None else self.transcription.result()
 
     def begin(
@@ -205,7 +205,7 @@ class ItemState:
             self.failed = reply
             return
         reply = replace(reply, text=strip_invisible(encodable(reply.text)))
-        # A caption may repeat the answer that its prompt continues and what is said in the clip, but not the prompt.
+        # A caption may repeat the previous answer and the transcript, but not the prompt.
         prompt = fill_template(prompt_state.template, {**self.values, "previous": "", "transcript": ""})
         if prompt_state.following:
             check = check_chain_reply(reply, prompt, settings)

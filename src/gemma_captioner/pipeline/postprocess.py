@@ -49,8 +49,8 @@ def postprocess_reply(
         values: The values of the variables in the prefix and the suffix.
         count_tokens: The counter of --tokenizer. By default, lengths are estimates.
         duration_s: The duration of the clip, 0 for an image.
-        is_heard: Whether the clip has sound that the model heard; False if it has none, None if that is unknown.
-        spoken: What is said in the clip; None if that is unknown.
+        is_heard: True if the model got the sound of the clip, False if the clip has none, None if unknown.
+        spoken: The transcript of the clip; None if unknown.
     """
     prompting, quality = settings.prompting, settings.quality
     is_truncated = reply.finish_reason == "length"
@@ -105,9 +105,9 @@ def _flags(texts: Iterable[str], prompt: str, quality: LimitSettings) -> tuple[s
 def _sound_flags(
     caption: str, texts: Iterable[str], quality: LimitSettings, is_heard: bool | None, spoken: str | None
 ) -> tuple[str, ...]:
-    """What the caption says of sound, against what is known of the clip's."""
+    """Return the flags for mentions of sound that contradict the clip."""
     text = " ".join(texts) if caption.startswith("{") else caption
-    if is_heard is False and spoken:  # a transcript of a clip without a track: somebody knows its sound
+    if is_heard is False and spoken:  # a transcript, but no audio track: the clip had sound before
         is_heard = None
     flags = sound_flags(text, is_heard) if quality.language == "english" else ()
     return flags + ("speech_mismatch",) * (spoken is not None and has_speech_mismatch(text, spoken))

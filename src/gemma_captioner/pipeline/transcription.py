@@ -1,4 +1,4 @@
-"""What is said in each clip of a run: from the files of --transcripts, or made by Whisper with `--transcripts auto`."""
+"""The transcripts of clips: from the files of --transcripts, or made by Whisper with `--transcripts auto`."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ _MAX_TRANSCRIBED_S = 120.0  # no trainer keeps as much of a clip
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What is said in the part of a clip that its frames come from.
+    """The speech in the part of a clip that its frames come from.
 
     Attributes:
         text: The words of this part, each speaker in a line.
@@ -32,7 +32,7 @@ class Speech:
 
 class TranscriptSource(Protocol):
     def speech(self, item: MediaItem, frames: Frames) -> Speech | None:
-        """Return what is said; None if that is unknown. Raises `ItemError`, and `StartError` if no clip can be read."""
+        """Return the speech; None if unknown. Raises `ItemError`, and `StartError` if no clip can be read."""
         ...
 
     def check(self, item: MediaItem) -> None:
@@ -133,7 +133,7 @@ class Transcripts:
         return _MAX_TRANSCRIBED_S if isinstance(self._source, WhisperSource) else 0.0
 
     def speech(self, item: MediaItem, frames: Frames) -> Speech | Failed | None:
-        """Return what is said in a clip; None if that is unknown. Raises `StartError`."""
+        """Return the speech of a clip; None if unknown. Raises `StartError`."""
         try:
             return self._source.speech(item, frames) if self._source else None
         except ItemError as error:

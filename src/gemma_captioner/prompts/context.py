@@ -1,4 +1,4 @@
-"""What the model sees before each item: few-shot examples, references, and the source images of an edit."""
+"""Media and texts before each item in a request: few-shot examples, references, and the source images of an edit."""
 
 import hashlib
 import json
@@ -106,7 +106,7 @@ class Context:
         return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
     def decode(self, pool: DecodePool, limit_sound: Callable[[Frames], Frames] = lambda frames: frames) -> None:
-        """Decode the media of the entries. Raises `StartError` if one fails: leaving it out is not what was asked.
+        """Decode the media of the entries. Raises `StartError` if one cannot be decoded.
 
         limit_sound: returns frames with as much of their sound as the run sends.
         """

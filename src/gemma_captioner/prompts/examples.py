@@ -16,11 +16,11 @@ from ..types import Failed, MediaItem
 
 @dataclass(frozen=True, slots=True)
 class ShownMedia:
-    """What --examples names.
+    """The media and captions of --examples.
 
     Attributes:
-        examples: (caption, its media, None for a caption alone).
-        references: (label, image), those of one name next to each other.
+        examples: (caption, its media or None).
+        references: (label, image), sorted by name.
         names: Whom or what the references show.
     """
 

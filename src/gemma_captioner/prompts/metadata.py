@@ -67,7 +67,7 @@ class MetadataTable:
         return sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:16] if used else None
 
     def explain_empty_variable(self, name: str, item: MediaItem) -> str:
-        """Say why the variable is empty for this file, and what to do."""
+        """Return why the variable is empty for this file, and the remedy."""
         if name == "tags" and name not in self.columns:
             return (
                 "{tags} is empty for this file, as its caption is not a list of tags: write the tags into its .txt, "

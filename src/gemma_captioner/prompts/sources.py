@@ -30,10 +30,10 @@ class Sources:
         """List the folders. Raises `UsageError` if one cannot be listed or has no media."""
         self.folders = tuple(map(absolute_path, folders))
         self._groups = list(map(_grouped, self.folders))
-        self._target_stems: tuple[Path, set[str]] = Path(), set()  # of the folder that was asked for last
+        self._target_stems: tuple[Path, set[str]] = Path(), set()  # cached for the latest folder
 
     def of(self, target: MediaItem) -> list[MediaItem]:
-        """Return the sources of a target: those of each folder in turn.
+        """Return the sources of a target, in the order of the folders.
 
         Raises `ItemError` if a folder has none for it, two in the same place, or one of another kind.
         """
@@ -95,7 +95,7 @@ class Sources:
 
 
 def identical_source(target: MediaItem, sources: Sequence[MediaItem]) -> MediaItem | None:
-    """Return a source whose file has the bytes of the target's. Raises `OSError`. None in an object store."""
+    """Return a source that is byte for byte equal to the target. Raises `OSError`. None in an object store."""
     for source in sources:
         if is_local(source.path) and is_local(target.path) and filecmp.cmp(source.path, target.path, shallow=False):
             return source
@@ -129,7 +129,7 @@ def _grouped(folder: Path) -> dict[str, list[MediaItem]]:
 
 
 class EditPairs:
-    """What is wrong with the pairs of a dataset. Give it each target."""
+    """Finds problems of the edit pairs of a dataset. Call `add` for each target."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources

@@ -1,4 +1,4 @@
-"""Reads what is said in a clip, and when: SubRip, WebVTT, and the JSON of whisper and WhisperX. Pure.
+"""Reads transcripts with times: SubRip, WebVTT, and the JSON of whisper and WhisperX. Pure.
 
 Every fault raises `ValueError` with what is wrong and what to do.
 """
@@ -95,7 +95,7 @@ def _cues(text: str) -> Iterator[Word]:
 
 
 def _spoken(text: str, start_s: float, end_s: float) -> Iterator[Word]:
-    """The words of a cue and who says each. # <v Roger>It is late. -> 3 words of Roger"""
+    """The words of a cue, each with its speaker. # <v Roger>It is late. -> 3 words of Roger"""
     first, *voices = _VOICE.split(_LABEL.sub(r"<v \1>", text))
     turns = [("", first), *zip(voices[::2], voices[1::2], strict=True)]
     words = [(word, html.unescape(name).strip()) for name, part in turns for word in _TAG.sub("", part).split()]
@@ -150,8 +150,8 @@ def _times(record: Mapping[str, Any], where: str) -> tuple[float, float]:
 
 
 def _timed_words(words: list[Any], text: str, start_s: float, end_s: float, speaker: str) -> Iterator[Word]:
-    """The words of a segment. WhisperX gives no times for words such as "2014": they are where the last one ended."""
-    at = 0  # the place in the text, which says where spaces are
+    """The words of a segment. WhisperX gives no times for words such as "2014": they get the end of the word before."""
+    at = 0  # the position in the text, which has the spaces
     for word in words:
         if not isinstance(word, Mapping) or not isinstance(word.get("word"), str):
             raise ValueError(f"the segment at {start_s:g} s has a word that is no text: write it again")

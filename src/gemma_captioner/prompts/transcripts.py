@@ -33,7 +33,7 @@ class TranscriptFiles:
         self._clip_stems = cache(_list_clip_stems)
 
     def read(self, item: MediaItem) -> Transcript | None:
-        """Return all that is said in the clip; None if it has no transcript. Raises `ItemError`."""
+        """Return all speech of the clip; None if it has no transcript. Raises `ItemError`."""
         failed: ItemError | None = None
         for path in self._find(item):
             try:

@@ -43,7 +43,7 @@ class _Text(str):
 
 
 def unconditional_variables(text: str, conditions: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The variables whose values stand in the text even if they are empty.
+    """The variables outside of conditions.
 
     # "{stem}, {place:+in {place} at {time}}" -> stem, time
     """
@@ -115,7 +115,7 @@ def text_values(item: MediaItem, *, trigger: str, existing: str, metadata: Mappi
 def find_empty_variable(texts: Iterable[str], values: Mapping[str, str | int | float]) -> str | None:
     """Return a variable in the texts whose value is empty, which would leave a gap.
 
-    `{existing}` and what is known of the sound may be empty, and any in its condition: `{place:+Filmed in {place}.}`.
+    `{existing}` and those about sound may be empty, and each one inside its condition: `{place:+Filmed in {place}.}`.
     """
     names = (name for text in texts for name in unconditional_variables(text) if name not in MAY_BE_EMPTY)
     return next((name for name in names if not str(values.get(name, name)).strip()), None)

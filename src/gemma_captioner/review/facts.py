@@ -1,4 +1,4 @@
-"""The facts of a media file besides its picture: size, length, sound, and the frames that a model saw."""
+"""Facts of a media file: size, duration, sound, and the frames that a model saw."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +105,6 @@ def peaks(samples: npt.NDArray[np.float32], parts: int) -> list[float]:
 
 
 def facts_from(line: dict[str, Any]) -> MediaFacts:
-    """Read what `dataclasses.asdict` made of the facts, and JSON of that."""
+    """The inverse of `dataclasses.asdict`, after a round trip through JSON."""
     audio = line.pop("audio")
     return MediaFacts(**line, audio=audio and tuple(audio))

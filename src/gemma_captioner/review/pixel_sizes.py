@@ -78,7 +78,7 @@ def read_chunk(items: list[MediaItem]) -> list[PixelSize | None]:
 def _read(item: MediaItem) -> PixelSize | None:
     try:
         return _HEADERS[item.kind](item.path)
-    except Exception:  # any library's error: then what decodes the file for a run says its size
+    except Exception:  # a header that cannot be read: decode the file as for a run
         try:
             found = probe(item)
         except ItemError:

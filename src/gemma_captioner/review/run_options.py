@@ -61,12 +61,12 @@ class RunOption:
 
     @property
     def hint(self) -> str:
-        """What is typed, for an empty field: # N"""
+        """The placeholder of an empty field. # N"""
         return METAVARS.get(self.name, "")
 
 
 def option_groups(*, of_files: bool = False) -> list[tuple[str, list[RunOption]]]:
-    """Return (title, options), the common ones first. of_files: for captions of chosen files, not of the folder."""
+    """Return (title, options), the common ones first. of_files: for a run over chosen files, not over the folder."""
     left_out = _WITHHELD | (_OF_A_FOLDER if of_files else frozenset())
     common = [name for name in (*COMMON["caption"], *_FOR_NEW_CAPTIONS_TOO) if name in _FIELDS and name not in left_out]
     groups = [("Common", [_FIELDS[name] for name in common])]
@@ -81,7 +81,7 @@ def option_groups(*, of_files: bool = False) -> list[tuple[str, list[RunOption]]
 def parse_fields(fields: Mapping[str, str], folder: Path, given: Settings) -> dict[str, Any]:
     """Turn the texts of fields into settings by name. An empty field is left out.
 
-    folder: that of relative paths. given: settings of the command line, whose paths are allowed.
+    folder: the base of relative paths. given: settings of the command line, whose paths are allowed.
 
     Raises `UsageError` for a path outside the folder that the command line does not have, and for an option as a model.
     """

@@ -19,8 +19,8 @@ class Structure:
         name: Of the format.
         is_json: Whether the caption is a JSON object; else it has labeled paragraphs.
         order: The fields of the outermost object, in the order of the format.
-        optional: Those of them that a text without them may get.
-        hints: Place of a field -> what it is for.
+        optional: The fields that may be added.
+        hints: Place of a field -> its description.
     """
 
     name: str
@@ -80,7 +80,7 @@ def _hint(schema: Any, is_required: bool) -> str:
 
 
 def problem_of(text: str, spec: FormatSpec, duration_s: float | None = None) -> str:
-    """Return what `check` would say of a structured caption; "" if it fits its format, or has none."""
+    """Return the problem that `check` would report for a structured caption; "" if there is none."""
     caption_format = structured_format(text, spec)
     if caption_format is None:
         return ""

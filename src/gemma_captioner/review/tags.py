@@ -49,7 +49,7 @@ def remove_tags(caption: str, removed: str) -> str:
 
 
 def rename_tag(caption: str, old: str, new: str) -> str:
-    """Replace a tag by another, or by several. What is there already is not repeated.
+    """Replace a tag by another, or by several. Tags that exist already are not repeated.
 
     # "a, b, c": b -> x: "a, x, c"      b -> c: "a, c"
     """

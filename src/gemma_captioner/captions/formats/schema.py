@@ -77,7 +77,7 @@ class JSONObject(CaptionFormat[Object]):
         return _FENCE.sub("", before + rest.rpartition("}")[2]).strip()
 
     def _problems(self, content: Object, duration_s: float | None) -> list[str]:
-        """What a schema cannot say."""
+        """Return the problems that a JSON Schema cannot express."""
         return []
 
     def _repair(self, value: Any, schema: Schema, clean: Clean) -> Any:
@@ -149,7 +149,7 @@ class JSONObject(CaptionFormat[Object]):
         return not types or any(_Validator({}).is_type(value, name) for name in types)
 
     def _explain(self, error: jsonschema.ValidationError) -> str:
-        """Say what is wrong where, in the branch that was meant.
+        """Describe an error and its place, in the branch of `anyOf` that fits best.
 
         # compositional_deconstruction.elements[0].bbox[3]: 1690 is greater than the maximum of 1000
         """

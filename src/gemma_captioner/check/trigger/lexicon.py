@@ -1,4 +1,4 @@
-"""Word lists for `check --trigger`: what words name, and which say nothing alone. English."""
+"""Word lists for `check --trigger`: kinds of things, and words without a meaning of their own. English."""
 
 import re
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ DROPPED = frozenset(
     mostly just also still straight
     """.split()
 )
-# Stand between the words of a phrase, never at its ends. One stands for all: "looks at", "looks into".
+# Only between the words of a phrase, not at its ends. All count as equal: "looks at", "looks into".
 LINKS = frozenset(
     """
     of in on at to from with by for into onto over under above below behind beside near between toward towards through
     across along around against next up down off out and or as
     """.split()
 )
-# Say nothing about a dataset, wherever they stand.
+# Without a meaning for a dataset, at any place.
 GENERIC = frozenset(
     """
     i he she it they them him you we who which what where when while there here then than but so if because both each
@@ -31,7 +31,7 @@ GENERIC = frozenset(
     sense feeling impression composition appearance presence element attention viewer's
     """.split()
 )
-# Describe another word; at the end of a phrase they say nothing.
+# Describe the next word; without one, they have no meaning.
 MODIFIERS = frozenset(
     """
     red orange yellow green blue purple violet pink brown black white gray grey beige golden silver pale dark
@@ -41,7 +41,7 @@ MODIFIERS = frozenset(
     playful lively tranquil nostalgic elegant professional casual relaxed confident thoughtful serious neutral happy sad
     """.split()
 )
-# Say something only with another word: "blurred background", "green eyes".
+# Have a meaning only with another word: "blurred background", "green eyes".
 _WEAK = """
     background backdrop light lighting camera viewer lens look stand sit view angle expression face head hand arm body
     finger hair eye fur skin color colour palette texture style line paper surface pattern focus depth

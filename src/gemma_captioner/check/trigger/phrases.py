@@ -27,8 +27,8 @@ MIN_CAPTIONS = 8  # with the trigger; fewer share words by chance
 MIN_SHARE = 0.5  # of the captions with the trigger, for what should stay changeable
 MIN_SHARE_OF_LOOKS = 0.1  # for looks and media, which should be in no caption
 MIN_COUNT_OF_LOOKS = 3
-MIN_SHARE_OF_BARE_LOOKS = 0.2  # "freckles", without a word that says which
-MIN_CONSISTENCY = 0.5  # of what captions say of the eyes, the share of "green eyes"
+MIN_SHARE_OF_BARE_LOOKS = 0.2  # "freckles", without an adjective
+MIN_CONSISTENCY = 0.5  # the share of "green eyes" in all phrases about eyes
 MIN_LIFT = 1.5  # as frequent without the trigger: not bound to it
 MIN_CONTRAST = 5  # captions without the trigger, for a lift
 _MAX_WORDS = 5
@@ -40,13 +40,13 @@ Stems = tuple[str, ...]  # the stems of a phrase
 
 @dataclass(frozen=True, slots=True)
 class SharedPhrase:
-    """A phrase that captions share with the trigger.
+    """A phrase in captions that have the trigger.
 
     Attributes:
         kind: What it names: clothing, setting, light, pose, framing, appearance, medium or other.
         found_in: The places of the captions that have it, among those with the trigger.
         share: Of the captions with the trigger.
-        lift: Its share with the trigger, divided by its share without; None if too few captions lack the trigger.
+        lift: Its share with the trigger, divided by its share without; None if too few captions are without it.
         key: The stems of its words.
     """
 
@@ -184,7 +184,7 @@ def _is_adverb(word: str) -> bool:
 
 @lru_cache(1 << 16)
 def _stem(word: str) -> str:
-    """The stem of a word, _LINK for a preposition, "" for a word that says nothing."""
+    """The stem of a word, _LINK for a preposition, "" for a word without a meaning of its own."""
     found = stem(word.replace("\u2019", "'").removesuffix("'s"))
     return _LINK if word in LINKS else "" if word in GENERIC or found in GENERIC_STEMS else found
 
@@ -214,7 +214,7 @@ def _described(clauses: Iterable[list[str]]) -> Iterator[str]:
 
 
 def _is_phrase(key: Stems) -> bool:
-    """Whether it says something of its own.
+    """Whether the phrase has a meaning of its own.
 
     # denim jacket, look ~ camera -> yes      ~ camera, red, hair, young woman wearing -> no
     """
@@ -231,7 +231,7 @@ def _kind(key: Stems) -> str:
 
 
 def _class_words(captions: Sequence[Iterable[str]], trigger: re.Pattern[str]) -> set[str]:
-    """Return the stems of the words that say what the trigger is: after it, or before "of", in half of the captions.
+    """Return the stems of the trigger's class words: after it, or before "of", in half of the captions.
 
     # "ohwx backpack on a table" -> backpack      "ohwx style, a cat", "in the style of ohwx" -> style
     """

@@ -1,4 +1,4 @@
-"""`check --trigger`: what the captions of a dataset tell a LoRA about its trigger word, as findings and as JSON."""
+"""`check --trigger`: what a LoRA will learn from the captions about its trigger word, as findings and as JSON."""
 
 import re
 from collections import defaultdict
@@ -106,7 +106,7 @@ class TriggerReport:
         return self._finding(code, f'"{phrase.phrase}" ({phrase.kind}) in {where}{verdict}')
 
     def sightings(self, phrase: SharedPhrase) -> Sightings | None:
-        """What the model saw of a phrase; None without --look, and for phrases that it was not asked about."""
+        """How often the model saw a phrase; None without --look, and if the model was not asked about it."""
         if self.look is None:
             return None
         return self.look.sightings(phrase.phrase, {self.with_trigger[place] for place in phrase.found_in})

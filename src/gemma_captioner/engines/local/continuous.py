@@ -53,8 +53,6 @@ class ContinuousBatch:
     Attributes:
         rows: The maximum number of requests at a time.
         columns: The maximum number of tokens of a prompt and its answer.
-        row_steps: Decode steps so far, each counted once for every row that took part.
-        wasted_row_steps: Those of rows whose answer had ended, or that were free.
     """
 
     def __init__(
@@ -82,7 +80,6 @@ class ContinuousBatch:
             prompt_shape: Maps the number and the longest of the prompts of a prefill to its rows and columns.
         """
         self.rows, self.columns = rows, columns
-        self.row_steps = self.wasted_row_steps = 0
         self._device, self._pad, self._stops = model.device, pad_token_id, stops
         self._constant_shapes, self._prompt_shape = constant_shapes, prompt_shape
         self._steps_per_read = _STEPS_PER_READ.get(model.device.type, _DEFAULT_STEPS_PER_READ)
@@ -153,17 +150,14 @@ class ContinuousBatch:
         if not self._unread:
             return
         steps, self._unread = torch.stack(self._unread).tolist(), []
-        self.row_steps += len(steps) * self._active
-        self.wasted_row_steps += len(steps) * self._active
         for tokens in steps:
             for row, running in self._running.items():
-                self.wasted_row_steps -= running.answer.finish_reason is None
                 running.answer.add(tokens[row])
 
     def choose_rows(self, *, can_refill: bool) -> None:
         """Choose the rows of the next steps. If nothing can refill free rows, the last rows move into them.
 
-        can_refill: Whether requests wait that suit this batch.
+        can_refill: Whether this batch can hold a pending request.
         """
         self._read()
         if not self._running:

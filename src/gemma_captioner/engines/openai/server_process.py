@@ -37,7 +37,7 @@ _WATCHDOG = f'read -r _; kill -TERM "-$1"; sleep {_GRACE_PERIOD_S:g}; kill -KILL
 def summarize_log(lines: Sequence[str]) -> list[str]:
     """Return the lines with errors, in order, and the last lines; "..." marks lines that are left out.
 
-    A server may log hundreds of lines after its error, and tell the error several times: equal lines are shown once.
+    A server may log hundreds of lines after its error, and log the error several times: equal lines are shown once.
     """
     shown: set[int] = set()
     texts: set[str] = set()

@@ -19,7 +19,7 @@ class CaptionFields(ui.element, component="fields.js"):
         self.show("")
 
     def show(self, text: str, duration_s: float | None = None) -> None:
-        """Tell what the fields of the text are, and what is wrong with it. duration_s: of the clip; 0 for an image."""
+        """Show the fields of the text and its problem, if any. duration_s: of the clip; 0 for an image."""
         structure = structure_of(text, self._spec)
         problem = encodable(problem_of(text, self._spec, duration_s)) if structure else ""
         props = {"format": asdict(structure) if structure else None, "problem": problem}

@@ -19,7 +19,7 @@ def command_words(tab: "ReviewTab", name: str, *arguments: str) -> list[str]:
 
 
 async def run_command(words: list[str]) -> str:
-    """Return what it prints."""
+    """Run a command and return its output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gemma_captioner", *words,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

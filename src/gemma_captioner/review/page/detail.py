@@ -64,7 +64,7 @@ class Detail:
         return buttons
 
     def show_targets(self, num_selected: int) -> None:
-        """Let the buttons say that they apply to the selected items: "Trash 6"."""
+        """Show on the buttons that they apply to the selected items: "Trash 6"."""
         for label, button in self._targeted.items():
             if label != "Undo":
                 button.text = f"{label} {num_selected:,}" if num_selected else label

@@ -1,4 +1,4 @@
-"""Saving what is typed in one browser tab, and resolving conflicts with other writers."""
+"""Saves the text typed in one browser tab, and resolves conflicts with other writers."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any

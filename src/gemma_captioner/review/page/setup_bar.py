@@ -25,7 +25,7 @@ _COPY = """() => {
 
 
 class SetupBar:
-    """fields: whose setup it is; set after both are built."""
+    """Loads and saves the setup of `fields`, which is set after both are built."""
 
     fields: OptionFields
 
