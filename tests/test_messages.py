@@ -38,7 +38,7 @@ FOREIGN = (
 
 # Command line -> exit code, what the message says. The files are made by `place`.
 WRONG: list[tuple[str, int, str]] = [
-    ("captoin media", 2, 'Did you mean "caption"?'),
+    ("captoin media", 2, "Did you mean caption?"),
     ("media", 2, "media is not a command: caption it with `gemma-captioner caption media`"),
     ("caption", 2, "give the folder to caption, for example:"),
     ("caption media --framse 3", 2, "Did you mean --frames?"),
@@ -109,8 +109,8 @@ WRONG: list[tuple[str, int, str]] = [
     ("caption media --config switch.toml", 1, "--frames true: give a number, not true or false"),
     ("caption media --config audio.toml", 1, "--audio true: give one of"),
     ("caption media --config counts.toml", 1, "--train-frames [True, 33]: write it as a number, or several"),
-    ("caption media --config misspelt.toml", 1, "unknown setting 'frame'. Did you mean 'frames'?"),
-    ("caption media --config table.toml", 1, "[image]: unknown setting 'promt'. Did you mean 'prompt'?"),
+    ("caption media --config misspelt.toml", 1, "unknown setting 'frame'. Did you mean frames?"),
+    ("caption media --config table.toml", 1, "[image]: unknown setting 'promt'. Did you mean prompt?"),
     ("caption media --config both.toml", 1, "[clip]: unknown setting 'frames'. It is one setting for images and clips"),
     ("caption media --config command.toml", 1, "dry-run is for the command line only: give --dry-run"),
     ("caption media --config empty", 1, "--config empty cannot be read: it is a folder"),

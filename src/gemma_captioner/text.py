@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,12 @@ _REMEDIES: tuple[tuple[type[Exception], str], ...] = (
     (IsADirectoryError, ": give a file"),
     (OSError, ": check the path"),
 )
+
+
+def suggest(word: str, known: Collection[str]) -> str:
+    """# "framez", ["fps", "frames"] -> Did you mean frames? Available: fps, frames"""
+    close = "".join(f"Did you mean {name}? " for name in get_close_matches(word, known, 1))
+    return f"{close}Available: {', '.join(known)}"
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
@@ -30,7 +29,7 @@ _BAR_WIDTH = 20
 
 
 class Watched(Protocol):
-    """What the display reads of a run, from its own thread."""
+    """The part of a run that the display reads, in its own thread."""
 
     @property
     def activity(self) -> Activity: ...
@@ -47,7 +46,7 @@ class Rate:
         self._samples: deque[tuple[float, int]] = deque()  # (seconds, files done then)
 
     def add(self, now: float, done: int, loaded_at: float | None = None) -> None:
-        """loaded_at: when the model was loaded. Neither the time before it counts, nor the files that failed in it."""
+        """loaded_at: when the model was loaded. The time before it and the files that failed before it do not count."""
         if loaded_at is not None and not (self._samples and self._samples[0][0] >= loaded_at):
             self._samples = deque([(loaded_at, done - 1)])
         self._samples.append((now, done))
@@ -98,7 +97,7 @@ class ProgressReporter:
         ticker.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._resources.close()
         self.console = self._outer_console
 

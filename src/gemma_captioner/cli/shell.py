@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from ..config.precedence import format_validation_error
 from ..errors import CaptionerError, StartError, redact_token
 from ..executors.stats import RunStats
 from ..imports import claim_process
-from ..text import escape_controls, file_error, printable
+from ..text import escape_controls, file_error, printable, suggest
 from .help import RENAMED, Formatter, examples, help_all
 
 
@@ -177,8 +176,7 @@ def _usage_message(error: CycloptsError) -> str:
             return f"{printable(word)} is not a command: caption it with `gemma-captioner caption {shlex.quote(word)}`"
         case UnknownCommandError(unused_tokens=[word, *_]):
             known = sorted(name for name in app if not name.startswith("-"))
-            close = "".join(f" Did you mean {name}?" for name in get_close_matches(word, known, 1))
-            return f"unknown command {printable(word)}.{close} Available: {', '.join(known)}"
+            return f"unknown command {printable(word)}. {suggest(word, known)}"
         case MissingArgumentError(command_chain=("caption",)) if name == "PATHS":
             return _NO_PATH
         case MissingArgumentError() if argument and not argument.has_tokens:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..errors import UsageError
+from ..text import suggest
 
 
 @cache
@@ -39,5 +40,5 @@ def needs_control(name: str, prompts: Sequence[str]) -> bool:
 
 def _get_preset(name: str) -> Mapping[str, Any]:
     if name not in presets():
-        raise UsageError(f"unknown preset {name!r}. Available: {', '.join(presets())}")
+        raise UsageError(f"unknown preset {name!r}. {suggest(name, presets())}")
     return presets()[name]

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ..text import suggest
 from .group import LocalPath, SettingsGroup, StoragePath, StringTuple
 
 Existing = Literal["skip", "overwrite", "stale"]
@@ -113,8 +113,7 @@ class SelectionSettings(IncludeSettings):
     def _check_flag(cls, value: str | None) -> str | None:
         flag = (value or "").partition(":")[2]
         if flag and flag not in FLAGS:
-            close = "".join(f"Did you mean {name}? " for name in get_close_matches(flag, FLAGS, 1))
-            raise ValueError(f"unknown flag. {close}Available: {', '.join(FLAGS)}")
+            raise ValueError(f"unknown flag. {suggest(flag, FLAGS)}")
         return value
 
     @field_validator("shard")

@@ -6,7 +6,6 @@ names that the command line (`--frames`), a TOML file and the Python API share. 
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +13,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from ..errors import UsageError
-from ..text import path_error
+from ..text import path_error, suggest
 from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
 from .formats import FormatSpec, format_spec
@@ -187,8 +186,7 @@ class Settings(SettingsGroup):
 def _unknown(name: str, table: str = "") -> str:
     """table: "image" or "clip" for a key of that table of the config file."""
     known = sorted(known.rstrip("_") for known in (KindSettings.model_fields if table else [*_GROUP_OF, *_TABLES]))
-    close = get_close_matches(name, known, 1)
-    hint = f"{f'Did you mean {close[0]!r}? ' if close else ''}Available: {', '.join(known)}"
+    hint = suggest(name, known)
     if table and name in _GROUP_OF:
         hint = f"It is one setting for images and clips: write it above the tables. {hint}"
     return f"{f'[{table}]: ' * bool(table)}unknown setting {name!r}. {hint}"

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..errors import UsageError
+from ..text import suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +150,11 @@ def get_target(target: str) -> Target:
         if (model := _model_named(trainer)) and (known_by := [t for t in trainers() if model in _models_of(t)]):
             choices = " or ".join(f"{name}:{model}" for name in known_by)
             raise UsageError(f"--for {target}: this is a model. Name its trainer too: {choices}")
-        raise UsageError(f"--for {target}: unknown trainer. Available: {', '.join(trainers())}")
+        raise UsageError(f"--for {target}: unknown trainer. {suggest(trainer, trainers())}")
     row = _table()["trainers"][trainer]
     model = _model_named(given) or row.get("model", "")
     if given and not model:
-        raise UsageError(
-            f"--for {target}: unknown model. Available: {', '.join(models())}. For others, give --for {trainer}"
-        )
+        raise UsageError(f"--for {target}: unknown model. {suggest(model, models())}. For others, give --for {trainer}")
     merged = (models().get(model) or {}) | row | _models_of(trainer).get(model, {})
     known = {f.name for f in fields(Target)}
     values = {name: value for name, value in merged.items() if name in known}

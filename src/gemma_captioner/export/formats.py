@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..config.targets import get_target, trainers
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError, UsageError
+from ..text import suggest
 from ..types import Kind, MediaItem
 from .control import diffsynth_columns, huggingface_columns, musubi_columns
 from .entries import distinct, path_inside, require_one_kind, require_one_line, require_usable, without_suffix
@@ -218,6 +219,6 @@ def export_format(target: str) -> ExportFormat:
     """Return the format for `TRAINER[:MODEL]`, or of that name. Raises `UsageError` if it is unknown."""
     name = target.partition(":")[0]
     if name not in EXPORTS:
-        raise UsageError(f"--for {target}: unknown trainer or format. Available: {', '.join(EXPORTS)}")
+        raise UsageError(f"--for {target}: unknown trainer or format. {suggest(name, EXPORTS)}")
     has_sound = name in trainers() and get_target(target).sound
     return _WITH_SOUND.get(name, EXPORTS[name]) if has_sound else EXPORTS[name]

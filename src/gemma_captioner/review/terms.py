@@ -7,13 +7,13 @@ import operator
 import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 
 from ..captions.flags import REJECTION_REASONS
 from ..config.selection import FLAGS
 from ..dataset.discover import matches as matches_glob
 from ..errors import UsageError
+from ..text import suggest
 from .library import ReviewItem
 from .patterns import compile_pattern, search
 from .tags import split_tags
@@ -131,9 +131,7 @@ def _compile_term(term: Term, context: FilterContext) -> Matcher:
     elif term.key in FILTERS:
         matcher = FILTERS[term.key].matcher(term, context)
     else:
-        close = "".join(f"Did you mean {key}? " for key in get_close_matches(term.key, FILTERS, 1))
-        known = ", ".join(FILTERS)
-        raise _refuse(term, f"unknown filter {term.key}. {close}Available: {known}. Quote it to search for the text")
+        raise _refuse(term, f"unknown filter {term.key}. {suggest(term.key, FILTERS)}. Quote it to search for the text")
     return (lambda entry: not matcher(entry)) if term.is_negated else matcher
 
 
@@ -167,8 +165,7 @@ def _flag(term: Term, context: FilterContext) -> Matcher:
     if flag == ANY:
         return lambda entry: bool(entry.flags)
     if flag not in context.flags and flag not in KNOWN_FLAGS:
-        close = "".join(f"Did you mean {name}? " for name in get_close_matches(flag, KNOWN_FLAGS, 1))
-        raise _refuse(term, f"unknown flag. {close}Available: {ANY}, {', '.join(KNOWN_FLAGS)}")
+        raise _refuse(term, f"unknown flag. {suggest(flag, (ANY, *KNOWN_FLAGS))}")
     return lambda entry: flag in entry.flags
 
 

@@ -131,6 +131,18 @@ class CaptionEditor(ui.element, component="editor.js"):
         self.run_method("drop")
 
 
+class StatusLine(ui.label):
+    """A message for the user, hidden while it is empty."""
+
+    def __init__(self, classes: str) -> None:
+        super().__init__()
+        self.classes(classes).props("role=status").set_visibility(False)
+
+    def report(self, text: str) -> None:
+        self.text = encodable(text)
+        self.set_visibility(bool(text))
+
+
 class TagChips(ui.element, component="chips.js"):
     """The tags of the caption in the editor, which saves what they change."""
 

@@ -11,6 +11,7 @@ from ...export.formats import EXPORTS
 from ...export.selected import path_for_selection, write_list
 from ...text import counted, encodable
 from .cli_command import command_words, run_command
+from .components import StatusLine
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -29,14 +30,14 @@ class ExportDialog:
                 self._export.classes("do-write-export")
                 ui.button("Close", on_click=self._dialog.close).props("flat no-caps")
             self._target = ui.label().classes("muted").props("dir=auto")
-            self._output = ui.label().classes("output").props("role=status")
+            self._output = StatusLine("output")
 
     def open(self) -> None:
         selection = self._tab.selection
         self._numbers = selection.many()
         what = "selected" if selection.selected else "shown"
         self._title.text = f"Export {counted(len(self._numbers), 'caption')} ({what})"
-        self._say("")
+        self._output.report("")
         self._show_target()
         self._dialog.open()
 
@@ -49,17 +50,13 @@ class ExportDialog:
 
     async def _run(self) -> None:
         self._export.set_enabled(False)
-        self._say("Writing")
+        self._output.report("Writing")
         try:
             library = self._tab.review_state.library
             names = [library[number].item.name for number in self._numbers]
             with tempfile.TemporaryDirectory() as temporary:
                 listed = await asyncio.to_thread(write_list, names, Path(temporary) / "files.txt")
                 target = ["--for", self._trainer.value, "--output", str(self._path), "--files", str(listed)]
-                self._say(await run_command(command_words(self._tab, "export", *target)))
+                self._output.report(await run_command(command_words(self._tab, "export", *target)))
         finally:
             self._export.set_enabled(True)
-
-    def _say(self, text: str) -> None:
-        self._output.text = encodable(text)
-        self._output.set_visibility(bool(text))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 
 from ...export.formats import EXPORTS
-from ...text import encodable
 from ..overview import ChartBar, overview
 from .cli_command import command_words, run_command
+from .components import StatusLine
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -23,8 +23,7 @@ class OverviewPanel:
                 self._trainer.classes("choice")
                 ui.button("Export", on_click=self._export).props("outline dense no-caps").classes("do-export")
                 ui.button("Check", on_click=lambda: self._command("check")).props("outline dense no-caps")
-            self._status = ui.label().classes("output").props("role=status")
-            self._status.set_visibility(False)
+            self._status = StatusLine("output")
             self._charts = ui.element("div").classes("charts")
 
     async def show(self) -> None:
@@ -61,9 +60,5 @@ class OverviewPanel:
     async def _command(self, name: str, *arguments: str) -> None:
         """Run a command of the command line and display its output."""
         words = command_words(self._tab, name, *arguments)
-        self._say(f"gemma-captioner {' '.join(words)} ...")
-        self._say(await run_command(words))
-
-    def _say(self, text: str) -> None:
-        self._status.text = encodable(text)
-        self._status.set_visibility(bool(text))
+        self._status.report(f"gemma-captioner {' '.join(words)} ...")
+        self._status.report(await run_command(words))

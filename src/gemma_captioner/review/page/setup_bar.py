@@ -10,6 +10,7 @@ from ...pipeline.dry_run import dry_run
 from ...text import encodable
 from ..run_setup import command_line, config_text, has_tables
 from ..saved_setups import SavedSetups
+from .components import StatusLine
 from .option_fields import OptionFields
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ class SetupBar:
             self._load = ui.select(self._setups.names(), label="Load a setup", on_change=self._on_load)
             self._load.props("dense outlined options-dense").classes("choice")
             ui.button("Dry run", on_click=self._dry_run).props("outline dense no-caps").classes("do-dry-run")
-        self._status = ui.label().classes("setup-status").props("role=status")
-        self._say("")
+        self._status = StatusLine("setup-status")
 
     def refresh(self) -> None:
         """Show the command line of the fields, or why they are invalid."""
@@ -65,12 +65,12 @@ class SetupBar:
         try:
             path = self._setups.save(name, config_text(self.fields.settings(), "gemma-captioner caption --config"))
         except UsageError as error:
-            self._say(str(error))
+            self._status.report(str(error))
             return
         names = self._setups.names()
         self._name.set_autocomplete(names)
         self._load.set_options(names)
-        self._say(f"saved: gemma-captioner caption {self._folder} --config {path}")
+        self._status.report(f"saved: gemma-captioner caption {self._folder} --config {path}")
 
     def _on_load(self) -> None:
         if not self._load.value:
@@ -78,20 +78,16 @@ class SetupBar:
         try:
             self.fields.load(self._setups.read(self._load.value))
             self._name.value = self._load.value
-            self._say("")
+            self._status.report("")
         except UsageError as error:
-            self._say(str(error))
+            self._status.report(str(error))
 
     async def _dry_run(self) -> None:
         """Show what the run would do."""
-        self._say("Looking at the folder")
+        self._status.report("Looking at the folder")
         try:
             settings = self.fields.settings()
             found = await asyncio.to_thread(dry_run, [self._folder], settings)
-            self._say(found.as_text())
+            self._status.report(found.as_text())
         except CaptionerError as error:
-            self._say(str(error))
-
-    def _say(self, text: str) -> None:
-        self._status.text = encodable(text)
-        self._status.set_visibility(bool(text))
+            self._status.report(str(error))
