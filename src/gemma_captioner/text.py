@@ -50,15 +50,7 @@ def path_error(error: Exception) -> str:
 
     # [Errno 2] No such file or directory: 'a.toml' -> no such file or directory: check the path
     """
-    remedy = next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), "")
-    return file_error(error) + remedy
-
-
-_REMEDIES: tuple[tuple[type[Exception], str], ...] = (
-    (PermissionError, ": grant read access (chmod +r)"),
-    (IsADirectoryError, ": give a file"),
-    (OSError, ": check the path"),
-)
+    return file_error(error) + ": check the path" * isinstance(error, OSError)
 
 
 def suggest(word: str, known: Collection[str]) -> str:

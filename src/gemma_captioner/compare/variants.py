@@ -46,7 +46,9 @@ def build_variants(axes: Axes, *base: Layer) -> list[Variant]:
 
     # models a, b; presets wan, ltx -> A "a, preset wan", B "a, preset ltx", C "b, preset wan", D "b, preset ltx"
     """
-    choices = [axis for axis in (_models(axes), _prompts(axes), _frames(axes)) if axis]
+    models: dict[str, Layer] = {name: {"model": name} for name in axes.models}
+    frames: dict[str, Layer] = {counted(n, "frame"): {"frames": n} for n in axes.frames}
+    choices = [axis for axis in (models, _prompts(axes), frames) if axis]
     if (count := prod(map(len, choices))) > MAX_VARIANTS:
         raise UsageError(
             f"{' x '.join(str(len(axis)) for axis in choices)} = {count} variants, but the limit is {MAX_VARIANTS}: "
@@ -84,10 +86,6 @@ def _session_settings(variant: Variant) -> tuple[Any, ...]:
     return settings.model, put.order, put.system, put.begin, settings.sampling.timestamps
 
 
-def _models(axes: Axes) -> dict[str, Layer]:
-    return {name: {"model": name} for name in axes.models}
-
-
 def _prompts(axes: Axes) -> dict[str, Layer]:
     layers: dict[str, Layer] = {}
     for text in dict.fromkeys(axes.prompts):
@@ -95,10 +93,6 @@ def _prompts(axes: Axes) -> dict[str, Layer]:
         layers[f"{name} ({len(layers) + 1})" if name in layers else name] = {"prompt": text}
     layers |= {str(path): {"prompt_file": path} for path in axes.prompt_files}
     return layers | {f"preset {name}": {"preset": name} for name in axes.presets}
-
-
-def _frames(axes: Axes) -> dict[str, Layer]:
-    return {counted(n, "frame"): {"frames": n} for n in axes.frames}
 
 
 def _shorten(text: str) -> str:

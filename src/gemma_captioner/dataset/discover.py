@@ -197,7 +197,7 @@ class Discovery:
             for name in sharing:
                 if only is not None and normalize(name) not in only:
                     continue
-                if not self._included(inside + name):
+                if self.selection.include and not matches(inside + name, self.selection.include):
                     self.num_unselected += 1
                     continue
                 caption_name = self._caption_name(name)
@@ -214,9 +214,6 @@ class Discovery:
                     yield Collision(item, f"would share {caption_name} with {others}: {remedy}")
                 else:
                     yield DiscoveredItem(item, captioned=normalized in captions)
-
-    def _included(self, name: str) -> bool:
-        return not self.selection.include or matches(name, self.selection.include)
 
     def _excluded(self, name: str) -> bool:
         return matches(name, self.selection.exclude)

@@ -96,7 +96,9 @@ def classify_response(status: int, body: object, headers: Mapping[str, str] | No
     """Classify a response with a status other than 200. body: its parsed JSON, else its text."""
     text = f"{_error_text(body)} ({status} {_status_phrase(status)})".strip()
     kind = _STATUS_KINDS.get(status, "transient" if status >= 500 else "refused")
-    parameter, remedy = "", _setup_remedy(text) if status in (400, 422, 500) else ""
+    parameter = remedy = ""
+    if status in (400, 422, 500):
+        remedy = next((remedy for pattern, remedy in _SETUP_ERRORS if pattern.search(text)), "")
     if remedy:
         kind = "setup"
     elif status in (400, 422, 500) and _TOO_LARGE_PATTERN.search(text):
@@ -110,10 +112,6 @@ def classify_response(status: int, body: object, headers: Mapping[str, str] | No
     elif status == 429 and "insufficient_quota" in text:
         kind = "key"
     return ApiFailure(kind, text, retry_after((headers or {}).get("retry-after")), parameter, remedy, status)
-
-
-def _setup_remedy(text: str) -> str:
-    return next((remedy for pattern, remedy in _SETUP_ERRORS if pattern.search(text)), "")
 
 
 def retry_after(header: str | None) -> float | None:
