@@ -1,4 +1,4 @@
-"""A decoder that crashes, hangs or eats memory, in real processes: each costs its own file and nothing else.
+"""Decoders that crash, hang or exhaust memory, in real processes: each fails its own file only.
 
 Faults are put into the workers from outside, as a broken library would: a `sitecustomize` on their path.
 """
@@ -110,7 +110,7 @@ def test_a_script_without_a_main_guard_may_caption(tmp_path, media, script):
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
-def test_the_arena_gives_room_once_and_takes_it_back(order):
+def test_the_arena_allocates_each_frame_once_and_reuses_released_ones(order):
     arena = SharedMemoryArena(12, 10)
     taken = [arena.allocate(3) for _ in range(4)]
     assert taken == [0, 3, 6, 9]
@@ -123,7 +123,7 @@ def test_the_arena_gives_room_once_and_takes_it_back(order):
     arena.close()
 
 
-def test_without_files_in_memory_there_is_one_on_disk_that_goes(monkeypatch):
+def test_without_memfd_the_arena_is_a_file_that_is_removed(monkeypatch):
     monkeypatch.delattr(os, "memfd_create", raising=False)  # as on a Mac
     arena = SharedMemoryArena(2, 10)
     arena.view(1, (1, 10))[:] = 7
@@ -166,7 +166,7 @@ def test_decoding_as_windows_does_it(command, tmp_path):
 
 
 def test_workers_that_are_killed_while_idle_are_replaced(media):
-    """As the kernel does where memory runs out. pebble gives its whole pool up then."""
+    """As the kernel kills them if memory runs out. pebble then stops its whole pool."""
     size = (64, 64)
     items = [MediaItem(path, "image", path.name, path.with_suffix(".txt"), media) for path in media.glob("*.png")]
     with DecodePool(size, DecodeSettings(), clip_size=size, workers=2, pixel_bytes=1 << 20) as pool:
@@ -183,15 +183,15 @@ def test_workers_that_are_killed_while_idle_are_replaced(media):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of pebble's reading thread
-def test_files_under_way_when_the_workers_break_down_are_read_again(media):
+def test_files_in_progress_when_the_pool_breaks_down_are_decoded_again(media):
     """The one that a worker has, and those that wait for one."""
     size = (64, 64)
     items = [MediaItem(path, "image", path.name, path.with_suffix(".txt"), media) for path in media.glob("*.png")]
     with DecodePool(size, DecodeSettings(), clip_size=size, workers=1, pixel_bytes=1 << 20) as pool:
-        under_way = [decoding for item in items * 5 if (decoding := pool.start(item)) is not None]
-        assert len(under_way) >= 10
+        in_progress = [decoding for item in items * 5 if (decoding := pool.start(item)) is not None]
+        assert len(in_progress) >= 10
         pool._processes._pool._pool_manager.handle_broken_pool(BrokenProcessPool("All workers expired"))
-        for decoding in under_way:
+        for decoding in in_progress:
             wait_until(decoding.done)
             assert isinstance(decoding.result(), Frames), decoding.result()
 

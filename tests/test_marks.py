@@ -1,4 +1,4 @@
-"""Which part of a caption raised a flag, and what a text encoder does not read."""
+"""The part of a caption that raises a flag, and the part that a text encoder cuts off."""
 
 import json
 from pathlib import Path
@@ -43,14 +43,14 @@ def test_a_mark_is_what_raises_the_flag(caption, parts):
         assert found == parts
 
 
-def test_silence_that_may_be_told_is_not_marked():
+def test_silence_that_the_target_states_is_not_marked():
     caption = "A man walks. There is no music, and no other people are seen."
     assert ("absent_things", "no music") not in marked(caption, states_silence=True)
     assert any("no other" in part for _, part in marked(caption, states_silence=True))
 
 
 def test_every_mark_of_the_labeled_captions_raises_its_flag_alone():
-    """And what has the flag has a mark, what has none has none."""
+    """A caption with a flag has a mark for it, and a caption without flags has no marks."""
     rules, seen = part_rules(), set()
     for line in LABELED[::4]:
         caption = line["caption"]
@@ -87,7 +87,7 @@ def words(text: str) -> int:
         ("A cat", 0, "A cat"),
     ],
 )
-def test_what_the_encoder_does_not_read(caption, limit, unread):
+def test_the_part_beyond_the_token_limit_is_marked(caption, limit, unread):
     mark = unread_mark(caption, limit, words)
     assert (mark and caption[mark.start : mark.end]) == unread
 

@@ -25,7 +25,7 @@ from tests.test_startup import compare_tokenizers
 pytestmark = [pytest.mark.prove, pytest.mark.filterwarnings("ignore:.*generation flags:UserWarning")]
 
 SIDE = VISION["image_size"]
-PARAGRAPH = (  # of an encyclopedia's kind
+PARAGRAPH = (  # in the style of an encyclopedia
     "Photography is the art, application, and practice of creating images by recording light, either electronically "
     "by means of an image sensor, or chemically by means of a light-sensitive material such as photographic film. It "
     "is employed in many fields of science, manufacturing, and business, as well as its more direct uses for art, "
@@ -108,12 +108,12 @@ def test_hub_names_shards_and_sparse_configurations_load_bit_for_bit(checkpoint,
 
 
 def as_hub_names(folder: Path) -> None:
-    """What Google's own checkpoints call their tensors."""
+    """The tensor names of Google's own checkpoints."""
     rename(folder, {"vision_tower.": "vision_tower.vision_model."})
 
 
 def as_module_names(folder: Path) -> None:
-    """What the class of transformers 5 calls them."""
+    """The tensor names of the class in transformers 5."""
     parts = ("vision_tower.", "multi_modal_projector.")
     rename(folder, {"language_model.model.": "model.language_model.", **{part: f"model.{part}" for part in parts}})
 
@@ -139,7 +139,7 @@ def in_shards(folder: Path) -> None:
 
 
 def sparse(folder: Path) -> None:
-    """As the hub's: a configuration holds only what differs from its class's defaults."""
+    """A configuration with the values that differ from its class's defaults only, as on the hub."""
     from transformers import Gemma3Config
 
     path = folder / "config.json"

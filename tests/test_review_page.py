@@ -69,7 +69,7 @@ def test_reading_correcting_approving(folder, opened):
     assert not (folder / files[3]).exists()
     reader.is_at(files[4])
 
-    for _ in range(5):  # all of it, back to the beginning
+    for _ in range(5):  # undo all changes
         reader.press("u")
     expect(reader.counts).to_contain_text("8 shown")
     expect(reader.counts).to_contain_text("0 approved")
@@ -83,7 +83,7 @@ def test_reading_correcting_approving(folder, opened):
 
 
 @pytest.mark.prove
-def test_going_about(folder, opened):
+def test_keys_navigate(folder, opened):
     files = names(folder)
     flagged = folder / Path(files[4]).with_suffix(".txt")
     flagged.write_text("I cannot help with that.")
@@ -103,7 +103,7 @@ def test_going_about(folder, opened):
     expect(reader.find(".detail .count.over")).to_be_visible()
     reader.press("Escape", "?")
     expect(reader.find(".help dd").first).to_be_visible()
-    reader.press("j", "Escape")  # the sheet has the keyboard
+    reader.press("j", "Escape")  # the help dialog has the focus
     expect(reader.find(".help")).to_have_count(0)
     reader.is_at(files[4])
     reader.press("t")
@@ -117,7 +117,7 @@ OPENED = {"b": ".sheet input", "?": ".help dd", "c": ".sheet textarea", "2": ".c
 
 @pytest.mark.prove
 def test_every_key_does_something(opened):
-    """A command that is not known would be a traceback of the server, on which this fails."""
+    """An unknown command raises in the server, which fails the test."""
     reader = opened()
     for key in SHORTCUTS:
         for name in key.keys:
@@ -131,8 +131,8 @@ def test_every_key_does_something(opened):
 
 
 @pytest.mark.prove
-def test_what_is_typed_goes_where_it_was_typed(folder, opened):
-    """However fast: the words of one item are never saved to the next one."""
+def test_typed_text_stays_with_its_item(folder, opened):
+    """However fast the keys are, the text of one item is never saved to the next one."""
     reader = opened()
     files = names(folder)
     paths = [folder / Path(name).with_suffix(".txt") for name in files]
@@ -160,8 +160,8 @@ def test_a_tab_that_is_closed_loses_nothing(folder, opened):
 
 
 @pytest.mark.prove
-def test_what_is_typed_outlives_what_others_do_meanwhile(folder, opened):
-    """Files come and go, the one that is in front too; it is saved again and again as one goes on."""
+def test_typed_text_survives_changes_by_other_programs(folder, opened):
+    """Files are added and removed, the current one included, while the user types and saves."""
     reader = opened()
     files = names(folder)
     before = captions(folder)
@@ -196,8 +196,8 @@ def test_what_is_typed_outlives_what_others_do_meanwhile(folder, opened):
 
 
 @pytest.mark.prove
-def test_letters_go_where_the_keys_before_them_lead(folder, opened):
-    """However soon they come: into that item's words or nowhere."""
+def test_letters_reach_the_item_of_the_keys_before_them(folder, opened):
+    """However soon they are typed, they go into the text of that item or nowhere."""
     reader = opened()
     for way in (("a",), ("j", "k", "j"), ("End", "Home", "click"), ("e", "Control+Enter")):
         reader.press("Home")
@@ -220,7 +220,7 @@ def test_letters_go_where_the_keys_before_them_lead(folder, opened):
 
 @pytest.mark.prove
 def test_a_server_that_is_killed_loses_nothing(folder, browser, tmp_path, review_fork_server):
-    """What was typed before and after; the page waits for the next server, and tells it."""
+    """Text typed before and after: the page waits for the next server and sends it."""
     path = folder / Path(names(folder)[0]).with_suffix(".txt")
     with ExitStack() as stack:
         first = stack.enter_context(serving(folder, cache=tmp_path / "cache", fork_server=review_fork_server))
@@ -264,7 +264,7 @@ def test_clips_play_with_the_frames_the_model_saw(folder, opened):
 
 @pytest.mark.long
 def test_two_tabs_lose_nothing(folder, opened):
-    """Both edit one caption: the second is told, sees both, and says which is to stand."""
+    """Both edit one caption: the second sees both texts and chooses one."""
     one, two = opened(), opened()
     path = folder / Path(names(folder)[0]).with_suffix(".txt")
     two.write("By the second.")

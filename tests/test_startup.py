@@ -1,4 +1,4 @@
-"""What is read without transformers equals what transformers reads, and what is not needed is not imported."""
+"""Files read without transformers give the same values as with it, and a run imports only what it needs."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ TEXTS = (
     "<|turn>user\n<|image|>What?<turn|>",
     "\u2581a<unk> b" * 3,
 )
-TALK = [
+MESSAGES = [
     {"role": "system", "content": " Be brief. "},
     {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": " What? "}]},
     {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]},
@@ -74,8 +74,8 @@ def test_gemma_3_is_read_as_transformers_reads_it(tmp_path):
         FAMILIES["gemma3"].load_processor(DEMO_CHECKPOINT),
     )
     compare_tokenizers(DEMO_CHECKPOINT, "gemma3")
-    assert ours.apply_chat_template(TALK) == theirs.apply_chat_template(
-        TALK, add_generation_prompt=True, tokenize=False
+    assert ours.apply_chat_template(MESSAGES) == theirs.apply_chat_template(
+        MESSAGES, add_generation_prompt=True, tokenize=False
     )
     assert FAMILIES["gemma3"].placeholder(ours, ours.tokens_per_image) == theirs.full_image_sequence
     for name in ("rescale_factor", "do_normalize"):
@@ -122,8 +122,8 @@ def test_gemma_4_is_read_as_transformers_reads_it(size, template, tmp_path):
     theirs, ours = AutoTokenizer.from_pretrained(folder), FAMILIES[family].load_processor(folder)
     compare_tokenizers(folder, family)
     options = FAMILIES[family].template_options
-    expected = theirs.apply_chat_template(TALK, add_generation_prompt=True, tokenize=False, **options)
-    assert ours.apply_chat_template(TALK, **options) == expected
+    expected = theirs.apply_chat_template(MESSAGES, add_generation_prompt=True, tokenize=False, **options)
+    assert ours.apply_chat_template(MESSAGES, **options) == expected
     images = Gemma4ImageProcessorPil.from_pretrained(folder)
     for name in ("patch_size", "pooling_kernel_size", "rescale_factor", "do_normalize"):
         assert getattr(ours.images, name) == getattr(images, name)
@@ -150,13 +150,13 @@ def test_a_template_runs_in_the_environment_that_transformers_gives_it():
     processor.chat_template = source
     theirs = AutoTokenizer.from_pretrained(DEMO_CHECKPOINT)
     expected = theirs.apply_chat_template(
-        TALK, chat_template=source, add_generation_prompt=True, tokenize=False, thinks=True
+        MESSAGES, chat_template=source, add_generation_prompt=True, tokenize=False, thinks=True
     )
-    assert processor.apply_chat_template(TALK, thinks=True) == expected
+    assert processor.apply_chat_template(MESSAGES, thinks=True) == expected
     for unsafe in ("{{ messages.__class__.__mro__ }}", "{{ namespace(__x=1) }}", "{{ messages.append(1) }}"):
         processor.chat_template = unsafe
         with pytest.raises(Exception, match=r"unsafe|underscore"):
-            processor.apply_chat_template(TALK)
+            processor.apply_chat_template(MESSAGES)
 
 
 def test_a_checkpoint_without_a_tokenizer_file_names_the_remedy(tmp_path):

@@ -21,8 +21,8 @@ class EngineSpec:
         clip_size: The size to which the frames of a clip are resized; None means `size`.
         preferred_batch_size: The number of requests that keep the engine busy. The pipeline decodes this many items
             ahead if memory allows.
-        jpeg_scale: The engine sends files. A JPEG image may be sent as a file, instead of its pixels at `size`, if its
-            sides are at most this many times as long; 1: only if it has this size; 0: never.
+        jpeg_scale: For an engine that sends files: a JPEG image is sent as it is, instead of its pixels at `size`, if
+            its sides are at most this many times as long; 1: only if it has this size; 0: never.
         max_audio_s: The longest sound of a clip that the model takes, in seconds; 0: it takes no sound.
         audio_tokens_per_second: The prompt tokens for one second of sound; 0 if unknown.
     """
@@ -114,7 +114,7 @@ class Engine(Protocol):
 
     @property
     def spec(self) -> EngineSpec:
-        """What is known before loading.
+        """The facts that are known before loading.
 
         Raises:
             ModelError: The model cannot be found or used.
