@@ -49,35 +49,6 @@ def prepend_begin(begin: str, text: str) -> str:
     return begin + text if text.strip() else ""
 
 
-Result = Reply | Failed | BaseException | str  # what a session's thread produces; a str is a line for the user
-
-
-def drain(
-    results: SimpleQueue[Result], timeout_s: float, log: Callable[[str], None] = lambda line: None
-) -> list[Reply | Failed]:
-    """Return the replies in the queue. Wait up to `timeout_s` for the first result.
-
-    Raises the first exception. Replies before it are returned first, and the next call raises it.
-    """
-    replies: list[Reply | Failed] = []
-    try:
-        result = results.get(timeout=timeout_s)
-        while True:
-            if isinstance(result, str):
-                log(result)
-            elif not isinstance(result, BaseException):
-                replies.append(result)
-            elif replies:
-                results.put(result)
-                break
-            else:
-                raise result
-            result = results.get_nowait()
-    except Empty:
-        pass
-    return replies
-
-
 class Session(Protocol):
     """An open engine. It raises errors that end the run; one bad request becomes one `Failed`."""
 
@@ -103,6 +74,40 @@ class Session(Protocol):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+Result = Reply | Failed | BaseException | str  # what a session's thread produces; a str is a line for the user
+
+
+class ThreadedSession(Session):
+    """A session whose thread puts its results into `_results`."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        """log: Receives lines for the user, called by the thread that polls."""
+        self._log = log
+        self._results: SimpleQueue[Result] = SimpleQueue()
+        self._in_flight = 0  # submitted, and not yet returned by `poll`
+
+    def poll(self, timeout_s: float) -> list[Reply | Failed]:
+        """Raises the first exception. Replies before it are returned first, and the next call raises it."""
+        replies: list[Reply | Failed] = []
+        try:
+            result = self._results.get(timeout=timeout_s)
+            while True:
+                if isinstance(result, str):
+                    self._log(result)
+                elif not isinstance(result, BaseException):
+                    replies.append(result)
+                elif replies:
+                    self._results.put(result)
+                    break
+                else:
+                    raise result
+                result = self._results.get_nowait()
+        except Empty:
+            pass
+        self._in_flight -= len(replies)
+        return replies
 
 
 class Engine(Protocol):

@@ -13,7 +13,7 @@ import torch
 
 from ...config.settings import Settings
 from ...types import Failed, Reply, Request
-from ..base import EngineSpec, Result, Session, drain, prepend_begin
+from ..base import EngineSpec, Result, ThreadedSession, prepend_begin
 from .audio import AudioEncoder
 from .batching import MAX_PASSES, BatchLimits, column_bucket, next_batch
 from .continuous import ContinuousBatch, PendingRequest, Running
@@ -33,7 +33,7 @@ _BATCHES_TO_GROW = 8  # limits that an OOM has lowered double after replies to s
 _REFILL_SHARE = 8  # free rows are refilled once they are an eighth of all: a prefill of one row is slow
 
 
-class LocalSession(Session):
+class LocalSession(ThreadedSession):
     """`close` stops its thread within one token."""
 
     def __init__(
@@ -46,7 +46,7 @@ class LocalSession(Session):
         settings: Settings,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """log: Receives lines for the user, called by the thread that polls."""
+        super().__init__(log)
         self.model = model
         self.vision = VisionEncoder(model, family, processor)
         self.audio = AudioEncoder(model, family.audio, processor) if family.audio and spec.max_audio_s else None
@@ -55,7 +55,6 @@ class LocalSession(Session):
         self._processor = processor
         self._settings = settings
         self._context = spec.context_length
-        self._log = log
         rows = settings.model.batch_size
         self._planned = BatchLimits(
             plan.max_batch_size if rows == "auto" else rows,
@@ -68,11 +67,9 @@ class LocalSession(Session):
         self._num_oom = 0  # times in succession that memory ran out
         self._num_requests = 0  # prefilled so far
         self._passed_over = 0  # requests prefilled since the oldest one waits
-        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._report = _report_once(self._results)
         self._stops = StopTokens.of(model, processor)
         self._choose_acceleration(plan.precision)
-        self._in_flight = 0
         self._pending: list[PendingRequest] = []
         self._request_added = threading.Condition()
         self._stop = threading.Event()
@@ -130,11 +127,6 @@ class LocalSession(Session):
         soft_tokens = partial(self._family.soft_tokens, self._processor)
         turns = request_turns(request, soft_tokens, self.audio.soft_tokens if self.audio else lambda samples: 0)
         return encode_prompt(self._family, self._processor, turns, self._settings)
-
-    def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        replies = drain(self._results, timeout_s, self._log)
-        self._in_flight -= len(replies)
-        return replies
 
     def close(self) -> None:
         self._stop.set()

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import queue
 import threading
 import time
 from collections import deque
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 from ...config.model import ServerSettings
 from ...types import ContextPart, Failed, Frames, Reply, Request
-from ..base import Result, Session, drain
+from ..base import ThreadedSession
 from .client import Client
 from .concurrency import AdaptiveConcurrency
 from .media_encoding import encode_images, encode_sound
@@ -38,7 +37,7 @@ class _QueuedRequest:
     submitted_at_s: float
 
 
-class ServerSession(Session):
+class ServerSession(ThreadedSession):
     """A request takes a slot once its media is encoded."""
 
     def __init__(
@@ -49,9 +48,9 @@ class ServerSession(Session):
         log: Callable[[str], None],
         server_process: ServerProcess | None,
     ) -> None:
-        self._client, self._settings, self._log, self._server_process = client, settings, log, server_process
+        super().__init__(log)
+        self._client, self._settings, self._server_process = client, settings, server_process
         self._sends_sound = template.sound is not None
-        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._concurrency = AdaptiveConcurrency(None if settings.concurrency == "auto" else settings.concurrency)
         self._retrying_client = RetryingClient(
             client,
@@ -61,7 +60,6 @@ class ServerSession(Session):
             log=self._results.put,
             check=server_process.check if server_process else lambda: None,
         )
-        self._in_flight = 0
         self._shared: dict[int, tuple[Frames, EncodedMedia]] = {}  # key: id(frames); the value keeps the frames alive
         self._queued: deque[_QueuedRequest] = deque()
         self._tasks: set[asyncio.Task[Reply | Failed]] = set()
@@ -81,11 +79,6 @@ class ServerSession(Session):
         media = self._encoders.submit(self._encode_request, request)
         queued = _QueuedRequest(request, media, time.monotonic())
         media.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._enqueue, queued))
-
-    def poll(self, timeout_s: float) -> list[Reply | Failed]:
-        replies = drain(self._results, timeout_s, self._log)
-        self._in_flight -= len(replies)
-        return replies
 
     def close(self) -> None:
         if self._thread.is_alive():
