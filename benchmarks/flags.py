@@ -25,7 +25,7 @@ SETS = {
 JUDGED = ("absent_things", "empty", "not_in_language", "prompt_echo", "refusal", "repetition")
 
 
-def labelled(name: str) -> list[dict[str, Any]]:
+def labeled(name: str) -> list[dict[str, Any]]:
     """Return one example per labeled caption and flag."""
     lines = [json.loads(line) for line in (DATA / SETS[name]).read_text(encoding="utf-8").splitlines()]
     if name == "sound":
@@ -71,13 +71,13 @@ def main() -> None:
     args = parser.parse_args()
     print("| flag | set | captions | precision | recall |\n|---|---|---|---|---|")
     for name in SETS:
-        examples = labelled(name)
+        examples = labeled(name)
         for flag in dict.fromkeys(sorted(example["flag"] for example in examples)):
             of_flag = [example for example in examples if example["flag"] == flag]
             precision, recall = precision_and_recall(of_flag)
             print(f"| {flag} | {name} | {len(of_flag)} | {precision:.3f} | {recall:.3f} |")
     if args.wrong:
-        for example in [*labelled("first"), *labelled("sound")]:
+        for example in [*labeled("first"), *labeled("sound")]:
             if is_flagged(example) != example["expected"]:
                 print(("missed " if example["expected"] else "falsely ") + example["flag"], example["caption"][:400])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.flags import labelled, precision_and_recall
+from benchmarks.flags import labeled, precision_and_recall
 from gemma_captioner.captions.clean import apply_affixes, strip_boilerplate, to_last_sentence
 from gemma_captioner.captions.flags import evaluate
 from gemma_captioner.captions.limits import estimated_tokens, length_flags
@@ -17,7 +17,7 @@ from gemma_captioner.captions.unfinished import is_unfinished
 from tests.support.files import captions, journal
 from tests.support.good_captions import CLEAN_CAPTIONS
 
-LABELLED = Path(__file__).parent / "data" / "flags.jsonl"
+LABELED = Path(__file__).parent / "data" / "flags.jsonl"
 
 
 @pytest.mark.parametrize(("raw", "expected"), [
@@ -172,10 +172,10 @@ def test_what_is_in_a_caption_already(caption, put, expected):
     assert apply_affixes(caption, **put) == expected == apply_affixes(expected, **put)
 
 
-def test_flags_against_captions_that_others_labelled():
+def test_flags_against_captions_that_others_labeled():
     """0.95 each is the goal; docs/flags.md has the figures, also for a set that the rules never saw."""
     counts: dict[str, dict[tuple[bool, bool], int]] = defaultdict(lambda: defaultdict(int))
-    for line in LABELLED.read_text(encoding="utf-8").splitlines():
+    for line in LABELED.read_text(encoding="utf-8").splitlines():
         example = json.loads(line)
         flagged = example["flag"] in evaluate(example["caption"], prompt=example.get("prompt", ""))
         counts[example["flag"]][flagged, example["expected"]] += 1
@@ -246,7 +246,7 @@ def test_an_echo_of_do_not_mention_is_no_absence():
     ("empty", 1, 0.8), ("not_in_language", 1, 1), ("prompt_echo", 0.84, 0.84), ("repetition", 0.75, 0.85),
 ])  # fmt: skip
 def test_flags_against_continuations_of_a_real_base_model(flag, precision, recall):
-    figures = precision_and_recall(example for example in labelled("real model") if example["flag"] == flag)
+    figures = precision_and_recall(example for example in labeled("real model") if example["flag"] == flag)
     assert figures[0] >= precision and figures[1] >= recall
 
 
@@ -266,13 +266,13 @@ def test_a_caption_that_stops_in_mid_sentence(caption, language, expected):
 
 def test_unfinished_ends_against_labels():
     """The rule was tuned on this set; docs/flags.md has the figures of the first time."""
-    examples = labelled("ends")
+    examples = labeled("ends")
     precision, recall = precision_and_recall(examples)
     assert len(examples) == 200 and precision >= 0.98 and recall >= 0.9
 
 
 def test_sound_flags_against_captions_labeled_before_the_rules():
-    examples = labelled("sound")
+    examples = labeled("sound")
     assert len(examples) == 2 * 168
     for flag in ("sound_missing", "sound_invented"):
         precision, recall = precision_and_recall(example for example in examples if example["flag"] == flag)

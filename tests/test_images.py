@@ -17,7 +17,7 @@ SIZE = (96, 64)
 
 
 def picture(size: tuple[int, int] = SIZE) -> Image.Image:
-    """Four corners of their own colours on a gradient: every turn and flip of it is another picture."""
+    """Four corners of their own colors on a gradient: every turn and flip of it is another picture."""
     width, height = size
     gradient = np.linspace(60, 200, width)[None, :, None] * np.ones((height, 1, 3))
     image = Image.fromarray(gradient.astype(np.uint8))
@@ -71,11 +71,11 @@ def test_every_mode(tmp_path, mode):
     assert far(read(path).pixels[0], expected) < (25 if mode == "P" else 4)
 
 
-def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path):
+def test_16_bit_gray_is_scaled_and_not_clipped(tmp_path):
     ramp = np.tile(np.linspace(0, 65535, 96).astype(np.uint16), (64, 1))
-    Image.fromarray(ramp).save(tmp_path / "grey.png")
-    Image.fromarray(ramp).save(tmp_path / "grey.tiff")
-    for name in ("grey.png", "grey.tiff"):
+    Image.fromarray(ramp).save(tmp_path / "gray.png")
+    Image.fromarray(ramp).save(tmp_path / "gray.tiff")
+    for name in ("gray.png", "gray.tiff"):
         assert far(read(tmp_path / name).pixels[0, ..., 0], ramp >> 8) < 1
 
 
@@ -90,7 +90,7 @@ def test_floating_point_and_32_bit_tiff(tmp_path):
 def test_transparency_is_laid_on_the_background(tmp_path):
     drawn = np.zeros((64, 96, 4), np.uint8)
     drawn[:, :48] = (255, 0, 0, 255)
-    drawn[:, 48:] = (0, 255, 0, 0)  # a colour that nobody should see
+    drawn[:, 48:] = (0, 255, 0, 0)  # a color that nobody should see
     palette = Image.fromarray(drawn[..., :3]).quantize(8)
     hidden = palette.getpixel((90, 5))
     Image.fromarray(drawn).save(tmp_path / "rgba.png")
@@ -256,20 +256,20 @@ def png(depth: int, color_type: int, row: bytes, *more: bytes) -> bytes:
         (16, 2, struct.pack(">HHH", 1000, 2000, 3000) * 64, struct.pack(">HHH", 1000, 2000, 3000)),
     ],
 )
-def test_a_transparent_colour_is_transparent_in_every_depth(tmp_path, depth, color_type, row, key):
+def test_a_transparent_color_is_transparent_in_every_depth(tmp_path, depth, color_type, row, key):
     (tmp_path / "key.png").write_bytes(png(depth, color_type, row, chunk(b"tRNS", key)))
     assert read(tmp_path / "key.png").pixels.min() == 255
 
 
-def test_sixteen_bit_grey_without_a_profile_keeps_its_levels_in_any_format(tmp_path):
+def test_sixteen_bit_gray_without_a_profile_keeps_its_levels_in_any_format(tmp_path):
     levels = np.tile(np.linspace(20_000, 40_000, 64).astype(">u2"), (64, 1))
-    (tmp_path / "grey.png").write_bytes(b"P5 64 64 65535\n" + levels.tobytes())
-    got = read(tmp_path / "grey.png", size=(64, 64)).pixels[0, 32, :, 0]
+    (tmp_path / "gray.png").write_bytes(b"P5 64 64 65535\n" + levels.tobytes())
+    got = read(tmp_path / "gray.png", size=(64, 64)).pixels[0, 32, :, 0]
     assert np.abs(got.astype(int) - (levels[0] >> 8)).max() <= 1
 
 
 def linear_gray_profile() -> bytes:
-    """The smallest ICC profile for grey: linear light."""
+    """The smallest ICC profile for gray: linear light."""
     white = struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
     tags = [
         (b"desc", b"desc" + bytes(4) + struct.pack(">I", 5) + b"glin\0" + bytes(78)),
@@ -287,12 +287,12 @@ def linear_gray_profile() -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA"])
-def test_a_profile_for_grey_counts(tmp_path, mode):
+def test_a_profile_for_gray_counts(tmp_path, mode):
     image = Image.new("L", (64, 64), 0x37)
     if mode == "LA":
         image.putalpha(255)
-    image.save(tmp_path / "grey.png", icc_profile=linear_gray_profile())
-    assert abs(int(read(tmp_path / "grey.png").pixels[0, 3, 3, 1]) - 128) <= 1  # 0x37 / 255 of the light, in sRGB
+    image.save(tmp_path / "gray.png", icc_profile=linear_gray_profile())
+    assert abs(int(read(tmp_path / "gray.png").pixels[0, 3, 3, 1]) - 128) <= 1  # 0x37 / 255 of the light, in sRGB
 
 
 def test_wide_gamut_that_heic_states_without_a_profile(tmp_path):

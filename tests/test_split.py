@@ -26,7 +26,7 @@ COLORS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40)]
 
 
 def scenes(path: Path, lengths: list[int], *, gop: int = 250, fps: int = 24) -> Path:
-    """Frames numbered through, each scene of its own colour below the number; a keyframe at each cut if gop is 0."""
+    """Frames numbered through, each scene of its own color below the number; a keyframe at each cut if gop is 0."""
     with av.open(str(path), "w") as container:
         options = {"g": str(gop or 10_000)}
         if path.suffix != ".mpg":
@@ -186,7 +186,7 @@ def test_open_groups_of_pictures_are_not_copied_with_their_last_frames_broken(tm
 
 
 @pytest.mark.parametrize("lines", [360, 720])
-def test_what_is_encoded_anew_keeps_its_colours(tmp_path, lines):
+def test_what_is_encoded_anew_keeps_its_colors(tmp_path, lines):
     colors = [(200, 30, 30), (30, 160, 40), (30, 40, 200), (230, 180, 150)]
     bars = np.repeat(np.array(colors, np.uint8)[None], 160, axis=1).reshape(1, 640, 3).repeat(lines, axis=0)
     video = tmp_path / "bars.mp4"

@@ -196,8 +196,8 @@ def flat(color: tuple[int, int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le", "yuvj420p"])
 @pytest.mark.parametrize("color", [(200, 60, 40), (30, 160, 90), (255, 255, 255), (0, 0, 0)])
-def test_colours_survive(tmp_path, pix_fmt, color):
-    path = tmp_path / "colour.mp4"
+def test_colors_survive(tmp_path, pix_fmt, color):
+    path = tmp_path / "color.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24, options={"crf": "1"})
         stream.width, stream.height, stream.pix_fmt = 160, 64, pix_fmt
@@ -218,7 +218,7 @@ def pq(nits):
 
 
 def hlg(nits):
-    """Grey on a display of 1000 nits -> signal."""
+    """Gray on a display of 1000 nits -> signal."""
     e = (np.asarray(nits) / 1000) ** (1 / 1.2)
     return np.where(
         e <= 1 / 12, np.sqrt(3 * e), 0.17883277 * np.log(np.maximum(12 * e - 0.28466892, 1e-9)) + 0.55991073
@@ -226,7 +226,7 @@ def hlg(nits):
 
 
 def hdr_clip(path: Path, signal: np.ndarray, trc: int) -> Path:
-    """One flat colour, R'G'B' `signal` 0..1 in BT.2020, as 10-bit HEVC."""
+    """One flat color, R'G'B' `signal` 0..1 in BT.2020, as 10-bit HEVC."""
     kr, kb = 0.2627, 0.0593
     r, g, b = signal
     y = kr * r + (1 - kr - kb) * g + kb * b
@@ -259,12 +259,12 @@ def test_pq_keeps_a_face_a_face(tmp_path, color):
 
 
 @pytest.mark.parametrize(("transfer", "trc"), [(pq, 16), (hlg, 18)])
-def test_hdr_greys_rise_and_highlights_do_not_clip(tmp_path, transfer, trc):
+def test_hdr_grays_rise_and_highlights_do_not_clip(tmp_path, transfer, trc):
     grays = []
     for number, nits in enumerate([5, 50, 100, 203, 400, 1000]):
         path = hdr_clip(tmp_path / f"{number}.mkv", np.full(3, float(transfer(nits))), trc)
         pixels = decode_clip(path, (32, 32), DecodeSettings()).pixels
-        assert np.ptp(pixels.mean(axis=(0, 1, 2))) < 4  # grey stays grey
+        assert np.ptp(pixels.mean(axis=(0, 1, 2))) < 4  # gray stays gray
         grays.append(pixels.mean())
     assert grays == sorted(grays)
     expected = 255 * (1.055 * (100 / 203) ** (1 / 2.4) - 0.055)

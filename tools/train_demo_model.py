@@ -244,7 +244,7 @@ def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int)
     """
     shapes, colors = sorted(SHAPES), sorted(COLORS)
     width = model.config.vision_config.hidden_size
-    sizes = {"shape": len(shapes), "colour": len(colors), "background": len(colors), "place": len(POSITIONS), "xy": 2}
+    sizes = {"shape": len(shapes), "color": len(colors), "background": len(colors), "place": len(POSITIONS), "xy": 2}
     norm = nn.LayerNorm(width)
     heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
     trained = [*model.model.vision_tower.parameters(), *norm.parameters(), *heads.parameters()]
@@ -256,7 +256,7 @@ def train_vision(model: Gemma3ForConditionalGeneration, rng: Random, steps: int)
         features = norm(pooled_grid(model, to_pixels(frames)))
         target = {
             "shape": torch.tensor([shapes.index(s.shape) for s in scenes]),
-            "colour": torch.tensor([colors.index(s.color) for s in scenes]),
+            "color": torch.tensor([colors.index(s.color) for s in scenes]),
             "background": torch.tensor([colors.index(s.background) for s in scenes]),
             "place": torch.tensor([POSITIONS.index(cell_name(s.start)) for s in scenes]),
         }

@@ -58,4 +58,4 @@ def check_move(source: Path, target: Path) -> None:
     if os.path.lexists(target):
         raise ItemError(f"a file named {target.name} already exists: rename that file")
     if not os.path.lexists(source):
-        raise ItemError("the file no longer exists")
+        raise ItemError("the file no longer exists: refresh the page")
