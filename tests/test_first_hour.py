@@ -1,4 +1,4 @@
-"""What a new user meets in the first hour, and what the command line then says: nothing of it may mislead."""
+"""The first hour of a new user: no message of the command line may mislead."""
 
 import json
 import os
@@ -23,6 +23,7 @@ from gemma_captioner.engines import engine_for
 from gemma_captioner.engines.local import auto, hardware
 from gemma_captioner.engines.local.checkpoint import DEMO_CHECKPOINT
 from gemma_captioner.engines.local.memory import GIB
+from gemma_captioner.pipeline.failures import describe_failures
 from gemma_captioner.text import format_estimate
 from gemma_captioner.types import Activity, Failed, MediaItem
 from tests.support.files import captions, journal
@@ -239,7 +240,20 @@ def test_collisions_come_first_with_the_ways_out(command, media, script):
     assert shown(done)[shown(done).index(line) - 1].startswith("7 captioned") and "These files failed" not in done.err
 
 
-def test_subfolders_that_are_not_searched_are_told(command, media, script, tmp_path):
+def test_failures_that_differ_only_in_the_file_are_grouped():
+    """Also if the name of a file is a word of the message."""
+    named = "has no source image in x: add one named {0}.*, or several named {0}_0.*"
+    failures = [(f"{name}.png", "{title} is empty, because of this") for name in ("empty", "of", "c")]
+    failures += [(f"{name}.png", named.format(name)) for name in ("c d", "e")]
+    assert list(describe_failures(failures)) == [
+        "3 files: {title} is empty, because of this",
+        "  empty.png, of.png, c.png",
+        f"2 files: {named.format('c d')}",
+        "  c d.png, e.png",
+    ]
+
+
+def test_subfolders_that_are_not_searched_are_reported(command, media, script, tmp_path):
     top = tmp_path / "top"
     shutil.copytree(media, top / "inside")
     (top / "notes").mkdir()

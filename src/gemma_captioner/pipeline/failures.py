@@ -51,5 +51,5 @@ def _reason(path: str, error: str) -> str:
 
     # a.png, "would share a.txt with a.jpg, 2 s" -> "would share # with #, # s"
     """
-    stem = re.escape(PurePath(path).stem)
-    return re.sub(rf"{stem}\.\w+|\S+\.\w{{2,5}}\b|\d+(\.\d+)?", "#", error.replace(path, "#"))
+    error = re.sub(rf"(?<!\w){re.escape(PurePath(path).stem)}(?=[._])", "#", error.replace(path, "#"))
+    return re.sub(r"\S+\.\w{2,5}\b|\d+(\.\d+)?", "#", error)

@@ -70,12 +70,12 @@ class MetadataTable:
         """Return why the variable is empty for this file, and the remedy."""
         if name == "tags" and name not in self.columns:
             return (
-                "{tags} is empty for this file, as its caption is not a list of tags: write the tags into its .txt, "
+                "{tags} is empty, because the caption of the file is not a list of tags: write the tags into its .txt, "
                 "or give a --metadata table with a column 'tags'"
             )
         has_row = any(key in self._rows for key in _keys(item))
-        where = "its row in --metadata has no value" if has_row else "--metadata has no row for it"
-        return f"{{{name}}} is empty for this file, because {where}: add it, or leave {{{name}}} out"
+        where = "the row of the file in --metadata has no value" if has_row else "--metadata has no row for the file"
+        return f"{{{name}}} is empty, because {where}: add it, or leave {{{name}}} out"
 
 
 def _keys(item: MediaItem) -> tuple[str, str, str]:
