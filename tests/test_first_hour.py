@@ -144,7 +144,7 @@ def test_a_file_that_would_leave_a_hole_in_the_prompt_fails_before_the_model_see
     errors = {Path(f["path"]).name: f["error"] for f in done.json["failures"]}
     assert errors == {Path(f["path"]).name: f["error"] for f in dry.json["failures"]}
     assert "{note} is empty" in errors["01-red-circle.png"] and "its row" in errors["01-red-circle.png"]
-    assert "--metadata has no row for it" in errors["03-white-circle.png"] and len(errors) == 7
+    assert "--metadata has no row for the file" in errors["03-white-circle.png"] and len(errors) == 7
 
 
 def test_only_the_existing_caption_may_be_empty(command, media, script):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gemma_captioner.cli.caption import read_config
+from gemma_captioner.cli.caption import read_config_file
 from gemma_captioner.cli.shell import app
 from gemma_captioner.config.option_layout import COMMON, PANELS
 from gemma_captioner.config.precedence import option_name
@@ -20,7 +20,7 @@ from gemma_captioner.review.run_options import (
     shown_value,
     value_of,
 )
-from gemma_captioner.review.run_setup import command_line, config_text, has_tables
+from gemma_captioner.review.run_setup import config_text, equivalent_command, has_tables
 from gemma_captioner.review.saved_setups import SavedSetups
 
 SETUPS = {
@@ -54,7 +54,7 @@ def test_the_config_file_and_the_command_line_give_the_same_settings(name, tmp_p
     settings = Settings.from_dict(SETUPS[name])
     path = tmp_path / "setup.toml"
     path.write_text(config_text(settings, "for tests"), encoding="utf-8")
-    read = Settings.from_dict(read_config(path))
+    read = Settings.from_dict(read_config_file(path))
     assert read == settings
     assert [read.max_new_tokens(kind) for kind in ("image", "clip")] == [
         settings.max_new_tokens(kind) for kind in ("image", "clip")
@@ -62,7 +62,7 @@ def test_the_config_file_and_the_command_line_give_the_same_settings(name, tmp_p
     if has_tables(settings):
         assert name == "tables"
         return
-    again = on_command_line(command_line(settings, Path("my photos")))
+    again = on_command_line(equivalent_command(settings, Path("my photos")))
     assert again == settings and again.settings_hash("clip") == settings.settings_hash("clip")
 
 
@@ -77,12 +77,12 @@ def test_the_config_file_and_the_command_line_give_the_same_settings(name, tmp_p
     ],
 )
 def test_the_command_line_has_only_what_differs_and_is_quoted(chosen, words):
-    assert command_line(Settings.from_dict(chosen), Path("my photos")) == words
+    assert equivalent_command(Settings.from_dict(chosen), Path("my photos")) == words
 
 
 def test_no_secret_is_in_a_setup():
     settings = Settings.from_dict({"hf_token": "hf_abcdefghijkl", "base_url": "https://me:secret@host/v1?key=k9"})
-    for text in (config_text(settings), command_line(settings, Path("x"))):
+    for text in (config_text(settings), equivalent_command(settings, Path("x"))):
         assert "hf_a" not in text and "secret" not in text and "k9" not in text
         assert "https://host/v1" in text
 
@@ -155,7 +155,7 @@ def test_setups_are_saved_with_the_dataset(tmp_path):
     path = setups.save("my setup", config_text(Settings.from_dict({"frames": 9})))
     assert path == tmp_path / ".gemma-captioner" / "setups" / "my setup.toml"
     assert setups.names() == ["my setup"] and setups.read("my setup") == {"frames": 9}
-    assert Settings.from_dict(read_config(path)).sampling.frames == 9
+    assert Settings.from_dict(read_config_file(path)).sampling.frames == 9
     assert [p.name for p in path.parent.iterdir()] == ["my setup.toml"]
     for name in ("../up", "", ".hidden", "a/b", "x" * 61):
         with pytest.raises(UsageError, match="the name of a setup"):

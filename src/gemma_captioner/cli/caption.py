@@ -90,7 +90,7 @@ def caption(
     Files that already have a caption are skipped, so running the same command again resumes an interrupted run.
     """
     output_options = pop_options(OutputOptions, flags)
-    settings = Settings.from_dict(read_config(output_options.config), flags)
+    settings = Settings.from_dict(read_config_file(output_options.config), flags)
     warn_if_unlisted(settings.sampling.for_)
     return run_caption(list(map(parse_path, paths)), settings, output_options)
 
@@ -163,7 +163,7 @@ def _print_traceback(output_options: OutputOptions, settings: Settings) -> None:
         err.print(redact_token(traceback.format_exc(), settings.model.hf_token), soft_wrap=True)
 
 
-def read_config(path: Path | None) -> dict[str, Any]:
+def read_config_file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:

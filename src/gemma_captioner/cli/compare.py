@@ -24,7 +24,7 @@ from ..dataset.discover import resolve_roots
 from ..dataset.journal import new_run_id
 from ..errors import StorageError
 from ..text import counted, file_error, format_duration, printable
-from .caption import CAPTION_OPTIONS, OutputOptions, Terminated, read_config, terminate
+from .caption import CAPTION_OPTIONS, OutputOptions, Terminated, read_config_file, terminate
 from .help import examples
 from .options import LocalPathOption, Option, Options, pop_options, repeatable, with_options
 from .progress import ProgressReporter
@@ -101,7 +101,7 @@ def compare(
         presets=flags.pop("preset", ()),
         frames=flags.pop("frames", ()),
     )
-    config = read_config(output_options.config)
+    config = read_config_file(output_options.config)
     if not axes.models:  # the page names the model that `auto` means
         named = choose_model(Settings.from_dict(config, flags), partial(err.print, soft_wrap=True))
         flags |= {"model": named.model.model} if named.has_explicit_model else {}

@@ -13,7 +13,7 @@ from ..config.settings import Settings
 from ..errors import StartError, UsageError
 from ..storage.filesystem import is_local
 from ..text import printable
-from .caption import CAPTION_OPTIONS, OutputOptions, read_config
+from .caption import CAPTION_OPTIONS, OutputOptions, read_config_file
 from .help import examples
 from .options import LocalPathOption, pydantic_parameter, with_options
 from .shell import app, err
@@ -44,7 +44,7 @@ def review(
     Saves every change at once; the page and `restore` can undo it. `?` on the page lists its keys. The options of
     `caption` set how the page captions files again. For a remote machine, forward the port: ssh -L 8080:localhost:8080.
     """
-    layers = (read_config(config), flags)
+    layers = (read_config_file(config), flags)
     settings = Settings.from_dict(*layers)
     selected = settings.selection
     if selected.captions_to != "txt" or not (selected.output is None or is_local(selected.output)):

@@ -35,7 +35,7 @@ from .prompting import (
 from .quality import QualitySettings
 from .run import ClusterSettings, RunOptions
 from .selection import SelectionSettings
-from .settings_hash import canonical_model_name, digest, hash_fields
+from .settings_hash import canonical_model_name, digest_of, hash_fields
 
 
 class Settings(SettingsGroup):
@@ -180,7 +180,7 @@ class Settings(SettingsGroup):
         hash_inputs |= hash_fields(self.decoding, {"background", "exact_pixels"})
         if kind == "clip":
             hash_inputs |= hash_fields(self.sampling)
-        return digest(hash_inputs)
+        return digest_of(hash_inputs)
 
 
 def _unknown(name: str, table: str = "") -> str:

@@ -16,7 +16,7 @@ _HASHED_AT_DEFAULT = frozenset(
 )
 
 
-def digest(hash_inputs: Mapping[str, Any]) -> str:
+def digest_of(hash_inputs: Mapping[str, Any]) -> str:
     """16 hex digits."""
     return hashlib.sha256(json.dumps(hash_inputs, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -68,7 +68,7 @@ def config_text(settings: Settings, comment: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def command_line(settings: Settings, folder: Path) -> str:
+def equivalent_command(settings: Settings, folder: Path) -> str:
     """Return the `caption` command for a POSIX shell, without the tables `image` and `clip`.
 
     # gemma-captioner caption 'my photos' --preset flux --trigger 'sks dog'

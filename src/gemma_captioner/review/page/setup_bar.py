@@ -8,7 +8,7 @@ from nicegui import ui
 from ...errors import CaptionerError, UsageError
 from ...pipeline.dry_run import dry_run
 from ...text import encodable
-from ..run_setup import command_line, config_text, has_tables
+from ..run_setup import config_text, equivalent_command, has_tables
 from ..saved_setups import SavedSetups
 from .components import StatusLine
 from .option_fields import OptionFields
@@ -55,7 +55,7 @@ class SetupBar:
             self._command.text, self._note.text = "", encodable(str(error))
             self._note.classes(replace="fault")
             return
-        self._command.text = encodable(command_line(settings, self._folder))
+        self._command.text = encodable(equivalent_command(settings, self._folder))
         self._note.classes(replace="muted")
         tables = "[image] and [clip] are in a config file only: save the setup, and give it with --config"
         self._note.text = tables if has_tables(settings) else ""
