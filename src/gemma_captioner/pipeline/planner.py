@@ -149,7 +149,7 @@ class Plan:
                 self.num_in_other_shards += 1
                 continue
             if not isinstance(found.item, Folder) and is_auxiliary(found.item.name, self._target):
-                yield Skipped(found.item, "mask or control image of the trainer")
+                yield Skipped(found.item, "named like a mask or control image of the trainer")
             elif isinstance(found, Failed):
                 yield found
             elif (reason := self._reason_to_skip(found)) is not None:
