@@ -143,7 +143,7 @@ def test_a_file_that_would_leave_a_hole_in_the_prompt_fails_before_the_model_see
     assert captions(media) == {"02-black-square.txt": "In Porto, at night."}
     errors = {Path(f["path"]).name: f["error"] for f in done.json["failures"]}
     assert errors == {Path(f["path"]).name: f["error"] for f in dry.json["failures"]}
-    assert "{note} is empty" in errors["01-red-circle.png"] and "its row" in errors["01-red-circle.png"]
+    assert "{note} is empty" in errors["01-red-circle.png"] and "the row" in errors["01-red-circle.png"]
     assert "--metadata has no row for the file" in errors["03-white-circle.png"] and len(errors) == 7
 
 
