@@ -15,13 +15,15 @@ from gemma_captioner.check.media import bars, run
 from gemma_captioner.check.media.blur import blur
 from gemma_captioner.check.media.cache import MeasurementCache
 from gemma_captioner.check.media.duplicates import exact_copies
-from gemma_captioner.check.media.record import Measurement
+from gemma_captioner.check.media.measure import measure
+from gemma_captioner.check.media.record import VERSION, Measurement
 from gemma_captioner.check.media.rules import MEDIA_RULES, match
 from gemma_captioner.check.settings import CheckSettings
 from gemma_captioner.check.trainer_rules import ALL_RULES
 from gemma_captioner.config.targets import get_target, trainers
 from gemma_captioner.dataset.discover import resolve_roots
 from gemma_captioner.errors import StartError, UsageError
+from gemma_captioner.types import MediaItem
 from tests.test_layout import imported_by
 
 SIZE = (320, 240)
@@ -147,7 +149,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
     assert check(tmp_path) == (set(), 0)
     Image.fromarray(cv2.GaussianBlur(scene(1), (0, 0), 5)).save(tmp_path / "1.jpg")
     assert check(tmp_path) == ({("1.jpg", "blurred")}, 1)
-    stale = cache.read_text().replace('"version":1', '"version":0')
+    stale = cache.read_text().replace(f'"version":{VERSION}', '"version":0')
     cache.write_text(stale)
     assert check(tmp_path)[1] == 4  # measured otherwise than now
     assert len(cache.read_text().splitlines()) == 4  # what no longer counts is removed
@@ -231,14 +233,25 @@ def test_the_severity_reaches_the_exit_code(tmp_path, command):
         assert (short["severity"], ran.code) == ("error" if exit_code else "note", exit_code)
 
 
+def test_clips_of_any_rate_and_length_are_searched(tmp_path):
+    write_clip(tmp_path / "fast.mp4", [*panned(8, 30), *panned(9, 30)], rate=30)
+    write_clip(tmp_path / "short.mp4", panned(1, 2), rate=60)
+    fast, short = (
+        measure(MediaItem(tmp_path / name, "clip", name, tmp_path / "caption.txt", tmp_path))
+        for name in ("fast.mp4", "short.mp4")
+    )
+    [cut] = fast.cuts
+    assert 1.0 <= cut < 1.0 + 1 / 12 and short.motion > 2
+
+
 @pytest.mark.parametrize("sigma", [3, 5, 9])
 def test_blur_is_told_from_a_blurred_background(sigma):
-    sharp = cv2.cvtColor(scene(1), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    sharp = cv2.cvtColor(scene(1), cv2.COLOR_RGB2GRAY)
     soft = cv2.GaussianBlur(sharp, (0, 0), sigma)
     with_subject = soft.copy()
     with_subject[60:180, 100:220] = sharp[60:180, 100:220]
     assert blur(soft) > 0.6 and blur(sharp) < 0.3 and blur(with_subject) < 0.49
-    assert blur(np.zeros((64, 64), np.float32)) == 0.0
+    assert blur(np.zeros((64, 64), np.uint8)) == 0.0
 
 
 @pytest.mark.parametrize("level", [0, 16, 40])
@@ -315,4 +328,4 @@ def test_a_cache_of_somebody_else_and_files_that_vanish_end_nothing(tmp_path):
         assert cache.get(tmp_path / "a.png", "1:1") is None
     (tmp_path / "a.png").write_bytes(b"a")
     assert exact_copies([str(tmp_path / "a.png"), str(tmp_path / "gone.png")]) == []
-    assert blur(np.zeros((1, 40), np.float32)) == 0.0
+    assert blur(np.zeros((1, 40), np.uint8)) == 0.0

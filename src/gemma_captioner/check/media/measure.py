@@ -36,11 +36,15 @@ from .record import CENTERS, MAX_SECONDS, THUMBNAIL, Measurement
 SAMPLES = 4  # frames of a clip whose pixels are measured
 _MAX_PIXELS = 768 * 768
 _SMALL = 192  # the longer side of the frames that are searched for cuts and motion
+_MIN_RATE, _MIN_FRAMES = 12, 24  # frames per second, and frames, that are searched at least where a clip has them
 _PARTS = 24  # motion is measured in 24 x 24 parts of the picture
 _HASHED = 32  # the side of the pictures that are hashed
+_MIN_STEP = 8.0  # levels; a clip without such a change from frame to frame is not searched for cuts
 _MIN_SHOT_FRAMES, _MIN_CUT = 4, 28.0  # the change at a cut, as PySceneDetect measures it
 _DARK = 24  # levels; the hue of darker pixels is noise, which PySceneDetect would take for changes
 _IMAGES = DecodeSettings(frames=SAMPLES)
+
+cv2.setNumThreads(1)  # parallelism is per file
 
 
 class _AtMost(PatchBudget):
@@ -78,12 +82,13 @@ def _measure_clip(path: Path) -> Measurement:
         read = _first_seconds(timeline)
         moments = [timeline.start + t for t in sample_times(read.duration, SAMPLES, "midpoints")]
         wanted = set(frames_at_times(read.times, [moment + TIMESTAMP_TOLERANCE_S for moment in moments]))
-        search = _MotionSearch()
+        search = _MotionSearch(read)
         pictures: list[Pixels] = []
         small, large = VideoReformatter(), VideoReformatter()
         size = source_size = (0, 0)
         with open_container(path) as container:
             stream = video_stream(container)
+            has_audio = bool(container.streams.audio)
             decoded = decode_from(container, stream, timeline, timeline.start)
             for number, frame in enumerate(_until_broken(decoded, len(read.times))):
                 if number == 0:
@@ -97,17 +102,19 @@ def _measure_clip(path: Path) -> Measurement:
             f"the video is truncated: {search.frames} of its first {len(read.times)} frames can be decoded. "
             "Copy or download it again"
         )
-    _, audio_flags = decode_audio(path, timeline, 0.0, read.duration, MAX_SECONDS)
-    is_truncated = timeline.is_truncated or search.frames < len(read.times)
+    flags = ("partial_video",) * (timeline.is_truncated or search.frames < len(read.times))
+    if has_audio:
+        _, audio_flags = decode_audio(path, timeline, 0.0, read.duration, MAX_SECONDS)
+        flags += ("silent",) * ("silent" in audio_flags)
     return Measurement(
         kind="clip",
         width=source_size[0],
         height=source_size[1],
         frames=len(timeline.times),
         seconds=round(timeline.duration, 3),
-        flags=("partial_video",) * is_truncated + ("silent",) * ("silent" in audio_flags),
+        flags=flags,
         motion=search.motion,
-        cuts=[round(timeline.times[number] - timeline.start, 3) for number in search.cuts],
+        cuts=[round(timeline.times[number] - timeline.start, 3) for number in search.cuts()],
         **_measure_pictures(pictures),
     )
 
@@ -125,30 +132,42 @@ def _until_broken(decoded: Iterator[VideoFrame], count: int) -> Iterator[VideoFr
 
 
 class _MotionSearch:
-    """Sees each frame in small, in order. motion: as in `Measurement`. cuts: numbers of the frames after a cut."""
+    """Sees the frames of a clip in order, and searches some of them, in small. motion: as in `Measurement`."""
 
-    def __init__(self) -> None:
-        self.frames = 0
+    def __init__(self, read: Timeline) -> None:
+        self.frames = 0  # seen
         self.motion = 0.0
-        self.cuts: list[int] = []
-        self._first: npt.NDArray[np.float32] | None = None
-        self._detector = AdaptiveDetector(min_scene_len=_MIN_SHOT_FRAMES, min_content_val=_MIN_CUT)
+        self._every = max(1, int(len(read.times) / max(_MIN_RATE * read.duration, _MIN_FRAMES)))
+        self._pictures: list[npt.NDArray[np.uint8]] = []
+        self._parts: list[Pixels] = []
+        self._largest_step = 0.0  # mean change of the parts from one picture to the next
 
     def add(self, frame: VideoFrame, reformatter: VideoReformatter) -> None:
+        self.frames += 1
+        if (self.frames - 1) % self._every:
+            return
         scale = _SMALL / max(frame.width, frame.height)
         width, height = (max(16, round(side * scale)) for side in (frame.width, frame.height))
-        small = reformatter.reformat(frame, width, height, format="bgr24", interpolation=Interpolation.AREA)
+        small = reformatter.reformat(frame, width, height, format="bgr24", interpolation=Interpolation.AREA, threads=1)
         picture = small.to_ndarray()
-        gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        picture = cv2.copyTo(picture, cv2.inRange(gray, _DARK, 255))
-        # The detector counts in frames, so that a variable frame rate does not matter.
-        found = self._detector.process_frame(FrameTimecode(self.frames, 1.0), picture)
-        self.cuts += [cut.frame_num for cut in found]
-        self.frames += 1
-        parts = cv2.resize(gray, (_PARTS, _PARTS), interpolation=cv2.INTER_AREA).astype(np.float32)
-        if self._first is None:
-            self._first = parts
-        self.motion = max(self.motion, round(float(np.abs(parts - self._first).max()), 2))
+        parts = _shrink(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), _PARTS)
+        if self._parts:
+            self.motion = max(self.motion, cv2.norm(parts, self._parts[0], cv2.NORM_INF))
+            self._largest_step = max(self._largest_step, cv2.norm(parts, self._parts[-1], cv2.NORM_L1) / parts.size)
+        self._parts.append(parts)
+        self._pictures.append(picture)
+
+    def cuts(self) -> list[int]:
+        """The numbers of the frames after a cut."""
+        if self._largest_step < _MIN_STEP:
+            return []
+        detector = AdaptiveDetector(min_scene_len=_MIN_SHOT_FRAMES, min_content_val=_MIN_CUT)
+        cuts = []
+        for number, picture in enumerate(self._pictures):
+            bright = cv2.inRange(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), _DARK, 255)
+            # The detector counts in frames, so that a variable frame rate does not matter.
+            cuts += detector.process_frame(FrameTimecode(number, 1.0), cv2.copyTo(picture, bright))
+        return [cut.frame_num * self._every for cut in cuts]
 
 
 def _measure_pictures(pictures: Sequence[Pixels]) -> dict[str, Any]:
@@ -157,7 +176,7 @@ def _measure_pictures(pictures: Sequence[Pixels]) -> dict[str, Any]:
     return {
         "hashes": [[_hash(gray, part) for part in CENTERS] for gray in grays],
         "thumbnails": [_shrink(gray, THUMBNAIL).tobytes().hex() for gray in grays],
-        "blur": round(min(blur(level) for level in levels), 3),
+        "blur": round(min(blur(gray) for gray in grays), 3),
         "black_bars": _rounded(bars.on_both_axes(bars.black, levels)),
         "blurred_bars": _rounded(bars.on_both_axes(bars.blurred, levels)),
     }

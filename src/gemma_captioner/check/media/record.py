@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ...types import Kind
 
-VERSION = 1  # raise it when what is measured changes: older measurements in the cache then no longer count
+VERSION = 2  # raise it when what is measured changes: older measurements in the cache then no longer count
 MAX_SECONDS = 10.0  # of a clip; the rest is not decoded
 THUMBNAIL = 32  # the side of the pictures that duplicates are compared by
 CENTERS = (1.0, 0.9, 0.8)  # parts of the width and height that are hashed, to find cropped copies
