@@ -25,9 +25,7 @@ class Timeline:
     keyframes: Sequence[float] = ()  # start times of frames that a decoder can start at
     is_truncated: bool = False  # the file ends before the declared end
     ignores_timestamps: bool = False  # the decoder's times are wrong: its frames, in output order, have these `times`
-    shifts: Sequence[float] = (
-        0.0,
-    )  # for each of several joined recordings, the seconds added to the timestamps of the file
+    shifts: Sequence[float] = (0.0,)  # seconds added to the timestamps of each of several joined recordings
 
     @property
     def start(self) -> float:
