@@ -89,10 +89,21 @@ def test_frames_are_as_large_as_the_model_uses():
         here = {"base_url": stub.url}
         assert spec("gemma3:12b", **here).size == (896, 896)
         assert spec("gemma-3n-E4B", **here).size == (768, 768)
-        assert spec("google/gemma-4-31B-it", **here).size == PatchBudget(280, 48)
-        assert spec("gemma4:31b", image_tokens=70, **here).size == PatchBudget(70, 48)
+        assert spec("google/gemma-4-31B-it", **here).size == PatchBudget(280, 48, resized_again=True)
+        assert spec("gemma4:31b", image_tokens=70, **here).size == PatchBudget(70, 48, resized_again=True)
         assert spec("m", image_size=336, **here).size == (336, 336)
         assert spec("m", **here).context_length == 8192
+
+
+def test_gemma_4_s_server_resizes_a_frame_to_the_size_that_the_local_engine_uses():
+    moved = 0
+    for tokens in (70, 140, 280, 560, 1120):
+        model, sent = PatchBudget(tokens, 48), PatchBudget(tokens, 48, resized_again=True)
+        for width in range(420, 2400, 36):  # up to 2.4 : 1, both ways
+            size = model.of(width, 1000)
+            moved += model.of(*size) != size
+            assert model.of(*sent.of(width, 1000)) == size, (tokens, width)
+    assert moved > 20  # if they were sent in the size itself
 
 
 # Which model
@@ -313,6 +324,26 @@ def test_a_server_that_does_not_go_on_from_an_answer_refuses_the_run_with_the_re
 def test_transformers_serve_answers_anew_and_is_found_out(transformers_serve):
     with pytest.raises(ModelError, match="starts a new answer"):
         session(transformers_serve, model=str(DEMO_CHECKPOINT), begin="A red")
+
+
+@pytest.mark.parametrize("template", ["string", "list"])
+@pytest.mark.parametrize("model", ["gemma-4-31B-it", "gemma-3-4b-it"])
+def test_a_system_message_is_sent_so_that_gemma_4_can_read_it(template, model):
+    """list: transformers serve and vLLM pass a list of parts, which Gemma 4's template prints."""
+
+    def rule(asked: HttpRequest) -> HttpResponse:
+        turns = asked.json["messages"]
+        printed = [[{"type": "text", "text": t["content"]}] if t["role"] == "system" else t["content"] for t in turns]
+        tokens = sum(5 + len(str(text if template == "list" else t["content"]))
+                     for t, text in zip(turns, printed, strict=True))  # fmt: skip
+        return HttpResponse(body=completion("A cat.") | {"usage": {"prompt_tokens": tokens}})
+
+    with StubServer(rule, models=(model,)) as stub:
+        with session(stub.url, model=model, system="Be brief.") as opened:
+            assert answers(opened, [request(1)])[1].text == "A cat."
+        turns, moved = stub.asked[-1].json["messages"], (template, model) == ("list", "gemma-4-31B-it")
+        assert [turn["role"] for turn in turns] == (["user"] if moved else ["system", "user"])
+        assert turns[-1]["content"][-1]["text"] == ("Be brief.\n\nDescribe this." if moved else "Describe this.")
 
 
 def few(asked: HttpRequest, most: int = 4) -> HttpResponse:

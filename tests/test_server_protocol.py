@@ -80,6 +80,17 @@ def test_examples_are_turns():
     assert [message["content"] for message in before[1::2]] == ["A cat.", "A dog."]
 
 
+def test_a_system_message_is_a_message_or_opens_the_first_prompt():
+    shown = {"context": (ContextPart("What?", "A dog."),), "shown": [EncodedMedia()]}
+    form = {"system": "Be brief."}
+    _, said, before = sent(form=form, **shown)
+    assert said == "<0>|Say." and before[0] == {"role": "system", "content": "Be brief."} and len(before) == 3
+    _, said, before = sent(form=form | {"system_turn": False}, **shown)
+    assert said == "<0>|Say." and [message["role"] for message in before] == ["user", "assistant"]
+    assert before[0]["content"] == [{"type": "text", "text": "Be brief.\n\nWhat?"}]
+    assert sent(form=form | {"system_turn": False})[1] == "<0>|Be brief.\n\nSay."
+
+
 def test_labeled_media_is_in_the_last_message():
     frames = Frames(np.zeros((2, 8, 8, 3), np.uint8), (0.0, 1.0))
     context = (ContextPart("What?", "A cat."), ContextPart("Source clip:", frames=frames))

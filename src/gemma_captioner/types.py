@@ -29,10 +29,12 @@ class PatchBudget:
     Frames for Gemma 4 are resized bicubically, frames for Gemma 3 bilinearly. Source: the image processors of both.
 
     # tokens=280, unit=48: 1920 x 1080 -> 1056 x 576, which is 22 x 12 = 264 patches
+    # 2000 x 1000 -> 1104 x 528, which this rule would resize to 1152 x 528. resized_again: 1135 x 567 -> 1104 x 528
     """
 
     tokens: int  # the maximum number of patches
     unit: int  # the side of a patch in pixels
+    resized_again: bool = False  # a server resizes by this rule once more: give a size that it brings to the right one
 
     def of(self, width: int, height: int) -> tuple[int, int]:
         """Return the (width, height) to which a picture of width x height is resized."""
@@ -42,7 +44,12 @@ class PatchBudget:
             columns, rows = min(width // height, self.tokens), 1
         elif columns == 0:
             columns, rows = 1, min(height // width, self.tokens)
-        return columns * self.unit, rows * self.unit
+        size = columns * self.unit, rows * self.unit
+        if self.resized_again:
+            server, unrounded = PatchBudget(self.tokens, self.unit), (int(scale * width), int(scale * height))
+            if server.of(*size) != size == server.of(*unrounded):
+                return unrounded
+        return size
 
 
 Size = tuple[int, int] | PatchBudget  # a fixed (width, height), or a size that depends on the picture

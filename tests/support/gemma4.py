@@ -26,6 +26,7 @@ _TOKENS = {
     "<end_of_turn>": "<turn|>",
 }
 _AUDIO_TOKENS = {"audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>"}
+_VIDEO_TOKEN = "<|video|>"
 # The published templates without tools: system message, content parts and thinking.
 _HEAD = """{{ bos_token }}
 {%- set thinks = enable_thinking is defined and enable_thinking -%}
@@ -86,7 +87,7 @@ def model_of(config: Any) -> Any:
         return AutoModelForImageTextToText.from_config(config)
 
 
-def tiny(size: str, tokenizer: Any) -> dict[str, Any]:
+def tiny(size: str, tokenizer: Any, patch: int = PATCH) -> dict[str, Any]:
     config = published(size)
     text, vision, audio = config["text_config"], config["vision_config"], config["audio_config"]
     period = text["layer_types"].index("full_attention") + 1
@@ -111,9 +112,9 @@ def tiny(size: str, tokenizer: Any) -> dict[str, Any]:
         text["num_global_key_value_heads"] = max(1, text["num_global_key_value_heads"] // 2)
     if text.get("enable_moe_block"):
         text |= {"num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 24}
-    vision["patch_size"] = PATCH
+    vision["patch_size"] = patch
     if config["model_type"] == "gemma4_unified":
-        vision |= {"mm_embed_dim": 48, "output_proj_dims": 48, "model_patch_size": PATCH * KERNEL}
+        vision |= {"mm_embed_dim": 48, "output_proj_dims": 48, "model_patch_size": patch * KERNEL}
     else:
         vision |= {
             "hidden_size": 32,
@@ -129,6 +130,7 @@ def tiny(size: str, tokenizer: Any) -> dict[str, Any]:
             audio |= {"subsampling_conv_channels": [128, 4]}  # the first is the number of mel bins
     ids = {"boi_token_id": "<|image>", "eoi_token_id": "<image|>", "image_token_id": "<|image|>"}
     ids |= {"boa_token_id": "<|audio>", "eoa_token_id": "<audio|>", "audio_token_id": "<|audio|>"}
+    ids |= {"video_token_id": _VIDEO_TOKEN}
     ends = {"eos_token_id": tokenizer.convert_tokens_to_ids(["<eos>", "<turn|>"])}  # published: [1, 106]
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in ids.items()}
     return config | ids | ends | {"dtype": "float32"}
@@ -144,7 +146,7 @@ def write_description(folder: Path, size: str, template: str | None = None, patc
         values = json.loads(text.replace("Gemma3Processor", "Gemma4Processor"))
         if name == "tokenizer.json":
             vocabulary = values["model"]["vocab"]
-            for token in _AUDIO_TOKENS.values():
+            for token in (*_AUDIO_TOKENS.values(), _VIDEO_TOKEN):
                 flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
                 values["added_tokens"].append({"id": len(vocabulary), "content": token, "special": True, **flags})
                 vocabulary[token] = len(vocabulary)
@@ -156,10 +158,13 @@ def write_description(folder: Path, size: str, template: str | None = None, patc
     family = "Gemma4Unified" if published(size)["model_type"] == "gemma4_unified" else "Gemma4"
     images = {"image_processor_type": f"{family}ImageProcessor", "max_soft_tokens": 280}
     images |= {"patch_size": patch, "pooling_kernel_size": KERNEL}
+    videos = images | {"video_processor_type": f"{family}VideoProcessor", "max_soft_tokens": 70}
+    del videos["image_processor_type"]
+    # Published with every size, also with those that take no sound or no video.
+    sounds = {"feature_extractor_type": f"{family}AudioFeatureExtractor", "sampling_rate": 16_000}
     processor = {"processor_class": f"{family}Processor", "image_processor": images, "image_seq_length": 280}
-    if published(size)["audio_config"]:
-        sounds = {"feature_extractor_type": f"{family}AudioFeatureExtractor", "sampling_rate": 16_000}
-        processor |= {"feature_extractor": sounds, "audio_seq_length": 750, "audio_ms_per_token": 40}
+    processor |= {"video_processor": videos, "feature_extractor": sounds}
+    processor |= {"audio_seq_length": 750, "audio_ms_per_token": 40}
     (folder / "processor_config.json").write_text(json.dumps(processor), encoding="utf-8")
 
 
@@ -171,11 +176,11 @@ def write_full_size(folder: Path, size: str) -> Path:
     return folder
 
 
-def write_tiny(folder: Path, size: str, template: str | None = None) -> Path:
-    """Write a tiny checkpoint with random fp32 weights."""
-    write_description(folder, size, template, patch=PATCH)
+def write_tiny(folder: Path, size: str, template: str | None = None, patch: int = PATCH) -> Path:
+    """Write a tiny checkpoint with random fp32 weights. patch: 16 for frames of the real size, as servers expect."""
+    write_description(folder, size, template, patch)
     torch.manual_seed(0)
-    config = config_of(tiny(size, AutoTokenizer.from_pretrained(folder)))
+    config = config_of(tiny(size, AutoTokenizer.from_pretrained(folder), patch))
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():

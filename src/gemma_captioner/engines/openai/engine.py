@@ -24,6 +24,7 @@ from .payload import FRAMES_MARKER, RequestTemplate, SoundForm
 from .server_info import describe_server, listed_context, native_context
 from .server_process import ServerProcess, render_command
 from .session import ServerSession, max_in_flight
+from .system_turn import prints_list
 
 VLLM_COMMAND = "vllm serve {model} --host 127.0.0.1 --port {port}"
 _STARTUP_TIMEOUT = "30m"  # a server that we start may download its model first
@@ -124,7 +125,7 @@ class ServerEngine:
             tokens = (
                 self._settings.model.image_tokens or gemma4.TOKENS["image"]
             )  # the server treats each frame as an image
-            return PatchBudget(tokens, gemma4.UNIT)
+            return PatchBudget(tokens, gemma4.UNIT, resized_again=True)
         return (768, 768) if _GEMMA3N.search(self.model) else (896, 896)
 
     @property
@@ -186,7 +187,19 @@ class ServerEngine:
             time_format,
             continuing,
             self._sound_form(),
+            self._has_system_turn(),
         )
+
+    def _has_system_turn(self) -> bool:
+        if not self._settings.prompting.system or not _GEMMA4.search(self.model):
+            return True
+        if not prints_list(self.client, self.model, self._server.request_timeout):
+            return True
+        self._log(
+            "the server breaks the system message (its chat template takes no list of parts): it is sent at the "
+            "beginning of the first prompt"
+        )
+        return False
 
     def _sound_form(self) -> SoundForm | None:
         """In which form sound is sent; None if it is not. Raises `ModelError` if --audio on is impossible."""

@@ -33,6 +33,7 @@ class RequestTemplate:
     time: str | None  # the format of a frame's timestamp, such as "[{}]"; None for no timestamps
     continuing: Mapping[str, Any] = field(default_factory=dict)  # for an answer whose first words are given
     sound: SoundForm | None = None  # None: the server takes none, or none is sent
+    system_turn: bool = True  # whether the system message is a message of its own; else it opens the first prompt
 
 
 def request_body(
@@ -60,19 +61,22 @@ def request_body(
     if "max_tokens" in dropped:
         parameters["max_completion_tokens"] = request.max_new_tokens  # its newer name
     parameters = {"model": template.model} | {k: v for k, v in parameters.items() if k not in dropped}
-    messages = [_json({"role": "system", "content": template.system})] if template.system else []
+    opening = f"{template.system}\n\n" if template.system and not template.system_turn else ""
+    has_turn = template.system and template.system_turn
+    messages = [_json({"role": "system", "content": template.system})] if has_turn else []
     labeled: list[bytes] = []  # parts of the last message, before the request's own frames
     for part, shown in zip(request.context, media, strict=False):
         parts = _media_parts(template, shown, part.frames.times_s if part.frames else ())
         if part.answer is None:
             labeled += [_text_part(part.text), *parts]
         else:
-            messages += [_user_message(template, part.text, parts)]
+            messages += [_user_message(template, opening + part.text, parts)]
+            opening = ""
             messages += [_json({"role": "assistant", "content": part.answer})]
     labeled += [_text_part(request.label)] if request.label else []
     own = replace(media[-1], images=[media[-1].images[i] for i in frame_indices])
     own_parts = _media_parts(template, own, [request.frames.times_s[i] for i in frame_indices])
-    messages += [_user_message(template, request.prompt, [*labeled, *own_parts])]
+    messages += [_user_message(template, opening + request.prompt, [*labeled, *own_parts])]
     if request.begin:
         parameters |= template.continuing
         messages += [_json({"role": "assistant", "content": request.begin})]
