@@ -1,6 +1,7 @@
-"""Real servers with the demo checkpoint, each compared with the local engine. See tests/support/real_servers.py."""
+"""Real servers with the demo and tiny Gemma 4s, compared with the local engine. See tests/support/real_servers.py."""
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from gemma_captioner import Captioned, Failed, caption
 from gemma_captioner.config.settings import Settings
@@ -18,7 +21,9 @@ from gemma_captioner.doctor.server import diagnose_server
 from gemma_captioner.engines import engine_for
 from gemma_captioner.errors import ModelError, ServerError
 from gemma_captioner.pipeline.dry_run import dry_run
-from gemma_captioner.types import ContextPart, Reply
+from gemma_captioner.text import format_timestamp
+from gemma_captioner.types import ContextPart, Frames, Reply, Request
+from tests.support import gemma4
 from tests.support.engines import answers, request, requests
 from tests.support.files import captions
 from tests.support.real_servers import (
@@ -138,6 +143,63 @@ def test_its_doctor_knows_it(server, url):
     assert found["images"].state == found["several images"].state == found["speed"].state == "good", found
     if server.refuses_overflow:
         assert found["context"].meaning == f"{CONTEXT:,} tokens"
+
+
+# Gemma 4
+
+
+@pytest.fixture(scope="module", params=["E4B", "31B"])
+def gemma4_checkpoint(request, tmp_path_factory) -> Path:
+    return gemma4.write_served(tmp_path_factory.mktemp("gemma4"), request.param)
+
+
+@pytest.fixture(scope="module")
+def gemma4_url(server: RealServer, gemma4_checkpoint: Path) -> Iterator[str]:
+    with serving(server.command(gemma4_checkpoint, context=4096)) as url:
+        yield url
+
+
+def ten_items() -> list[Request]:
+    """Images and clips of 1 to 3 frames, as large as Gemma 4 reads them."""
+    made = []
+    for number, asked in enumerate(requests(10, seed=5, most_frames=3, new_tokens=8)):
+        size = [(1056, 576), (768, 768), (672, 912)][number % 3]
+        frames = [Image.fromarray(frame).resize(size, Image.Resampling.NEAREST) for frame in asked.frames.pixels]
+        made.append(replace(asked, frames=replace(asked.frames, pixels=np.stack(list(map(np.asarray, frames))))))
+    return made
+
+
+def as_images(asked: Request) -> Request:
+    """A clip as a server sees it: images, each after its time. The local engine writes a space between the two."""
+    *earlier, last = [Frames(pixels[None], (0.0,)) for pixels in asked.frames.pixels]
+    if not earlier:
+        return asked
+    *times, last_time = map(format_timestamp, asked.frames.times_s)
+    context = tuple(ContextPart(time, frames=shown) for time, shown in zip(times, earlier, strict=True))
+    return replace(asked, context=context, label=last_time, frames=last)
+
+
+def words(got: dict) -> dict[int, str]:
+    """The texts, without special tokens: random weights say them, and servers write some of them."""
+    return {number: re.sub(r"<\|?\w*\|?>", "", text).strip() for number, text in texts(got).items()}
+
+
+@pytest.mark.parametrize("feature", ["as it is", "timestamps", "system"])
+def test_gemma_4_says_what_the_local_engine_says(server, gemma4_checkpoint, gemma4_url, feature, tmp_path):
+    options, asked = FEATURES[feature], ten_items()
+    here = settings_for(server, gemma4_url, gemma4_checkpoint, image_size=None, **options)
+    with engine_for(Settings.from_dict(here)).open() as served:
+        got = words(answers(served, asked, timeout_s=1200))
+    checkpoint = gemma4_checkpoint if server.looks_both_ways else gemma4.causal(gemma4_checkpoint, tmp_path / "causal")
+    there = {"model": str(checkpoint), "image_tokens": 280, "dtype": "fp32"}
+    if "system" in options and server.lists_system:
+        asked = [replace(one, prompt=f"{options['system']}\n\n{one.prompt}") for one in asked]
+    else:
+        there |= options
+    with engine_for(Settings.from_dict(there)).open() as local:
+        expected = words(answers(local, [as_images(one) for one in asked], timeout_s=1200))
+    assert len(set(expected.values())) == 10
+    assert got == expected
 
 
 # What it refuses

