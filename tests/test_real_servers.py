@@ -183,7 +183,9 @@ def as_images(asked: Request) -> Request:
 
 def words(got: dict) -> dict[int, str]:
     """The texts, without what each server treats in its own way: special tokens; spaces, torn bytes at the ends."""
-    return {number: re.sub(r"<\|?\w*\|?>", "", text).strip(" \n\ufffd") for number, text in texts(got).items()}
+    return {
+        number: re.sub(r"<\|?\w*\|?>", "", text).strip().strip("\ufffd").strip() for number, text in texts(got).items()
+    }
 
 
 @pytest.mark.parametrize("feature", ["as it is", "timestamps", "system"])
