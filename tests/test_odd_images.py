@@ -93,6 +93,15 @@ def test_broken_metadata_is_ignored_and_flagged(tmp_path, name):
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
+def test_a_broken_segment_of_a_jpeg_is_ignored(tmp_path):
+    picture().save(tmp_path / "a.jpg")
+    good = read(tmp_path / "a.jpg", exact_pixels=True)
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\7JFIF\0" + content[20:])  # without its version
+    got = read(tmp_path / "a.jpg", exact_pixels=True)
+    assert (got.pixels == good.pixels).all() and got.flags == ("broken_metadata",)
+
+
 def test_broken_exif_of_imagemagick_is_ignored(tmp_path):
     text = PngImagePlugin.PngInfo()
     text.add_text("Raw profile type exif", "\nexif\n    4\nnot hexadecimal\n")
@@ -138,6 +147,33 @@ def test_primaries_of_a_png_count(tmp_path):
     assert np.abs(read(tmp_path / "a.png").pixels - expected).max() <= 2
 
 
+def hdr_png(primaries: int, color: tuple[int, ...], *more: bytes) -> bytes:
+    """PQ. color: three or four samples of 16 bits."""
+    kind = {3: 2, 4: 6}[len(color)]
+    return png(
+        16, kind, struct.pack(f">{len(color)}H", *color) * 64, chunk(b"cICP", bytes((primaries, 16, 0, 1))), *more
+    )
+
+
+@pytest.mark.parametrize(("brightest", "level"), [(None, 188), (203, 255), (4000, 188), (450, 224)])
+def test_the_tone_mapping_of_an_hdr_image_is_that_of_chromium(tmp_path, brightest, level):
+    """SMPTE ST 2094-50: white (203 nits, PQ 38056) becomes 1 - 0.5 log(peak / 203) / log(1000 / 203) at least 0.5."""
+    stated = [] if brightest is None else [chunk(b"cLLI", struct.pack(">II", brightest * 10_000, 0))]
+    (tmp_path / "a.png").write_bytes(hdr_png(9, (38056, 38056, 38056), *stated))
+    assert np.abs(read(tmp_path / "a.png").pixels.astype(int) - level).max() <= 1
+    (tmp_path / "a.png").write_bytes(hdr_png(9, (38056, 38056, 38056, 0), *stated))
+    assert (read(tmp_path / "a.png").pixels == 255).all()  # transparent
+
+
+@pytest.mark.parametrize(("primaries", "pure"), [(1, True), (9, False), (12, False)])
+def test_an_hdr_image_is_converted_from_its_own_primaries(tmp_path, primaries, pure):
+    (tmp_path / "a.png").write_bytes(hdr_png(primaries, (25700, 33410, 25700)))
+    (tmp_path / "b.png").write_bytes(hdr_png(primaries, (25700, 33410, 25700, 65535)))
+    got = read(tmp_path / "a.png").pixels[0, 0, 0].astype(int)
+    assert (abs(got[0] - got[2]) <= 1) == pure  # other primaries add different amounts to red and blue
+    assert np.abs(read(tmp_path / "b.png").pixels[0, 0, 0] - got).max() <= 1
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_that_is_cut_gives_its_rows(tmp_path, progressive):
     file = io.BytesIO()
@@ -149,6 +185,63 @@ def test_a_jpeg_that_is_cut_gives_its_rows(tmp_path, progressive):
         assert got.flags == ("partial_image",)
     if not progressive:
         assert (got.pixels[0, -30:] == 255).all() and (got.pixels[0, :120] != 255).any(axis=2).mean() > 0.9
+
+
+def test_rows_of_a_cut_image_are_not_missing_because_they_are_black(tmp_path):
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:10] = COLOR
+    Image.fromarray(pixels).save(file := io.BytesIO(), "PNG", compress_level=0)
+    (tmp_path / "a.png").write_bytes(file.getvalue()[: -10 * 64 * 3])
+    got = read(tmp_path / "a.png", (64, 64))
+    assert got.flags == ("partial_image",)
+    assert (got.pixels[0, 10:50] == 0).all() and (got.pixels[0, -8:] == 255).all()
+
+
+def test_a_gif_that_ends_within_a_row_shows_no_filler(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.gif", interlace=0)
+    whole = read(tmp_path / "a.gif", (64, 64)).pixels[0]
+    content = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(content[: len(content) * 4 // 5])
+    got = read(tmp_path / "a.gif", (64, 64))
+    there = (got.pixels[0] == whole).all(axis=(1, 2))
+    rows = int(there.sum())
+    assert got.flags == ("partial_image",) and rows > 40
+    assert there[:rows].all() and (got.pixels[0, rows:] == 255).all()
+
+
+def test_a_png_with_a_wrong_checksum_of_its_pixels_keeps_its_last_row(tmp_path):
+    good = png(8, 2, bytes(COLOR) * 64)
+    data = zlib.compress((b"\0" + bytes(COLOR) * 64) * 64)
+    (tmp_path / "a.png").write_bytes(good.replace(chunk(b"IDAT", data), chunk(b"IDAT", data[:-4] + b"none")))
+    got = read(tmp_path / "a.png", (64, 64))
+    assert (got.pixels == COLOR).all() and got.flags == ("broken_metadata",)
+
+
+def lut_profile(*tables: int, extra: int = 0) -> bytes:
+    """An RGB profile of a printer that turns each color to one L*, for each intent. extra: more bytes at its end."""
+    identity = struct.pack(">9I", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 16)
+    ramp = bytes(range(256)) * 3
+    luts = [
+        b"mft1" + bytes(4) + b"\3\3\2\0" + identity + ramp + bytes((level, 128, 128)) * 8 + ramp for level in tables
+    ]
+    white = b"XYZ " + bytes(4) + struct.pack(">3I", 63190, 65536, 54061)  # D50
+    tags = [(b"wtpt", white), *((b"A2B%d" % number, lut) for number, lut in enumerate(luts))]
+    body, table = b"", struct.pack(">I", len(tags))
+    for name, data in tags:
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(data))
+        body += data
+    body += bytes(extra)
+    head = struct.pack(">I4sI4s4s4s", 132 + 12 * len(tags) + len(body), b"lcms", 0x2100000, b"prtr", b"RGB ", b"Lab ")
+    head = (head + bytes(12) + b"acsp").ljust(68, b"\0") + struct.pack(">3I", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + table + body
+
+
+def test_a_large_profile_with_tables_is_applied_as_in_chromium(tmp_path):
+    profile = lut_profile(128, 255, extra=2 << 20)
+    Image.new("RGB", SIZE, COLOR).save(tmp_path / "a.png", icc_profile=profile)
+    got = read(tmp_path / "a.png")
+    assert np.abs(got.pixels.astype(int) - 119).max() <= 1 and got.flags == ()  # the perceptual table: L* 50
 
 
 def test_a_palette_that_is_too_short_repeats_its_last_color(tmp_path):
@@ -170,6 +263,14 @@ def test_odd_gifs(tmp_path):
     frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x4c\1\0;"
     (tmp_path / "b.gif").write_bytes(screen + frame)
     assert read(tmp_path / "b.gif", (2, 1)).pixels[0, 0].tolist() == [[0, 0, 255], [255, 255, 255]]
+
+
+def test_a_system_error_that_only_ffmpeg_reports_is_no_missing_permission(tmp_path):
+    screen = b"GIF89a" + struct.pack("<HHBBB", 2, 2, 0x80, 0, 0) + bytes(6)
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 0, 2, 0) + b"\x0d\2\x4c\1\0;"  # no width, codes of 13 bits
+    (tmp_path / "a.gif").write_bytes(screen + frame)
+    with pytest.raises(ItemError, match=r"^cannot read this image"):
+        read(tmp_path / "a.gif")
 
 
 def test_apng_without_its_default_image(tmp_path):
@@ -244,6 +345,56 @@ def test_planes_pages_and_lab_in_tiff(tmp_path):
     lab = np.full((64, 96, 3), (128 << 8, 0, 0), np.uint16)
     tifffile.imwrite(tmp_path / "lab.tiff", lab, photometric="cielab")
     assert np.abs(read(tmp_path / "lab.tiff").pixels.astype(int) - 119).max() <= 3
+
+
+def tiff(pixels: bytes, shape: tuple[int, int], tags: dict[int, int], *, lzw: bool = False) -> bytes:
+    """One strip of three samples. shape: (height, width). tags: with small numbers, beside those of every file."""
+    if lzw:  # libtiff encodes it, as if it were a gray image of one row
+        Image.frombytes("L", (len(pixels), 1), pixels).save(file := io.BytesIO(), "TIFF", compression="tiff_lzw")
+        with Image.open(file) as encoded:
+            at, size = encoded.tag_v2[273][0], encoded.tag_v2[279][0]
+        pixels = file.getvalue()[at : at + size]
+    height, width = shape
+    tags = {
+        256: width, 257: height, 258: 8, 259: 5 if lzw else 1, 262: 2, 273: 8, 277: 3, 278: height, 279: len(pixels)
+    } | tags  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    return struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def difference_bytes(values: np.ndarray) -> bytes:
+    """TIFF's float predictor. values: [height, width, samples]."""
+    height, width, samples = values.shape
+    size = values.dtype.itemsize
+    planes = values.astype(values.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1, size).transpose(0, 2, 1)
+    rows = planes.reshape(height, size * width, samples)
+    return np.diff(rows, axis=1, prepend=np.zeros_like(rows[:, :1])).tobytes()
+
+
+def test_tiff_with_lzw_and_a_predictor_or_lab(tmp_path):
+    values = np.empty((64, 96, 3), np.float32)
+    values[:] = 1, 0.5, 0.25
+    (tmp_path / "a.tiff").write_bytes(tiff(difference_bytes(values), (64, 96), {258: 32, 317: 3, 339: 3}, lzw=True))
+    assert np.abs(read(tmp_path / "a.tiff").pixels.astype(int) - (255, 128, 64)).max() <= 1
+    lab = bytes((128, 0, 0)) * 64 * 96
+    (tmp_path / "a.tiff").write_bytes(tiff(lab, (64, 96), {262: 8}, lzw=True))
+    assert np.abs(read(tmp_path / "a.tiff").pixels.astype(int) - 119).max() <= 3
+
+
+@pytest.mark.parametrize("bits", [5, 6, 10, 12, 14, 24])
+def test_tiff_of_packed_integers(tmp_path, bits):
+    top = (1 << bits) - 1
+    row = "".join(f"{value:0{bits}b}" for value in [top, top // 2, top // 4] * 95)
+    row = row.ljust(-(-len(row) // 8) * 8, "0")
+    (tmp_path / "a.tiff").write_bytes(tiff(int(row, 2).to_bytes(len(row) // 8) * 64, (64, 95), {258: bits}))
+    assert np.abs(read(tmp_path / "a.tiff").pixels.astype(int) - (255, 127, 63)).max() <= 255 >> bits - 1
+
+
+def test_tiff_with_png_files_as_strips(tmp_path):
+    picture().save(file := io.BytesIO(), "PNG")
+    (tmp_path / "a.tiff").write_bytes(tiff(file.getvalue(), picture().size[::-1], {259: 34933}))
+    picture().save(tmp_path / "a.png")
+    assert (read(tmp_path / "a.tiff").pixels == read(tmp_path / "a.png").pixels).all()
 
 
 def test_what_libtiff_prints_is_the_reason_of_its_file(tmp_path, capfd):

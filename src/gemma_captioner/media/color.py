@@ -43,6 +43,7 @@ def frame_to_srgb(
     *,
     exact: bool = False,
     bicubic: bool = False,
+    peak_nits: float | None = None,
 ) -> Pixels:
     """Deinterlace, rotate, flatten, convert and resize a frame.
 
@@ -50,6 +51,7 @@ def frame_to_srgb(
         size: (width, height) of the result.
         background: color that shows through transparent pixels.
         reformatter: shared by all frames of a clip. A reformatter per frame would keep its threads until collected.
+        peak_nits: of an HDR image, which is shown as in Chromium; None for a clip, which keeps the brightness of skin.
         exact: convert at full size, then resize. Otherwise one step does both (mean difference 0.2 of 255, tested).
 
     Returns:
@@ -59,7 +61,12 @@ def frame_to_srgb(
     width, height = reversed(size) if transposed else size
     scaler = Interpolation.BICUBIC if bicubic else Interpolation.BILINEAR
     if _is_hdr(frame):
-        pixels = _from_hdr(frame, width, height, reformatter, scaler)
+        pixels = hdr_to_srgb(
+            np.asarray(_reformat(frame, "rgb48le", (width, height), reformatter, scaler), np.uint16),
+            int(frame.color_primaries),
+            int(frame.color_trc),
+            peak_nits,
+        )
     else:
         at_full_size = exact or frame.interlaced_frame or _has_alpha(frame)
         pixels = _from_sdr(frame, None if at_full_size else (width, height), background, reformatter, scaler)
@@ -170,19 +177,44 @@ def _expand_limited_range(pixels: Pixels) -> Pixels:
     return np.asarray(table[pixels])
 
 
-def _from_hdr(
-    frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter, scaler: Interpolation
+def hdr_to_srgb(
+    signal: npt.NDArray[np.uint16], primaries: int, transfer: int, peak_nits: float | None = None
 ) -> Pixels:
-    signal = np.asarray(_reformat(frame, "rgb48le", (width, height), reformatter, scaler), np.uint16)
-    if frame.color_trc == ColorTrc.SMPTE2084:
+    """Convert PQ or HLG, uint16 [..., 3]. For primaries and transfer see `convert_primaries`, for peak_nits above."""
+    if transfer == ColorTrc.SMPTE2084:
         light = _pq_table()[signal]
     else:
         light = _hlg_table()[signal]
         light = light * (light @ _LUMA_2020)[..., None] ** 0.2 * np.float32(1000 / _WHITE_NITS)  # system gamma 1.2
-    linear = np.clip(light @ _BT2020_TO_709.T, 0, None)
+    to_srgb = _TO_SRGB.get(primaries, _BT2020_TO_709)
+    if primaries == ColorPrimaries.BT709 or (primaries == _UNSPECIFIED and peak_nits is not None):
+        to_srgb = np.eye(3, dtype=np.float32)
+    if peak_nits is not None:
+        peak = (light @ (np.linalg.inv(_BT2020_TO_709) @ to_srgb).T).max(axis=-1, keepdims=True)
+        light *= _reference_white_tone_map(peak, peak_nits / _WHITE_NITS) / np.maximum(peak, 1e-6)
+        return linear_to_srgb(light @ to_srgb.T)
+    linear = np.clip(light @ to_srgb.T, 0, None)
     peak = linear.max(axis=-1, keepdims=True)
     linear *= _roll_off_highlights(peak) / np.maximum(peak, 1e-6)
     return linear_to_srgb(linear)
+
+
+def _reference_white_tone_map(x: Floats, top: float) -> Floats:
+    """The Reference White Tone Mapping Operator of SMPTE ST 2094-50, for a display without headroom.
+
+    x: the largest of linear R, G, B in BT.2020 (1 = reference white). top: that of the brightest pixel, becoming 1.
+    Reference white becomes 0.5 if `top` is 1000 nits or more, and more if it is less. A quadratic Bezier curve joins
+    both.
+    """
+    if top <= 1:
+        return np.clip(x, 0, 1)
+    white = 1 - 0.5 * min(np.log(top) / np.log(1000 / _WHITE_NITS), 1)
+    middle_x, middle_y = 0.35 + 0.65 / white, 0.35 * white + 0.65
+    a, b = 1 - 2 * middle_x + top, 2 * middle_x - 2
+    beyond = np.clip(x, 1, top) - 1
+    t = 2 * beyond / (b + np.sqrt(np.maximum(b * b + 4 * a * beyond, 1e-9)))  # solves a t^2 + b t = beyond
+    curve = white + t * (2 * (middle_y - white) + t * (white - 2 * middle_y + 1))
+    return np.asarray(np.where(x <= 1, x * white, curve), np.float32)
 
 
 def _roll_off_highlights(x: Floats) -> Floats:

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 from av.error import FFmpegError
-from PIL import EpsImagePlugin, ExifTags, Image, ImageFile, ImagePalette, UnidentifiedImageError
+from PIL import EpsImagePlugin, ExifTags, Image, ImageFile, ImagePalette, PngImagePlugin, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
@@ -27,32 +27,31 @@ from ..storage.filesystem import read_source, source
 from ..types import Frames, PatchBudget, Size, resized_dimensions
 from . import native_log
 from .bmp import read_bmp
-from .color import convert_primaries
+from .color import convert_primaries, hdr_to_srgb
+from .damaged import JPEG, fill_before_loading, hide_missing_rows, is_interlaced, without_metadata
 from .image_color import image_to_srgb, is_valid_profile
 from .sampling import Timeline, clip_length_flags, select_frames
 from .settings import DecodeSettings
-from .still import HDR, color_tags, decode_still, is_animation
+from .still import HDR, color_tags, decode_still, is_animation, peak_nits
 from .tiff import read_tiff
 from .video import decode_clip
 
 register_heif_opener()
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 24  # bytes of an ICC profile: those of printers have more than 1 MiB
 Image.ID.remove(EpsImagePlugin.EpsImageFile.format)  # runs Ghostscript: the file is a program, which can write files
 # Pillow warns above 89.5 megapixels and raises above 179. The error is reported; the warning is noise.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 Box: TypeAlias = tuple[int, int, int, int]  # left, upper, right, lower
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
-_JPEG = ("JPEG", "MPO")
 _STILL_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"mif1", b"mif2", b"mif3", b"msf1", b"miaf"}
-_WITH_ORIENTATION = (*_JPEG, "PNG", "AVIF")  # Pillow turns TIFF and HEIC itself
+_WITH_ORIENTATION = (*JPEG, "PNG", "AVIF")  # Pillow turns TIFF and HEIC itself
 _TRANSPOSITIONS = {
     number: Image.Transpose[name]
     for number, name in enumerate(
         "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split(), 2
     )
 }
-_PNG = b"\x89PNG\r\n\x1a\n"
-_ESSENTIAL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"IDAT", b"IEND")
 _GRAY_SCALE = {"L;2": 85, "L;4": 17}  # PNG gray levels -> 0..255
 _COPY_AGAIN = "copy or download it again"
 # Like browsers: a frame with a duration below the minimum is shown for the default duration.
@@ -74,12 +73,14 @@ def decode_image(path: Path, size: Size, settings: DecodeSettings, clip_size: Si
             return attempt(path, size, settings, clip_size or size)
         except Image.DecompressionBombError as error:
             raise ItemError("the image has more than 179 million pixels: scale it down") from error
+        except (ItemError, MemoryError):
+            raise
+        except FFmpegError as error:  # it may name a system error that has not happened, such as EPERM
+            errors.append(error)
         except FileNotFoundError as error:
             raise ItemError("the file no longer exists: restore it and run again") from error
         except PermissionError as error:
             raise ItemError("no permission to read the file: grant read access (chmod +r)") from error
-        except (ItemError, MemoryError):
-            raise
         except Exception as error:  # a decoder may fail in any way; the next one may read the file
             errors.append(error)
     raise ItemError(_unreadable_reason(path, errors)) from errors[0]
@@ -98,8 +99,9 @@ def _decode_with_pillow(path: Path, size: Size, settings: DecodeSettings, clip_s
 
 def _decode_damaged(path: Path, size: Size, settings: DecodeSettings, clip_size: Size) -> Frames:
     """Decode as a still image, without the metadata; if that fails, without what is missing."""
-    with suppress(OSError, ValueError, SyntaxError), Image.open(BytesIO(_essential_chunks(read_source(path)))) as file:
-        frames = _decode_still(file, path, size, settings)
+    with suppress(OSError, ValueError, SyntaxError, struct.error):
+        with Image.open(BytesIO(without_metadata(read_source(path)))) as file:
+            frames = _decode_still(file, path, size, settings)
         return replace(frames, flags=("broken_metadata",))
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # for this file only; a decoder process has one thread
     try:
@@ -107,19 +109,6 @@ def _decode_damaged(path: Path, size: Size, settings: DecodeSettings, clip_size:
             return _decode_still(file, path, size, settings, is_damaged=True)
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
-
-
-def _essential_chunks(content: bytes) -> bytes:
-    """A PNG without metadata. Raises ValueError for another file."""
-    if not content.startswith(_PNG):
-        raise ValueError("not a PNG")
-    kept, at = [_PNG], len(_PNG)
-    while at < len(content):
-        end = at + 12 + int.from_bytes(content[at : at + 4])
-        if content[at + 4 : at + 8] in _ESSENTIAL_CHUNKS:
-            kept.append(content[at:end])
-        at = end
-    return b"".join(kept)
 
 
 def _decode_with_tifffile(path: Path, size: Size, settings: DecodeSettings, clip_size: Size) -> Frames:
@@ -160,7 +149,7 @@ def _decode_still(
         stated = set(re.findall(rb"colrnclx\0(.)\0(.)", read_source(path, 4096), re.DOTALL))
         primaries, transfer = map(ord, stated.pop()) if len(stated) == 1 else color_tags(path)
         if transfer in HDR:
-            with suppress(FFmpegError, OSError, ValueError):  # Pillow decodes grids of tiles, without tone mapping
+            with suppress(FFmpegError, OSError, ValueError):  # Pillow decodes grids of tiles
                 return decode_still(path, size_rule, settings)
         if primaries != 2 and file.format == "PNG":
             file.info.pop("gamma", None)  # cICP counts
@@ -171,24 +160,38 @@ def _decode_still(
     if use_draft:
         # The decoder scales to 1/2, 1/4 or 1/8, never below the target size.
         file.draft(None, (max(size), max(size)))
-    interlaced = _is_interlaced(file)
+    interlaced = is_interlaced(file)
+    filler = fill_before_loading(file) if is_damaged else []
     file.load()
-    image = _hide_missing_rows(file, interlaced=interlaced) if is_damaged else _hide_uncovered(file, _covered(file))
+    image = (
+        hide_missing_rows(file, filler, interlaced=interlaced) if is_damaged else _hide_uncovered(file, _covered(file))
+    )
     missing = image.info.get("missing_rows", 0)
     if 2 * missing > image.height:
         raise ItemError(f"the image is truncated: {missing} of {image.height} rows are missing: {_COPY_AGAIN}")
-    if missing or (is_damaged and file.format in _JPEG):
+    if missing or (is_damaged and file.format in JPEG):
         flags.append("partial_image")
     elif is_damaged:
         flags.append("broken_metadata")
     if orientation > 1:
         image = image.transpose(_TRANSPOSITIONS[orientation])
+    if transfer in HDR:
+        image, primaries, transfer = _tone_mapped(image, primaries, transfer, peak_nits(read_source(path, 4096))), 2, 2
     pixels = image_to_srgb(
         image, size, settings.background, exact=not use_draft, bicubic=isinstance(size_rule, PatchBudget)
     )
     if not file.info.get("icc_profile"):
         pixels = convert_primaries(pixels, primaries, transfer)
     return Frames(pixels[None], (0.0,), flags=tuple(dict.fromkeys(flags)), source_size=upright)
+
+
+def _tone_mapped(image: Image.Image, primaries: int, transfer: int, peak: float) -> Image.Image:
+    """An HDR image of 8 bits in sRGB, with its alpha channel."""
+    signal = np.asarray(image.convert("RGB")).astype(np.uint16) * 257
+    mapped = Image.fromarray(hdr_to_srgb(signal, primaries, transfer, peak))
+    if image.has_transparency_data:
+        mapped.putalpha(image.convert("RGBA").getchannel("A"))
+    return mapped
 
 
 def _read_metadata(file: Image.Image) -> tuple[int, list[str]]:
@@ -210,29 +213,6 @@ def _read_metadata(file: Image.Image) -> tuple[int, list[str]]:
     except Exception:  # Pillow's parser may fail in any way
         return 1, [*flags, "broken_metadata"]
     return orientation if orientation in _TRANSPOSITIONS else 1, flags
-
-
-def _hide_missing_rows(file: Image.Image, *, interlaced: bool) -> Image.Image:
-    """Make the missing rows of a truncated file transparent. The decoder left them empty; libjpeg made them gray."""
-    pixels = np.asarray(file).reshape(file.height, -1).astype(np.int32)
-    level, tolerance = (128, 1) if file.format in _JPEG else (0, 0)
-    is_filler = np.asarray((abs(pixels - level) <= tolerance).all(axis=1))
-    missing = file.height if is_filler.all() else int(np.argmin(is_filler[::-1]))
-    if interlaced and is_filler.any():  # pixels are missing all over the image
-        missing = file.height
-    if missing == 0:
-        return file
-    image = file.convert("RGBA")
-    image.paste((0, 0, 0, 0), (0, file.height - missing, *image.size))
-    image.info["missing_rows"] = missing
-    return image
-
-
-def _is_interlaced(file: Image.Image) -> bool:
-    """For a PNG or GIF that is not loaded yet."""
-    if file.format == "GIF" and isinstance(file, ImageFile.ImageFile) and file.tile:
-        return bool(file.tile[0].args[1])  # type: ignore[index]
-    return bool(file.info.get("interlace"))
 
 
 def _repair_palette(file: Image.Image) -> None:

@@ -3,6 +3,7 @@
 A second stream of gray frames is the alpha channel. Tile grids are refused: FFmpeg gives their tiles one by one.
 """
 
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from av.video.reformatter import ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
 
+from ..storage.filesystem import read_source
 from ..types import Frames, PatchBudget, Size, resized_dimensions
 from .color import frame_to_srgb, upright_size
 from .container import open_container
@@ -38,15 +40,25 @@ def decode_still(path: Path, size: Size, settings: DecodeSettings) -> Frames:
         if color.codec_context.width * color.codec_context.height > 2 * (Image.MAX_IMAGE_PIXELS or 0):
             raise Image.DecompressionBombError
         frame, *rest = _first_frames(container, [color] if alpha is None else [color, alpha])
+    if frame.color_trc in HDR and any(component.is_alpha for component in frame.format.components):
+        raise ValueError("HDR with an alpha channel in one stream, which is not supported")
+    peak = peak_nits(read_source(path, 4096))
     upright = upright_size(frame, None, even=False)
     width, height = resized_dimensions(size, *upright)
     bicubic, reformatter = isinstance(size, PatchBudget), VideoReformatter()
     if not rest:
         pixels = frame_to_srgb(
-            frame, (width, height), settings.background, reformatter, exact=settings.exact_pixels, bicubic=bicubic
+            frame,
+            (width, height),
+            settings.background,
+            reformatter,
+            exact=settings.exact_pixels,
+            bicubic=bicubic,
+            peak_nits=peak,
         )
     else:
-        layer = Image.fromarray(frame_to_srgb(frame, upright, settings.background, reformatter, exact=True))
+        color_layer = frame_to_srgb(frame, upright, settings.background, reformatter, exact=True, peak_nits=peak)
+        layer = Image.fromarray(color_layer)
         opacity = frame_to_srgb(rest[0], upright, settings.background, VideoReformatter(), exact=True)
         layer.putalpha(Image.fromarray(np.ascontiguousarray(opacity[..., 0])))
         flat = Image.alpha_composite(Image.new("RGBA", upright, settings.background), layer).convert("RGB")
@@ -63,6 +75,15 @@ def color_tags(path: Path) -> tuple[int, int]:
             return int(context.color_primaries), int(context.color_trc)
     except (FFmpegError, OSError, ValueError, IndexError):
         return 2, 2
+
+
+def peak_nits(head: bytes) -> float:
+    """The luminance of the brightest pixel that the file states, or that of the mastering display; else 1000."""
+    for pattern, unit in ((rb"clli(..)", 1.0), (rb"cLLI(....)", 1e-4), (rb"m[dD][cC][vV].{16}(....)", 1e-4)):
+        found = re.search(pattern, head, re.DOTALL)
+        if found is not None and int.from_bytes(found[1]):
+            return int.from_bytes(found[1]) * unit
+    return 1000.0
 
 
 def is_animation(path: Path) -> bool:
