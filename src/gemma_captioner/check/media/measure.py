@@ -150,12 +150,12 @@ class _MotionSearch:
         width, height = (max(16, round(side * scale)) for side in (frame.width, frame.height))
         small = reformatter.reformat(frame, width, height, format="bgr24", interpolation=Interpolation.AREA, threads=1)
         picture = small.to_ndarray()
-        parts = _shrink(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), _PARTS)
+        parts = _shrink(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8), _PARTS)
         if self._parts:
             self.motion = max(self.motion, cv2.norm(parts, self._parts[0], cv2.NORM_INF))
             self._largest_step = max(self._largest_step, cv2.norm(parts, self._parts[-1], cv2.NORM_L1) / parts.size)
         self._parts.append(parts)
-        self._pictures.append(picture)
+        self._pictures.append(np.asarray(picture, np.uint8))
 
     def cuts(self) -> list[int]:
         """The numbers of the frames after a cut."""
