@@ -13,7 +13,7 @@ from .jpeg import strip_metadata
 JPEG = ("JPEG", "MPO")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ESSENTIAL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"IDAT", b"IEND")
-_MAX_BYTES = 1 << 31  # of pixels
+_MAX_BYTES = 1 << 28  # of pixels: larger files are not repaired
 
 
 def without_metadata(content: bytes) -> bytes:
