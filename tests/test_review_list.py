@@ -170,6 +170,7 @@ def test_captions_stand_in_the_grid_and_are_edited_in_the_list(folder, opened):
 def test_what_is_typed_in_a_list_outlives_its_tab(folder, opened):
     user = opened()
     user.press("m")
+    expect(user.find(".gallery.list")).to_be_visible()  # the grid shows captions, too, and they cannot be edited there
     expect(user.find(".tile-caption").nth(3)).to_contain_text("number 3,")
     user.find(".tile-caption").nth(3).click()
     expect(user.find(".tile-box")).to_be_focused()
