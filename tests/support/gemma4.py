@@ -152,7 +152,7 @@ def write_description(folder: Path, size: str, template: str | None = None, patc
                 values["added_tokens"].append({"id": len(vocabulary), "content": token, "special": True, **flags})
                 vocabulary[token] = len(vocabulary)
         else:
-            values |= _AUDIO_TOKENS
+            values |= _AUDIO_TOKENS | {"extra_special_tokens": [_VIDEO_TOKEN]}
         (folder / name).write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
     template = template or TEMPLATES[TEMPLATE_OF.get(size, "empty thought")]
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
