@@ -28,7 +28,7 @@ class _Finder(MetaPathFinder):
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         spec = PathFinder.find_spec(name, path) if name == "torchvision" else None
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = partial(self.execute, spec.loader.exec_module)  # type: ignore[method-assign]
+            spec.loader.exec_module = partial(self.execute, spec.loader.exec_module)  # type: ignore[method-assign]  # as importlib allows
         return spec
 
     def execute(self, load: Any, module: Any) -> None:

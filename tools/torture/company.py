@@ -79,7 +79,7 @@ def clocks(base: Path, rng: Random, short: bool) -> TrialTally:
     for options in (("--limit", 40), ("--limit", 40), (), ("--existing", "stale")):
         run(*options)
         trial.check_captions()
-    # `restore` brings back the captions of the last run, whatever the clock stderr.
+    # `restore` brings back the captions of the last run, whatever the time on the clock.
     before = trial.captions()
     run("--existing", "overwrite", "--prefix", "New: ")
     newest = max((trial.media / ".gemma-captioner" / "runs").iterdir(), key=lambda path: path.stat().st_mtime)

@@ -69,7 +69,7 @@ def fill_before_loading(file: Image.Image) -> list[Image.Image]:
         file.im.paste(row.resize(file.size).im, (0, 0, *file.size))
         filler.append(row)
 
-    file.load_prepare = prepare_and_fill  # type: ignore[method-assign]
+    file.load_prepare = prepare_and_fill  # type: ignore[method-assign]  # Pillow has no hook here
     return filler
 
 
@@ -100,5 +100,5 @@ def hide_missing_rows(file: Image.Image, filler: list[Image.Image], *, interlace
 def is_interlaced(file: Image.Image) -> bool:
     """For a PNG or GIF that is not loaded yet."""
     if file.format == "GIF" and isinstance(file, ImageFile.ImageFile) and file.tile:
-        return bool(file.tile[0].args[1])  # type: ignore[index]
+        return bool(file.tile[0].args[1])  # type: ignore[index]  # its type depends on the format
     return bool(file.info.get("interlace"))

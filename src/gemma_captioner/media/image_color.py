@@ -10,8 +10,9 @@ from PIL import Image, ImageCms
 from ..types import Pixels
 from .color import linear_to_srgb
 
-_SRGB = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-_SRGB[8:12] = b"\2\x40\0\0"  # version 2.4: LittleCMS always compensates the black point for version 4
+_srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+_srgb[8:12] = b"\2\x40\0\0"  # version 2.4: LittleCMS always compensates the black point for version 4
+_SRGB: Any = ImageCms.ImageCmsProfile(io.BytesIO(_srgb))
 _SRGB_CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green, blue: x and y each
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
@@ -98,11 +99,10 @@ def _apply_icc_profile(image: Image.Image, profile: bytes) -> Image.Image:
         return image
     try:
         source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        srgb: Any = ImageCms.ImageCmsProfile(io.BytesIO(_SRGB))
         # Closest to Chromium: it uses the perceptual table of an RGB profile; that of a CMYK profile would be too dark.
         intents = ImageCms.Intent
         intent = intents.RELATIVE_COLORIMETRIC if image.mode == "CMYK" else intents.PERCEPTUAL
-        converted = ImageCms.profileToProfile(image, source, srgb, renderingIntent=intent, outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, source, _SRGB, renderingIntent=intent, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image
     return converted or image

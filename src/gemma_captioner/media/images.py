@@ -176,7 +176,7 @@ def _decode_still(
     if orientation > 1:
         image = image.transpose(_TRANSPOSITIONS[orientation])
     if transfer in HDR:
-        image, primaries, transfer = _tone_mapped(image, primaries, transfer, peak_nits(read_source(path, 4096))), 2, 2
+        image, primaries, transfer = _tone_mapped(image, primaries, transfer, peak_nits(path)), 2, 2
     pixels = image_to_srgb(
         image, size, settings.background, exact=not use_draft, bicubic=isinstance(size_rule, PatchBudget)
     )

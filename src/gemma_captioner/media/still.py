@@ -42,7 +42,7 @@ def decode_still(path: Path, size: Size, settings: DecodeSettings) -> Frames:
         frame, *rest = _first_frames(container, [color] if alpha is None else [color, alpha])
     if frame.color_trc in HDR and any(component.is_alpha for component in frame.format.components):
         raise ValueError("HDR with an alpha channel in one stream, which is not supported")
-    peak = peak_nits(read_source(path, 4096))
+    peak = peak_nits(path) if frame.color_trc in HDR else None
     upright = upright_size(frame, None, even=False)
     width, height = resized_dimensions(size, *upright)
     bicubic, reformatter = isinstance(size, PatchBudget), VideoReformatter()
@@ -77,8 +77,9 @@ def color_tags(path: Path) -> tuple[int, int]:
         return 2, 2
 
 
-def peak_nits(head: bytes) -> float:
+def peak_nits(path: Path) -> float:
     """The luminance of the brightest pixel that the file states, or that of the mastering display; else 1000."""
+    head = read_source(path, 4096)
     for pattern, unit in ((rb"clli(..)", 1.0), (rb"cLLI(....)", 1e-4), (rb"m[dD][cC][vV].{16}(....)", 1e-4)):
         found = re.search(pattern, head, re.DOTALL)
         if found is not None and int.from_bytes(found[1]):

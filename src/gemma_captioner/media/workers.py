@@ -218,14 +218,14 @@ def _hide_main_module() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-class _WorkerProcess(_base.Process):  # type: ignore[misc]
+class _WorkerProcess(_base.Process):  # type: ignore[misc]  # mypy refuses a base class of type Any
     @staticmethod
     def _Popen(process: Any) -> Any:
         with _hide_main_module():
             return _base.Process._Popen(process)
 
 
-class _ProcessContext(type(_base)):  # type: ignore[misc]
+class _ProcessContext(type(_base)):  # type: ignore[misc]  # likewise
     Process = _WorkerProcess
 
 
