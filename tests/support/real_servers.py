@@ -106,7 +106,10 @@ class Vllm(RealServer):
         ]
         words += ["--max-model-len", context, "--limit-mm-per-prompt", json.dumps({"image": images})]
         words += ["--api-key", key] if key else []
-        return f"exec {os.environ['GEMMA_CAPTIONER_VLLM']} {_shell(words)} --enforce-eager --port {{port}}"
+        # By default, vLLM's cache takes the machine's whole memory, and the kernel kills its worker.
+        variables = "VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1"
+        vllm = os.environ["GEMMA_CAPTIONER_VLLM"]
+        return f"{variables} exec {vllm} {_shell(words)} --enforce-eager --port {{port}}"
 
 
 REAL_SERVERS = {
