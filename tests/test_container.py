@@ -4,10 +4,8 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from http.cookiejar import CookieJar
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 
 from tests.support.files import captions
 from tests.support.review_server import _wait_for, free_port
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 START = [sys.executable, ROOT / "docker" / "start.py"]
@@ -60,14 +59,6 @@ def test_a_run_and_the_page_from_the_environment(media, script, tmp_path):
             pod.terminate()
             pod.wait(30)
     assert pod.returncode in (0, 143)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if holds():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not come to that within a minute")
 
 
 def test_what_the_dockerfile_copies_is_let_through_and_no_secret_is_in_it():

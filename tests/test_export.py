@@ -436,6 +436,15 @@ def test_a_pipe_is_never_replaced_by_the_export(command, dataset, tmp_path):
     assert (tmp_path / "to.csv").is_fifo() and not (tmp_path / "to.csv.bak").exists()
 
 
+def test_no_file_of_the_dataset_is_replaced_by_the_export(command, dataset):
+    image, caption = next(dataset.rglob("*.png")), next(dataset.rglob("*.txt"))
+    for path in (image, caption):
+        before = path.read_bytes()
+        done = command("export", dataset, "--for", "csv", "--output", path)
+        assert done.code == 1 and "is a media file or a caption: name another file" in done.err
+        assert path.read_bytes() == before and not path.with_name(f"{path.name}.bak").exists()
+
+
 def test_an_export_into_the_dataset_is_no_part_of_the_next_one(command, dataset, truth):
     for _ in range(2):
         exported(command, dataset, "ai-toolkit", "--output", dataset / "linked")

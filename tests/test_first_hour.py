@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from gemma_captioner.text import format_estimate
 from gemma_captioner.types import Activity, Failed, MediaItem
 from tests.support.files import captions, journal
 from tests.support.servers import HttpResponse, StubServer
+from tests.support.waiting import wait_until
 
 SCRIPTED = ("--engine", "scripted", "--model")
 
@@ -433,8 +433,8 @@ def test_a_terminal_shows_the_run_and_no_library_garbles_it():
                 for number in range(40):
                     os.write(2, b"[libx] a C library warns %d\n" % number if number % 20 == 0 else b"\r%d%%|#" % number)
                 report.update(failed("b.png"), 3000)
-                wait_for(lambda: any("1/3,000 files" in line for line in screen.display))
-                wait_for(lambda: any("warns 20" in line for line in screen.display))
+                wait_until(lambda: any("1/3,000 files" in line for line in screen.display))
+                wait_until(lambda: any("warns 20" in line for line in screen.display))
                 lines = [line.rstrip() for line in screen.display if line.strip()]
     finally:
         os.dup2(kept, 2)
@@ -457,13 +457,6 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def wait_for(condition, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_without_a_terminal_a_line_comes_every_half_minute(tmp_path, monkeypatch):
     assert progress._PLAIN_INTERVAL_S == 30
     monkeypatch.setattr(progress, "_PLAIN_INTERVAL_S", 0.05)
@@ -471,7 +464,7 @@ def test_without_a_terminal_a_line_comes_every_half_minute(tmp_path, monkeypatch
         report = ProgressReporter(Console(file=file), show=False)
         with report:
             report.watch(WatchedRun())
-            wait_for(lambda: "3,000" in (tmp_path / "log").read_text())
+            wait_until(lambda: "3,000" in (tmp_path / "log").read_text())
     line = (tmp_path / "log").read_text().splitlines()[0]
     assert line == "0/3,000 files, waiting for the model"
 

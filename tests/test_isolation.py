@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from gemma_captioner.media.workers import WorkerError, WorkerPool
 from gemma_captioner.types import Frames, MediaItem
 from tests.support.command import SpawnedProcess
 from tests.support.files import captions
+from tests.support.waiting import wait_until
 
 BROKEN_LIBRARY = """
 import PIL.Image
@@ -217,10 +217,3 @@ def test_a_worker_that_dies_as_it_starts_a_task_is_reported(monkeypatch):
 
 def _workers_of(pool) -> list[psutil.Process]:
     return [psutil.Process(worker.pid) for worker in pool._pool_manager.worker_manager.workers.values()]
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

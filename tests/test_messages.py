@@ -144,6 +144,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("split a.mp4 sub/a.mp4 --output out", 2, "several videos are named 'a'"),
     ("export media", 2, "--for is required. The trainer or format"),
     ("export media --for nosuch", 2, "unknown trainer or format. Available: diffusion-pipe"),
+    ("export media --for csv:wan", 2, "csv is a format without models: use --for csv"),
     ("export empty --for csv", 1, "has no captions for csv: caption it first"),
     ("export media --for csv --include png", 2, "--include png: no file matches png: give *.png for the type"),
     ("restore", 2, "RUN is required. The run's name"),

@@ -35,8 +35,8 @@ from tests.support.real_servers import (
     free_port,
     less_sure,
     serving,
-    wait_for,
 )
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(3600)]
 BEGIN = "A"
@@ -298,12 +298,12 @@ def test_it_ends_with_the_run_that_started_it(server, fork_server, many, tmp_pat
     words += ["--serve", server.command(CHECKPOINT).replace("{port}", str(port)), "--concurrency", "1"]
     words += ["--base-url", f"http://127.0.0.1:{port}/v1", "--model", server.model(CHECKPOINT)]
     with fork_server.start(words, tmp_path) as running:
-        wait_for(lambda: running.poll() is not None or ((tmp_path / "out").exists() and captions(tmp_path / "out")))
+        wait_until(lambda: running.poll() is not None or ((tmp_path / "out").exists() and captions(tmp_path / "out")))
         assert running.poll() is None, running.err
         assert processes_of(port)
         running.send_signal(number)
         assert running.wait(60).code == code
-    wait_for(lambda: not processes_of(port), 60)
+    wait_until(lambda: not processes_of(port))
     assert 0 < len(captions(tmp_path / "out")) < 30
 
 
@@ -318,11 +318,11 @@ def test_a_server_that_is_killed_is_waited_for(server, many, tmp_path):
 
         running = threading.Thread(target=run)
         running.start()
-        wait_for(lambda: (tmp_path / "served").exists() and len(captions(tmp_path / "served")) >= 5)
+        wait_until(lambda: (tmp_path / "served").exists() and len(captions(tmp_path / "served")) >= 5)
         for process in processes_of(port):
             for child in [*process.children(recursive=True), process]:
                 child.kill()
-        wait_for(lambda: not processes_of(port))
+        wait_until(lambda: not processes_of(port))
         assert len(captions(tmp_path / "served")) < 30
         with serving(command, port):
             running.join(1200)

@@ -275,10 +275,12 @@ sys.argv[1:] = {}
 try: main()
 except SystemExit as end: assert not end.code, end.code
 import torch, transformers
-hidden = {{"torch._dynamo", "torch.distributed.tensor", "torch._inductor"}} & sys.modules.keys()
+hidden = {{"torch._dynamo", "torch.distributed.tensor", "torch._inductor", "scipy.optimize"}} & sys.modules.keys()
 assert not hidden, hidden
 assert torch.compile(torch.sin, backend="eager")(torch.zeros(1)) == 0
 assert torch.distributed.is_available() and transformers.AutoProcessor and transformers.models.gemma3
+from transformers.loss.loss_utils import LOSS_MAPPING
+assert LOSS_MAPPING
 """
 
 

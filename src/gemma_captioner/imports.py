@@ -53,9 +53,9 @@ def _import(modules: Sequence[str]) -> None:
 def skip_unused_imports() -> Iterator[None]:
     """In a process of our own, hide what transformers and torch import and captioning never uses.
 
-    These are torch's compiler, of which some decorators are used; distributed tensors; the index of all models, which
-    is made by reading each of their files; and boto3, which accelerate imports for its own settings. Outside of this,
-    all of it can be imported as usual.
+    These are torch's compiler, of which some decorators are used; distributed tensors; the losses, which import SciPy;
+    the index of all models, which is made by reading each of their files; and boto3, which accelerate imports for its
+    own settings. Outside of this, all of it can be imported as usual.
     """
     import torch.distributed
 
@@ -65,7 +65,7 @@ def skip_unused_imports() -> Iterator[None]:
     import transformers
 
     is_available, torch.distributed.is_available = torch.distributed.is_available, lambda: False
-    compiler = _hide_compiler()
+    hidden = [_hide_compiler(), _hide_losses()]
     boto3 = sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]  # None: it cannot be found
     if "transformers.models" not in sys.modules:
         transformers.models = _stand_in(
@@ -77,19 +77,30 @@ def skip_unused_imports() -> Iterator[None]:
         torch.distributed.is_available = is_available
         if boto3 is None:
             del sys.modules["boto3"]
-        if sys.modules.get("torch._dynamo") is compiler:
-            _forget_compiler()
+        for stand_in in hidden:
+            if sys.modules.get(stand_in.__name__) is stand_in:
+                _forget(stand_in.__name__)
 
 
 def _hide_compiler() -> ModuleType:
-    def load(name: str) -> Any:  # a version of transformers that uses more of it
-        _forget_compiler()
-        return getattr(importlib.import_module("torch._dynamo"), name)
-
-    stand_in = _stand_in("torch._dynamo", load)
+    stand_in = _hide("torch._dynamo")
     for decorator in ("allow_in_graph", "assume_constant_result", "disable"):
         setattr(stand_in, decorator, _undecorated)
     return stand_in
+
+
+def _hide_losses() -> ModuleType:
+    stand_in = _hide("transformers.loss.loss_utils")
+    stand_in.LOSS_MAPPING = {}  # type: ignore[attr-defined]
+    return stand_in
+
+
+def _hide(name: str) -> ModuleType:
+    def load(attribute: str) -> Any:  # a version of transformers that uses more of it
+        _forget(name)
+        return getattr(importlib.import_module(name), attribute)
+
+    return _stand_in(name, load)
 
 
 def _undecorated(function: Callable[..., Any] | None = None, *args: Any, **options: Any) -> Any:
@@ -97,7 +108,7 @@ def _undecorated(function: Callable[..., Any] | None = None, *args: Any, **optio
 
 
 def _stand_in(name: str, load: Callable[[str], Any]) -> ModuleType:
-    """Put an empty package in the place of one. Its submodules can be imported; `load` returns other attributes."""
+    """Put an empty module in the place of one. Its submodules can be imported; `load` returns other attributes."""
     spec = find_spec(name)
     assert spec is not None
 
@@ -114,7 +125,8 @@ def _stand_in(name: str, load: Callable[[str], Any]) -> ModuleType:
     return package
 
 
-def _forget_compiler() -> None:
-    """Let the next import load it. A submodule that is loaded stays: it has registered operators."""
-    sys.modules.pop("torch._dynamo", None)
-    vars(sys.modules["torch"]).pop("_dynamo", None)
+def _forget(name: str) -> None:
+    """Let the next import load a module. A submodule that is loaded stays: torch's register operators."""
+    parent, _, attribute = name.rpartition(".")
+    sys.modules.pop(name, None)
+    vars(sys.modules[parent]).pop(attribute, None)

@@ -6,6 +6,7 @@ locks or crashes needs a fork. A test of environment variables that imports read
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import logging
@@ -266,8 +267,10 @@ def _serve() -> dict[str, Any]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore SIGINT for background jobs
+    gc.set_threshold(100_000, 20, 20)  # as `gemma_captioner.__main__` does
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    gc.freeze()
     asked = _serve()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, path in enumerate(asked["outputs"], 1):

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -228,10 +227,3 @@ def less_sure(checkpoint: Path, folder: Path, factor: float = 0.2) -> Path:
     weights[name] = (1 + weights[name]) * factor - 1  # Gemma's norms multiply by 1 + weight
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
-
-
-def wait_for(condition: Any, timeout_s: float = 300) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

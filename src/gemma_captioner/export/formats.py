@@ -217,8 +217,10 @@ _WITH_SOUND: Mapping[str, ExportFormat] = {"diffsynth": _diffsynth_export(_diffs
 
 def export_format(target: str) -> ExportFormat:
     """Return the format for `TRAINER[:MODEL]`, or of that name. Raises `UsageError` if it is unknown."""
-    name = target.partition(":")[0]
+    name, _, model = target.partition(":")
     if name not in EXPORTS:
         raise UsageError(f"--for {target}: unknown trainer or format. {suggest(name, EXPORTS)}")
+    if model and name not in trainers():
+        raise UsageError(f"--for {target}: {name} is a format without models: use --for {name}")
     has_sound = name in trainers() and get_target(target).sound
     return _WITH_SOUND.get(name, EXPORTS[name]) if has_sound else EXPORTS[name]
