@@ -602,6 +602,21 @@ def test_other_trainers_get_folders(captioned, command, trainer, links):
     assert done.code == 1 and "a.bmp would be taken for the source of another file: remove or rename it" in done.err
 
 
+def test_simpletuner_finds_no_sources_of_subfolders(captioned, command):
+    """It joins the folder of the sources and the bare name (get_conditioning_sample at bc8e6ab)."""
+    for name in ("targets/deep/b.png", "control/deep/b.png"):
+        image(captioned / name, 5)
+    (captioned / "targets" / "deep" / "b.txt").write_text("Let Mara go.")
+    words = ("export", captioned / "targets", "--for", "simpletuner", "--control", captioned / "control")
+    done = command(*words, "--recursive")
+    assert done.code == 1 and "b.png is in a subfolder, where SimpleTuner finds no sources" in done.err
+    assert not list(captioned.glob("targets-simpletuner*"))
+    assert command(*words).code == 0
+    deep = [captioned / name / "deep" for name in ("targets", "control")]
+    exported(command, deep[0], "simpletuner", "--control", deep[1])
+    assert shade_of(captioned / "targets" / "deep-simpletuner-control" / "b.png") == 5
+
+
 def shade_of(path: Path) -> int:
     with Image.open(path) as picture:
         return picture.convert("RGB").getpixel((0, 0))[0]

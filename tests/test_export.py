@@ -141,6 +141,20 @@ def test_simpletuner_has_sizes_and_lists(command, dataset, truth, suffix):
     assert all(row["fps"] > 0 for row in rows if row["num_frames"] > 1)
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_simpletuner_gets_the_size_that_it_decodes(command, tmp_path, name):
+    """It does not turn images by EXIF, and stretches them to the size in the table (trainingsample 0.3.2)."""
+    picture = Image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    (tmp_path / "set").mkdir()
+    picture.save(tmp_path / "set" / name, exif=exif)
+    (tmp_path / "set" / "a.txt").write_text("A wall.")
+    [path] = exported(command, tmp_path / "set", "simpletuner")
+    row = json.loads(path.read_text())
+    assert (row["width"], row["height"]) == (40, 20)
+
+
 @pytest.mark.filterwarnings("ignore:.*unclosed file:pytest.PytestUnraisableExceptionWarning")  # datasets, of a CSV
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize(

@@ -29,6 +29,11 @@ def require_readable_sources(entries: Iterable[CaptionedItem], target: str) -> I
             raise StartError(
                 f"{entry.item.path} has {len(entry.sources)} sources, but {target} reads one: remove the others"
             )
+        if trainer == "simpletuner" and "/" in entry.item.name:  # helpers/multiaspect/sampler.py:749
+            raise StartError(
+                f"{entry.item.path} is in a subfolder, where SimpleTuner finds no sources: export each folder on its "
+                "own, without --recursive, with its folder of sources"
+            )
         yield entry
 
 
@@ -50,9 +55,6 @@ def huggingface_columns(entry: CaptionedItem, folder: Path) -> Row:
     return {"control_file_name": path_inside(entry.sources[0].path, folder, "move the folder of --control into it")}
 
 
-_IN_SUBFOLDERS = ("diffusion-pipe", "simpletuner")  # the sources of a subfolder are in a subfolder
-
-
 def write_control_folders(entries: Sequence[CaptionedItem], trainer: str, beside: Path) -> Iterator[Path]:
     """Link the sources to folders beside this path, the first of each target to the first folder. Yields the folders.
 
@@ -66,7 +68,7 @@ def write_control_folders(entries: Sequence[CaptionedItem], trainer: str, beside
         for entry in entries:
             if number < len(entry.sources):
                 source = entry.sources[number].path
-                inside = Path(entry.item.name).parent if trainer in _IN_SUBFOLDERS else Path()
+                inside = Path(entry.item.name).parent if trainer == "diffusion-pipe" else Path()
                 name = entry.item.path.name if FINDS_BY[trainer] == "name" else entry.item.path.stem + source.suffix
                 _add(links, folder / inside / name, source)
         for at, source in links.items():

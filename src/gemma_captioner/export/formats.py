@@ -1,7 +1,7 @@
 """Table of the export formats: which rows each trainer reads, and from which file. Details: docs/trainers.md."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
@@ -111,14 +111,16 @@ def _sd_scripts(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
 
 
 @lru_cache(maxsize=1)  # without sources, the row is written right after the check
-def _probe(item: MediaItem) -> "Probe":
-    from ..media.probe import probe  # slow import that other formats do not need
+def _probe_as_stored(item: MediaItem) -> "Probe":
+    """SimpleTuner does not turn images by EXIF, but stretches them to the size in the table."""
+    from ..media.probe import probe, stored_size  # slow import that other formats do not need
 
-    return probe(item)
+    found, stored = probe(item), stored_size(item) if item.kind == "image" else None
+    return replace(found, width=stored[0], height=stored[1]) if stored else found
 
 
 def _simpletuner(entry: CaptionedItem, folder: Path) -> Iterable[Row]:
-    info = _probe(entry.item)
+    info = _probe_as_stored(entry.item)
     size = {"width": info.width, "height": info.height, "num_frames": info.frames, "fps": info.fps}
     # The name is relative to the dataset folder, which must be the instance_data_dir.
     yield {"filename": entry.item.name, "caption": list(entry.captions), **size}
@@ -189,7 +191,7 @@ EXPORTS: Mapping[str, ExportFormat] = {
         "{parent}/{name}-simpletuner.jsonl",
         _ALL,
         suffixes={".parquet": _rows(write_parquet, _simpletuner)},
-        probe=_probe,
+        probe=_probe_as_stored,
         control="folders",
     ),
     "finetrainers": ExportFormat(_metadata("caption"), "{folder}/metadata.jsonl", _FIRST),
