@@ -540,6 +540,15 @@ def test_check_tells_what_a_trainer_does_not_find(captioned, command, trainer, c
     assert found(command, captioned / "targets", "--control", captioned / "control", "--for", trainer) == codes
 
 
+def test_check_reports_the_subfolders_in_which_simpletuner_finds_no_sources(captioned, command):
+    for name in ("targets/deep/c.png", "control/deep/c.png"):
+        image(captioned / name, 5)
+    (captioned / "targets" / "deep" / "c.txt").write_text("Let Mara go.")
+    words = (captioned / "targets", "--control", captioned / "control", "--recursive", "--for")
+    assert ("c.png", "source_in_subfolder") in found(command, *words, "simpletuner")
+    assert ("c.png", "source_in_subfolder") not in found(command, *words, "diffusion-pipe")
+
+
 def test_check_lists_who_occurs_where(captioned, cast, command):
     (captioned / "targets" / "b.txt").write_text("Let MARA go. Tamara stays.")
     (captioned / "targets" / "a.txt").write_text("Let Tamara go.")

@@ -155,6 +155,16 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
     assert len(cache.read_text().splitlines()) == 4  # what no longer counts is removed
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_an_image_that_exif_turns_is_reported_for_trainers_that_ignore_it(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(scene(1)).save(tmp_path / f"turned{suffix}", exif=exif)
+    Image.fromarray(scene(2)).save(tmp_path / f"upright{suffix}")
+    assert check(tmp_path, for_="diffusion-pipe:flux2")[0] == {(f"turned{suffix}", "turned_by_exif")}
+    assert check(tmp_path, for_="ai-toolkit:flux2")[0] == check(tmp_path)[0] == set()
+
+
 def test_a_folder_that_cannot_be_written_is_checked_all_the_same(tmp_path):
     (tmp_path / ".gemma-captioner").write_text("a file is in the way")
     cache = MeasurementCache(tmp_path)
@@ -176,6 +186,8 @@ TRAINER_CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
     ("frame_rate", "musubi:wan", {"frames": 81, "seconds": 8.1}, {}, "becomes faster"),
     ("frame_rate", "diffusion-pipe:wan", {"frames": 81, "seconds": 8.1}, {}, "are repeated"),
     ("fewer_pixels", "sd-scripts:sdxl", {"width": 900, "height": 900}, {"resolution": 1024}, "is enlarged"),
+    ("turned_by_exif", "musubi:flux2", {"kind": "image", "orientation": 6}, {}, "sideways"),
+    ("turned_by_exif", "sd-scripts:sdxl", {"kind": "image", "orientation": 3}, {}, "upside down"),
     ("extreme_aspect", "sd-scripts:sdxl", {"width": 5000, "height": 1000}, {}, "80% remains"),
     ("extreme_aspect", "diffusion-pipe:sdxl", {"width": 1000, "height": 2500}, {}, "2:1"),
     ("cut_inside", "musubi:wan", {"frames": 240, "seconds": 15.0, "cuts": [4.5]}, {"train_frames": 81}, "4.50 s"),
@@ -188,6 +200,7 @@ FITTING: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("frame_rate", "ai-toolkit:wan", {"frames": 150, "seconds": 5.0}, {}),  # spread over the clip
     ("fewer_pixels", "sd-scripts:sdxl", {"width": 1200, "height": 900}, {"resolution": 1024}),
     ("extreme_aspect", "sd-scripts:sdxl", {"width": 3900, "height": 1000}, {}),
+    ("turned_by_exif", "onetrainer:sdxl", {"kind": "image", "orientation": 6}, {}),  # turns it
     ("extreme_aspect", "ai-toolkit:sdxl", {"width": 9000, "height": 1000}, {}),  # keeps any shape
     ("cut_inside", "musubi:wan", {"frames": 240, "seconds": 15.0, "cuts": [6.5]}, {"train_frames": 81}),
 ]

@@ -4,20 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from ..config.edits import FINDS_BY, reads_one_source
 from ..config.targets import get_target
 from ..dataset.discover import EXTENSIONS
-from ..errors import ItemError
+from ..media.header import Header, read_header
 from ..prompts.sources import EditPairs, Sources
-from ..storage import filesystem
 from ..types import MediaItem
 from .rules import Rule
 from .settings import CheckSettings
 
 _MAX_RATIO = 1.1  # between the aspect ratios of a file and its source
-_UPRIGHT = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +36,9 @@ PAIR_RULES: Mapping[str, PairRule] = {
     "source_name": PairRule(
         "error", "the trainer does not find the source under this name",
         "use `gemma-captioner export --control`, which links it under the right name", trainers=tuple(FINDS_BY)),
+    "source_in_subfolder": PairRule(
+        "error", "the trainer finds no sources in subfolders", "export each folder on its own, without --recursive",
+        trainers=("simpletuner",)),
     "several_sources": PairRule(
         "error", "more sources than the trainer reads", "keep one",
         trainers=("diffusion-pipe", "huggingface", "musubi")),
@@ -77,9 +76,12 @@ class PairChecks:
             yield path, "several_sources", ", ".join(source.name for source in sources)
 
     def _check_source(self, item: MediaItem, source: MediaItem) -> Iterator[tuple[Path, str, str]]:
-        size, of_source = _size(item), _size(source)
-        if size and of_source and not 1 / _MAX_RATIO < (size[0] * of_source[1]) / (size[1] * of_source[0]) < _MAX_RATIO:
-            yield source.path, "source_aspect", f"{_shown(of_source)}, and the file {_shown(size)}"
+        own, other = (read_header(one.path) if one.kind == "image" else None for one in (item, source))
+        if own and other and not 1 / _MAX_RATIO < (own.width * other.height) / (own.height * other.width) < _MAX_RATIO:
+            yield source.path, "source_aspect", f"{_shown(other)}, and the file {_shown(own)}"
+        if self._settings.trainer == "simpletuner" and "/" in item.name:
+            yield item.path, "source_in_subfolder", ""
+            return
         by = FINDS_BY.get(self._settings.trainer)
         wanted = item.path.stem if by == "stem" else item.path.name
         if by is not None and wanted != (source.path.stem if by == "stem" else source.path.name):
@@ -93,17 +95,5 @@ class PairChecks:
             yield source.path
 
 
-def _size(item: MediaItem) -> tuple[int, int] | None:
-    """Width and height of an upright image, from its header; None if that is not possible."""
-    if item.kind != "image":
-        return None
-    try:
-        with Image.open(filesystem.source(item.path)) as image:
-            is_sideways = image.getexif().get(0x0112) in _UPRIGHT
-            return image.size[::-1] if is_sideways else image.size
-    except (ItemError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-
-
-def _shown(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
+def _shown(header: Header) -> str:
+    return f"{header.width} x {header.height}"

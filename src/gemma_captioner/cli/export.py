@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ..config.targets import get_target, is_auxiliary, trainers
-from ..dataset.discover import absolute_path, resolve_roots
+from ..dataset.discover import EXTENSIONS, absolute_path, resolve_roots
 from ..dataset.reader import CaptionedItem, read_captions
 from ..errors import ItemError, StartError, UsageError
 from ..export.control import require_readable_sources, write_control_folders
@@ -63,6 +63,8 @@ def export(
     [root] = resolve_roots([folder], exporting.captions)
     sources = Sources(exporting.control)
     to = absolute_path(output) if output else form.default_path(root.folder)
+    if output and output.is_file() and output.suffix.lower().lstrip(".") in {"txt", *EXTENSIONS}:
+        raise StartError(f"{printable(output)} is a media file or a caption: name another file with --output")
     selection = exclude_control(exporting.selection, [root], exporting.control)
     counts: Counter[str] = Counter()
     names = None if exporting.files is None else read_list(exporting.files)

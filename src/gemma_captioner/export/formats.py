@@ -113,10 +113,11 @@ def _sd_scripts(entries: Iterator[CaptionedItem], to: Path) -> Iterator[Path]:
 @lru_cache(maxsize=1)  # without sources, the row is written right after the check
 def _probe_as_stored(item: MediaItem) -> "Probe":
     """SimpleTuner does not turn images by EXIF, but stretches them to the size in the table."""
-    from ..media.probe import probe, stored_size  # slow import that other formats do not need
+    from ..media.header import read_header
+    from ..media.probe import probe  # slow import that other formats do not need
 
-    found, stored = probe(item), stored_size(item) if item.kind == "image" else None
-    return replace(found, width=stored[0], height=stored[1]) if stored else found
+    found, header = probe(item), read_header(item.path) if item.kind == "image" else None
+    return replace(found, width=header.stored_size[0], height=header.stored_size[1]) if header else found
 
 
 def _simpletuner(entry: CaptionedItem, folder: Path) -> Iterable[Row]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..dataset import sidecar
-from ..dataset.discover import EXTENSIONS
 from ..dataset.parquet import import_pyarrow
 from ..errors import StartError
 from ..storage.atomic import atomic_write
@@ -31,14 +30,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that gets its final name when it is complete and synced. A different existing file is backed up.
 
     Raises the errors of `sidecar.storage_error`, and `StartError` if the path is a folder, a pipe or a device, which a
-    rename would replace, or a file of a dataset.
+    rename would replace.
     """
     if path.is_dir():
         raise StartError(f"{path} is a folder: name a file in it, for example --output {path / 'captions'}")
     if is_device(path):
         raise StartError(f"{path} is a pipe or a device: name a regular file with --output")
-    if path.exists() and path.suffix.lower().lstrip(".") in {"txt", *EXTENSIONS}:
-        raise StartError(f"{path} is a media file or a caption: name another file with --output")
     with (
         sidecar.map_storage_errors(path),
         atomic_write(path, rename=_replace_with_backup) as unfinished,

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av.error
-from PIL import Image
 
 from ..errors import ItemError
-from ..storage.filesystem import source
 from ..types import Failed, MediaItem
 from .container import open_container
 from .decode import decode
@@ -34,16 +32,6 @@ def probe(item: MediaItem) -> Probe:
         return Probe(*frames.source_size)
     count = len(read_timeline(item.path).times)
     return Probe(*frames.source_size, count, round(count / frames.duration_s, 3) if frames.duration_s else 0.0)
-
-
-def stored_size(item: MediaItem) -> tuple[int, int] | None:
-    """Width and height of an image as it is stored, not turned by EXIF; None if Pillow cannot open the file."""
-    try:
-        with Image.open(source(item.path)) as image:
-            tags = getattr(image, "tag_v2", {})  # Pillow turns TIFF itself
-            return tags.get(256, image.width), tags.get(257, image.height)
-    except (ItemError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
 
 
 @dataclass(frozen=True, slots=True)

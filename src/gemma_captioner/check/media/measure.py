@@ -24,6 +24,7 @@ from ...media.audio import decode_audio
 from ...media.color import frame_to_srgb, upright_size
 from ...media.container import open_container
 from ...media.decode import or_failed
+from ...media.header import read_header
 from ...media.images import decode_image
 from ...media.sampling import TIMESTAMP_TOLERANCE_S, Timeline, frames_at_times, sample_times
 from ...media.settings import DecodeSettings
@@ -65,10 +66,12 @@ def measure(item: MediaItem) -> Measurement:
 def _measure_image(path: Path) -> Measurement:
     frames = decode_image(path, _SIZE, _IMAGES)
     width, height = frames.source_size
+    header = read_header(path)
     return Measurement(
         animated=frames.kind == "clip",
         width=width,
         height=height,
+        orientation=header.orientation if header else 1,
         seconds=frames.duration_s,
         flags=frames.flags,
         **_measure_pictures(list(frames.pixels)),

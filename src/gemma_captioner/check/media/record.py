@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ...types import Kind
 
-VERSION = 2  # raise it when what is measured changes: older measurements in the cache then no longer count
+VERSION = 3  # raise it when what is measured changes: older measurements in the cache then no longer count
 MAX_SECONDS = 10.0  # of a clip; the rest is not decoded
 THUMBNAIL = 32  # the side of the pictures that duplicates are compared by
 CENTERS = (1.0, 0.9, 0.8)  # parts of the width and height that are hashed, to find cropped copies
@@ -19,6 +19,7 @@ class Measurement:
         error: Why the file cannot be decoded; then the other fields are at their defaults.
         kind: By content: an animated image is a clip.
         width, height: Upright, in pixels.
+        orientation: Of an image, as EXIF metadata gives it, 1 (upright) to 8.
         frames, seconds: Of the whole clip; 1 and 0.0 for an image.
         animated: Whether it is an animated image.
         flags: Of the decoder.
@@ -34,6 +35,7 @@ class Measurement:
     kind: Kind = "image"
     width: int = 0
     height: int = 0
+    orientation: int = 1
     frames: int = 1
     seconds: float = 0.0
     animated: bool = False

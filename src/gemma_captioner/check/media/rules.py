@@ -29,6 +29,11 @@ _SMALL = {
     "diffsynth": "it is trained on at its own size",
     "simpletuner": "it is enlarged, or left out if minimum_image_size is set",
 }
+# Trainers that do not turn images by EXIF: utils/dataset.py of diffusion-pipe, dataset/datasources.py of musubi-tuner,
+# core/data/operators.py of DiffSynth-Studio, library/train_util.py of sd-scripts, image_manipulation/load.py of
+# SimpleTuner. The others do, or their code was not found.
+_IGNORE_EXIF = ("diffusion-pipe", "musubi", "diffsynth", "sd-scripts", "simpletuner")
+_TURNED = {2: "mirrored", 3: "upside down", 4: "upside down and mirrored"}  # others are sideways
 # Models whose captions describe several shots.
 _MULTI_SHOT: Mapping[str, Severity] = {"minimax-h3": "note", "ltx2.5": "note"}
 _DROPPED: Mapping[str, Severity] = dict.fromkeys(("musubi", "diffusion-pipe", "ltx", "simpletuner"), "error")
@@ -121,6 +126,12 @@ def _aspect(found: Measurement, settings: CheckSettings) -> str | None:
     return f"{long / short:.2g}:1; of its longer side, {widest * short / long:.0%} remains ({widest:g}:1)"
 
 
+def _turned(found: Measurement, settings: CheckSettings) -> str | None:
+    if found.orientation == 1 or settings.trainer not in _IGNORE_EXIF:
+        return None
+    return f"the trainer gets it {_TURNED.get(found.orientation, 'sideways')}"
+
+
 def _target(settings: CheckSettings) -> Target | None:
     return target_in_mode(settings.for_, settings.train_mode) if settings.for_ else None
 
@@ -173,6 +184,9 @@ MEDIA_RULES: Mapping[str, MediaRule] = {
         "note", "another frame rate than the model's, which changes its speed",
         "convert it to the model's rate with `gemma-captioner split --for`, or set the trainer's option",
         check=_frame_rate),
+    "turned_by_exif": MediaRule(
+        "error", "EXIF metadata turns the image, which the trainer ignores",
+        "save it upright, for example with `magick mogrify -auto-orient`", check=_turned),
     "fewer_pixels": MediaRule(
         "note", "fewer pixels than --resolution", "replace it with a larger one, or train at a lower resolution",
         check=_small),
