@@ -25,6 +25,7 @@ from gemma_captioner.engines.local.memory import GIB
 from gemma_captioner.pipeline.failures import describe_failures
 from gemma_captioner.text import format_estimate
 from gemma_captioner.types import Activity, Failed, MediaItem
+from tests.support.command import AS_UNPRIVILEGED_USER
 from tests.support.files import captions, journal
 from tests.support.servers import HttpResponse, StubServer
 from tests.support.waiting import wait_until
@@ -318,6 +319,15 @@ def test_a_folder_that_may_not_be_read_is_told_in_words(tmp_path, words):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode in (1, 3) and "permission denied" in (done.stdout + done.stderr).lower()
     assert not any(foreign in done.stderr for foreign in ("Traceback", "[Errno", "unexpected error"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="chmod takes no writing away there")
+def test_the_dry_run_tells_where_no_caption_can_be_written(media, script):
+    command = [*AS_UNPRIVILEGED_USER, sys.executable, "-m", "gemma_captioner", "caption", str(media), "--dry-run"]
+    command += ["--engine", "scripted", "--model", str(script())]
+    media.chmod(0o555)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and f"{media}: no caption can be written there" in done.stdout.replace("\n", " ")
 
 
 # First contact

@@ -18,6 +18,7 @@ from ..prompts.context import Context
 from ..prompts.metadata import MetadataTable, load_metadata
 from ..prompts.sources import EditPairs
 from ..prompts.variables import find_empty_variable, text_values
+from ..storage.filesystem import may_write
 from ..text import counted
 from ..types import Failed, Kind, MediaItem
 from .context_length import check_context_length, describe_references
@@ -139,6 +140,11 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     complete = not (plan.num_beyond_limit or selection.shard or selection.include or selection.exclude)
     complete = complete and all(root.only is None for root in roots)
     notes += pairs.notes(complete=complete, recursive=selection.recursive)
+    notes += (
+        f"{store}: no caption can be written there: choose another folder with --output"
+        for store in dict.fromkeys(root.store for root in roots)
+        if pending and not may_write(store)
+    )
     if (unsearched := describe_unsearched(plan.discovery.unsearched)) is not None:
         notes.append(unsearched)
     return DryRunReport(

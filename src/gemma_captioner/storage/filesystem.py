@@ -73,6 +73,14 @@ def is_local(path: Path) -> bool:
     return isinstance(path, Path)
 
 
+def may_write(folder: Path) -> bool:
+    """Whether files can be created in a local folder, or the folder itself. True for a remote folder."""
+    if not is_local(folder):
+        return True
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
 @contextmanager
 def map_os_errors() -> Iterator[None]:
     """Convert the exceptions of a file system's library to the OSError that callers expect."""
