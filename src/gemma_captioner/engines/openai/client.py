@@ -3,12 +3,13 @@
 import os
 import re
 import socket
+import ssl
 import time
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 
@@ -78,6 +79,12 @@ class Endpoint:
         return text.replace(self.key, "[key]") if self.key else text
 
 
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """The certificates of known authorities. To load them takes 50 ms, and a client exists for one request."""
+    return httpx2.create_ssl_context()
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -106,12 +113,14 @@ class Client:
         # The caller sets the timeout and limits the number of requests.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
         timeout = httpx2.Timeout(None, connect=_CONNECT_TIMEOUT_S)
-        http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)  # see decisions.md
+        http = openai.DefaultAioHttpClient(  # see decisions.md
+            limits=limits, timeout=timeout, follow_redirects=False, verify=_tls_context()
+        )
         http.event_hooks = {"response": [read_reply_async]}
         return openai.AsyncOpenAI(**self._options(timeout), http_client=http)
 
     def _sync_client(self, timeout_s: float) -> openai.OpenAI:
-        http = openai.DefaultHttpxClient(event_hooks={"response": [read_reply]})
+        http = openai.DefaultHttpxClient(verify=_tls_context(), event_hooks={"response": [read_reply]})
         return openai.OpenAI(**self._options(httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S)), http_client=http)
 
     def _get(self, path: str) -> httpx2.Response:
