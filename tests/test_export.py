@@ -455,7 +455,7 @@ def test_no_file_of_the_dataset_is_replaced_by_the_export(command, dataset):
     for path in (image, caption):
         before = path.read_bytes()
         done = command("export", dataset, "--for", "csv", "--output", path)
-        assert done.code == 1 and "is a media file or a caption: name another file" in done.err
+        assert done.code == 2 and "is the ending of captions or media" in done.err
         assert path.read_bytes() == before and not path.with_name(f"{path.name}.bak").exists()
 
 

@@ -155,7 +155,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
     assert len(cache.read_text().splitlines()) == 4  # what no longer counts is removed
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_an_image_that_exif_turns_is_reported_for_trainers_that_ignore_it(tmp_path, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -163,6 +163,20 @@ def test_an_image_that_exif_turns_is_reported_for_trainers_that_ignore_it(tmp_pa
     Image.fromarray(scene(2)).save(tmp_path / f"upright{suffix}")
     assert check(tmp_path, for_="diffusion-pipe:flux2")[0] == {(f"turned{suffix}", "turned_by_exif")}
     assert check(tmp_path, for_="ai-toolkit:flux2")[0] == check(tmp_path)[0] == set()
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.webp", "zero.jpg", "bytes.jpg", "short.png"])
+def test_an_orientation_that_turns_nothing_is_not_reported(tmp_path, name):
+    """Pillow turns TIFF itself, nobody turns WebP, and an invalid orientation is ignored."""
+    exif = Image.Exif()
+    exif[0x0112] = 0 if name == "zero.jpg" else 6
+    content = b"Exif\0\0II*\0" if name == "short.png" else exif.tobytes()
+    if name == "bytes.jpg":
+        content = content.replace(b"\x01\x12\0\x03", b"\x01\x12\0\x07")  # of an undefined type
+        assert content != exif.tobytes()
+    Image.fromarray(scene(1)).save(tmp_path / name, exif=content)
+    found = measure(MediaItem(tmp_path / name, "image", name, tmp_path / "caption.txt", tmp_path))
+    assert (found.orientation, found.error) == (1, "")
 
 
 def test_a_folder_that_cannot_be_written_is_checked_all_the_same(tmp_path):

@@ -55,7 +55,7 @@ def skip_unused_imports() -> Iterator[None]:
 
     These are torch's compiler, of which some decorators are used; distributed tensors; the losses, which import SciPy;
     the index of all models, which is made by reading each of their files; and boto3, which accelerate imports for its
-    own settings. Outside of this, all of it can be imported as usual.
+    own settings. Outside of this, all of it can be imported as usual, but a model imported here computes no loss.
     """
     import torch.distributed
 
@@ -65,13 +65,16 @@ def skip_unused_imports() -> Iterator[None]:
     import transformers
 
     is_available, torch.distributed.is_available = torch.distributed.is_available, lambda: False
-    hidden = [_hide_compiler(), _hide_losses()]
+    hidden: list[ModuleType] = []
     boto3 = sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]  # None: it cannot be found
-    if "transformers.models" not in sys.modules:
-        transformers.models = _stand_in(
-            "transformers.models", lambda name: importlib.import_module(f"transformers.models.{name}")
-        )
     try:
+        hidden.append(_hide_compiler())
+        if "transformers.loss.loss_utils" not in sys.modules:
+            hidden.append(_hide_losses())
+        if "transformers.models" not in sys.modules:
+            transformers.models = _stand_in(
+                "transformers.models", lambda name: importlib.import_module(f"transformers.models.{name}")
+            )
         yield
     finally:
         torch.distributed.is_available = is_available

@@ -37,7 +37,7 @@ PAIR_RULES: Mapping[str, PairRule] = {
         "error", "the trainer does not find the source under this name",
         "use `gemma-captioner export --control`, which links it under the right name", trainers=tuple(FINDS_BY)),
     "source_in_subfolder": PairRule(
-        "error", "the trainer finds no sources in subfolders", "export each folder on its own, without --recursive",
+        "error", "the trainer finds no sources in subfolders", "move the subfolder out, and export it on its own",
         trainers=("simpletuner",)),
     "several_sources": PairRule(
         "error", "more sources than the trainer reads", "keep one",
@@ -72,16 +72,15 @@ class PairChecks:
         for source in sources:
             yield from self._check_source(item, source)
         trainer = self._settings.trainer
+        if trainer == "simpletuner" and sources and "/" in item.name:
+            yield path, "source_in_subfolder", ""
         if trainer and len(sources) > 1 and reads_one_source(trainer, get_target(self._settings.for_ or "").name):
             yield path, "several_sources", ", ".join(source.name for source in sources)
 
     def _check_source(self, item: MediaItem, source: MediaItem) -> Iterator[tuple[Path, str, str]]:
         own, other = (read_header(one.path) if one.kind == "image" else None for one in (item, source))
-        if own and other and not 1 / _MAX_RATIO < (own.width * other.height) / (own.height * other.width) < _MAX_RATIO:
+        if own and other and not 1 / _MAX_RATIO < _aspect(own) / _aspect(other) < _MAX_RATIO:
             yield source.path, "source_aspect", f"{_shown(other)}, and the file {_shown(own)}"
-        if self._settings.trainer == "simpletuner" and "/" in item.name:
-            yield item.path, "source_in_subfolder", ""
-            return
         by = FINDS_BY.get(self._settings.trainer)
         wanted = item.path.stem if by == "stem" else item.path.name
         if by is not None and wanted != (source.path.stem if by == "stem" else source.path.name):
@@ -95,5 +94,9 @@ class PairChecks:
             yield source.path
 
 
+def _aspect(header: Header) -> float:
+    return header.upright_size[0] / header.upright_size[1]
+
+
 def _shown(header: Header) -> str:
-    return f"{header.width} x {header.height}"
+    return "{} x {}".format(*header.upright_size)

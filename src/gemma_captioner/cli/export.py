@@ -63,8 +63,10 @@ def export(
     [root] = resolve_roots([folder], exporting.captions)
     sources = Sources(exporting.control)
     to = absolute_path(output) if output else form.default_path(root.folder)
-    if output and output.is_file() and output.suffix.lower().lstrip(".") in {"txt", *EXTENSIONS}:
-        raise StartError(f"{printable(output)} is a media file or a caption: name another file with --output")
+    if output and form.place is not None and output.suffix.lower().lstrip(".") in {"txt", *EXTENSIONS}:
+        raise UsageError(
+            f"--output {printable(output)}: {output.suffix} is the ending of captions or media: choose another one"
+        )
     selection = exclude_control(exporting.selection, [root], exporting.control)
     counts: Counter[str] = Counter()
     names = None if exporting.files is None else read_list(exporting.files)

@@ -31,8 +31,8 @@ def require_readable_sources(entries: Iterable[CaptionedItem], target: str) -> I
             )
         if trainer == "simpletuner" and "/" in entry.item.name:  # helpers/multiaspect/sampler.py:749
             raise StartError(
-                f"{entry.item.path} is in a subfolder, where SimpleTuner finds no sources: export each folder on its "
-                "own, without --recursive, with its folder of sources"
+                f"{entry.item.path} is in a subfolder, where SimpleTuner finds no sources: move the subfolder and its "
+                "sources out, and export it on its own"
             )
         yield entry
 

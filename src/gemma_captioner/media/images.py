@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 from av.error import FFmpegError
-from PIL import EpsImagePlugin, ExifTags, Image, ImageFile, ImagePalette, PngImagePlugin, UnidentifiedImageError
+from PIL import EpsImagePlugin, Image, ImageFile, ImagePalette, PngImagePlugin, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from ..errors import ItemError
@@ -29,6 +29,7 @@ from . import native_log
 from .bmp import read_bmp
 from .color import convert_primaries, hdr_to_srgb
 from .damaged import JPEG, fill_before_loading, hide_missing_rows, is_interlaced, without_metadata
+from .header import exif_orientation
 from .image_color import image_to_srgb, is_valid_profile
 from .sampling import Timeline, clip_length_flags, select_frames
 from .settings import DecodeSettings
@@ -45,7 +46,6 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Box: TypeAlias = tuple[int, int, int, int]  # left, upper, right, lower
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 _STILL_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"mif1", b"mif2", b"mif3", b"msf1", b"miaf"}
-_WITH_ORIENTATION = (*JPEG, "PNG", "AVIF")  # Pillow turns TIFF and HEIC itself
 _TRANSPOSITIONS = {
     number: Image.Transpose[name]
     for number, name in enumerate(
@@ -195,24 +195,16 @@ def _tone_mapped(image: Image.Image, primaries: int, transfer: int, peak: float)
 
 
 def _read_metadata(file: Image.Image) -> tuple[int, list[str]]:
-    """Return (EXIF orientation, flags). An ICC profile that cannot be read is removed.
-
-    Like browsers: the orientation counts in JPEG, AVIF, and PNG with its EXIF before the pixels; XMP never counts.
-    """
+    """Return (EXIF orientation, flags). An ICC profile that cannot be read is removed."""
     flags = []
     file.info.pop("xmp", None)  # Pillow would turn a TIFF by it
     if "icc_profile" in file.info and not is_valid_profile(file.info["icc_profile"]):
         del file.info["icc_profile"]
         flags.append("broken_metadata")
-    if file.format not in _WITH_ORIENTATION or not (content := file.info.get("exif")):
-        return 1, flags
-    exif = Image.Exif()
     try:
-        exif.load(content)
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        return exif_orientation(file), flags
     except Exception:  # Pillow's parser may fail in any way
         return 1, [*flags, "broken_metadata"]
-    return orientation if orientation in _TRANSPOSITIONS else 1, flags
 
 
 def _repair_palette(file: Image.Image) -> None:

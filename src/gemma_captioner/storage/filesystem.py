@@ -77,8 +77,8 @@ def may_write(folder: Path) -> bool:
     """Whether files can be created in a local folder, or the folder itself. True for a remote folder."""
     if not is_local(folder):
         return True
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    return os.access(existing / ".", os.W_OK | os.X_OK)
 
 
 @contextmanager

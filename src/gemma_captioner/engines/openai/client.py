@@ -82,7 +82,10 @@ class Endpoint:
 @cache
 def _tls_context() -> ssl.SSLContext:
     """The certificates of known authorities. To load them takes 50 ms, and a client exists for one request."""
-    return httpx2.create_ssl_context()
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise StartError(f"SSL_CERT_FILE or SSL_CERT_DIR names no readable certificates: {error}") from error
 
 
 def _free_port() -> int:
