@@ -529,6 +529,7 @@ def test_captions_names_and_prompts_are_text(folder, opened):
     reader.press("/")
     reader.page.keyboard.type("harmed=2")
     reader.is_at(name)
+    expect(reader.box).to_have_value((folder / name).with_suffix(".txt").read_text())  # it comes after the name
     reader.press("Escape")
     reader.write(HOSTILE)
     reader.press("Enter", "i")
