@@ -167,7 +167,7 @@ def test_an_image_that_exif_turns_is_reported_for_trainers_that_ignore_it(tmp_pa
 
 @pytest.mark.parametrize("name", ["a.tif", "a.webp", "zero.jpg", "bytes.jpg", "short.png"])
 def test_an_orientation_that_turns_nothing_is_not_reported(tmp_path, name):
-    """Pillow turns TIFF itself, nobody turns WebP, and an invalid orientation is ignored."""
+    """Pillow turns TIFF itself; our decoder turns no WebP, as browsers; an invalid orientation is ignored."""
     exif = Image.Exif()
     exif[0x0112] = 0 if name == "zero.jpg" else 6
     content = b"Exif\0\0II*\0" if name == "short.png" else exif.tobytes()

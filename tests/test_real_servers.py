@@ -305,7 +305,7 @@ def test_it_ends_with_the_run_that_started_it(server, fork_server, many, tmp_pat
         assert processes_of(port)
         running.send_signal(number)
         assert running.wait(60).code == code
-    wait_until(lambda: not processes_of(port))
+    wait_until(lambda: not processes_of(port), 60)
     assert 0 < len(captions(tmp_path / "out")) < 30
 
 

@@ -32,7 +32,7 @@ def read_header(path: Path) -> Header | None:
             with suppress(Exception):  # broken metadata is ignored
                 orientation = exif_orientation(image)
             if image.format == "TIFF":  # of which Pillow gives the upright size
-                tags = image.tag_v2  # type: ignore[attr-defined]
+                tags = image.tag_v2  # type: ignore[attr-defined]  # of TIFF images only
                 return Header(size, (tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]), orientation)
             return Header(size[::-1] if orientation >= 5 else size, size, orientation)
     except (ItemError, OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError):
