@@ -1,15 +1,16 @@
 """The review page for people who read many captions at once: filters, captions in the grid, the list, runs, export."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from gemma_captioner.demo.samples import draw_samples
-from tests.support.review_server import PHONE, KeyboardUser, serving
+from tests.support.review_server import PHONE, KeyboardUser
 
 pytestmark = pytest.mark.long
 NUM_IMAGES = 24
@@ -17,31 +18,22 @@ LARGE = {"viewport": {"width": 1440, "height": 900}}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("drawn") / "set"
+def captioned(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("captioned")
     draw_samples(folder, images=NUM_IMAGES, clips=1, seed=7)
+    for number, path in enumerate(images(folder)):
+        path.with_suffix(".txt").write_text(f"This is the caption number {number}, of a red thing. " + "word " * number)
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(folder, review_fork_server, tmp_path_factory) -> Iterator[str]:
-    options = ("--model", "demo", "--target", "sdxl")
-    with serving(folder, *options, cache=tmp_path_factory.mktemp("cache"), fork_server=review_fork_server) as address:
-        yield address
+@pytest.fixture
+def folder(captioned, tmp_path) -> Path:
+    return Path(shutil.copytree(captioned, tmp_path / "set"))
 
 
 @pytest.fixture
-def opened(browser, address, folder) -> Iterator[Callable[..., KeyboardUser]]:
-    for number, path in enumerate(images(folder)):
-        path.with_suffix(".txt").write_text(f"This is the caption number {number}, of a red thing. " + "word " * number)
-    with ExitStack() as stack:
-
-        def open(**screen) -> KeyboardUser:
-            user = KeyboardUser(browser, address, **{**LARGE, **screen})
-            stack.callback(user.close)
-            return user
-
-        yield open
+def opened(opened) -> Callable[..., KeyboardUser]:
+    return partial(opened, "--model", "demo", "--target", "sdxl", **LARGE)
 
 
 def images(folder: Path) -> list[Path]:

@@ -168,6 +168,28 @@ def test_what_is_typed_before_a_dialog_is_there_commands_nothing(folder, opened)
 
 
 @pytest.mark.long
+def test_what_is_typed_before_the_filtered_items_are_there_changes_no_caption(folder, opened):
+    user = opened()
+    expect(user.box).to_be_editable()
+    before = captions(folder)
+    user.press("/")
+    user.page.keyboard.type("name:03*")
+    os.kill(user.address.pid, signal.SIGSTOP)
+    try:
+        user.press("Escape", "e")
+        user.page.keyboard.type("lost")
+    finally:
+        os.kill(user.address.pid, signal.SIGCONT)
+    user.is_at(names(folder)[2])
+    expect(user.box).to_be_editable()
+    user.page.keyboard.type(" Kept.")
+    user.press("Enter")
+    expect(user.find("text=/^saved/").first).to_be_visible()
+    changed = {name: text for name, text in captions(folder).items() if text != before[name]}
+    assert list(changed.values()) == [f"{before[next(iter(changed))]} Kept."]
+
+
+@pytest.mark.long
 def test_a_key_after_a_short_look_at_a_dialog_is_a_command(opened):
     """Even if the server's reply to the first command is late: here it never comes."""
     user = opened()

@@ -28,8 +28,8 @@ _TOGGLE_FILTERS = """(event) => {
 _LEAVE_LIST = """() => {
     if (document.activeElement?.closest(".filters .choice")) document.querySelector(".gallery").focus();
 }"""
-
-
+# The items of another filter come from the server: until then, the editor shows one that is about to go.
+_LOCK_EDITOR = """() => { document.dispatchEvent(new Event("captioner-moving")); emit(); }"""
 _INSERTED = "() => setTimeout(() => document.querySelector('.search input').focus(), 50)"
 
 
@@ -77,6 +77,11 @@ class Filters:
             self._sort = self._list("sort", {sort: f"by {sort}" for sort in SORTS}, "name", self._apply)
             self._reverse = ui.checkbox("reverse", on_change=self._apply).props('dense aria-label="Reverse order"')
             self._reverse.tooltip("reverse order")
+        for field in (
+            self._text, self._regex, self._state, self._flag, self._kind, self._folder, self._least, self._most,
+            self._sort, self._reverse,
+        ):  # fmt: skip
+            field.on("update:model-value", tab.arrived, js_handler=_LOCK_EDITOR)
         self._error = ui.label().classes("query-error").props("role=alert")
         with ui.element("div").classes("counts").props("role=status aria-live=polite"):
             self._counts = ui.label()

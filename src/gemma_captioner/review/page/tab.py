@@ -311,8 +311,12 @@ class ReviewTab:
             yield
         finally:
             if moves:
-                self.editor.arrived()
-                self.gallery.arrived()
+                self.arrived()
+
+    def arrived(self) -> None:
+        """Confirm one change of the shown items, for which the browser has locked the editor."""
+        self.editor.arrived()
+        self.gallery.arrived()
 
     async def command(self, name: str) -> None:
         async with self.command_lock:
