@@ -618,7 +618,7 @@ def test_simpletuner_finds_no_sources_of_subfolders(captioned, command):
     (captioned / "targets" / "deep" / "b.txt").write_text("Let Mara go.")
     words = ("export", captioned / "targets", "--for", "simpletuner", "--control", captioned / "control")
     done = command(*words, "--recursive")
-    assert done.code == 1 and "b.png is in a subfolder, where SimpleTuner finds no sources" in done.err
+    assert done.code == 1 and "b.png is in a subfolder, where simpletuner finds no sources" in done.err
     assert not list(captioned.glob("targets-simpletuner*"))
     assert command(*words).code == 0
     deep = [captioned / name / "deep" for name in ("targets", "control")]

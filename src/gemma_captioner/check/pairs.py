@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from ..config.edits import FINDS_BY, reads_one_source
+from ..config.edits import FINDS_BY, NOT_IN_SUBFOLDERS, reads_one_source
 from ..config.targets import get_target
 from ..dataset.discover import EXTENSIONS
 from ..media.header import Header, read_header
@@ -38,7 +38,7 @@ PAIR_RULES: Mapping[str, PairRule] = {
         "use `gemma-captioner export --control`, which links it under the right name", trainers=tuple(FINDS_BY)),
     "source_in_subfolder": PairRule(
         "error", "the trainer finds no sources in subfolders", "move the subfolder out, and export it on its own",
-        trainers=("simpletuner",)),
+        trainers=NOT_IN_SUBFOLDERS),
     "several_sources": PairRule(
         "error", "more sources than the trainer reads", "keep one",
         trainers=("diffusion-pipe", "huggingface", "musubi")),
@@ -72,7 +72,7 @@ class PairChecks:
         for source in sources:
             yield from self._check_source(item, source)
         trainer = self._settings.trainer
-        if trainer == "simpletuner" and sources and "/" in item.name:
+        if trainer in NOT_IN_SUBFOLDERS and sources and "/" in item.name:
             yield path, "source_in_subfolder", ""
         if trainer and len(sources) > 1 and reads_one_source(trainer, get_target(self._settings.for_ or "").name):
             yield path, "several_sources", ", ".join(source.name for source in sources)

@@ -11,6 +11,8 @@ FINDS_BY: Mapping[str, Literal["stem", "name"]] = {
     "ai-toolkit": "stem",  # toolkit/dataloader_mixins.py:1099
     "simpletuner": "name",  # helpers/multiaspect/sampler.py:749
 }
+# Find no sources of files in subfolders.
+NOT_IN_SUBFOLDERS = ("simpletuner",)  # helpers/multiaspect/sampler.py:749
 
 
 def reads_one_source(trainer: str, target: str) -> bool:

@@ -5,7 +5,7 @@ import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..config.edits import FINDS_BY, reads_one_source
+from ..config.edits import FINDS_BY, NOT_IN_SUBFOLDERS, reads_one_source
 from ..config.targets import get_target
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError
@@ -29,9 +29,9 @@ def require_readable_sources(entries: Iterable[CaptionedItem], target: str) -> I
             raise StartError(
                 f"{entry.item.path} has {len(entry.sources)} sources, but {target} reads one: remove the others"
             )
-        if trainer == "simpletuner" and "/" in entry.item.name:  # helpers/multiaspect/sampler.py:749
+        if trainer in NOT_IN_SUBFOLDERS and "/" in entry.item.name:
             raise StartError(
-                f"{entry.item.path} is in a subfolder, where SimpleTuner finds no sources: move the subfolder and its "
+                f"{entry.item.path} is in a subfolder, where {trainer} finds no sources: move the subfolder and its "
                 "sources out, and export it on its own"
             )
         yield entry
