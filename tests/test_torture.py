@@ -14,6 +14,7 @@ SLOW = {
     "a folder that may not be written",
     "ended at random, local model",
     "ended at random, cluster",
+    "ended at random, scripted engine",
     "ended at random, server",
     "journals that are not what they were",
     "clocks that jump",

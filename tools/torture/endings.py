@@ -1,5 +1,6 @@
 """Runs that are killed, stopped and interrupted at random moments, and repeated until the folder is complete."""
 
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -7,8 +8,11 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
+from PIL import Image
+
 from gemma_captioner.demo.samples import draw_samples
 from tests.support.servers import HttpRequest, HttpResponse, StubServer, completion, prompt_of
+from tests.support.sound import bursts, write_clip
 
 from .trial import Trial, TrialTally, case
 
@@ -46,6 +50,47 @@ def _run_campaign(base: Path, endings: int, span_s: float, new: Callable[[Path],
 @case("ended at random, scripted engine")
 def scripted(base: Path, rng: Random, short: bool) -> TrialTally:
     return _run_campaign(base, 3 if short else 80, 3.0, lambda at: Trial(at, rng, 150))
+
+
+_SCHEMA = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("about", "labels")} | {"sound": {"type": "number"}},
+    "required": ["about", "labels", "sound"],
+}
+
+
+@case("ended at random, all kinds of input")
+def inputs(base: Path, rng: Random, short: bool) -> TrialTally:
+    """Runs overwrite captions of edits and of clips with sound, in two prompts and with structured captions.
+
+    A run that resumes an unfinished one makes none of its captions again. A caption holds what the model was given.
+    """
+
+    def new(at: Path) -> Trial:
+        trial = Trial(at, rng, 0, delay_s=0.1)
+        (control := at / "control").mkdir()
+        sound = ("aac", 48_000, bursts(2.0, [1.0]))
+        clip = write_clip(at / "clip.mp4", range(48), [sound]).read_bytes()
+        for number in range(60):
+            is_clip = number % 4 == 0
+            path = trial.add(f"{number:05d}." + ("mp4" if is_clip else "png"), bad=number % 10 == 3)
+            Image.new("RGB", (8, 8), "red").save(control / f"{path.stem}.png")
+            if path.name in trial.bad:
+                continue
+            if is_clip:
+                path.write_bytes(clip)
+            labels, sound_s = ("Source image: Edited clip:", "2.0") if is_clip else ("Source image: Edited image:", "0")
+            answer = '{"about":"%s","labels":"%s","sound":%s}'
+            caption = answer % (path.name, labels, sound_s)
+            trial.answers(path.name, caption, f"About {path.name}.", answer % (path.name, "{labels}", "{audio_s}"))
+            trial.old[path.with_suffix(".txt").name] = "By a person."
+            path.with_suffix(".txt").write_text("By a person.", encoding="utf-8")
+        (schema := at / "schema.json").write_text(json.dumps(_SCHEMA), encoding="utf-8")
+        trial.options += ["--existing", "overwrite", "--control", str(control), "--audio", "on"]
+        trial.options += ["--format", str(schema), "--prompt", "Describe it.", "--prompt", "As JSON: {previous}"]
+        return trial
+
+    return _run_campaign(base, 3 if short else 60, 6.0, new)
 
 
 @case("ended at random, local model")

@@ -48,7 +48,10 @@ class TrialTally:
 
 
 class Trial:
-    """right: the correct content of each `.txt`. bad: the names of files that must fail."""
+    """right: the correct content of each `.txt`. bad: the names of files that must fail.
+
+    old: the captions before the first run, if the runs overwrite them.
+    """
 
     def __init__(self, base: Path, rng: Random, files: int, *, bad: float = 0.1, delay_s: float = 0.02) -> None:
         self.media, self._script = base / "media", base / "script.json"
@@ -56,6 +59,7 @@ class Trial:
         self.media.mkdir(parents=True)
         self.right: dict[str, str] = {}
         self.bad: set[str] = set()
+        self.old: dict[str, str] = {}
         self._replies: dict[str, Any] = {}
         for number in range(files):
             name = f"{number:05d}.png"
@@ -74,17 +78,20 @@ class Trial:
             self.bad.add(name)
         else:
             Image.new("RGB", (8, 8), tuple(self.rng.randbytes(3))).save(path, "PNG")
+            self.tally.items += 1
             self.answers(name, f"A caption of file {len(self.right)}.")
         return path
 
-    def answers(self, name: str, caption: str) -> None:
-        self._replies[name] = self.right[caption_name(name)] = caption
-        self.tally.items += 1
+    def answers(self, name: str, caption: str, *replies: str) -> None:
+        """replies: the answers to one prompt after the other, if there is more than one."""
+        self._replies[name] = list(replies) or caption
+        self.right[caption_name(name)] = caption
 
     # Runs
 
     def command(self, *options: object) -> list[str]:
-        script = {"delay_s": self._delay_s, "batch_size": 4, "size": [8, 8], "replies": self._replies}
+        script = {"delay_s": self._delay_s, "batch_size": 4, "size": [8, 8], "max_audio_s": 30.0}
+        script["replies"] = self._replies
         self._script.write_text(json.dumps(script), encoding="utf-8")
         run = [sys.executable, "-m", "gemma_captioner", "caption", str(self.media), *self.options, "--json"]
         return [*run, *map(str, options)]
@@ -123,7 +130,7 @@ class Trial:
 
     @property
     def is_complete(self) -> bool:
-        return self.right.keys() <= self.captions().keys()
+        return self.right.items() <= self.captions().items()
 
     def captions(self) -> dict[str, str]:
         files = [entry for entry in os.scandir(self.media) if entry.name.endswith(".txt") and entry.is_file()]
@@ -132,9 +139,10 @@ class Trial:
     def check_captions(self) -> None:
         """Check the captions so far. Remember journal lines without a `.txt`: a kill came between the two writes."""
         captions = self.captions()
-        self.tally.partial += sum(self.right.get(name) != caption for name, caption in captions.items())
+        known = {name: (caption, self.old.get(name)) for name, caption in self.right.items()}
+        self.tally.partial += sum(caption not in known.get(name, ()) for name, caption in captions.items())
         for name, line in self.made():
-            if name not in captions:
+            if captions.get(name) != self.right.get(name):
                 self._void.add((name, line))
 
     def made(self) -> Iterator[tuple[str, str]]:
