@@ -71,7 +71,7 @@ def test_a_file_that_kills_its_actor_fails_alone(command, media, script):
     poison = next(media.glob("02*")).name
     model = script(replies={poison: {"kills": True}})
     words = ("--engine", "scripted", "--model", model, "--json", "--cluster", "local", "--actors", 1)
-    few = ("--include", "0[12]*")  # each death costs the start of an actor
+    few = ("--include", "0[12]*", "--attempts", 1)  # each death costs the start of an actor
     done = command("caption", media, *words, *few, timeout=800)
     assert (done.code, done.json["captioned"]) == (3, 1), done.err
     [failure] = done.json["failures"]
