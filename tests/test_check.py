@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -221,7 +221,6 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None)  # telling languages apart loads its model the first time
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=14), st.booleans())
 def test_what_is_mended_has_no_fault_left(fragments, alternatives):
     text, by = "".join(fragments), repair_steps(alternatives=alternatives)
