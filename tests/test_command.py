@@ -81,6 +81,10 @@ def test_overwrite_and_restore(command, media, script):
     assert restored.code == 0, restored.err
     assert "7 captions restored, 1 not restored" in restored.out
     assert captions(media) == old | {edited.name: "edited since"}
+    again = command(
+        "restore", media / ".gemma-captioner" / "runs" / f"{runs[1]}.jsonl", media
+    )  # as the summary shows it
+    assert again.code == 0, again.err
 
 
 def test_restore_of_an_unknown_run_lists_those_there_are(command, media, script):

@@ -264,7 +264,13 @@ def test_subfolders_that_are_not_searched_are_reported(command, media, script, t
     shutil.copy(media / "01-red-circle.png", top)
     assert note in command("caption", top, *SCRIPTED, script(), "--dry-run").out
     assert note in shown(command("caption", top, *SCRIPTED, script()))
+    for other in (("check",), ("export", "--for", "csv")):
+        assert note in command(*other, top).err
+        assert "not searched" not in command(*other, top, "--exclude", "inside").err
+        assert "not searched" not in command(*other, top, "-r").err
     assert "not searched" not in command("caption", top, *SCRIPTED, script(), "-r").err
+    (top / "01-red-circle.txt").unlink()
+    assert note in command("export", top, "--for", "csv").err
 
 
 # Other commands

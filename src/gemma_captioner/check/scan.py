@@ -43,6 +43,7 @@ class DatasetScan:
     formats: Counter[str] = field(default_factory=Counter)  # of the captions
     media_of: dict[str, str] = field(default_factory=dict)  # caption -> media, by path
     media: list[Path] = field(default_factory=list)  # with --media
+    unsearched: list[Path] = field(default_factory=list)  # the subfolders, without --recursive
     run_id: str = field(default_factory=new_run_id)
     on_caption: Callable[[str, Inspection], None] = lambda path, inspection: None  # each caption with words
     names: NameOccurrences = field(default_factory=lambda: NameOccurrences(()))  # of --examples
@@ -61,6 +62,8 @@ class DatasetScan:
         try:
             for listing in walk_folders(self.root, settings):
                 self._check_names(listing)
+                if not settings.recursive:
+                    self.unsearched += (listing.folder / name for name in listing.folders)
                 if self.settings.media:
                     self.media += (listing.folder / name for name in listing.media if name not in listing.empty_media)
                 for name in listing.media:

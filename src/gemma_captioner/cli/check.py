@@ -10,6 +10,7 @@ from ..check.settings import CheckSettings, TriggerSettings
 from ..config.formats import FORMATS, format_spec
 from ..config.targets import target_in_mode
 from ..dataset.sidecar import DOT_FOLDER
+from ..dataset.unsearched import describe_unsearched
 from ..errors import StartError, UsageError
 from ..text import counted, file_error, format_duration, format_estimate, printable
 from .help import examples
@@ -121,6 +122,8 @@ def check(
         raise StartError(nothing)
     if failure is not None:
         raise failure
+    if note := describe_unsearched(scan.unsearched):
+        err.print(note, style="yellow")
     return 3 if summary["errors"] else 0
 
 

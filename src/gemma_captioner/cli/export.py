@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ..config.targets import get_target, is_auxiliary, trainers
-from ..dataset.discover import EXTENSIONS, absolute_path, resolve_roots
+from ..dataset.discover import EXTENSIONS, Discovery, absolute_path, resolve_roots
 from ..dataset.reader import CaptionedItem, read_captions
+from ..dataset.unsearched import describe_unsearched
 from ..errors import ItemError, StartError, UsageError
 from ..export.control import require_readable_sources, write_control_folders
 from ..export.entries import beside_media
@@ -70,7 +71,8 @@ def export(
     selection = exclude_control(exporting.selection, [root], exporting.control)
     counts: Counter[str] = Counter()
     names = None if exporting.files is None else read_list(exporting.files)
-    read = only(read_captions([root], selection, one_caption_per_line=one_caption_per_line), names)
+    discovery = Discovery([root], selection)
+    read = only(read_captions(discovery, one_caption_per_line=one_caption_per_line), names)
     found = _captioned(read, form, for_, sources, to, counts)
     first = next(found, None)
     if first is None and (unread := counts["of a kind that it does not read"]):
@@ -83,6 +85,7 @@ def export(
     if first is None:
         raise StartError(
             f"{printable(folder)} has no captions for {trainer}: caption it first, or give their folder with --captions"
+            + (f" ({unsearched})" if (unsearched := describe_unsearched(discovery.unsearched)) else "")
         )
     entries: list[CaptionedItem] = []  # only with sources
     found = chain([first], found)
@@ -105,6 +108,8 @@ def export(
         f" ({counted(counts['several'], 'file')} with several captions: {form.several})" if counts["several"] else ""
     )
     err.print(", ".join(f"{counts[what]:,} {what}" for what in _COUNTED if counts[what]) + several)
+    if note := describe_unsearched(discovery.unsearched):
+        err.print(note, style="yellow")
     return 3 if counts["failed"] else 0
 
 

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..captions.formats import detect
-from ..config.selection import SelectionSettings
 from ..errors import ItemError
 from ..text import file_error
 from ..types import Failed, MediaItem
 from . import sidecar
-from .discover import Discovery, Root
+from .discover import Discovery
 from .journal import History
 
 
@@ -22,10 +21,8 @@ class CaptionedItem:
     sources: tuple[MediaItem, ...] = ()  # the source images of an edit, if the caller has found them
 
 
-def read_captions(
-    roots: list[Root], selection: SelectionSettings, *, one_caption_per_line: bool
-) -> Iterator[CaptionedItem | MediaItem | Failed]:
-    """Read the captions of the roots.
+def read_captions(discovery: Discovery, *, one_caption_per_line: bool) -> Iterator[CaptionedItem | MediaItem | Failed]:
+    """Read the captions of the media files.
 
     Args:
         one_caption_per_line: Whether each line of a `.txt` is a caption. Otherwise its lines are joined into one. The
@@ -34,8 +31,8 @@ def read_captions(
     Yields:
         A `CaptionedItem`, a `MediaItem` without a caption, or a `Failed` for an unreadable or shared caption.
     """
-    histories = {root.store: History(root.store) for root in roots}
-    for found in Discovery(roots, selection):
+    histories = {root.store: History(root.store) for root in discovery.roots}
+    for found in discovery:
         if isinstance(found, Failed):
             yield found
             continue

@@ -15,10 +15,10 @@ from .journal import Journal, JournalRecord, change_record, journal_path, new_ru
 def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
     """Restore the captions and media that the run overwrote or removed, the last change first.
 
-    It skips a caption that changed after the run. A new journal keeps what `restore` itself replaces. Yields (file,
-    whether it was restored). Raises `StartError` if the run does not exist.
+    It skips a caption that changed after the run. A new journal keeps what `restore` itself replaces. run_id: or the
+    path of the run's journal. Yields (file, whether it was restored). Raises `StartError` if the run does not exist.
     """
-    run_id = run_id.removesuffix(".jsonl")
+    run_id = Path(run_id).name.partition(".")[0]
     folder = journal_path(store, run_id).parent
     paths = glob_files(folder, "*.jsonl")
     files = [path for path in paths if path.name.startswith(f"{run_id}.")]
