@@ -7,6 +7,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import psutil
@@ -119,6 +120,24 @@ def test_tars_that_cannot_be(command, media, tmp_path):
     shard.write_bytes(b"no tar" * 1000)
     [found] = Discovery(resolve_roots([shard], tmp_path / "out"), SelectionSettings())
     assert isinstance(found, Failed) and "the tar cannot be read" in found.error
+
+
+@pytest.mark.parametrize("outside", ["../../victim/a.png", "x/../../victim/a.png", "/victim/a.png", "x\0/a.png"])
+def test_a_name_in_a_tar_that_leads_out_of_it_fails_alone(command, media, tmp_path, script, outside):
+    shard, content = tmp_path / "s.tar", min(media.glob("*.png")).read_bytes()
+    with tarfile.open(shard, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in (outside, "b.png"):
+            header = tarfile.TarInfo(name)
+            header.pax_headers = {"path": name}
+            header.size = len(content)
+            tar.addfile(header, BytesIO(content))
+    output = tmp_path / "out" / "deep"
+    said = ("caption", shard, "--engine", "scripted", "--model", script(), "--output", output, "--json", "--workers", 1)
+    done = command(*said)
+    assert (done.code, done.json["captioned"], done.json["failed"]) == (3, 1, 1), done.err
+    assert "not a path inside the tar" in done.json["failures"][0]["error"]
+    assert [path.relative_to(output).as_posix() for path in tmp_path.rglob("*.txt")] == ["s.tar/b.txt"]
+    assert command(*said, "--exclude", "a.png").code == 0
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,10 @@ class MediaItem:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder that cannot be listed. It takes the place of the media item in a `Failed`."""
+    """A folder that cannot be listed, or a file of a tar that can have no caption path.
+
+    It takes the place of the media item in a `Failed`.
+    """
 
     path: Path
     name: str

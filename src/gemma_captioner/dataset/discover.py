@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from ..config.selection import SelectionSettings
 from ..errors import StartError
 from ..storage import filesystem
-from ..storage.filesystem import is_local
+from ..storage.filesystem import TarMember, is_local
 from ..text import file_error, path_error
 from ..types import Failed, Folder, Kind, MediaItem
 from .listing import (
@@ -30,6 +30,8 @@ EXTENSIONS: dict[str, Kind] = {
     **dict.fromkeys(["jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff", "avif", "heic", "heif"], "image"),
     **dict.fromkeys(["mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "mpeg"], "clip"),
 }
+
+_NOT_INSIDE = "its name is not a path inside the tar: rename it and pack the tar again, or leave it out with --exclude"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,10 @@ class Discovery:
             return
         for inside, group in groupby(members, key=lambda member: member.inside):
             by_name = {member.name: member for member in group}
+            if _leads_out(inside):
+                for member in filter(self._selects, by_name.values()):
+                    yield Failed(Folder(member, inside + member.name, root.store), _NOT_INSIDE)
+                continue
             normalize = filename_normalizer(root.captions / inside)
             captions = captions_in(root.captions / inside, normalize)
             yield from self._items_of_folder(root, inside, by_name, captions, normalize, by_name.__getitem__)
@@ -215,12 +221,25 @@ class Discovery:
                 else:
                     yield DiscoveredItem(item, captioned=normalized in captions)
 
+    def _selects(self, member: TarMember) -> bool:
+        name, include = member.inside + member.name, self.selection.include
+        return is_media(member.name) and not self._excluded(name) and (not include or matches(name, include))
+
     def _excluded(self, name: str) -> bool:
         return matches(name, self.selection.exclude)
 
     def _caption_name(self, name: str) -> str:
         is_full = self.selection.name == "full" or self.selection.captions_to == "parquet"
         return (name if is_full else name.rpartition(".")[0]) + ".txt"
+
+
+def _leads_out(inside: str) -> bool:
+    """Whether a folder of a tar, joined to another folder, lies outside it. A tar from somebody else may hold any name.
+
+    # a/../b/, /etc/ and C:/ on Windows lead out; the file system accepts no NUL
+    """
+    path = PurePath(inside)
+    return bool(path.anchor) or ".." in path.parts or "\0" in inside
 
 
 def is_media(name: str) -> bool:
