@@ -128,7 +128,7 @@ def test_what_is_saved_otherwise_is_told_and_mended(faulty):
     assert not again.fixed and found(again) == found(scan)
     # Taken back, to the last byte; what was edited since stays.
     (faulty / "bom.txt").write_text("Edited since.")
-    assert sum(done for _, done in restore(faulty, scan.run_id)) == len(mendable) - 1
+    assert sum(file.reason is None for file in restore(faulty, scan.run_id)) == len(mendable) - 1
     after = {path: path.read_bytes() for path in faulty.glob("*.txt")}
     assert after == {**before, faulty / "bom.txt": b"Edited since."}
 
@@ -502,3 +502,16 @@ def test_the_page_replaces_no_caption(command, tmp_path):
     for _ in range(2):
         command("check", tmp_path, "--html", tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(("extension", "undo"), [("caption", "gemma-captioner restore"), ("tags", ".jsonl")])
+def test_what_was_repaired_can_be_undone(command, tmp_path, extension, undo):
+    """`restore` writes only files of types that are captions, because anybody may have written the journal."""
+    picture(tmp_path / "a.png")
+    caption = tmp_path / f"a.{extension}"
+    caption.write_bytes(b"\xef\xbb\xbfA cat.")
+    done = command("check", tmp_path, "--extension", extension, "--fix")
+    assert caption.read_bytes() == b"A cat." and undo in done.err
+    if "restore" in undo:
+        assert command("restore", done.err.split(" restore ")[1].split()[0], tmp_path).code == 0
+        assert caption.read_bytes() == b"\xef\xbb\xbfA cat."

@@ -78,13 +78,16 @@ def test_overwrite_and_restore(command, media, script):
     edited.write_text("edited since")
     runs = sorted(p.stem for p in (media / ".gemma-captioner" / "runs").iterdir())
     restored = command("restore", runs[1], media)
-    assert restored.code == 0, restored.err
+    assert restored.code == 3, restored.err
     assert "7 captions restored, 1 not restored" in restored.out
+    assert f"{edited.name}: edited since" in restored.err
     assert captions(media) == old | {edited.name: "edited since"}
+    edited.write_text(old[edited.name])
     again = command(
         "restore", media / ".gemma-captioner" / "runs" / f"{runs[1]}.jsonl", media
     )  # as the summary shows it
     assert again.code == 0, again.err
+    assert "8 captions restored, 0 not restored" in again.out
 
 
 def test_restore_of_an_unknown_run_lists_those_there_are(command, media, script):

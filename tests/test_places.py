@@ -66,6 +66,7 @@ def test_stale_overwrite_and_restore_in_a_bucket(command, bucket, media):
     bucket[changed] = b"Another person's."
     [run] = {Path(key).name.partition(".")[0] for key in bucket.keys("day2/.gemma-captioner/runs")[-1:]}
     back = command("restore", run, there)
+    assert back.code == 3
     assert "6 captions restored, 1 not restored" in back.out
     assert bucket.captions("day2") == before | {edited: "A person's.", changed: "Another person's."}
 

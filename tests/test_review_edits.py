@@ -253,7 +253,7 @@ def test_restore_takes_back_all_that_was_done(library, edits, media):
     edits.save([draft(library, 0, "Second.")], tab_id="me")
     edits.save([draft(library, 1, "")], tab_id="me")
     edits.trash([2], tab_id="me")
-    assert all(done for _, done in restore(media, edits.run_id))
+    assert all(file.reason is None for file in restore(media, edits.run_id))
     assert snapshot(media) == before
 
 
@@ -654,3 +654,46 @@ def test_a_journal_of_a_strangers_dataset_writes_nowhere_else(command, tmp_path)
     done = command("restore", "RUN", tmp_path / "set")
     assert done.code == 0, done.err
     assert not (tmp_path / "out.txt").exists() and (tmp_path / "set" / "in.txt").read_text() == "evil"
+
+
+def test_restore_follows_no_link_out_of_a_strangers_dataset(command, tmp_path):
+    folder, home = tmp_path / "set", tmp_path / "home"
+    runs, home_trash = folder / ".gemma-captioner" / "runs", home / ".gemma-captioner" / "trash" / "RUN"
+    own_trash = folder / ".gemma-captioner" / "trash" / "RUN"
+    for one in (runs, home_trash, own_trash):
+        one.mkdir(parents=True)
+    (folder / "sub").symlink_to(home)
+    (folder / "train.py").write_text("mine")
+    (home / "theirs.txt").write_text("mine")
+    (folder / "link.txt").symlink_to(folder / "train.py")
+    (home_trash / "a.png.deleted").touch()
+    (own_trash / "a.py.deleted").touch()
+    digest = sidecar.digest(b"mine")
+    names = {"sub/new.txt": None, "sub/authorized_keys": None, "train.py": digest, "link.txt": digest}
+    lines = [{"kind": "caption", "path": "a", "caption_file": name, "digest": digest, "replaced": "evil"}
+             for name, digest in (names | {"sub/theirs.txt": digest}).items()]  # fmt: skip
+    trash_folder = ".gemma-captioner/trash/RUN"
+    lines += [{"kind": "trash", "from": "sub/a.png", "to": f"sub/{trash_folder}/a.png.deleted"},
+              {"kind": "trash", "from": "a.py", "to": f"{trash_folder}/a.py.deleted"},
+              {"caption_file": "in.txt", "digest": None, "replaced": "\ud800"}]  # fmt: skip
+    (runs / "RUN.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = command("restore", "RUN", folder)
+    assert (done.code, done.err.count("not restored")) == (3, len(lines)), done.err
+    assert f"0 captions restored, {len(lines)} not restored" in done.out
+    assert [path.name for path in home.iterdir() if path.is_file()] == ["theirs.txt"]
+    assert (home / "theirs.txt").read_text() == (folder / "train.py").read_text() == "mine"
+
+
+def test_restore_says_why_a_file_stays_in_the_trash(command, library, edits, media):
+    edits.trash([0, 1], tab_id="me")
+    edits.undo("me")
+    edits.trash([2, 3], tab_id="me")
+    taken = library[2].item.path
+    taken.write_bytes(b"another")
+    done = command("restore", edits.run_id, media)
+    assert done.code == 3
+    assert f"not restored: {taken}: a file named {taken.name} already exists" in done.err.replace("\n", "")
+    assert "captions and 3 files restored, 1 not restored" in done.out
+    taken.unlink()
+    again = command("restore", edits.run_id, media)
+    assert again.code == 0 and "and 4 files restored, 0 not restored" in again.out

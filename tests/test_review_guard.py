@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gemma_captioner.dataset.containment import MEDIA_SUFFIXES, resolve_inside
 from gemma_captioner.errors import ItemError
 from gemma_captioner.review import guard
-from gemma_captioner.review.guard import MEDIA_SUFFIXES, AccessPolicy, Guard, resolve_inside
+from gemma_captioner.review.guard import AccessPolicy, Guard
 
 HERE = {"host": "localhost:8080"}
 TOKEN = "t0ken"

@@ -7,12 +7,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..config.targets import is_auxiliary
+from ..dataset.containment import RESTORABLE_SUFFIXES
 from ..dataset.discover import Root, is_media, matches
 from ..dataset.listing import IGNORED_NAMES, natural_sort_key
 from .settings import CheckSettings
 
 Matches = Iterator[tuple[str, str]]  # (name in the folder, detail)
-_CAPTION_EXTENSIONS = ("txt", "caption", "json")  # that trainers read
+_CAPTION_EXTENSIONS = tuple(suffix[1:] for suffix in RESTORABLE_SUFFIXES)
 
 
 @dataclass

@@ -9,6 +9,8 @@ from cyclopts import Parameter
 from ..check.settings import CheckSettings, TriggerSettings
 from ..config.formats import FORMATS, format_spec
 from ..config.targets import target_in_mode
+from ..dataset.containment import RESTORABLE_SUFFIXES
+from ..dataset.journal import journal_path
 from ..dataset.sidecar import DOT_FOLDER
 from ..dataset.unsearched import describe_unsearched
 from ..errors import StartError, UsageError
@@ -100,8 +102,13 @@ def check(
             scan.run(fix=fix, on_progress=on_progress)
     finally:
         if scan.fixed:
-            err.print(f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired. To undo this:")
-            err.print(f"  {scan.undo_command}", soft_wrap=True)
+            repaired = f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired."
+            if f".{settings.extension.lower()}" in RESTORABLE_SUFFIXES:
+                err.print(f"{repaired} To undo this:")
+                err.print(f"  {scan.undo_command}", soft_wrap=True)
+            else:
+                journal = printable(journal_path(root.store, scan.run_id))
+                err.print(f"{repaired} Their original texts are in {journal}", soft_wrap=True)
     if settings.media:
         _check_media(scan)
     cost, failure = None, None

@@ -87,16 +87,21 @@ def restore(
     folder: Annotated[str, Parameter(help="The folder that was captioned, or the `--output` of that run.")] = ".",
     /,
 ) -> int:
-    """Restore the captions that a run overwrote, except those edited since."""
+    """Restore the captions that a run overwrote, except those edited since, and the files it moved to the trash.
+
+    If a caption or file was not restored, the exit code is 3.
+    """
     from ..dataset.restore import restore as restored
 
-    counts = {True: 0, False: 0}
-    for path, done in restored(parse_path(folder).absolute(), run):
-        counts[done] += 1
-        if not done:
-            err.print(f"not restored, edited since: {printable(path)}")
-    out.print(f"{counted(counts[True], 'caption')} restored, {counts[False]:,} not restored")
-    return 0
+    files = {file.path: file for file in restored(parse_path(folder).absolute(), run)}
+    counts = Counter((file.is_media, file.reason is None) for file in files.values())
+    for file in files.values():
+        if file.reason is not None:
+            err.print(f"not restored: {printable(file.path)}: {printable(file.reason)}", soft_wrap=True)
+    media = f" and {counted(counts[True, True], 'file')}" if counts[True, True] else ""
+    failed = counts[True, False] + counts[False, False]
+    out.print(f"{counted(counts[False, True], 'caption')}{media} restored, {failed:,} not restored")
+    return 3 if failed else 0
 
 
 def _runs_here() -> list[str]:

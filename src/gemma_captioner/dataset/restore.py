@@ -3,20 +3,34 @@
 import os
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from ..errors import ItemError, StartError
-from ..storage.filesystem import glob_files
+from ..storage.filesystem import glob_files, is_local
 from . import sidecar, trash
+from .containment import MEDIA_SUFFIXES, RESTORABLE_SUFFIXES, resolve_inside
 from .journal import Journal, JournalRecord, change_record, journal_path, new_run_id, read_journal
+from .sidecar import DOT_FOLDER
 
 
-def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
+class Restored(NamedTuple):
+    """A file of the run. reason: why it was not restored, None if it is as it was before the run."""
+
+    path: Path
+    is_media: bool
+    reason: str | None
+
+
+def restore(store: Path, run_id: str) -> Iterator[Restored]:
     """Restore the captions and media that the run overwrote or removed, the last change first.
 
     It skips a caption that changed after the run. A new journal keeps what `restore` itself replaces. run_id: or the
-    path of the run's journal. Yields (file, whether it was restored). Raises `StartError` if the run does not exist.
+    path of the run's journal. Of several changes of one file, the result that is yielded last counts.
+
+    Raises:
+        StartError: The run does not exist.
+        StorageError: Nothing can be written.
     """
     run_id = Path(run_id).name.partition(".")[0]
     folder = journal_path(store, run_id).parent
@@ -28,16 +42,16 @@ def restore(store: Path, run_id: str) -> Iterator[tuple[Path, bool]]:
         raise StartError(f"{store} has no run {run_id!r}. {known}")
     journal = Journal(new_run_id(), {"restores": run_id})
     try:
-        for record in reversed([r for r in chain.from_iterable(map(read_journal, files)) if _is_restorable(r)]):
+        for record in reversed([r for r in chain.from_iterable(map(read_journal, files)) if _is_restorable(r, store)]):
             yield _restore_record(store, record, journal)
     finally:
         journal.close()
 
 
-def _is_restorable(record: JournalRecord) -> bool:
-    """Whether its file is in this store. The journal of a dataset from somebody else may name any file."""
+def _is_restorable(record: JournalRecord, store: Path) -> bool:
+    """Whether the tool may have written it. The journal of a dataset from somebody else may name any file."""
     if record.get("kind") == "trash":
-        return trash.is_trash(str(record.get("to")), of=str(record.get("from")))
+        return is_local(store) and trash.is_trash(str(record.get("to")), of=str(record.get("from")))
     return isinstance(record.get("replaced"), str) and _is_inside(record.get("caption_file"))
 
 
@@ -45,22 +59,48 @@ def _is_inside(name: Any) -> bool:
     return isinstance(name, str) and not os.path.isabs(name) and os.path.normpath(name).partition(os.sep)[0] != ".."
 
 
-def _restore_record(store: Path, record: JournalRecord, journal: Journal) -> tuple[Path, bool]:
-    if record["kind"] == "trash":
-        media = Path(os.path.normpath(store / record["from"]))
-        try:
-            trash.move(store / record["to"], media)
-        except ItemError:  # another file has this name now, or the trash was emptied
-            return media, False
-        return media, True
-    caption_path = store / record["caption_file"]
+def _restore_record(store: Path, record: JournalRecord, journal: Journal) -> Restored:
+    is_media = record.get("kind") == "trash"
+    path = Path(os.path.normpath(store / record["from"])) if is_media else store / record["caption_file"]
     try:
-        current = sidecar.read(caption_path)
-    except ItemError:  # a folder or an unreadable file: not the caption of the run
-        return caption_path, False
+        if is_media:
+            _restore_media(path, Path(os.path.normpath(store / record["to"])), store)
+        else:
+            _restore_caption(path, record, store, journal)
+    except ItemError as error:
+        return Restored(path, is_media, str(error).removeprefix(f"{path}: "))
+    return Restored(path, is_media, None)
+
+
+def _restore_media(path: Path, trashed: Path, store: Path) -> None:
+    """Move a file back from the trash. Raises `ItemError`."""
+    if trashed.suffix != ".deleted" or path.suffix.lower() not in MEDIA_SUFFIXES:
+        raise ItemError("it is not an image or a clip: move it yourself")
+    # The journal of captions in --output names media in another folder, which then holds the trash too.
+    top = next(folder.parent for folder in trashed.parents if folder.name == DOT_FOLDER)
+    for folder in (path.parent, trashed.parent):
+        resolve_inside(folder, store if path.is_relative_to(store) else top, is_folder=True)
+    if os.path.lexists(trashed):
+        trash.move(trashed, path)
+    elif not os.path.lexists(path):
+        raise ItemError("it is not in the trash any more: restore it from a copy")
+
+
+def _restore_caption(path: Path, record: JournalRecord, store: Path, journal: Journal) -> None:
+    """Write the text back that the run replaced. Raises `ItemError`, and `StorageError` if nothing can be written."""
+    name = record["caption_file"]
+    if PurePosixPath(name).suffix.lower() not in RESTORABLE_SUFFIXES:
+        raise ItemError(f"only {', '.join(RESTORABLE_SUFFIXES)} are restored: copy its text from the journal")
+    if is_local(store):
+        resolve_inside(path, store, RESTORABLE_SUFFIXES)
+    try:
+        content = record["replaced"].encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ItemError("its text in the journal is damaged: write it yourself") from error
+    current = sidecar.read(path)
+    if current == content:
+        return
     if (None if current is None else sidecar.digest(current)) != record.get("digest"):
-        return caption_path, False
-    content = record["replaced"].encode("utf-8", "surrogateescape")
-    restored = change_record("restore", record.get("path"), record["caption_file"], current, content)
-    sidecar.write(caption_path, content, store, lambda: journal.append(store, restored))
-    return caption_path, True
+        raise ItemError(f"{'removed' if current is None else 'edited'} since: the journal keeps the older text")
+    restored = change_record("restore", record.get("path"), name, current, content)
+    sidecar.write(path, content, store, lambda: journal.append(store, restored))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset import sidecar, trash
+from ..dataset.containment import CAPTION_SUFFIXES, resolve_inside
 from ..dataset.journal import Journal, change_record, new_run_id
 from ..dataset.sidecar import StagedCaption
 from ..errors import ItemError, StorageError
@@ -34,7 +35,6 @@ from .changes import (
     normalize_caption,
 )
 from .decisions import Decision
-from .guard import CAPTION_SUFFIXES, resolve_inside
 from .library import Library, caption_text, text_of
 
 _CHUNK_ITEMS = 500  # share one sync of the disk. Between two chunks, other tabs may write

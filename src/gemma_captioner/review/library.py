@@ -15,6 +15,7 @@ from ..captions.limits import length_flags
 from ..config.settings import Settings
 from ..config.targets import states_silence
 from ..dataset import sidecar
+from ..dataset.containment import CAPTION_SUFFIXES, MEDIA_SUFFIXES, check_store_is_contained, resolve_inside
 from ..dataset.discover import Discovery, Root
 from ..errors import ItemError, StorageError
 from ..prompts.sources import exclude_control
@@ -22,7 +23,6 @@ from ..text import encodable
 from ..types import Failed, MediaItem
 from .decisions import Decision, Decisions
 from .edit_sources import EditSources
-from .guard import CAPTION_SUFFIXES, MEDIA_SUFFIXES, check_store_is_contained, resolve_inside
 from .provenance import Provenance, ProvenanceIndex
 
 

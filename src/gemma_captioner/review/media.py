@@ -14,6 +14,7 @@ from typing import Any
 
 import platformdirs
 
+from ..dataset.containment import MEDIA_SUFFIXES, resolve_inside
 from ..dataset.journal import fingerprint
 from ..errors import ItemError
 from ..media.settings import DecodeSettings
@@ -21,7 +22,6 @@ from ..media.workers import GIB, WorkerError, WorkerPool
 from ..types import MediaItem
 from . import thumbnails
 from .facts import FrameStrip, MediaFacts, facts_from
-from .guard import MEDIA_SUFFIXES, resolve_inside
 from .library import Library
 
 TYPES = {  # formats that browsers display directly

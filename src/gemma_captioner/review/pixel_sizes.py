@@ -8,13 +8,13 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from ..dataset.containment import MEDIA_SUFFIXES, resolve_inside
 from ..errors import ItemError
 from ..media.color import upright_size
 from ..media.container import open_container
 from ..media.probe import probe
 from ..media.video import video_stream
 from ..types import MediaItem
-from .guard import MEDIA_SUFFIXES, resolve_inside
 from .library import Library, ReviewItem
 from .terms import PixelSize
 from .thumbnails import with_real_path

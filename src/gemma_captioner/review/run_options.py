@@ -10,8 +10,8 @@ from ..config.option_layout import ADVANCED, COMMON, METAVARS, PANELS, VALUES
 from ..config.precedence import option_name
 from ..config.run import ClusterSettings
 from ..config.settings import Settings
+from ..dataset.containment import resolve_inside
 from ..errors import ItemError, UsageError
-from .guard import resolve_inside
 
 _KINDS = ("image", "clip")
 # Options that only the command line has, and why. Whoever may open the page must not get more than its folder.

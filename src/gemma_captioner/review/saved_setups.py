@@ -5,11 +5,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from ..dataset.containment import resolve_inside
 from ..dataset.sidecar import DOT_FOLDER, map_storage_errors
 from ..errors import ItemError, StorageError, UsageError
 from ..storage.atomic import atomic_write
 from ..text import file_error
-from .guard import resolve_inside
 
 _NAME = re.compile(r"[\w][\w .-]{0,59}")
 _SUFFIX = ".toml"
