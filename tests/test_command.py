@@ -676,3 +676,26 @@ def test_an_answer_that_adds_nothing_to_what_was_begun_is_none(command, media, s
     model = script(default=" ")
     done = command("caption", media, "--engine", "scripted", "--model", model, "--begin", "A photo of", "--json")
     assert done.code == 3 and done.json["captioned"] == 0 and captions(media) == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("caption", ".", "--engine", "scripted", "--model", "none.json"),
+        ("check", "."),
+        ("check", ".", "--media"),
+        ("split", "v.mp4", "--output", "."),
+        ("compare", ".", "--engine", "scripted", "--model", "none.json"),
+        ("restore", "RUN", "."),
+        ("review", "."),
+    ],
+)
+@pytest.mark.parametrize("name", ["check/media.jsonl", "locks"])
+def test_no_command_writes_through_a_link_of_a_strangers_dataset(command, media, tmp_path, words, name):
+    (media / "none.json").write_text("{}")
+    link = media / ".gemma-captioner" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "home")
+    done = command(*words, cwd=media)
+    assert done.code == 1 and "is a link that points outside the folder: remove it" in done.err.replace("\n", " ")
+    assert not (tmp_path / "home").exists()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_captioner.config.selection import SelectionSettings
+from gemma_captioner.dataset.containment import check_store_is_contained
 from gemma_captioner.dataset.discover import (
     EXTENSIONS,
     DiscoveredItem,
@@ -129,3 +130,32 @@ def test_where_case_is_set_aside_so_it_is_here(tmp_path, monkeypatch):
     [root] = resolve_roots([tmp_path / "c.png"], None)
     [found] = Discovery([replace(root, only=frozenset({"C.PNG"}))], SelectionSettings())
     assert isinstance(found, DiscoveredItem) and found.item.name == "c.png"
+
+
+@pytest.mark.parametrize(
+    "link", ["", "locks", "check/media.jsonl", "check/report.html", "split/v.csv", "locks/whole.lock"]
+)
+def test_a_link_in_a_strangers_dataset_leads_our_own_files_nowhere_else(tmp_path, link):
+    store = tmp_path / "set" / ".gemma-captioner" / link
+    store.parent.mkdir(parents=True)
+    (tmp_path / "set" / "train.py").touch()
+    os.symlink(tmp_path / "set", tmp_path / "linked")
+    for target in ("../" * 5 + "nowhere", tmp_path / "home", tmp_path / "set" / "train.py", *[store] * bool(link)):
+        store.symlink_to(target)
+        for folder in (tmp_path / "set", tmp_path / "linked"):
+            if link or "train" not in str(target):
+                with pytest.raises(
+                    StartError, match=r"is a link that (points outside the folder|leads to itself): remove it"
+                ):
+                    check_store_is_contained(folder)
+        store.unlink()
+    (store.parent / "a").mkdir()
+    store.symlink_to("a")
+    check_store_is_contained(tmp_path / "linked")
+
+
+def test_a_loop_of_links_is_named(tmp_path):
+    (tmp_path / ".gemma-captioner").symlink_to("b")
+    (tmp_path / "b").symlink_to(".gemma-captioner")
+    with pytest.raises(StartError, match="leads to itself"):
+        check_store_is_contained(tmp_path)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from ..check.settings import CheckSettings, TriggerSettings
 from ..config.formats import FORMATS, format_spec
 from ..config.targets import target_in_mode
-from ..dataset.containment import RESTORABLE_SUFFIXES
+from ..dataset.containment import RESTORABLE_SUFFIXES, check_store_is_contained
 from ..dataset.journal import journal_path
 from ..dataset.sidecar import DOT_FOLDER
 from ..dataset.unsearched import describe_unsearched
@@ -87,6 +87,8 @@ def check(
     if settings.media:
         require_libraries()
     [root] = resolve_roots([folder], settings.captions)
+    for place in (root.folder, root.store):  # of the page and the measurements, and of the journal
+        check_store_is_contained(place)
     scan = DatasetScan(root, settings, token_counter(settings.tokenizer), caption_format)
     trigger = None
     if trigger_settings.trigger is not None:

@@ -20,6 +20,7 @@ from ..config.prompting import PromptSettings
 from ..config.run import ClusterSettings, RunOptions
 from ..config.selection import SelectionSettings
 from ..config.settings import Settings
+from ..dataset.containment import check_store_is_contained
 from ..dataset.discover import resolve_roots
 from ..dataset.journal import new_run_id
 from ..errors import StorageError
@@ -125,6 +126,7 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     reporter = ProgressReporter(err, show=False)
     selection = exclude_control(settings.selection, roots, settings.prompting.control)
     items, files = select_sample(roots, selection, limit, reporter.log)
+    check_store_is_contained(roots[0].folder)
     html = output_options.html or page_path(roots, new_run_id())
     _check_page_writable(html)
     comparison = Comparison(items, variants, token_counter(settings.quality.tokenizer, settings.model.hf_token))

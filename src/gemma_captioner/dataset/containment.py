@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..errors import ItemError, StartError
+from ..storage.filesystem import is_local
 from .discover import EXTENSIONS
 from .sidecar import DOT_FOLDER
 
@@ -48,9 +49,39 @@ def _prefix_inside(root: Path) -> str:
 def check_store_is_contained(store: Path) -> None:
     """Raise `StartError` if a link leads the tool's own files outside the folder. A downloaded dataset may contain one.
 
-    With a link `reviews.jsonl -> ~/.profile`, for example, a shell would execute the file names of the dataset.
+    With a link `reviews.jsonl -> ~/.profile`, for example, a shell would execute the file names of the dataset. Every
+    command that writes into `.gemma-captioner` calls this first. It looks two levels deep: names below that are new.
     """
+    if not is_local(store):
+        return
     home = store / DOT_FOLDER
-    for path in (home, *(home / name for name in ("runs", "tmp", "trash", "proposals", "setups", "reviews.jsonl"))):
-        if not path.resolve().is_relative_to(store.resolve()):
-            raise StartError(f"{path} is a link that points outside the folder: remove it")
+    _check_link(home, os.path.realpath(store))
+    inside = os.path.realpath(home)
+    for entry in _entries(home):
+        _check_link(entry, inside)
+        for below in _entries(entry):
+            _check_link(below, inside)
+
+
+def _check_link(path: Path | os.DirEntry[str], inside: str) -> None:
+    """inside: the resolved folder that a link must not leave."""
+    if not path.is_symlink():
+        return
+    real, where = os.path.realpath(path), os.fspath(path)
+    if os.path.islink(real):
+        raise StartError(f"{where} is a link that leads to itself: remove it")
+    if not os.path.join(real, "").startswith(os.path.join(inside, "")):
+        raise StartError(f"{where} is a link that points outside the folder: remove it")
+
+
+def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except PermissionError as error:
+        if os.access(folder, os.X_OK):  # files in it can be opened by their name
+            where = os.fspath(folder)
+            raise StartError(f"{where} cannot be listed ({error.strerror}): change it with chmod u+r") from error
+    except OSError:  # it does not exist, or it is a file
+        pass
+    return []

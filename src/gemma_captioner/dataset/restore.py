@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import ItemError, StartError
 from ..storage.filesystem import glob_files, is_local
 from . import sidecar, trash
-from .containment import MEDIA_SUFFIXES, RESTORABLE_SUFFIXES, resolve_inside
+from .containment import MEDIA_SUFFIXES, RESTORABLE_SUFFIXES, check_store_is_contained, resolve_inside
 from .journal import Journal, JournalRecord, change_record, journal_path, new_run_id, read_journal
 from .sidecar import DOT_FOLDER
 
@@ -29,9 +29,10 @@ def restore(store: Path, run_id: str) -> Iterator[Restored]:
     path of the run's journal. Of several changes of one file, the result that is yielded last counts.
 
     Raises:
-        StartError: The run does not exist.
+        StartError: The run does not exist, or a link leads the journal outside the folder.
         StorageError: Nothing can be written.
     """
+    check_store_is_contained(store)
     run_id = Path(run_id).name.partition(".")[0]
     folder = journal_path(store, run_id).parent
     paths = glob_files(folder, "*.jsonl")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config.group import parse_duration
 from ..config.settings import Settings
+from ..dataset.containment import check_store_is_contained
 from ..dataset.discover import Root, resolve_roots
 from ..dataset.journal import journal_path, mark_complete
 from ..dataset.lock import RunLock
@@ -43,9 +44,11 @@ class Run:
 
         Raises:
             UsageError: A setting is invalid.
-            StartError: The run cannot start.
+            StartError: The run cannot start, or a link leads `.gemma-captioner` outside the folder.
         """
         self.roots = resolve_roots(paths, settings.selection.output)
+        for store in self.stores:
+            check_store_is_contained(store)
         if engine is None and _requires_model(self.roots, settings):
             Transcripts(settings, load_metadata(settings))  # errors of prompts and examples are reported first
             Context(settings)

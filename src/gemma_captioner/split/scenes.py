@@ -17,6 +17,7 @@ import av
 import av.error
 import av.logging
 
+from ..dataset.containment import check_store_is_contained
 from ..dataset.journal import fingerprint
 from ..dataset.sidecar import DOT_FOLDER, storage_error
 from ..errors import ItemError, StartError
@@ -54,6 +55,7 @@ def split(video: Path, output: Path, settings: SplitSettings) -> Iterator[Path]:
         ItemError: the video cannot be read or split.
         StartError: PySceneDetect is not installed, or nothing can be written.
     """
+    check_store_is_contained(output)
     records = output / DOT_FOLDER / "split"
     temporary = output / DOT_FOLDER / "tmp"
     if not video.is_file():
