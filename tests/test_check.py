@@ -29,6 +29,7 @@ from gemma_captioner.check.trainer_rules import ALL_RULES, TRAINER_RULES
 from gemma_captioner.check.trigger.rules import TRIGGER_RULES
 from gemma_captioner.config.targets import trainers
 from gemma_captioner.dataset.discover import resolve_roots
+from gemma_captioner.dataset.journal import Journal
 from gemma_captioner.dataset.restore import restore
 from tests.support.command import AS_UNPRIVILEGED_USER
 from tests.support.good_captions import CLEAN_CAPTIONS
@@ -515,3 +516,22 @@ def test_what_was_repaired_can_be_undone(command, tmp_path, extension, undo):
     if "restore" in undo:
         assert command("restore", done.err.split(" restore ")[1].split()[0], tmp_path).code == 0
         assert caption.read_bytes() == b"\xef\xbb\xbfA cat."
+
+
+@pytest.mark.parametrize("command_of_it", ["fix", "restore"])
+def test_an_edit_made_meanwhile_stays(tmp_path, monkeypatch, command_of_it):
+    dataset(tmp_path, bom=b"\xef\xbb\xbfA cat.")
+    scan = run_scan(tmp_path, fix=command_of_it == "restore")
+
+    def edit_after_append(self, store, record, *, append=Journal.append, **options):
+        append(self, store, record, **options)
+        (tmp_path / "bom.txt").write_text("Edited meanwhile.")
+
+    monkeypatch.setattr(Journal, "append", edit_after_append)
+    if command_of_it == "restore":
+        [file] = restore(tmp_path, scan.run_id)
+        assert "changed this caption meanwhile" in str(file.reason)
+    else:
+        scan = run_scan(tmp_path, fix=True)
+        assert ("bom.txt", "unfixable") in found(scan) and not scan.fixed
+    assert (tmp_path / "bom.txt").read_text() == "Edited meanwhile."

@@ -13,6 +13,7 @@ from gemma_captioner.dataset.journal import Journal, JournalReader, JournalRecor
 from gemma_captioner.dataset.parquet import ParquetWriter
 from gemma_captioner.errors import ItemError, StorageError
 from gemma_captioner.pipeline.writer import CaptionWriter, OutcomeWriter, TxtWriter
+from gemma_captioner.storage.filesystem import parse_path, read
 from gemma_captioner.types import Captioned, Failed, Folder, MediaItem, Skipped
 from tests.support.files import captions, journal
 
@@ -38,6 +39,16 @@ def writer(folder: Path, **settings) -> OutcomeWriter:
 
 def parts(folder: Path) -> list[Path]:
     return list(folder.glob("captions-*.parquet"))
+
+
+class Racing(Journal):
+    """A person writes the caption `edited` after the record of the tool's own caption."""
+
+    edited: Path
+
+    def append(self, store, line, *, sync=True):
+        super().append(store, line, sync=sync)
+        self.edited.write_text("By hand.")
 
 
 class FullDisk(Journal):
@@ -73,16 +84,33 @@ def test_an_overwritten_caption_is_in_the_journal(captioned, tmp_path):
 
 
 def test_a_txt_that_appears_as_it_is_written_stays(captioned, tmp_path):
-    txt = captioned.item.caption_path
-
-    class Racing(Journal):
-        def append(self, store, line, *, sync=True):
-            super().append(store, line, sync=sync)
-            txt.write_text("By hand.")
-
     with closing(Racing("run", {})) as racing, pytest.raises(sidecar.CaptionExistsError):
-        TxtWriter(racing).write(captioned, LINE, replace=False)
+        racing.edited = captioned.item.caption_path
+        TxtWriter(racing).write(captioned, LINE, expected=None)
     assert captions(tmp_path) == {"a.txt": "By hand."}
+
+
+def test_a_txt_that_changes_as_it_is_replaced_stays(captioned, tmp_path, monkeypatch):
+    Racing.edited = captioned.item.caption_path
+    captioned.item.caption_path.write_text("An old caption.")
+    monkeypatch.setattr("gemma_captioner.pipeline.writer.Journal", Racing)
+    outcomes = writer(tmp_path, existing="overwrite")
+    failed = outcomes.store(captioned, LINE)
+    outcomes.close()
+    assert isinstance(failed, Failed) and "changed this caption meanwhile" in failed.error
+    assert captions(tmp_path) == {"a.txt": "By hand."}
+    assert not list(tmp_path.glob(".gemma-captioner/tmp/*"))
+
+
+def test_a_file_in_a_store_that_changes_as_it_is_replaced_stays():
+    at = parse_path("memory://replaced/a.txt")
+    sidecar.write(at, b"old", at.parent, expected=None)
+    sidecar.write(at, b"new", at.parent, expected=b"old")
+    with pytest.raises(ItemError, match="changed this caption meanwhile"):
+        sidecar.write(at, b"newer", at.parent, expected=b"old")
+    with pytest.raises(sidecar.CaptionExistsError):
+        sidecar.write(at, b"newer", at.parent, expected=None)
+    assert read(at) == b"new"
 
 
 def test_rows_are_outcomes_once_their_file_is_written(captioned, tmp_path):
@@ -105,7 +133,7 @@ def test_what_is_held_is_stored_when_the_run_ends(captioned, tmp_path):
 def test_no_caption_is_stored_before_its_line_is_synced(captioned, tmp_path, kind):
     with closing(FullDisk("run", {})) as full, pytest.raises(StorageError):
         to_disk: CaptionWriter = kind(full)
-        to_disk.write(captioned, LINE, replace=False)
+        to_disk.write(captioned, LINE, expected=None)
         to_disk.flush()
     assert captions(tmp_path) == {} and parts(tmp_path) == []
     assert not list(tmp_path.glob(".gemma-captioner/tmp/*"))

@@ -171,5 +171,5 @@ class DatasetScan:
         codes = [code for code in found if trainer_rules.ALL_RULES[code].fixed]
         name = path.relative_to(store).as_posix()
         record = change_record("fix", name, name, content, fixed_bytes) | {"faults": codes}
-        sidecar.write(path, fixed_bytes, store, lambda: journal.append(store, record))
+        sidecar.write(path, fixed_bytes, store, lambda: journal.append(store, record), expected=content)
         self.fixed += (Finding(str(path), code) for code in codes)

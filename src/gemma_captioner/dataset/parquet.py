@@ -69,8 +69,8 @@ class ParquetWriter:
             self._pending and time.monotonic() - self._pending_since > _FLUSH_INTERVAL_S
         )
 
-    def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> None:
-        """Append the journal record and buffer the caption. replace: unused, because no row is ever replaced."""
+    def write(self, captioned: Captioned, record: JournalRecord, *, expected: bytes | None) -> None:
+        """Append the journal record and buffer the caption. expected: unused, because no row is ever replaced."""
         self._journal.append(captioned.item.store, record, sync=False)
         if not self._pending:
             self._pending_since = time.monotonic()

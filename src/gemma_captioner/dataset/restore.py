@@ -104,4 +104,4 @@ def _restore_caption(path: Path, record: JournalRecord, store: Path, journal: Jo
     if (None if current is None else sidecar.digest(current)) != record.get("digest"):
         raise ItemError(f"{'removed' if current is None else 'edited'} since: the journal keeps the older text")
     restored = change_record("restore", record.get("path"), name, current, content)
-    sidecar.write(path, content, store, lambda: journal.append(store, restored))
+    sidecar.write(path, content, store, lambda: journal.append(store, restored), expected=current)

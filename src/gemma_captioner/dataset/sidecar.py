@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from types import EllipsisType
 
 from ..errors import CaptionerError, ItemError, StorageError
 from ..storage import filesystem
@@ -32,7 +33,10 @@ def read(path: Path) -> bytes | None:
     return None
 
 
-class CaptionExistsError(Exception):
+_CHANGED = "another program changed this caption meanwhile, so it was not replaced: run the same command again"
+
+
+class CaptionExistsError(ItemError):
     """A caption exists where `write` must not replace one."""
 
 
@@ -42,31 +46,40 @@ def write(
     store: Path,
     before_rename: Callable[[], None] = lambda: None,
     *,
-    replace: bool = True,
+    expected: bytes | EllipsisType | None = ...,
 ) -> None:
     """Write `content` to a temporary file, sync it, and rename it to `path`.
 
     Args:
         store: The folder that holds `.gemma-captioner` with the temporary file.
         before_rename: Runs before the rename, or before the one atomic write to an object store.
-        replace: Whether to replace an existing caption. An empty file is always replaced.
+        expected: The content that the caller has read and may replace, read again just before the rename. None or b""
+            stands for no caption; an empty file is replaced. By default, anything is replaced.
 
     Raises:
-        CaptionExistsError: A caption exists and `replace` is false.
+        CaptionExistsError: A caption exists and none is expected.
+        ItemError: The content is not the expected one.
         CaptionerError: The errors of `storage_error`.
     """
     if not is_local(path):
         with map_storage_errors(path):
             before_rename()
+            _require_unchanged(path, expected)
             try:
-                filesystem.put(path, content, replace=replace)
+                filesystem.put(path, content, replace=bool(expected))
             except FileExistsError:
-                raise CaptionExistsError from None
+                raise CaptionExistsError(f"{path}: {_CHANGED}") from None
         return
     with staged(path, content, store) as caption:
         caption.sync()
         before_rename()
-        caption.rename(replace=replace)
+        _require_unchanged(path, expected)
+        caption.rename(replace=bool(expected))
+
+
+def _require_unchanged(path: Path, expected: bytes | EllipsisType | None) -> None:
+    if isinstance(expected, bytes) and expected and read(path) != expected:
+        raise ItemError(f"{path}: {_CHANGED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +164,11 @@ def _link_unless_exists(temp_path: Path, path: Path) -> bool:
         return True
     except FileExistsError:
         if path.stat().st_size:
-            raise CaptionExistsError from None
+            raise CaptionExistsError(f"{path}: {_CHANGED}") from None
         return False
     except OSError:  # the file system does not support links
         if path.exists() and path.stat().st_size:
-            raise CaptionExistsError from None
+            raise CaptionExistsError(f"{path}: {_CHANGED}") from None
         return False
 
 

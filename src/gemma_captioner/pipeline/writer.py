@@ -1,6 +1,7 @@
 """Writes outcomes to disk: first the journal record, then the caption, as a `.txt` or as a row of a parquet file.
 
-It does not change the text of a caption. It does not replace a caption that a person wrote during the run.
+It does not change the text of a caption. What it replaces is in the journal: a caption that appears or changes after it
+was read for that record stays.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,11 @@ class CaptionWriter(Protocol):
         """Whether enough captions are buffered for a `flush`."""
         ...
 
-    def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> Captioned | None:
-        """Store a caption. Returns None while the caption is buffered. Raises the errors of `sidecar.write`."""
+    def write(self, captioned: Captioned, record: JournalRecord, *, expected: bytes | None) -> Captioned | None:
+        """Store a caption. Returns None while the caption is buffered. Raises the errors of `sidecar.write`.
+
+        expected: The caption that it may replace, None for none.
+        """
         ...
 
     def flush(self) -> list[Captioned]:
@@ -45,14 +49,14 @@ class TxtWriter:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> Captioned:
+    def write(self, captioned: Captioned, record: JournalRecord, *, expected: bytes | None) -> Captioned:
         item = captioned.item
         sidecar.write(
             item.caption_path,
             captioned.caption.encode(),
             item.store,
             lambda: self._journal.append(item.store, record),
-            replace=replace,
+            expected=expected,
         )
         return captioned
 
@@ -93,14 +97,13 @@ class OutcomeWriter:
         item = captioned.item
         try:
             present = sidecar.read(item.caption_path) or None
-            replace = self._overwrite.allows(item)
-            if present and not replace:
+            if present and not self._overwrite.allows(item):
                 return Skipped(item, _CAPTION_EXISTS)
             record = record | {
                 "digest": sidecar.digest(captioned.caption.encode()),
                 "replaced": None if present is None else present.decode("utf-8", "surrogateescape"),
             }
-            return self._captions.write(captioned, record, replace=replace)
+            return self._captions.write(captioned, record, expected=present)
         except sidecar.CaptionExistsError:
             return Skipped(item, _CAPTION_EXISTS)
         except ItemError as error:
