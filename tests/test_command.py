@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from gemma_captioner import Settings
+from gemma_captioner.dataset import sidecar
 from tests.support.command import ForkServer
 from tests.support.files import captions, journal
 
@@ -699,3 +700,26 @@ def test_no_command_writes_through_a_link_of_a_strangers_dataset(command, media,
     done = command(*words, cwd=media)
     assert done.code == 1 and "is a link that points outside the folder: remove it" in done.err.replace("\n", " ")
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("odd", [None, 3, "x", {"a": 1}, [None, {"a": []}, 5], [[1]]], ids=repr)
+def test_a_journal_may_say_anything(command, media, script, odd):
+    """It may have come with somebody's dataset."""
+    txt = next(media.glob("01*")).with_suffix(".txt")
+    txt.write_text("A cat.")
+    known = {"kind": "caption", "path": "a.png", "caption_file": txt.name, "digest": sidecar.digest(b"A cat.")}
+    fields = "captions flags recipe media media_kind metadata transcript context replaced error run settings".split()
+    lines = [known | dict.fromkeys(fields, odd)]
+    lines += [{"kind": kind} | dict.fromkeys([*known, *fields], odd) | {"kind": kind}
+              for kind in ("run", "caption", "failure", "complete", "edit", "trash", "fix", odd)]  # fmt: skip
+    (runs := media / ".gemma-captioner" / "runs").mkdir(parents=True)
+    (runs / "1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for words in (
+        ("check", media),
+        ("export", media, "--for", "musubi", "--output", media / "musubi.jsonl"),
+        ("restore", "1", media),
+        ("caption", media, *scripted(script), "--existing", "stale"),
+        ("caption", media, *scripted(script), "--only", "flagged"),
+    ):
+        done = command(*words)
+        assert done.code in (0, 3) and "unexpected" not in done.err, (words, done.err)

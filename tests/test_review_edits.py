@@ -639,6 +639,7 @@ def test_a_difference_shows_what_went_and_came():
         (".gemma-captioner/trash/RUN/../a.png.deleted", "../a.png", False),
         (".gemma-captioner/trash/RUN/a.png.deleted", "/etc/a.png", False),
         ("a.png", "b.png", False),
+        ("a.png", "a.png", False),
     ],
 )
 def test_a_journal_of_a_strangers_dataset_moves_no_files_about(place, of, is_trash):

@@ -239,6 +239,9 @@ def unfinished_run(store: Path) -> JournalRecord | None:
 class CaptionRecord:
     """How the tool made a caption."""
 
+    path: str  # the name of the media file
+    caption_file: str
+    digest: str  # of the caption
     settings_hash: str
     media: str  # the fingerprint of the media file
     kind: Kind  # by content
@@ -250,6 +253,43 @@ class CaptionRecord:
     context: str | None = None  # the digest of the references and source images that the model saw
 
 
+def parse_caption_record(record: JournalRecord, run: str = "") -> CaptionRecord | None:
+    """Return None for a record of another kind. A journal may come from anybody: a field of a wrong type is ignored."""
+    match record:
+        case {"kind": "caption", "path": str(path), "caption_file": str(file), "digest": str(digest)}:
+            captions = _strings(record, "captions")
+            return CaptionRecord(
+                path,
+                file,
+                digest,
+                settings_hash=_string(record, "recipe") or "",
+                media=_string(record, "media") or "",
+                kind="clip" if record.get("media_kind") == "clip" else "image",
+                flags=_strings(record, "flags"),
+                captions=captions if len(captions) > 1 else (),
+                run=run,
+                metadata=_string(record, "metadata"),
+                transcript=_string(record, "transcript"),
+                context=_string(record, "context"),
+            )
+    return None
+
+
+def list_field(record: JournalRecord, key: str) -> list[Any]:
+    """Return the list under `key`, [] for any other type."""
+    value = record.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _strings(record: JournalRecord, key: str) -> tuple[str, ...]:
+    return tuple(value for value in list_field(record, key) if isinstance(value, str))
+
+
+def _string(record: JournalRecord, key: str) -> str | None:
+    value = record.get(key)
+    return value if isinstance(value, str) else None
+
+
 class History:
     """The journals of a store: how each caption was made, and which items failed last."""
 
@@ -259,6 +299,9 @@ class History:
         self._unfinished: dict[str, JournalRecord] = {}  # run id -> the selection settings of the run
         run = ""
         for record in read_journals(store):
+            if (made := parse_caption_record(record, run)) is not None:
+                self._records[made.caption_file, made.digest] = made
+                self._failed.discard(made.path)
             match record:
                 case {"kind": "run"}:
                     run = str(record.get("run")).partition(".")[0]
@@ -269,20 +312,6 @@ class History:
                     ended = self._unfinished.pop(completed, {})
                     for earlier in [r for r in self._unfinished if _replaces_alike(self._unfinished[r], ended)]:
                         del self._unfinished[earlier]
-                case {"kind": "caption", "path": path, "caption_file": str(file), "digest": str(digest)}:
-                    captions = record.get("captions", [])
-                    self._records[file, digest] = CaptionRecord(
-                        record.get("recipe", ""),
-                        record.get("media", ""),
-                        record.get("media_kind", "image"),
-                        tuple(record.get("flags", ())),
-                        tuple(captions) if len(captions) > 1 else (),
-                        run,
-                        record.get("metadata"),
-                        record.get("transcript"),
-                        record.get("context"),
-                    )
-                    self._failed.discard(str(path))
                 case {"kind": "failure", "path": str(path)}:
                     self._failed.add(path)
 

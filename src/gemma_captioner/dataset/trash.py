@@ -35,10 +35,10 @@ def is_trash(path: str, *, of: str) -> bool:
 
     # clips/.gemma-captioner/trash/RUN/day1/a.mp4.deleted, of clips/day1/a.mp4 -> yes
     """
-    parent, _, inside = f"/{path}".rpartition(f"/{DOT_FOLDER}/trash/")
+    parent, separator, inside = f"/{path}".rpartition(f"/{DOT_FOLDER}/trash/")
     name, of = inside.partition("/")[2].removesuffix(".deleted"), f"/{of}"
     names = (name, re.sub(r"[.][0-9]+$", "", name))
-    return ".." not in of[len(parent) :].split("/") and of in [f"{parent}/{one}" for one in names]
+    return bool(separator) and ".." not in of[len(parent) :].split("/") and of in [f"{parent}/{one}" for one in names]
 
 
 def _relative_to_store(store: Path, path: Path) -> str:

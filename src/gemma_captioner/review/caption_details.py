@@ -3,12 +3,11 @@
 from typing import Any
 
 from ..config.settings import Settings
-from ..dataset.journal import JournalRecord
+from ..dataset.journal import JournalRecord, list_field
 from ..media.settings import DecodeSettings
 from ..pipeline.decoding import decode_settings
 from ..text import encodable
 from .library import ReviewItem
-from .provenance import list_field
 
 
 def describe_provenance(entry: ReviewItem) -> list[tuple[str, str]]:

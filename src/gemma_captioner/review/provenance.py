@@ -6,14 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.settings import Settings
-from ..dataset.journal import JournalReader, JournalRecord, read_journal, read_line
+from ..dataset.journal import JournalReader, JournalRecord, parse_caption_record, read_journal, read_line
 from ..dataset.sidecar import DOT_FOLDER
-
-
-def list_field(line: JournalRecord, key: str) -> list[Any]:
-    """Return the list under `key`, [] for any other type: a downloaded journal may contain anything."""
-    value = line.get(key)
-    return value if isinstance(value, list) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +51,10 @@ class ProvenanceIndex:
 
     def _add(self, run: Path) -> None:
         for at, line in self._readers.setdefault(run, JournalReader(run)).read():
+            if (made := parse_caption_record(line)) is not None:
+                self._captioned[made.caption_file, made.digest] = Provenance(run, at, made.flags)
+                self._failed.pop(made.path, None)
             match line:
-                case {"kind": "caption", "path": str(path), "caption_file": str(file), "digest": str(digest)}:
-                    flags = (flag for flag in list_field(line, "flags") if isinstance(flag, str))
-                    self._captioned[file, digest] = Provenance(run, at, tuple(flags))
-                    self._failed.pop(path, None)
                 case {"kind": "failure", "path": str(path), "error": str(error)}:
                     self._failed[path] = error
 
