@@ -87,9 +87,9 @@ def restore(
     folder: Annotated[str, Parameter(help="The folder that was captioned, or the `--output` of that run.")] = ".",
     /,
 ) -> int:
-    """Restore the captions that a run overwrote, except those edited since, and the files it moved to the trash.
+    """Restore the captions that a run overwrote, except those edited since.
 
-    If a caption or file was not restored, the exit code is 3.
+    Also moves back what `review` moved to the trash. If a file was not restored, the exit code is 3.
     """
     from ..dataset.restore import restore as restored
 
