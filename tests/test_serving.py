@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -157,3 +158,11 @@ def test_closing_twice_and_a_server_that_will_not_end(mark, monkeypatch):
     served.close()
     served.close()
     assert not living(mark)
+
+
+def test_the_log_of_a_server_shows_no_secret(monkeypatch):
+    monkeypatch.setenv("UPSTREAM_TOKEN", "s3cret-inherited")
+    command = 'echo "fatal: s3cret-given $UPSTREAM_TOKEN s3cret-key" # --api-key s3cret-key'
+    with closing(ServerProcess(command, secrets=["s3cret-given"])) as served, pytest.raises(ServerError) as error:
+        served.wait_until_ready(lambda: False, 60)
+    assert "fatal: [hidden] [hidden] [hidden]" in str(error.value) and "s3cret-key" not in str(error.value)

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import psutil
 
-from ...errors import ServerError, UsageError, redact_credentials
+from ...errors import ServerError, UsageError, known_secrets, redact_credentials
 
 _POLL_INTERVAL_S = 0.2
 _GRACE_PERIOD_S = 10.0  # between SIGTERM and SIGKILL
@@ -63,13 +63,18 @@ def render_command(command: str, *, model: str, port: int) -> str:
 class ServerProcess:
     """A running server. An unnamed temporary file keeps its output for error messages."""
 
-    def __init__(self, command: str) -> None:
-        """Start a shell command. Raises `UsageError` on Windows."""
+    def __init__(self, command: str, *, secrets: Sequence[str] = ()) -> None:
+        """Start a shell command. Raises `UsageError` on Windows.
+
+        Args:
+            secrets: Not to show in messages, besides those that the command and its environment name.
+        """
         if os.name == "nt":
             raise UsageError(
                 "--serve and --engine vllm require Linux or macOS: start the server yourself, and use --engine server"
             )
-        self.display_command = redact_credentials(command)
+        self._secrets = [*known_secrets(command, os.environ), *secrets]
+        self.display_command = redact_credentials(command, self._secrets)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the server runs
         self._process = subprocess.Popen(
             command,
@@ -108,8 +113,9 @@ class ServerProcess:
             raise NotImplementedError
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
-        lines = summarize_log(text.splitlines())
-        return ". From its log:\n" + redact_credentials("\n".join(lines)) if lines else ". Its log is empty"
+        if not (lines := summarize_log(text.splitlines())):
+            return ". Its log is empty"
+        return ". From its log:\n" + redact_credentials("\n".join(lines), self._secrets)
 
     def close(self) -> None:
         """Stop all of its processes, first with SIGTERM, then with SIGKILL. It is safe to call this twice."""
