@@ -58,6 +58,16 @@ def test_rows_say_what_the_txt_would(command, media, tmp_path, script):
     assert rows(out) == made
 
 
+def test_rows_are_written_where_a_run_wrote_txt_files(command, media, tmp_path, script):
+    said = ("caption", media, "--output", tmp_path / "out", "--engine", "scripted", "--model", script())
+    command(*said, "--name", "full")
+    before = captions(tmp_path / "out")
+    done = command(*said, *AS_ROWS)
+    assert done.json["captioned"] == len(before) == len(rows(tmp_path / "out")) == 8
+    assert captions(tmp_path / "out") == before
+    assert command(*said, *AS_ROWS).json["skipped"] == 8
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -14,7 +14,7 @@ from ..dataset import sidecar
 from ..dataset.journal import Journal, JournalRecord
 from ..dataset.parquet import ParquetWriter
 from ..errors import ItemError, StorageError
-from ..types import Captioned, Failed, Outcome, Skipped
+from ..types import Captioned, Failed, MediaItem, Outcome, Skipped
 from .planner import OverwritePolicy
 
 _CAPTION_EXISTS = "a caption was written there during the run"
@@ -26,6 +26,10 @@ class CaptionWriter(Protocol):
     @property
     def is_flush_due(self) -> bool:
         """Whether enough captions are buffered for a `flush`."""
+        ...
+
+    def present(self, item: MediaItem) -> bytes | None:
+        """Return the caption that the item has in this format, or None. Raises the errors of `sidecar.read`."""
         ...
 
     def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> Captioned | None:
@@ -44,6 +48,9 @@ class TxtWriter:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+
+    def present(self, item: MediaItem) -> bytes | None:
+        return sidecar.read(item.caption_path) or None
 
     def write(self, captioned: Captioned, record: JournalRecord, *, replace: bool) -> Captioned:
         item = captioned.item
@@ -92,7 +99,7 @@ class OutcomeWriter:
         """
         item = captioned.item
         try:
-            present = sidecar.read(item.caption_path) or None
+            present = self._captions.present(item)
             replace = self._overwrite.allows(item)
             if present and not replace:
                 return Skipped(item, _CAPTION_EXISTS)
