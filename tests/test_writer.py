@@ -88,8 +88,8 @@ def test_rows_are_outcomes_once_their_file_is_written(captioned, tmp_path):
     outcomes = writer(tmp_path, captions_to="parquet")
     assert outcomes.store(captioned, LINE) is None and parts(tmp_path) == []
     assert [line["kind"] for line in journal(tmp_path)] == ["run", "caption"]
-    assert outcomes.flush() == [captioned] and len(parts(tmp_path)) == 1
-    assert outcomes.flush() == []
+    assert list(outcomes.flush()) == [captioned] and len(parts(tmp_path)) == 1
+    assert list(outcomes.flush()) == []
     outcomes.close()
 
 
@@ -97,7 +97,7 @@ def test_a_row_is_written_where_there_is_a_txt(captioned, tmp_path):
     captioned.item.caption_path.write_text("By hand.")
     outcomes = writer(tmp_path, captions_to="parquet")
     assert outcomes.store(captioned, LINE) is None
-    assert outcomes.flush() == [captioned]
+    assert list(outcomes.flush()) == [captioned]
     outcomes.close()
     assert captions(tmp_path) == {"a.txt": "By hand."} and len(parts(tmp_path)) == 1
     assert [line["replaced"] for line in journal(tmp_path)[1:]] == [None]
@@ -108,6 +108,7 @@ def test_what_is_held_is_stored_when_the_run_ends(captioned, tmp_path):
     outcomes.store(captioned, LINE)
     outcomes.close()
     assert len(parts(tmp_path)) == 1
+    assert list(outcomes.take_stored()) == [captioned] and list(outcomes.take_stored()) == []
 
 
 @pytest.mark.parametrize("kind", [TxtWriter, ParquetWriter])

@@ -3,7 +3,8 @@
 It does not change the text of a caption. It does not replace a caption that a person wrote during the run.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -79,6 +80,7 @@ class OutcomeWriter:
         self._write_errors: dict[Path, str | None] = {}  # by store
         self._journal = Journal(run_id, _header(settings))
         self._captions = WRITERS[settings.selection.captions_to](self._journal)
+        self._stored: deque[Captioned] = deque()  # on disk, and not yielded yet
 
     def write_error(self, store: Path) -> str | None:
         """Return why this store cannot be written, or None. Raises `StorageError` if it is the only store."""
@@ -128,14 +130,20 @@ class OutcomeWriter:
     def is_flush_due(self) -> bool:
         return self._captions.is_flush_due
 
-    def flush(self) -> list[Captioned]:
-        """Store the buffered captions, and return them. Raises `StorageError`."""
-        return self._captions.flush()
+    def flush(self) -> Iterator[Captioned]:
+        """Store the buffered captions, and yield them. Raises `StorageError`."""
+        self._stored.extend(self._captions.flush())
+        yield from self.take_stored()
+
+    def take_stored(self) -> Iterator[Captioned]:
+        """Yield the captions on disk that `flush` has not yielded, because `close` stored them or the run ended."""
+        while self._stored:
+            yield self._stored.popleft()
 
     def close(self) -> None:
         """Store the buffered captions and close the journal. Call it also when the run ends early."""
         try:
-            self.flush()
+            self._stored.extend(self._captions.flush())
         finally:
             self._journal.close()
 
