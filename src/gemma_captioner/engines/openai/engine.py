@@ -162,7 +162,7 @@ class ServerEngine:
             else:
                 command = render_command(self._server.serve, model=self.model, port=self.endpoint.port)
                 secrets = (self.endpoint.key,) if self.endpoint.key else ()
-                server_process = on_error.enter_context(closing(ServerProcess(command, secrets=secrets)))
+                server_process = on_error.enter_context(closing(ServerProcess(command, secrets=secrets, log=self._log)))
                 self._log(f"waiting until this server answers: {server_process.display_command}")
                 server_process.wait_until_ready(
                     self.client.is_up, parse_duration(self._server.wait_for_server or _STARTUP_TIMEOUT)
