@@ -49,11 +49,11 @@ class FormatSpec:
         return f"{prompt}\n\n{self.instructions.replace('{', '{{').replace('}', '}}')}"
 
 
-def read_text(path: Path) -> str:
+def read_utf8(path: Path) -> str:
     return path.expanduser().read_text(encoding="utf-8-sig")
 
 
-def format_spec(name: str | None, read: Callable[[Path], str] = read_text) -> FormatSpec:
+def format_spec(name: str | None, read: Callable[[Path], str] = read_utf8) -> FormatSpec:
     """Return the format that --format names, or that a file describes. Raises `UsageError` if it is not a schema."""
     if name in (None, "prose"):
         return FormatSpec("prose")

@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..text import path_error, suggest
 from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
-from .formats import FormatSpec, format_spec, read_text
+from .formats import FormatSpec, format_spec, read_utf8
 from .group import SettingsGroup, journal_name
 from .model import AUTO, DEFAULT_MODEL, ModelSettings, ServerSettings
 from .precedence import merge_layers
@@ -108,7 +108,7 @@ class Settings(SettingsGroup):
     @cached_property
     def format(self) -> FormatSpec:
         """The format of the captions. Raises `UsageError` if its file cannot be read."""
-        return format_spec(self.quality.format, self._read_text)
+        return format_spec(self.quality.format, self._read_utf8)
 
     @cached_property
     def prompts(self) -> dict[Kind, tuple[str, ...]]:
@@ -118,7 +118,7 @@ class Settings(SettingsGroup):
         """
         common = self.prompting.prompt
         if self.prompting.prompt_file is not None:
-            common = (_read_prompt(self.prompting.prompt_file, self._read_text),)
+            common = (_read_prompt(self.prompting.prompt_file, self._read_utf8),)
         default = {"image": IMAGE_PROMPT, "clip": CLIP_PROMPT} if self.format.name == "prose" else FORMAT_PROMPTS
         if self.prompting.control:
             default = {"image": EDIT_PROMPT, "clip": EDIT_PROMPT.replace("images", "images or clips")}
@@ -166,10 +166,10 @@ class Settings(SettingsGroup):
             )
         return settings
 
-    def _read_text(self, path: Path) -> str:
+    def _read_utf8(self, path: Path) -> str:
         """Read a file once: copies of the settings, here or on another machine, do not need it."""
         if path not in self._texts:
-            self._texts[path] = read_text(path)
+            self._texts[path] = read_utf8(path)
         return self._texts[path]
 
     def with_model(self, name: str) -> Self:
