@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..compare.shared_engine import SharedEngine, SharedModel
 from ..config.settings import Settings
+from ..engines import session_key
 from ..errors import CaptionerError, redact_token
 from ..executors.local import Run
 from ..executors.stats import RunStats
@@ -194,12 +195,8 @@ class RunController:
 
     def _engine(self, settings: Settings) -> SharedEngine:
         """Reuse the loaded model if it was planned for the same settings."""
-        prompting = settings.prompting
-        same = (
-            settings.model, settings.server, settings.sampling,
-            prompting.order, prompting.system, prompting.begin, prompting.examples, prompting.control,
-            settings.max_new_tokens("image"), settings.max_new_tokens("clip"),
-        )  # fmt: skip
+        tokens = [settings.max_new_tokens(kind) for kind in settings.prompts]
+        same = session_key(settings), settings.sampling.frames, tokens
         if self._loaded is None or self._loaded[0] != same:
             if self._loaded is not None:
                 self._loaded[1].close()
