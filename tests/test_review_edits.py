@@ -599,8 +599,66 @@ ONE = "A red cat. The image is blurry! It sits."
     ],
 )  # fmt: skip
 def test_operations(empty, name, inputs, after):
-    changes = plan_changes(library_of(empty, {"a.png": ONE, "b.png": ""}).present(), name, inputs)
-    assert [change.draft.text for change in changes] == ([] if after is None else [after])
+    plan = plan_changes(library_of(empty, {"a.png": ONE, "b.png": ""}).present(), name, inputs)
+    assert [change.draft.text for change in plan.changes] == ([] if after is None else [after])
+
+
+FLUX2 = (
+    '{"scene":"A red cat sits. It is blurry.","subjects":[{"description":"a cat","position":"left","action":"sits"}],'
+    '"style":"photo","lighting":"soft","mood":"calm","background":"a wall","composition":"centered"}'
+)
+H3 = "\n\n".join((
+    "integrated_multimodal_description: [Shot 1] A red cat.", "overall_soundscape: Rain.", "non_diegetic_music: N/A",
+))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "old", "new"),
+    [
+        ("prepend (prefix)", Inputs("photo of "), "A red", "photo of A red"),
+        ("trigger", Inputs("ohwx"), "A red", "ohwx A red"),
+        ("trigger", Inputs("cat"), "", ""),
+        ("find and replace", Inputs("red", "blue"), "red", "blue"),
+    ],
+)
+@pytest.mark.parametrize("caption", [FLUX2, H3])
+def test_operations_on_structured_captions_keep_their_format(empty, caption, name, inputs, old, new):
+    plan = plan_changes(library_of(empty, {"a.png": caption}).present(), name, inputs)
+    assert [change.draft.text for change in plan.changes] == ([caption.replace(old, new)] if old else [])
+    assert plan.left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("remove sentence", Inputs("blurry|Rain", is_regex=True)),
+        ("add tag", Inputs("solo")),
+        ("add tag first", Inputs("solo")),
+        ("remove tag", Inputs('"mood":"calm"')),
+        ("rename tag", Inputs('"mood":"calm"', "solo")),
+        ("sort tags", Inputs()),
+    ],
+)
+def test_operations_on_words_and_tags_leave_structured_captions_out(empty, name, inputs):
+    plan = plan_changes(library_of(empty, {"a.png": FLUX2, "b.png": "z, a. It is blurry."}).present(), name, inputs)
+    assert {change.entry.number for change in plan.changes} <= {1} and list(plan.left_out) == [0]
+    assert "flux2" in plan.left_out[0]
+
+
+@pytest.mark.parametrize(
+    ("caption", "name", "inputs", "reason"),
+    [
+        (FLUX2, "find and replace", Inputs("red", 'the "red"'), "JSON"),
+        (FLUX2, "find and replace", Inputs("scene", "place"), "scene"),
+        (FLUX2, "find and replace", Inputs(r"\Z", " The end.", is_regex=True), "JSON"),
+        ('{"seed": 3}', "find and replace", Inputs('"', "'"), "JSON"),
+        (H3, "find and replace", Inputs("overall_soundscape", "sound"), "overall_soundscape"),
+        (FLUX2 + " The end.", "prepend (prefix)", Inputs("photo of "), "outside"),
+    ],
+)
+def test_a_change_that_would_break_a_structured_caption_is_left_out(empty, caption, name, inputs, reason):
+    plan = plan_changes(library_of(empty, {"a.png": caption}).present(), name, inputs)
+    assert plan.changes == [] and reason in plan.left_out[0]
 
 
 def test_a_replacement_that_makes_no_sense_is_told(empty):
@@ -611,8 +669,8 @@ def test_a_replacement_that_makes_no_sense_is_told(empty):
 
 def test_many_at_once_are_one_step(library, edits):
     before = captions(library.root.folder)
-    changes = plan_changes(library.present(), "prepend (prefix)", Inputs("photo of "))
-    done = edits.save((change.draft for change in changes), tab_id="me")
+    plan = plan_changes(library.present(), "prepend (prefix)", Inputs("photo of "))
+    done = edits.save((change.draft for change in plan.changes), tab_id="me")
     assert done.summary == "8 saved" and len(done.numbers) == 8
     assert all(text.startswith("photo of ") for text in captions(library.root.folder).values())
     assert edits.undo("me").summary == "undone: 8 saved"
