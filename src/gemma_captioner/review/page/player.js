@@ -52,7 +52,7 @@ export default {
       cancelAnimationFrame(this.drawn);
       if (!clip) return;
       clip.muted = this.muted; // as for the clip before
-      Object.assign(this, { paused: clip.paused, time: clip.currentTime, seen: clip.duration || 0 });
+      Object.assign(this, { paused: clip.paused, time: clip.currentTime, seen: Number.isFinite(clip.duration) ? clip.duration : 0 });
       if (!clip.paused) this.drawn = requestAnimationFrame(this.follow);
     },
     share(seconds) {
