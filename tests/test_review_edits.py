@@ -183,6 +183,30 @@ def test_two_at_once_lose_nothing(library, edits, media):
     assert [line["kind"] for line in journal(media) if "By" in str(line)] == []  # neither was written over the other
 
 
+class _InterruptedSteps(list):
+    """Undoes in another thread, once, when somebody looks whether there are steps."""
+
+    def __init__(self, edits: Edits) -> None:
+        super().__init__(edits._undo["me"])
+        self.other = threading.Thread(target=edits.undo, args=("me",))
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        if not self.other.ident:
+            self.other.start()
+            self.other.join(0.2)  # it waits for the lock that long
+        return count
+
+
+@pytest.mark.parametrize("look", [Edits.undo, Edits.next_undo])
+def test_a_step_that_another_thread_undoes_meanwhile(library, edits, look):
+    edits.save([draft(library, 0, "Mine.")], tab_id="me")
+    steps = edits._undo["me"] = _InterruptedSteps(edits)
+    assert look(edits, "me")
+    steps.other.join()
+    assert edits.next_undo("me") == 0 and edits.next_redo("me") == 1
+
+
 def test_undo_takes_back_no_later_decision_of_somebody_else(library, edits, media):
     """In another tab, or on another server; one's own is undone."""
     conflict = {0: "the decision changed in the meantime: check it, then try again"}
