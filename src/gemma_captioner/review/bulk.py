@@ -116,7 +116,7 @@ def plan_changes(
         if caption.digest is None or entry.access_error is not None:
             continue
         try:
-            after = _changed(caption.text, operation, inputs, structured_format(caption.text, spec))
+            after = _changed(caption.text, operation, inputs, spec)
         except FormatError as error:
             plan.left_out[entry.number] = str(error)
             continue
@@ -125,19 +125,20 @@ def plan_changes(
     return plan
 
 
-def _changed(text: str, operation: Operation, inputs: Inputs, structured: CaptionFormat[Any] | None) -> str:
-    """structured: the format of a structured caption. Raises `FormatError` if the operation cannot change it."""
-    if structured is not None and operation.affix is not None:
+def _changed(text: str, operation: Operation, inputs: Inputs, spec: FormatSpec) -> str:
+    """Raises `FormatError` for a structured caption that the operation cannot change."""
+    if operation.affix is not None and (structured := structured_format(text, spec)) is not None:
         content = parse_structured(text, structured)
         affixed = structured.add_affixes(content, **{operation.affix: inputs.text})
         return text if affixed == content else structured.render(affixed)
     lines = text.splitlines()
     changed = [operation.change(line, inputs) if line.strip() else line for line in lines]
-    after = text if changed == lines else normalize_caption("\n".join(changed), text.encode())
-    if after != text:
-        if structured is not None and not operation.structure_safe:
-            raise FormatError(f"this operation is not for captions of the format {structured.name}")
-        _refuse_damage(text, after, structured)
+    if changed == lines:
+        return text
+    if (structured := structured_format(text, spec)) is not None and not operation.structure_safe:
+        raise FormatError(f"this operation is not for captions of the format {structured.name}")
+    after = normalize_caption("\n".join(changed), text.encode())
+    _refuse_damage(text, after, structured)
     return after
 
 

@@ -1,5 +1,6 @@
 """A dialog that changes many captions: choose an operation, preview it, apply it as one undo step."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from ...errors import UsageError
 from ...text import counted, encodable
 from ..bulk import OPERATIONS, BulkPlan, Inputs, plan_changes
 from .components import DiffList
+from .latest import LatestOnly
 
 if TYPE_CHECKING:
     from .tab import ReviewTab
@@ -21,6 +23,7 @@ class BulkEditDialog:
         self._tab = tab
         self._numbers: list[int] = []
         self._plan = BulkPlan()
+        self._plans: LatestOnly[BulkPlan | str] = LatestOnly(self._prepare, self._show)
         self._first = 0
         with ui.dialog() as self._dialog, ui.card().classes("sheet"):
             self._title = ui.label().classes("sheet-title").props("role=heading aria-level=1")
@@ -61,14 +64,28 @@ class BulkEditDialog:
         self._replacement.set_visibility(bool(operation.replacement_label))
         self._regex.set_visibility(operation.searches)
         self._case.set_visibility(operation.searches)
+        self._apply.set_enabled(False)  # until its plan is shown
+        self._plans.request()
+
+    def _prepare(self) -> Callable[[], BulkPlan | str]:
+        """Return the work, in a thread, that plans what the fields say now: its result is a plan or an error."""
+        name, review_state = self._name.value, self._tab.review_state
         inputs = Inputs(self._text.value or "", self._replacement.value or "", self._regex.value, self._case.value)
-        try:
-            entries = [self._tab.review_state.library[number] for number in self._numbers]
-            self._plan = plan_changes(entries, self._name.value, inputs, self._tab.review_state.settings.format)
-            message = self._summary() if inputs.text or operation.bare else "Enter a text to preview the changes"
-        except UsageError as error:
-            self._plan, message = BulkPlan(), str(error)
-        self._status.text = encodable(message)
+        entries = [review_state.library[number] for number in self._numbers]
+
+        def work() -> BulkPlan | str:
+            if not inputs.text and not OPERATIONS[name].bare:
+                return "Enter a text to preview the changes"
+            try:
+                return plan_changes(entries, name, inputs, review_state.settings.format)
+            except UsageError as error:
+                return str(error)
+
+        return work
+
+    def _show(self, planned: BulkPlan | str) -> None:
+        self._plan = planned if isinstance(planned, BulkPlan) else BulkPlan()
+        self._status.text = encodable(self._summary() if isinstance(planned, BulkPlan) else planned)
         self._apply.set_enabled(bool(self._plan.changes))
         self._apply.text = f"Change {counted(len(self._plan.changes), 'caption')}"
         self._turn(-self._first)
