@@ -189,6 +189,20 @@ def test_a_clip_whose_header_has_no_duration_can_be_moved(user):
     assert user.page_errors == []
 
 
+def test_the_preview_of_many_names_what_it_leaves_out(user):
+    user.press("b")
+    user.find(".sheet [aria-label=Find]").fill('"')
+    expect(user.find(".sheet [role=status]")).to_contain_text(
+        f"0 captions would change; left out: 1 structured caption ({NAMES[2]}: the result is not valid JSON)"
+    )
+    expect(user.find(".sheet .do-apply")).to_be_disabled()
+    user.find(".sheet [aria-label=Find]").fill("caption of")
+    expect(user.find(".sheet .do-apply")).to_have_text("Change 3 captions")
+    expect(user.find(".sheet .do-apply")).to_be_enabled()
+    user.press("Escape")
+    expect(user.find(".q-dialog")).to_have_count(0)
+
+
 def test_structured_captions_are_fields(folder, user):
     """What is typed in a field is saved as any text is; the rest of the caption stays as it was; `u` takes it back."""
     path = (folder / NAMES[2]).with_suffix(".txt")
