@@ -13,7 +13,7 @@ from . import tags
 from .changes import Draft, normalize_caption
 from .library import ReviewItem
 from .patterns import compile_pattern, search, substitute, with_time_limit
-from .structure import parse_structured, structured_format
+from .structure import format_problem, parse_structured, structured_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +148,8 @@ def _refuse_damage(before: str, after: str, structured: CaptionFormat[Any] | Non
         raise FormatError("the result is not valid JSON")
     if structured is None:
         return
-    try:
-        parse_structured(before, structured)
-    except FormatError:
-        return
-    parse_structured(after, structured)
+    if (problem := format_problem(after, structured)) and not format_problem(before, structured):
+        raise FormatError(problem)
 
 
 def _is_object(text: str) -> bool:

@@ -87,13 +87,16 @@ def parse_structured(text: str, caption_format: CaptionFormat[Any], duration_s: 
     return content
 
 
-def problem_of(text: str, spec: FormatSpec, duration_s: float | None = None) -> str:
-    """Return the problem that `check` would report for a structured caption; "" if there is none."""
-    caption_format = structured_format(text, spec)
-    if caption_format is None:
-        return ""
+def format_problem(text: str, caption_format: CaptionFormat[Any], duration_s: float | None = None) -> str:
+    """Return why a structured caption does not fit its format; "" if it does."""
     try:
         parse_structured(text, caption_format, duration_s)
     except FormatError as error:
         return str(error)
     return ""
+
+
+def problem_of(text: str, spec: FormatSpec, duration_s: float | None = None) -> str:
+    """Return the problem that `check` would report for a structured caption; "" if there is none."""
+    caption_format = structured_format(text, spec)
+    return "" if caption_format is None else format_problem(text, caption_format, duration_s)
