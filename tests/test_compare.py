@@ -12,9 +12,10 @@ import pytest
 
 from gemma_captioner.compare.sample import evenly_spaced
 from gemma_captioner.compare.shared_engine import SharedEngine, SharedModel
-from gemma_captioner.compare.variants import MAX_VARIANTS, Axes, build_variants, group_by_model
+from gemma_captioner.compare.variants import MAX_VARIANTS, Axes, Variant, build_variants, group_by_model
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.engines import session_key
 from gemma_captioner.errors import UsageError
 from gemma_captioner.types import Frames, MediaItem, Request
 from tests.support.command import Command
@@ -91,6 +92,29 @@ def test_variants_are_the_product_with_those_of_a_model_together():
     assert (of_a.model.model, of_b.model.model) == ("a", "b")
     assert of_a.sampling.frames == 8 and of_a.max_new_tokens("clip") == 256  # what the most demanding takes
     assert set(of_a.prompts["clip"]) == {"One.", wan.prompts["clip"][0]}
+
+
+@pytest.mark.parametrize(
+    ("values", "is_shared"),
+    [
+        ({"prompt": "Another.", "frames": 5, "max_new_tokens": 9, "fps": 1.0, "trigger": "ohwx"}, True),
+        *(
+            ({name: value}, False)
+            for name, value in {
+                "model": "b", "quantize": "8bit", "order": "text-first", "system": "Be brief.", "begin": "A",
+                "examples": "shots", "control": "sources", "timestamps": True, "audio": "on", "for": "musubi:ltx",
+                "span": "head:4.5", "api_key_env": "MY_KEY", "base_url": "http://localhost:1",
+            }.items()
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_variants_share_a_model_if_its_session_reads_the_same(values, is_shared):
+    layers = {"model": "a", "prompt": "One."}, {"model": "a", "prompt": "One."} | values
+    variants = [Variant(layer["model"], "", (layer,), Settings.from_dict(layer)) for layer in layers]
+    assert len(list(group_by_model(variants))) == (1 if is_shared else 2)
+    first, second = (session_key(variant.settings) for variant in variants)
+    assert (first == second) == is_shared
 
 
 def test_what_is_not_an_axis_is_as_the_config_has_it():

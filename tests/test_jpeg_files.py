@@ -130,6 +130,14 @@ def test_what_fits_depends_on_the_size_that_the_model_uses(tmp_path):
     assert not sent(saved(noise, quality=100), (200, 200), 2)  # as many bytes as pixels
 
 
+def test_an_orientation_counts_as_for_the_decoder(tmp_path):
+    """Not in XMP, and not out of range."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    for metadata in ({"exif": b"", "xmp": xmp}, {"exif": exif(9)}):
+        (tmp_path / "photo.jpg").write_bytes(saved(**metadata))
+        assert jpeg_to_send(tmp_path / "photo.jpg", (64, 64), 1) is not None, metadata
+
+
 def test_a_damaged_file_is_never_sent():
     data = saved()
     for cut in (3, 100, len(data) // 2):

@@ -16,12 +16,13 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media import native_log
-from gemma_captioner.media.decode import decode
+from gemma_captioner.media.decode import decode, or_failed
 from gemma_captioner.media.probe import probe_audio
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.workers import GIB, WorkerPool
-from gemma_captioner.types import MediaItem
+from gemma_captioner.types import Failed, MediaItem
 from tests.test_images import SIZE, chunk, far, frames_of, picture, png, read
+from tools.fuzz_decoders import shorten
 
 
 def bmp(depth: int, rows: bytes, *, header: int = 40, compression: int = 0, masks: bytes = b"", palette: bytes = b""):
@@ -444,3 +445,14 @@ def test_chromium_shows_the_same(tmp_path):
     expected = f"{count} files, {count} decoded, {count} compared, 0 differ, 0 refused though shown"
     assert done.stdout.startswith(expected), done.stdout + done.stderr
     assert "<table" in (tmp_path / "sheet.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", [ValueError, OverflowError])
+def test_the_fuzzer_tells_the_exceptions_of_decoders_apart(kind):
+    def broken():
+        raise kind("no more")
+
+    failed = or_failed(MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path()), broken)
+    assert isinstance(failed, Failed)
+    assert shorten(failed.error).startswith(f"cannot decode ({kind.__name__}: no more)")
+    assert shorten("cannot read this image (broken): it may be damaged") == "cannot read this image"

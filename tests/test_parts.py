@@ -17,6 +17,8 @@ from pyarrow import parquet
 from gemma_captioner.config.selection import SelectionSettings
 from gemma_captioner.dataset.discover import Discovery, resolve_roots
 from gemma_captioner.demo.samples import draw_samples
+from gemma_captioner.engines.scripted import ScriptedSession
+from gemma_captioner.errors import ServerError
 from gemma_captioner.storage.filesystem import read
 from gemma_captioner.types import Failed
 from tests.support.files import captions, journal
@@ -59,6 +61,16 @@ def test_rows_say_what_the_txt_would(command, media, tmp_path, script):
     assert rows(out) == made
 
 
+def test_rows_are_written_where_a_run_wrote_txt_files(command, media, tmp_path, script):
+    said = ("caption", media, "--output", tmp_path / "out", "--engine", "scripted", "--model", script())
+    command(*said, "--name", "full")
+    before = captions(tmp_path / "out")
+    done = command(*said, *AS_ROWS)
+    assert done.json["captioned"] == len(before) == len(rows(tmp_path / "out")) == 8
+    assert captions(tmp_path / "out") == before
+    assert command(*said, *AS_ROWS).json["skipped"] == 8
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -77,6 +89,22 @@ def test_what_is_done_when_time_is_up_is_told_and_kept(command, media, tmp_path,
     done = command("caption", media, *said, "--output", tmp_path / "out", *AS_ROWS)
     assert done.code == 0 and 0 < done.json["captioned"] < 8, done.err
     assert len(rows(tmp_path / "out")) == done.json["captioned"]
+
+
+@pytest.mark.parametrize(("stops", "code"), [(KeyboardInterrupt, 130), (ServerError, 1)])
+def test_what_an_interrupted_run_stores_is_counted(command, media, tmp_path, script, monkeypatch, stops, code):
+    poll, polls = ScriptedSession.poll, []
+
+    def poll_twice(session, timeout_s):
+        polls.append(timeout_s)
+        if len(polls) == 3:
+            raise stops
+        return poll(session, timeout_s)
+
+    monkeypatch.setattr(ScriptedSession, "poll", poll_twice)
+    said = ("--engine", "scripted", "--model", script(batch_size=2))
+    done = command("caption", media, *said, "--output", tmp_path / "out", *AS_ROWS)
+    assert done.code == code and done.json["captioned"] == len(rows(tmp_path / "out")) > 0, done.err
 
 
 def test_a_part_that_is_broken_is_told(command, media, tmp_path):

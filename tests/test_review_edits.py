@@ -183,6 +183,30 @@ def test_two_at_once_lose_nothing(library, edits, media):
     assert [line["kind"] for line in journal(media) if "By" in str(line)] == []  # neither was written over the other
 
 
+class _InterruptedSteps(list):
+    """Undoes in another thread, once, when somebody looks whether there are steps."""
+
+    def __init__(self, edits: Edits) -> None:
+        super().__init__(edits._undo["me"])
+        self.other = threading.Thread(target=edits.undo, args=("me",))
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        if not self.other.ident:
+            self.other.start()
+            self.other.join(0.2)  # it waits for the lock that long
+        return count
+
+
+@pytest.mark.parametrize("look", [Edits.undo, Edits.next_undo])
+def test_a_step_that_another_thread_undoes_meanwhile(library, edits, look):
+    edits.save([draft(library, 0, "Mine.")], tab_id="me")
+    steps = edits._undo["me"] = _InterruptedSteps(edits)
+    assert look(edits, "me")
+    steps.other.join()
+    assert edits.next_undo("me") == 0 and edits.next_redo("me") == 1
+
+
 def test_undo_takes_back_no_later_decision_of_somebody_else(library, edits, media):
     """In another tab, or on another server; one's own is undone."""
     conflict = {0: "the decision changed in the meantime: check it, then try again"}
@@ -599,8 +623,66 @@ ONE = "A red cat. The image is blurry! It sits."
     ],
 )  # fmt: skip
 def test_operations(empty, name, inputs, after):
-    changes = plan_changes(library_of(empty, {"a.png": ONE, "b.png": ""}).present(), name, inputs)
-    assert [change.draft.text for change in changes] == ([] if after is None else [after])
+    plan = plan_changes(library_of(empty, {"a.png": ONE, "b.png": ""}).present(), name, inputs)
+    assert [change.draft.text for change in plan.changes] == ([] if after is None else [after])
+
+
+FLUX2 = (
+    '{"scene":"A red cat sits. It is blurry.","subjects":[{"description":"a cat","position":"left","action":"sits"}],'
+    '"style":"photo","lighting":"soft","mood":"calm","background":"a wall","composition":"centered"}'
+)
+H3 = "\n\n".join((
+    "integrated_multimodal_description: [Shot 1] A red cat.", "overall_soundscape: Rain.", "non_diegetic_music: N/A",
+))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "old", "new"),
+    [
+        ("prepend (prefix)", Inputs("photo of "), "A red", "photo of A red"),
+        ("trigger", Inputs("ohwx"), "A red", "ohwx A red"),
+        ("trigger", Inputs("cat"), "", ""),
+        ("find and replace", Inputs("red", "blue"), "red", "blue"),
+    ],
+)
+@pytest.mark.parametrize("caption", [FLUX2, H3])
+def test_operations_on_structured_captions_keep_their_format(empty, caption, name, inputs, old, new):
+    plan = plan_changes(library_of(empty, {"a.png": caption}).present(), name, inputs)
+    assert [change.draft.text for change in plan.changes] == ([caption.replace(old, new)] if old else [])
+    assert plan.left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("remove sentence", Inputs("blurry|Rain", is_regex=True)),
+        ("add tag", Inputs("solo")),
+        ("add tag first", Inputs("solo")),
+        ("remove tag", Inputs('"mood":"calm"')),
+        ("rename tag", Inputs('"mood":"calm"', "solo")),
+        ("sort tags", Inputs()),
+    ],
+)
+def test_operations_on_words_and_tags_leave_structured_captions_out(empty, name, inputs):
+    plan = plan_changes(library_of(empty, {"a.png": FLUX2, "b.png": "z, a. It is blurry."}).present(), name, inputs)
+    assert {change.entry.number for change in plan.changes} <= {1} and list(plan.left_out) == [0]
+    assert "flux2" in plan.left_out[0]
+
+
+@pytest.mark.parametrize(
+    ("caption", "name", "inputs", "reason"),
+    [
+        (FLUX2, "find and replace", Inputs("red", 'the "red"'), "JSON"),
+        (FLUX2, "find and replace", Inputs("scene", "place"), "scene"),
+        (FLUX2, "find and replace", Inputs(r"\Z", " The end.", is_regex=True), "JSON"),
+        ('{"seed": 3}', "find and replace", Inputs('"', "'"), "JSON"),
+        (H3, "find and replace", Inputs("overall_soundscape", "sound"), "overall_soundscape"),
+        (FLUX2 + " The end.", "prepend (prefix)", Inputs("photo of "), "outside"),
+    ],
+)
+def test_a_change_that_would_break_a_structured_caption_is_left_out(empty, caption, name, inputs, reason):
+    plan = plan_changes(library_of(empty, {"a.png": caption}).present(), name, inputs)
+    assert plan.changes == [] and reason in plan.left_out[0]
 
 
 def test_a_replacement_that_makes_no_sense_is_told(empty):
@@ -611,8 +693,8 @@ def test_a_replacement_that_makes_no_sense_is_told(empty):
 
 def test_many_at_once_are_one_step(library, edits):
     before = captions(library.root.folder)
-    changes = plan_changes(library.present(), "prepend (prefix)", Inputs("photo of "))
-    done = edits.save((change.draft for change in changes), tab_id="me")
+    plan = plan_changes(library.present(), "prepend (prefix)", Inputs("photo of "))
+    done = edits.save((change.draft for change in plan.changes), tab_id="me")
     assert done.summary == "8 saved" and len(done.numbers) == 8
     assert all(text.startswith("photo of ") for text in captions(library.root.folder).values())
     assert edits.undo("me").summary == "undone: 8 saved"

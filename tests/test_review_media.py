@@ -1,6 +1,7 @@
 """What a browser is shown of the media, without one: pictures, clips that it can play, the frames a model saw."""
 
 import asyncio
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,7 +19,7 @@ from gemma_captioner.demo.samples import draw_samples
 from gemma_captioner.errors import ItemError
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.review.library import Library
-from gemma_captioner.review.media import Media, MediaFile
+from gemma_captioner.review.media import Media, MediaFile, _LifoSemaphore, _prune
 from gemma_captioner.review.page.media_responses import media_response
 
 
@@ -105,6 +106,49 @@ def test_a_cache_that_cannot_be_written_is_told(media):
     assert asyncio.run(media.thumb(0)).path.exists()
 
 
+def test_a_strip_that_was_pruned_is_made_again(media):
+    """Also if another server pruned a part of it."""
+
+    async def strip() -> object:
+        return await media.frame_strip(media.number["old.avi"], DecodeSettings(frames=4))
+
+    made = asyncio.run(strip())
+    for file in media.cache.glob("??/*"):
+        file.unlink()
+        assert asyncio.run(strip()) == made and size_of(made[0].path)[0] > 0
+
+
+def test_the_oldest_files_are_pruned(tmp_path, monkeypatch):
+    """Not what another server has not finished. Some may vanish meanwhile."""
+    monkeypatch.setattr("gemma_captioner.review.media._CACHE_BYTES", 15)
+    cache = tmp_path / "aa"
+    cache.mkdir()
+    for age, name in enumerate(["new.jpg", "old.jpg", ".unfinished.jpg"]):
+        (cache / name).write_bytes(b"0123456789")
+        os.utime(cache / name, (1000 - age, 1000 - age))
+    (cache / "vanished.jpg").symlink_to(tmp_path / "nowhere")
+    _prune(tmp_path)
+    assert {path.name for path in cache.iterdir()} == {"new.jpg", ".unfinished.jpg", "vanished.jpg"}
+
+
+def test_a_slot_that_was_given_to_a_canceled_waiter_is_passed_on():
+    async def main() -> None:
+        semaphore = _LifoSemaphore(1)
+
+        async def wait_for_slot() -> None:
+            async with semaphore.acquire():
+                pass
+
+        async with semaphore.acquire():
+            waiting, canceled = (asyncio.create_task(wait_for_slot()) for _ in range(2))
+            await asyncio.sleep(0)
+        canceled.cancel()  # it is the latest, so it has the slot, but it has not run since
+        await asyncio.wait_for(waiting, 5)
+        assert canceled.cancelled()
+
+    asyncio.run(main())
+
+
 def luminance(color: str) -> float:
     """WCAG 2.2, relative luminance."""
     digits = color if len(color) == 6 else "".join(2 * digit for digit in color)
@@ -136,6 +180,10 @@ def test_all_text_can_be_read(theme):
         ("bytes=5-3", 416, "bytes */10", b"no such part"),
         ("bytes=-4", 200, None, b"0123456789"),
         ("bytes=0-1,4-5", 200, None, b"0123456789"),
+        (f"bytes={10**18}-", 416, "bytes */10", b"no such part"),
+        (f"bytes=5-{10**18}", 206, "bytes 5-9/10", b"56789"),
+        (f"bytes={'9' * 5000}-", 200, None, b"0123456789"),
+        (f"bytes=5-{'9' * 5000}", 200, None, b"0123456789"),
     ],
 )
 def test_a_file_is_sent_whole_or_in_part_though_it_moves_meanwhile(tmp_path, wanted, status, said, body):

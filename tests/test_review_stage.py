@@ -172,6 +172,37 @@ def test_a_clip_with_its_frames_and_its_sound(folder, user):
     user.page.wait_for_function("!document.querySelector('video').paused")
 
 
+def test_a_clip_whose_header_has_no_duration_can_be_moved(user):
+    """As Chromium shows a WebM without one."""
+    user.press("j", "j", "j")
+    user.is_at(NAMES[3])
+    user.page.wait_for_function("document.querySelector('video').readyState > 0")
+    user.page.evaluate("""() => {
+        const clip = document.querySelector("video");
+        Object.defineProperty(clip, "duration", { get: () => Infinity });
+        clip.pause();
+        clip.dispatchEvent(new Event("loadedmetadata"));
+    }""")
+    expect(user.find(".player .time")).to_contain_text("/ 2.00 s")
+    user.find(".track").click()  # its middle
+    user.page.wait_for_function("Math.abs(document.querySelector('video').currentTime - 1) < 0.05")
+    assert user.page_errors == []
+
+
+def test_the_preview_of_many_names_what_it_leaves_out(user):
+    user.press("b")
+    user.find(".sheet [aria-label=Find]").fill('"')
+    expect(user.find(".sheet [role=status]")).to_contain_text(
+        f"0 captions would change; left out: 1 structured caption ({NAMES[2]}: the result is not valid JSON)"
+    )
+    expect(user.find(".sheet .do-apply")).to_be_disabled()
+    user.find(".sheet [aria-label=Find]").fill("caption of")
+    expect(user.find(".sheet .do-apply")).to_have_text("Change 3 captions")
+    expect(user.find(".sheet .do-apply")).to_be_enabled()
+    user.press("Escape")
+    expect(user.find(".q-dialog")).to_have_count(0)
+
+
 def test_structured_captions_are_fields(folder, user):
     """What is typed in a field is saved as any text is; the rest of the caption stays as it was; `u` takes it back."""
     path = (folder / NAMES[2]).with_suffix(".txt")

@@ -49,13 +49,13 @@ def test_a_tag_is_what_lies_between_commas():
 )
 def test_operations_on_tags(tmp_path, name, inputs, after):
     library = library_of(tmp_path, "ohwx, b, Ab, a, b", "")
-    changes = plan_changes(library.present(), name, inputs)
-    assert [change.draft.text for change in changes] == ([] if after is None else [after])
+    plan = plan_changes(library.present(), name, inputs)
+    assert [change.draft.text for change in plan.changes] == ([] if after is None else [after])
 
 
 def test_tags_of_captions_on_several_lines_stay_on_their_lines(tmp_path):
     library = library_of(tmp_path, "a, b\nb, c")
-    [change] = plan_changes(library.present(), "add tag", Inputs("c"))
+    [change] = plan_changes(library.present(), "add tag", Inputs("c")).changes
     assert change.draft.text == "a, b, c\nb, c"
 
 
@@ -64,15 +64,15 @@ def test_labeled_paragraphs_keep_their_blank_lines(tmp_path):
         "integrated_multimodal_description: [Shot 1] A cat.", "overall_soundscape: Rain.", "non_diegetic_music: N/A",
     ))  # fmt: skip
     library = library_of(tmp_path, text)
-    assert plan_changes(library.present(), "find and replace", Inputs("zzz", "y")) == []
-    [change] = plan_changes(library.present(), "find and replace", Inputs("cat", "dog"))
+    assert plan_changes(library.present(), "find and replace", Inputs("zzz", "y")).changes == []
+    [change] = plan_changes(library.present(), "find and replace", Inputs("cat", "dog")).changes
     assert change.draft.text == text.replace("cat", "dog")
 
 
 def test_a_change_of_tags_in_many_is_one_step(tmp_path):
     library = library_of(tmp_path, "a, b", "b", "c")
     edits = Edits(library)
-    plan = plan_changes(library.present(), "remove tag", Inputs("b"))
+    plan = plan_changes(library.present(), "remove tag", Inputs("b")).changes
     assert [change.entry.number for change in plan] == [0, 1]
     edits.save([change.draft for change in plan[:1]], tab_id="me", summary="changed")
     assert library[0].caption.text == "a" and edits.undo("me").refused == {} and library[0].caption.text == "a, b"

@@ -219,6 +219,22 @@ def test_sizes_are_read_once_and_a_file_that_crashes_the_worker_costs_only_its_o
     assert len(sizes.missing(library.present())) == 5
 
 
+def test_sizes_are_those_of_the_decoder(tmp_path):
+    """Orientation counts in PNG and AVIF, too, and not in XMP."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    image = Image.new("RGB", (100, 40))
+    image.save(tmp_path / "a.png", exif=exif)
+    image.save(tmp_path / "b.avif", exif=exif)
+    image.save(tmp_path / "c.jpg", xmp=xmp)
+    library = Library(Root(tmp_path, tmp_path, tmp_path), Settings())
+    library.refresh()
+    assert read_chunk([entry.item for entry in library.present()]) == [
+        PixelSize(40, 100), PixelSize(40, 100), PixelSize(100, 40),
+    ]  # fmt: skip
+
+
 def test_a_file_that_cannot_be_read_has_no_size(media):
     library = Library(Root(media, media, media), Settings.from_dict({}))
     library.refresh()

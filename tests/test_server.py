@@ -558,9 +558,9 @@ def test_nested_json_is_no_list_of_models_and_no_count():
         client = Client(Endpoint.of(ServerSettings(base_url=stub.url)))
         assert "it replied '[[" in client.models()
         assert client.native("/v1/models") is None
-        assert client.count_prompt_tokens(b"{}", 5) == NO_TOKEN_COUNT
+        assert client.count_prompt_tokens("m", [], 5) == NO_TOKEN_COUNT
         stub.rule = lambda asked: HttpResponse(body=b'{"usage": {"prompt_tokens": 1e999}}')
-        assert client.count_prompt_tokens(b"{}", 5) == NO_TOKEN_COUNT
+        assert client.count_prompt_tokens("m", [], 5) == NO_TOKEN_COUNT
 
 
 # What is never told

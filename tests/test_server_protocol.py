@@ -16,7 +16,7 @@ from gemma_captioner.engines.openai.concurrency import MAX_LIMIT, AdaptiveConcur
 from gemma_captioner.engines.openai.errors import ApiFailure, classify_response, retry_after
 from gemma_captioner.engines.openai.payload import EncodedMedia, RequestTemplate, request_body
 from gemma_captioner.engines.openai.responses import Completion, parse_response
-from gemma_captioner.errors import redact_credentials
+from gemma_captioner.errors import known_secrets, redact_credentials
 from gemma_captioner.types import ContextPart, Frames, MediaItem, Request
 
 DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())
@@ -252,10 +252,53 @@ def test_every_error_of_the_client_is_known():
         ("vllm serve m --api-key s3cret --port 8", "vllm serve m --api-key [hidden] --port 8"),
         ("HF_TOKEN=hf_s3cret vllm serve m --max-tokens 5", "HF_TOKEN=[hidden] vllm serve m --max-tokens 5"),
         ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+        (
+            "non-default args: {'api_key': ['sk-1', 'sk-2'], 'port': 8}",
+            "non-default args: {'api_key': [hidden], 'port': 8}",
+        ),
+        ('{"api_key": "sk-s3cret", "port": 8}', '{"api_key": [hidden], "port": 8}'),
+        ('{"apiKey":"sk-s3\\"cret","port":8}', '{"apiKey":[hidden],"port":8}'),
+        (r'"{\"api_key\": \"sk-s3cret\", \"port\": 8}"', r'"{\"api_key\": [hidden], \"port\": 8}"'),
+        ("Args(api_key=('sk-s3cret',), token=s3cret, port=8)", "Args(api_key=[hidden], token=[hidden], port=8)"),
+        ("Authorization: Bearer sk-s3cret\nnext", "Authorization: [hidden]\nnext"),
+        ("curl -H 'authorization: basic c2VjcmV0' there", "curl -H 'authorization: [hidden]' there"),
+        ("b'Bearer sk-s3cret' refused", "b'Bearer [hidden]' refused"),
+        ("x-api-key: s3cret", "x-api-key: [hidden]"),
+        ("AWS_SECRET_ACCESS_KEY=s3,cret aws", "AWS_SECRET_ACCESS_KEY=[hidden] aws"),
+        ("serve --api-key=s3cret --hf-token 's3 cret' m", "serve --api-key=[hidden] --hf-token [hidden] m"),
+        ("serve --api-key s3cret", "serve --api-key [hidden]"),
+        ("refused hf_abcdefghijk", "refused [token]"),
     ],
 )
 def test_credentials_are_taken_out(text, left):
     assert redact_credentials(text) == left
+    assert redact_credentials(left) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a token limit of 4096",
+        "the monkey ate it; monkey: 5, turkey=3",
+        "max_tokens=5 max_model_len: 8, 'num_tokens': 7, pad_token_id=0",
+        "serve --max-tokens 5 --api-key-file keys.txt --use-token --port 8",
+        "KeyError: 'lm_head'",
+        "a Bearer token is required: pass --api-key",
+        "HF_TOKEN=\nnext line",
+    ],
+)
+def test_text_without_credentials_is_left(text):
+    assert redact_credentials(text) == text
+
+
+def test_known_secrets_are_taken_out_anywhere():
+    command = "TOKEN=s3cret-token serve --api-key 's3cret-key' --key none"
+    known = known_secrets(
+        command, {"HF_TOKEN": "s3cret-hf", "HF_TOKEN_PATH": "/home/me/token", "KEYBOARD": "qwertzuiop"}
+    )
+    assert set(known) == {"s3cret-token", "s3cret-key", "s3cret-hf"}
+    text = "got s3cret-token, s3cret-key and s3cret-hf; none at /home/me/token"
+    assert redact_credentials(text, known) == "got [hidden], [hidden] and [hidden]; none at /home/me/token"
 
 
 # How many at once

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -157,3 +158,28 @@ def test_closing_twice_and_a_server_that_will_not_end(mark, monkeypatch):
     served.close()
     served.close()
     assert not living(mark)
+
+
+def test_the_log_of_a_server_shows_no_secret(monkeypatch):
+    monkeypatch.setenv("UPSTREAM_TOKEN", "s3cret-inherited")
+    command = 'echo "fatal: s3cret-given $UPSTREAM_TOKEN s3cret-key" # --api-key s3cret-key'
+    with closing(ServerProcess(command, secrets=["s3cret-given"])) as served, pytest.raises(ServerError) as error:
+        served.wait_until_ready(lambda: False, 60)
+    assert "fatal: [hidden] [hidden] [hidden]" in str(error.value) and "s3cret-key" not in str(error.value)
+
+
+@pytest.mark.timeout(30)
+def test_a_server_that_no_signal_ends_is_reported(mark, monkeypatch):
+    """As one that waits for a network drive."""
+    messages: list[str] = []
+    monkeypatch.setattr("gemma_captioner.engines.openai.server_process._GRACE_PERIOD_S", 0.2)
+    served = ServerProcess(f'exec {sys.executable} -c "import time; time.sleep(600)" {mark}', log=messages.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(psutil.Process, "terminate", lambda process: None)
+        patched.setattr(psutil.Process, "kill", lambda process: None)
+        served.close()
+        served.close()
+    assert living(mark)
+    assert messages == [f"the server does not end, even by SIGKILL: check its processes ({served._process.pid})"]
+    served._process.kill()
+    served._process.wait()

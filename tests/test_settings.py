@@ -1,5 +1,6 @@
 """Settings: what counts as another way to make a caption."""
 
+import pickle
 from dataclasses import fields
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from gemma_captioner import Settings
 from gemma_captioner.config.decoding import FrameSamplingSettings
 from gemma_captioner.config.precedence import without_prompts
+from gemma_captioner.config.settings import PATHS_READ
 from gemma_captioner.config.settings_hash import hash_fields
 from gemma_captioner.errors import UsageError
 from gemma_captioner.media.settings import DecodeSettings
@@ -108,3 +110,57 @@ def test_journals_keep_the_names_of_earlier_versions_and_both_names_are_read():
         assert Settings.model_validate(read).model_dump() == settings.model_dump()
     with pytest.raises(UsageError, match=r"^--metadata 3: give a path$"):
         Settings.from_dict({"facts": 3})
+
+
+def test_a_copy_with_other_values_has_their_prompts_format_and_hash():
+    settings = Settings.from_dict({"prompt": "old"})
+    for changed, expected in (
+        (settings.with_values("prompting", prompt=("new",)), Settings.from_dict({"prompt": "new"})),
+        (settings.with_values("quality", format="tags"), Settings.from_dict({"prompt": "old", "format": "tags"})),
+    ):
+        assert (changed.prompts, changed.format) == (expected.prompts, expected.format)
+        assert changed.settings_hash("image") == expected.settings_hash("image") != settings.settings_hash("image")
+
+
+def test_settings_on_another_machine_keep_what_their_files_said(tmp_path):
+    prompt, schema = tmp_path / "prompt.txt", tmp_path / "format.json"
+    prompt.write_text("Name the boat.")
+    schema.write_text('{"type": "object", "properties": {"boat": {"type": "string"}}}')
+    settings = Settings.from_dict({"prompt_file": prompt, "format": str(schema)})
+    prompt.unlink()
+    schema.unlink()
+    there = pickle.loads(pickle.dumps(settings.with_absolute_paths())).with_model("another")
+    assert (there.prompts, there.format) == (settings.prompts, settings.format)
+    assert "Name the boat." in there.prompts["image"][0]
+
+
+def test_every_path_that_other_machines_read_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("weights", "lora", "words", "shots", "sources", "speech", "demo", "auto"):
+        (tmp_path / folder).mkdir()
+    given = {"model": "weights", "adapter": "lora", "tokenizer": "words", "examples": ["shots", "s3://bucket/shots"]}
+    given |= {"control": "sources", "metadata": "facts.csv", "transcripts": "speech"}
+    there = Settings.from_dict(given).with_absolute_paths()
+    assert (there.model.model, there.model.adapter) == (str(tmp_path / "weights"), str(tmp_path / "lora"))
+    assert there.quality.tokenizer == str(tmp_path / "words")
+    prompting = there.prompting
+    assert list(map(str, prompting.examples)) == [str(tmp_path / "shots"), "s3://bucket/shots"]
+    assert prompting.control == (tmp_path / "sources",) and prompting.metadata == tmp_path / "facts.csv"
+    assert prompting.transcript_path == tmp_path / "speech"
+    names = {"model": "demo", "adapter": "org/lora", "tokenizer": "org/words", "transcripts": "auto"}
+    named = Settings.from_dict(names).with_absolute_paths()
+    assert (named.model.model, named.model.adapter, named.quality.tokenizer) == ("demo", "org/lora", "org/words")
+    assert named.prompting.transcripts == "auto"
+
+
+def test_every_setting_that_is_a_path_is_known():
+    """Actors get the paths of media and captions with each file, and need no other output."""
+    found = {
+        (group, name)
+        for group, field in Settings.model_fields.items()
+        for name, setting in field.annotation.model_fields.items()
+        if "Path" in repr(setting.annotation)
+    }
+    known = {(group, name) for group, names in PATHS_READ.items() for name in names}
+    carried, by_item = {("prompting", "prompt_file")}, {("selection", "output")}
+    assert found <= known | carried | by_item

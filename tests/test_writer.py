@@ -63,13 +63,12 @@ class FullDisk(Journal):
         raise StorageError("the disk is full")
 
 
-@pytest.mark.parametrize("captions_to", ["txt", "parquet"])
-def test_a_present_caption_is_skipped_and_leaves_no_line(captioned, tmp_path, captions_to):
+def test_a_present_caption_is_skipped_and_leaves_no_line(captioned, tmp_path):
     captioned.item.caption_path.write_text("By hand.")
-    outcomes = writer(tmp_path, captions_to=captions_to)
+    outcomes = writer(tmp_path)
     assert isinstance(outcomes.store(captioned, LINE), Skipped)
     outcomes.close()
-    assert captions(tmp_path) == {"a.txt": "By hand."} and parts(tmp_path) == []
+    assert captions(tmp_path) == {"a.txt": "By hand."}
     assert not (tmp_path / ".gemma-captioner" / "runs").exists()
 
 
@@ -117,9 +116,19 @@ def test_rows_are_outcomes_once_their_file_is_written(captioned, tmp_path):
     outcomes = writer(tmp_path, captions_to="parquet")
     assert outcomes.store(captioned, LINE) is None and parts(tmp_path) == []
     assert [line["kind"] for line in journal(tmp_path)] == ["run", "caption"]
-    assert outcomes.flush() == [captioned] and len(parts(tmp_path)) == 1
-    assert outcomes.flush() == []
+    assert list(outcomes.flush()) == [captioned] and len(parts(tmp_path)) == 1
+    assert list(outcomes.flush()) == []
     outcomes.close()
+
+
+def test_a_row_is_written_where_there_is_a_txt(captioned, tmp_path):
+    captioned.item.caption_path.write_text("By hand.")
+    outcomes = writer(tmp_path, captions_to="parquet")
+    assert outcomes.store(captioned, LINE) is None
+    assert list(outcomes.flush()) == [captioned]
+    outcomes.close()
+    assert captions(tmp_path) == {"a.txt": "By hand."} and len(parts(tmp_path)) == 1
+    assert [line["replaced"] for line in journal(tmp_path)[1:]] == [None]
 
 
 def test_what_is_held_is_stored_when_the_run_ends(captioned, tmp_path):
@@ -127,6 +136,7 @@ def test_what_is_held_is_stored_when_the_run_ends(captioned, tmp_path):
     outcomes.store(captioned, LINE)
     outcomes.close()
     assert len(parts(tmp_path)) == 1
+    assert list(outcomes.take_stored()) == [captioned] and list(outcomes.take_stored()) == []
 
 
 @pytest.mark.parametrize("kind", [TxtWriter, ParquetWriter])

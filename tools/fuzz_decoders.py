@@ -18,6 +18,7 @@ from PIL import Image
 
 from gemma_captioner.demo.drawing import draw, random_scene
 from gemma_captioner.demo.samples import write_clip
+from gemma_captioner.media.decode import UNEXPECTED_ERROR
 from gemma_captioner.media.pool import DecodePool
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.types import Failed, Kind, MediaItem
@@ -58,7 +59,7 @@ def fuzz(images: int, clips: int, seed: int) -> FuzzResult:
                 done = [decoding for decoding in running if decoding.done()]
                 for decoding in done:
                     result = decoding.result()
-                    outcomes[_short(result.error) if isinstance(result, Failed) else "decoded"] += 1
+                    outcomes[shorten(result.error) if isinstance(result, Failed) else "decoded"] += 1
                     decoding.release()
                 running = [decoding for decoding in running if decoding not in done]
                 time.sleep(0.002)
@@ -69,8 +70,8 @@ def _item(path: Path, kind: Kind) -> MediaItem:
     return MediaItem(path, kind, path.name, path.with_suffix(".txt"), path.parent)
 
 
-def _short(error: str) -> str:
-    if error.startswith("cannot be decoded"):  # an unexpected reason: keep it in full
+def shorten(error: str) -> str:
+    if error.startswith(UNEXPECTED_ERROR):  # with its type and message
         return error[:100]
     return error.split("(")[0].split(":")[0].strip()
 

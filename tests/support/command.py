@@ -29,10 +29,12 @@ from gemma_captioner.cli import main
 
 _OUTPUTS = count()
 
-# Root may read everything: these two rights of its are left behind.
-_RIGHTS = "-dac_override,-dac_read_search"
+# Root ignores permissions. A test of permissions drops these capabilities.
+_CAPABILITIES = "-dac_override,-dac_read_search"
 AS_UNPRIVILEGED_USER = (
-    ["setpriv", f"--bounding-set={_RIGHTS}", f"--inh-caps={_RIGHTS}"] if os.name != "nt" and not os.geteuid() else []
+    ["setpriv", f"--bounding-set={_CAPABILITIES}", f"--inh-caps={_CAPABILITIES}"]
+    if os.name != "nt" and not os.geteuid()
+    else []
 )
 
 

@@ -19,12 +19,9 @@ from typing import Any
 import psutil
 from PIL import Image
 
+from tests.support.command import AS_UNPRIVILEGED_USER
+
 TIMEOUT_S = 300.0  # a longer run counts as hanging
-_UNPRIVILEGED = "-dac_override,-dac_read_search"
-# Root ignores permissions. A test of permissions drops these capabilities.
-AS_UNPRIVILEGED_USER = (
-    ["setpriv", f"--bounding-set={_UNPRIVILEGED}", f"--inh-caps={_UNPRIVILEGED}"] if os.geteuid() == 0 else []
-)
 
 
 @dataclass

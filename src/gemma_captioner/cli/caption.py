@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 import traceback
-from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,9 +108,12 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
         with reporter:
             run = run_for(paths, settings, log=reporter.log)
             reporter.watch(run)
-            with closing(run):
+            try:
                 for outcome in run:
                     reporter.update(outcome, run.total, run.utilization)
+            finally:
+                for stored in run.close():
+                    reporter.update(stored, run.total, run.utilization)
         code = _exit_code(run, reporter)
     except (KeyboardInterrupt, Terminated) as interruption:
         code = 143 if isinstance(interruption, Terminated) else 130

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config.precedence import without_prompts
 from ..config.settings import Settings
+from ..engines import session_key
 from ..errors import UsageError
 from ..text import counted
 
@@ -68,7 +69,7 @@ def build_variants(axes: Axes, *base: Layer) -> list[Variant]:
 
 def group_by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list[Variant]]]:
     """Yield the variants that can share a loaded model, with settings for it that cover all of them."""
-    for _, alike in groupby(variants, key=_session_settings):
+    for _, alike in groupby(variants, key=lambda variant: session_key(variant.settings)):
         group = list(alike)
         settings = [variant.settings for variant in group]
         demands = {
@@ -77,13 +78,6 @@ def group_by_model(variants: Sequence[Variant]) -> Iterator[tuple[Settings, list
             "frames": max(each.sampling.frames for each in settings),
         }
         yield Settings.from_dict(*group[0].layers, demands), group
-
-
-def _session_settings(variant: Variant) -> tuple[Any, ...]:
-    """The settings that an engine's session reads when it opens, rather than from each request."""
-    settings = variant.settings
-    put = settings.prompting
-    return settings.model, put.order, put.system, put.begin, settings.sampling.timestamps
 
 
 def _prompts(axes: Axes) -> dict[str, Layer]:

@@ -4,7 +4,7 @@ captions/formats/ reads and writes captions.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -49,13 +49,17 @@ class FormatSpec:
         return f"{prompt}\n\n{self.instructions.replace('{', '{{').replace('}', '}}')}"
 
 
-def format_spec(name: str | None) -> FormatSpec:
+def read_utf8(path: Path) -> str:
+    return path.expanduser().read_text(encoding="utf-8-sig")
+
+
+def format_spec(name: str | None, read: Callable[[Path], str] = read_utf8) -> FormatSpec:
     """Return the format that --format names, or that a file describes. Raises `UsageError` if it is not a schema."""
     if name in (None, "prose"):
         return FormatSpec("prose")
     if name == "tags":
         return FormatSpec("tags", instructions=_TAGS)
-    schema = _shipped(name) if name in FORMATS else _read(Path(name))
+    schema = _shipped(name) if name in FORMATS else _read_schema(Path(name), read)
     shown = json.dumps(without_own_keywords(schema), ensure_ascii=False, separators=(",", ":"))
     return FormatSpec(name, schema, schema.get("x-instructions") or f"{_OBJECT}\n{shown}", 2048)
 
@@ -68,9 +72,9 @@ def _shipped(name: str) -> Mapping[str, Any]:
     return schema
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read_schema(path: Path, read: Callable[[Path], str]) -> Mapping[str, Any]:
     try:
-        schema = parse_json(path.expanduser().read_text(encoding="utf-8-sig"))
+        schema = parse_json(read(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"--format {path} cannot be read: {path_error(error)}") from error
     if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):

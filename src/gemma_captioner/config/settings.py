@@ -5,18 +5,18 @@ names that the command line (`--frames`), a TOML file and the Python API share. 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from ..errors import UsageError
 from ..text import path_error, suggest
 from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
-from .formats import FormatSpec, format_spec
+from .formats import FormatSpec, format_spec, read_utf8
 from .group import SettingsGroup, journal_name
 from .model import AUTO, DEFAULT_MODEL, ModelSettings, ServerSettings
 from .precedence import merge_layers
@@ -37,6 +37,13 @@ from .run import ClusterSettings, RunOptions
 from .selection import SelectionSettings
 from .settings_hash import canonical_model_name, digest_of, hash_fields
 
+# The settings that are, or may be, a path that every machine of a cluster reads -> their values that are no path
+PATHS_READ: Mapping[str, Mapping[str, Collection[str]]] = {
+    "prompting": {"examples": (), "control": (), "metadata": (), "transcripts": ("auto",)},
+    "quality": {"tokenizer": ()},
+    "model": {"model": (AUTO, "demo"), "adapter": ()},
+}
+
 
 class Settings(SettingsGroup):
     """All settings, in one group for each stage of the pipeline. Create them with `from_dict`."""
@@ -53,6 +60,7 @@ class Settings(SettingsGroup):
     cluster: ClusterSettings = ClusterSettings()
     image: KindSettings = KindSettings()
     clip: KindSettings = KindSettings()
+    _texts: dict[Path, str] = PrivateAttr(default_factory=dict)  # of --prompt-file and --format
 
     @classmethod
     def from_dict(cls, *layers: Mapping[str, Any]) -> Self:
@@ -100,7 +108,7 @@ class Settings(SettingsGroup):
     @cached_property
     def format(self) -> FormatSpec:
         """The format of the captions. Raises `UsageError` if its file cannot be read."""
-        return format_spec(self.quality.format)
+        return format_spec(self.quality.format, self._read_utf8)
 
     @cached_property
     def prompts(self) -> dict[Kind, tuple[str, ...]]:
@@ -110,7 +118,7 @@ class Settings(SettingsGroup):
         """
         common = self.prompting.prompt
         if self.prompting.prompt_file is not None:
-            common = (_read_prompt(self.prompting.prompt_file),)
+            common = (_read_prompt(self.prompting.prompt_file, self._read_utf8),)
         default = {"image": IMAGE_PROMPT, "clip": CLIP_PROMPT} if self.format.name == "prose" else FORMAT_PROMPTS
         if self.prompting.control:
             default = {"image": EDIT_PROMPT, "clip": EDIT_PROMPT.replace("images", "images or clips")}
@@ -143,7 +151,26 @@ class Settings(SettingsGroup):
 
     def with_values(self, group: str, **values: Any) -> Self:
         """Return the settings with other values in one group. The values are not checked."""
-        return self.model_copy(update={group: getattr(self, group).model_copy(update=values)})
+        copied = self.model_copy(update={group: getattr(self, group).model_copy(update=values)})
+        for name in vars(copied).keys() - type(self).model_fields.keys():  # cached properties of the other values
+            del vars(copied)[name]
+        return copied
+
+    def with_absolute_paths(self) -> Self:
+        """Return the settings for other machines, which have the same files, but another current folder."""
+        settings = self
+        for group, names in PATHS_READ.items():
+            values = {name: getattr(getattr(self, group), name) for name in names}
+            settings = settings.with_values(
+                group, **{name: _as_absolute(value, names[name]) for name, value in values.items()}
+            )
+        return settings
+
+    def _read_utf8(self, path: Path) -> str:
+        """Read a file once: copies of the settings, here or on another machine, do not need it."""
+        if path not in self._texts:
+            self._texts[path] = read_utf8(path)
+        return self._texts[path]
 
     def with_model(self, name: str) -> Self:
         return self.with_values("model", model=name)
@@ -201,9 +228,19 @@ _GROUP_OF = {  # each setting's
 }
 
 
-def _read_prompt(path: Path) -> str:
+def _as_absolute(value: Any, names: Collection[str]) -> Any:
+    """names: the values that name no file, whatever files exist. A text of which no file exists is a name too."""
+    if isinstance(value, tuple):
+        return tuple(_as_absolute(part, names) for part in value)
+    if isinstance(value, str) and value.partition(":")[0] not in names:
+        path = Path(value).expanduser()
+        return str(path.absolute()) if path.exists() else value
+    return value.absolute() if isinstance(value, Path) else value  # a path in an object store is no `Path`
+
+
+def _read_prompt(path: Path, read: Callable[[Path], str]) -> str:
     try:
-        prompt = path.read_text(encoding="utf-8-sig").strip()
+        prompt = read(path).strip()
     except (OSError, ValueError) as error:
         raise UsageError(f"--prompt-file {path} cannot be read: {path_error(error)}") from error
     if not prompt:

@@ -69,6 +69,9 @@ class ParquetWriter:
             self._pending and time.monotonic() - self._pending_since > _FLUSH_INTERVAL_S
         )
 
+    def present(self, item: MediaItem) -> None:
+        """Return None: a plan leaves out what has a row, and the lock keeps other runs away. A `.txt` is no row."""
+
     def write(self, captioned: Captioned, record: JournalRecord, *, expected: bytes | None) -> None:
         """Append the journal record and buffer the caption. expected: unused, because no row is ever replaced."""
         self._journal.append(captioned.item.store, record, sync=False)

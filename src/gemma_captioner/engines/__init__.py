@@ -10,7 +10,7 @@ from ..errors import ModelError, UsageError
 from ..prompts.context import ContextEntry
 from .base import Engine, EngineSpec, Session
 
-__all__ = ["Engine", "EngineSpec", "Session", "choose_model", "engine_for"]
+__all__ = ["Engine", "EngineSpec", "Session", "choose_model", "engine_for", "session_key"]
 
 ReportCallback = Callable[[str], None]  # receives one line for the user
 
@@ -62,6 +62,20 @@ def engine_for(
         context: What precedes the items in requests. The engine includes its tokens in its memory plan.
     """
     return ENGINES[settings.model.engine](choose_model(settings, log), log, context)
+
+
+def session_key(settings: Settings) -> tuple[object, ...]:
+    """What a session reads when it opens, rather than from each request. Settings with equal keys can share a session.
+
+    The sizes for which it plans memory are left out: a session planned for larger prompts, answers and numbers of
+    frames serves smaller ones.
+    """
+    prompting, sampling = settings.prompting, settings.sampling
+    return (
+        settings.model, settings.server,
+        prompting.order, prompting.system, prompting.begin, prompting.examples, prompting.control,
+        sampling.timestamps, sampling.audio, sampling.for_, sampling.span,  # the last three: whether sound is sent
+    )  # fmt: skip
 
 
 def choose_model(settings: Settings, log: ReportCallback = lambda line: None) -> Settings:

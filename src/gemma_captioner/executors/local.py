@@ -20,7 +20,7 @@ from ..pipeline.transcription import Transcripts
 from ..prompts.context import Context
 from ..prompts.metadata import load_metadata
 from ..storage.filesystem import glob_files
-from ..types import Activity, Failed, MediaItem, Outcome, Skipped
+from ..types import Activity, Captioned, Failed, MediaItem, Outcome, Skipped
 
 
 class Run:
@@ -104,8 +104,10 @@ class Run:
     def __iter__(self) -> Iterator[Outcome]:
         return self._outcomes
 
-    def close(self) -> None:
+    def close(self) -> list[Captioned]:
+        """Stop the run. Return the captions that it stored and did not yield."""
         self._outcomes.close()
+        return list(self.pipeline.writer.take_stored())
 
     def _run_locked(self) -> Generator[Outcome]:
         has_failed = False

@@ -14,6 +14,7 @@ from .settings import DecodeSettings
 from .video import decode_clip
 
 T = TypeVar("T")
+UNEXPECTED_ERROR = "cannot decode"  # begins the message about an exception of a decoder
 
 
 def decode(item: MediaItem, size: Size, settings: DecodeSettings, clip_size: Size | None = None) -> Frames | Failed:
@@ -42,6 +43,8 @@ def or_failed(item: MediaItem, read: Callable[[], T]) -> T | Failed:
     except MemoryError:
         return Failed(item, "decoding exceeds --decode-memory: scale the file down, or raise --decode-memory")
     except Exception as error:  # a decoder bug fails this file, not the run
-        return Failed(item, f"cannot decode ({type(error).__name__}: {error}): re-export the file, or report a bug")
+        return Failed(
+            item, f"{UNEXPECTED_ERROR} ({type(error).__name__}: {error}): re-export the file, or report a bug"
+        )
     finally:
         release()

@@ -4,10 +4,11 @@ import io
 import re
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from ..storage.filesystem import read_source
 from ..types import Size, resized_dimensions
+from .header import exif_orientation
 from .image_color import is_srgb_profile
 
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
@@ -32,7 +33,7 @@ def jpeg_to_send(path: Path, size: Size, scale: float) -> bytes | None:
         ratio = max(file.width / width, file.height / height)
         if not (ratio <= scale and (scale > 1 or file.size == (width, height))):
             return None
-        upright = file.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        upright = exif_orientation(file) == 1
         profile = file.info.get("icc_profile")
         is_srgb = not profile or is_srgb_profile(profile)
         if file.format != "JPEG" or file.mode != "RGB" or not upright or not is_srgb:

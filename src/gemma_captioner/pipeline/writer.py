@@ -4,7 +4,8 @@ It does not change the text of a caption. What it replaces is in the journal: a 
 was read for that record stays.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..dataset import sidecar
 from ..dataset.journal import Journal, JournalRecord
 from ..dataset.parquet import ParquetWriter
 from ..errors import ItemError, StorageError
-from ..types import Captioned, Failed, Outcome, Skipped
+from ..types import Captioned, Failed, MediaItem, Outcome, Skipped
 from .planner import OverwritePolicy
 
 _CAPTION_EXISTS = "a caption was written there during the run"
@@ -27,6 +28,10 @@ class CaptionWriter(Protocol):
     @property
     def is_flush_due(self) -> bool:
         """Whether enough captions are buffered for a `flush`."""
+        ...
+
+    def present(self, item: MediaItem) -> bytes | None:
+        """Return the caption that the item has in this format, or None. Raises the errors of `sidecar.read`."""
         ...
 
     def write(self, captioned: Captioned, record: JournalRecord, *, expected: bytes | None) -> Captioned | None:
@@ -48,6 +53,9 @@ class TxtWriter:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+
+    def present(self, item: MediaItem) -> bytes | None:
+        return sidecar.read(item.caption_path) or None
 
     def write(self, captioned: Captioned, record: JournalRecord, *, expected: bytes | None) -> Captioned:
         item = captioned.item
@@ -76,6 +84,7 @@ class OutcomeWriter:
         self._write_errors: dict[Path, str | None] = {}  # by store
         self._journal = Journal(run_id, _header(settings))
         self._captions = WRITERS[settings.selection.captions_to](self._journal)
+        self._stored: deque[Captioned] = deque()  # on disk, and not yielded yet
 
     def write_error(self, store: Path) -> str | None:
         """Return why this store cannot be written, or None. Raises `StorageError` if it is the only store."""
@@ -96,7 +105,7 @@ class OutcomeWriter:
         """
         item = captioned.item
         try:
-            present = sidecar.read(item.caption_path) or None
+            present = self._captions.present(item)
             if present and not self._overwrite.allows(item):
                 return Skipped(item, _CAPTION_EXISTS)
             record = record | {
@@ -124,14 +133,20 @@ class OutcomeWriter:
     def is_flush_due(self) -> bool:
         return self._captions.is_flush_due
 
-    def flush(self) -> list[Captioned]:
-        """Store the buffered captions, and return them. Raises `StorageError`."""
-        return self._captions.flush()
+    def flush(self) -> Iterator[Captioned]:
+        """Store the buffered captions, and yield them. Raises `StorageError`."""
+        self._stored.extend(self._captions.flush())
+        yield from self.take_stored()
+
+    def take_stored(self) -> Iterator[Captioned]:
+        """Yield the captions on disk that `flush` has not yielded, because `close` stored them or the run ended."""
+        while self._stored:
+            yield self._stored.popleft()
 
     def close(self) -> None:
         """Store the buffered captions and close the journal. Call it also when the run ends early."""
         try:
-            self.flush()
+            self._stored.extend(self._captions.flush())
         finally:
             self._journal.close()
 

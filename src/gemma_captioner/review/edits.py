@@ -5,6 +5,7 @@ change is refused, so nothing is overwritten unseen.
 """
 
 import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
@@ -58,6 +59,7 @@ class Edits:
         self._library = library
         self._journal = Journal(self.run_id, {"version": version("gemma-captioner"), "review": True})
         self._staged: list[StagedCaption] = []  # since the last sync
+        self._steps_lock = threading.Lock()  # of the next two. The library's lock is held during a whole rescan
         self._undo: dict[str, list[UndoStep]] = defaultdict(list)
         self._redo: dict[str, list[UndoStep]] = defaultdict(list)
 
@@ -100,10 +102,10 @@ class Edits:
 
     def next_undo(self, tab_id: str) -> int:
         """Return the number of changes that the next undo reverts."""
-        return len(self._undo[tab_id][-1].changes) if self._undo[tab_id] else 0
+        return self._num_changes(self._undo[tab_id])
 
     def next_redo(self, tab_id: str) -> int:
-        return len(self._redo[tab_id][-1].changes) if self._redo[tab_id] else 0
+        return self._num_changes(self._redo[tab_id])
 
     def undo(self, tab_id: str, progress: Progress | None = None) -> EditResult | None:
         """Return None if there is nothing to undo."""
@@ -112,30 +114,38 @@ class Edits:
     def redo(self, tab_id: str, progress: Progress | None = None) -> EditResult | None:
         return self._revert(self._redo[tab_id], self._undo[tab_id], "redone", progress)
 
+    def _num_changes(self, steps: list[UndoStep]) -> int:
+        with self._steps_lock:
+            return len(steps[-1].changes) if steps else 0
+
     def _record_step(self, actions: PendingChanges, tab_id: str, summary: str, progress: Progress | None) -> EditResult:
         done, applied = self._apply(actions, summary, progress)
         if applied:
-            self._undo[tab_id].append(UndoStep(done.summary, tuple(applied)))
-            self._redo[tab_id].clear()
+            with self._steps_lock:
+                self._undo[tab_id].append(UndoStep(done.summary, tuple(applied)))
+                self._redo[tab_id].clear()
         return done
 
     def _revert(
         self, steps: list[UndoStep], opposite: list[UndoStep], description: str, progress: Progress | None
     ) -> EditResult | None:
-        if not steps:
-            return None
-        step = steps.pop()
+        with self._steps_lock:
+            if not steps:
+                return None
+            step = steps.pop()
         changes = [change.inverse() for change in reversed(step.changes)]
         by_number: dict[int, list[Change]] = defaultdict(list)
         for change in changes:
             by_number[change.number].append(change)
         actions = ((number, self._perform_all(of_one)) for number, of_one in by_number.items())
         done, applied = self._apply(actions, step.summary, progress)
-        if applied:
-            opposite.append(UndoStep(step.summary, tuple(applied)))
-        if done.is_cut:  # the rest can be undone later, after a full disk once it has room
-            reverted = set(map(id, applied))
-            steps.append(UndoStep(step.summary, tuple(c.inverse() for c in reversed(changes) if id(c) not in reverted)))
+        reverted = set(map(id, applied))
+        rest = tuple(change.inverse() for change in reversed(changes) if id(change) not in reverted)
+        with self._steps_lock:
+            if applied:
+                opposite.append(UndoStep(step.summary, tuple(applied)))
+            if done.is_cut:  # the rest can be undone later, after a full disk once it has room
+                steps.append(UndoStep(step.summary, rest))
         return replace(done, summary=f"{description}: {step.summary}")
 
     # Many changes at once

@@ -7,12 +7,13 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from PIL import Image
 
 from ..dataset.containment import MEDIA_SUFFIXES, resolve_inside
 from ..dataset.journal import fingerprint
@@ -35,7 +36,7 @@ _CACHE_BYTES = 4 * GIB
 _DEFAULT_TIMEOUT_S = 60.0
 _TIMEOUT_S = {"clip": 600.0}
 _SUFFIXES = {"clip": "mp4", "facts": "json", "waveform": "json"}  # of the files in the cache; others are JPEG
-_VERSION = 2  # of what the functions of thumbnails.py write
+_VERSION = 3  # of what the functions of thumbnails.py write
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,24 @@ class _LifoSemaphore:
         else:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if not waiter.cancelled():  # it was given a slot before
+                    self._release()
+                raise
         try:
             yield
         finally:
-            while self._waiters and self._waiters[-1].done():  # canceled
-                self._waiters.pop()
-            if self._waiters:
-                self._waiters.pop().set_result(None)
-            else:
-                self._slots += 1
+            self._release()
+
+    def _release(self) -> None:
+        while self._waiters and self._waiters[-1].done():  # canceled
+            self._waiters.pop()
+        if self._waiters:
+            self._waiters.pop().set_result(None)
+        else:
+            self._slots += 1
 
 
 class Media:
@@ -124,7 +133,8 @@ class Media:
     async def frame_strip(self, number: int, settings: DecodeSettings) -> tuple[MediaFile, FrameStrip]:
         """Return the frames that a model sees, side by side in one image, and their times."""
         path = await self._render(await self._item(number), "frame_strip", settings)
-        return MediaFile(path, "image/jpeg"), FrameStrip(**_read_json(path.with_suffix(".json")))
+        with Image.open(path) as strip:
+            return MediaFile(path, "image/jpeg"), FrameStrip(**json.loads(strip.info["comment"]))
 
     async def facts(self, number: int) -> MediaFacts:
         return facts_from(_read_json(await self._render(await self._item(number), "facts")))
@@ -198,10 +208,13 @@ def _read_json(path: Path) -> Any:
 
 
 def _prune(cache: Path) -> None:
-    """Remove the oldest files above the size limit."""
-    files = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in cache.glob("??/*")), reverse=True)
+    """Remove the oldest files above the size limit. Other servers may use the cache, too."""
+    files = []
+    for file in cache.glob("??/[!.]*"):  # a name with a dot is a file that is still written
+        with suppress(FileNotFoundError):
+            files.append((file.stat().st_mtime, file.stat().st_size, file))
     total = 0
-    for _, size, file in files:
+    for _, size, file in sorted(files, reverse=True):
         total += size
         if total > _CACHE_BYTES:
             file.unlink(missing_ok=True)

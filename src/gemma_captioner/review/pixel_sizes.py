@@ -6,12 +6,11 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
-from PIL import ExifTags, Image
-
 from ..dataset.containment import MEDIA_SUFFIXES, resolve_inside
 from ..errors import ItemError
 from ..media.color import upright_size
 from ..media.container import open_container
+from ..media.header import read_header
 from ..media.probe import probe
 from ..media.video import video_stream
 from ..types import MediaItem
@@ -87,9 +86,10 @@ def _read(item: MediaItem) -> PixelSize | None:
 
 
 def _image(path: Path) -> PixelSize:
-    with Image.open(path) as file:
-        turned = file.format == "JPEG" and file.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        return PixelSize(*(file.size[::-1] if turned else file.size))
+    header = read_header(path)
+    if header is None:
+        raise ValueError("no header that Pillow reads")
+    return PixelSize(*header.upright_size)
 
 
 def _clip(path: Path) -> PixelSize:

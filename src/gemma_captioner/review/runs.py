@@ -3,12 +3,13 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from contextlib import closing
 from typing import Any, Literal
 
 from ..compare.shared_engine import SharedEngine, SharedModel
 from ..config.settings import Settings
+from ..engines import session_key
 from ..errors import CaptionerError, redact_token
 from ..executors.local import Run
 from ..executors.stats import RunStats
@@ -20,6 +21,7 @@ from .library import Library, ReviewItem
 from .proposals import Proposals
 
 State = Literal["idle", "starting", "running", "paused", "stopping", "stopped", "finished", "failed"]
+_BUSY: tuple[State, ...] = ("starting", "running", "paused", "stopping")
 _MAX_RECENT = 30
 
 
@@ -30,7 +32,7 @@ class RunController:
         self._library = library
         self._proposals = proposals
         self._thread: threading.Thread | None = None
-        self._not_paused = threading.Event()
+        self._state_changed = threading.Condition()  # its lock is held for every change of `state`
         self._loaded: tuple[Any, SharedModel] | None = None
         self._auto: str | None = None  # the model that `auto` stands for
         self.changed: Callable[[], None] = lambda: None
@@ -52,7 +54,7 @@ class RunController:
 
     @property
     def is_busy(self) -> bool:
-        return self.state in ("starting", "running", "paused", "stopping")
+        return self.state in _BUSY
 
     @property
     def is_loaded(self) -> bool:
@@ -115,20 +117,21 @@ class RunController:
 
     def pause(self) -> None:
         """Pause after the next outcome. The model finishes its current batch."""
-        if self.state == "running":
-            self._not_paused.clear()
-            self.state = "paused"
+        self._change_state("paused", after=("running",))
 
     def resume(self) -> None:
-        if self.state == "paused":
-            self.state = "running"
-            self._not_paused.set()
+        self._change_state("running", after=("paused",))
 
     def stop(self) -> None:
         """Stop after the next outcome. Finished captions are kept."""
-        if self.is_busy:
-            self.state = "stopping"
-            self._not_paused.set()
+        self._change_state("stopping", after=_BUSY)
+
+    def _change_state(self, state: State, *, after: Container[State]) -> None:
+        """Change the state if it is one of `after`, and wake the run's thread."""
+        with self._state_changed:
+            if self.state in after:
+                self.state = state
+                self._state_changed.notify_all()
 
     def unload(self) -> None:
         """Free the model's memory."""
@@ -145,12 +148,12 @@ class RunController:
     # The thread of a run
 
     def _start(self, what: str, outcomes: Callable[[], Generator[Outcome]]) -> bool:
-        if self.is_busy:
-            return False
-        self.clear()
-        self.state, self.what = "starting", what
+        with self._state_changed:
+            if self.is_busy:
+                return False
+            self.clear()
+            self.state, self.what = "starting", what
         self.started += 1
-        self._not_paused.set()
         self._thread = threading.Thread(target=self._run_thread, args=(outcomes,), name="captioning", daemon=True)
         self._thread.start()
         return True
@@ -160,22 +163,28 @@ class RunController:
             with closing(outcomes()) as running:
                 for outcome in running:
                     self._handle_outcome(outcome)
-                    self._not_paused.wait()
-                    if self.state == "stopping":
+                    if self._is_to_stop():
                         break
-            self.state = "stopped" if self.state == "stopping" else "finished"
+            with self._state_changed:
+                self.state = "stopped" if self.state == "stopping" else "finished"
         except Exception as error:  # the page must survive any error of a run
             message = (
                 str(error)
                 if isinstance(error, CaptionerError)
                 else f"unexpected error ({type(error).__name__}: {error})"
             )
-            self.state, self.error = "failed", redact_token(message)
+            self.error = redact_token(message)
+            self._change_state("failed", after=_BUSY)
         self.changed()
 
+    def _is_to_stop(self) -> bool:
+        """Wait while the run is paused."""
+        with self._state_changed:
+            self._state_changed.wait_for(lambda: self.state != "paused")
+            return self.state == "stopping"
+
     def _handle_outcome(self, outcome: Outcome) -> None:
-        if self.state == "starting":
-            self.state = "running"
+        self._change_state("running", after=("starting",))
         self.stats.add(outcome)
         if isinstance(outcome, Captioned | Failed):
             self.recent.appendleft(outcome)
@@ -193,14 +202,10 @@ class RunController:
         return settings if settings.has_explicit_model or self._auto is None else settings.with_model(self._auto)
 
     def _engine(self, settings: Settings) -> SharedEngine:
-        """Reuse the loaded model if it was planned for the same settings."""
-        prompting = settings.prompting
-        same = (
-            settings.model, settings.server, settings.sampling,
-            prompting.order, prompting.system, prompting.begin, prompting.examples, prompting.control,
-            settings.max_new_tokens("image"), settings.max_new_tokens("clip"),
-        )  # fmt: skip
-        if self._loaded is None or self._loaded[0] != same:
+        """Reuse the loaded model if it was planned for the same settings. One that failed to load is loaded again."""
+        tokens = [settings.max_new_tokens(kind) for kind in settings.prompts]
+        same = session_key(settings), settings.sampling.frames, tokens
+        if self._loaded is None or not self._loaded[1].is_open or self._loaded[0] != same:
             if self._loaded is not None:
                 self._loaded[1].close()
             self._loaded = same, SharedModel(settings)

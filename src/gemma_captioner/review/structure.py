@@ -79,14 +79,24 @@ def _hint(schema: Any, is_required: bool) -> str:
     return "; ".join(parts)
 
 
+def parse_structured(text: str, caption_format: CaptionFormat[Any], duration_s: float | None = None) -> Any:
+    """Read a structured caption that a person may have written. Raises `FormatError` if `check` would report it."""
+    content = caption_format.parse(text, _options(duration_s))
+    if outside := caption_format.text_outside(text):
+        raise FormatError(f"text outside the caption: {outside[:60]!r}")
+    return content
+
+
+def format_problem(text: str, caption_format: CaptionFormat[Any], duration_s: float | None = None) -> str:
+    """Return why a structured caption does not fit its format; "" if it does."""
+    try:
+        parse_structured(text, caption_format, duration_s)
+    except FormatError as error:
+        return str(error)
+    return ""
+
+
 def problem_of(text: str, spec: FormatSpec, duration_s: float | None = None) -> str:
     """Return the problem that `check` would report for a structured caption; "" if there is none."""
     caption_format = structured_format(text, spec)
-    if caption_format is None:
-        return ""
-    try:
-        caption_format.parse(text, _options(duration_s))
-    except FormatError as error:
-        return str(error)
-    outside = caption_format.text_outside(text)
-    return f"text outside the caption: {outside[:60]!r}" if outside else ""
+    return "" if caption_format is None else format_problem(text, caption_format, duration_s)

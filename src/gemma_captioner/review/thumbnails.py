@@ -112,11 +112,11 @@ def clip(item: MediaItem, target: Path) -> bool:
 
 
 def frame_strip(item: MediaItem, target: Path, settings: DecodeSettings) -> None:
-    """Write the frames that a model sees side by side in a JPEG, and a `FrameStrip` in a `.json` beside it."""
+    """Write the frames that a model sees side by side in a JPEG, with a `FrameStrip` as JSON in its comment."""
     frames = _decode(item, _STRIP, settings)
-    strip = FrameStrip(frames.times_s, frames.span_s, frames.duration_s)
-    _write_json(target.with_suffix(".json"), asdict(strip))
-    _write(target, lambda path: Image.fromarray(np.hstack(list(frames.pixels))).save(path, "JPEG", quality=80))
+    comment = json.dumps(asdict(FrameStrip(frames.times_s, frames.span_s, frames.duration_s)))
+    strip = Image.fromarray(np.hstack(list(frames.pixels)))
+    _write(target, lambda path: strip.save(path, "JPEG", quality=80, comment=comment))
 
 
 def _decode(item: MediaItem, size: Size, settings: DecodeSettings) -> Frames:

@@ -1,12 +1,13 @@
 """Sends all requests to a server through the `openai` client. Errors become an `ApiFailure` or end the run."""
 
+import json
 import os
 import re
 import socket
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -160,8 +161,14 @@ class Client:
             case _:
                 return None
 
-    def count_prompt_tokens(self, body: bytes, timeout_s: float) -> int | str:
-        """Return the number of prompt tokens of a chat completion, or the reason why it is unknown."""
+    def count_prompt_tokens(
+        self, model: str, messages: Sequence[Mapping[str, Any]], timeout_s: float, **parameters: Any
+    ) -> int | str:
+        """Return the number of prompt tokens of these messages, or the reason why it is unknown.
+
+        Raises `StartError` for a failure that would end a run. parameters: further fields of the request.
+        """
+        body = json.dumps({"model": model, "max_tokens": 1, "messages": messages, **parameters}).encode()
         for delay_s in (*_PROBE_DELAYS_S, None):
             try:
                 with self._sync_client(timeout_s) as client:

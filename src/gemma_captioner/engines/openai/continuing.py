@@ -4,7 +4,6 @@ The test compares prompt token counts and ignores the model's reply. If the answ
 continues it counts about one token more than for the prompt alone. One that starts a new turn counts about five more.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,14 +19,9 @@ _PARAMETERS: Sequence[Mapping[str, Any]] = ({"continue_final_message": True, "ad
 
 def continuation_fields(client: Client, model: str, timeout_s: float) -> Mapping[str, Any]:
     """Return the parameters that make the server continue an answer. Raises `ModelError` if it cannot."""
-
-    def count_tokens(messages: Sequence[Mapping[str, Any]], **parameters: Any) -> int | str:
-        payload = {"model": model, "max_tokens": 1, "messages": messages, **parameters}
-        return client.count_prompt_tokens(json.dumps(payload).encode(), timeout_s)
-
-    prompt_only = reason = count_tokens([_PROMPT])
+    prompt_only = reason = client.count_prompt_tokens(model, [_PROMPT], timeout_s)
     for parameters in _PARAMETERS if isinstance(prompt_only, int) else ():
-        with_beginning = count_tokens([_PROMPT, _BEGINNING], **parameters)
+        with_beginning = client.count_prompt_tokens(model, [_PROMPT, _BEGINNING], timeout_s, **parameters)
         if isinstance(prompt_only, int) and isinstance(with_beginning, int):
             if with_beginning - prompt_only in _TOKENS_OF_BEGINNING:
                 return parameters

@@ -161,7 +161,8 @@ class ServerEngine:
                 _ = self.models  # fails if the server does not answer or refuses the key
             else:
                 command = render_command(self._server.serve, model=self.model, port=self.endpoint.port)
-                server_process = on_error.enter_context(closing(ServerProcess(command)))
+                secrets = (self.endpoint.key,) if self.endpoint.key else ()
+                server_process = on_error.enter_context(closing(ServerProcess(command, secrets=secrets, log=self._log)))
                 self._log(f"waiting until this server answers: {server_process.display_command}")
                 server_process.wait_until_ready(
                     self.client.is_up, parse_duration(self._server.wait_for_server or _STARTUP_TIMEOUT)

@@ -23,8 +23,7 @@ def sound_form(client: Client, model: str, timeout_s: float) -> tuple[SoundForm 
     """Return the form that the server takes, or None and the reason. Raises `StartError` if it takes no text either."""
 
     def count_tokens(content: list[dict[str, Any]]) -> int | str:
-        payload = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": content}]}
-        return client.count_prompt_tokens(json.dumps(payload).encode(), timeout_s)
+        return client.count_prompt_tokens(model, [{"role": "user", "content": content}], timeout_s)
 
     text_only, probe, reasons = count_tokens([_TEXT]), encode_sound(tone(_PROBE_S)), []
     for form in get_args(SoundForm):

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import psutil
 
-from ...errors import ServerError, UsageError, redact_credentials
+from ...errors import ServerError, UsageError, known_secrets, redact_credentials
 
 _POLL_INTERVAL_S = 0.2
 _GRACE_PERIOD_S = 10.0  # between SIGTERM and SIGKILL
@@ -63,19 +63,28 @@ def render_command(command: str, *, model: str, port: int) -> str:
 class ServerProcess:
     """A running server. An unnamed temporary file keeps its output for error messages."""
 
-    def __init__(self, command: str) -> None:
-        """Start a shell command. Raises `UsageError` on Windows."""
+    def __init__(
+        self, command: str, *, secrets: Sequence[str] = (), log: Callable[[str], None] = lambda line: None
+    ) -> None:
+        """Start a shell command. Raises `UsageError` on Windows.
+
+        Args:
+            secrets: Not to show in messages, besides those that the command and its environment name.
+            log: Receives a line for the user if a process cannot be stopped.
+        """
         if os.name == "nt":
             raise UsageError(
                 "--serve and --engine vllm require Linux or macOS: start the server yourself, and use --engine server"
             )
-        self.display_command = redact_credentials(command)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the server runs
+        self._log = log
+        self._secrets = [*known_secrets(command, os.environ), *secrets]
+        self.display_command = redact_credentials(command, self._secrets)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the server runs
         self._process = subprocess.Popen(
             command,
             shell=True,
             stdin=subprocess.DEVNULL,
-            stdout=self._log,
+            stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
@@ -106,28 +115,42 @@ class ServerProcess:
     def _log_tail(self) -> str:
         if sys.platform == "win32":  # __init__ refuses Windows; this is for mypy
             raise NotImplementedError
-        size = os.fstat(self._log.fileno()).st_size
-        text = os.pread(self._log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
-        lines = summarize_log(text.splitlines())
-        return ". From its log:\n" + redact_credentials("\n".join(lines)) if lines else ". Its log is empty"
+        size = os.fstat(self._output.fileno()).st_size
+        text = os.pread(self._output.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
+        if not (lines := summarize_log(text.splitlines())):
+            return ". Its log is empty"
+        return ". From its log:\n" + redact_credentials("\n".join(lines), self._secrets)
 
     def close(self) -> None:
-        """Stop all of its processes, first with SIGTERM, then with SIGKILL. It is safe to call this twice."""
-        deadline = time.monotonic() + _GRACE_PERIOD_S
-        stop = psutil.Process.terminate
-        while processes := self._session_processes():
-            for member in processes:
-                with suppress(psutil.NoSuchProcess):
-                    stop(member)
-            while time.monotonic() < deadline and self._session_processes():
-                time.sleep(_POLL_INTERVAL_S / 4)
-            stop = psutil.Process.kill
-        self._process.wait()
+        """Stop all of its processes, first with SIGTERM, then with SIGKILL. It is safe to call this twice.
+
+        A process that neither ends, such as one that waits for a network drive, is reported and left.
+        """
+        if self._output.closed:
+            return
+        remaining = self._stop(psutil.Process.terminate) and self._stop(psutil.Process.kill)
+        if remaining:
+            ids = ", ".join(str(process.pid) for process in remaining)
+            self._log(f"the server does not end, even by SIGKILL: check its processes ({ids})")
+        else:
+            self._process.wait()
         self._watchdog.kill()
         self._watchdog.wait()
         if self._watchdog.stdin is not None:
             self._watchdog.stdin.close()
-        self._log.close()
+        self._output.close()
+
+    def _stop(self, signal: Callable[[psutil.Process], None]) -> list[psutil.Process]:
+        """Send the signal to its processes, new ones too. Return those that run after the grace period."""
+        deadline = time.monotonic() + _GRACE_PERIOD_S
+        signaled: set[psutil.Process] = set()
+        while (processes := self._session_processes()) and time.monotonic() < deadline:
+            for process in set(processes) - signaled:
+                with suppress(psutil.Error):  # it has ended, or belongs to another user
+                    signal(process)
+            signaled.update(processes)
+            time.sleep(_POLL_INTERVAL_S / 4)
+        return processes
 
     def _session_processes(self) -> list[psutil.Process]:
         """Return the running processes of its session."""

@@ -6,12 +6,9 @@ import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 from ...config.group import parse_duration
 from ...errors import StartError
-from ...storage.filesystem import is_local
 from ...types import MediaItem, Outcome
 from ..local import Run
 from .isolation import isolate_retry
@@ -85,17 +82,9 @@ class ClusterRun(Run):
 
     def _worker_config(self, resources: ActorResources) -> WorkerConfig:
         """The settings for any machine: absolute paths, and one decode worker per CPU of the actor."""
-        settings, model, prompting = self.settings, Path(self.settings.model.model), self.settings.prompting
+        settings = self.settings.with_absolute_paths()
         stop_after, workers = settings.run_options.stop_after, settings.run_options.workers
-        paths: dict[str, Any] = {"metadata": prompting.metadata and prompting.metadata.absolute()}
-        for name in ("examples", "control"):
-            paths[name] = tuple(path.absolute() if is_local(path) else path for path in getattr(prompting, name))
-        if prompting.transcript_path is not None:
-            paths["transcripts"] = str(prompting.transcript_path.absolute())
         settings = settings.with_values("run_options", workers=workers or max(1, round(resources.cpus)))
-        settings = settings.with_values("prompting", **paths)
-        if model.exists():
-            settings = settings.with_model(str(model.absolute()))
         return WorkerConfig(
             run_id=self.run_id,
             settings=settings,

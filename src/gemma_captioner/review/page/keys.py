@@ -51,7 +51,10 @@ SHORTCUTS = (
     Shortcut("export_selection", ("X",), "Export the selection or all shown", _BULK, opens=True),
     Shortcut("bulk", ("b",), "Change the captions of the selection or of all shown", _BULK, opens=True),
     Shortcut(
-        "tag_mode", (",",), "Tags: the caption as chips, and all tags of the folder. In the empty field, back", _BULK
+        "tag_mode",
+        (",",),
+        "The caption as tags, and all tags of the folder. In the empty field: back to the text",
+        _BULK,
     ),
     Shortcut("search", ("/",), "Search", _GENERAL),
     Shortcut("list", ("m",), "List or grid", _GENERAL),

@@ -20,11 +20,11 @@ _CACHE_HEADERS = {"cache-control": "private, max-age=86400", "accept-ranges": "b
 def media_response(path: Path, media_type: str, range_header: str | None) -> Response:
     """Return a response with the file or one range of it. Raises `OSError` if the file cannot be opened.
 
-    range_header: the Range header. For several ranges and for suffix ranges, the whole file is sent.
+    range_header: the Range header. For any other, such as several ranges or a suffix, the whole file is sent.
     """
     file = path.open("rb")
     size = os.fstat(file.fileno()).st_size
-    part = re.fullmatch(r"bytes=(\d+)-(\d*)", range_header or "")
+    part = re.fullmatch(r"bytes=(\d{1,19})-(\d{0,19})", range_header or "")
     first = int(part[1]) if part else 0
     end = min(int(part[2]) + 1, size) if part and part[2] else size
     headers = {"content-length": str(end - first), **_CACHE_HEADERS}

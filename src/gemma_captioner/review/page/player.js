@@ -52,7 +52,8 @@ export default {
       cancelAnimationFrame(this.drawn);
       if (!clip) return;
       clip.muted = this.muted; // as for the clip before
-      Object.assign(this, { paused: clip.paused, time: clip.currentTime, seen: clip.duration || 0 });
+      const seen = Number.isFinite(clip.duration) ? clip.duration : 0; // some WebM files have none
+      Object.assign(this, { paused: clip.paused, time: clip.currentTime, seen });
       if (!clip.paused) this.drawn = requestAnimationFrame(this.follow);
     },
     share(seconds) {

@@ -129,9 +129,12 @@ class ReviewState:
     def _notify_tabs(self) -> None:
         with self._changes_lock:
             numbers, self._changes = self._changes, set()
+        self._for_each_tab(lambda tab: tab.changed(numbers))
+
+    def _for_each_tab(self, notify: Callable[[TabListener], None]) -> None:
         for tab in list(self.tabs):
             try:
-                tab.changed(numbers)
+                notify(tab)
             except Exception:  # the other tabs must be notified, whatever fails in this one
                 _log.exception("a browser tab cannot display a change")
 
@@ -139,7 +142,11 @@ class ReviewState:
         """Rescan for changes by other programs: a run from a terminal, an editor, another review server."""
         await self._find_tokenizer()  # first: the flags of captions without a record depend on it
         while True:
-            wall_s, cpu_s = await asyncio.to_thread(self._rescan)
+            wall_s = cpu_s = 0.0
+            try:
+                wall_s, cpu_s = await asyncio.to_thread(self._rescan)
+            except Exception:  # the next rescan may succeed
+                _log.exception("the folder cannot be scanned for changes")
             await asyncio.sleep(max(_RESCAN_INTERVAL_S, wall_s, cpu_s / _MAX_CPU_SHARE))
 
     async def _update_phrases(self) -> None:
@@ -159,8 +166,7 @@ class ReviewState:
         if counter is None:
             return
         self.count_tokens = self.library.count_tokens = lru_cache(50_000)(counter)
-        for tab in self.tabs:
-            tab.refresh_text()
+        self._for_each_tab(lambda tab: tab.refresh_text())
 
     def _rescan(self) -> tuple[float, float]:
         """Return the seconds and CPU seconds that each rescan costs; flags are computed once."""

@@ -46,7 +46,7 @@ class RunPanel:
     def refresh(self) -> None:
         """Display the state of the run. Called on a timer, so it skips an unchanged state."""
         runs = self._tab.review_state.runs
-        now = (runs.state, runs.stats.done, runs.model, runs.total, runs.is_loaded)
+        now = (runs.state, runs.stats.done, runs.model, runs.total, runs.is_loaded, runs.error)
         if now == self._shown:
             return
         self._shown = now
