@@ -187,7 +187,7 @@ class _InterruptedSteps(list):
     """Undoes in another thread, once, when somebody looks whether there are steps."""
 
     def __init__(self, edits: Edits) -> None:
-        super().__init__(edits._undo["me"])
+        super().__init__(edits._history._steps["me", "undo"])
         self.other = threading.Thread(target=edits.undo, args=("me",))
 
     def __len__(self) -> int:
@@ -201,7 +201,7 @@ class _InterruptedSteps(list):
 @pytest.mark.parametrize("look", [Edits.undo, Edits.next_undo])
 def test_a_step_that_another_thread_undoes_meanwhile(library, edits, look):
     edits.save([draft(library, 0, "Mine.")], tab_id="me")
-    steps = edits._undo["me"] = _InterruptedSteps(edits)
+    steps = edits._history._steps["me", "undo"] = _InterruptedSteps(edits)
     assert look(edits, "me")
     steps.other.join()
     assert edits.next_undo("me") == 0 and edits.next_redo("me") == 1

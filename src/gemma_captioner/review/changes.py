@@ -1,6 +1,8 @@
 """The changes of the page as records: what each one starts from and leads to, and its inverse."""
 
+import os
 import re
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -9,6 +11,20 @@ from ..captions.formats import detect
 from ..dataset.journal import JournalRecord
 from ..errors import ItemError
 from .decisions import Decision
+
+WriteStamp = tuple[int, ...]
+_CLOCK_TICK_NS = 50_000_000  # of the file system: two writes within it may have equal times
+
+
+def write_stamp(path: Path) -> WriteStamp | None:
+    """Return values that change with each write of the file; None if it is missing or was written a moment ago."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    if time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK_NS:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
 
 
 class EditConflictError(ItemError):
@@ -83,14 +99,6 @@ class ProposalResolution(_FileMove):
 
 
 Change = CaptionChange | DecisionChange | TrashMove | ProposalResolution
-
-
-@dataclass(frozen=True, slots=True)
-class UndoStep:
-    """The changes that one undo reverts. summary: their description, "12 approved"."""
-
-    summary: str
-    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True)

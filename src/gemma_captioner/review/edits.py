@@ -5,10 +5,8 @@ change is refused, so nothing is overwritten unseen.
 """
 
 import os
-import threading
-import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -32,22 +30,24 @@ from .changes import (
     EditResult,
     ProposalResolution,
     TrashMove,
-    UndoStep,
+    WriteStamp,
     normalize_caption,
+    write_stamp,
 )
 from .decisions import Decision
 from .library import Library, caption_text, text_of
+from .undo import Direction, UndoHistory, UndoStep
 
 _CHUNK_ITEMS = 500  # share one sync of the disk. Between two chunks, other tabs may write
 _SYNC_THREADS = 16  # file systems combine syncs that run at the same time
-_CLOCK_TICK_NS = 50_000_000  # of the file system: two writes within it may have equal times
 _MAX_FLAGGED_INLINE = 50  # above this, the background rescan computes the flags
+
+_REVERTED: Mapping[Direction, str] = {"undo": "undone", "redo": "redone"}
 
 Progress = Callable[[int], bool]  # called with the number of items done; returns whether to continue
 Shown = tuple[int, str | None]  # (item number, digest of the caption that the user saw)
 # Prepares each change, yields None to wait until the disk is synced, makes the change and yields it.
 Stages = Generator[Change | None, None, Any]
-Stamp = tuple[int, ...]
 PendingChanges = Iterable[tuple[int, Stages]]  # (item number, the stages of its changes)
 
 
@@ -59,9 +59,7 @@ class Edits:
         self._library = library
         self._journal = Journal(self.run_id, {"version": version("gemma-captioner"), "review": True})
         self._staged: list[StagedCaption] = []  # since the last sync
-        self._steps_lock = threading.Lock()  # of the next two. The library's lock is held during a whole rescan
-        self._undo: dict[str, list[UndoStep]] = defaultdict(list)
-        self._redo: dict[str, list[UndoStep]] = defaultdict(list)
+        self._history = UndoHistory()
 
     def close(self) -> None:
         self._journal.close()
@@ -102,51 +100,41 @@ class Edits:
 
     def next_undo(self, tab_id: str) -> int:
         """Return the number of changes that the next undo reverts."""
-        return self._num_changes(self._undo[tab_id])
+        return self._history.num_changes(tab_id, "undo")
 
     def next_redo(self, tab_id: str) -> int:
-        return self._num_changes(self._redo[tab_id])
+        return self._history.num_changes(tab_id, "redo")
 
     def undo(self, tab_id: str, progress: Progress | None = None) -> EditResult | None:
         """Return None if there is nothing to undo."""
-        return self._revert(self._undo[tab_id], self._redo[tab_id], "undone", progress)
+        return self._revert(tab_id, "undo", progress)
 
     def redo(self, tab_id: str, progress: Progress | None = None) -> EditResult | None:
-        return self._revert(self._redo[tab_id], self._undo[tab_id], "redone", progress)
-
-    def _num_changes(self, steps: list[UndoStep]) -> int:
-        with self._steps_lock:
-            return len(steps[-1].changes) if steps else 0
+        return self._revert(tab_id, "redo", progress)
 
     def _record_step(self, actions: PendingChanges, tab_id: str, summary: str, progress: Progress | None) -> EditResult:
         done, applied = self._apply(actions, summary, progress)
         if applied:
-            with self._steps_lock:
-                self._undo[tab_id].append(UndoStep(done.summary, tuple(applied)))
-                self._redo[tab_id].clear()
+            self._history.record(tab_id, UndoStep(done.summary, tuple(applied)))
         return done
 
-    def _revert(
-        self, steps: list[UndoStep], opposite: list[UndoStep], description: str, progress: Progress | None
-    ) -> EditResult | None:
-        with self._steps_lock:
-            if not steps:
-                return None
-            step = steps.pop()
+    def _revert(self, tab_id: str, direction: Direction, progress: Progress | None) -> EditResult | None:
+        if (step := self._history.pop(tab_id, direction)) is None:
+            return None
         changes = [change.inverse() for change in reversed(step.changes)]
         by_number: dict[int, list[Change]] = defaultdict(list)
         for change in changes:
             by_number[change.number].append(change)
         actions = ((number, self._perform_all(of_one)) for number, of_one in by_number.items())
         done, applied = self._apply(actions, step.summary, progress)
-        reverted = set(map(id, applied))
-        rest = tuple(change.inverse() for change in reversed(changes) if id(change) not in reverted)
-        with self._steps_lock:
-            if applied:
-                opposite.append(UndoStep(step.summary, tuple(applied)))
-            if done.is_cut:  # the rest can be undone later, after a full disk once it has room
-                steps.append(UndoStep(step.summary, rest))
-        return replace(done, summary=f"{description}: {step.summary}")
+        if applied:
+            opposite: Direction = "redo" if direction == "undo" else "undo"
+            self._history.push(tab_id, opposite, UndoStep(step.summary, tuple(applied)))
+        if done.is_cut:  # the rest can be undone later, after a full disk once it has room
+            reverted = set(map(id, applied))
+            rest = tuple(change.inverse() for change in reversed(changes) if id(change) not in reverted)
+            self._history.push(tab_id, direction, UndoStep(step.summary, rest))
+        return replace(done, summary=f"{_REVERTED[direction]}: {step.summary}")
 
     # Many changes at once
 
@@ -227,7 +215,7 @@ class Edits:
 
     def _save_stages(self, draft: Draft) -> Generator[Change | None, None, bytes | None]:
         """Return the bytes of the `.txt`."""
-        stamp, before = self._stamp(draft.number), self._read(draft.number)
+        stamp, before = write_stamp(self._library[draft.number].item.caption_path), self._read(draft.number)
         after = normalize_caption(draft.text, before).encode("utf-8", "replace") or None
         if after == before:
             return before
@@ -272,12 +260,12 @@ class Edits:
         yield from _PERFORM[type(change)](self, change, *known)
         yield change
 
-    def _change_caption(self, change: CaptionChange, stamp: Stamp | None = None) -> Generator[None]:
+    def _change_caption(self, change: CaptionChange, stamp: WriteStamp | None = None) -> Generator[None]:
         """stamp: of the file before it was read; None if it is still to be read."""
         entry = self._library[change.number]
         item = entry.item
         if stamp is None:
-            stamp = self._stamp(change.number)
+            stamp = write_stamp(item.caption_path)
             self._check_unchanged(change)
         kind = "caption" if change.provenance else "edit"
         line = change_record(kind, item.name, entry.caption_file, change.before, change.after)
@@ -289,7 +277,7 @@ class Edits:
             self._journal.append(item.store, line, sync=False)
             self._staged += [staged] if staged else []
             yield
-            if stamp is None or self._stamp(change.number) != stamp:
+            if stamp is None or write_stamp(item.caption_path) != stamp:
                 self._check_unchanged(change)
             if staged is None:
                 sidecar.remove(item.caption_path)
@@ -304,16 +292,6 @@ class Edits:
     def _check_unchanged(self, change: CaptionChange) -> None:
         if self._read(change.number) != change.before:
             raise EditConflictError
-
-    def _stamp(self, number: int) -> Stamp | None:
-        """Return values that change with each write of the file; None if it is missing or was written a moment ago."""
-        try:
-            stat = os.stat(self._library[number].item.caption_path)
-        except OSError:
-            return None
-        if time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK_NS:
-            return None
-        return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
 
     def _change_decision(self, change: DecisionChange) -> Generator[None]:
         entry = self._library[change.number]

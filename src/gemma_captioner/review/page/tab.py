@@ -330,9 +330,8 @@ class ReviewTab:
         """Change fields of the query, or its terms: filter_by(flag="too_long")."""
         query = self.query
         for name, value in changes.items():
-            query = (
-                replace(query, **{name: value}) if name in Query.__dataclass_fields__ else query.with_term(name, value)
-            )
+            is_field = name in Query.__dataclass_fields__
+            query = replace(query, **{name: value}) if is_field else query.with_term(name, value)
         self.apply_query(query)
 
     def refresh_sizes(self) -> None:
