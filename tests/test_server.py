@@ -221,6 +221,8 @@ def test_a_refused_key_or_model_ends_the_run_at_once(status, error, says):
         with pytest.raises(StartError, match=says):
             for _ in range(100):
                 opened.poll(0.1)
+        opened.submit(request(3))  # as one whose frames took longer to encode
+        time.sleep(0.2)
         assert len(stub.asked) == 1
 
 

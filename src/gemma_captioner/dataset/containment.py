@@ -65,7 +65,10 @@ def check_store_is_contained(store: Path) -> None:
 
 def _check_link(path: Path | os.DirEntry[str], inside: str) -> None:
     """inside: the resolved folder that a link must not leave."""
-    if not path.is_symlink():
+    try:
+        if not path.is_symlink():
+            return
+    except PermissionError:  # nothing in this folder can be opened
         return
     real, where = os.path.realpath(path), os.fspath(path)
     if os.path.islink(real):

@@ -62,6 +62,7 @@ class ServerSession(ThreadedSession):
         )
         self._shared: dict[int, tuple[Frames, EncodedMedia]] = {}  # key: id(frames); the value keeps the frames alive
         self._queued: deque[_QueuedRequest] = deque()
+        self._has_failed = False  # nothing more is sent
         self._tasks: set[asyncio.Task[Reply | Failed]] = set()
         self._encoders = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="images")
         self._loop = asyncio.new_event_loop()
@@ -126,7 +127,7 @@ class ServerSession(ThreadedSession):
         self._fill_slots()
 
     def _fill_slots(self) -> None:
-        while self._queued and len(self._tasks) < self._concurrency.limit:
+        while self._queued and not self._has_failed and len(self._tasks) < self._concurrency.limit:
             task = self._loop.create_task(self._answer(self._queued.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._on_task_done)
@@ -139,7 +140,7 @@ class ServerSession(ThreadedSession):
         if task.cancelled():
             return
         if (error := task.exception()) is not None:  # any error ends the run: `poll` raises it
-            self._queued.clear()
+            self._has_failed = True
             self._results.put(error)
             return
         self._results.put(task.result())
