@@ -308,6 +308,12 @@ def test_a_key_that_the_server_requires_is_told_by_its_variable(command, media):
     assert done.code == 1 and "Set the environment variable MY_KEY" in done.err
 
 
+@pytest.mark.parametrize("option", ["--prompt-file", "--format"])
+def test_a_home_folder_of_nobody_is_a_file_that_is_not_there(command, media, script, option):
+    done = command("caption", media, *SCRIPTED, script(), option, "~nobody-has-this-name/a.json")
+    assert done.code == 2 and f"{option} ~nobody-has-this-name/a.json cannot be read" in done.err.replace("\n", " ")
+
+
 def test_an_invalid_folder_is_told_when_caption_is_called():
     with pytest.raises(StartError):
         caption("/no/such/folder", model="demo")

@@ -123,7 +123,8 @@ def test_the_oldest_files_are_pruned(tmp_path, monkeypatch):
     monkeypatch.setattr("gemma_captioner.review.media._CACHE_BYTES", 15)
     cache = tmp_path / "aa"
     cache.mkdir()
-    for age, name in enumerate(["new.jpg", "old.jpg", ".unfinished.jpg"]):
+    (cache / ".unfinished.jpg").write_bytes(b"0123456789")
+    for age, name in enumerate(["new.jpg", "old.jpg", ".left.jpg"]):
         (cache / name).write_bytes(b"0123456789")
         os.utime(cache / name, (1000 - age, 1000 - age))
     (cache / "vanished.jpg").symlink_to(tmp_path / "nowhere")

@@ -1,5 +1,6 @@
 """Scans a dataset folder by folder for problems; with --fix, repairs captions where a rule can."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 from ..captions.formats import CaptionFormat
 from ..captions.stats import CaptionStats, match_captions
 from ..dataset import sidecar
+from ..dataset.containment import RESTORABLE_SUFFIXES
 from ..dataset.discover import Root
 from ..dataset.journal import History, Journal, change_record, new_run_id
 from ..dataset.listing import filename_normalizer
@@ -96,6 +98,13 @@ class DatasetScan:
         """The rules, with their severities for the target."""
         trainer, model = self.settings.trainer, self.settings.model
         return {code: rule.for_target(trainer, model) for code, rule in trainer_rules.ALL_RULES.items()}
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether `restore` writes what was repaired: not other extensions, nor behind a link out of the folder."""
+        inside = os.path.join(os.path.realpath(self.root.store), "")
+        are_inside = all(os.path.realpath(finding.path).startswith(inside) for finding in self.fixed)
+        return are_inside and f".{self.settings.extension.lower()}" in RESTORABLE_SUFFIXES
 
     @property
     def undo_command(self) -> str:

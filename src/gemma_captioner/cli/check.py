@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from ..check.settings import CheckSettings, TriggerSettings
 from ..config.formats import FORMATS, format_spec
 from ..config.targets import target_in_mode
-from ..dataset.containment import RESTORABLE_SUFFIXES, check_store_is_contained
+from ..dataset.containment import check_store_is_contained
 from ..dataset.journal import journal_path
 from ..dataset.sidecar import DOT_FOLDER
 from ..dataset.unsearched import describe_unsearched
@@ -87,8 +87,10 @@ def check(
     if settings.media:
         require_libraries()
     [root] = resolve_roots([folder], settings.captions)
-    for place in (root.folder, root.store):  # of the page and the measurements, and of the journal
-        check_store_is_contained(place)
+    if html is None or settings.media:
+        check_store_is_contained(root.folder)
+    if fix:
+        check_store_is_contained(root.store)
     scan = DatasetScan(root, settings, token_counter(settings.tokenizer), caption_format)
     trigger = None
     if trigger_settings.trigger is not None:
@@ -105,7 +107,7 @@ def check(
     finally:
         if scan.fixed:
             repaired = f"{counted(len({f.path for f in scan.fixed}), 'caption')} repaired."
-            if f".{settings.extension.lower()}" in RESTORABLE_SUFFIXES:
+            if scan.can_undo:
                 err.print(f"{repaired} To undo this:")
                 err.print(f"  {scan.undo_command}", soft_wrap=True)
             else:

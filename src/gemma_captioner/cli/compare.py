@@ -126,7 +126,8 @@ def _compare(paths: list[Path], variants: "list[Variant]", limit: int, output_op
     reporter = ProgressReporter(err, show=False)
     selection = exclude_control(settings.selection, roots, settings.prompting.control)
     items, files = select_sample(roots, selection, limit, reporter.log)
-    check_store_is_contained(roots[0].folder)
+    if output_options.html is None:
+        check_store_is_contained(roots[0].folder)
     html = output_options.html or page_path(roots, new_run_id())
     _check_page_writable(html)
     comparison = Comparison(items, variants, token_counter(settings.quality.tokenizer, settings.model.hf_token))

@@ -91,16 +91,22 @@ def restore(
 
     Also moves back what `review` moved to the trash. If a file was not restored, the exit code is 3.
     """
+    from ..dataset.restore import Restored
     from ..dataset.restore import restore as restored
 
-    files = {file.path: file for file in restored(parse_path(folder).absolute(), run)}
-    counts = Counter((file.is_media, file.reason is None) for file in files.values())
-    for file in files.values():
-        if file.reason is not None:
-            err.print(f"not restored: {printable(file.path)}: {printable(file.reason)}", soft_wrap=True)
-    media = f" and {counted(counts[True, True], 'file')}" if counts[True, True] else ""
-    failed = counts[True, False] + counts[False, False]
-    out.print(f"{counted(counts[False, True], 'caption')}{media} restored, {failed:,} not restored")
+    files: dict[Path, Restored] = {}  # of several changes of one file, the last result counts
+    try:
+        for file in restored(parse_path(folder).absolute(), run):
+            files[file.path] = file
+    finally:
+        counts = Counter((file.is_media, file.reason is None) for file in files.values())
+        for file in files.values():
+            if file.reason is not None:
+                err.print(f"not restored: {printable(file.path)}: {printable(file.reason)}", soft_wrap=True)
+        media = f" and {counted(counts[True, True], 'file')}" if counts[True, True] else ""
+        failed = counts[True, False] + counts[False, False]
+        if files:
+            out.print(f"{counted(counts[False, True], 'caption')}{media} restored, {failed:,} not restored")
     return 3 if failed else 0
 
 

@@ -4,6 +4,7 @@ captions/formats/ reads and writes captions.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -50,7 +51,7 @@ class FormatSpec:
 
 
 def read_utf8(path: Path) -> str:
-    return path.expanduser().read_text(encoding="utf-8-sig")
+    return Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
 
 
 def format_spec(name: str | None, read: Callable[[Path], str] = read_utf8) -> FormatSpec:

@@ -4,6 +4,7 @@ Each group is a stage of the pipeline, in a module of its name. `Settings.from_d
 names that the command line (`--frames`), a TOML file and the Python API share. Later layers override earlier ones.
 """
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
@@ -233,7 +234,7 @@ def _as_absolute(value: Any, names: Collection[str]) -> Any:
     if isinstance(value, tuple):
         return tuple(_as_absolute(part, names) for part in value)
     if isinstance(value, str) and value.partition(":")[0] not in names:
-        path = Path(value).expanduser()
+        path = Path(os.path.expanduser(value))
         return str(path.absolute()) if path.exists() else value
     return value.absolute() if isinstance(value, Path) else value  # a path in an object store is no `Path`
 

@@ -50,7 +50,8 @@ def check_store_is_contained(store: Path) -> None:
     """Raise `StartError` if a link leads the tool's own files outside the folder. A downloaded dataset may contain one.
 
     With a link `reviews.jsonl -> ~/.profile`, for example, a shell would execute the file names of the dataset. Every
-    command that writes into `.gemma-captioner` calls this first. It looks two levels deep: names below that are new.
+    command that writes into `.gemma-captioner` calls this first. It looks two levels deep: names below that are new. So
+    are those of journals, and earlier ones may be links, as git-annex makes of all files.
     """
     if not is_local(store):
         return
@@ -59,22 +60,21 @@ def check_store_is_contained(store: Path) -> None:
     inside = os.path.realpath(home)
     for entry in _entries(home):
         _check_link(entry, inside)
-        for below in _entries(entry):
-            _check_link(below, inside)
+        if entry.name != "runs":
+            for below in _entries(entry):
+                _check_link(below, inside)
 
 
 def _check_link(path: Path | os.DirEntry[str], inside: str) -> None:
-    """inside: the resolved folder that a link must not leave."""
-    try:
-        if not path.is_symlink():
-            return
-    except PermissionError:  # nothing in this folder can be opened
-        return
+    """inside: the resolved folder that a link, or on Windows a junction, must not leave."""
     real, where = os.path.realpath(path), os.fspath(path)
     if os.path.islink(real):
         raise StartError(f"{where} is a link that leads to itself: remove it")
     if not os.path.join(real, "").startswith(os.path.join(inside, "")):
-        raise StartError(f"{where} is a link that points outside the folder: remove it")
+        raise StartError(
+            f"{where} is a link that points outside {inside}: put what it leads to in its place, or remove it if you "
+            "did not make it"
+        )
 
 
 def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:

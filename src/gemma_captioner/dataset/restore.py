@@ -15,7 +15,7 @@ from .sidecar import DOT_FOLDER
 
 
 class Restored(NamedTuple):
-    """A file of the run. reason: why it was not restored, None if it is as it was before the run."""
+    """A file of the run. reason: why it was not restored; None if it was, or is in place already."""
 
     path: Path
     is_media: bool
@@ -93,7 +93,10 @@ def _restore_caption(path: Path, record: JournalRecord, store: Path, journal: Jo
     if PurePosixPath(name).suffix.lower() not in RESTORABLE_SUFFIXES:
         raise ItemError(f"only {', '.join(RESTORABLE_SUFFIXES)} are restored: copy its text from the journal")
     if is_local(store):
-        resolve_inside(path, store, RESTORABLE_SUFFIXES)
+        try:
+            resolve_inside(path, store, RESTORABLE_SUFFIXES)
+        except ItemError as error:
+            raise ItemError(f"{error}; its older text is in the journal") from error
     try:
         content = record["replaced"].encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..captions.formats import get_format
 from ..config.settings import Settings
+from ..dataset.containment import check_store_is_contained
 from ..dataset.discover import Collision, resolve_roots
 from ..dataset.unsearched import describe_unsearched
 from ..engines import engine_for
@@ -96,6 +97,8 @@ def dry_run(paths: Iterable[Path], settings: Settings) -> DryRunReport:
     transcripts = Transcripts(settings, metadata)
     get_format(settings.format)
     roots = resolve_roots(paths, settings.selection.output)
+    for root in roots:
+        check_store_is_contained(root.store)
     notes: list[str] = []
     with suppress(StartError):  # `engine_for` raises it again
         settings = resolve_auto_model(settings, dict.fromkeys(root.store for root in roots), notes.append)

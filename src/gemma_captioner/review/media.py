@@ -6,6 +6,7 @@ The cache is outside the dataset, because trainers load any media file inside it
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _MAX_ORIGINAL_BYTES, _MAX_ANIMATED_BYTES = 1 << 20, 16 << 20  # larger files are
 _CACHE_BYTES = 4 * GIB
 _DEFAULT_TIMEOUT_S = 60.0
 _TIMEOUT_S = {"clip": 600.0}
+_MAX_WRITE_S = 3600.0  # an older file whose name begins with a dot was left by a process that was killed
 _SUFFIXES = {"clip": "mp4", "facts": "json", "waveform": "json"}  # of the files in the cache; others are JPEG
 _VERSION = 3  # of what the functions of thumbnails.py write
 
@@ -210,9 +212,11 @@ def _read_json(path: Path) -> Any:
 def _prune(cache: Path) -> None:
     """Remove the oldest files above the size limit. Other servers may use the cache, too."""
     files = []
-    for file in cache.glob("??/[!.]*"):  # a name with a dot is a file that is still written
+    for file in cache.glob("??/*"):
         with suppress(FileNotFoundError):
-            files.append((file.stat().st_mtime, file.stat().st_size, file))
+            found = file.stat()
+            if file.name[0] != "." or found.st_mtime < time.time() - _MAX_WRITE_S:
+                files.append((found.st_mtime, found.st_size, file))
     total = 0
     for _, size, file in sorted(files, reverse=True):
         total += size

@@ -104,6 +104,7 @@ class Worker:
 
     def _work(self, ready: threading.Event) -> None:
         """Run the pipeline in a thread. An unexpected error ends the whole actor."""
+        pipeline: Pipeline | None = None
         try:
             config = self._worker_config
             context = Context(config.settings).planned
@@ -121,6 +122,8 @@ class Worker:
                 self._waiting.pop(outcome.item).set_result(outcome)
         except CaptionerError as error:
             self._error = error
+            for stored in pipeline.writer.take_stored() if pipeline else ():
+                self._waiting.pop(stored.item).set_result(stored)
         except BaseException as error:
             if not self._worker_config.isolated:
                 traceback.print_exc()  # into Ray's log of this actor

@@ -81,7 +81,7 @@ class Filters:
             self._text, self._regex, self._state, self._flag, self._kind, self._folder, self._least, self._most,
             self._sort, self._reverse,
         ):  # fmt: skip
-            field.on("update:model-value", tab.arrived, js_handler=_LOCK_EDITOR)
+            field.on(f"update:{field.VALUE_PROP}", tab.arrived, js_handler=_LOCK_EDITOR)
         self._error = ui.label().classes("query-error").props("role=alert")
         with ui.element("div").classes("counts").props("role=status aria-live=polite"):
             self._counts = ui.label()
