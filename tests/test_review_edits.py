@@ -434,7 +434,7 @@ def test_a_strangers_dataset_has_us_write_nowhere_else(captioned, tmp_path, name
     link = folder / ".gemma-captioner" / name
     shutil.rmtree(link, ignore_errors=True)
     link.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StartError, match="is a link that points outside .*: put"):
+    with pytest.raises(StartError, match=r"is a link that points outside .*: put"):
         opened(folder)
     link.unlink()
     library = opened(folder)
