@@ -268,6 +268,25 @@ def test_every_error_of_the_client_is_known():
         ("serve --api-key=s3cret --hf-token 's3 cret' m", "serve --api-key=[hidden] --hf-token [hidden] m"),
         ("serve --api-key s3cret", "serve --api-key [hidden]"),
         ("refused hf_abcdefghijk", "refused [token]"),
+        ("PGPASSWORD=hunter2 MYTOKEN=abc mytoken=abc a", "PGPASSWORD=[hidden] MYTOKEN=[hidden] mytoken=[hidden] a"),
+        (
+            "OPENAIKEY=sk-1 openaikey=sk-1 userpassword=abc",
+            "OPENAIKEY=[hidden] openaikey=[hidden] userpassword=[hidden]",
+        ),
+        ("serve --hftoken abc --wandbkey abc m", "serve --hftoken [hidden] --wandbkey [hidden] m"),
+        ("serve m --api-key \\\n   sk-verysecret", "serve m --api-key    [hidden]"),
+        ("serve m --api-key k1 'k 2' \\\n  k3 --port 8", "serve m --api-key [hidden] --port 8"),
+        ("serve m --api-key k1 k2; echo || true", "serve m --api-key [hidden]; echo || true"),
+        (
+            "serve m --api-key k1 k2 && echo; m --api-key k3 # no",
+            "serve m --api-key [hidden] && echo; m --api-key [hidden] # no",
+        ),
+        ("token=abc, key='a b'", "token=[hidden], key=[hidden]"),
+        ('{"token": "abc", "key" : "abc"}', '{"token": [hidden], "key" : [hidden]}'),
+        ("api_key: abc password: abc", "api_key: [hidden] password: [hidden]"),
+        ("Invalid API key: sk-1, or access token: abc", "Invalid API key: [hidden], or access token: [hidden]"),
+        ("'api_key': ['sk-1', 'sk-2", "'api_key': [hidden]"),
+        ('{"api_key": [\n  "sk-1",\n  "sk-2"\n]}', '{"api_key": [hidden]}'),
     ],
 )
 def test_credentials_are_taken_out(text, left):
@@ -285,6 +304,15 @@ def test_credentials_are_taken_out(text, left):
         "KeyError: 'lm_head'",
         "a Bearer token is required: pass --api-key",
         "HF_TOKEN=\nnext line",
+        "missing key: model.layers.0.weight in checkpoint",
+        "unexpected key = 'foo bar'",
+        "sort key: duration_s, Key : a, token: <pad>",
+        "pad_token: <pad>, eosToken=1, image-token = <image>, boi_token='<start_of_image>'",
+        '{"pad_token": 0, "stop_token": "<end>"}',
+        "serve --pad-token x --stop-token y",
+        pytest.param("key: " + ";" * 20_000, id="semicolons"),  # odd input that took seconds
+        pytest.param("a_" * 30_000, id="one-long-word"),
+        "hotkey=x, max_tokens=5, key=;",
     ],
 )
 def test_text_without_credentials_is_left(text):
@@ -299,6 +327,27 @@ def test_known_secrets_are_taken_out_anywhere():
     assert set(known) == {"s3cret-token", "s3cret-key", "s3cret-hf"}
     text = "got s3cret-token, s3cret-key and s3cret-hf; none at /home/me/token"
     assert redact_credentials(text, known) == "got [hidden], [hidden] and [hidden]; none at /home/me/token"
+
+    assert known_secrets("serve m --api-key s3cret-one 's3cret two' \\\n s3cret-three --port 8", {}) == [
+        "s3cret-one",
+        "s3cret two",
+        "s3cret-three",
+    ]
+    listed = """TOKEN=s3,cret-9 serve --config '{"api_key": ["s3cret-one", "s3cret-two"]}'"""
+    assert set(known_secrets(listed, {})) == {"s3,cret-9", "s3cret-one", "s3cret-two"}
+
+
+def test_known_secrets_of_the_environment():
+    hidden = {"PGPASSWORD": "hunter2-pg", "MYTOKEN": "s3cret-my", "OPENAIKEY": "sk-openai"}
+    ordinary = {
+        "A_KEY": "localhost",
+        "X_PASSWORD": "password",
+        "SSH_KEY": "/home/me/.ssh",
+        "MY_KEY": "~/keys/1",
+        "B_TOKEN": "two Words",
+        "PAD_TOKEN": "<pad-token>",
+    }
+    assert set(known_secrets("serve m", hidden | ordinary)) == set(hidden.values())
 
 
 # How many at once

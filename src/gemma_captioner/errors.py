@@ -16,28 +16,40 @@ import re
 from collections.abc import Iterable, Mapping
 
 _MIN_KNOWN_LENGTH = 8  # not "none" or "EMPTY", which stand for a key
-# The end of a name: HF_TOKEN, x-api-key, apiKey; not monkey, max_tokens, HF_TOKEN_PATH.
-_SECRET_NAME = (
-    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
-    r"(?i:(?:api|auth|access|secret)?(?:key|token)|api[-_]?keys|secret|password|passwd|passphrase|authorization)"
-    r"(?![\w-])"
-)
-_SECRET = re.compile(
-    rf"""
-    (?P<label>
-        (?<![\w-]) --[\w-]*{_SECRET_NAME} [ \t]+ (?![-\s])    # an option and its value
-      | {_SECRET_NAME} \\*["']? [ \t]* [:=] [ \t]* (?!\s)      # an assignment, a header, or a key of JSON
-      | \bBearer [ \t]+ (?!(?:tokens?|auth\w*|schemes?|headers?|credentials?|of|is|and|or)\b)
+_SPECIAL_TOKENS = ("pad", "eos", "bos", "boi", "eoi", "image", "video", "audio", "unk", "sep", "cls", "mask", "stop")
+_NOT_SPECIAL = "".join(rf"(?<!{word}token)(?<!{word}[_-]token)" for word in _SPECIAL_TOKENS)
+# The end of a name: HF_TOKEN, PGPASSWORD, x-api-key, apiKey, OPENAIKEY; not monkey, max_tokens, HF_TOKEN_PATH.
+_NAME = rf"""
+    (?: (?i: token{_NOT_SPECIAL} | secret | password | passwd | passphrase | authorization
+      | api[\ _-]?keys? | (?:auth|access|secret|private)[\ _-]?(?:key|token) | (?:openai|wandb|hf|aws|azure|google)key )
+      | (?: (?<![A-Za-z]) | (?<=[a-z])(?=K) ) (?i:key) | (?<=[A-Z])KEY
+    ) (?![\w-])
+"""
+_QUOTED_OR_BARE = r""""[^"]*"|'[^']*'|[^\s"']+"""
+_WORD = r"""
+    (?: "(?:\\.|[^"\\\n])*"? | '(?:\\.|[^'\\\n])*'? | \S* [^\s\])},;"'] )
+"""
+# Repetition has a limit where its end may be missing: the time stays linear in the length of the text.
+_VALUE = rf"""
+    (?: [\[(] [^\])]{{0,1000}} (?: [\])] | \Z )                 # one or several in a list
+      | \\+" [^"\n]* "? | \\+' [^'\n]* '?           # JSON within JSON
+      | (?:(?i:bearer|basic|digest)[ \t]+)? {_WORD} )
+"""
+_SECRETS = [
+    re.compile(rf"(?P<label>{label}) (?P<value>{value})", re.VERBOSE)
+    for label, value in (
+        # vLLM accepts several keys: all words up to the next option, or the end of the shell command.
+        (r"(?<![\w-]) --api[_-]keys? [ \t]+ (?![-\s])", rf"{_VALUE} (?: [ \t]+ (?![-\s\#&|;<>]) {_WORD} )*"),
+        (rf"(?<![\w-]) --[\w-]*{_NAME} [ \t]+ (?![-\s])", _VALUE),
+        # An assignment, a header, or a key of JSON; not "missing key: lm_head".
+        (
+            rf"""(?! (?<![\w-]) (?i:key|token) (?:[ \t]+[:=] | [:=][ \t]) )
+            {_NAME} \\*["']? [ \t]* [:=] [ \t]* (?!\s)""",
+            _VALUE,
+        ),
+        (r"\bBearer [ \t]+ (?!(?:tokens?|auth\w*|schemes?|headers?|credentials?|of|is|and|or)\b)", _VALUE),
     )
-    (?P<value>
-        [\[(] [^\])]* [\])]                                    # one or several in a list
-      | "(?:\\.|[^"\\\n])*"? | '(?:\\.|[^'\\\n])*'?
-      | \\+(?P<quote>["']) .*? (?:(?P=quote)|$)                 # JSON within JSON
-      | (?:(?i:bearer|basic|digest)[ \t]+)? \S+? (?=[\])}},;"']*(?:\s|\Z))
-    )
-    """,
-    re.VERBOSE,
-)
+]
 
 
 def redact_token(text: str, token: str | None = None) -> str:
@@ -58,17 +70,32 @@ def redact_credentials(text: str, known: Iterable[str] = ()) -> str:
     """
     for secret in sorted(known, key=len, reverse=True):  # one may be the beginning of another
         text = text.replace(secret, "[hidden]")
-    text = redact_token(text)
-    text = re.sub(r"(\w+://)[^\s/]*@", r"\1", text)
-    text = re.sub(r"(\w+://[^\s?#]*)[?#]\S*", r"\1", text)
-    return _SECRET.sub(lambda found: f"{found['label']}[hidden]", text)
+    text = redact_token(_join_lines(text))
+    text = re.sub(r"://[^\s/]*@", "://", text)
+    text = re.sub(r"(://[^\s?#]*)(?:[?#]\S*)?", r"\1", text)
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\g<label>[hidden]", text)
+    return text
 
 
 def known_secrets(command: str, environment: Mapping[str, str]) -> list[str]:
-    """Return the secrets that a shell command names, and those of its environment. Short values may be words."""
-    named = [found["value"].strip("[]()'\"") for found in _SECRET.finditer(command)]
-    inherited = [value for name, value in environment.items() if re.search(rf"{_SECRET_NAME}\Z", name)]
-    return [secret for secret in named + inherited if len(secret) >= _MIN_KNOWN_LENGTH]
+    """Return the secrets that a shell command names, and those of its environment. Short values may be words.
+
+    A path, a lower-case word, or a phrase in the environment is no secret: it would be hidden wherever a log has it.
+    """
+    values = [found["value"] for pattern in _SECRETS for found in pattern.finditer(_join_lines(command))]
+    words = [word.strip("[](),\\'\"") for value in values for word in re.findall(_QUOTED_OR_BARE, value)]
+    inherited = [
+        value
+        for name, value in environment.items()
+        if re.search(rf"{_NAME}\Z", name, re.VERBOSE) and not re.search(r"\A[/~]|\A[a-z]+\Z|\s", value)
+    ]
+    return list(dict.fromkeys(secret for secret in words + inherited if len(secret) >= _MIN_KNOWN_LENGTH))
+
+
+def _join_lines(command: str) -> str:
+    """Join the lines that a shell reads as one."""
+    return re.sub(r"\\\r?\n", "", command)
 
 
 class CaptionerError(Exception):
