@@ -24,7 +24,8 @@ from gemma_captioner.engines.local.memory import GEMMA3_SIZES, GIB, Architecture
 from gemma_captioner.engines.local.prompting import render_prompt
 from gemma_captioner.engines.local.quantized import precision_of
 from gemma_captioner.engines.local.vision import deduplicate_frames
-from gemma_captioner.errors import MemoryShortageError, ModelError, UsageError, redact_token
+from gemma_captioner.errors import MemoryShortageError, ModelError, UsageError
+from gemma_captioner.redaction import redact_token
 from gemma_captioner.types import Failed, Reply
 from tests.support.engines import answers, demo_server_settings, gemma3_config, request
 from tests.support.servers import HttpRequest, HttpResponse, StubServer, echo_prompt, prompt_of

@@ -16,7 +16,7 @@ import gemma_captioner
 PACKAGE = Path(gemma_captioner.__file__).parent
 # Each may import from its own layer and those before it.
 LAYERS = (
-    {"telemetry", "errors", "types", "text", "imports"},
+    {"telemetry", "errors", "redaction", "types", "text", "imports"},
     {"config", "storage"},
     {"dataset", "media", "prompts", "captions", "engines", "pages"},
     {"pipeline"},

@@ -16,7 +16,7 @@ from gemma_captioner.engines.openai.concurrency import MAX_LIMIT, AdaptiveConcur
 from gemma_captioner.engines.openai.errors import ApiFailure, classify_response, retry_after
 from gemma_captioner.engines.openai.payload import EncodedMedia, RequestTemplate, request_body
 from gemma_captioner.engines.openai.responses import Completion, parse_response
-from gemma_captioner.errors import known_secrets, redact_credentials
+from gemma_captioner.redaction import known_secrets, redact_credentials
 from gemma_captioner.types import ContextPart, Frames, MediaItem, Request
 
 DUMMY_ITEM = MediaItem(Path("a.png"), "image", "a.png", Path("a.txt"), Path())

@@ -22,7 +22,8 @@ from ..config.quality import QualitySettings
 from ..config.run import ClusterSettings, RunOptions
 from ..config.selection import SelectionSettings
 from ..config.settings import Settings
-from ..errors import CaptionerError, StartError, redact_token
+from ..errors import CaptionerError, StartError
+from ..redaction import redact_token
 from ..storage.filesystem import parse_path
 from ..text import file_error, path_error, printable
 from .help import examples

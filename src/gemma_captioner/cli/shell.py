@@ -26,9 +26,10 @@ from rich.console import Console
 from rich.text import Text
 
 from ..config.precedence import format_validation_error
-from ..errors import CaptionerError, StartError, redact_token
+from ..errors import CaptionerError, StartError
 from ..executors.stats import RunStats
 from ..imports import claim_process
+from ..redaction import redact_token
 from ..text import escape_controls, file_error, printable, suggest
 from .help import RENAMED, Formatter, examples, help_all
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..dataset.unsearched import describe_unsearched
-from ..errors import redact_credentials, redact_token
 from ..pipeline.failures import describe_collisions, describe_failures, listed
+from ..redaction import redact_credentials, redact_token
 from ..storage.filesystem import is_local
 from ..text import counted, format_duration, format_estimate, printable
 from ..types import CAPTIONED

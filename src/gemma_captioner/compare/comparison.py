@@ -17,9 +17,10 @@ from ..captions.length import caption_length
 from ..captions.limits import estimated_tokens
 from ..config.targets import TokenLimit, token_limit
 from ..dataset import sidecar
-from ..errors import CaptionerError, redact_token
+from ..errors import CaptionerError
 from ..pages import jpeg_data_url
 from ..pipeline.scheduler import Pipeline
+from ..redaction import redact_token
 from ..types import Captioned, Failed, Frames, Kind, MediaItem, Outcome, Request
 from .shared_engine import SharedEngine, SharedModel
 from .variants import Variant, group_by_model

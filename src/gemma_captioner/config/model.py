@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_serializer, field_validator
 
-from ..errors import redact_credentials
+from ..redaction import redact_credentials
 from .group import Duration, SettingsGroup
 
 Quantize = Literal["auto", "none", "8bit", "4bit"]

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import UsageError, redact_token
+from ..errors import UsageError
+from ..redaction import redact_token
 from .presets import preset_settings
 from .targets import get_target, parse_frame_counts, span_for, target_for
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..config.precedence import option_name
 from ..config.settings import Settings
-from ..errors import UsageError, redact_credentials
+from ..errors import UsageError
+from ..redaction import redact_credentials
 
 # They set defaults of other settings, so those are compared with what these imply.
 _IMPLYING = ("preset", "for_", "train_frames", "train_mode", "control", "base_url", "serve")

@@ -10,11 +10,12 @@ from typing import Any, Literal
 from ..compare.shared_engine import SharedEngine, SharedModel
 from ..config.settings import Settings
 from ..engines import session_key
-from ..errors import CaptionerError, redact_token
+from ..errors import CaptionerError
 from ..executors.local import Run
 from ..executors.stats import RunStats
 from ..pipeline.model_choice import resolve_auto_model
 from ..pipeline.scheduler import Pipeline
+from ..redaction import redact_token
 from ..text import counted, format_duration
 from ..types import Captioned, Failed, MediaItem, Outcome
 from .library import Library, ReviewItem

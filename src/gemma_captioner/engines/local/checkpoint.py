@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import ModelError, redact_token
+from ...errors import ModelError
+from ...redaction import redact_token
 
 DEMO_CHECKPOINT = Path(__file__).parents[2] / "demo" / "checkpoint"
 SUPPORTED_MODEL_TYPES = ("gemma3", "gemma4", "gemma4_unified")  # families.py holds their differences

@@ -19,7 +19,8 @@ import httpx2
 import openai
 
 from ...config.model import ServerSettings
-from ...errors import ModelError, ServerError, StartError, UsageError, redact_credentials
+from ...errors import ModelError, ServerError, StartError, UsageError
+from ...redaction import redact_credentials
 from ...text import parse_json
 from .errors import ApiFailure, classify_response, shorten_to_one_line
 from .reply_limits import read_reply, read_reply_async

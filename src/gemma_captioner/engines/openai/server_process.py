@@ -17,7 +17,8 @@ from contextlib import suppress
 
 import psutil
 
-from ...errors import ServerError, UsageError, known_secrets, redact_credentials
+from ...errors import ServerError, UsageError
+from ...redaction import known_secrets, redact_credentials
 
 _POLL_INTERVAL_S = 0.2
 _GRACE_PERIOD_S = 10.0  # between SIGTERM and SIGKILL
