@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 
 from ..config.selection import SelectionSettings
 from ..errors import StartError
@@ -196,6 +196,7 @@ class Discovery:
         """The items of one folder. `names` are sorted; `captions` are the normalized names of the existing captions."""
         # Files outside --include and `only` count as sharing a caption: they may have one, and trainers read them.
         media = (name for name in names if is_media(name) and not self._excluded(inside + name))
+        captions_folder = root.captions / inside
         only = root.only and {normalize(name) for name in root.only}
         # Files with the same stem are adjacent because the names are sorted.
         for normalized, group in groupby(media, key=lambda name: normalize(self._caption_name(name))):
@@ -211,7 +212,7 @@ class Discovery:
                     path=path_of(name),
                     kind=EXTENSIONS[name.rpartition(".")[2].lower()],
                     name=inside + name,
-                    caption_path=root.captions / inside / caption_name,
+                    caption_path=captions_folder / caption_name,
                     store=root.store,
                 )
                 if len(sharing) > 1:
@@ -257,7 +258,7 @@ def matches(name: str, globs: Iterable[str]) -> bool:
     # day1/a.PNG matches *.png, a.* and day1/*      day1/control matches control, not /control
     """
     name = name.lower()
-    last = PurePosixPath(name).name
+    last = name.rstrip("/").rpartition("/")[2]
     return any(
         fnmatch.fnmatchcase(f"/{name}" if glob[:1] == "/" else name, glob.lower())
         or fnmatch.fnmatchcase(last, glob.lower())

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from ..captions.encoding import decode_text
@@ -14,7 +14,6 @@ from ..config.settings import Settings
 from ..dataset import sidecar
 from ..dataset.journal import JournalRecord
 from ..errors import ItemError
-from ..media.pool import DecodeTask
 from ..prompts.context import Context, entries_of_kind
 from ..prompts.metadata import MetadataTable
 from ..prompts.variables import fill_template, find_empty_variable, variable_values
@@ -22,6 +21,9 @@ from ..text import encodable
 from ..types import Captioned, ContextPart, Failed, Frames, Kind, MediaItem, Reply, Request
 from .postprocess import CaptionCheck, check_chain_reply, postprocess_reply
 from .transcription import Speech
+
+if TYPE_CHECKING:
+    from ..media.pool import DecodeTask
 
 _RETRY_TEMPERATURE = 0.7
 _RETRY_PROMPT = (
@@ -81,7 +83,7 @@ class ItemState:
 
     item: MediaItem
     media: str  # the fingerprint of the file, taken before it is decoded
-    decoding: DecodeTask  # of the file, then of its sources
+    decoding: "DecodeTask"  # of the file, then of its sources
     sources: Sequence[MediaItem] = ()
     context_digest: str | None = None  # of the references and sources
     transcription: Future[Speech | Failed | None] | None = None  # None if nothing is transcribed

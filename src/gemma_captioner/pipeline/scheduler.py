@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -22,7 +23,6 @@ from ..dataset.journal import JournalRecord, fingerprint, new_run_id
 from ..engines import Engine, Session, engine_for
 from ..engines.sound import SoundPlan, plan_sound, with_sound_up_to
 from ..errors import ItemError
-from ..media.pool import DecodePool
 from ..prompts.context import Context
 from ..prompts.metadata import load_metadata
 from ..text import file_error
@@ -43,6 +43,9 @@ from .decoding import decode_settings
 from .item import ItemState, existing_caption
 from .transcription import Transcripts
 from .writer import OutcomeWriter
+
+if TYPE_CHECKING:
+    from ..media.pool import DecodePool
 
 PIXEL_BYTES = 1 << 30  # memory for pixels, held from decode until the outcome; more if the engine prefers large batches
 _MAX_ITEMS = 512  # in progress at once: two of the local engine's largest batches
@@ -199,8 +202,10 @@ class Pipeline:
         return None if decoding is None else ItemState(item, media, decoding, sources, digest)
 
     @cached_property
-    def _pool(self) -> DecodePool:
+    def _pool(self) -> "DecodePool":
         """The decode pool, started for the first file. It decodes the examples and references first."""
+        from ..media.pool import DecodePool  # here: a run without new files needs no decoders
+
         spec, max_bytes = self.engine.spec, max(PIXEL_BYTES, psutil.virtual_memory().available // 4)
         pool = DecodePool(
             spec.size,

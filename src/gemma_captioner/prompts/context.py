@@ -4,16 +4,19 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ..config.settings import Settings
 from ..dataset.journal import fingerprint
 from ..errors import ItemError, StartError
-from ..media.pool import DecodePool
 from ..text import file_error
 from ..types import Audio, ContextPart, Failed, Frames, Kind, MediaItem
 from .examples import read_examples
 from .sources import Sources
 from .variables import fill_template, variable_values
+
+if TYPE_CHECKING:
+    from ..media.pool import DecodePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class Context:
                 raise ItemError(f"{item.path} cannot be read ({file_error(error)}): replace or remove it") from error
         return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
-    def decode(self, pool: DecodePool, limit_sound: Callable[[Frames], Frames] = lambda frames: frames) -> None:
+    def decode(self, pool: "DecodePool", limit_sound: Callable[[Frames], Frames] = lambda frames: frames) -> None:
         """Decode the media of the entries. Raises `StartError` if one cannot be decoded.
 
         limit_sound: returns frames with as much of their sound as the run sends.
@@ -119,7 +122,7 @@ class Context:
 _KINDS: tuple[Kind, ...] = ("image", "clip")
 
 
-def _frames(item: MediaItem, pool: DecodePool) -> Frames:
+def _frames(item: MediaItem, pool: "DecodePool") -> Frames:
     decoding = pool.start(item)
     assert decoding is not None  # the pool is empty, so it has room
     frames = decoding.wait()
