@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..config.targets import is_auxiliary
 from ..dataset.containment import RESTORABLE_SUFFIXES
@@ -36,7 +36,7 @@ class Listing:
 
         # a.png -> a.TXT, a.caption, a.json, a.png.txt
         """
-        guesses = (f"{base}.{end}" for base in (PurePosixPath(media).stem, media) for end in _CAPTION_EXTENSIONS)
+        guesses = (f"{base}.{end}" for base in (_stem(media), media) for end in _CAPTION_EXTENSIONS)
         return next((self._texts[guess.lower()] for guess in guesses if guess.lower() in self._texts), "")
 
     def other_captions(self, media: str, extension: str) -> list[str]:
@@ -44,7 +44,7 @@ class Listing:
 
         # a.png -> a.caption, a.json
         """
-        stem = PurePosixPath(media).stem
+        stem = _stem(media)
         names = (f"{stem}.{end}" for end in _CAPTION_EXTENSIONS if end != extension)
         return [self._texts[name.lower()] for name in names if name.lower() in self._texts]
 
@@ -119,4 +119,8 @@ def _is_caption(entry: "os.DirEntry[str]", settings: CheckSettings) -> bool:
 
 def caption_name(media: str, settings: CheckSettings) -> str:
     """# a.png -> a.txt; with --name full: a.png.txt"""
-    return f"{media if settings.name == 'full' else PurePosixPath(media).stem}.{settings.extension}"
+    return f"{media if settings.name == 'full' else _stem(media)}.{settings.extension}"
+
+
+def _stem(media: str) -> str:
+    return media.rpartition(".")[0]
