@@ -415,7 +415,8 @@ def test_a_long_change_shows_its_progress_and_can_be_canceled(folder, opened):
     user.page.keyboard.type("caption")
     user.press("Tab")
     user.page.keyboard.type("text")
-    expect(user.find(".do-apply")).to_have_text("Change 8,008 captions")
+    expect(user.find(".sheet .part-new").first).to_contain_text("text")  # the preview of both fields
+    expect(user.find(".do-apply")).to_be_enabled()
     user.enter(".do-apply")
     expect(user.find(".busy")).to_contain_text("of 8,008")
     user.press("Escape")

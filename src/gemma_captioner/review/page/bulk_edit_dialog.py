@@ -107,6 +107,8 @@ class BulkEditDialog:
         self._later.set_visibility(self._first + _PAGE < len(self._plan.changes))
 
     async def _do(self) -> None:
+        if not self._apply.enabled:  # pressed before the browser knew that the fields have changed
+            return
         tab, plan = self._tab, self._plan
         drafts = [change.draft for change in plan.changes]
         self._dialog.close()
