@@ -13,7 +13,7 @@ from typing import Any
 from ..captions.formats import CaptionFormat
 from ..captions.stats import CaptionStats, match_captions
 from ..dataset import sidecar
-from ..dataset.containment import RESTORABLE_SUFFIXES
+from ..dataset.containment import RESTORABLE_SUFFIXES, is_inside
 from ..dataset.discover import Root
 from ..dataset.journal import History, Journal, change_record, new_run_id
 from ..dataset.listing import filename_normalizer
@@ -102,8 +102,8 @@ class DatasetScan:
     @property
     def can_undo(self) -> bool:
         """Whether `restore` writes what was repaired: not other extensions, nor behind a link out of the folder."""
-        inside = os.path.join(os.path.realpath(self.root.store), "")
-        are_inside = all(os.path.realpath(finding.path).startswith(inside) for finding in self.fixed)
+        store = os.path.realpath(self.root.store)
+        are_inside = all(is_inside(os.path.realpath(finding.path), store) for finding in self.fixed)
         return are_inside and f".{self.settings.extension.lower()}" in RESTORABLE_SUFFIXES
 
     @property

@@ -25,7 +25,7 @@ def resolve_inside(path: Path, root: Path, suffixes: Collection[str] = (), *, is
     """
     try:
         real = os.path.realpath(path)
-        if not os.path.join(real, "").startswith(_prefix_inside(root)):
+        if not is_inside(real, _resolved(root)):
             raise ItemError("the link points outside the folder: replace it with the file itself")
         suffix = os.path.splitext(real)[1]
         if suffixes and suffix.lower() not in suffixes:
@@ -40,10 +40,15 @@ def resolve_inside(path: Path, root: Path, suffixes: Collection[str] = (), *, is
     return Path(real)
 
 
+def is_inside(real: str, folder: str) -> bool:
+    """Whether a resolved path is this resolved folder, or in it."""
+    return os.path.join(real, "").startswith(os.path.join(folder, ""))
+
+
 @lru_cache(16)
-def _prefix_inside(root: Path) -> str:
-    """What the resolved paths inside begin with. It stays that of the opened folder if a link replaces the folder."""
-    return os.path.join(os.path.realpath(root), "")
+def _resolved(root: Path) -> str:
+    """The folder with all links resolved. It stays that of the opened folder if a link replaces the folder."""
+    return os.path.realpath(root)
 
 
 def check_store_is_contained(store: Path) -> None:
@@ -70,7 +75,7 @@ def _check_link(path: Path | os.DirEntry[str], inside: str) -> None:
     real, where = os.path.realpath(path), os.fspath(path)
     if os.path.islink(real):
         raise StartError(f"{where} is a link that leads to itself: remove it")
-    if not os.path.join(real, "").startswith(os.path.join(inside, "")):
+    if not is_inside(real, inside):
         raise StartError(
             f"{where} is a link that points outside {inside}: put what it leads to in its place, or remove it if you "
             "did not make it"

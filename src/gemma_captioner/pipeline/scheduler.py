@@ -89,11 +89,8 @@ class Pipeline:
         self._transcripts = Transcripts(settings, self._metadata)
         self._context = Context(settings)
         self._format = get_format(settings.format)
-        self._as_lines = (
-            self._format.is_one_line
-            and settings.sampling.for_ is not None
-            and get_target(settings.sampling.for_).one_caption_per_line
-        )
+        for_ = settings.sampling.for_
+        self._as_lines = self._format.is_one_line and for_ is not None and get_target(for_).one_caption_per_line
         self._items: list[ItemState] = []  # in progress, in the order of the plan
         self._in_flight: dict[int, ItemState] = {}  # by request id
         self._request_ids = count()
