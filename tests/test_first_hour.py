@@ -322,12 +322,7 @@ def test_an_invalid_folder_is_told_when_caption_is_called():
 @pytest.mark.parametrize("words", [("caption", "--model", "demo"), ("check",)])
 def test_a_folder_that_may_not_be_read_is_told_in_words(tmp_path, words):
     (locked := tmp_path / "locked").mkdir(0)
-    command = [sys.executable, "-m", "gemma_captioner", words[0], str(locked), *words[1:]]
-    if os.geteuid() == 0:  # root may read anything, unless it gives that up
-        if not (setpriv := shutil.which("setpriv")):
-            pytest.skip("requires setpriv, or a user other than root")
-        lists = [f"--{kind}=-dac_override,-dac_read_search" for kind in ("bounding-set", "inh-caps")]
-        command = [setpriv, *lists, *command]
+    command = [*AS_UNPRIVILEGED_USER, sys.executable, "-m", "gemma_captioner", words[0], str(locked), *words[1:]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode in (1, 3) and "permission denied" in (done.stdout + done.stderr).lower()
     assert not any(foreign in done.stderr for foreign in ("Traceback", "[Errno", "unexpected error"))

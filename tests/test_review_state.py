@@ -31,7 +31,7 @@ def state(tmp_path) -> Iterator[ReviewState]:
 class Tab:
     def __init__(self, error: Exception | None = None) -> None:
         self.changes: list[set[int]] = []
-        self.is_text_refreshed = False
+        self.is_text_refreshed = self.is_saved = False
         self._error = error
 
     def changed(self, numbers: set[int]) -> None:
@@ -40,7 +40,9 @@ class Tab:
             raise self._error
 
     async def save_unsaved(self) -> None:
-        pass
+        if self._error:
+            raise self._error
+        self.is_saved = True
 
     def refresh_text(self) -> None:
         if self._error:
@@ -64,29 +66,35 @@ def test_changes_that_come_together_reach_each_tab_at_once(state, caplog):
     asyncio.run(main())
     assert [tab.changes for tab in tabs] == [[{0, 1, 7}]] * 2 or [tab.changes for tab in tabs] == [[{0, 1}, {7}]] * 2
     assert "a browser tab cannot display a change" in caplog.text
+    assert tabs[1].is_saved and "the unsaved text of a browser tab cannot be saved" in caplog.text
 
 
-def test_rescans_go_on_after_a_tab_or_a_scan_that_fails(state, monkeypatch, caplog):
+def test_rescans_and_counts_go_on_after_a_tab_or_one_of_them_that_fails(state, monkeypatch, caplog):
     tabs = [Tab(RuntimeError("broken")), Tab()]
-    scans = []
+    scans, counts = [], []
 
     def refresh() -> None:
         scans.append(len(scans))
         raise RuntimeError("no scan")
 
+    def count_phrases(entries: object) -> None:
+        counts.append(len(counts))
+        raise RuntimeError("no phrases")
+
     async def main() -> None:
         state.tabs += tabs
         state.start()
-        while len(scans) < 3 and not state._tasks[0].done():
+        while min(len(scans), len(counts)) < 3 and not any(task.done() for task in state._tasks):
             await asyncio.sleep(0.01)
         await state.close()
 
     monkeypatch.setattr("gemma_captioner.review.page.review_state.token_counter_at_hand", lambda *names: len)
     monkeypatch.setattr("gemma_captioner.review.page.review_state._RESCAN_INTERVAL_S", 0)
     monkeypatch.setattr(state.library, "refresh", refresh)
+    monkeypatch.setattr(state.phrases, "update", count_phrases)
     asyncio.run(main())
-    assert len(scans) >= 3 and tabs[1].is_text_refreshed
-    assert "no scan" in caplog.text and "broken" in caplog.text
+    assert min(len(scans), len(counts)) >= 3 and tabs[1].is_text_refreshed
+    assert all(words in caplog.text for words in ("no scan", "no phrases", "broken"))
 
 
 def test_the_next_scan_does_not_wait_for_a_slow_disk(state, monkeypatch):

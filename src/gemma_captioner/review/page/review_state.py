@@ -90,7 +90,10 @@ class ReviewState:
 
     async def close(self) -> None:
         for tab in self.tabs:
-            await tab.save_unsaved()
+            try:
+                await tab.save_unsaved()
+            except Exception:  # the other tabs must be saved, whatever fails in this one
+                _log.exception("the unsaved text of a browser tab cannot be saved")
         for task in self._tasks:
             task.cancel()
         self.phrases.stop()
@@ -152,7 +155,10 @@ class ReviewState:
     async def _update_phrases(self) -> None:
         """Count the phrases that complete what is typed, and those of changed captions again."""
         while True:
-            await asyncio.to_thread(self.phrases.update, self.library.present())
+            try:
+                await asyncio.to_thread(self.phrases.update, self.library.present())
+            except Exception:  # the next update may succeed
+                _log.exception("the phrases of the captions cannot be counted")
             await asyncio.sleep(_RESCAN_INTERVAL_S)
 
     async def _find_tokenizer(self) -> None:
