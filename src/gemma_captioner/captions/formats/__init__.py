@@ -41,7 +41,7 @@ def detect(text: str) -> CaptionFormat[Any]:
     """
     if re.search(r"^[^\w\n]{0,9}_*integrated[ _-]multimodal[ _-]description[*_]*:", text, re.IGNORECASE | re.MULTILINE):
         return _shipped("minimax-h3")
-    if not re.search(r"\{\s*\"[^\"]+\"\s*:\s*[\"\[{]", text):
+    if not re.search(r"\{\s*\"[^\"]+\"\s*:\s*(?:[\"\[{\d-]|true|false|null)", text):
         return _shipped("prose")
     for name in FORMATS:
         if (schema := format_spec(name).schema) is None:
