@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from tools.torture import CASES
-from tools.torture.trial import ground
+from tools.torture.trial import scratch_folder
 
 # These take half a minute each.
 SLOW = {
@@ -26,7 +26,7 @@ SLOW = {
     "name", [pytest.param(n, marks=pytest.mark.prove if n in SLOW else pytest.mark.long) for n in sorted(CASES)]
 )
 def test_no_fault_costs_anything(name):
-    with ground() as base:
+    with scratch_folder() as base:
         ended = CASES[name](base, Random(f"1 {name}"), True)
     if isinstance(ended, str):
         assert os.geteuid() != 0, ended  # every case runs as root

@@ -314,7 +314,7 @@ def test_options_that_need_each_other(command, folder, arguments, said):
 
 def test_a_verdict_needs_three_clear_answers():
     result = LookResult(["a", "b"], "m", {"1": "1. no\n2. yes", "2": "1. no\n2. yes", "3": "nothing"})
-    sightings = result.sightings("a", {"1", "2", "3"})
-    assert (sightings.visible, sightings.answered, sightings.named) == (0, 2, 2) and not sightings.is_wrong
-    assert result.sightings("c", set()) is None and result.unclear == 2
+    visibility = result.visibility("a", {"1", "2", "3"})
+    assert (visibility.visible, visibility.answered, visibility.named) == (0, 2, 2) and not visibility.is_wrong
+    assert result.visibility("c", set()) is None and result.unclear == 2
     assert re.search("2 of 6 answers of m", result.warnings[0])

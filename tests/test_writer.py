@@ -9,7 +9,7 @@ import pytest
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.dataset import sidecar
-from gemma_captioner.dataset.journal import Journal, JournalReader, JournalRecord, read_line
+from gemma_captioner.dataset.journal import Journal, JournalReader, JournalRecord, read_record
 from gemma_captioner.dataset.parquet import ParquetWriter
 from gemma_captioner.errors import ItemError, StorageError
 from gemma_captioner.pipeline.writer import CaptionWriter, OutcomeWriter, TxtWriter
@@ -196,7 +196,7 @@ def test_a_journal_is_read_as_it_grows(tmp_path):
     added = list(reader.read())
     assert [line for _, line in added] == [{"n": 3}, {"n": 4}] and list(reader.read()) == []
     for offset, line in added:
-        assert read_line(path, offset) == line == json.loads(path.read_bytes()[offset:].splitlines()[0])
+        assert read_record(path, offset) == line == json.loads(path.read_bytes()[offset:].splitlines()[0])
     for none_begins in (1, 9, 1000):
         with pytest.raises(ValueError, match="no line starts"):
-            read_line(path, none_begins)
+            read_record(path, none_begins)

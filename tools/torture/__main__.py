@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from . import CASES
-from .trial import TrialTally, ground
+from .trial import TrialTally, scratch_folder
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
         if name not in done:
             print(f"{name} ...", file=sys.stderr, flush=True)
             began = time.monotonic()
-            with ground() as base:
+            with scratch_folder() as base:
                 got = CASES[name](base, Random(f"{given.seed} {name}"), given.short)
             done[name] = got if isinstance(got, str) else asdict(got)
             print(f"  {done[name]}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)

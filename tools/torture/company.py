@@ -86,7 +86,7 @@ def clocks(base: Path, rng: Random, short: bool) -> TrialTally:
     undone = subprocess.run([*trial.command()[:3], "restore", newest.stem, str(trial.media)], capture_output=True)
     trial.tally.wrong_exit += undone.returncode != 0
     trial.tally.lost += trial.captions() != before
-    trial._void |= {line for line in trial.made() if line[1].startswith(newest.name)}
+    trial.uncounted |= {line for line in trial.made() if line[1].startswith(newest.name)}
     code, summary, _ = run()
     return trial.evaluate(code, summary)
 
@@ -128,6 +128,6 @@ def journals(base: Path, rng: Random, short: bool) -> TrialTally:
         run.chmod(0o755 if harm == "folder" else 0o644)
         code, summary, _ = trial.run("--existing", "stale")
         trial.tally.faults += 1
-        trial._void |= set(made)
+        trial.uncounted |= set(made)
         total += trial.evaluate(code, summary)
     return total

@@ -66,7 +66,7 @@ class Trial:
                 self._replies[name] = {"error": "refused"}
         self._delay_s = delay_s
         self.options = ["--engine", "scripted", "--model", str(self._script)]
-        self._void: set[tuple[str, str]] = set()
+        self.uncounted: set[tuple[str, str]] = set()  # of `made`: captions that may be made again
 
     def add(self, name: str, *, bad: bool = False) -> Path:
         path = self.media / name
@@ -140,7 +140,7 @@ class Trial:
         self.tally.partial += sum(caption not in known.get(name, ()) for name, caption in captions.items())
         for name, line in self.made():
             if captions.get(name) != self.right.get(name):
-                self._void.add((name, line))
+                self.uncounted.add((name, line))
 
     def made(self) -> Iterator[tuple[str, str]]:
         """Yield (caption's name, run and time) of every caption in the journals."""
@@ -159,7 +159,7 @@ class Trial:
         self.tally.partial += sum(self.right.get(name) != caption for name, caption in captions.items())
         strays = {path.name for path in self.media.iterdir()} - captions.keys() - self._given
         self.tally.partial += len(strays - {".gemma-captioner"})
-        counted = Counter(name for name, line in self.made() if (name, line) not in self._void)
+        counted = Counter(name for name, line in self.made() if (name, line) not in self.uncounted)
         self.tally.duplicated += sum(number - 1 for number in counted.values())
         self.tally.wrong_exit += code != (3 if failed else 0) or summary.get("failed") != failed
         return self.tally
@@ -197,7 +197,7 @@ def case(name: str) -> Callable[[Case], Case]:
 
 
 @contextmanager
-def ground() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     with TemporaryDirectory(prefix="torture-") as base:
         try:
             yield Path(base)

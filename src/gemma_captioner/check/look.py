@@ -52,7 +52,7 @@ def parse_answers(text: str, count: int) -> list[bool | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Sightings:
+class PhraseVisibility:
     """In how many files the model saw a phrase. named: only files whose caption has the phrase."""
 
     visible: int
@@ -80,15 +80,15 @@ class LookResult:
     replies: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # caption path -> error
 
-    def sightings(self, phrase: str, captions_with: Collection[str]) -> Sightings | None:
+    def visibility(self, phrase: str, captions_with: Collection[str]) -> PhraseVisibility | None:
         """Return None if the model was not asked about it. captions_with: the paths of the captions that have it."""
         if phrase not in self.phrases:
             return None
-        place, count = self.phrases.index(phrase), len(self.phrases)
-        answers = {path: parse_answers(reply, count)[place] for path, reply in self.replies.items()}
+        index, count = self.phrases.index(phrase), len(self.phrases)
+        answers = {path: parse_answers(reply, count)[index] for path, reply in self.replies.items()}
         clear = {path: answer for path, answer in answers.items() if answer is not None}
         named = [answer for path, answer in clear.items() if path in captions_with]
-        return Sightings(sum(clear.values()), len(clear), sum(named), len(named))
+        return PhraseVisibility(sum(clear.values()), len(clear), sum(named), len(named))
 
     @property
     def unclear(self) -> int:
@@ -135,7 +135,7 @@ class LookPlan:
     def of(cls, layer: Mapping[str, Any], phrases: Sequence[str], media: Mapping[str, str], limit: int) -> "LookPlan":
         """layer: the settings of the model and the server. limit: the most files to look at."""
         asked = phrases[:MAX_PHRASES]
-        sample = [list(media.items())[place] for place in evenly_spaced(len(media), limit)]
+        sample = [list(media.items())[index] for index in evenly_spaced(len(media), limit)]
         prompts = {kind: {"prompt": question(asked, kind)} for kind in ("image", "clip")}
         fixed = {
             "audio": "off",

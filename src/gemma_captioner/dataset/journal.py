@@ -191,7 +191,7 @@ def read_journal(path: Path) -> Iterator[JournalRecord]:
     return (record for _, record in JournalReader(path).read())
 
 
-def read_line(path: Path, offset: int) -> JournalRecord:
+def read_record(path: Path, offset: int) -> JournalRecord:
     """Return the record of the line at byte `offset`. Raises `OSError`, and `ValueError` if no line starts there."""
     start, record = next(JournalReader(path, offset).read(), (None, {}))
     if start != offset:

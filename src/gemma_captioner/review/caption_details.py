@@ -16,7 +16,7 @@ def describe_provenance(entry: ReviewItem) -> list[tuple[str, str]]:
         return [("Caption", "none")]
     if entry.provenance is None:
         return [("Caption", "written or edited by a person, or by another program")]
-    record = entry.provenance.line()
+    record = entry.provenance.record()
     details = [
         ("Model", " ".join(filter(None, (str(record.get("model", "")), str(record.get("revision") or ""))))),
         ("When", str(record.get("at", ""))[:19].replace("T", " ")),

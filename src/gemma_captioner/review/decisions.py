@@ -29,8 +29,8 @@ class Decisions:
 
     def refresh(self) -> None:
         with suppress(OSError):  # the file is missing or unreadable: no decisions
-            for _, line in self._reader.read():
-                match line:
+            for _, record in self._reader.read():
+                match record:
                     case {"caption_file": str(f), "digest": digest, "decision": "approved" | "rejected" | None as made}:
                         self._last[f] = digest, made
 
@@ -40,7 +40,7 @@ class Decisions:
 
     def decide(self, item: MediaItem, digest: str | None, decision: Decision | None) -> None:
         """Append a decision; None withdraws one. Call `flush` later. Raises the error that `storage_error` returns."""
-        line = {
+        record = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "path": item.name,
             "caption_file": item.caption_file,
@@ -54,7 +54,7 @@ class Decisions:
                 end = os.lseek(file, 0, os.SEEK_END)
                 os.lseek(file, max(0, end - 1), os.SEEK_SET)
                 is_torn = os.read(file, 1) not in (b"", b"\n")  # the disk was full during the last write
-                packed = b"\n" * is_torn + json.dumps(line).encode() + b"\n"
+                packed = b"\n" * is_torn + json.dumps(record).encode() + b"\n"
                 if os.write(file, packed) < len(packed):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:

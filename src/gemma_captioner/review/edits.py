@@ -169,14 +169,14 @@ class Edits:
         left, is_full, running = 0, False, chunk
         while running:
             waiting = []
-            for place, (number, action) in enumerate(running, 1):
+            for count, (number, action) in enumerate(running, 1):
                 try:
                     if self._runs_to_sync(action, applied):
                         waiting.append((number, action))
                 except (ItemError, StorageError, OSError) as error:
                     is_full |= self._refuse(number, error, refused)
                 if is_full and running is chunk:
-                    left = len(chunk) - place
+                    left = len(chunk) - count
                     break
             try:
                 self._sync()
@@ -268,13 +268,13 @@ class Edits:
             stamp = write_stamp(item.caption_path)
             self._check_unchanged(change)
         kind = "caption" if change.provenance else "edit"
-        line = change_record(kind, item.name, entry.caption_file, change.before, change.after)
-        line = change.provenance | line | {"digest": _digest(change.after)}
+        record = change_record(kind, item.name, entry.caption_file, change.before, change.after)
+        record = change.provenance | record | {"digest": _digest(change.after)}
         with ExitStack() as stack:
             staged = None
             if change.after is not None:
                 staged = stack.enter_context(sidecar.staged(item.caption_path, change.after, item.store))
-            self._journal.append(item.store, line, sync=False)
+            self._journal.append(item.store, record, sync=False)
             self._staged += [staged] if staged else []
             yield
             if stamp is None or write_stamp(item.caption_path) != stamp:
@@ -313,8 +313,8 @@ class Edits:
 
         check_inside()
         trash.check_move(change.source, change.target)
-        line = {"kind": "trash", "path": item.name, **trash.move_fields(change.source, change.target, item.store)}
-        self._journal.append(item.store, line, sync=False)
+        record = {"kind": "trash", "path": item.name, **trash.move_fields(change.source, change.target, item.store)}
+        self._journal.append(item.store, record, sync=False)
         yield
         check_inside()  # again: a link may have replaced a folder
         trash.move(change.source, change.target)

@@ -104,7 +104,7 @@ def peaks(samples: npt.NDArray[np.float32], parts: int) -> list[float]:
     return [round(float(level), 3) for level in levels]
 
 
-def facts_from(line: dict[str, Any]) -> MediaFacts:
+def facts_from(record: dict[str, Any]) -> MediaFacts:
     """The inverse of `dataclasses.asdict`, after a round trip through JSON."""
-    audio = line.pop("audio")
-    return MediaFacts(**line, audio=audio and tuple(audio))
+    audio = record.pop("audio")
+    return MediaFacts(**record, audio=audio and tuple(audio))

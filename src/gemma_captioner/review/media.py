@@ -174,17 +174,17 @@ class Media:
 
     async def _render(self, item: MediaItem, rendition: str, *options: Any, result: bool = False) -> Any:
         """Run a function of thumbnails.py; return the path of its file or, with `result`, its return value."""
-        place = self._cache_path(item, rendition, *options)
-        if not result and place.exists():
-            return place
-        if place not in self._in_progress:
+        path = self._cache_path(item, rendition, *options)
+        if not result and path.exists():
+            return path
+        if path not in self._in_progress:
             work = self.run_in_process(
-                getattr(thumbnails, rendition), (item, place, *options), _TIMEOUT_S.get(rendition, _DEFAULT_TIMEOUT_S)
+                getattr(thumbnails, rendition), (item, path, *options), _TIMEOUT_S.get(rendition, _DEFAULT_TIMEOUT_S)
             )
-            self._in_progress[place] = asyncio.create_task(work)
-            self._in_progress[place].add_done_callback(lambda task: self._in_progress.pop(place, None))
-        answer = await asyncio.shield(self._in_progress[place])
-        return answer if result else place
+            self._in_progress[path] = asyncio.create_task(work)
+            self._in_progress[path].add_done_callback(lambda task: self._in_progress.pop(path, None))
+        answer = await asyncio.shield(self._in_progress[path])
+        return answer if result else path
 
     async def run_in_process(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
         """Run a function in a worker process, which may crash. Raises `ItemError`."""

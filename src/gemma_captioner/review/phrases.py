@@ -45,13 +45,13 @@ class PhraseIndex:
         entries = list(entries)
         stride = max(1, len(entries) // MAX_PROSE)
         num_counted, started = 0, time.monotonic()
-        for place, entry in enumerate(entries):
+        for index, entry in enumerate(entries):
             number, caption = entry.number, entry.caption
             if number in self._digests and self._digests[number] == caption.digest:
                 continue
             is_edited, self._digests[number] = number in self._digests, caption.digest
             self._add(self._texts.pop(number, ""), -1)
-            if place % stride == 0 or is_edited or is_tagged(caption.text):
+            if index % stride == 0 or is_edited or is_tagged(caption.text):
                 self._texts[number] = caption.text
                 self._add(caption.text, 1)
                 num_counted += 1
@@ -105,8 +105,8 @@ class PhraseIndex:
         counted = ((count, len(phrase), phrase) for phrase in longer if (count := self._counts[phrase]) > 0)
         ranked = nlargest(2 * most, counted)
         found = []  # without "with long" if "with long hair" is as frequent
-        for place, (count, _, phrase) in enumerate(ranked):
-            if not any(other == count and more.startswith(f"{phrase} ") for other, _, more in ranked[:place]):
+        for rank, (count, _, phrase) in enumerate(ranked):
+            if not any(other == count and more.startswith(f"{phrase} ") for other, _, more in ranked[:rank]):
                 found.append(phrase)
         return found[:most]
 

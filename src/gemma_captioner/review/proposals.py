@@ -80,6 +80,6 @@ class Proposals:
             with suppress(OSError):
                 path.rename(path.with_suffix(".settled"))
             return False
-        line = {**provenance.line(), "settings": provenance.recorded_settings()}
-        self._by_number[entry.number] = Proposal(entry.number, text, path, line)
+        record = {**provenance.record(), "settings": provenance.recorded_settings()}
+        self._by_number[entry.number] = Proposal(entry.number, text, path, record)
         return True

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.settings import Settings
-from ..dataset.journal import JournalReader, JournalRecord, parse_caption_record, read_journal, read_line
+from ..dataset.journal import JournalReader, JournalRecord, parse_caption_record, read_journal, read_record
 from ..dataset.sidecar import DOT_FOLDER
 
 
@@ -18,13 +18,13 @@ class Provenance:
     at: int
     flags: tuple[str, ...]
 
-    def line(self) -> JournalRecord:
-        return read_line(self.run, self.at)
+    def record(self) -> JournalRecord:
+        return read_record(self.run, self.at)
 
     def recorded_settings(self) -> dict[str, Any]:
         """The settings of the run that made the caption, for an accepted proposal too."""
         header: JournalRecord = next(read_journal(self.run), {})
-        settings = self.line().get("settings") or header.get("settings")
+        settings = self.record().get("settings") or header.get("settings")
         return settings if isinstance(settings, dict) else {}
 
     def settings(self) -> Settings | None:
@@ -50,11 +50,11 @@ class ProvenanceIndex:
                 self._add(run)
 
     def _add(self, run: Path) -> None:
-        for at, line in self._readers.setdefault(run, JournalReader(run)).read():
-            if (made := parse_caption_record(line)) is not None:
+        for at, record in self._readers.setdefault(run, JournalReader(run)).read():
+            if (made := parse_caption_record(record)) is not None:
                 self._captioned[made.caption_file, made.digest] = Provenance(run, at, made.flags)
                 self._failed.pop(made.path, None)
-            match line:
+            match record:
                 case {"kind": "failure", "path": str(path), "error": str(error)}:
                     self._failed[path] = error
 

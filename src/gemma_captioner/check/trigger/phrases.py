@@ -44,7 +44,7 @@ class SharedPhrase:
 
     Attributes:
         kind: What it names: clothing, setting, light, pose, framing, appearance, medium or other.
-        found_in: The places of the captions that have it, among those with the trigger.
+        found_in: The indexes of the captions that have it, among those with the trigger.
         share: Of the captions with the trigger.
         lift: Its share with the trigger, divided by its share without; None if too few captions are without it.
         key: The stems of its words.
@@ -90,21 +90,23 @@ def shared_phrases(
         s for texts in with_trigger for s in {_stem(word) for clause in _clauses(texts, trigger) for word in clause}
     )
     frequent = {s for s, count in words.items() if count >= least}  # a rarer word is in no reported phrase
-    places: dict[Stems, list[int]] = {}
+    captions_with: dict[Stems, list[int]] = {}
     surfaces: dict[Stems, Counter[str]] = {}
     described = Counter[str]()  # word -> captions that say something of it
-    for place, texts in enumerate(with_trigger):  # tokenized again, because the words of all captions need memory
+    for index, texts in enumerate(with_trigger):  # tokenized again, because the words of all captions need memory
         clauses = list(_clauses(texts, trigger))
         described.update(set(_described(clauses)))
         for key, surface in dict(_phrases(clauses, frequent)).items():
-            places.setdefault(key, []).append(place)
+            captions_with.setdefault(key, []).append(index)
             surfaces.setdefault(key, Counter())[surface] += 1
     contrast = Counter(key for texts in without_trigger for key in dict(_phrases(_clauses(texts, trigger), frequent)))
     class_words = _class_words(with_trigger, trigger)
     is_style = stem("style") in class_words
-    has_medium = is_style or any(_kind(key) == "medium" and len(p) >= MIN_SHARE * total for key, p in places.items())
+    has_medium = is_style or any(
+        _kind(key) == "medium" and len(p) >= MIN_SHARE * total for key, p in captions_with.items()
+    )
     reportable = []
-    for key, found_in in places.items():
+    for key, found_in in captions_with.items():
         if len(key) == 1 and key[0] in class_words:
             continue
         kind, count = _kind(key), len(found_in)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...text import counted
 from ..inspect import Inspection
-from ..look import LookResult, Sightings
+from ..look import LookResult, PhraseVisibility
 from ..rules import Finding
 from ..settings import CheckSettings
 from .phrases import SharedPhrase, shared_phrases
@@ -94,7 +94,7 @@ class TriggerReport:
         if phrase.lift is not None:
             where += f" with the trigger, {phrase.lift:.1f} times as often as without"
         verdict = ""
-        if (seen := self.sightings(phrase)) is not None and seen.answered:
+        if (seen := self.visibility(phrase)) is not None and seen.answered:
             pictures = f"{seen.visible} of {counted(seen.answered, 'picture')}"
             if seen.is_wrong:
                 code, verdict = "not_in_pictures", ": the captions are wrong"
@@ -105,11 +105,11 @@ class TriggerReport:
             where = f"{pictures} and {where}"
         return self._finding(code, f'"{phrase.phrase}" ({phrase.kind}) in {where}{verdict}')
 
-    def sightings(self, phrase: SharedPhrase) -> Sightings | None:
+    def visibility(self, phrase: SharedPhrase) -> PhraseVisibility | None:
         """How often the model saw a phrase; None without --look, and if the model was not asked about it."""
         if self.look is None:
             return None
-        return self.look.sightings(phrase.phrase, {self.with_trigger[place] for place in phrase.found_in})
+        return self.look.visibility(phrase.phrase, {self.with_trigger[index] for index in phrase.found_in})
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -121,7 +121,7 @@ class TriggerReport:
         }
 
     def _phrase_as_json(self, phrase: SharedPhrase) -> dict[str, Any]:
-        seen = self.sightings(phrase)
+        seen = self.visibility(phrase)
         return {
             "phrase": phrase.phrase,
             "kind": phrase.kind,
