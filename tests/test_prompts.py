@@ -71,6 +71,21 @@ def test_a_flag_beats_for_and_for_beats_a_preset():
     assert preset_settings("sdxl")["target"] == "sdxl"  # not changed by what was laid over it
 
 
+def test_for_on_the_command_line_overrides_that_of_a_config_file():
+    """The file calls it `for`, the command line `for_`."""
+    made = Settings.from_dict({"for": "musubi:wan"}, {"for_": "ltx:ltx2.5"})
+    assert (made.sampling.for_, made.quality.target) == ("ltx:ltx2.5", "ltx2.5")
+
+
+def test_a_table_of_a_config_file_keeps_what_the_preset_says_of_that_kind():
+    made = Settings.from_dict({"preset": "minimax-h3", "image": {"max_new_tokens": 50}})
+    assert made.max_new_tokens("image") == 50
+    assert made.prompts == Settings.from_dict({"preset": "minimax-h3"}).prompts
+    assert "max_new_tokens" not in preset_settings("minimax-h3")["image"]  # not changed by what was laid over it
+    mine = Settings.from_dict({"preset": "minimax-h3", "image": {"prompt": "Mine."}})
+    assert "Mine." in mine.prompts["image"][0] and mine.prompts["clip"] == made.prompts["clip"]
+
+
 def test_the_motion_preset_is_the_originals():
     from gemma_captioner.config.prompting import CLIP_PROMPT
 

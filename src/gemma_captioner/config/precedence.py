@@ -15,6 +15,7 @@ from .presets import preset_settings
 from .targets import get_target, parse_frame_counts, span_for, target_for
 
 _PROMPTS = ("prompt", "prompt_file", "prompts")
+_FIELDS = {"for": "for_", "facts": "metadata"}  # where the name differs; `facts` is the old one
 
 
 def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -23,8 +24,6 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for layer in map(_by_name, layers):
         _check_engine(flat, layer)
         _merge_layer(flat, layer)
-    if "for" in flat:
-        flat["for_"] = flat.pop("for")
     if isinstance(flat.get("for_"), str):  # pydantic reports another type later
         flat.setdefault("span", span_for(flat["for_"], _train_frames(flat), flat.get("train_mode")))
         if target := target_for(flat["for_"]):  # a trainer without a model keeps the preset's target
@@ -62,12 +61,15 @@ def _train_frames(flat: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _by_name(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """# {"max-new-tokens": 9} -> {"max_new_tokens": 9}      {"facts": "a.csv"} (old) -> {"metadata": "a.csv"}"""
-    return {"metadata" if name == "facts" else name.replace("-", "_"): value for name, value in layer.items()}
+    """The layer by field name: of two layers, one may have an option's name and the other the field's.
+
+    # {"max-new-tokens": 9, "for": "musubi"} -> {"max_new_tokens": 9, "for_": "musubi"}
+    """
+    return {_FIELDS.get(name, name.replace("-", "_")): value for name, value in layer.items()}
 
 
 def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Update `flat`. A value for both kinds also overrides earlier values of the [image] and [clip] tables."""
+    """Update `flat`, and its [image] and [clip] tables key by key. A value for both kinds overrides the tables."""
     for names in (_PROMPTS, ("max_new_tokens",)):
         if any(name in layer for name in names):
             for name in names:
@@ -75,7 +77,9 @@ def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
                 for kind in ("image", "clip"):
                     if isinstance(flat.get(kind), Mapping):
                         flat[kind] = {k: v for k, v in flat[kind].items() if k != name}
-    flat.update(layer)
+    for name, value in layer.items():
+        below = flat.get(name) if name in ("image", "clip") else None
+        flat[name] = {**below, **value} if isinstance(below, Mapping) and isinstance(value, Mapping) else value
 
 
 def without_prompts(layer: Mapping[str, Any]) -> dict[str, Any]:
