@@ -1,5 +1,6 @@
 """Presets, and what prompts, prefixes and suffixes may say of the file at hand."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -107,6 +108,21 @@ def test_a_variable_that_is_not_known_is_told_with_those_that_are(text, says):
 
 def test_braces_are_written_twice_and_numbers_may_be_formatted():
     assert fill_template("{{a}} {duration:.1f}", {"duration": 2.46}) == "{a} 2.5"
+
+
+def test_a_column_that_overrides_a_number_is_text():
+    """A format for numbers would end the run at the first file."""
+    with pytest.raises(UsageError, match="invalid variable format"):
+        validate_templates(["{duration:.1f}"], ["duration"], "")
+    validate_templates(["{duration:+It lasts {duration}.} {width:d}"], ["duration"], "")
+
+
+@pytest.mark.parametrize("named", ["./day 1/a.png", "day 1\\a.png", "/photos/day 1/a.png", "a.png", "a"])
+def test_a_row_names_its_file_by_path_name_or_stem_and_a_list_is_text(tmp_path, named):
+    (tmp_path / "m.jsonl").write_text(json.dumps({"path": named, "tags": ["red", "round"], "n": 3, "none": []}))
+    table = MetadataTable(tmp_path / "m.jsonl")
+    item = MediaItem(Path("/photos/day 1/a.png"), "image", "day 1/a.png", Path(), Path())
+    assert table.lookup(item) == {"tags": "red, round", "n": "3", "none": ""}
 
 
 def test_variables_and_facts_reach_prompt_prefix_and_suffix(command, media, script):

@@ -46,7 +46,7 @@ class ContextEntry:
         values = variable_values(self.item, self.frames, trigger=trigger, existing="", metadata={})
         try:
             return ContextPart(fill_template(template, values), self.answer, self.frames)
-        except KeyError:  # the prompt uses a column of the metadata table, which has no row for examples
+        except (KeyError, ValueError):  # the prompt uses a column of the metadata table, which has no row for examples
             return ContextPart(prompt, self.answer, self.frames)
 
 

@@ -46,8 +46,8 @@ class MetadataTable:
                 raise UsageError(
                     f"--metadata {path}, line {line}: {key!r} is empty: write the name of the file into it"
                 )
-            values = {name: "" if row.get(name) is None else str(row[name]) for name in self.columns}
-            file = str(row[key]).replace("\\", "/")
+            values = {name: _as_text(row.get(name)) for name in self.columns}
+            file = str(row[key]).replace("\\", "/").removeprefix("./")
             if self._rows.setdefault(file, values) != values:
                 raise UsageError(
                     f"--metadata {path}: lines {lines[file]} and {line} say different things about {file}: remove one"
@@ -78,9 +78,16 @@ class MetadataTable:
         return f"{{{name}}} is empty, because {where}: add it, or leave {{{name}}} out"
 
 
-def _keys(item: MediaItem) -> tuple[str, str, str]:
+def _as_text(value: Any) -> str:
+    """# None -> ""      ["red", "round"] -> red, round      3 -> 3"""
+    if isinstance(value, list):
+        return ", ".join(map(_as_text, value))
+    return "" if value is None else str(value)
+
+
+def _keys(item: MediaItem) -> tuple[str, ...]:
     """How the row of a file may name it."""
-    return item.name, item.path.name, item.path.stem
+    return str(item.path), item.name, item.path.name, item.path.stem
 
 
 def load_metadata(settings: Settings) -> MetadataTable:

@@ -60,7 +60,8 @@ def validate_templates(texts: Iterable[str], columns: Iterable[str], trigger: st
     """Return the variables in the texts. Raises `UsageError` for an unknown one or a wrong format like `{stem:d}`."""
     columns = list(columns)
     known, used = [*VARIABLES, *columns], set()
-    samples = [{**dict.fromkeys([*VARIABLES, *columns], text), **_NUMBERS} for text in ("", "text")]
+    numbers = {name: number for name, number in _NUMBERS.items() if name not in columns}  # a column is text
+    samples = [{**dict.fromkeys(known, text), **numbers} for text in ("", "text")]
     for text in texts:
         try:
             names = set(variable_names(text))
