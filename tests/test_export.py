@@ -98,7 +98,7 @@ def test_what_a_trainer_would_take_for_one_file_is_refused(command, dataset, tra
     other.write_bytes(one.read_bytes())
     for path in (one, other):
         path.with_name(f"{path.name}.txt").write_text("A caption.")
-    to = dataset.parent / "x.json"
+    to = dataset.parent / "x"
     done = command("export", dataset, "--for", trainer, "--recursive", "--name", "full", "--output", to)
     assert done.code == 1 and "rename one" in done.err and not to.is_file()
 
@@ -335,7 +335,7 @@ def test_captions_that_a_trainer_does_not_look_for_are_told(command, media, scri
     ("trainer", "at"),
     [
         ("diffusion-pipe", "out/captions.json"), ("diffusion-pipe", "set/foo.json"),
-        ("huggingface", "set/captions.jsonl"), ("finetrainers", "set/metadata.json"),
+        ("huggingface", "set/captions.jsonl"), ("finetrainers", "set/metadata"),
     ],
 )  # fmt: skip
 def test_a_file_that_the_trainer_would_not_read_is_not_written(command, dataset, trainer, at):
@@ -382,6 +382,8 @@ def test_what_cannot_be_exported_is_told(command, dataset, tmp_path):
     (tmp_path / "empty").mkdir()
     assert command("export", tmp_path / "empty", "--for", "csv").code == 1
     assert not (tmp_path / "empty.csv").exists()
+    done = command("export", dataset, "--for", "csv", "--include", "none*", "--captions", tmp_path)
+    assert done.code == 1 and "or change --include, --captions" in done.err
     min(dataset.glob("*.txt")).write_bytes(b"\xff\xfe broken")
     done = command("export", dataset, "--for", "csv")
     assert done.code == 3 and "check" in done.err
@@ -399,14 +401,36 @@ def test_chosen_files_are_exported_alone(command, dataset, truth, tmp_path):
     names = sorted(truth)[1:3]
     for separator, ending in (("\n", "\r\n"), ("\0", "\0")):
         listed = tmp_path / "files.txt"
-        listed.write_text(separator.join([f"./{names[0]}", names[1], "gone.png"]) + ending)
-        [path] = exported(command, dataset, "csv", "-o", tmp_path / "some.csv", "--files", listed)
+        listed.write_text("\ufeff" + separator.join([f"./{names[0]}", names[1], "gone.png"]) + ending, "utf-8")
+        done = command("export", dataset, "--recursive", "--for", "csv", "-o", tmp_path / "some.csv", "--files", listed)
+        assert done.code == 0 and "1 name in --files is no file of this dataset: gone.png" in done.err
+        path = tmp_path / "some.csv"
         with path.open(encoding="utf-8", newline="") as file:
             assert {row["file_name"]: row["caption"] for row in csv.DictReader(file)} == {n: truth[n] for n in names}
     listed.write_text("\n")
     assert "is empty: write the names" in command("export", dataset, "--for", "csv", "--files", listed).err
     done = command("export", dataset, "--for", "csv", "--files", tmp_path / "none.txt")
     assert done.code == 1 and "cannot be read" in done.err
+
+
+@pytest.mark.parametrize(
+    ("trainer", "name", "says"),
+    [
+        ("parquet", "x.csv", "writes .parquet"),
+        ("csv", "x.parquet", "writes .csv"),
+        ("ltx", "x.tar", ".json, .csv, .jsonl"),
+        ("ai-toolkit", "x.csv", "writes a folder"),
+    ],
+)
+def test_an_ending_of_another_format_is_refused(command, dataset, tmp_path, trainer, name, says):
+    done = command("export", dataset, "--for", trainer, "--output", tmp_path / name)
+    assert done.code == 2 and says in done.err and not (tmp_path / name).exists()
+
+
+def test_the_case_of_the_ending_does_not_matter_nor_what_json_lines_are_called(command, dataset):
+    [path] = exported(command, dataset, "ltx", "-o", dataset / "data.CSV")
+    assert path.read_text().startswith("caption,media_path")
+    assert exported(command, dataset, "musubi", "-o", dataset.parent / "x.json")
 
 
 def test_the_export_of_a_selection_lies_beside_that_of_all(tmp_path):
@@ -429,7 +453,7 @@ def test_what_a_trainer_cannot_read_fails_alone(command, tmp_path, trainer):
     os.mkfifo(tmp_path / "pipe")
     (folder / "pipe.png").symlink_to(tmp_path / "pipe")
     (folder / "gone.png").symlink_to("nowhere.png")
-    done = command("export", folder, "--for", trainer, "--output", tmp_path / "to" / "metadata.jsonl")
+    done = command("export", folder, "--for", trainer, "--output", tmp_path / "to" / "metadata")
     if trainer == "huggingface":  # which reads this name only, in the dataset
         done = command("export", folder, "--for", trainer)
     failed = {"gone.png": "link to a file that does not exist", "pipe.png": "not a regular file"}

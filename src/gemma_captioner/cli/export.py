@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from ..config.precedence import option_name
 from ..config.targets import get_target, is_auxiliary, trainers
 from ..dataset.discover import EXTENSIONS, Discovery, absolute_path, resolve_roots
 from ..dataset.reader import CaptionedItem, read_captions
@@ -17,7 +18,7 @@ from ..errors import ItemError, StartError, UsageError
 from ..export.control import require_readable_sources, write_control_folders
 from ..export.entries import beside_media
 from ..export.formats import EXPORTS, ExportFormat, export_format
-from ..export.selected import FoundItem, only, read_list
+from ..export.selected import FoundItem, ListedFiles, read_list
 from ..export.settings import ExportSettings
 from ..prompts.sources import Sources, exclude_control
 from ..text import counted, printable
@@ -64,15 +65,16 @@ def export(
     [root] = resolve_roots([folder], exporting.captions)
     sources = Sources(exporting.control)
     to = absolute_path(output) if output else form.default_path(root.folder)
+    write = form.writer_for(to) if to else None
     if output and form.place is not None and output.suffix.lower().lstrip(".") in {"txt", *EXTENSIONS}:
         raise UsageError(
             f"--output {printable(output)}: {output.suffix} is the ending of captions or media: choose another one"
         )
     selection = exclude_control(exporting.selection, [root], exporting.control)
     counts: Counter[str] = Counter()
-    names = None if exporting.files is None else read_list(exporting.files)
+    listed = ListedFiles(None if exporting.files is None else read_list(exporting.files))
     discovery = Discovery([root], selection)
-    read = only(read_captions(discovery, one_caption_per_line=one_caption_per_line), names)
+    read = listed.select(read_captions(discovery, one_caption_per_line=one_caption_per_line))
     found = _captioned(read, form, for_, sources, to, counts)
     first = next(found, None)
     if first is None and (unread := counts["of a kind that it does not read"]):
@@ -83,8 +85,10 @@ def export(
     if first is None and counts["failed"]:
         raise StartError(f"none of the {counted(counts['failed'], 'captioned file')} can be exported: see above")
     if first is None:
+        given = [option_name(name) for name in _SELECTING if name in exporting.model_fields_set]
+        remedy = f"change {', '.join(given)}" if given else "give their folder with --captions"
         raise StartError(
-            f"{printable(folder)} has no captions for {trainer}: caption it first, or give their folder with --captions"
+            f"{printable(folder)} has no captions for {trainer}: caption it first, or {remedy}"
             + (f" ({unsearched})" if (unsearched := describe_unsearched(discovery.unsearched)) else "")
         )
     entries: list[CaptionedItem] = []  # only with sources
@@ -92,14 +96,14 @@ def export(
     if exporting.control:
         entries = list(require_readable_sources(found, for_))
         found = iter(entries)
-    if to is None:
+    if to is None or write is None:
         counts["there"] = sum(1 for _ in beside_media(found, trainer))
         del counts["written"]
         where = printable(root.folder)
         out.print(f"{trainer} reads the .txt files beside the media: {where} needs no export.")
         out.print("To write a separate folder with links to the media, add --output FOLDER.")
     else:
-        for path in form.writer_for(to)(found, to):
+        for path in write(found, to):
             out.print(printable(path))
     if form.control == "folders":
         for path in write_control_folders(entries, trainer, beside=to if form.place is None and to else root.folder):
@@ -108,11 +112,16 @@ def export(
         f" ({counted(counts['several'], 'file')} with several captions: {form.several})" if counts["several"] else ""
     )
     err.print(", ".join(f"{counts[what]:,} {what}" for what in _COUNTED if counts[what]) + several)
+    if missing := sorted(listed.missing):
+        names = ", ".join(map(printable, missing[:3]))
+        verb = "is no file" if len(missing) == 1 else "are no files"
+        err.print(f"{counted(len(missing), 'name')} in --files {verb} of this dataset: {names}", style="yellow")
     if note := describe_unsearched(discovery.unsearched):
         err.print(note, style="yellow")
     return 3 if counts["failed"] else 0
 
 
+_SELECTING = ("include", "exclude", "name", "captions", "files")
 _COUNTED = (
     *("written", "there", "without a caption", "masks or control images", "of a kind that it does not read"),
     "failed",

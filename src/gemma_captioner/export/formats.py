@@ -61,8 +61,21 @@ class ExportFormat:
         require_usable(entry, names_are_text=self.place is not None)
         self.probe(entry.item)
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of the files that it writes; none if it writes a folder."""
+        default = Path(self.place or "").suffix
+        return (default, *self.suffixes) if default else ()
+
     def writer_for(self, path: Path) -> ExportWriter:
-        return self.suffixes.get(path.suffix, self.write)
+        """Raises `UsageError` for a path with the ending of another format, .json and .jsonl taken as one."""
+        ending = path.suffix.lower()
+        if ending in _ENDINGS and not {ending, ending.removesuffix("l"), f"{ending}l"} & set(self.endings):
+            raise UsageError(
+                f"--output {path}: this export writes {', '.join(self.endings) or 'a folder'}: choose another ending, "
+                "or another format with --for"
+            )
+        return self.suffixes.get(ending, self.write)
 
 
 def _rows(writer: Writer, rows_of: Callable[[CaptionedItem, Path], Iterable[Row]]) -> ExportWriter:
@@ -214,6 +227,7 @@ EXPORTS: Mapping[str, ExportFormat] = {
     "csv": ExportFormat(_rows(write_csv, _generic_row), "{parent}/{name}.csv", "one row per caption"),
     "parquet": ExportFormat(_rows(write_parquet, _generic_list_row), "{parent}/{name}.parquet", _ALL),
 }
+_ENDINGS = frozenset(ending for form in EXPORTS.values() for ending in form.endings)
 # For models that are trained on sound. Other trainers read the sound from the clip itself.
 _WITH_SOUND: Mapping[str, ExportFormat] = {"diffsynth": _diffsynth_export(_diffsynth_with_sound)}
 

@@ -1,6 +1,6 @@
 """The export of chosen files: a list of their names, and the place of the result."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..dataset.reader import CaptionedItem
@@ -28,15 +28,31 @@ def read_list(path: Path) -> frozenset[str]:
     except OSError as error:
         raise StartError(f"--files {path} cannot be read: {path_error(error)}") from error
     lines = content.split("\0") if "\0" in content else content.splitlines()
+    lines[0:1] = [line.removeprefix("\ufeff") for line in lines[0:1]]  # the mark that editors on Windows write
     names = frozenset(name.removeprefix("./") for name in lines if name.strip())
     if not names:
         raise StartError(f"--files {path} is empty: write the names of the files into it, one per line")
     return names
 
 
-def only(found: Iterable[FoundItem], names: Container[str] | None) -> Iterator[FoundItem]:
-    """Yield what is about these files. names: None for all files."""
-    return (one for one in found if names is None or _name(one) in names)
+class ListedFiles:
+    """Selects the files of a list.
+
+    Attributes:
+        missing: The names of the list that no file had so far.
+    """
+
+    def __init__(self, names: Iterable[str] | None) -> None:
+        """names: None for all files."""
+        self._names = None if names is None else frozenset(names)
+        self.missing = set(self._names or ())
+
+    def select(self, found: Iterable[FoundItem]) -> Iterator[FoundItem]:
+        """Yield what is about these files."""
+        for one in found:
+            self.missing.discard(_name(one))
+            if self._names is None or _name(one) in self._names:
+                yield one
 
 
 def _name(one: FoundItem) -> str:
