@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.flags import labeled, precision_and_recall
 from gemma_captioner.captions.clean import apply_affixes, strip_boilerplate, to_last_sentence
 from gemma_captioner.captions.flags import evaluate
+from gemma_captioner.captions.formats.plain import Tags
 from gemma_captioner.captions.limits import estimated_tokens, length_flags
 from gemma_captioner.captions.sound import sound_flags
 from gemma_captioner.captions.unfinished import is_unfinished
@@ -349,4 +350,8 @@ def test_a_target_that_is_unknown_lists_those_that_are(command, media):
 def test_a_prefix_never_fuses_with_a_word():
     assert apply_affixes("A dog.", trigger="ohwx", prefix="photo") == "photo ohwx A dog."
     assert apply_affixes("A dog", prefix="Photo: ", suffix=", ohwx") == "Photo: A dog, ohwx"
+    for put in ({"prefix": "ohwx, "}, {"prefix": "a photo of ohwx: "}, {"suffix": ", in ohwx style"}):
+        once = apply_affixes("A dog", trigger="ohwx", **put)
+        assert once.count("ohwx") == 1 and apply_affixes(once, trigger="ohwx", **put) == once
+        assert Tags().add_affixes(["dog", "red"], trigger="ohwx", **put).count("ohwx") <= 1
     assert apply_affixes("一只狗", prefix="照片") == "照片一只狗"

@@ -119,12 +119,13 @@ def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: 
     """Add trigger, prefix and suffix, unless already present. A trigger in another case is rewritten. "" stays "".
 
     # "A red circle.", trigger "ohwx" -> "ohwx A red circle."      "Ohwx stands." -> "ohwx stands."
+    # "A red circle.", trigger "ohwx", prefix "ohwx, " -> "ohwx, A red circle."
     """
     if not caption:
         return ""
-    if trigger and not re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption):
+    if trigger and not contains_word(caption, trigger):
         caption, found = re.subn(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: trigger, caption, flags=re.IGNORECASE)
-        caption = caption if found else f"{trigger} {caption}"
+        caption = caption if found or contains_word(f"{prefix} {suffix}", trigger) else f"{trigger} {caption}"
     # Only line breaks of the affixes are removed: the trailing space of a prefix separates it.
     if (core := prefix.strip()) and (
         caption.startswith(prefix.lstrip()) or re.match(rf"{re.escape(core)}(?!(?<=\w)\w)", caption)
@@ -136,6 +137,11 @@ def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: 
         suffix = ""
     line = " ".join(_append(_append(prefix, caption), suffix).splitlines()).strip()
     return encodable(line)
+
+
+def contains_word(text: str, word: str) -> bool:
+    """# "a photo of ohwx", "ohwx" -> True      "ohwxes", "ohwx" -> False"""
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
 
 
 def _append(text: str, more: str) -> str:

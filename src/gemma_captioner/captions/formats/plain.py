@@ -4,7 +4,14 @@ import re
 from collections.abc import Iterator
 
 from ...text import encodable, parse_json
-from ..clean import apply_affixes, strip_boilerplate, strip_template, to_ascii_punctuation, to_last_sentence
+from ..clean import (
+    apply_affixes,
+    contains_word,
+    strip_boilerplate,
+    strip_template,
+    to_ascii_punctuation,
+    to_last_sentence,
+)
 from .base import DEFAULT_OPTIONS, CaptionFormat, FormatError, ParseOptions
 
 
@@ -76,7 +83,8 @@ class Tags(CaptionFormat[list[str]]):
     def add_affixes(self, content: list[str], *, trigger: str = "", prefix: str = "", suffix: str = "") -> list[str]:
         """The trigger becomes the first tag, unless a longer tag holds it. Prefix and suffix bring their own commas."""
         once: dict[str, str] = {}
-        for tag in [trigger, *content] if trigger and not _holds(content, trigger) else content:
+        is_missing = trigger and not _holds(content, trigger) and not contains_word(f"{prefix} {suffix}", trigger)
+        for tag in [trigger, *content] if is_missing else content:
             once.setdefault(tag.lower(), tag)
         affixed = apply_affixes(", ".join(once.values()), trigger=trigger, prefix=prefix, suffix=suffix)
         return [tag.strip() for tag in affixed.split(",") if tag.strip()]
