@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -395,6 +396,25 @@ def test_what_is_typed_is_read_as_strictly_as_the_config_file(command, media, ar
 def test_a_prompt_that_looks_like_a_list_is_one_prompt(command, media, script):
     assert command("caption", media, "--prompt", '["a", "b"]', *scripted(script)).code == 0
     assert {tuple(line["prompts"]) for line in journal(media) if line["kind"] == "caption"} == {('["a", "b"]',)}
+
+
+@pytest.mark.parametrize(
+    ("text", "completes"),
+    [
+        ("train_frames = 33", ["--for", "musubi:wan"]),
+        ('captions_to = "parquet"', ["--output", "out"]),
+        ('preset = "flux-kontext"', ["--control", "sources"]),
+    ],
+)
+def test_an_option_may_complete_the_config_file(command, media, script, tmp_path, monkeypatch, text, completes):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(media, "sources")
+    Path("c.toml").write_text(text)
+    words = ["caption", media, *scripted(script), "--dry-run", "--config", "c.toml"]
+    assert command(*words, *completes).code in (0, 3)
+    done = command(*words)
+    assert done.code == 1 and f"--config c.toml: --{text.partition(' ')[0].replace('_', '-')}" in done.err
+    assert "error: --for nosuch: unknown trainer" in command(*words, "--for", "nosuch").err
 
 
 def test_options_of_the_command_line_and_the_config_file_are_judged_together(command, media, script, tmp_path):

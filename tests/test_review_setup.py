@@ -54,7 +54,7 @@ def test_the_config_file_and_the_command_line_give_the_same_settings(name, tmp_p
     settings = Settings.from_dict(SETUPS[name])
     path = tmp_path / "setup.toml"
     path.write_text(config_text(settings, "for tests"), encoding="utf-8")
-    read = Settings.from_dict(read_config_file(path))
+    read = Settings.from_dict(read_config_file(path, {}))
     assert read == settings
     assert [read.max_new_tokens(kind) for kind in ("image", "clip")] == [
         settings.max_new_tokens(kind) for kind in ("image", "clip")
@@ -155,7 +155,7 @@ def test_setups_are_saved_with_the_dataset(tmp_path):
     path = setups.save("my setup", config_text(Settings.from_dict({"frames": 9})))
     assert path == tmp_path / ".gemma-captioner" / "setups" / "my setup.toml"
     assert setups.names() == ["my setup"] and setups.read("my setup") == {"frames": 9}
-    assert Settings.from_dict(read_config_file(path)).sampling.frames == 9
+    assert Settings.from_dict(read_config_file(path, {})).sampling.frames == 9
     assert [p.name for p in path.parent.iterdir()] == ["my setup.toml"]
     for name in ("../up", "", ".hidden", "a/b", "x" * 61):
         with pytest.raises(UsageError, match="the name of a setup"):

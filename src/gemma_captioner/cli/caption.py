@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,7 +91,7 @@ def caption(
     Files that already have a caption are skipped, so running the same command again resumes an interrupted run.
     """
     output_options = pop_options(OutputOptions, flags)
-    settings = Settings.from_dict(read_config_file(output_options.config), flags)
+    settings = Settings.from_dict(read_config_file(output_options.config, flags), flags)
     warn_if_unlisted(settings.sampling.for_)
     return run_caption(list(map(parse_path, paths)), settings, output_options)
 
@@ -166,7 +167,8 @@ def _print_traceback(output_options: OutputOptions, settings: Settings) -> None:
         err.print(redact_token(traceback.format_exc(), settings.model.hf_token), soft_wrap=True)
 
 
-def read_config_file(path: Path | None) -> dict[str, Any]:
+def read_config_file(path: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a config file. Raises `StartError` if it is wrong, and the flags do not add what it lacks."""
     if path is None:
         return {}
     try:
@@ -181,7 +183,11 @@ def read_config_file(path: Path | None) -> dict[str, Any]:
     try:
         Settings.from_dict(values)
     except CaptionerError as error:
-        raise StartError(f"--config {path}: {error}") from error
+        try:  # `captions_to = "parquet"` requires --output
+            Settings.from_dict(flags, values)
+        except CaptionerError as remaining:
+            if str(error) in str(remaining):  # else the flags are wrong, which the caller reports
+                raise StartError(f"--config {path}: {error}") from error
     return values
 
 

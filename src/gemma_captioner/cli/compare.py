@@ -102,7 +102,7 @@ def compare(
         presets=flags.pop("preset", ()),
         frames=flags.pop("frames", ()),
     )
-    config = read_config_file(output_options.config)
+    config = read_config_file(output_options.config, flags)
     if not axes.models:  # the page names the model that `auto` means
         named = choose_model(Settings.from_dict(config, flags), partial(err.print, soft_wrap=True))
         flags |= {"model": named.model.model} if named.has_explicit_model else {}

@@ -44,7 +44,7 @@ def review(
     Saves every change at once; the page and `restore` can undo it. `?` on the page lists its keys. The options of
     `caption` set how the page captions files again. For a remote machine, forward the port: ssh -L 8080:localhost:8080.
     """
-    layers = (read_config_file(config), flags)
+    layers = (read_config_file(config, flags), flags)
     settings = Settings.from_dict(*layers)
     selected = settings.selection
     if selected.captions_to != "txt" or not (selected.output is None or is_local(selected.output)):
