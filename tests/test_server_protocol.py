@@ -159,6 +159,8 @@ def stream(*deltas, finish_reason="stop"):
         (reply(f"{HARMONY}I look<|end|><|start|>assistant<|channel|>final<|message|>A cat.<|return|>"),
          Completion("A cat.", "stop", 5, 3)),
         (reply(refusal=None), Completion("A cat.", "stop", 5, 3)),
+        (reply("A cat. \ud83d"), Completion("A cat. \ufffd", "stop", 5, 3)),  # JavaScript cuts an emoji in half
+        (reply("A cat. \U0001f408"), Completion("A cat. \U0001f408", "stop", 5, 3)),
         (": ping\n\n" + stream({"content": "A cat."}), Completion("A cat.", "stop", 0, 0)),
         (stream({"reasoning": "Hm."}, {"content": "A "}, {"content": "cat."}), Completion("A cat.", "stop", 0, 0)),
         (stream({"content": "A "}, finish_reason="length"), Completion("A ", "length", 0, 0)),

@@ -36,6 +36,15 @@ def failing(error: HttpResponse, *, succeed: Callable[[int], bool] = lambda n: F
     return rule
 
 
+def test_a_reply_is_utf8_whatever_its_headers_say(media):
+    """JSON is, with or without a byte order mark; some proxies name Latin-1, or write a mark."""
+    said = "Un caf\u00e9 pr\u00e8s de la for\u00eat."
+    body = b"\xef\xbb\xbf" + json.dumps(completion(said), ensure_ascii=False).encode()
+    headers = {"Content-Type": "application/json; charset=ISO-8859-1"}
+    with StubServer(failing(HttpResponse(200, body, headers))) as stub:
+        assert {outcome.caption for outcome in run(stub, media, language="french")} == {said}
+
+
 # Errors that no retry cures
 
 
@@ -56,6 +65,14 @@ def test_eight_equal_errors_before_the_first_answer_end_the_run(command, media):
         done = command("caption", media, *words, "--base-url", stub.url)
     assert done.code == 1 and "the same error 8 times in a row: boom (500" in done.err
     assert 8 <= len(stub.asked) < 8 + 4 and not captions(media)
+
+
+def test_a_server_that_answers_with_pages_ends_the_run(command, media):
+    """Each file would be tried six times."""
+    words = ("--model", "m", "--image-size", 64, "--concurrency", 4, "--workers", 1)
+    with StubServer(failing(HttpResponse(200, b"<html>Welcome</html>"))) as stub:
+        done = command("caption", media, *words, "--base-url", stub.url)
+    assert done.code == 1 and "8 times in a row: the reply is not a chat completion: Welcome" in done.err
 
 
 def test_errors_after_an_answer_count_once_for_each_request(monkeypatch):

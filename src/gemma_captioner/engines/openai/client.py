@@ -143,7 +143,7 @@ class Client:
             return failure
         except aiohttp.ClientResponseError as error:  # the openai client does not convert it
             return ApiFailure("transient", f"the reply is not valid HTTP: {shorten_to_one_line(error.message)}")
-        answer = parse_response(reply.text)
+        answer = parse_response(reply.content.decode("utf-8-sig", "replace"))  # JSON is UTF-8, whatever a header says
         if isinstance(answer, ApiFailure) and (fatal := self._fatal_error(answer)) is not None:
             raise fatal
         return answer

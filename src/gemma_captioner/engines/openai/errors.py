@@ -35,7 +35,7 @@ class ApiFailure:
     retry_after_s: float | None = None
     parameter: str = ""  # the rejected parameter
     remedy: str = ""  # for "setup"
-    status: int = 0  # of the response; 0 if the server sent no error response
+    status: int = 0  # of the response, 200 if it is no chat completion; 0 without a response
 
 
 _STATUS_KINDS: Mapping[int, ApiFailureKind] = {

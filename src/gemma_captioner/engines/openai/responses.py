@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ...text import parse_json
 from ...types import FinishReason
 from .errors import ApiFailure, classify_response, shorten_to_one_line
 
@@ -61,14 +62,15 @@ _END_OF_TURN = re.compile(r"<end_of_turn>|<turn\|>|<eos>|<\|return\|>|<\|end\|>"
 def parse_response(text: str) -> Completion | ApiFailure:
     """Parse the body of a response with status 200."""
     try:
-        response = _Response.model_validate_json(_merge_stream(text))
+        response = _Response.model_validate_json(_replace_lone_surrogates(_merge_stream(text)))
     except (ValidationError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return ApiFailure("transient", f"the reply is not a chat completion: {shorten_to_one_line(text)}")
+        shown = shorten_to_one_line(text) or "it is empty"
+        return ApiFailure("transient", f"the reply is not a chat completion: {shown}", status=200)
     if response.error:
         code = response.error.get("code") if isinstance(response.error, dict) else None
         return classify_response(code if isinstance(code, int) else 500, response.error)
     if not response.choices:
-        return ApiFailure("transient", f"the reply has no choices: {shorten_to_one_line(text)}")
+        return ApiFailure("transient", f"the reply has no choices: {shorten_to_one_line(text)}", status=200)
     choice = response.choices[0]
     finish_reason = str(choice.finish_reason).lower()
     if finish_reason == "content_filter":
@@ -106,6 +108,15 @@ def _count(usage: Any, name: str) -> int:
     """Return a token count, or 0 if it is missing or invalid."""
     count = usage.get(name) if isinstance(usage, dict) else None
     return count if isinstance(count, int) and count > 0 else 0
+
+
+def _replace_lone_surrogates(text: str) -> str:
+    """Replace halves of a character in JSON by U+FFFD: a server in JavaScript may cut an emoji in half.
+
+    # {"a": "\\ud83d"} -> {"a": "\\ufffd"}, the escaped characters themselves
+    """
+    decoded = json.dumps(parse_json(text), ensure_ascii=False)
+    return decoded.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _merge_stream(text: str) -> str:
