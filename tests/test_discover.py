@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def test_natural_order_files_before_folders(tmp_path):
 def test_natural_order_is_total(texts):
     ordered = sorted(texts, key=natural_sort_key)
     assert sorted(reversed(texts), key=natural_sort_key) == ordered
+
+
+@pytest.mark.parametrize("normalize", [str, str.casefold])
+@given(st.lists(st.sampled_from(["a", "A", "a1", "a01", "A1", "a.b", "a 1"]).flatmap(
+    lambda stem: st.sampled_from([f"{stem}.jpg", f"{stem}.png", f"{stem}.PNG"])), unique=True))  # fmt: skip
+def test_files_that_share_a_caption_are_adjacent(normalize, names):
+    stems = [normalize(name.rpartition(".")[0]) for name in sorted(names, key=natural_sort_key)]
+    assert len([stem for stem, _ in groupby(stems)]) == len(set(stems))
 
 
 @pytest.mark.parametrize("extension", [*EXTENSIONS, *(e.upper() for e in EXTENSIONS), "Png"])

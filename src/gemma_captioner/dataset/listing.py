@@ -113,10 +113,14 @@ _DIGITS = re.compile(r"([0-9]+)")
 def natural_sort_key(name: str) -> str:
     """Return a sort key for natural order: `a.png`, `a2.png`, `a10.png`. It ignores case, except to break ties.
 
+    Files with the same stem are adjacent, whether case counts or not: they would share a caption.
+
     # a10.png -> "a", then \\0 and the number of digits (2), then "10": numbers sort by length, then by value
     """
-    stem, dot, extension = name.rpartition(".")
-    return f"{_DIGITS.sub(_by_length, (stem if dot else extension).casefold())}\0\0{name.casefold()}/{name}"
+    before, dot, extension = name.rpartition(".")
+    stem = before if dot else extension
+    natural = _DIGITS.sub(_by_length, stem.casefold())
+    return "\0\0".join((natural, stem.casefold(), stem, f"{name.casefold()}/{name}"))
 
 
 def _by_length(digits: re.Match[str]) -> str:
