@@ -390,6 +390,12 @@ def test_what_cannot_be_exported_is_told(command, dataset, tmp_path):
     assert "without a caption" in done.err
 
 
+def test_a_folder_of_captions_that_does_not_exist_is_an_error(command, dataset):
+    for words in (["export", dataset, "--for", "csv"], ["check", dataset]):
+        done = command(*words, "--captions", dataset / "nosuch")
+        assert done.code == 2 and "nosuch: there is no such folder" in done.err
+
+
 def test_where_it_cannot_be_written(command, dataset):
     (dataset.parent / "file").write_text("in the way")
     done = command("export", dataset, "--for", "csv", "--output", dataset.parent / "file" / "x.csv")

@@ -296,6 +296,9 @@ def test_check_names_captions_with_other_extensions(command, media):
 
 
 def test_the_doctor_of_a_dead_server_exits_with_1_and_names_its_own_options(command):
+    for words in (("--model", "m"), ("--api-key-env", "KEY"), ("--image-size", 64)):
+        done = command("doctor", *words)
+        assert done.code == 2 and f"{words[0]} requires --base-url" in done.err
     done = command("doctor", "--base-url", "http://127.0.0.1:9/v1")
     assert done.code == 1 and "--base-url" in done.out and "--wait-for-server" not in done.out
     assert "[Errno" not in done.out

@@ -84,6 +84,13 @@ def test_what_rows_cannot_do(command, media, words, said):
     assert done.code == 2 and said in done.err
 
 
+def test_no_command_is_proposed_that_rows_cannot_do(command, media, tmp_path, script):
+    said = ("--engine", "scripted", "--model", script(), "--output", tmp_path / "out")
+    for captioned in (8, 0):
+        done = command("caption", media, *said, *AS_ROWS)
+        assert done.json["captioned"] == captioned and "Next:" not in done.err
+
+
 def test_what_is_done_when_time_is_up_is_told_and_kept(command, media, tmp_path, script):
     said = ("--engine", "scripted", "--model", script(delay_s=0.8, batch_size=1), "--stop-after", "2s")
     done = command("caption", media, *said, "--output", tmp_path / "out", *AS_ROWS)

@@ -45,9 +45,10 @@ def print_summary(reporter: ProgressReporter, run: "Run", command_line: Sequence
         reporter.log(format_utilization(run.utilization), "dim")
     for journal in run.journals:
         reporter.log(f"The journal of this run: {printable(journal)}", "dim")
-    if command_line is not None and (stats.done or stats.skipped or run.plan.num_beyond_limit):
+    has_work = stats.done or stats.skipped or run.plan.num_beyond_limit
+    if commands := list(_next_commands(reporter, run, command_line)) if command_line and has_work else []:
         reporter.log("Next:")
-        for command, why in _next_commands(reporter, run, command_line):
+        for command, why in commands:
             reporter.log(f"  {why}:")
             reporter.log(f"    {command}")
 
@@ -101,11 +102,12 @@ def _next_commands(reporter: ProgressReporter, run: "Run", words: Sequence[str])
     if run.plan.num_beyond_limit:
         replaces_all = selection.existing == "overwrite"
         yield _shown(_without(words, "--limit")), f"Caption {'all' if replaces_all else 'the remaining'} files"
-    if stats.skip_reasons.get(CAPTIONED) and not stats.captioned and selection.existing == "skip":
+    can_replace = selection.captions_to == "txt"
+    if can_replace and stats.skip_reasons.get(CAPTIONED) and not stats.captioned and selection.existing == "skip":
         yield _shown([*same, "--existing", "overwrite"]), "Replace the captions that exist"
     if stats.failed and not run.stopped_by_deadline:
         yield _shown(words), "After you repair the failed files, run this again"
-    if stats.flagged and selection.captions_to == "txt":
+    if stats.flagged and can_replace:
         yield _shown([*same, "--only", "flagged"]), "Caption the flagged files again"
     local = [root.folder for root in run.roots if is_local(root.folder) and not root.is_tar]
     if local and selection.captions_to == "txt":

@@ -5,12 +5,14 @@ Settings are flat names here, `{"frames": 8, "image": {"prompt": ...}}`, as the 
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from ..errors import UsageError
 from ..redaction import redact_token
+from ..text import printable
 from .presets import preset_settings
 from .targets import get_target, parse_frame_counts, span_for, target_for
 
@@ -173,7 +175,9 @@ def option_name(field: str) -> str:
 
 
 def _value(given: Any) -> str:
-    """What was given, as it is typed; long values are cut."""
+    """What was given, as it is typed; long values that are no path are cut."""
+    if isinstance(given, Path):
+        return printable(given)
     if isinstance(given, tuple | list) and given and all(isinstance(text, str) for text in given):
         return ", ".join(given)
     if isinstance(given, bool):

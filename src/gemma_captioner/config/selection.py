@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -136,3 +137,10 @@ class CaptionFileSettings(DiscoverySettings):
         description="Read the captions from this folder, where `caption --output` wrote them. [default: beside "
         "the media]",
     )
+
+    @field_validator("captions")
+    @classmethod
+    def _check_captions(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.expanduser().is_dir():
+            raise ValueError("there is no such folder: give the one that `caption --output` wrote")
+        return value
