@@ -359,6 +359,8 @@ def test_several_captions_go_where_the_format_can_hold_them(command, media, scri
     (media / name).with_suffix(".txt").write_text("Edited.")
     [into] = exported(command, media, "diffusion-pipe")
     assert json.loads(into.read_text())[name] == ["Edited."], "what stands on disk counts"
+    done = command("export", media, "--for", "onetrainer")  # which reads what is there
+    assert "only the first is in the .txt files" in done.err and "all are written" not in done.err
 
 
 def test_what_was_there_is_kept(command, dataset):

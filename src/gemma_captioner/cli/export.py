@@ -108,9 +108,8 @@ def export(
     if form.control == "folders":
         for path in write_control_folders(entries, trainer, beside=to if form.place is None and to else root.folder):
             out.print(printable(path))
-    several = (
-        f" ({counted(counts['several'], 'file')} with several captions: {form.several})" if counts["several"] else ""
-    )
+    which = "only the first is in the .txt files" if to is None else form.several
+    several = f" ({counted(counts['several'], 'file')} with several captions: {which})" if counts["several"] else ""
     err.print(", ".join(f"{counts[what]:,} {what}" for what in _COUNTED if counts[what]) + several)
     if missing := sorted(listed.missing):
         names = ", ".join(map(printable, missing[:3]))
