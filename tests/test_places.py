@@ -16,7 +16,7 @@ from pyarrow.parquet import read_table
 
 from gemma_captioner.config.settings import Settings
 from gemma_captioner.demo.samples import draw_samples
-from gemma_captioner.errors import UsageError
+from gemma_captioner.errors import ItemError, UsageError
 from gemma_captioner.media.settings import DecodeSettings
 from gemma_captioner.media.video import decode_clip
 from gemma_captioner.storage.filesystem import glob_files, is_local, list_directory, parse_path, put, read, release
@@ -253,3 +253,12 @@ def test_a_run_that_is_killed_goes_on(bucket, tmp_path, script, files):
     }
     written = Counter(a.key for a in bucket.asked if a.method == "PUT" and a.key.endswith(".txt"))
     assert written.keys() == final.keys() - kept.keys() and set(written.values()) == {1}  # none captioned twice
+
+
+def test_a_clip_that_the_store_lost_or_cannot_send_says_what_to_do(monkeypatch):
+    lost = parse_path("memory://lost/a.mp4")
+    with pytest.raises(ItemError, match="the file no longer exists: restore it"):
+        decode_clip(lost, (64, 64), DecodeSettings())
+    monkeypatch.setattr(type(lost.fs), "info", lambda *_: (_ for _ in ()).throw(OSError("the store is overloaded")))
+    with pytest.raises(ItemError, match=r"cannot read this video \(the store is overloaded\)"):
+        decode_clip(lost, (64, 64), DecodeSettings())

@@ -90,14 +90,14 @@ def decode_clip(path: Path, size: Size, settings: DecodeSettings) -> Frames:
 
 @contextmanager
 def container_errors(path: Path) -> Iterator[None]:
-    """Convert errors of FFmpeg to `ItemError`."""
+    """Convert errors of FFmpeg and of an object store to `ItemError`."""
     try:
         yield
-    except av.error.FileNotFoundError as error:
+    except FileNotFoundError as error:
         raise ItemError("the file no longer exists: restore it and run again") from error
-    except av.error.PermissionError as error:
+    except PermissionError as error:
         raise ItemError("no permission to read the file: grant read access (chmod +r)") from error
-    except (av.error.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         if is_local(path) and path.exists() and path.stat().st_size == 0:
             raise ItemError("the file is empty: replace or remove it") from error
         reason = getattr(error, "strerror", None) or error
