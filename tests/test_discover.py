@@ -89,6 +89,13 @@ def test_a_folder_that_vanishes_or_cannot_be_listed_fails_alone(tmp_path):
     assert isinstance(failed, Failed) and "cannot be listed" in failed.error
 
 
+def test_a_subfolder_that_is_given_too_is_not_called_unsearched(tmp_path):
+    touch(tmp_path, "a.png", "given/b.png", "other/c.png")
+    discovery = Discovery(resolve_roots([tmp_path, tmp_path / "given"], None), SelectionSettings())
+    assert [found.item.path.name for found in discovery] == ["a.png", "b.png"]
+    assert discovery.unsearched == [tmp_path / "other"]
+
+
 def test_globs_match_names_and_paths(tmp_path):
     touch(tmp_path, "a.png", "day1/b.png", "day1/c.mp4", "day2/d.png")
     assert names(tmp_path, recursive=True, include=("day1/*",)) == ["day1/b.png", "day1/c.mp4"]

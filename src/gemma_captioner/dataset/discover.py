@@ -157,7 +157,8 @@ class Discovery:
         if root.only is None:
             folders = [name for name in listing.folders if not self._excluded(inside + name)]
             if not self.selection.recursive:
-                self.unsearched += (folder / name for name in folders)
+                given = {root.folder for root in self.roots}
+                self.unsearched += (path for name in folders if (path := folder / name) not in given)
                 return
             for name in folders:
                 yield from self._walk(root, f"{inside}{name}/")
