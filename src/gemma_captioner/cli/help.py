@@ -18,7 +18,7 @@ RENAMED = {"--facts": "--metadata"}  # old options, still accepted
 
 EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "": (
-        ("gemma-captioner demo", "Caption sample media with the embedded model:"),
+        ("gemma-captioner demo", "Caption sample media with the demo model:"),
         ("gemma-captioner caption photos/ --limit 5 --show", "Caption five files of your own:"),
         ("gemma-captioner check photos/", "Check the captions before training:"),
     ),
