@@ -158,7 +158,7 @@ def _pip(*words: Any) -> None:
 
 
 def _cached(name: str, fill: Callable[[Path], None]) -> Path:
-    """Return a folder of the cache. `fill` writes it once, for all test processes; what a killed one left is replaced."""
+    """Return a folder of the cache. `fill` writes it once for all processes; what a killed one left is replaced."""
     folder, part = _CACHE / name, _CACHE / f"{name}.part"
     _CACHE.mkdir(exist_ok=True)
     with FileLock(_CACHE / f"{name}.lock"):
