@@ -652,6 +652,9 @@ def test_shards_side_by_side_share_a_folder(fork_server, media, script, command)
     assert len(list((media / ".gemma-captioner" / "runs").iterdir())) == sum(one["captioned"] > 0 for one in told)
     empty = command("caption", next(media.glob("01*.png")), "--shard", "1/1000", *scripted(script), "--json")
     assert (empty.code, empty.json["captioned"], empty.json["skipped"]) == (0, 0, 0)  # nothing to do is no error
+    assert "1 file in other shards" in empty.err and "Next:" not in empty.err
+    planned = command("caption", next(media.glob("01*.png")), "--shard", "1/1000", *scripted(script), "--dry-run")
+    assert "no images or clips found in this shard (1 file in others)" in planned.out
 
 
 @contextmanager

@@ -127,6 +127,7 @@ def test_tars_are_captioned_into_rows(command, media, tmp_path, script):
     said = ("--engine", "scripted", "--model", script(), "--output", out)
     done = command("caption", *shards, *said, *AS_ROWS)
     assert (done.code, done.json["captioned"]) == (0, 16), done.err
+    assert "Next:" not in done.err  # no command to name
     names = [path.name for path in media.iterdir() if path.suffix != ".json"]
     wanted = {f"s-000.tar/{name}": name for name in names} | {f"s-001.tar/sub/{name}": f"sub/{name}" for name in names}
     assert {row["path"]: row["caption"] for row in rows(out)} == {

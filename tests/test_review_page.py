@@ -583,8 +583,8 @@ def test_what_is_not_there_or_broken_is_told(opened, folder):
     expect(reader.counts).to_contain_text("10 shown")
     reader.press("/")
     reader.page.keyboard.type("(")
-    expect(reader.counts).to_contain_text("0 shown")
-    reader.press("Tab", "Space")
+    expect(reader.counts).to_contain_text(re.compile(r"\b0 shown"))  # not 10
+    reader.press("Tab", "Tab", "Space")  # over the button that clears the search
     expect(reader.find("text=is not a valid regular expression")).to_be_visible()
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from gemma_captioner.config.model import ServerSettings
@@ -157,12 +158,14 @@ def _pip(*words: Any) -> None:
 
 
 def _cached(name: str, fill: Callable[[Path], None]) -> Path:
-    """Return a folder of the cache. `fill` writes it once; what a killed one left is replaced."""
+    """Return a folder of the cache. `fill` writes it once for all processes; what a killed one left is replaced."""
     folder, part = _CACHE / name, _CACHE / f"{name}.part"
-    if not folder.exists():
-        shutil.rmtree(part, ignore_errors=True)
-        fill(part)
-        part.rename(folder)
+    _CACHE.mkdir(exist_ok=True)
+    with FileLock(_CACHE / f"{name}.lock"):
+        if not folder.exists():
+            shutil.rmtree(part, ignore_errors=True)
+            fill(part)
+            part.rename(folder)
     return folder
 
 

@@ -108,7 +108,7 @@ GENERAL_RULES: Mapping[str, Rule] = {
         "note", "probably more tokens than the text encoder reads (estimate)", "count exactly with --tokenizer ID"),
     "too_short": Rule(
         "note",
-        "fewer than three words, or characters of a script without spaces",
+        "fewer than three words, or than three characters in a script without spaces",
         "add detail, unless only a trigger word is intended",
     ),
     "duplicate": Rule("note", "several files have the same caption", "describe their differences, if there are any"),

@@ -132,7 +132,7 @@ def run_caption(paths: list[Path], settings: Settings, output_options: OutputOpt
     finally:
         signal.signal(signal.SIGTERM, previous)
     load_seconds = run.load_seconds if run else 0.0
-    if run and (reporter.stats.done or reporter.stats.skipped or run.plan.num_beyond_limit):
+    if run and _found_media(run, reporter):
         from .summary import print_summary
 
         print_summary(reporter, run, None if message else command_line.get())
@@ -151,10 +151,15 @@ def _exit_code(run: "Run", reporter: ProgressReporter) -> int:
         reporter.log(
             "--stop-after has passed: no new files were started. Run the same command again to resume", "yellow"
         )
-    elif not (stats.done or stats.skipped or run.plan.num_in_other_shards or run.plan.num_beyond_limit):
+    elif not _found_media(run, reporter):
         where = ", ".join(printable(root.folder) for root in run.roots)
         raise StartError(f"no images or clips in {where} {run.plan.why_empty}")
     return 3 if stats.failed else 0
+
+
+def _found_media(run: "Run", reporter: ProgressReporter) -> bool:
+    stats, plan = reporter.stats, run.plan
+    return bool(stats.done or stats.skipped or plan.num_in_other_shards or plan.num_beyond_limit)
 
 
 def terminate(number: int, frame: FrameType | None) -> None:

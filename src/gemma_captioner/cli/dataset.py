@@ -31,7 +31,7 @@ def split(
     """Cut long videos into clips at scene cuts.
 
     With --for, cuts clips that the trainer keeps whole, so that each gets a caption of exactly what is trained on.
-    Copies clips that begin and end at keyframes and re-encodes the others, visually lossless. Drops the sound.
+    Copies clips that begin and end at keyframes and re-encodes the others as H.264 at CRF 14. Drops the sound.
     Writes the cut list and a contact sheet to `.gemma-captioner/split/` in the output folder. Running the same command
     again resumes an interrupted run.
     """
@@ -80,7 +80,7 @@ def restore(
     run: Annotated[
         str,
         Parameter(
-            help="The run's name: a file in `.gemma-captioner/runs/`, without `.jsonl`.",
+            help="The run's name: a file in `.gemma-captioner/runs/`, without `.jsonl`. Or its path.",
             completer=lambda _: _runs_here(),
         ),
     ],

@@ -27,9 +27,9 @@ def demo(
     ] = None,
     /,
 ) -> int:
-    """Draw a dozen sample images and clips and caption them with the embedded model.
+    """Draw a dozen sample images and clips and caption them with the demo model.
 
-    Needs no download and no GPU. The embedded model is tiny: it can describe one colored shape on a plain background,
+    Needs no download and no GPU. The demo model is tiny: it can describe one colored shape on a plain background,
     and no photographs.
     """
     from ..demo.samples import draw_samples

@@ -18,7 +18,7 @@ RENAMED = {"--facts": "--metadata"}  # old options, still accepted
 
 EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "": (
-        ("gemma-captioner demo", "Caption sample media with the embedded model:"),
+        ("gemma-captioner demo", "Caption sample media with the demo model:"),
         ("gemma-captioner caption photos/ --limit 5 --show", "Caption five files of your own:"),
         ("gemma-captioner check photos/", "Check the captions before training:"),
     ),
@@ -50,7 +50,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "export": (
         ("gemma-captioner export dataset/ --for diffusion-pipe", "Write what the trainer reads:"),
         ("gemma-captioner export dataset/ --for csv -o captions.csv", "Write one table:"),
-        ("gemma-captioner export dataset/ --for webdataset -o shards/ -r", "Write tar shards:"),
+        ("gemma-captioner export dataset/ --for webdataset -o shards/set.tar -r", "Write tar shards:"),
     ),
     "presets": (
         ("gemma-captioner presets", "List the presets:"),

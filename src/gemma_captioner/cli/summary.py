@@ -45,12 +45,11 @@ def print_summary(reporter: ProgressReporter, run: "Run", command_line: Sequence
         reporter.log(format_utilization(run.utilization), "dim")
     for journal in run.journals:
         reporter.log(f"The journal of this run: {printable(journal)}", "dim")
-    has_work = stats.done or stats.skipped or run.plan.num_beyond_limit
-    if commands := list(_next_commands(reporter, run, command_line)) if command_line and has_work else []:
-        reporter.log("Next:")
-        for command, why in commands:
-            reporter.log(f"  {why}:")
-            reporter.log(f"    {command}")
+    for number, (command, why) in enumerate(_next_commands(reporter, run, command_line) if command_line else ()):
+        if number == 0:
+            reporter.log("Next:")
+        reporter.log(f"  {why}:")
+        reporter.log(f"    {command}")
 
 
 def _short(path: str, run: "Run") -> str:
@@ -69,6 +68,8 @@ def _counts(reporter: ProgressReporter, run: "Run") -> str:
         parts.append(f"{stats.flagged:,} flagged")
     if ignored := run.plan.ignored:
         parts.append(f"{counted(ignored, 'other file')} ignored")
+    if elsewhere := run.plan.num_in_other_shards:
+        parts.append(f"{counted(elsewhere, 'file')} in other shards")
     loading = f" (loading the model took {format_duration(run.load_seconds)})" if run.load_seconds >= 0.1 else ""
     return f"{', '.join(parts)} in {format_duration(reporter.seconds)}{loading}"
 
@@ -110,7 +111,7 @@ def _next_commands(reporter: ProgressReporter, run: "Run", words: Sequence[str])
     if stats.flagged and can_replace:
         yield _shown([*same, "--only", "flagged"]), "Caption the flagged files again"
     local = [root.folder for root in run.roots if is_local(root.folder) and not root.is_tar]
-    if local and selection.captions_to == "txt":
+    if local and selection.captions_to == "txt" and (stats.done or stats.skipped):
         words = [shlex.quote(printable(local[0])), *["--recursive"] * selection.recursive]
         if selection.output is not None:
             words += ["--captions", shlex.quote(printable(run.roots[0].captions))]

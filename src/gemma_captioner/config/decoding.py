@@ -96,7 +96,8 @@ class MediaSettings(SettingsGroup):
     )
     exact_pixels: bool = Field(
         False,
-        description="Decode and convert every pixel before resizing. Slower; the default differs by at most 1/255.",
+        description="Decode and convert every pixel before resizing. Slower; the default differs by at most 1/255 "
+        "on average.",
     )
     decode_timeout: float = Field(120.0, gt=0, description="A file that takes longer than this to decode fails.")
     decode_memory: float = Field(8.0, gt=0.25, description="A file that needs more memory than this to decode fails.")

@@ -119,7 +119,11 @@ class PromptSettings(SettingsGroup):
 class GenerationSettings(SettingsGroup):
     """How the model generates an answer."""
 
-    max_new_tokens: int = Field(256, ge=1, description="Limit each answer of the model to this many tokens.")
+    max_new_tokens: int = Field(
+        256,
+        ge=1,
+        description="Limit each answer of the model to this many tokens. The default for JSON and MiniMax H3 is 2048.",
+    )
     temperature: float = Field(
         0.0, ge=0, le=5, description="0: always choose the most likely token. Above 0: sample, with more variety."
     )

@@ -19,7 +19,7 @@ FLAGS: Mapping[str, str] = {
     "lost_characters": "U+FFFD stands in place of characters that the tokenizer or the server lost",
     "not_in_language": "the caption, or half of it, is not in `--language`",
     "absent_things": "the caption mentions absent things, which a text encoder treats as present",
-    "too_short": "fewer than three words, or characters of a script without spaces",
+    "too_short": "fewer than three words, or than three characters in a script without spaces",
     "too_long": "more tokens than the text encoder of `--target` reads",
     "shortened": "optional parts of a structured caption were left out, so that the text encoder reads the rest",
     "fewer_frames": "the server refused the clip as too large and received fewer frames (`--shrink`)",

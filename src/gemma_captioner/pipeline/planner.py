@@ -134,6 +134,8 @@ class Plan:
         # (3 other files): check the folder, add --recursive for subfolders, or change --include and --exclude
         """
         found = self.discovery
+        if self.num_in_other_shards:
+            return f"in this shard ({counted(self.num_in_other_shards, 'file')} in others)"
         if found.num_unselected:
             return f"({counted(found.num_unselected, 'media file')} left out): change --include"
         remedy = describe_unsearched(found.unsearched)
