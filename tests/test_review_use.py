@@ -254,6 +254,7 @@ def test_a_conflict_waits_for_the_one_who_types(folder, opened):
     user.press("k")
     expect(user.box).to_have_value("Mine")
     expect(user.find(".decision")).to_have_text("not saved")
+    expect(user.box).to_be_editable()  # until `k` is done, Enter is meant for the next item
     user.press("e", "Enter")
     user.find(".sheet button:has-text('Save mine')").click()
     expect(user.find("text=/^saved/").first).to_be_visible()
