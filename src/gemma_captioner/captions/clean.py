@@ -4,6 +4,7 @@ Only text around the caption is removed. The journal keeps the raw reply.
 """
 
 import re
+from functools import lru_cache
 
 from ..text import encodable, parse_json
 from .phrases import QUOTED
@@ -150,6 +151,7 @@ def _append(text: str, more: str) -> str:
     return f"{text} {more}" if fused else text + more
 
 
+@lru_cache(1)  # `check` strips a caption twice
 def strip_boilerplate(raw: str, *, ascii_punctuation: bool = True, from_model: bool = True) -> str:
     """Remove the text that models put around a caption, and join the rest to one line. May return "".
 
