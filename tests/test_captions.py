@@ -350,8 +350,12 @@ def test_a_target_that_is_unknown_lists_those_that_are(command, media):
 def test_a_prefix_never_fuses_with_a_word():
     assert apply_affixes("A dog.", trigger="ohwx", prefix="photo") == "photo ohwx A dog."
     assert apply_affixes("A dog", prefix="Photo: ", suffix=", ohwx") == "Photo: A dog, ohwx"
-    for put in ({"prefix": "ohwx, "}, {"prefix": "a photo of ohwx: "}, {"suffix": ", in ohwx style"}):
-        once = apply_affixes("A dog", trigger="ohwx", **put)
-        assert once.count("ohwx") == 1 and apply_affixes(once, trigger="ohwx", **put) == once
-        assert Tags().add_affixes(["dog", "red"], trigger="ohwx", **put).count("ohwx") <= 1
+    for prefix in ("ohwx, ", "a photo of ohwx: "):
+        once = apply_affixes("A dog", trigger="ohwx", prefix=prefix)
+        assert once.count("ohwx") == 1 and apply_affixes(once, trigger="ohwx", prefix=prefix) == once
+        assert ", ".join(Tags().add_affixes(["dog", "red"], trigger="ohwx", prefix=prefix)).count("ohwx") == 1
+    assert apply_affixes("A dog", trigger="ohwx", suffix=", ohwx style").startswith("ohwx ")  # an encoder cuts the end
+    assert Tags().add_affixes(["dog"], trigger="ohwx", suffix=", ohwx style")[0] == "ohwx"
+    assert apply_affixes("a manatee swims", trigger="man", prefix="a man") == "a man a manatee swims"
+    assert apply_affixes("a woman", suffix="man") == "a woman man"
     assert apply_affixes("一只狗", prefix="照片") == "照片一只狗"

@@ -90,10 +90,11 @@ def test_a_folder_that_vanishes_or_cannot_be_listed_fails_alone(tmp_path):
 
 
 def test_a_subfolder_that_is_given_too_is_not_called_unsearched(tmp_path):
-    touch(tmp_path, "a.png", "given/b.png", "other/c.png")
-    discovery = Discovery(resolve_roots([tmp_path, tmp_path / "given"], None), SelectionSettings())
-    assert [found.item.path.name for found in discovery] == ["a.png", "b.png"]
-    assert discovery.unsearched == [tmp_path / "other"]
+    touch(tmp_path, "a.png", "given/b.png", "other/c.png", "other/d.png")
+    given = [tmp_path, tmp_path / "given", tmp_path / "other" / "c.png"]
+    discovery = Discovery(resolve_roots(given, None), SelectionSettings())
+    assert [found.item.path.name for found in discovery] == ["a.png", "b.png", "c.png"]
+    assert discovery.unsearched == [tmp_path / "other"]  # d.png
 
 
 def test_globs_match_names_and_paths(tmp_path):

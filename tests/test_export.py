@@ -411,7 +411,7 @@ def test_chosen_files_are_exported_alone(command, dataset, truth, tmp_path):
         listed = tmp_path / "files.txt"
         listed.write_text("\ufeff" + separator.join([f"./{names[0]}", names[1], "gone.png"]) + ending, "utf-8")
         done = command("export", dataset, "--recursive", "--for", "csv", "-o", tmp_path / "some.csv", "--files", listed)
-        assert done.code == 0 and "1 name in --files is no file of this dataset: gone.png" in done.err
+        assert done.code == 0 and "--files: not found among the searched files: gone.png" in done.err
         path = tmp_path / "some.csv"
         with path.open(encoding="utf-8", newline="") as file:
             assert {row["file_name"]: row["caption"] for row in csv.DictReader(file)} == {n: truth[n] for n in names}

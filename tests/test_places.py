@@ -260,5 +260,5 @@ def test_a_clip_that_the_store_lost_or_cannot_send_says_what_to_do(monkeypatch):
     with pytest.raises(ItemError, match="the file no longer exists: restore it"):
         decode_clip(lost, (64, 64), DecodeSettings())
     monkeypatch.setattr(type(lost.fs), "info", lambda *_: (_ for _ in ()).throw(OSError("the store is overloaded")))
-    with pytest.raises(ItemError, match=r"cannot read this video \(the store is overloaded\)"):
+    with pytest.raises(ItemError, match=r"cannot read this video \(the store is overloaded\): run again"):
         decode_clip(lost, (64, 64), DecodeSettings())

@@ -85,6 +85,8 @@ def test_a_table_of_a_config_file_keeps_what_the_preset_says_of_that_kind():
     assert "max_new_tokens" not in preset_settings("minimax-h3")["image"]  # not changed by what was laid over it
     mine = Settings.from_dict({"preset": "minimax-h3", "image": {"prompt": "Mine."}})
     assert "Mine." in mine.prompts["image"][0] and mine.prompts["clip"] == made.prompts["clip"]
+    setup = Settings.from_dict({"image": {"max_new_tokens": 50}}, {"image": {"prompt": "Mine."}})
+    assert setup.max_new_tokens("image") == Settings().max_new_tokens("image")  # a setup shows all that it sets
 
 
 def test_the_motion_preset_is_the_originals():
@@ -119,7 +121,7 @@ def test_a_column_that_overrides_a_number_is_text():
 
 @pytest.mark.parametrize("named", ["./day 1/a.png", "day 1\\a.png", "/photos/day 1/a.png", "a.png", "a"])
 def test_a_row_names_its_file_by_path_name_or_stem_and_a_list_is_text(tmp_path, named):
-    (tmp_path / "m.jsonl").write_text(json.dumps({"path": named, "tags": ["red", "round"], "n": 3, "none": []}))
+    (tmp_path / "m.jsonl").write_text(json.dumps({"path": named, "tags": ["red", None, "round"], "n": 3, "none": []}))
     table = MetadataTable(tmp_path / "m.jsonl")
     item = MediaItem(Path("/photos/day 1/a.png"), "image", "day 1/a.png", Path(), Path())
     assert table.lookup(item) == {"tags": "red, round", "n": "3", "none": ""}

@@ -37,12 +37,14 @@ def failing(error: HttpResponse, *, succeed: Callable[[int], bool] = lambda n: F
 
 
 def test_a_reply_is_utf8_whatever_its_headers_say(media):
-    """JSON is, with or without a byte order mark; some proxies name Latin-1, or write a mark."""
+    """Some proxies name Latin-1, or write a byte order mark. A reply that is Latin-1 indeed is read as such."""
     said = "Un caf\u00e9 pr\u00e8s de la for\u00eat."
-    body = b"\xef\xbb\xbf" + json.dumps(completion(said), ensure_ascii=False).encode()
+    body = json.dumps(completion(said), ensure_ascii=False)
     headers = {"Content-Type": "application/json; charset=ISO-8859-1"}
-    with StubServer(failing(HttpResponse(200, body, headers))) as stub:
-        assert {outcome.caption for outcome in run(stub, media, language="french")} == {said}
+    for encoding in ("utf-8", "utf-8-sig", "latin-1"):
+        with StubServer(failing(HttpResponse(200, body.encode(encoding), headers))) as stub:
+            made = run(stub, media, language="french", existing="overwrite")
+            assert {outcome.caption for outcome in made} == {said}, encoding
 
 
 # Errors that no retry cures
@@ -67,12 +69,14 @@ def test_eight_equal_errors_before_the_first_answer_end_the_run(command, media):
     assert 8 <= len(stub.asked) < 8 + 4 and not captions(media)
 
 
-def test_a_server_that_answers_with_pages_ends_the_run(command, media):
-    """Each file would be tried six times."""
+def test_a_server_that_answers_with_pages_ends_the_run(command, media, monkeypatch):
+    """Not at once: a gateway may show a page while its server starts."""
+    monkeypatch.setattr("gemma_captioner.engines.openai.requests._INITIAL_BACKOFF_S", 0.01)
     words = ("--model", "m", "--image-size", 64, "--concurrency", 4, "--workers", 1)
     with StubServer(failing(HttpResponse(200, b"<html>Welcome</html>"))) as stub:
         done = command("caption", media, *words, "--base-url", stub.url)
     assert done.code == 1 and "8 times in a row: the reply is not a chat completion: Welcome" in done.err
+    assert 6 * 8 <= len(stub.asked) < 6 * 8 + 6 * 4
 
 
 def test_errors_after_an_answer_count_once_for_each_request(monkeypatch):

@@ -72,6 +72,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def listed(paths: list[str], most: int = 3, total: int | None = None) -> str:
+    """# a.png, b.png, c.png and 4 more      total: if `paths` are only the first ones"""
+    more = (total or len(paths)) - min(len(paths), most)
+    return ", ".join(map(printable, paths[:most])) + (f" and {more:,} more" if more else "")
+
+
 def format_duration(seconds: float) -> str:
     """# 4.2 -> 4.2s, 75 -> 1m15s, 7380 -> 2h03m"""
     if seconds < 60:

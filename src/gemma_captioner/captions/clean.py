@@ -126,15 +126,11 @@ def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: 
         return ""
     if trigger and not contains_word(caption, trigger):
         caption, found = re.subn(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: trigger, caption, flags=re.IGNORECASE)
-        caption = caption if found or contains_word(f"{prefix} {suffix}", trigger) else f"{trigger} {caption}"
+        caption = caption if found or contains_word(prefix, trigger) else f"{trigger} {caption}"
     # Only line breaks of the affixes are removed: the trailing space of a prefix separates it.
-    if (core := prefix.strip()) and (
-        caption.startswith(prefix.lstrip()) or re.match(rf"{re.escape(core)}(?!(?<=\w)\w)", caption)
-    ):
+    if (core := prefix.strip()) and re.match(rf"{re.escape(core)}(?!(?<=\w)\w)", caption):
         prefix = ""
-    if (core := suffix.strip()) and (
-        caption.endswith(suffix.rstrip()) or re.search(rf"(?<!\w(?=\w)){re.escape(core)}\Z", caption)
-    ):
+    if (core := suffix.strip()) and re.search(rf"(?<!\w(?=\w)){re.escape(core)}\Z", caption):
         suffix = ""
     line = " ".join(_append(_append(prefix, caption), suffix).splitlines()).strip()
     return encodable(line)

@@ -190,9 +190,9 @@ def read_config_file(path: Path | None, flags: Mapping[str, Any]) -> dict[str, A
     except CaptionerError as error:
         try:  # `captions_to = "parquet"` requires --output
             Settings.from_dict(flags, values)
-        except CaptionerError as remaining:
-            if str(error) in str(remaining):  # else the flags are wrong, which the caller reports
-                raise StartError(f"--config {path}: {error}") from error
+        except CaptionerError:
+            Settings.from_dict(flags)  # raises if the flags are wrong
+            raise StartError(f"--config {path}: {error}") from error
     return values
 
 

@@ -21,7 +21,7 @@ from ..export.formats import EXPORTS, ExportFormat, export_format
 from ..export.selected import FoundItem, ListedFiles, read_list
 from ..export.settings import ExportSettings
 from ..prompts.sources import Sources, exclude_control
-from ..text import counted, printable
+from ..text import counted, listed, printable
 from ..types import Failed, MediaItem
 from .help import examples
 from .options import LocalPathOption, Options, with_options
@@ -72,9 +72,9 @@ def export(
         )
     selection = exclude_control(exporting.selection, [root], exporting.control)
     counts: Counter[str] = Counter()
-    listed = ListedFiles(None if exporting.files is None else read_list(exporting.files))
+    chosen = ListedFiles(None if exporting.files is None else read_list(exporting.files))
     discovery = Discovery([root], selection)
-    read = listed.select(read_captions(discovery, one_caption_per_line=one_caption_per_line))
+    read = chosen.select(read_captions(discovery, one_caption_per_line=one_caption_per_line))
     found = _captioned(read, form, for_, sources, to, counts)
     first = next(found, None)
     if first is None and (unread := counts["of a kind that it does not read"]):
@@ -89,6 +89,7 @@ def export(
         remedy = f"change {', '.join(given)}" if given else "give their folder with --captions"
         raise StartError(
             f"{printable(folder)} has no captions for {trainer}: caption it first, or {remedy}"
+            + (f". --files: not found: {listed(missing)}" if (missing := sorted(chosen.missing)) else "")
             + (f" ({unsearched})" if (unsearched := describe_unsearched(discovery.unsearched)) else "")
         )
     entries: list[CaptionedItem] = []  # only with sources
@@ -111,10 +112,8 @@ def export(
     which = "only the first is in the .txt files" if to is None else form.several
     several = f" ({counted(counts['several'], 'file')} with several captions: {which})" if counts["several"] else ""
     err.print(", ".join(f"{counts[what]:,} {what}" for what in _COUNTED if counts[what]) + several)
-    if missing := sorted(listed.missing):
-        names = ", ".join(map(printable, missing[:3]))
-        verb = "is no file" if len(missing) == 1 else "are no files"
-        err.print(f"{counted(len(missing), 'name')} in --files {verb} of this dataset: {names}", style="yellow")
+    if missing := sorted(chosen.missing):
+        err.print(f"--files: not found among the searched files: {listed(missing)}", style="yellow")
     if note := describe_unsearched(discovery.unsearched):
         err.print(note, style="yellow")
     return 3 if counts["failed"] else 0

@@ -161,8 +161,10 @@ def doctor(
 
     server = ServerAddress.from_dict(flags)
     asked = flags | ({} if model is None else {"model": model})
-    if server.base_url is None and (ignored := [*asked]):
-        raise UsageError(f"{option_name(ignored[0])} requires --base-url: give the address of the server, or omit it")
+    if server.base_url is None and asked:
+        raise UsageError(
+            f"{option_name(next(iter(asked)))} requires --base-url: give the address of the server, or omit it"
+        )
     code = 0
     for finding in diagnose_machine() if server.base_url is None else diagnose_server(asked):
         mark, style = {"good": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "bold red")}[finding.state]

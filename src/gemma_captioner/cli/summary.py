@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..dataset.unsearched import describe_unsearched
-from ..pipeline.failures import describe_collisions, describe_failures, listed
+from ..pipeline.failures import describe_collisions, describe_failures
 from ..redaction import redact_credentials, redact_token
 from ..storage.filesystem import is_local
-from ..text import counted, format_duration, format_estimate, printable
+from ..text import counted, format_duration, format_estimate, listed, printable
 from ..types import CAPTIONED
 from .progress import ProgressReporter, format_utilization
 
@@ -103,15 +103,15 @@ def _next_commands(reporter: ProgressReporter, run: "Run", words: Sequence[str])
     if run.plan.num_beyond_limit:
         replaces_all = selection.existing == "overwrite"
         yield _shown(_without(words, "--limit")), f"Caption {'all' if replaces_all else 'the remaining'} files"
-    can_replace = selection.captions_to == "txt"
-    if can_replace and stats.skip_reasons.get(CAPTIONED) and not stats.captioned and selection.existing == "skip":
+    writes_txt = selection.captions_to == "txt"
+    if writes_txt and stats.skip_reasons.get(CAPTIONED) and not stats.captioned and selection.existing == "skip":
         yield _shown([*same, "--existing", "overwrite"]), "Replace the captions that exist"
     if stats.failed and not run.stopped_by_deadline:
         yield _shown(words), "After you repair the failed files, run this again"
-    if stats.flagged and can_replace:
+    if stats.flagged and writes_txt:
         yield _shown([*same, "--only", "flagged"]), "Caption the flagged files again"
     local = [root.folder for root in run.roots if is_local(root.folder) and not root.is_tar]
-    if local and selection.captions_to == "txt" and (stats.done or stats.skipped):
+    if local and writes_txt and (stats.done or stats.skipped) and run.roots[0].captions.is_dir():
         words = [shlex.quote(printable(local[0])), *["--recursive"] * selection.recursive]
         if selection.output is not None:
             words += ["--captions", shlex.quote(printable(run.roots[0].captions))]

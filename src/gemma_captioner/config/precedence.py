@@ -34,7 +34,7 @@ def merge_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             flat.setdefault("format", caption_format)
     if isinstance(flat.get("preset"), str):
         preset = preset_settings(flat["preset"])
-        _merge_layer(preset, flat)
+        _merge_layer(preset, flat, adds_to_tables=True)
         if isinstance(flat.get("for_"), str) and "target" in preset and "target" not in flat:
             preset["target"] = target_for(f"{flat['for_']}:{preset['target']}")
         flat = preset
@@ -70,8 +70,11 @@ def _by_name(layer: Mapping[str, Any]) -> dict[str, Any]:
     return {_FIELDS.get(name, name.replace("-", "_")): value for name, value in layer.items()}
 
 
-def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Update `flat`, and its [image] and [clip] tables key by key. A value for both kinds overrides the tables."""
+def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any], *, adds_to_tables: bool = False) -> None:
+    """Update `flat`. A value for both kinds also overrides earlier values of the [image] and [clip] tables.
+
+    adds_to_tables: The tables of the layer override those of `flat` key by key, not as a whole.
+    """
     for names in (_PROMPTS, ("max_new_tokens",)):
         if any(name in layer for name in names):
             for name in names:
@@ -79,9 +82,11 @@ def _merge_layer(flat: dict[str, Any], layer: Mapping[str, Any]) -> None:
                 for kind in ("image", "clip"):
                     if isinstance(flat.get(kind), Mapping):
                         flat[kind] = {k: v for k, v in flat[kind].items() if k != name}
-    for name, value in layer.items():
-        below = flat.get(name) if name in ("image", "clip") else None
-        flat[name] = {**below, **value} if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    tables = {kind: flat.get(kind) for kind in ("image", "clip")} if adds_to_tables else {}
+    flat.update(layer)
+    for kind, below in tables.items():
+        if isinstance(below, Mapping) and isinstance(flat.get(kind), Mapping):
+            flat[kind] = {**below, **flat[kind]}
 
 
 def without_prompts(layer: Mapping[str, Any]) -> dict[str, Any]:

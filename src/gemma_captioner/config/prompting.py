@@ -95,7 +95,10 @@ class PromptSettings(SettingsGroup):
     order: Order = Field("media-first", description="Whether the frames come before or after the text of the prompt.")
     prefix: str = Field("", description="Put this text before every caption.")
     suffix: str = Field("", description="Put this text after every caption.")
-    trigger: str = Field("", description="Put this trigger word before every caption that does not contain it.")
+    trigger: str = Field(
+        "",
+        description="Put this trigger word before every caption that does not contain it, unless the prefix has it.",
+    )
     punctuation: Literal["ascii", "any"] = Field(
         "ascii", description="ascii: replace typographic quotes, dashes and ellipses with ASCII. any: keep them."
     )

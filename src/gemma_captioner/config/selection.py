@@ -142,5 +142,5 @@ class CaptionFileSettings(DiscoverySettings):
     @classmethod
     def _check_captions(cls, value: Path | None) -> Path | None:
         if value is not None and not value.expanduser().is_dir():
-            raise ValueError("there is no such folder: give the one that `caption --output` wrote")
+            raise ValueError("there is no such folder: caption first, or give the one that `caption --output` wrote")
         return value

@@ -125,9 +125,11 @@ class Discovery:
     num_unselected: int = 0
     unsearched: list[Path] = field(default_factory=list)
     _visited: set[tuple[int, int] | str] = field(default_factory=set)
+    _given: set[Path] = field(default_factory=set)  # the folders of the roots
 
     def __iter__(self) -> Iterator[DiscoveredItem | Failed]:
         self._visited.clear()
+        self._given = {root.folder for root in self.roots if root.only is None}
         for root in self.roots:
             yield from self._walk_tar(root) if root.is_tar else self._walk(root, "")
 
@@ -157,8 +159,7 @@ class Discovery:
         if root.only is None:
             folders = [name for name in listing.folders if not self._excluded(inside + name)]
             if not self.selection.recursive:
-                given = {root.folder for root in self.roots}
-                self.unsearched += (path for name in folders if (path := folder / name) not in given)
+                self.unsearched += (path for name in folders if (path := folder / name) not in self._given)
                 return
             for name in folders:
                 yield from self._walk(root, f"{inside}{name}/")

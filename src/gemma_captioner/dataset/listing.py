@@ -120,7 +120,7 @@ def natural_sort_key(name: str) -> str:
     before, dot, extension = name.rpartition(".")
     stem = before if dot else extension
     natural = _DIGITS.sub(_by_length, stem.casefold())
-    return "\0\0".join((natural, stem.casefold(), stem, f"{name.casefold()}/{name}"))
+    return "\0\0".join((natural, stem.casefold(), stem, f"{extension.casefold()}/{name}"))
 
 
 def _by_length(digits: re.Match[str]) -> str:

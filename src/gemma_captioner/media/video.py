@@ -97,13 +97,15 @@ def container_errors(path: Path) -> Iterator[None]:
         raise ItemError("the file no longer exists: restore it and run again") from error
     except PermissionError as error:
         raise ItemError("no permission to read the file: grant read access (chmod +r)") from error
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
         if is_local(path) and path.exists() and path.stat().st_size == 0:
             raise ItemError("the file is empty: replace or remove it") from error
         reason = getattr(error, "strerror", None) or error
         raise ItemError(
             f"cannot read this video ({reason}): it may be damaged or in an unsupported format. Replace or remove it"
         ) from error
+    except OSError as error:
+        raise ItemError(f"cannot read this video ({error.strerror or error}): run again") from error
 
 
 def _sound(path: Path, timeline: Timeline, settings: DecodeSettings) -> tuple[Audio | None, tuple[str, ...]]:

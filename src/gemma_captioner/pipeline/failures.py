@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
-from ..text import counted, printable
+from ..text import counted, listed, printable
 
-_MAX_GROUPS, _MAX_FILES = 10, 3
+_MAX_GROUPS = 10
 
 
 def describe_failures(failures: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -28,12 +28,6 @@ def describe_failures(failures: Iterable[tuple[str, str]]) -> Iterator[str]:
             yield f"  {listed([path for path, _ in group])}"
     if len(ordered) > _MAX_GROUPS:
         yield f"and {counted(sum(map(len, ordered[_MAX_GROUPS:])), 'file')} with other reasons"
-
-
-def listed(paths: list[str], most: int = _MAX_FILES, total: int | None = None) -> str:
-    """# a.png, b.png, c.png and 4 more      total: if `paths` are only the first ones"""
-    more = (total or len(paths)) - min(len(paths), most)
-    return ", ".join(map(printable, paths[:most])) + (f" and {more:,} more" if more else "")
 
 
 def describe_collisions(paths: list[str]) -> str:

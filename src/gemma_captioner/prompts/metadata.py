@@ -79,15 +79,17 @@ class MetadataTable:
 
 
 def _as_text(value: Any) -> str:
-    """# None -> ""      ["red", "round"] -> red, round      3 -> 3"""
+    """# None -> ""      ["red", None, "round"] -> red, round      {"x": 3} -> {"x": 3}      3 -> 3"""
     if isinstance(value, list):
-        return ", ".join(map(_as_text, value))
+        return ", ".join(filter(None, map(_as_text, value)))
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
     return "" if value is None else str(value)
 
 
 def _keys(item: MediaItem) -> tuple[str, ...]:
     """How the row of a file may name it."""
-    return str(item.path), item.name, item.path.name, item.path.stem
+    return str(item.path).replace("\\", "/"), item.name, item.path.name, item.path.stem
 
 
 def load_metadata(settings: Settings) -> MetadataTable:

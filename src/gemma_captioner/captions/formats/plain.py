@@ -81,9 +81,9 @@ class Tags(CaptionFormat[list[str]]):
         return [", ".join(content)]
 
     def add_affixes(self, content: list[str], *, trigger: str = "", prefix: str = "", suffix: str = "") -> list[str]:
-        """The trigger becomes the first tag, unless a longer tag holds it. Prefix and suffix bring their own commas."""
+        """The trigger becomes the first tag, unless the prefix or a longer tag has it. Affixes bring their commas."""
         once: dict[str, str] = {}
-        is_missing = trigger and not _holds(content, trigger) and not contains_word(f"{prefix} {suffix}", trigger)
+        is_missing = trigger and not _holds(content, trigger) and not contains_word(prefix, trigger)
         for tag in [trigger, *content] if is_missing else content:
             once.setdefault(tag.lower(), tag)
         affixed = apply_affixes(", ".join(once.values()), trigger=trigger, prefix=prefix, suffix=suffix)

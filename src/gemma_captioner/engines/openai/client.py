@@ -143,7 +143,7 @@ class Client:
             return failure
         except aiohttp.ClientResponseError as error:  # the openai client does not convert it
             return ApiFailure("transient", f"the reply is not valid HTTP: {shorten_to_one_line(error.message)}")
-        answer = parse_response(reply.content.decode("utf-8-sig", "replace"))  # JSON is UTF-8, whatever a header says
+        answer = parse_response(_text(reply))
         if isinstance(answer, ApiFailure) and (fatal := self._fatal_error(answer)) is not None:
             raise fatal
         return answer
@@ -173,8 +173,8 @@ class Client:
         for delay_s in (*_PROBE_DELAYS_S, None):
             try:
                 with self._sync_client(timeout_s) as client:
-                    text = client.post("/chat/completions", content=body, cast_to=httpx2.Response).text
-                return int(parse_json(text)["usage"]["prompt_tokens"])
+                    reply = client.post("/chat/completions", content=body, cast_to=httpx2.Response)
+                return int(parse_json(_text(reply))["usage"]["prompt_tokens"])
             except openai.APIError as error:
                 failure = classify_error(error)
                 if (fatal := self._fatal_error(failure)) is not None:
@@ -192,7 +192,7 @@ class Client:
         Raises `ServerError` if it does not answer. hint: another remedy for its message.
         """
         try:
-            text = self._get("/models").text
+            text = _text(self._get("/models"))
         except openai.APIError as error:
             failure = classify_error(error)
             if failure.kind in ("down", "key"):
@@ -216,7 +216,7 @@ class Client:
     def native(self, path: str) -> Any:
         """Return the JSON of an endpoint outside of the OpenAI protocol, such as "/props"; None if there is none."""
         try:
-            return parse_json(self._get(self._root + path).text)
+            return parse_json(_text(self._get(self._root + path)))
         except (openai.APIError, *_INVALID_JSON):
             return None
 
@@ -240,12 +240,20 @@ class Client:
         await self._async_client.close()
 
 
+def _text(response: httpx2.Response) -> str:
+    """Decode a reply. JSON is UTF-8, but some proxies name another encoding, or write a byte order mark."""
+    try:
+        return response.content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return response.text
+
+
 def classify_error(error: openai.APIError) -> ApiFailure:
     """Convert an error of the client."""
     if isinstance(error, openai.APIStatusError):
         if (redirect := _redirect_failure(error.response)) is not None:
             return redirect
-        text, headers = error.response.text, error.response.headers
+        text, headers = _text(error.response), error.response.headers
         try:
             return classify_response(error.status_code, parse_json(text), headers)
         except _INVALID_JSON:

@@ -35,7 +35,7 @@ class ApiFailure:
     retry_after_s: float | None = None
     parameter: str = ""  # the rejected parameter
     remedy: str = ""  # for "setup"
-    status: int = 0  # of the response, 200 if it is no chat completion; 0 without a response
+    status: int = 0  # of an error response, 200 if a reply is no chat completion; else 0
 
 
 _STATUS_KINDS: Mapping[int, ApiFailureKind] = {

@@ -111,9 +111,11 @@ class RetryingClient:
         """Raise `ServerError` after too many equal error responses in a row: later files would fail too.
 
         Before the first answer of the session, each response counts. After it, only the last of a request's attempts
-        counts: a server that fails for a moment, or restarts, has many requests in flight.
+        counts: a server that fails for a moment, or restarts, has many requests in flight. The same holds for replies
+        that are no chat completions (status 200), such as the page of a gateway whose server starts.
         """
-        if failure.status == 0 or failure.kind == "too_large" or (self._has_succeeded and not is_final):
+        counts_last_only = self._has_succeeded or failure.status == 200
+        if failure.status == 0 or failure.kind == "too_large" or (counts_last_only and not is_final):
             return
         self._equal_errors = self._equal_errors + 1 if failure.message == self._last_error else 1
         self._last_error = failure.message

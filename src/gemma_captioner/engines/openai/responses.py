@@ -113,7 +113,7 @@ def _count(usage: Any, name: str) -> int:
 def _replace_lone_surrogates(text: str) -> str:
     """Replace halves of a character in JSON by U+FFFD: a server in JavaScript may cut an emoji in half.
 
-    # {"a": "\\ud83d"} -> {"a": "\\ufffd"}, the escaped characters themselves
+    # The JSON text {"a": "\\ud83d"} (half an emoji) becomes {"a": "?"}, with U+FFFD in place of the question mark.
     """
     decoded = json.dumps(parse_json(text), ensure_ascii=False)
     return decoded.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
