@@ -317,6 +317,22 @@ def test_a_home_folder_of_nobody_is_a_file_that_is_not_there(command, media, scr
     assert done.code == 2 and f"{option} ~nobody-has-this-name/a.json cannot be read" in done.err.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("check", "~nobody-has-this-name"), 1, "~nobody-has-this-name does not exist"),
+        (("check", ".", "--captions", "~nobody-has-this-name"), 2, "~nobody-has-this-name: there is no such folder"),
+        (("check", ".", "--tokenizer", "~nobody-has-this-name"), 1, "'~nobody-has-this-name' is not a model name"),
+        (("caption", ".", "--model", "~nobody-has-this-name", "--dry-run"), 1, "~nobody-has-this-name"),
+    ],
+)
+def test_a_home_folder_of_nobody_is_a_folder_that_is_not_there(command, media, monkeypatch, words, code, says):
+    monkeypatch.chdir(media)
+    done = command(*words)
+    message = (done.out + done.err).replace("\n", " ")
+    assert done.code == code and says in message and "unexpected error" not in message
+
+
 def test_an_invalid_folder_is_told_when_caption_is_called():
     with pytest.raises(StartError):
         caption("/no/such/folder", model="demo")

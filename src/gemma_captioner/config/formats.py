@@ -4,7 +4,6 @@ captions/formats/ reads and writes captions.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..storage.filesystem import expand_home
 from ..text import parse_json, path_error
 
 FORMATS = ("prose", "tags", "ideogram4", "minimax-h3", "fibo", "flux2")  # or a file with a JSON Schema
@@ -51,7 +51,7 @@ class FormatSpec:
 
 
 def read_utf8(path: Path) -> str:
-    return Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
+    return expand_home(path).read_text(encoding="utf-8-sig")
 
 
 def format_spec(name: str | None, read: Callable[[Path], str] = read_utf8) -> FormatSpec:

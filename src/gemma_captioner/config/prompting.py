@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..storage.filesystem import expand_home
 from .group import SettingsGroup, StoragePaths, StringTuple, journal_name
 
 Order = Literal["media-first", "text-first"]
@@ -110,7 +111,7 @@ class PromptSettings(SettingsGroup):
     def transcript_path(self) -> Path | None:
         """The folder or file of --transcripts; None if there is none."""
         given = self.transcripts
-        return None if given is None or self.whisper_model else Path(given).expanduser()
+        return None if given is None or self.whisper_model else expand_home(given)
 
     @property
     def whisper_model(self) -> str | None:

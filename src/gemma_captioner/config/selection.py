@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ..storage.filesystem import expand_home
 from ..text import suggest
 from .group import LocalPath, SettingsGroup, StoragePath, StringTuple
 
@@ -141,6 +142,6 @@ class CaptionFileSettings(DiscoverySettings):
     @field_validator("captions")
     @classmethod
     def _check_captions(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.expanduser().is_dir():
+        if value is not None and not expand_home(value).is_dir():
             raise ValueError("there is no such folder: caption first, or give the one that `caption --output` wrote")
         return value

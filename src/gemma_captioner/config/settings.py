@@ -4,7 +4,6 @@ Each group is a stage of the pipeline, in a module of its name. `Settings.from_d
 names that the command line (`--frames`), a TOML file and the Python API share. Later layers override earlier ones.
 """
 
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr
 
 from ..errors import UsageError
+from ..storage.filesystem import expand_home
 from ..text import path_error, suggest
 from ..types import Kind
 from .decoding import FrameSamplingSettings, MediaSettings
@@ -234,7 +234,7 @@ def _as_absolute(value: Any, names: Collection[str]) -> Any:
     if isinstance(value, tuple):
         return tuple(_as_absolute(part, names) for part in value)
     if isinstance(value, str) and value.partition(":")[0] not in names:
-        path = Path(os.path.expanduser(value))
+        path = expand_home(value)
         return str(path.absolute()) if path.exists() else value
     return value.absolute() if isinstance(value, Path) else value  # a path in an object store is no `Path`
 

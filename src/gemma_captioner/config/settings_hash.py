@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from ..storage.filesystem import expand_home
 from .group import SettingsGroup
 
 # Fields that are always hashed. A newer field is hashed only if it differs from its default, so that an update of the
@@ -33,4 +33,5 @@ def hash_fields(group: SettingsGroup, names: set[str] | None = None) -> dict[str
 
 def canonical_model_name(model: str) -> str:
     """One spelling for a folder, however it was given."""
-    return str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else model
+    folder = expand_home(model)
+    return str(folder.resolve()) if folder.is_dir() else model

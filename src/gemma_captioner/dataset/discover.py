@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from ..config.selection import SelectionSettings
 from ..errors import StartError
 from ..storage import filesystem
-from ..storage.filesystem import TarMember, is_local
+from ..storage.filesystem import TarMember, expand_home, is_local
 from ..text import file_error, path_error
 from ..types import Failed, Folder, Kind, MediaItem
 from .listing import (
@@ -103,7 +103,7 @@ def resolve_roots(paths: Iterable[Path], output: Path | None) -> list[Root]:
 def absolute_path(path: Path) -> Path:
     if not is_local(path):
         return path
-    return Path(os.path.abspath(path.expanduser()))
+    return Path(os.path.abspath(expand_home(path)))
 
 
 @dataclass(frozen=True, slots=True)

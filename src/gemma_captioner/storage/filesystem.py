@@ -52,6 +52,14 @@ def parse_path(text: str | Path) -> Path:
     return found  # type: ignore[no-any-return]
 
 
+def expand_home(path: str | Path) -> Path:
+    """Replace a leading `~` or `~user`. If there is no such user, the path stays as it is, as in a shell.
+
+    `Path.expanduser` raises `RuntimeError` then.
+    """
+    return Path(os.path.expanduser(path))
+
+
 def parse_local_path(text: str | Path) -> Path:
     """Convert a path on this machine. Raises `UsageError` for a URL and for an empty text."""
     if isinstance(text, str):

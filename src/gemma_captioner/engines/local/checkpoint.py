@@ -12,6 +12,7 @@ from typing import Any
 
 from ...errors import ModelError
 from ...redaction import redact_token
+from ...storage.filesystem import expand_home
 
 DEMO_CHECKPOINT = Path(__file__).parents[2] / "demo" / "checkpoint"
 SUPPORTED_MODEL_TYPES = ("gemma3", "gemma4", "gemma4_unified")  # families.py holds their differences
@@ -72,8 +73,9 @@ def resolve_checkpoint(model: str, token: str | None) -> Checkpoint:
 
 def locate(name: str, token: str | None, patterns: list[str]) -> tuple[Path, bool]:
     """Return the folder of a local path or of a hub id, and whether it is on the hub. Downloads what matches."""
-    if Path(name).expanduser().exists() or name.startswith((".", "/", "~")):
-        return Path(name).expanduser(), False
+    folder = expand_home(name)
+    if folder.exists() or name.startswith((".", "/", "~")):
+        return folder, False
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(name, allow_patterns=patterns, token=token)), True

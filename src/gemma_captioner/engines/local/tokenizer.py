@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config.targets import token_limit
+from ...storage.filesystem import expand_home
 from .checkpoint import map_loading_errors
 
 # Whose repositories hold the tokenizer of each text encoder (config/targets.toml), as a `tokenizer.json` at this path.
@@ -57,7 +58,7 @@ def token_counter(name: str | None, token: str | None = None) -> Callable[[str],
     if name is None:
         return None
     with map_loading_errors(name, token):
-        folder = Path(name).expanduser()
+        folder = expand_home(name)
         if not folder.is_dir():
             from huggingface_hub import snapshot_download  # AutoTokenizer retries an unreachable hub for a minute
 
@@ -85,7 +86,7 @@ def token_counter_at_hand(name: str | None, target: str | None) -> Callable[[str
     name: of `--tokenizer`. None: the tokenizer of the target's text encoder, where the Hugging Face cache has it.
     """
     files: list[Any] = []
-    if name is not None and (folder := Path(name).expanduser()).is_dir():
+    if name is not None and (folder := expand_home(name)).is_dir():
         files = [folder / "tokenizer.json"]
     else:
         from huggingface_hub import try_to_load_from_cache
