@@ -125,7 +125,7 @@ def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: 
     if not caption:
         return ""
     if trigger and not contains_word(caption, trigger):
-        caption, found = re.subn(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: trigger, caption, flags=re.IGNORECASE)
+        caption, found = re.subn(whole_word(trigger), lambda _: trigger, caption, flags=re.IGNORECASE)
         caption = caption if found or contains_word(prefix, trigger) else f"{trigger} {caption}"
     # Only line breaks of the affixes are removed: the trailing space of a prefix separates it.
     if (core := prefix.strip()) and re.match(rf"{re.escape(core)}(?!(?<=\w)\w)", caption):
@@ -138,7 +138,12 @@ def apply_affixes(caption: str, *, trigger: str = "", prefix: str = "", suffix: 
 
 def contains_word(text: str, word: str) -> bool:
     """# "a photo of ohwx", "ohwx" -> True      "ohwxes", "ohwx" -> False"""
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+    return re.search(whole_word(word), text) is not None
+
+
+def whole_word(word: str) -> str:
+    """The pattern of a word that is no part of a longer one."""
+    return rf"(?<!\w){re.escape(word)}(?!\w)"
 
 
 def _append(text: str, more: str) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..captions.clean import whole_word
 from ..errors import UsageError
 from ..prompts.examples import read_examples
 
@@ -20,7 +21,7 @@ class NameOccurrences:
                 "they show"
             )
         self.captions: dict[str, list[str]] = {name: [] for name in names}
-        self._patterns = {name: re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE) for name in names}
+        self._patterns = {name: re.compile(whole_word(name), re.IGNORECASE) for name in names}
 
     def add(self, path: str, text: str) -> None:
         for name, pattern in self._patterns.items():

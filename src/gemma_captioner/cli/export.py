@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ..config.precedence import option_name
 from ..config.targets import get_target, is_auxiliary, trainers
-from ..dataset.discover import EXTENSIONS, Discovery, absolute_path, resolve_roots
+from ..dataset.discover import Discovery, absolute_path, resolve_roots
 from ..dataset.reader import CaptionedItem, read_captions
 from ..dataset.unsearched import describe_unsearched
 from ..errors import ItemError, StartError, UsageError
@@ -65,11 +65,8 @@ def export(
     [root] = resolve_roots([folder], exporting.captions)
     sources = Sources(exporting.control)
     to = absolute_path(output) if output else form.default_path(root.folder)
-    write = form.writer_for(to) if to else None
-    if output and form.place is not None and output.suffix.lower().lstrip(".") in {"txt", *EXTENSIONS}:
-        raise UsageError(
-            f"--output {printable(output)}: {output.suffix} is the ending of captions or media: choose another one"
-        )
+    if output:
+        form.check_output(output)
     selection = exclude_control(exporting.selection, [root], exporting.control)
     counts: Counter[str] = Counter()
     chosen = ListedFiles(None if exporting.files is None else read_list(exporting.files))
@@ -97,14 +94,14 @@ def export(
     if exporting.control:
         entries = list(require_readable_sources(found, for_))
         found = iter(entries)
-    if to is None or write is None:
+    if to is None:
         counts["there"] = sum(1 for _ in beside_media(found, trainer))
         del counts["written"]
         where = printable(root.folder)
         out.print(f"{trainer} reads the .txt files beside the media: {where} needs no export.")
         out.print("To write a separate folder with links to the media, add --output FOLDER.")
     else:
-        for path in write(found, to):
+        for path in form.writer_for(to)(found, to):
             out.print(printable(path))
     if form.control == "folders":
         for path in write_control_folders(entries, trainer, beside=to if form.place is None and to else root.folder):

@@ -45,9 +45,10 @@ def print_summary(reporter: ProgressReporter, run: "Run", command_line: Sequence
         reporter.log(format_utilization(run.utilization), "dim")
     for journal in run.journals:
         reporter.log(f"The journal of this run: {printable(journal)}", "dim")
-    for number, (command, why) in enumerate(_next_commands(reporter, run, command_line) if command_line else ()):
-        if number == 0:
-            reporter.log("Next:")
+    commands = list(_next_commands(reporter, run, command_line)) if command_line else []
+    if commands:
+        reporter.log("Next:")
+    for command, why in commands:
         reporter.log(f"  {why}:")
         reporter.log(f"    {command}")
 

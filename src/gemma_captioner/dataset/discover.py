@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path, PurePath
 
@@ -125,13 +126,16 @@ class Discovery:
     num_unselected: int = 0
     unsearched: list[Path] = field(default_factory=list)
     _visited: set[tuple[int, int] | str] = field(default_factory=set)
-    _given: set[Path] = field(default_factory=set)  # the folders of the roots
 
     def __iter__(self) -> Iterator[DiscoveredItem | Failed]:
         self._visited.clear()
-        self._given = {root.folder for root in self.roots if root.only is None}
         for root in self.roots:
             yield from self._walk_tar(root) if root.is_tar else self._walk(root, "")
+
+    @cached_property
+    def _given(self) -> set[Path]:
+        """The folders that were given as a whole."""
+        return {root.folder for root in self.roots if root.only is None}
 
     def _walk(self, root: Root, inside: str) -> Iterator[DiscoveredItem | Failed]:
         """Files of the folder first, then its subfolders. `inside`: path within the root, "" or "a/b/"."""

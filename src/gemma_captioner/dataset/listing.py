@@ -119,8 +119,8 @@ def natural_sort_key(name: str) -> str:
     """
     before, dot, extension = name.rpartition(".")
     stem = before if dot else extension
-    natural = _DIGITS.sub(_by_length, stem.casefold())
-    return "\0\0".join((natural, stem.casefold(), stem, f"{extension.casefold()}/{name}"))
+    folded = stem.casefold()
+    return "\0\0".join((_DIGITS.sub(_by_length, folded), folded, stem, f"{extension.casefold()}/{name}"))
 
 
 def _by_length(digits: re.Match[str]) -> str:

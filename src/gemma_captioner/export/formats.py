@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.targets import get_target, trainers
+from ..dataset.discover import EXTENSIONS
 from ..dataset.reader import CaptionedItem
 from ..errors import StartError, UsageError
-from ..text import suggest
+from ..text import printable, suggest
 from ..types import Kind, MediaItem
 from .control import diffsynth_columns, huggingface_columns, musubi_columns
 from .entries import distinct, path_inside, require_one_kind, require_one_line, require_usable, without_suffix
@@ -67,15 +68,21 @@ class ExportFormat:
         default = Path(self.place or "").suffix
         return (default, *self.suffixes) if default else ()
 
-    def writer_for(self, path: Path) -> ExportWriter:
-        """Raises `UsageError` for a path with the ending of another format, .json and .jsonl taken as one."""
+    def check_output(self, path: Path) -> None:
+        """Raise `UsageError` for the ending of captions, media or another format. .json and .jsonl are taken as one."""
         ending = path.suffix.lower()
+        if self.place is not None and ending.lstrip(".") in {"txt", *EXTENSIONS}:
+            raise UsageError(
+                f"--output {printable(path)}: {path.suffix} is the ending of captions or media: choose another one"
+            )
         if ending in _ENDINGS and not {ending, ending.removesuffix("l"), f"{ending}l"} & set(self.endings):
             raise UsageError(
-                f"--output {path}: this export writes {', '.join(self.endings) or 'a folder'}: choose another ending, "
-                "or another format with --for"
+                f"--output {printable(path)}: this export writes {', '.join(self.endings) or 'a folder'}: choose "
+                "another ending, or another format with --for"
             )
-        return self.suffixes.get(ending, self.write)
+
+    def writer_for(self, path: Path) -> ExportWriter:
+        return self.suffixes.get(path.suffix.lower(), self.write)
 
 
 def _rows(writer: Writer, rows_of: Callable[[CaptionedItem, Path], Iterable[Row]]) -> ExportWriter:

@@ -11,6 +11,7 @@ from ..clean import (
     strip_template,
     to_ascii_punctuation,
     to_last_sentence,
+    whole_word,
 )
 from .base import DEFAULT_OPTIONS, CaptionFormat, FormatError, ParseOptions
 
@@ -103,7 +104,7 @@ class Tags(CaptionFormat[list[str]]):
 
 def _holds(tags: list[str], trigger: str) -> bool:
     """Return whether a longer tag contains the trigger. # ["a photo of sks"], "sks" -> True"""
-    word = re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
+    word = re.compile(whole_word(trigger), re.IGNORECASE)
     return any(word.search(tag) and tag.lower() != trigger.lower() for tag in tags)
 
 
